@@ -1,0 +1,59 @@
+# Every target sets up what it needs by itself: Python 3.11 or newer with venv, and make, are all it takes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PROTOS := $(shell find protos -name '*.proto')
+STUBS  := generated/.ready
+JOBS   ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint protos bench lock clean
+
+help: ## say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+demo: $(STUBS) ## the main job, end to end, on the embedded stack  [SOURCE=DIR]
+	@$(BIN)/oort demo $(if $(SOURCE),--source "$(SOURCE)")
+
+up: $(STUBS) ## start the embedded stack in .demo/stack and stay with it
+	@$(BIN)/oort stack up --data .demo/stack
+
+test: lint ## lint, then every test
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(STUBS) ## ruff, mypy --strict, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+protos: $(STUBS) ## generate the gRPC code
+
+bench: $(STUBS) ## measure against restic and borg, where they are installed
+	@$(BIN)/python -m bench
+
+lock: $(READY) ## make the lock files anew from pyproject.toml
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra server pyproject.toml -o requirements/server.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) generated .demo .mypy_cache .ruff_cache
+
+$(READY): requirements/dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: give another with make PYTHON=..."; exit 1; }
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.lock
+	@mkdir -p generated/oort
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STUBS): $(READY) $(PROTOS)
+	@rm -rf generated/oort && mkdir -p generated
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=generated --grpc_python_out=generated --mypy_out=quiet:generated --mypy_grpc_out=quiet:generated $(PROTOS)
+	@touch $@

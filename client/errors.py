@@ -1,0 +1,128 @@
+"""Every error that a person may see, with the exit code that `backup-tool` ends with.
+
+A class's docstring is its message: `{}` fields are filled from the arguments. docs/exit-codes.md is the table of
+codes, and a test compares it with this file.
+"""
+
+from typing import ClassVar
+
+
+class OortError(Exception):
+    """{detail}"""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__((self.__doc__ or "").format(**fields))
+        self.fields = fields
+
+
+class UsageError(OortError):
+    """{detail}"""
+
+    exit_code = 2
+
+
+# Account and connection
+
+
+class AccountError(OortError):
+    """{detail}"""
+
+    exit_code = 4
+
+
+class NotLoggedIn(AccountError):
+    """This device is not logged in: run `backup-tool login`."""
+
+
+class WrongPassword(AccountError):
+    """Wrong user name or password: check both and log in again."""
+
+
+class WeakPassword(AccountError):
+    """The password is too weak: {reason}"""
+
+
+class ServerError(OortError):
+    """{detail}"""
+
+    exit_code = 5
+
+
+class ServerUnreachable(ServerError):
+    """Cannot reach {server}: {reason}. Check the address and the network, then try again."""
+
+
+class UntrustedServer(ServerError):
+    """{server} does not present a certificate of the CA in {ca}: check the address and the CA file."""
+
+
+# Vaults and their stores
+
+
+class NoSuchVault(OortError):
+    """There is no vault named {name}: `backup-tool vault list` shows those there are."""
+
+    exit_code = 6
+
+
+class NoSuchSnapshot(OortError):
+    """No snapshot matches {snapshot}: `backup-tool snapshots` lists those there are."""
+
+    exit_code = 6
+
+
+class StoreError(OortError):
+    """{place}: {detail}"""
+
+    exit_code = 5
+
+
+class StoreFull(StoreError):
+    """{place} is full: {detail}. Free space there, or raise the quota, then run the backup again."""
+
+    exit_code = 7
+
+
+class ObjectMissing(StoreError):
+    """{name} is missing from {place}."""
+
+    exit_code = 8
+
+
+class NameMismatch(StoreError):
+    """{name} was refused by {place}: its content does not have that name."""
+
+    exit_code = 8
+
+
+class SessionOver(StoreError):
+    """{place} has ended this session: run the command again, it goes on from what is stored."""
+
+
+class ParentGone(StoreError):
+    """The snapshot {parent} was removed from {place} meanwhile."""
+
+
+class NotSupported(StoreError):
+    """{place} does not allow this: {detail}."""
+
+
+# The vault's content
+
+
+class DamagedVault(OortError):
+    """{name} is damaged: {detail}"""
+
+    exit_code = 8
+
+
+class TruncatedObject(DamagedVault):
+    """{name} is shorter than expected: {detail}"""
+
+
+class WrongRepositoryPassword(OortError):
+    """The repository password does not open the vault at {place}."""
+
+    exit_code = 4

@@ -1,0 +1,85 @@
+"""Where a vault's objects live: names and bytes, nothing of what they mean.
+
+Kept true, and checked by the contract suite in tests/ on every store:
+- an object that `put` returned from is durable, whole, and has the content that its name says;
+- objects never change; a put of a name that exists stores nothing and makes the session a user of the object;
+- all reads and lists happen in a session, which sees what existed when it was opened until it ends;
+- methods may be called from several threads at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as listed; `size` in bytes."""
+
+    name: ObjectName
+    size: int
+
+
+class StoreSession(Protocol):
+    """Everything that one backup, restore or look does to a store.
+
+    Every method raises StoreError or one of its kinds (client/errors.py); SessionOver when the node has ended the
+    session, after which nothing but a new session helps.
+    """
+
+    def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
+        """First use in one atomic step: store a first key, `config` and, if not empty, the seal.
+
+        False, and nothing stored, if the vault has a `config` already.
+        """
+
+    def put(self, name: ObjectName, body: Buffer) -> bool:
+        """Store an object durably. False if it was there already. Raises NameMismatch, StoreFull."""
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        """Read bytes `offset` to `offset + length`, or to the end. Raises ObjectMissing; TruncatedObject if shorter."""
+
+    def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        """The objects of a kind that the session sees, by name."""
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """Keep packs that an index names from removal while this session commits. Answers those that are gone."""
+
+    def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+        """Store a snapshot: the last step, after its packs and then its index files."""
+
+    def remove(self, name: ObjectName) -> None:
+        """Remove an object. Raises NotSupported where only a retention session may (the storage role)."""
+
+    def close(self) -> None:
+        """End the session. What was put stays, and is removed by retention if nothing refers to it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """A place that holds one vault."""
+
+    @property
+    def needs_locks(self) -> bool:
+        """True where sessions are not kept apart by the store: the vault then keeps restic's lock files."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages to a person."""
+
+    def open(self, purpose: Purpose, parent: ObjectName | None = None) -> StoreSession:
+        """Open a session; a backup pins its parent snapshot. Raises ParentGone: open with another, or none."""
+
+    def close(self) -> None:
+        """Let go of connections."""

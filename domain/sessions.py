@@ -1,0 +1,37 @@
+"""Words that client and storage nodes share about sessions on a bucket (docs/sessions.md)."""
+
+from enum import StrEnum
+
+
+class Purpose(StrEnum):
+    """What a session was opened for. Only backups and adoptions write; retention comes alone."""
+
+    READ = "read"
+    BACKUP = "backup"
+    ADOPT = "adopt"
+    RETENTION = "retention"
+
+
+class Scope(StrEnum):
+    """What a vault token allows."""
+
+    READ = "read"
+    APPEND = "append"
+    DELETE = "delete"
+
+
+NEEDED_SCOPE = {
+    Purpose.READ: Scope.READ,
+    Purpose.BACKUP: Scope.APPEND,
+    Purpose.ADOPT: Scope.APPEND,
+    Purpose.RETENTION: Scope.DELETE,
+}
+
+
+def opening_statement(session: str, bucket: str, purpose: Purpose, parent: str) -> bytes:
+    """The bytes that a device signs with its Ed25519 key to open a session.
+
+    `session` and `bucket` are UUIDs as text, `parent` the pinned snapshot's id in hex or empty. A copied
+    token therefore opens nothing, and the signature fits no other bucket, purpose or session.
+    """
+    return b"\0".join(part.encode() for part in ("oort session v1", session, bucket, purpose.value, parent))
