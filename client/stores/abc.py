@@ -39,8 +39,12 @@ class StoreSession(Protocol):
         False, and nothing stored, if the vault has a `config` already.
         """
 
-    def put(self, name: ObjectName, body: Buffer) -> bool:
-        """Store an object durably. False if it was there already. Raises NameMismatch, StoreFull."""
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        """Store an object durably. False if it was there already. Raises NameMismatch, StoreFull.
+
+        An index file declares with `packs` every pack that it lists: a store that keeps sessions apart refuses it
+        when the session is not a user of all of them (docs/sessions.md, rule 7).
+        """
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         """Read bytes `offset` to `offset + length`, or to the end. Raises ObjectMissing; TruncatedObject if shorter."""
