@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from domain.sessions import Scope
 
 AUDIENCE = "oort-storage"
+ISSUER = "oort-auth"
 ALGORITHM = "EdDSA"
 LIFETIME_SECONDS = 15 * 60
+
+
+def key_id(public_key: bytes) -> str:
+    """The token header's `kid`: which raw Ed25519 public key (32 bytes) checks the token."""
+    return sha256(public_key).hexdigest()[:16]
 
 
 class BadClaims(ValueError):
@@ -30,7 +37,7 @@ class VaultClaims:
     device_key: bytes
 
     def to_payload(self) -> dict[str, Any]:
-        """The JWT claims set without `iat`, `exp` and `aud`, which the signer adds."""
+        """The JWT claims set without `iat`, `exp`, `aud` and `iss`, which the signer adds."""
         return {
             "tenant": str(self.tenant),
             "user": str(self.user),
