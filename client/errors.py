@@ -44,6 +44,16 @@ class WeakPassword(AccountError):
     """The password is too weak: {reason}"""
 
 
+class BadRecoveryCode(AccountError):
+    """The recovery code is not right: {detail}"""
+
+
+class BrokenSeal(OortError):
+    """{what} does not open with this account's key: it was altered, or belongs to another account."""
+
+    exit_code = 8
+
+
 class ServerError(OortError):
     """{detail}"""
 
@@ -56,6 +66,10 @@ class ServerUnreachable(ServerError):
 
 class UntrustedServer(ServerError):
     """{server} does not present a certificate of the CA in {ca}: check the address and the CA file."""
+
+
+class UnsafeServer(ServerError):
+    """The server asks for unsafe treatment of the password ({detail}): nothing was sent. Ask its operator."""
 
 
 # Vaults and their stores
