@@ -1,0 +1,105 @@
+"""What tests share: one Postgres for a whole run, one Redis for each worker, and a certificate authority.
+
+Kept true: everything starts on loopback with free ports in temporary folders, and nothing runs after the tests.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.postgres import PostgresServer
+from deploy.local.redis import RedisServer
+
+_SERVER = pytest.StashKey[PostgresServer]()
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """The run's Postgres server. Tests make databases of their own on it."""
+
+    superuser_dsn: str
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A certificate authority, as an operator's installation has it."""
+
+    authority: CertificateAuthority
+
+    @property
+    def folder(self) -> Path:
+        """Where `ca.pem` lies."""
+        return self.authority.folder
+
+    @property
+    def ca(self) -> Path:
+        return self.authority.ca
+
+    def certificate(self, role: str, instance: str) -> tuple[Path, Path]:
+        """Certificate and key of one instance, as files."""
+        files = self.authority.certificate(role, instance, datetime.now(UTC))
+        return files.certificate, files.key
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        tool = str(marker.args[0])
+        if shutil.which(tool) is not None:
+            continue
+        message = f"{tool} is not installed"
+        if os.environ.get("OORT_TEST_REQUIRE") == "all":
+            pytest.fail(f"{message}, and OORT_TEST_REQUIRE=all wants every test to run")
+        pytest.skip(message)
+
+
+def _server(config: pytest.Config) -> PostgresServer:
+    """The Postgres of this run, started by whoever asks first in this process."""
+    if _SERVER not in config.stash:
+        server = PostgresServer(Path(tempfile.mkdtemp(prefix="oort-test-postgres-")), fast=True)
+        config.stash[_SERVER] = server
+        server.start()
+    return config.stash[_SERVER]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Under xdist the process that hands out the tests owns the server, so workers may come and go."""
+    node.workerinput["postgres_dsn"] = _server(node.config).superuser_dsn
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _SERVER in config.stash:
+        server = config.stash[_SERVER]
+        server.stop()
+        shutil.rmtree(server.folder)
+        del config.stash[_SERVER]
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Postgres:
+    given = getattr(request.config, "workerinput", {}).get("postgres_dsn")
+    return Postgres(given or _server(request.config).superuser_dsn)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="oort-test-redis-"))
+    try:
+        with RedisServer(folder) as server:
+            yield server.url
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("installation")
+    return Installation(CertificateAuthority.open(folder, datetime.now(UTC)))
