@@ -1,0 +1,94 @@
+"""Postgres for a role: short units of work, each confined to a tenant and a user by row-level security.
+
+Kept true: `oort.tenant` and `oort.user` hold for one transaction and are never left on a reused connection; a lost
+connection, a deadlock or a failed serialization is UNAVAILABLE to the caller, who may try again.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from services.common.errors import Unavailable
+
+# One transaction. Rows are read with a cursor whose row factory is psycopg.rows.class_row.
+Unit = psycopg.AsyncConnection[Any]
+
+# Seconds that a call waits for a free connection before it is told to try again.
+_WAIT_SECONDS = 10.0
+_SCOPE = "select set_config('oort.tenant', %s, true), set_config('oort.user', %s, true)"
+
+
+class Database:
+    """Two pools of connections: as oort_app, which sees what the unit's scope allows, and as oort_worker."""
+
+    def __init__(self, app: AsyncConnectionPool[Unit], worker: AsyncConnectionPool[Unit]) -> None:
+        self._app = app
+        self._worker = worker
+
+    @classmethod
+    async def open(
+        cls, app_url: str, worker_url: str, *, connections: int = 8, wait_seconds: float = _WAIT_SECONDS
+    ) -> "Database":
+        """Connect; `connections` bounds each pool. Raises Unavailable when Postgres does not answer in time."""
+        app = _pool(app_url, "app", connections)
+        worker = _pool(worker_url, "worker", max(1, connections // 2))
+        database = cls(app, worker)
+        try:
+            await app.open(wait=True, timeout=wait_seconds)
+            await worker.open(wait=True, timeout=wait_seconds)
+        except psycopg.OperationalError as error:
+            await database.close()
+            raise Unavailable(what="The database") from error
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Close every connection; units still open are waited for."""
+        await self._app.close()
+        await self._worker.close()
+
+    @asynccontextmanager
+    async def unit(self, tenant: UUID | None = None, user: UUID | None = None) -> AsyncIterator[Unit]:
+        """One transaction as oort_app: committed at the end, rolled back by an exception.
+
+        Sees the rows of `tenant` and, when `user` is given, of that user only; of tables owned by tenants it sees
+        nothing when neither is given. Keep it short: nothing in it waits for the network or a disk.
+        """
+        async with _transaction(self._app) as unit:
+            if tenant is not None or user is not None:
+                await unit.execute(_SCOPE, (str(tenant or ""), str(user or "")))
+            yield unit
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[Unit]:
+        """One transaction as oort_worker, across tenants: for named jobs, and for login in one place."""
+        async with _transaction(self._worker) as unit:
+            yield unit
+
+
+def _pool(url: str, name: str, connections: int) -> AsyncConnectionPool[Unit]:
+    return AsyncConnectionPool(
+        url, min_size=1, max_size=connections, timeout=_WAIT_SECONDS, name=name, open=False, num_workers=1
+    )
+
+
+@asynccontextmanager
+async def _transaction(pool: AsyncConnectionPool[Unit]) -> AsyncIterator[Unit]:
+    lost = False
+    try:
+        async with pool.connection() as unit:
+            try:
+                yield unit
+            finally:
+                lost = unit.closed
+    except psycopg.OperationalError as error:
+        if lost:
+            # Where one connection was lost the idle ones probably were too: replace them before a call meets one.
+            await pool.check()
+        raise Unavailable(what="The database") from error

@@ -1,0 +1,148 @@
+"""Around every call: it is counted and timed, and whatever it raises becomes a status.
+
+Kept true: a caller never sees a traceback; what nobody expected is logged with one under an error id, which is all
+that the caller gets.
+"""
+
+import inspect
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+import grpc
+import psycopg
+import redis.exceptions
+import structlog
+
+from services.common.clock import Clock
+from services.common.errors import InternalError, ServiceError, Unavailable, to_status
+from services.common.metrics import Metrics
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+_OUTAGES = {
+    psycopg.OperationalError: "The database",
+    redis.exceptions.ConnectionError: "The session store",
+    redis.exceptions.TimeoutError: "The session store",
+}
+_PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class AroundCalls(grpc.aio.ServerInterceptor):
+    """Runs every call of a server inside `around(method, context)`."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        # No handler: the server answers UNIMPLEMENTED by itself.
+        return handler and _wrapped(handler, handler_call_details.method, self.around)
+
+    def around(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
+        """What happens before and after a call; `method` is `/package.Service/Method`."""
+        raise TypeError(f"{type(self).__name__} surrounds nothing: {method} {context}")
+
+
+class MapErrors(AroundCalls):
+    """Turns what a call raises into google.rpc.Status."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._log = structlog.get_logger(role)
+
+    @asynccontextmanager
+    async def around(self, method: str, context: Context) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
+            refusal = self._refusal(error, method)
+            detail = to_status(refusal, self._role).SerializeToString()
+            await context.abort(refusal.code, str(refusal), ((_DETAILS_KEY, detail),))
+
+    def _refusal(self, error: Exception, method: str) -> ServiceError:
+        if isinstance(error, ServiceError):
+            if isinstance(error, Unavailable):
+                self._log.warning("unavailable", method=method, cause=repr(error.__cause__ or error))
+            return error
+        for kind, what in _OUTAGES.items():
+            if isinstance(error, kind):
+                self._log.warning("unavailable", method=method, cause=repr(error))
+                return Unavailable(what=what)
+        if isinstance(error, grpc.aio.AioRpcError) and error.code() in _PASSING:
+            self._log.warning("unavailable", method=method, cause=error.details())
+            return Unavailable(what="Another server that this call needs")
+        error_id = secrets.token_hex(6)
+        self._log.error("call failed", method=method, error_id=error_id, exc_info=error)
+        return InternalError(error_id=error_id)
+
+
+class MeasureCalls(AroundCalls):
+    """Counts calls by method and status, and their durations."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+
+    @asynccontextmanager
+    async def around(self, method: str, context: Context) -> AsyncIterator[None]:
+        begun = self._clock.monotonic()
+        code = "UNKNOWN"
+        try:
+            yield
+            code = "OK"
+        except grpc.aio.AbortError:
+            code = _code_name(context)
+            raise
+        except BaseException as error:
+            code = "UNKNOWN" if isinstance(error, Exception) else "CANCELLED"
+            raise
+        finally:
+            self._metrics.calls.labels(method, code).inc()
+            self._metrics.seconds.labels(method).observe(self._clock.monotonic() - begun)
+
+
+def _code_name(context: Context) -> str:
+    # types-grpcio calls it StatusCode; grpc answers the number that it sends.
+    code = cast("int | grpc.StatusCode", context.code())
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return next((known.name for known in grpc.StatusCode if known.value[0] == code), "UNKNOWN")
+
+
+def _wrapped(
+    handler: Handler, method: str, around: Callable[[str, Context], AbstractAsyncContextManager[None]]
+) -> Handler:
+    """The same handler with its behaviour inside `around`."""
+    behaviour, make = _parts(handler)
+
+    async def call(request: Any, context: Context) -> Any:
+        async with around(method, context):
+            return await behaviour(request, context)
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with around(method, context):
+            async for response in behaviour(request, context):
+                yield response
+
+    return make(
+        stream if inspect.isasyncgenfunction(behaviour) else call,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _parts(handler: Handler) -> tuple[Callable[..., Any], Callable[..., Handler]]:
+    kinds: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
+        (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+        (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+        (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+        (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    }
+    attribute, make = kinds[handler.request_streaming, handler.response_streaming]
+    return getattr(handler, attribute), make
