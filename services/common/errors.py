@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped] # published without stubs
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # published without stubs
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 
 class ServiceError(Exception):

@@ -4,9 +4,8 @@ Kept true: a process that started has read and checked all of its settings; a wr
 Passwords inside addresses never appear in `repr`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -95,8 +94,7 @@ Settings = TypeVar("Settings", bound=ProcessSettings)
 def load(kind: type[Settings]) -> Settings:
     """Read settings from the environment. Raises StartError, with every wrong one, in one line."""
     try:
-        # The fields come from the environment, which the type checker does not know.
-        return cast("Callable[[], Settings]", kind)()
+        return kind()  # type: ignore[call-arg] # the environment has the fields
     except ValidationError as error:
         faults = "; ".join(_fault(kind, str(fault["loc"][0]), fault["msg"]) for fault in error.errors())
         raise StartError(f"bad settings: {faults}", BAD_SETTINGS) from None

@@ -1,0 +1,221 @@
+"""The life of a role's process: lease, schema, listeners, work, drain.
+
+Kept true: nothing is served before the instance has a lease and its schema is current; after SIGTERM or SIGINT no new
+call is taken and those under way finish, for `drain_seconds` at most.
+
+Exit codes: 0 ended by a signal; 1 it could not start or go on (a taken port, no database); 2 bad settings;
+3 no lease; 4 lease and grace are over. Every one but 0 comes with one line on stderr.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.resources.abc import Traversable
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from services.common import heartbeat, logs
+from services.common.clock import Clock, SystemClock
+from services.common.database import Database
+from services.common.errors import StartError, Unavailable
+from services.common.interceptors import MapErrors, MeasureCalls
+from services.common.lease import NO_LEASE, open_keeper
+from services.common.listeners import Listener, Served, internal_credentials, listen, public_credentials
+from services.common.metrics import Metrics, MetricsServer
+from services.common.migrations import migrate
+from services.common.settings import ProcessSettings, RoleSettings, load
+
+Settings = TypeVar("Settings", bound=ProcessSettings)
+Result = TypeVar("Result")
+Job = Callable[[], Awaitable[None]]
+
+_FAILED = 1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime(Generic[Settings]):
+    """What a role builds its parts from."""
+
+    role: str
+    settings: Settings
+    db: Database
+    clock: Clock
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a role serves, and what it does besides.
+
+    A job of `background` runs until the process ends, when it is cancelled after the last call; one that raises ends
+    the process.
+    """
+
+    public: Sequence[Served] = ()
+    internal: Sequence[Served] = ()
+    background: Sequence[Job] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Role(Generic[Settings]):
+    """One role, as its `__main__.py` describes it.
+
+    `wire` opens what the role needs (Redis, channels, disks), yields its parts, and closes what it opened. A role whose
+    settings are RoleSettings starts with a lease.
+    """
+
+    name: str
+    settings: type[Settings]
+    migrations: Traversable
+    wire: Callable[[Runtime[Settings]], AbstractAsyncContextManager[Parts]]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A role that serves; the ports are those it got."""
+
+    public: Listener
+    internal: Listener
+    metrics: MetricsServer
+
+
+def main(role: Role[Any]) -> int:
+    """Run a role with settings from the environment until a signal; answers the exit code."""
+    try:
+        settings = load(role.settings)
+        logs.configure(settings.log_level, role=role.name, instance=settings.instance)
+        asyncio.run(_until_signal(role, settings))
+    except StartError as error:
+        sys.stderr.write(f"oort {role.name}: {error}\n")
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - the edge of the process: whoever started it gets one line, the log the traceback
+        structlog.get_logger(role.name).exception("the process failed")
+        sys.stderr.write(f"oort {role.name}: failed; the traceback is in the log above\n")
+        return _FAILED
+    return 0
+
+
+async def _until_signal(role: Role[Settings], settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run(role, settings, SystemClock(), stop)
+
+
+async def run(
+    role: Role[Settings],
+    settings: Settings,
+    clock: Clock,
+    stop: asyncio.Event,
+    on_start: Callable[[Started], None] | None = None,
+) -> None:
+    """Start the role and serve until `stop` is set; then drain. Raises StartError, whose exit code says why."""
+    log = structlog.get_logger(role.name)
+    async with AsyncExitStack() as stack:
+        background: list[Job] = []
+        if isinstance(settings, RoleSettings):
+            keeper = open_keeper(role.name, settings, clock)
+            stack.callback(keeper.close)
+            patience = partial(_patiently, clock=clock, seconds=settings.start_seconds, stop=stop)
+            if await patience(keeper.take, exit_code=NO_LEASE) is None:
+                return
+            background.append(keeper.keep)
+        metrics = Metrics(role.name, settings.instance, version("oort"))
+        db = await _open_database(role, settings, clock, stop)
+        if db is None:
+            return
+        stack.push_async_callback(db.close)
+        parts = await stack.enter_async_context(role.wire(Runtime(role.name, settings, db, clock, metrics)))
+        started = await stack.enter_async_context(_listening(role.name, settings, parts, metrics, clock))
+        if settings.cluster_server:
+            target = settings.cluster_server
+            background.append(partial(heartbeat.beat, role.name, settings, target, clock.now(), clock))
+        log.info("serving", public=started.public.port, internal=started.internal.port, version=version("oort"))
+        if on_start:
+            on_start(started)
+        await _work([*background, *parts.background], stop, started, settings.drain_seconds)
+    log.info("ended")
+
+
+async def _open_database(
+    role: Role[Settings], settings: Settings, clock: Clock, stop: asyncio.Event
+) -> Database | None:
+    """Bring the schema up to date and connect; None if the process is to end before."""
+    patience = partial(_patiently, clock=clock, seconds=settings.start_seconds, stop=stop)
+    if await patience(partial(migrate, settings.database_owner_url, role.migrations)) is None:
+        return None
+    open_it = partial(
+        Database.open,
+        settings.database_url,
+        settings.database_worker_url,
+        connections=settings.database_connections,
+    )
+    return await patience(open_it)
+
+
+async def _patiently(
+    attempt: Callable[[], Awaitable[Result]],
+    *,
+    clock: Clock,
+    seconds: float,
+    stop: asyncio.Event,
+    exit_code: int = _FAILED,
+) -> Result | None:
+    """Try again while what is needed is not up yet: an installation starts in any order. None once `stop` is set."""
+    end = clock.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if clock.monotonic() + pause > end:
+                cause = str(error.__cause__ or error).strip().splitlines()
+                raise StartError(f"{error.fields['what']} cannot be reached: {cause[0]}", exit_code) from error
+        await clock.sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * 2)
+    return None
+
+
+@asynccontextmanager
+async def _listening(
+    role: str, settings: ProcessSettings, parts: Parts, metrics: Metrics, clock: Clock
+) -> AsyncIterator[Started]:
+    interceptors = (MeasureCalls(metrics, clock), MapErrors(role))
+    async with AsyncExitStack() as stack:
+        metrics_server = MetricsServer.start(metrics, settings.metrics_listen)
+        stack.callback(metrics_server.close)
+        listeners = []
+        for listen_on, credentials, services in (
+            (settings.internal_listen, internal_credentials(settings), parts.internal),
+            (settings.public_listen, public_credentials(settings), parts.public),
+        ):
+            listener = await listen(listen_on, credentials, services, interceptors, share_port=settings.share_port)
+            stack.push_async_callback(listener.drain, 0)
+            listeners.append(listener)
+        yield Started(public=listeners[1], internal=listeners[0], metrics=metrics_server)
+
+
+async def _work(jobs: Sequence[Job], stop: asyncio.Event, started: Started, drain_seconds: float) -> None:
+    """Run the jobs until `stop` is set or one of them fails; drain; then cancel them. Raises what the job raised."""
+    stopping = asyncio.create_task(stop.wait())
+    running = {asyncio.ensure_future(job()) for job in jobs}
+    try:
+        waiting: set[asyncio.Future[Any]] = {stopping, *running}
+        failed: asyncio.Future[Any] | None = None
+        while waiting and not stop.is_set() and failed is None:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            failed = next((job for job in done if job is not stopping and job.exception()), None)
+        await asyncio.gather(started.public.drain(drain_seconds), started.internal.drain(drain_seconds))
+        if failed is not None:
+            await failed
+    finally:
+        for task in (stopping, *running):
+            task.cancel()
+        await asyncio.gather(stopping, *running, return_exceptions=True)
