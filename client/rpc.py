@@ -1,0 +1,134 @@
+"""gRPC as the client uses it: TLS under the given CA alone, deadlines, refusals read, pauses between attempts.
+
+Kept true: a server whose certificate the given CA did not sign is never spoken to, and is told apart from one
+that cannot be reached.
+"""
+
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from client.errors import OortError, ServerUnreachable, UntrustedServer, UsageError
+
+Metadata = tuple[tuple[str, str], ...]
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_PROBE_SECONDS = 5.0
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Channels of one process would otherwise share one TCP connection, and die together.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),  # retried by us, where the call is idempotent
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call failed: `reason` is a name of the role's Reason enum, or empty when no server answered."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_outage(self) -> bool:
+        """True when the call may be repeated as it is: nobody answered, or the server says it cannot just now."""
+        if self.code is grpc.StatusCode.CANCELLED:
+            return not self.reason  # by a server that is going down
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def read_refusal(error: grpc.RpcError) -> Refusal:
+    """Read code, message and ErrorInfo of a failed call."""
+    message = error.details() or error.code().name
+    trailing = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
+    for key, value in trailing:
+        if key == _DETAILS_KEY:
+            status = status_pb2.Status.FromString(value)
+            for detail in status.details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return Refusal(error.code(), info.reason, message, dict(info.metadata))
+    return Refusal(error.code(), "", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How long to go on trying, and the pauses between attempts; all in seconds."""
+
+    patience: float
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random  # a fraction of 1; spreads clients, keeps no secret
+
+    def pause(self, attempt: int) -> None:
+        """Wait before attempt number `attempt` (1 is the first repetition): doubling, and half of it random."""
+        longest = min(self.first_pause * 2 ** min(attempt - 1, 10), self.longest_pause)
+        self.sleep(longest * (0.5 + self.jitter() / 2))
+
+
+def read_ca(file: Path) -> bytes:
+    """The CA certificates in PEM. Raises UsageError when the file is none."""
+    try:
+        pem = file.read_bytes()
+    except OSError as error:
+        raise UsageError(detail=f"The CA file {file} cannot be read: {error.strerror}.") from None
+    try:
+        ssl.create_default_context(cadata=pem.decode("ascii"))
+    except (ValueError, ssl.SSLError):
+        raise UsageError(detail=f"{file} holds no certificate in PEM form.") from None
+    return pem
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises UsageError."""
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise UsageError(detail=f"{endpoint!r} is not a server address: give HOST:PORT.")
+    return host.strip("[]"), int(port)
+
+
+def tls_channel(endpoint: str, ca_pem: bytes, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+    """A channel that trusts nothing but the given CA. Close it."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
+    return grpc.secure_channel(endpoint, credentials, options=(*CHANNEL_OPTIONS, *options))
+
+
+def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> OortError:
+    """Why no call gets through: UntrustedServer or ServerUnreachable, found out by a TLS handshake of our own."""
+    host, port = split_endpoint(endpoint)
+    context = ssl.create_default_context(cadata=ca_pem.decode("ascii"))
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_PROBE_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return ServerUnreachable(server=endpoint, reason=_one_line(said))
+    except ssl.SSLCertVerificationError:
+        return UntrustedServer(server=endpoint, ca=ca_file)
+    except ssl.SSLError:
+        return ServerUnreachable(server=endpoint, reason="what listens there does not speak TLS")
+    except TimeoutError:
+        return ServerUnreachable(server=endpoint, reason="no answer in time")
+    except socket.gaierror:
+        return ServerUnreachable(server=endpoint, reason="the name is unknown")
+    except OSError as error:
+        return ServerUnreachable(server=endpoint, reason=(error.strerror or str(error)).lower())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]

@@ -1,0 +1,6 @@
+"""The storage role as an ObjectStore: a vault's objects over gRPC, on whichever node of the cluster answers."""
+
+from client.stores.node.access import VaultAccess
+from client.stores.node.store import NodeStore
+
+__all__ = ["NodeStore", "VaultAccess"]

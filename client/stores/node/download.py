@@ -1,0 +1,67 @@
+"""One object, or a part of it, on its way from a node: gone on with elsewhere when a node dies, and checked.
+
+Kept true: what is returned has the length that was asked for; a whole object has the SHA-256 of its name.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from oort.storage.v1 import objects_pb2
+
+from client.errors import DamagedVault, OortError, TruncatedObject
+from client.stores.node.nodes import BadCopy
+from client.stores.node.stalls import Progress
+from domain.names import ObjectName
+
+
+class Download:
+    """Bytes `offset` to `offset + length` of an object, or to its end when `length` is None."""
+
+    def __init__(self, name: ObjectName, offset: int, length: int | None) -> None:
+        self._name = name
+        self._offset = offset
+        self._length = length
+        self._frames: list[memoryview] = []
+
+    @property
+    def is_full(self) -> bool:
+        return self._length is not None and self._have() >= self._length
+
+    def request(self, session_id: str) -> objects_pb2.GetRequest:
+        """Ask for what is missing yet."""
+        if self._length is None:
+            # The end is not known: what came may have been all of it, and nothing after the end can be asked for.
+            self._frames.clear()
+            return objects_pb2.GetRequest(session_id=session_id, name=str(self._name), offset=self._offset)
+        have = self._have()
+        return objects_pb2.GetRequest(
+            session_id=session_id, name=str(self._name), offset=self._offset + have, length=self._length - have
+        )
+
+    def receive(self, frames: Iterable[memoryview], progress: Progress) -> None:
+        for frame in frames:
+            self._frames.append(frame)
+            progress.moved()
+
+    def whole(self) -> bytes:
+        """Join and check. Raises BadCopy; what is wrong is thrown away, so that another node sends it afresh."""
+        body = b"".join(self._frames)
+        error = self._fault(body)
+        if error is not None:
+            self._frames.clear()
+            raise BadCopy(error)
+        return body
+
+    def _have(self) -> int:
+        return sum(map(len, self._frames))
+
+    def _fault(self, body: bytes) -> OortError | None:
+        if self._length is None:
+            if self._offset == 0 and self._name.id and sha256(body).hexdigest() != self._name.id:
+                return DamagedVault(name=self._name, detail="its content does not have that name")
+        elif len(body) < self._length:
+            detail = f"{len(body)} bytes came from {self._offset} in place of {self._length}"
+            return TruncatedObject(name=self._name, detail=detail)
+        elif len(body) > self._length:
+            return DamagedVault(name=self._name, detail=f"{len(body)} bytes came in place of {self._length}")
+        return None

@@ -1,0 +1,157 @@
+"""The nodes of a cluster, from outside: which one is asked, and when another is.
+
+Kept true: a call is repeated on the next node when a node is silent, dying or unable just now, and given up after
+`patience` seconds in which no node took it. Every call that goes through here may be repeated: objects are named by
+their content and sessions by the client.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import grpc
+
+from client.errors import OortError, StoreError, UntrustedServer
+from client.rpc import Metadata, Pacing, Refusal, explain_outage, read_refusal
+from client.stores.node.access import AccessKeeper
+from client.stores.node.stalls import Stalled
+from client.stores.node.wire import Connection
+
+T = TypeVar("T")
+Action = Callable[[Connection, Metadata], T]
+
+# Two, because one TLS connection keeps about one core of a node busy and several uploads run at once.
+CONNECTIONS_TO_A_NODE = 2
+_RENEWABLE = ("BAD_TOKEN", "NOT_SIGNED_IN")
+_TRIES_WHEN_BROKEN = 3
+
+
+class Refused(Exception):
+    """A node has answered no, and another try would not change that."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class BadCopy(Exception):
+    """This node's copy of an object is wrong: ask each other node once, then raise `error`."""
+
+    def __init__(self, error: OortError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Nodes:
+    """Connections to the nodes that hold one bucket. May be used from several threads."""
+
+    def __init__(self, place: str, ca_pem: bytes, ca_file: str, pacing: Pacing) -> None:
+        self._place = place
+        self._ca_pem = ca_pem
+        self._ca_file = ca_file
+        self._pacing = pacing
+        self._lock = threading.Lock()
+        self._connections: dict[str, list[Connection]] = {}
+        self._turns = itertools.count()
+        self._favoured = ""
+
+    def run(self, keeper: AccessKeeper, action: Action[T], patience: float | None = None) -> T:
+        """Do `action` on a node. Raises Refused, the error of a BadCopy, StoreError when no node takes it."""
+        attempts = _Attempts(self._pacing, self._pacing.patience if patience is None else patience)
+        renewed = False
+        while True:
+            access = keeper.current()
+            endpoint = self._choose(access.endpoints, attempts.tried)
+            try:
+                result = action(self._connection(endpoint), (("authorization", f"Bearer {access.token}"),))
+            except BadCopy as bad:
+                if not attempts.elsewhere(endpoint, access.endpoints):
+                    raise bad.error from None
+            except (Stalled, grpc.FutureCancelledError):
+                self._next(attempts, endpoint, access.endpoints, "nothing moved on the connection")
+            except grpc.RpcError as error:
+                refusal = read_refusal(error)
+                if refusal.reason in _RENEWABLE and not renewed:
+                    renewed = True
+                    keeper.renew(access.token)
+                elif attempts.may_pass(refusal):
+                    self._next(attempts, endpoint, access.endpoints, refusal.message)
+                else:
+                    raise Refused(refusal) from error
+            else:
+                self._favoured = endpoint
+                return result
+
+    def close(self) -> None:
+        with self._lock:
+            connections = list(itertools.chain.from_iterable(self._connections.values()))
+            self._connections.clear()
+        for connection in connections:
+            connection.close()
+
+    def _next(self, attempts: "_Attempts", endpoint: str, endpoints: Sequence[str], said: str) -> None:
+        """Get ready for the next attempt, or raise StoreError."""
+        if attempts.go_on(endpoint, endpoints):
+            return
+        outage = explain_outage(endpoint, self._ca_pem, self._ca_file, said)
+        if isinstance(outage, UntrustedServer):
+            raise outage
+        raise StoreError(place=self._place, detail=f"no storage node takes the call ({endpoint}: {said})")
+
+    def _choose(self, endpoints: Sequence[str], tried: Sequence[str]) -> str:
+        """The node that last answered, unless it has just failed; at first a random one, which spreads clients."""
+        untried = [endpoint for endpoint in endpoints if endpoint not in tried]
+        if not untried:
+            raise StoreError(place=self._place, detail="the cluster has no storage node at the moment")
+        if self._favoured in untried:
+            return self._favoured
+        return untried[int(self._pacing.jitter() * len(untried)) % len(untried)]
+
+    def _connection(self, endpoint: str) -> Connection:
+        with self._lock:
+            connections = self._connections.get(endpoint)
+            if connections is None:
+                connections = [Connection(endpoint, self._ca_pem) for _ in range(CONNECTIONS_TO_A_NODE)]
+                self._connections[endpoint] = connections
+        return connections[next(self._turns) % len(connections)]
+
+
+class _Attempts:
+    """One call's attempts: which nodes have failed in this round, and since when."""
+
+    def __init__(self, pacing: Pacing, patience: float) -> None:
+        self._pacing = pacing
+        self._patience = patience
+        self._first_failure: float | None = None
+        self._rounds = 0
+        self._broken = 0
+        self.tried: list[str] = []
+
+    def may_pass(self, refusal: Refusal) -> bool:
+        """True for what another attempt may cure; a node that breaks on the call gets it a few times only."""
+        if refusal.is_outage:
+            return True
+        if refusal.reason in ("", "INTERNAL"):
+            self._broken += 1
+            return self._broken < _TRIES_WHEN_BROKEN
+        return False
+
+    def elsewhere(self, endpoint: str, endpoints: Sequence[str]) -> bool:
+        """Note a wrong answer; False when every node has given one."""
+        self.tried.append(endpoint)
+        return any(other not in self.tried for other in endpoints)
+
+    def go_on(self, endpoint: str, endpoints: Sequence[str]) -> bool:
+        """Note an outage, wait if all nodes have failed in this round; False when patience is at its end."""
+        now = self._pacing.monotonic()
+        if self._first_failure is None:
+            self._first_failure = now
+        if self.elsewhere(endpoint, endpoints):
+            return True
+        if now - self._first_failure >= self._patience:
+            return False
+        self.tried.clear()
+        self._rounds += 1
+        self._pacing.pause(self._rounds)
+        return True

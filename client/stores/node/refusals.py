@@ -1,0 +1,38 @@
+"""What a storage node's refusal means to a person: reasons of the role's enum as errors of the client."""
+
+from client.errors import (
+    DamagedVault,
+    NameMismatch,
+    NotSupported,
+    ObjectMissing,
+    OortError,
+    ParentGone,
+    SessionOver,
+    StoreError,
+    StoreFull,
+)
+from client.rpc import Refusal
+
+
+def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") -> OortError:
+    """The client's error for a node's refusal of a call about `name`."""
+    said = refusal.message.strip().rstrip(".").partition(". ")[0]  # the advice is ours to give
+    error: OortError
+    match refusal.reason:
+        case "SESSION_OVER":
+            error = SessionOver(place=place)
+        case "PARENT_GONE":
+            error = ParentGone(place=place, parent=parent)
+        case "NAME_MISMATCH":
+            error = NameMismatch(place=place, name=name)
+        case "QUOTA_EXCEEDED" | "DISK_FULL":
+            error = StoreFull(place=place, detail=said)
+        case "NOT_FOUND" if name:
+            error = ObjectMissing(place=place, name=name)
+        case "DAMAGED" if name:
+            error = DamagedVault(name=name, detail=said)
+        case "NOT_ALLOWED":
+            error = NotSupported(place=place, detail=said)
+        case _:
+            error = StoreError(place=place, detail=said)
+    return error

@@ -1,0 +1,230 @@
+"""A session on a bucket (docs/sessions.md), kept alive by beats of its own thread.
+
+Kept true: once the node has said that the session is over, every further call says so without asking; bodies count
+in `sent_bytes` each time they are handed to the wire, so it is what the line carried and not what was stored.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+from oort.storage.v1 import objects_pb2, sessions_pb2
+
+from client.errors import NotSupported, OortError, SessionOver, StoreError
+from client.rpc import Metadata, read_refusal
+from client.stores.abc import Buffer, ObjectInfo
+from client.stores.node.access import AccessKeeper
+from client.stores.node.download import Download
+from client.stores.node.nodes import Action, BadCopy, Refused
+from client.stores.node.refusals import translate
+from client.stores.node.wire import Connection, PutPart, frames
+from domain.names import CONFIG, ObjectKind, ObjectName
+
+if TYPE_CHECKING:
+    from client.stores.node.stalls import Progress
+    from client.stores.node.store import NodeStore
+
+T = TypeVar("T")
+
+CALL_SECONDS = 60.0
+_SLOWEST_BYTES_A_SECOND = 8 * 1024  # a body's deadline; a stream that stands still is found much earlier
+_PAGE = 1000
+_RESERVE_AT_ONCE = 1000
+_BEAT_SECONDS = (1.0, 300.0)
+_END_PATIENCE = 5.0
+
+
+class NodeSession:
+    """StoreSession on the storage role. Made by NodeStore.open."""
+
+    def __init__(self, store: "NodeStore", keeper: AccessKeeper, session_id: str, beat_seconds: float) -> None:
+        self._store = store
+        self._keeper = keeper
+        self.id = session_id
+        self._place = store.place
+        self._over: SessionOver | None = None
+        self._sent_lock = threading.Lock()
+        self._sent_bytes = 0
+        self._ending = threading.Event()
+        self._beat_seconds = min(max(beat_seconds, _BEAT_SECONDS[0]), _BEAT_SECONDS[1])
+        self._beats = threading.Thread(target=self._beat, name="oort-beats", daemon=True)
+        self._beats.start()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of bodies handed to the wire so far, repeated ones included."""
+        return self._sent_bytes
+
+    def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
+        request = objects_pb2.InitialiseRequest(
+            session_id=self.id, key_name=str(key), key=bytes(key_body), config=bytes(config), seal=bytes(seal)
+        )
+        tries = 0
+
+        def action(connection: Connection, metadata: Metadata) -> bool:
+            nonlocal tries
+            tries += 1
+            self._count(len(request.key) + len(request.config) + len(request.seal))
+            return connection.objects.Initialise(request, timeout=CALL_SECONDS, metadata=metadata).created
+
+        created = self._run(action)
+        # An earlier try may have been done and its answer lost: then the config is the one just sent.
+        return created or (tries > 1 and self.get(CONFIG) == request.config)
+
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        view = memoryview(body).cast("B")
+        header = objects_pb2.PutHeader(
+            session_id=self.id, name=str(name), size=len(view), packs=[str(pack) for pack in packs]
+        )
+        timeout = _body_seconds(len(view))
+
+        def action(connection: Connection, metadata: Metadata) -> objects_pb2.PutResponse:
+            with self._store.stalls.watch() as progress:
+                call = connection.put.future(self._parts(header, view, progress), timeout=timeout, metadata=metadata)
+                progress.watches(call)
+                return call.result()
+
+        return not self._run(action, name).existed
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        download = Download(name, offset, length)
+
+        def action(connection: Connection, metadata: Metadata) -> bytes:
+            if not download.is_full:
+                request = download.request(self.id)
+                with self._store.stalls.watch() as progress:
+                    call = connection.get(request, timeout=_body_seconds(length), metadata=metadata)
+                    progress.watches(call)
+                    try:
+                        download.receive(call, progress)
+                    except grpc.RpcError as error:
+                        refusal = read_refusal(error)
+                        if refusal.reason == "DAMAGED":
+                            raise BadCopy(translate(refusal, self._place, str(name))) from None
+                        raise
+            return download.whole()
+
+        return self._run(action, name)
+
+    def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        token = ""
+        while True:
+            request = objects_pb2.ListRequest(session_id=self.id, kind=kind.value, page_size=_PAGE, page_token=token)
+
+            def action(
+                connection: Connection, metadata: Metadata, request: objects_pb2.ListRequest = request
+            ) -> objects_pb2.ListResponse:
+                return connection.objects.List(request, timeout=CALL_SECONDS, metadata=metadata)
+
+            page = self._run(action)
+            for listed in page.objects:
+                yield ObjectInfo(ObjectName.parse(listed.name), listed.size)
+            if not page.next_page_token:
+                return
+            if page.next_page_token == token:
+                raise StoreError(place=self._place, detail="a node sends the same page of a list for ever")
+            token = page.next_page_token
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        gone: set[ObjectName] = set()
+        for start in range(0, len(packs), _RESERVE_AT_ONCE):
+            request = sessions_pb2.ReserveRequest(
+                session_id=self.id, names=[str(pack) for pack in packs[start : start + _RESERVE_AT_ONCE]]
+            )
+
+            def action(
+                connection: Connection, metadata: Metadata, request: sessions_pb2.ReserveRequest = request
+            ) -> sessions_pb2.ReserveResponse:
+                return connection.sessions.Reserve(request, timeout=CALL_SECONDS, metadata=metadata)
+
+            gone.update(ObjectName.parse(name) for name in self._run(action).gone)
+        return frozenset(gone)
+
+    def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+        request = sessions_pb2.CommitRequest(session_id=self.id, name=str(snapshot), body=bytes(body))
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            self._count(len(request.body))
+            connection.sessions.Commit(request, timeout=CALL_SECONDS, metadata=metadata)
+
+        self._run(action, snapshot)
+
+    def remove(self, name: ObjectName) -> None:
+        raise NotSupported(place=self._place, detail=f"{name} can be removed by retention alone")
+
+    def close(self) -> None:
+        if self._ending.is_set():
+            return
+        self._ending.set()
+        self._beats.join()
+        if self._over is not None:
+            return
+        request = sessions_pb2.EndRequest(session_id=self.id)
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            connection.sessions.End(request, timeout=_END_PATIENCE, metadata=metadata)
+
+        try:
+            self._store.nodes.run(self._keeper, action, patience=_END_PATIENCE)
+        except (OortError, Refused):
+            # What was put and committed is safe already; the node ends a session by itself when beats stop.
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, action: Action[T], name: ObjectName | None = None) -> T:
+        if self._over is not None:
+            raise SessionOver(place=self._place)
+        try:
+            return self._store.nodes.run(self._keeper, action)
+        except Refused as refused:
+            error = translate(refused.refusal, self._place, str(name) if name else "")
+            if isinstance(error, SessionOver):
+                self._over = error
+            raise error from None
+
+    def _count(self, sent: int) -> None:
+        with self._sent_lock:
+            self._sent_bytes += sent
+
+    def _parts(self, header: objects_pb2.PutHeader, body: memoryview, progress: "Progress") -> Iterator[PutPart]:
+        yield header
+
+        def took(sent: int) -> None:
+            self._count(sent)
+            progress.moved()
+
+        yield from frames(body, took)
+        progress.moved()
+
+    def _beat(self) -> None:
+        request = sessions_pb2.BeatRequest(session_id=self.id)
+        timeout = max(self._beat_seconds, 5.0)
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            connection.sessions.Beat(request, timeout=timeout, metadata=metadata)
+
+        while not self._ending.wait(self._beat_seconds):
+            try:
+                self._store.nodes.run(self._keeper, action, patience=0)
+            except Refused as refused:
+                error = translate(refused.refusal, self._place)
+                if isinstance(error, SessionOver):
+                    self._over = error
+                    return
+            except OortError:
+                # A missed beat is no loss: the next may get through, and the calls that matter report for themselves.
+                continue
+
+
+def _body_seconds(size: int | None) -> float:
+    """The deadline of a stream; a size that is not known is taken for a full pack."""
+    return CALL_SECONDS + (16 << 20 if size is None else size) / _SLOWEST_BYTES_A_SECOND
