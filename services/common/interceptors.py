@@ -8,7 +8,7 @@ import inspect
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import psycopg
@@ -20,7 +20,8 @@ from services.common.errors import InternalError, ServiceError, Unavailable, to_
 from services.common.metrics import Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+# A text: only the stubs make it generic.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _OUTAGES = {
     psycopg.OperationalError: "The database",
     redis.exceptions.ConnectionError: "The session store",
