@@ -20,8 +20,9 @@ from services.common.errors import InternalError, ServiceError, Unavailable, to_
 from services.common.metrics import Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# A text: only the stubs make it generic.
+# Texts: only the stubs make it generic.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 _OUTAGES = {
     psycopg.OperationalError: "The database",
     redis.exceptions.ConnectionError: "The session store",
@@ -36,9 +37,9 @@ class AroundCalls(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> MaybeHandler:
         handler = await continuation(handler_call_details)
         # No handler: the server answers UNIMPLEMENTED by itself.
         return handler and _wrapped(handler, handler_call_details.method, self.around)
