@@ -36,6 +36,20 @@ class NotLoggedIn(AccountError):
     """This device is not logged in: run `backup-tool login`."""
 
 
+class HomeUnusable(OortError):
+    """This device's folder {home} cannot be used: {reason}."""
+
+
+class HomeFull(HomeUnusable):
+    """The disk of this device's folder {home} is full: free some space there, then run the command again."""
+
+    exit_code = 7
+
+
+class DamagedHome(AccountError):
+    """{file} is damaged: run `backup-tool login` again."""
+
+
 class WrongPassword(AccountError):
     """Wrong user name or password: check both and log in again."""
 
@@ -66,6 +80,16 @@ class ServerUnreachable(ServerError):
 
 class UntrustedServer(ServerError):
     """{server} does not present a certificate of the CA in {ca}: check the address and the CA file."""
+
+
+class NameTaken(OortError):
+    """{detail}"""
+
+
+class NotFound(OortError):
+    """{detail}"""
+
+    exit_code = 6
 
 
 class UnsafeServer(ServerError):
