@@ -1,0 +1,121 @@
+"""Why a storage node refuses a call: one class a reason (protos/oort/storage/v1/reasons.proto)."""
+
+import grpc
+
+from services.common.errors import ServiceError
+
+
+class StorageError(ServiceError):
+    """{detail}"""
+
+
+class BadToken(StorageError):
+    """The vault token is refused: {detail}. Ask auth for a new one."""
+
+    reason = "BAD_TOKEN"
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class BadSignature(StorageError):
+    """The opening of the session is not signed by the device that the vault token names."""
+
+    reason = "BAD_SIGNATURE"
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class SessionOver(StorageError):
+    """Session {session} is over: open a new one and go on from what is stored."""
+
+    reason = "SESSION_OVER"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ParentGone(StorageError):
+    """Snapshot {parent} was removed: open the session with another parent, or with none."""
+
+    reason = "PARENT_GONE"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NameMismatch(StorageError):
+    """{name} was refused: {detail}."""
+
+    reason = "NAME_MISMATCH"
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class QuotaExceeded(StorageError):
+    """Bucket {bucket} may hold {limit} bytes, holds {used}, and {size} more do not fit."""
+
+    reason = "QUOTA_EXCEEDED"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class DiskFull(StorageError):
+    """The disk of node {node} is full: nothing was stored. Free space there or add a node."""
+
+    reason = "DISK_FULL"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class IndexNeeded(StorageError):
+    """The session put or reserved a pack after its last index file: put an index file, then commit."""
+
+    reason = "INDEX_NEEDED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NotReserved(StorageError):
+    """The index file lists {count} packs that this session neither put nor reserved, {first} for one."""
+
+    reason = "NOT_RESERVED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class TooFewCopies(StorageError):
+    """{detail}"""
+
+    reason = "TOO_FEW_COPIES"
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class Damaged(StorageError):
+    """{name} is damaged or missing on every node that holds a copy: {detail}."""
+
+    reason = "DAMAGED"
+    code = grpc.StatusCode.DATA_LOSS
+
+
+class Stalled(StorageError):
+    """Nothing arrived for {seconds:g} seconds: the call was given up."""
+
+    reason = "STALLED"
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class NotInitialised(StorageError):
+    """The vault in bucket {bucket} has no config yet: initialise it first."""
+
+    reason = "NOT_INITIALISED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class RetentionRunning(StorageError):
+    """Another retention is running in bucket {bucket}: wait until it ends."""
+
+    reason = "RETENTION_RUNNING"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class BeingRemoved(StorageError):
+    """{name} is just being removed: try again."""
+
+    reason = "BEING_REMOVED"
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class TooBusy(StorageError):
+    """This node serves {limit} streams already: try again, or another node."""
+
+    reason = "TOO_BUSY"
+    code = grpc.StatusCode.UNAVAILABLE

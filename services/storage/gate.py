@@ -1,0 +1,106 @@
+"""Who may do what to a bucket: the vault token, checked offline against auth's public keys.
+
+Kept true: a token is taken only if it is signed by one of the keys in the settings, is of this cluster, and has not
+expired; and a session is opened only by who holds the private key of the device that the token names.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from domain.sessions import Scope
+from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, BadClaims, VaultClaims, key_id
+from services.common.clock import Clock
+from services.common.errors import NotAllowed, StartError
+from services.common.identity import bearer
+from services.common.settings import BAD_SETTINGS
+from services.storage.errors import BadSignature, BadToken
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# Clocks of auth and a node may be this far apart.
+_LEEWAY_SECONDS = 5
+
+
+class Gate(Protocol):
+    """What every call of the public listener passes."""
+
+    def require(self, context: Context, scope: Scope) -> VaultClaims:
+        """The claims of the caller's token, if they allow `scope`. Raises NotSignedIn, BadToken, NotAllowed."""
+
+    def require_signature(self, claims: VaultClaims, statement: bytes, signature: bytes) -> None:
+        """Raises BadSignature unless the token's device signed the statement."""
+
+
+class TokenGate:
+    """The gate of a running node; `keys` by their `kid` (domain/tokens.py)."""
+
+    def __init__(self, keys: dict[str, Ed25519PublicKey], cluster: str, clock: Clock) -> None:
+        self._keys = keys
+        self._cluster = cluster
+        self._clock = clock
+
+    def require(self, context: Context, scope: Scope) -> VaultClaims:
+        claims = self.read(bearer(context))
+        if scope not in claims.scopes:
+            raise NotAllowed(detail=f"The vault token does not allow to {scope.value}.")
+        return claims
+
+    def require_signature(self, claims: VaultClaims, statement: bytes, signature: bytes) -> None:
+        try:
+            Ed25519PublicKey.from_public_bytes(claims.device_key).verify(signature, statement)
+        except (InvalidSignature, ValueError):
+            raise BadSignature from None
+
+    def read(self, token: str) -> VaultClaims:
+        """The claims of a token. Raises BadToken, which says what is wrong with it."""
+        try:
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid", "")))
+            if key is None:
+                raise BadToken(detail="it is signed with a key that this node does not know")
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                # Expiry is judged below, by the node's own clock as it was given to us.
+                options={
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                    "require": ["exp", "aud", "iss"],
+                },
+            )
+            claims = VaultClaims.from_payload(payload)
+            expires = float(payload["exp"])
+        except jwt.InvalidAudienceError:
+            raise BadToken(detail="it is for another kind of server") from None
+        except (jwt.PyJWTError, BadClaims, TypeError, ValueError):
+            raise BadToken(detail="it is not one that auth signed") from None
+        if self._clock.now().timestamp() > expires + _LEEWAY_SECONDS:
+            raise BadToken(detail="it has expired")
+        if claims.cluster != self._cluster:
+            raise BadToken(detail=f"it is for cluster {claims.cluster}, and this node is of {self._cluster}")
+        return claims
+
+
+def load_keys(place: Path) -> dict[str, Ed25519PublicKey]:
+    """Auth's public keys from a PEM file or all *.pem files of a folder. Raises StartError."""
+    files = sorted(place.glob("*.pem")) if place.is_dir() else [place]
+    keys: dict[str, Ed25519PublicKey] = {}
+    for file in files:
+        try:
+            key = load_pem_public_key(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise StartError(f"OORT_TOKEN_KEYS: cannot read a public key from {file}: {error}", BAD_SETTINGS) from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise StartError(f"OORT_TOKEN_KEYS: {file} is no Ed25519 key", BAD_SETTINGS)
+        keys[key_id(key.public_bytes(Encoding.Raw, PublicFormat.Raw))] = key
+    if not keys:
+        raise StartError(f"OORT_TOKEN_KEYS: there is no *.pem file in {place}", BAD_SETTINGS)
+    return keys

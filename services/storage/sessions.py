@@ -1,0 +1,349 @@
+"""Sessions on a bucket: who may write, what they see, and what must not yet be removed.
+
+Kept true (docs/sessions.md has the argument; the rules are numbered there):
+- one transaction at a time per bucket: each that changes anything first locks the bucket's row, and order is that
+  row's `seq`, never a clock (rule 1);
+- every call finds its session open in the transaction that takes effect (rule 2);
+- nothing that a session pinned, created, reserved or put again can be condemned while the session is open: all of
+  these become rows of the catalogue in the transaction that answers (rules 5 and 6).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from domain.names import CONFIG, ObjectKind, ObjectName
+from domain.sessions import Purpose
+from domain.tokens import VaultClaims
+from services.common.database import Database, Unit
+from services.common.errors import InvalidArgument, NotAllowed, NotFound
+from services.storage.errors import (
+    BeingRemoved,
+    IndexNeeded,
+    NotInitialised,
+    NotReserved,
+    ParentGone,
+    QuotaExceeded,
+    RetentionRunning,
+    SessionOver,
+)
+from services.storage.store import buckets, copies, objects, sessions
+
+WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION))
+COMMITTING = frozenset((Purpose.BACKUP, Purpose.ADOPT))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it."""
+
+    name: ObjectName
+    sha256: bytes
+    size: int
+    durable: frozenset[str]
+    missing: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What became of a put: `placed_on` are the nodes whose staged copy is wanted."""
+
+    existed: bool
+    placed_on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object that a session may read."""
+
+    object_id: int
+    sha256: bytes
+    size: int
+    lacking: bool
+
+
+async def open_session(
+    db: Database, claims: VaultClaims, session: UUID, purpose: Purpose, parent: ObjectName | None
+) -> int:
+    """Open a session and, for a backup, pin its parent snapshot. Answers the seq of the opening.
+
+    The same call again answers the same, so a client may repeat it. Raises ParentGone when the snapshot was removed
+    or never was, RetentionRunning, SessionOver when the session was opened before and has ended.
+    """
+    if parent is not None and purpose is not Purpose.BACKUP:
+        raise InvalidArgument(detail="Only a backup has a parent.")
+    digest = objects.digest_of(parent) if parent else None
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        known = await sessions.get(unit, session)
+        if known is not None:
+            return _opened_before(known, claims, purpose, digest)
+        if purpose is Purpose.RETENTION and await sessions.retention_is_open(unit, claims.bucket):
+            raise RetentionRunning(bucket=claims.bucket)
+        seq = bucket.seq + 1
+        row = sessions.SessionRow(session, claims.bucket, claims.device, purpose.value, digest, seq, None, 0, 0)
+        if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):
+            raise NotAllowed(detail="session_id is taken: choose another.")
+        if digest is not None and not await sessions.pin(unit, session, claims.bucket, digest):
+            raise ParentGone(parent=digest.hex())
+        await buckets.set_seq(unit, claims.bucket, seq)
+        return seq
+
+
+def _opened_before(row: sessions.SessionRow, claims: VaultClaims, purpose: Purpose, parent: bytes | None) -> int:
+    wanted = (claims.bucket, claims.device, purpose.value, parent)
+    if (row.bucket_id, row.device_id, row.purpose, row.parent) != wanted:
+        raise NotAllowed(detail="session_id is taken: choose another.")
+    if row.ended_seq is not None:
+        raise SessionOver(session=row.id)
+    return row.opened_seq
+
+
+async def beat(db: Database, claims: VaultClaims, session: UUID) -> None:
+    """Say that the session is alive. Raises SessionOver.
+
+    Takes the session's row alone: a beat orders nothing, and its condition is judged on that row when it is locked.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        if not await sessions.beat(unit, session, claims.bucket, claims.device):
+            _require_open(await sessions.get(unit, session), claims, session)
+
+
+async def end(db: Database, claims: VaultClaims, session: UUID) -> None:
+    """End the session, which lets go of its pin. Ending it again does nothing."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        row = _require_own(await sessions.get(unit, session), claims)
+        if row.ended_seq is None:
+            await sessions.end(unit, session, bucket.seq + 1)
+            await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
+
+
+async def end_silent(db: Database, silence: timedelta, greatest_age: timedelta) -> list[UUID]:
+    """End every session that did not beat for `silence`, or is older than `greatest_age`; by the database's clock."""
+    async with db.worker() as unit:
+        found = await sessions.buckets_of_silent(unit, silence, greatest_age)
+    ended: list[UUID] = []
+    for bucket_id in found:
+        async with db.worker() as unit:
+            bucket = await buckets.lock(unit, bucket_id)
+            if bucket is None:
+                continue
+            # Asked again under the lock: a session that beat meanwhile goes on.
+            gone = await sessions.end_silent(unit, bucket_id, bucket.seq + 1, silence, greatest_age)
+            if gone:
+                await buckets.set_seq(unit, bucket_id, bucket.seq + 1)
+                ended += gone
+    return ended
+
+
+async def reserve(db: Database, claims: VaultClaims, session: UUID, packs: Sequence[ObjectName]) -> list[ObjectName]:
+    """Become a user of packs that an index names; what is condemned lives again. Answers those that are gone."""
+    digests = {bytes.fromhex(pack.id): pack for pack in packs}
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        await _writing(unit, claims, session)
+        found = await objects.reservable(unit, claims.bucket, list(digests))
+        if found:
+            await objects.use(unit, list(found.values()), session, bucket.tenant_id, bucket.user_id)
+            await sessions.used_pack(unit, session, bucket.seq + 1)
+            await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
+        return [pack for digest, pack in digests.items() if digest not in found]
+
+
+async def put_existing(
+    db: Database, claims: VaultClaims, session: UUID, name: ObjectName, packs: Sequence[ObjectName]
+) -> bool:
+    """Put a name again without its body: the session becomes a user. False if the body is needed."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        row = await _writing(unit, claims, session)
+        found = await objects.find(unit, claims.bucket, name)
+        if found is None or found.lost:
+            return False
+        await _use_again(unit, bucket, row, name=name, packs=packs, found=found)
+        return True
+
+
+async def enter(
+    db: Database, claims: VaultClaims, session: UUID, body: Body, packs: Sequence[ObjectName] = ()
+) -> Entered:
+    """Enter a durable body in the catalogue: the moment at which a put takes effect.
+
+    Raises SessionOver, QuotaExceeded, NotReserved, BeingRemoved, and for a snapshot IndexNeeded; the caller then
+    throws the staged copies away.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        row = await _writing(unit, claims, session)
+        if body.name.kind is ObjectKind.SNAPSHOT:
+            await _require_committable(unit, claims, row)
+        found = await objects.find(unit, claims.bucket, body.name)
+        if found is not None:
+            await _use_again(unit, bucket, row, name=body.name, packs=packs, found=found)
+            healed = await copies.clear(unit, found.id, sorted(body.durable))
+            return Entered(existed=True, placed_on=frozenset(healed))
+        await _require_users(unit, bucket.id, row, body.name, packs)
+        _require_room(bucket, claims, body.size)
+        await _insert(unit, bucket, session, body)
+        await _remember(unit, row, body.name, bucket.seq + 1)
+        return Entered(existed=False, placed_on=body.durable)
+
+
+async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: Sequence[Body]) -> bool:
+    """Enter the first key, `config` and the seal in one transaction, if there is no `config` yet.
+
+    False, and nothing entered, if another device was first: the catalogue decides, under the bucket's lock.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        await _writing(unit, claims, session)
+        if await objects.find(unit, claims.bucket, CONFIG) is not None:
+            return False
+        _require_room(bucket, claims, sum(body.size for body in bodies))
+        for body in bodies:
+            if await objects.find(unit, claims.bucket, body.name) is not None:
+                raise NotAllowed(detail=f"{body.name} exists though the vault has no config: choose another key.")
+            await _insert(unit, bucket, session, body)
+        return True
+
+
+async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bool:
+    """Whether the vault has a `config`; asked before any body is stored. Raises SessionOver."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        await _writing(unit, claims, session)
+        return await objects.find(unit, claims.bucket, CONFIG) is not None
+
+
+async def require_put(db: Database, claims: VaultClaims, session: UUID, size: int) -> None:
+    """Refuse a put early, before its body is taken: what is asked here is asked again when it is entered."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await buckets.peek(unit, claims.bucket)
+        if bucket is None:
+            raise NotFound(what=f"bucket {claims.bucket}")
+        await _writing(unit, claims, session)
+        _require_room(bucket, claims, size)
+
+
+async def require_commit(db: Database, claims: VaultClaims, session: UUID) -> None:
+    """Refuse a snapshot early, as `require_put`."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        await _require_committable(unit, claims, await _writing(unit, claims, session))
+
+
+async def see(db: Database, claims: VaultClaims, session: UUID, name: ObjectName, node: str) -> Seen:
+    """Find an object that the session sees: live, or condemned after the session was opened (rule 3).
+
+    `lacking` of the answer says whether `node` is known to lack its copy. Raises NotFound, SessionOver.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        found = await objects.seen(unit, claims.bucket, session, name, node)
+    if found is None:
+        raise NotFound(what=f"session {session}")
+    _require_device(found.device_id, claims)
+    if found.ended_seq is not None:
+        raise SessionOver(session=session)
+    if found.id is None or found.sha256 is None or found.size is None:
+        raise NotFound(what=f"object {name} in this bucket")
+    return Seen(found.id, found.sha256, found.size, found.lacking)
+
+
+async def list_objects(
+    db: Database, claims: VaultClaims, session: UUID, kind: ObjectKind, *, after: bytes | None, limit: int
+) -> list[objects.ListedObject]:
+    """Objects of a kind that the session sees, by name, from after `after`. Raises SessionOver."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        row = _require_open(await sessions.get(unit, session), claims, session)
+        return await objects.page(unit, claims.bucket, kind, row.opened_seq, after=after, limit=limit)
+
+
+async def _lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
+    bucket = await buckets.lock(unit, claims.bucket)
+    if bucket is None:
+        raise NotFound(what=f"bucket {claims.bucket}")
+    return bucket
+
+
+def _require_device(device: UUID, claims: VaultClaims) -> None:
+    if device != claims.device:
+        raise NotAllowed(detail="The session belongs to another device.")
+
+
+def _require_own(row: sessions.SessionRow | None, claims: VaultClaims) -> sessions.SessionRow:
+    if row is None or row.bucket_id != claims.bucket:
+        raise NotFound(what="such session on this bucket")
+    _require_device(row.device_id, claims)
+    return row
+
+
+def _require_open(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    own = _require_own(row, claims)
+    if own.ended_seq is not None:
+        raise SessionOver(session=session)
+    return own
+
+
+async def _writing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    row = _require_open(await sessions.get(unit, session), claims, session)
+    if row.purpose not in WRITING:
+        raise NotAllowed(detail="The session was opened to read only.")
+    return row
+
+
+async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:
+    if row.purpose not in COMMITTING:
+        raise NotAllowed(detail="Only a backup or an adoption commits snapshots.")
+    if row.pack_seq > row.index_seq:
+        raise IndexNeeded
+    if await objects.find(unit, claims.bucket, CONFIG) is None:
+        raise NotInitialised(bucket=claims.bucket)
+
+
+async def _use_again(
+    unit: Unit,
+    bucket: buckets.BucketState,
+    row: sessions.SessionRow,
+    *,
+    name: ObjectName,
+    packs: Sequence[ObjectName],
+    found: objects.ObjectRow,
+) -> None:
+    """A put of a name that exists: revive it if condemned, and make the session its user."""
+    if found.state == "deleting":
+        raise BeingRemoved(name=name)
+    await _require_users(unit, bucket.id, row, name, packs)
+    await objects.use(unit, [found.id], row.id, bucket.tenant_id, bucket.user_id)
+    await _remember(unit, row, name, bucket.seq + 1)
+    await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+
+
+async def _remember(unit: Unit, row: sessions.SessionRow, name: ObjectName, seq: int) -> None:
+    """Order of packs and index files within the session, for the rule that a commit comes after both (rule 7)."""
+    if name.kind is ObjectKind.PACK:
+        await sessions.used_pack(unit, row.id, seq)
+    elif name.kind is ObjectKind.INDEX:
+        await sessions.put_index(unit, row.id, seq)
+
+
+async def _require_users(
+    unit: Unit, bucket: UUID, row: sessions.SessionRow, name: ObjectName, packs: Sequence[ObjectName]
+) -> None:
+    """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted."""
+    if name.kind is not ObjectKind.INDEX or row.purpose == Purpose.RETENTION:
+        return
+    wanted = {bytes.fromhex(pack.id) for pack in packs}
+    lacking = wanted - await objects.used_among(unit, bucket, row.id, list(wanted))
+    if lacking:
+        raise NotReserved(count=len(lacking), first=f"data/{min(lacking).hex()}")
+
+
+def _require_room(bucket: buckets.BucketState, claims: VaultClaims, size: int) -> None:
+    limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
+    if limits and bucket.bytes + size > min(limits):
+        raise QuotaExceeded(bucket=bucket.id, limit=min(limits), used=bucket.bytes, size=size)
+
+
+async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:
+    new = objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing))
+    await objects.insert(unit, bucket, session, bucket.seq + 1, new)

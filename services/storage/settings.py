@@ -1,0 +1,48 @@
+"""Settings of a storage node besides those that every role has."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from services.common.settings import RoleSettings
+
+# A session that misses this many beats is over.
+MISSED_BEATS = 3
+
+
+def _paths(given: object) -> object:
+    """`DIR` or `DIR:DIR` as PATH has it, so that one disk needs no JSON in the environment."""
+    return [part for part in given.split(":") if part] if isinstance(given, str) else given
+
+
+class StorageSettings(RoleSettings):
+    """One node. Its name in the cluster is `instance`."""
+
+    data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths), Field(min_length=1)] = Field(
+        description="folders to keep objects in, one for each disk, with `:` between them"
+    )
+    token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
+    cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
+    beat_seconds: float = Field(20, gt=0, description="how often clients beat, in seconds; three missed end a session")
+    session_max_days: float = Field(30, gt=0, description="days after which a session ends although it beats")
+    node_beat_seconds: float = Field(2, gt=0, description="how often this node says that it lives, in seconds")
+    node_silent_seconds: float = Field(8, gt=0, description="seconds of silence after which a node counts as down")
+    stall_seconds: float = Field(60, gt=0, description="seconds without a frame from a client that end a stream")
+    copy_stall_seconds: float = Field(15, gt=0, description="seconds that another node may take for one frame")
+    low_water_bytes: int = Field(1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored")
+    max_streams: int = Field(1000, ge=1, description="greatest number of puts and gets at once")
+    disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
+    replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
+    replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
+
+    @property
+    def silence(self) -> timedelta:
+        """How long a session may go without a beat."""
+        return timedelta(seconds=self.beat_seconds * MISSED_BEATS)
+
+    @property
+    def session_max_age(self) -> timedelta:
+        return timedelta(days=self.session_max_days)

@@ -1,0 +1,141 @@
+"""Rows of buckets and their homes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from services.common.database import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit."""
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    seq: int
+    ack_copies: int
+    quota_bytes: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket as other roles see it; `missing_copies` counts an object once for each home that lacks it."""
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    copies: int
+    ack_copies: int
+    quota_bytes: int
+    objects: int
+    bytes: int
+    created: datetime
+    home_nodes: list[str]
+    missing_copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewBucket:
+    """What whoever creates a bucket chooses."""
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    copies: int
+    ack_copies: int
+    quota_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A node that holds a bucket; `live` by its heartbeat and the database's clock."""
+
+    node_id: str
+    internal_endpoint: str
+    live: bool
+
+
+_PEEK = "select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes from buckets where id = %s"
+_SHOWN = """
+select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
+       array(select h.node_id from homes h where h.bucket_id = b.id order by h.node_id) as home_nodes,
+       (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies
+from buckets b
+"""
+_HOMES = """
+select h.node_id, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %s) as live
+from homes h join nodes n on n.id = h.node_id where h.bucket_id = %s order by h.node_id
+"""
+
+
+async def lock(unit: Unit, bucket: UUID) -> BucketState | None:
+    """Lock the bucket's row: the first statement of every transaction that changes the bucket.
+
+    A statement of its own, so that the next one's snapshot is taken when the lock is held. None if the unit's scope
+    has no such bucket.
+    """
+    async with unit.cursor(row_factory=class_row(BucketState)) as cursor:
+        await cursor.execute(_PEEK + " for update", (bucket,))
+        return await cursor.fetchone()
+
+
+async def peek(unit: Unit, bucket: UUID) -> BucketState | None:
+    """As `lock`, without the lock: for refusing early what will be asked again under it."""
+    async with unit.cursor(row_factory=class_row(BucketState)) as cursor:
+        await cursor.execute(_PEEK, (bucket,))
+        return await cursor.fetchone()
+
+
+async def set_seq(unit: Unit, bucket: UUID, seq: int) -> None:
+    """Write the bucket's new seq; the row is locked by this transaction."""
+    await unit.execute("update buckets set seq = %s where id = %s", (seq, bucket))
+
+
+async def insert(unit: Unit, bucket: NewBucket) -> bool:
+    """False if the id is taken, be it by a bucket that the unit's scope cannot see."""
+    cursor = await unit.execute(
+        "insert into buckets (id, tenant_id, user_id, copies, ack_copies, quota_bytes)"
+        " values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+        (bucket.id, bucket.tenant_id, bucket.user_id, bucket.copies, bucket.ack_copies, bucket.quota_bytes),
+    )
+    return cursor.rowcount == 1
+
+
+async def insert_homes(unit: Unit, bucket: NewBucket, nodes: list[str]) -> None:
+    await unit.execute(
+        "insert into homes (bucket_id, node_id, tenant_id, user_id) select %s, unnest(%s::text[]), %s, %s",
+        (bucket.id, nodes, bucket.tenant_id, bucket.user_id),
+    )
+
+
+async def get(unit: Unit, bucket: UUID) -> Bucket | None:
+    async with unit.cursor(row_factory=class_row(Bucket)) as cursor:
+        await cursor.execute(_SHOWN + "where b.id = %s", (bucket,))
+        return await cursor.fetchone()
+
+
+async def page(unit: Unit, after: UUID | None, limit: int) -> list[Bucket]:
+    async with unit.cursor(row_factory=class_row(Bucket)) as cursor:
+        await cursor.execute(
+            _SHOWN + "where %s::uuid is null or b.id > %s order by b.id limit %s", (after, after, limit)
+        )
+        return await cursor.fetchall()
+
+
+async def homes(unit: Unit, bucket: UUID, silent_seconds: float) -> list[Home]:
+    """The bucket's homes; a node that was silent for longer than `silent_seconds` is not live."""
+    async with unit.cursor(row_factory=class_row(Home)) as cursor:
+        await cursor.execute(_HOMES, (silent_seconds, bucket))
+        return await cursor.fetchall()
+
+
+async def totals(unit: Unit) -> tuple[int, int, int]:
+    """Buckets, objects and bytes of the whole cluster."""
+    cursor = await unit.execute("select count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) from buckets")
+    row = await cursor.fetchone()
+    return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)

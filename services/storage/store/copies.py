@@ -1,0 +1,112 @@
+"""Rows of missing copies: the exceptions to "an object lies on every home of its bucket", and replication's queue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from services.common.database import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class MissingCopy:
+    """A copy that a home is to fetch."""
+
+    object_id: int
+    bucket_id: UUID
+    kind: str
+    sha256: bytes
+    size: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A home of a bucket and whether it has the copy of one object."""
+
+    node_id: str
+    internal_endpoint: str
+    live: bool
+    has_copy: bool
+
+
+_ADD = """
+insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
+select o.id, %(node)s, o.bucket_id, o.tenant_id, o.user_id from objects o
+where o.id = %(object)s and o.state <> 'deleting'
+on conflict (object_id, node_id) do update set retry_at = now()
+"""
+# The claim is a lease and not a lock held while the copy travels: no transaction waits for the network.
+_CLAIM = """
+update missing_copies m set retry_at = now() + make_interval(secs => %(lease)s), attempts = attempts + 1
+from objects o
+where o.id = m.object_id and (m.object_id, m.node_id) in (
+    select q.object_id, q.node_id from missing_copies q
+    where q.node_id = %(node)s and q.retry_at <= now()
+    order by q.retry_at limit %(limit)s for update skip locked)
+returning m.object_id, m.bucket_id, o.kind, o.sha256, o.size, m.attempts
+"""
+_HOLDERS = """
+select h.node_id, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %(silent)s) as live,
+       not exists (
+           select 1 from missing_copies m where m.object_id = %(object)s and m.node_id = h.node_id) as has_copy
+from homes h join nodes n on n.id = h.node_id where h.bucket_id = %(bucket)s
+"""
+
+
+async def add(unit: Unit, object_id: int, node: str) -> None:
+    """Say that a home lacks its copy, or holds a damaged one."""
+    await unit.execute(_ADD, {"object": object_id, "node": node})
+
+
+async def clear(unit: Unit, object_id: int, nodes: Sequence[str]) -> list[str]:
+    """Say that the homes hold a durable copy now; answers those that lacked one."""
+    cursor = await unit.execute(
+        "delete from missing_copies where object_id = %s and node_id = any(%s) returning node_id",
+        (object_id, list(nodes)),
+    )
+    return [str(row[0]) for row in await cursor.fetchall()]
+
+
+async def claim(unit: Unit, node: str, limit: int, lease_seconds: float) -> list[MissingCopy]:
+    """Take up to `limit` copies that the node lacks; nobody else gets them before the lease is over."""
+    async with unit.cursor(row_factory=class_row(MissingCopy)) as cursor:
+        await cursor.execute(_CLAIM, {"node": node, "limit": limit, "lease": lease_seconds})
+        return await cursor.fetchall()
+
+
+async def lock(unit: Unit, object_id: int, node: str) -> bool:
+    """Lock one missing copy's row until the unit ends; False if it is no longer missing, or is being removed."""
+    cursor = await unit.execute(
+        "select 1 from missing_copies m join objects o on o.id = m.object_id"
+        " where m.object_id = %s and m.node_id = %s and o.state <> 'deleting' for update of m",
+        (object_id, node),
+    )
+    return await cursor.fetchone() is not None
+
+
+async def retry_after(unit: Unit, object_id: int, node: str, seconds: float) -> None:
+    await unit.execute(
+        "update missing_copies set retry_at = now() + make_interval(secs => %s) where object_id = %s and node_id = %s",
+        (seconds, object_id, node),
+    )
+
+
+async def retry_all(unit: Unit, node: str) -> None:
+    """Drop the leases of a node: it has just started, so nothing of it is at work."""
+    await unit.execute("update missing_copies set retry_at = now() where node_id = %s", (node,))
+
+
+async def holders(unit: Unit, bucket: UUID, object_id: int, silent_seconds: float) -> list[Holder]:
+    """The bucket's homes, and which of them hold the object."""
+    async with unit.cursor(row_factory=class_row(Holder)) as cursor:
+        await cursor.execute(_HOLDERS, {"bucket": bucket, "object": object_id, "silent": silent_seconds})
+        return await cursor.fetchall()
+
+
+async def count(unit: Unit) -> int:
+    """Missing copies in the whole cluster."""
+    cursor = await unit.execute("select count(*) from missing_copies")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,189 @@
+"""Rows of objects and of their users. A root file is found by its kind, every other object by its SHA-256 too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from domain.names import ObjectKind, ObjectName
+from services.common.database import Unit
+from services.storage.store.buckets import BucketState
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """An object in the catalogue; `lost` when every home of the bucket lacks its copy."""
+
+    id: int
+    sha256: bytes
+    size: int
+    state: str
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object whose copies are durable; `missing` are the homes that lack one."""
+
+    name: ObjectName
+    sha256: bytes
+    size: int
+    missing: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenObject:
+    """What a session sees of an object, with what it asks of the session in the same snapshot.
+
+    `id` is None when the session sees no such object. `lacking`: the asking node is known to lack its copy.
+    """
+
+    device_id: UUID
+    ended_seq: int | None
+    id: int | None
+    sha256: bytes | None
+    size: int | None
+    lacking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    sha256: bytes
+    size: int
+
+
+_LOST = """
+exists (select 1 from missing_copies m where m.object_id = o.id) and not exists (
+    select 1 from homes h where h.bucket_id = o.bucket_id and not exists (
+        select 1 from missing_copies m where m.object_id = o.id and m.node_id = h.node_id))
+"""
+# Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
+_NAMED = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = %(sha256)s"
+_ROOT_FILE = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.kind in ('config', 'oort-vault')"
+_FIND = f"select o.id, o.sha256, o.size, o.state, {_LOST} as lost from objects o where "  # noqa: S608 - constants
+# One statement, so that check, entry and counters cost one round trip; the bucket's row is locked before it.
+_INSERT = """
+with object as (
+    insert into objects (bucket_id, tenant_id, user_id, kind, sha256, size, created_seq)
+    values (%(bucket)s, %(tenant)s, %(user)s, %(kind)s, %(sha256)s, %(size)s, %(seq)s)
+    returning id
+), object_user as (
+    insert into object_users (object_id, session_id, tenant_id, user_id)
+    select id, %(session)s, %(tenant)s, %(user)s from object
+), counted as (
+    update buckets set seq = %(seq)s, objects = objects + 1, bytes = bytes + %(size)s where id = %(bucket)s
+), lacking as (
+    insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
+    select object.id, node, %(bucket)s, %(tenant)s, %(user)s from object, unnest(%(missing)s::text[]) as node
+)
+select id from object
+"""
+_USE = """
+with revived as (
+    update objects set state = 'live', condemned_seq = null where id = any(%(objects)s) and state = 'condemned'
+)
+insert into object_users (object_id, session_id, tenant_id, user_id)
+select unnest(%(objects)s::bigint[]), %(session)s, %(tenant)s, %(user)s on conflict do nothing
+"""
+# Live and not lost; what is condemned lives again by `use`; what is being removed, or lies nowhere, is gone.
+_RESERVABLE = f"""
+select o.id, o.sha256 from objects o
+where o.bucket_id = %s and o.kind = 'data' and o.sha256 = any(%s) and o.state <> 'deleting' and not ({_LOST})
+"""  # noqa: S608 - constants
+_USED = """
+select o.sha256 from objects o join object_users u on u.object_id = o.id
+where o.bucket_id = %s and o.kind = 'data' and o.sha256 = any(%s) and o.state = 'live' and u.session_id = %s
+"""
+# Session and object in one statement, hence in one snapshot: rule 2 for reads.
+_SEEN = """
+select s.device_id, s.ended_seq, o.id, o.sha256, o.size,
+    exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = %(node)s) as lacking
+from sessions s left join objects o on (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > s.opened_seq))
+    and """
+_OF_SESSION = " where s.id = %(session)s and s.bucket_id = %(bucket)s"
+_LIST = """
+select o.sha256, o.size from objects o
+where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 > %(after)s
+  and (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s))
+order by o.sha256 limit %(limit)s
+"""
+
+
+def digest_of(name: ObjectName) -> bytes | None:
+    """The SHA-256 that a name says; None for the two root files."""
+    return bytes.fromhex(name.id) if name.id else None
+
+
+def _match(name: ObjectName) -> str:
+    return _ROOT_FILE if name.kind.is_root_file else _NAMED
+
+
+def _key(bucket: UUID, name: ObjectName) -> dict[str, object]:
+    return {"bucket": bucket, "kind": name.kind.value, "sha256": digest_of(name)}
+
+
+async def find(unit: Unit, bucket: UUID, name: ObjectName) -> ObjectRow | None:
+    async with unit.cursor(row_factory=class_row(ObjectRow)) as cursor:
+        await cursor.execute(_FIND + _match(name), _key(bucket, name))
+        return await cursor.fetchone()
+
+
+async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: NewObject) -> int:
+    """Enter an object with its creator as user, count it, and write the bucket's new seq. Answers its id."""
+    cursor = await unit.execute(
+        _INSERT,
+        {
+            "bucket": bucket.id,
+            "tenant": bucket.tenant_id,
+            "user": bucket.user_id,
+            "session": session,
+            "seq": seq,
+            "kind": new.name.kind.value,
+            "sha256": new.sha256,
+            "size": new.size,
+            "missing": list(new.missing),
+        },
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise LookupError(f"entering {new.name} answered no id")
+    return int(row[0])
+
+
+async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, user: UUID) -> None:
+    """Make the session a user of the objects; those that are condemned live again."""
+    await unit.execute(_USE, {"objects": list(objects), "session": session, "tenant": tenant, "user": user})
+
+
+async def reservable(unit: Unit, bucket: UUID, packs: Sequence[bytes]) -> dict[bytes, int]:
+    """Those of `packs` that are not gone, with their ids."""
+    cursor = await unit.execute(_RESERVABLE, (bucket, list(packs)))
+    return {bytes(row[1]): int(row[0]) for row in await cursor.fetchall()}
+
+
+async def used_among(unit: Unit, bucket: UUID, session: UUID, packs: Sequence[bytes]) -> set[bytes]:
+    """Those of `packs` that the session is a user of."""
+    cursor = await unit.execute(_USED, (bucket, list(packs), session))
+    return {bytes(row[0]) for row in await cursor.fetchall()}
+
+
+async def seen(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, node: str) -> SeenObject | None:
+    """The object as the session sees it; None if the unit's scope has no such session on the bucket."""
+    async with unit.cursor(row_factory=class_row(SeenObject)) as cursor:
+        await cursor.execute(
+            _SEEN + _match(name) + _OF_SESSION, {**_key(bucket, name), "session": session, "node": node}
+        )
+        return await cursor.fetchone()
+
+
+async def page(
+    unit: Unit, bucket: UUID, kind: ObjectKind, opened_seq: int, *, after: bytes | None, limit: int
+) -> list[ListedObject]:
+    """Objects that a session opened at `opened_seq` sees, by name, from after `after`."""
+    async with unit.cursor(row_factory=class_row(ListedObject)) as cursor:
+        await cursor.execute(
+            _LIST,
+            {"bucket": bucket, "kind": kind.value, "opened": opened_seq, "after": after or b"", "limit": limit},
+        )
+        return await cursor.fetchall()

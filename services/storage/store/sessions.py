@@ -1,0 +1,118 @@
+"""Rows of sessions and pins."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from services.common.database import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session as stored; `ended_seq` is None while it is open, `parent` the SHA-256 of the pinned snapshot."""
+
+    id: UUID
+    bucket_id: UUID
+    device_id: UUID
+    purpose: str
+    parent: bytes | None
+    opened_seq: int
+    ended_seq: int | None
+    pack_seq: int
+    index_seq: int
+
+
+_COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq"
+_INSERT = """
+insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, parent, opened_seq)
+values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+"""
+_PIN = """
+insert into pins (session_id, object_id, tenant_id, user_id)
+select %s, o.id, o.tenant_id, o.user_id from objects o
+where o.bucket_id = %s and o.kind = 'snapshots' and o.sha256 = %s and o.state = 'live'
+"""
+_SILENT = """
+ended_seq is null and (last_beat < now() - %(silence)s or opened < now() - %(age)s)
+"""
+
+
+async def get(unit: Unit, session: UUID) -> SessionRow | None:
+    async with unit.cursor(row_factory=class_row(SessionRow)) as cursor:
+        await cursor.execute(f"select {_COLUMNS} from sessions where id = %s", (session,))  # noqa: S608 - constants
+        return await cursor.fetchone()
+
+
+async def insert(unit: Unit, row: SessionRow, tenant: UUID, user: UUID) -> bool:
+    """False if the id is taken, be it by a session that the unit's scope cannot see."""
+    cursor = await unit.execute(
+        _INSERT, (row.id, row.bucket_id, tenant, user, row.device_id, row.purpose, row.parent, row.opened_seq)
+    )
+    return cursor.rowcount == 1
+
+
+async def pin(unit: Unit, session: UUID, bucket: UUID, snapshot: bytes) -> bool:
+    """Pin a live snapshot; False if there is none of that name."""
+    cursor = await unit.execute(_PIN, (session, bucket, snapshot))
+    return cursor.rowcount == 1
+
+
+async def retention_is_open(unit: Unit, bucket: UUID) -> bool:
+    cursor = await unit.execute(
+        "select 1 from sessions where bucket_id = %s and ended_seq is null and purpose = 'retention'", (bucket,)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def beat(unit: Unit, session: UUID, bucket: UUID, device: UUID) -> bool:
+    """False if there is no such open session of the device."""
+    cursor = await unit.execute(
+        "update sessions set last_beat = now()"
+        " where id = %s and bucket_id = %s and device_id = %s and ended_seq is null",
+        (session, bucket, device),
+    )
+    return cursor.rowcount == 1
+
+
+async def end(unit: Unit, session: UUID, seq: int) -> None:
+    """End it and let go of its pin; the bucket's row is locked by this transaction."""
+    await unit.execute("update sessions set ended_seq = %s where id = %s and ended_seq is null", (seq, session))
+    await unit.execute("delete from pins where session_id = %s", (session,))
+
+
+async def used_pack(unit: Unit, session: UUID, seq: int) -> None:
+    """Remember that the session reserved or put a pack at `seq`."""
+    await unit.execute("update sessions set pack_seq = %s where id = %s", (seq, session))
+
+
+async def put_index(unit: Unit, session: UUID, seq: int) -> None:
+    """Remember that the session put an index file at `seq`."""
+    await unit.execute("update sessions set index_seq = %s where id = %s", (seq, session))
+
+
+async def buckets_of_silent(unit: Unit, silence: timedelta, age: timedelta) -> list[UUID]:
+    """Buckets with open sessions that did not beat for `silence`, or were opened longer than `age` ago."""
+    cursor = await unit.execute(
+        f"select distinct bucket_id from sessions where {_SILENT}",  # noqa: S608 - a constant
+        {"silence": silence, "age": age},
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def end_silent(unit: Unit, bucket: UUID, seq: int, silence: timedelta, age: timedelta) -> list[UUID]:
+    """End the silent sessions of a bucket whose row is locked; answers which."""
+    cursor = await unit.execute(
+        f"update sessions set ended_seq = %(seq)s where bucket_id = %(bucket)s and {_SILENT} returning id",  # noqa: S608 - a constant
+        {"seq": seq, "bucket": bucket, "silence": silence, "age": age},
+    )
+    ended = [row[0] for row in await cursor.fetchall()]
+    await unit.execute("delete from pins where session_id = any(%s)", (ended,))
+    return ended
+
+
+async def count_open(unit: Unit) -> int:
+    cursor = await unit.execute("select count(*) from sessions where ended_seq is null")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
