@@ -1,0 +1,343 @@
+"""A vault in a folder of this machine, laid out as restic's local repositories are.
+
+Kept true: an object appears under its name only when it is whole, synced and has the SHA-256 that its name says;
+what fails on the way leaves nothing under that name. Sessions are not kept apart here: restic's lock files are.
+Repositories that restic made are taken as they are, packs in `data/xx/` or, as in its old S3 layout, in `data/`.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from client.errors import NameMismatch, ObjectMissing, ParentGone, SessionOver, StoreError, StoreFull, TruncatedObject
+from client.stores.abc import Buffer, ObjectInfo
+from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there a vault is made by one process at a time
+    fcntl = None  # type: ignore[assignment]
+
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+_TEMPORARY = "tmp"
+_ABANDONED_SECONDS = 24 * 3600
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS}
+_FOLDERS = tuple(kind.value for kind in ObjectKind if not kind.is_root_file)
+# restic's "s3legacy" layout, which it also writes locally when asked to
+_LEGACY_FOLDERS = {ObjectKind.KEY: "key", ObjectKind.SNAPSHOT: "snapshot", ObjectKind.LOCK: "lock"}
+_WRITING = {Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION}
+
+
+class LocalStore:
+    """A vault in the folder `path`, which need not exist before its first use."""
+
+    needs_locks = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "LocalSession":
+        """Open a session. Raises ParentGone when the parent snapshot is no more, StoreError if `path` is no folder."""
+        with self._told():
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreError(place=self.place, detail="it is a file, not a folder: choose another path")
+        session = LocalSession(self, purpose)
+        if parent is not None and not session.exists(parent):
+            raise ParentGone(parent=parent, place=self.place)
+        return session
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    @contextlib.contextmanager
+    def _told(self, name: ObjectName | None = None) -> Iterator[None]:
+        """Turn the system's errors into ours."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in _FULL:
+                raise StoreFull(place=self.place, detail=reason) from None
+            if isinstance(error, FileNotFoundError) and name is not None:
+                raise ObjectMissing(name=name, place=self.place) from None
+            raise StoreError(place=self.place, detail=f"{reason}{f' ({name})' if name else ''}") from None
+
+
+class LocalSession:
+    """One session on a folder. Methods may be called from several threads."""
+
+    def __init__(self, store: LocalStore, purpose: Purpose) -> None:
+        self._store = store
+        self._purpose = purpose
+        self._over = threading.Event()
+        self._folders = {kind: self._folder_of(kind) for kind in ObjectKind if not kind.is_root_file}
+
+    def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
+        """First use: key, seal and last of all `config`, which alone makes the folder a vault."""
+        self._check()
+        with self._store._told():  # noqa: SLF001 - the store's own session
+            self._make_folders()
+            with _alone(self._store.path):
+                if self._path(CONFIG).exists():
+                    return False
+                self._write(key, key_body)
+                if seal:
+                    self._write(SEAL, seal)
+                try:
+                    created = self._write(CONFIG, config, exclusive=True)
+                except BaseException:
+                    self._path(key).unlink(missing_ok=True)
+                    raise
+                if not created:
+                    self._path(key).unlink(missing_ok=True)
+                return created
+
+    def put(self, name: ObjectName, body: Buffer) -> bool:
+        """Store an object durably; one that lies there cut short is replaced."""
+        self._check()
+        if name.kind.is_root_file or sha256(body).hexdigest() != name.id:
+            raise NameMismatch(name=name, place=self._store.place)
+        with self._store._told():  # noqa: SLF001
+            existing = self._find(name)
+            if existing is not None and existing.stat().st_size == len(body):
+                return False
+            self._write(name, body)
+            return True
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        self._check()
+        with self._store._told(name):  # noqa: SLF001
+            path = self._find(name)
+            if path is None:
+                raise ObjectMissing(name=name, place=self._store.place)
+            with path.open("rb", buffering=0) as file:
+                body = _read(file.fileno(), offset, length)
+        if length is not None and len(body) < length:
+            raise TruncatedObject(name=name, detail=f"{len(body)} of {length} bytes from {offset} are there")
+        return body
+
+    def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        self._check()
+        with self._store._told():  # noqa: SLF001
+            if kind.is_root_file:
+                path = self._path(ObjectName(kind))
+                found = [ObjectInfo(ObjectName(kind), path.stat().st_size)] if path.is_file() else []
+            elif kind is ObjectKind.PACK:
+                return self._list_packs()
+            else:
+                found = sorted(_scan(self._folders[kind], kind), key=lambda info: info.name)
+        return iter(found)
+
+    def _list_packs(self) -> Iterator[ObjectInfo]:
+        """By sub-folder, so that memory does not grow with the vault; packs of the old layout come in their place."""
+        folder = self._folders[ObjectKind.PACK]
+        flat = sorted(_scan(folder, ObjectKind.PACK), key=lambda info: info.name, reverse=True)
+        for number in range(256):
+            prefix = f"{number:02x}"
+            self._check()
+            with self._store._told():  # noqa: SLF001
+                found = {info.name: info for info in _scan(folder / prefix, ObjectKind.PACK)}
+            while flat and flat[-1].name.id[:2] == prefix:
+                info = flat.pop()
+                found.setdefault(info.name, info)
+            yield from (found[name] for name in sorted(found) if name.id[:2] == prefix)
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """The packs that are gone. The vault's lock file keeps the others."""
+        self._check()
+        return frozenset(pack for pack in packs if not self.exists(pack))
+
+    def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+        self.put(snapshot, body)
+
+    def remove(self, name: ObjectName) -> None:
+        self._check()
+        with self._store._told(name):  # noqa: SLF001
+            path = self._find(name)
+            if path is None:
+                raise ObjectMissing(name=name, place=self._store.place)
+            path.unlink()
+            _sync_folder(path.parent)
+
+    def exists(self, name: ObjectName) -> bool:
+        with self._store._told():  # noqa: SLF001
+            return self._find(name) is not None
+
+    def close(self) -> None:
+        self._over.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._over.is_set():
+            raise SessionOver(place=self._store.place)
+
+    def _folder_of(self, kind: ObjectKind) -> Path:
+        folder = self._store.path / kind.value
+        legacy = _LEGACY_FOLDERS.get(kind)
+        if legacy and not folder.exists() and (self._store.path / legacy).is_dir():
+            return self._store.path / legacy
+        return folder
+
+    def _path(self, name: ObjectName) -> Path:
+        """Where an object is written to."""
+        if name.kind.is_root_file:
+            return self._store.path / name.kind.value
+        folder = self._folders[name.kind]
+        return folder / name.id[:2] / name.id if name.kind is ObjectKind.PACK else folder / name.id
+
+    def _find(self, name: ObjectName) -> Path | None:
+        """Where an object lies, or None."""
+        path = self._path(name)
+        if _is_file(path):
+            return path
+        flat = self._folders[ObjectKind.PACK] / name.id
+        return flat if name.kind is ObjectKind.PACK and _is_file(flat) else None
+
+    def _make_folders(self) -> None:
+        root = self._store.path
+        root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        for folder in (*_FOLDERS, _TEMPORARY):
+            (root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        for number in range(256):
+            (root / ObjectKind.PACK.value / f"{number:02x}").mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _sync_folder(root / ObjectKind.PACK.value)
+        _sync_folder(root)
+
+    def _write(self, name: ObjectName, body: Buffer, *, exclusive: bool = False) -> bool:
+        """Temporary file, sync, rename (or link, which refuses to replace), sync of the folder."""
+        path = self._path(name)
+        _ensure_folder(path.parent)
+        temporary = self._temporary(path)
+        try:
+            _write_synced(temporary, body)
+            if exclusive:
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    temporary.rename(path)  # a file system without links; `_alone` keeps others away
+            else:
+                temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _temporary(self, path: Path) -> Path:
+        """Beside the object where its folder lies on another disk, else in `tmp`, which is swept."""
+        folder = self._store.path / _TEMPORARY
+        _ensure_folder(folder)
+        if folder.stat().st_dev != path.parent.stat().st_dev:
+            folder = path.parent
+        return folder / f"{path.name}-tmp-{secrets.token_hex(4)}"
+
+
+def sweep(store: LocalStore, now: float | None = None) -> int:
+    """Remove temporary files that were left by a crash more than a day ago. Answers how many."""
+    now = time.time() if now is None else now
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(store.path / _TEMPORARY) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and now - entry.stat().st_mtime > _ABANDONED_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def _scan(folder: Path, kind: ObjectKind) -> list[ObjectInfo]:
+    """The objects in one folder; whatever else lies there is not ours."""
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(BadName, FileNotFoundError):
+                name = ObjectName(kind, entry.name)
+                if entry.is_file():
+                    found.append(ObjectInfo(name, entry.stat().st_size))
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _read(descriptor: int, offset: int, length: int | None) -> bytes:
+    size = os.fstat(descriptor).st_size
+    wanted = max(0, size - offset) if length is None else min(length, max(0, size - offset))
+    body = os.pread(descriptor, wanted, offset)
+    while len(body) < wanted:
+        more = os.pread(descriptor, wanted - len(body), offset + len(body))
+        if not more:
+            break
+        body += more
+    return body
+
+
+def _write_synced(path: Path, body: Buffer) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    try:
+        rest = memoryview(body)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _ensure_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names in a folder durable; Windows has no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out while a vault is made in the folder."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

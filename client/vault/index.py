@@ -1,0 +1,292 @@
+"""Which blobs a session finds in its vault, and where.
+
+Kept true: only index files that the session lists count, whatever a cache holds; a blob that was added in this
+session is found at once; memory does not grow with the vault where a cache folder can be had. When a table breaks
+(a full disk, a full budget, rubbish in the cache) the index is read again into the next kind of table: cache folder,
+temporary folder, memory.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+from client.vault import index_cache
+from client.vault.blobs import BlobId, BlobKind, PackEntry
+from client.vault.index_cache import BUDGET, LmdbTable, TemporaryTable
+from client.vault.index_files import IndexedPack, IndexFile, encode_index_file, split
+from client.vault.index_tables import (
+    BrokenTable,
+    IndexTable,
+    MemoryTable,
+    View,
+    record_entries,
+    record_entry,
+    record_pack,
+)
+from domain.names import ObjectKind, ObjectName
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A blob's place in the vault."""
+
+    pack: ObjectName
+    entry: PackEntry
+
+
+class IndexSource(Protocol):
+    """Where index files come from: a vault in a session."""
+
+    def list_index_files(self) -> list[ObjectName]: ...
+
+    def read_index_file(self, name: ObjectName) -> IndexFile: ...
+
+
+class IndexStore(Protocol):
+    """Where index files go."""
+
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName: ...
+
+
+class Index:
+    """The blobs of a vault, as one session sees them. Safe for several threads."""
+
+    def __init__(
+        self,
+        source: IndexSource,
+        cache: Path | None = None,
+        *,
+        budget: int = BUDGET,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Read the index. `cache` is a folder for this vault alone, or None; `progress` gets files done and in all."""
+        self._source = source
+        self._progress = progress
+        self._lock = threading.RLock()
+        self._tables = _tables(cache, budget)
+        self._table, self._view = self._next_table()
+        self._files: list[ObjectName] = source.list_index_files()
+        self._own = MemoryTable()
+        self._own_packs: dict[bytes, IndexedPack] = {}
+        self._using(lambda _: None, load=True)
+
+    @property
+    def files(self) -> Sequence[ObjectName]:
+        """The index files that count."""
+        return tuple(self._files)
+
+    def find(self, kind: BlobKind, blob: BlobId) -> Location | None:
+        """Where a blob lies, or None. Of several places, one of this session's own packs comes first."""
+        return next(iter(self.find_all(kind, blob)), None)
+
+    def find_all(self, kind: BlobKind, blob: BlobId) -> list[Location]:
+        """Every place of a blob: each is in another pack, or twice in one."""
+        with self._lock:
+            own = [
+                location
+                for number, position in self._own.places(blob)
+                if (location := _location(self._own, number, position, kind, blob))
+                and bytes.fromhex(location.pack.id) in self._own_packs
+            ]
+            return own + self._using(lambda table: self._locations(table, kind, blob))
+
+    def __contains__(self, key: tuple[BlobKind, BlobId]) -> bool:
+        return self.find(*key) is not None
+
+    def packs_of(self, kind: BlobKind, blob: BlobId) -> list[ObjectName]:
+        """The packs that hold a blob."""
+        return list(dict.fromkeys(location.pack for location in self.find_all(kind, blob)))
+
+    def entries_of_pack(self, pack: ObjectName) -> list[PackEntry]:
+        """All that the index says lies in a pack, by offset; empty if it says nothing."""
+        identity = bytes.fromhex(pack.id)
+        with self._lock:
+            own = self._own_packs.get(identity)
+            if own is not None:
+                return list(own.entries)
+            return self._using(lambda table: self._entries(table, identity))
+
+    def packs(self) -> Iterator[tuple[ObjectName, list[PackEntry]]]:
+        """Every pack of the index with its entries. A pack about which index files differ comes once, merged."""
+        with self._lock:
+            own = list(self._own_packs.values())
+        for pack in own:
+            yield _pack_name(pack.pack), list(pack.entries)
+        number = -1
+        while True:
+            with self._lock:
+                step = self._using(lambda table, after=number: self._next_pack(table, after))  # type: ignore[misc]
+            if step is None:
+                return
+            number, identity, entries = step
+            if entries is not None and identity not in self._own_packs:
+                yield _pack_name(identity), entries
+
+    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
+        """Make the blobs of a pack that this session stored known, before any index file lists them."""
+        indexed = IndexedPack(bytes.fromhex(pack.id), tuple(entries))
+        with self._lock:
+            self._own_packs[indexed.pack] = indexed
+            self._own.add_file(indexed.pack, [indexed])
+
+    def absorb(self, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
+        """Take over an index file that this session stored: its packs are kept where the others are."""
+        with self._lock:
+            self._files.append(file)
+            self._using(lambda table: self._take(table, file, packs))
+            for pack in packs:
+                self._own_packs.pop(pack.pack, None)
+            self._own = MemoryTable()
+            for identity, pack in self._own_packs.items():
+                self._own.add_file(identity, [pack])
+
+    def close(self) -> None:
+        """Let go of the cache."""
+        with self._lock:
+            self._table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _using(self, work: Callable[[IndexTable], T], *, load: bool = False) -> T:
+        """Do `work` on the table; when the table breaks, on the next one, filled anew."""
+        while True:
+            try:
+                if load:
+                    self._load()
+                return work(self._table)
+            except BrokenTable:
+                load = True
+                with contextlib.suppress(BrokenTable):
+                    self._table.close()
+                self._table, self._view = self._next_table()
+
+    def _next_table(self) -> tuple[IndexTable, View]:
+        for open_table in self._tables:
+            with contextlib.suppress(BrokenTable):
+                return open_table(), View()
+        raise AssertionError("a table in memory can always be had")
+
+    def _load(self) -> None:
+        for done, file in enumerate(self._files):
+            identity = bytes.fromhex(file.id)
+            records = self._table.records_of_file(identity)
+            if records is None:
+                self._table.add_file(identity, self._source.read_index_file(file).packs)
+                records = self._table.records_of_file(identity)
+            self._view.add(records or ())
+            if self._progress:
+                self._progress(done + 1, len(self._files))
+
+    def _take(self, table: IndexTable, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
+        identity = bytes.fromhex(file.id)
+        table.add_file(identity, packs)
+        self._view.add(table.records_of_file(identity) or ())
+
+    def _locations(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> list[Location]:
+        found = []
+        for number, position in table.places(blob):
+            if number in self._view:
+                location = _location(table, number, position, kind, blob)
+                if location is not None and location not in found:
+                    found.append(location)
+        return found
+
+    def _entries(self, table: IndexTable, pack: bytes) -> list[PackEntry]:
+        merged: dict[PackEntry, None] = {}
+        for number in table.records_of_pack(pack):
+            if number in self._view:
+                merged.update(dict.fromkeys(record_entries(table.record(number))))
+        return sorted(merged, key=lambda entry: entry.offset)
+
+    def _next_pack(self, table: IndexTable, after: int) -> tuple[int, bytes, list[PackEntry] | None] | None:
+        number = self._view.next_after(after)
+        if number is None:
+            return None
+        identity = record_pack(table.record(number))
+        first = min(other for other in table.records_of_pack(identity) if other in self._view)
+        return number, identity, self._entries(table, identity) if first == number else None
+
+
+class IndexWriter:
+    """Collects the packs that a session stored or reserved and writes index files of them. Safe for several threads.
+
+    A reserved pack is listed in full, whatever part of it the session needs.
+    """
+
+    def __init__(self, index: Index, store: IndexStore) -> None:
+        self._index = index
+        self._store = store
+        self._lock = threading.Lock()
+        self._packs: dict[bytes, IndexedPack] = {}
+        self._listed: set[bytes] = set()
+
+    @property
+    def pending(self) -> int:
+        """Packs that no index file of this writer lists yet."""
+        return len(self._packs)
+
+    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
+        """List a pack that this session stored; its blobs are found in the index from now on."""
+        self._index.add_pack(pack, entries)
+        with self._lock:
+            self._packs[bytes.fromhex(pack.id)] = IndexedPack(bytes.fromhex(pack.id), tuple(entries))
+
+    def add_reserved(self, pack: ObjectName) -> None:
+        """List a pack that the session reserved, as the index has it. Raises KeyError if the index has it not."""
+        identity = bytes.fromhex(pack.id)
+        with self._lock:
+            if identity in self._packs or identity in self._listed:
+                return
+            entries = self._index.entries_of_pack(pack)
+            if not entries:
+                raise KeyError(pack)
+            self._packs[identity] = IndexedPack(identity, tuple(entries))
+
+    def flush(self) -> list[ObjectName]:
+        """Store index files for what was added since the last flush, and answer their names.
+
+        When storing fails, what was not stored is still pending.
+        """
+        with self._lock:
+            stored = []
+            for group in split(list(self._packs.values())):
+                name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)))
+                stored.append(name)
+                self._index.absorb(name, group)
+                for pack in group:
+                    del self._packs[pack.pack]
+                    self._listed.add(pack.pack)
+            return stored
+
+
+def _location(table: IndexTable, number: int, position: int, kind: BlobKind, blob: BlobId) -> Location | None:
+    record = table.record(number)
+    entry = record_entry(record, position)
+    if entry.id != blob:
+        raise BrokenTable("a place leads to another blob")
+    return Location(_pack_name(record_pack(record)), entry) if entry.kind == kind else None
+
+
+def _pack_name(identity: bytes) -> ObjectName:
+    return ObjectName(ObjectKind.PACK, identity.hex())
+
+
+def _tables(cache: Path | None, budget: int) -> Iterator[Callable[[], IndexTable]]:
+    """The tables to try, best first. A cache that breaks is dropped and tried once more from empty."""
+    if cache is not None:
+        folder = cache
+        yield lambda: LmdbTable(folder, budget)
+        index_cache.drop(folder)
+        yield lambda: LmdbTable(folder, budget)
+    yield TemporaryTable
+    while True:
+        yield MemoryTable

@@ -1,0 +1,161 @@
+"""What index files say, kept where it can be looked up.
+
+Kept true: a table holds contents of immutable index files under the files' ids, so it can be thrown away at any time
+and several processes may fill it; which files count is said by the caller (`View`), never by the table.
+
+A *record* is a pack as one or more index files list it: the pack's id, a checksum, then its entries. Records are
+numbered; blobs lead to record and position.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer, PackEntry
+from client.vault.index_files import IndexedPack
+
+_ENTRY = struct.Struct(f"<{ID_BYTES}sBIII")  # id, kind, offset, length, uncompressed length
+_CHECKSUM_BYTES = 8
+_HEAD_BYTES = ID_BYTES + _CHECKSUM_BYTES
+_KINDS = (BlobKind.DATA, BlobKind.TREE)
+_KIND_NUMBERS = {BlobKind.DATA: 0, BlobKind.TREE: 1}
+
+Place = tuple[int, int]  # number of a record, position in it
+
+
+class BrokenTable(Exception):
+    """A table cannot be used any more; whoever holds it goes on with another."""
+
+
+class IndexTable(Protocol):
+    """Contents of index files. Not for several threads at once; raises BrokenTable when it fails."""
+
+    def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
+        """Keep what the index file of that id (32 bytes) lists."""
+
+    def records_of_file(self, file: bytes) -> Sequence[int] | None:
+        """The numbers of the records that a file lists; None if the file is not kept."""
+
+    def places(self, blob: BlobId) -> Sequence[Place]:
+        """Where a blob of that id lies, in any file, of any kind."""
+
+    def records_of_pack(self, pack: bytes) -> Sequence[int]:
+        """The records of a pack; several only if index files differ about it."""
+
+    def record(self, number: int) -> Buffer:
+        """A record; the buffer is valid until the next call."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+def encode_record(pack: IndexedPack) -> bytes:
+    entries = b"".join(
+        _ENTRY.pack(entry.id, _KIND_NUMBERS[entry.kind], entry.offset, entry.length, entry.uncompressed_length)
+        for entry in pack.entries
+    )
+    return pack.pack + _checksum(pack.pack, entries) + entries
+
+
+def record_pack(record: Buffer) -> bytes:
+    """The id of a record's pack."""
+    return bytes(record[:ID_BYTES])
+
+
+def record_entry(record: Buffer, position: int) -> PackEntry:
+    """The entry at a position of a record. Raises BrokenTable."""
+    try:
+        return _entry(*_ENTRY.unpack_from(record, _HEAD_BYTES + position * _ENTRY.size))
+    except (struct.error, IndexError):
+        raise BrokenTable("a place leads nowhere") from None
+
+
+def record_entries(record: Buffer) -> list[PackEntry]:
+    """All entries of a record, which must be whole. Raises BrokenTable."""
+    entries = bytes(record[_HEAD_BYTES:])
+    if bytes(record[ID_BYTES:_HEAD_BYTES]) != _checksum(record_pack(record), entries) or len(entries) % _ENTRY.size:
+        raise BrokenTable("a record has another checksum")
+    return [_entry(*fields) for fields in _ENTRY.iter_unpack(entries)]
+
+
+def _entry(identity: bytes, kind: int, offset: int, length: int, plain: int) -> PackEntry:
+    return PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
+
+
+def _checksum(pack: bytes, entries: bytes) -> bytes:
+    return blake2b(entries, digest_size=_CHECKSUM_BYTES, key=pack).digest()
+
+
+class MemoryTable:
+    """A table in memory: for what is not in an index file yet, and where no cache can be had."""
+
+    def __init__(self) -> None:
+        self._files: dict[bytes, list[int]] = {}
+        self._records: list[bytes] = []
+        self._packs: dict[bytes, list[int]] = {}
+        self._blobs: dict[bytes, int | tuple[int, ...]] = {}  # record << 32 | position
+
+    def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
+        self._files[file] = [self._add_pack(pack) for pack in packs]
+
+    def _add_pack(self, pack: IndexedPack) -> int:
+        record = encode_record(pack)
+        numbers = self._packs.setdefault(pack.pack, [])
+        for number in numbers:
+            if self._records[number] == record:
+                return number
+        number = len(self._records)
+        self._records.append(record)
+        numbers.append(number)
+        for position, entry in enumerate(pack.entries):
+            place = number << 32 | position
+            known = self._blobs.get(entry.id)
+            if known is None:
+                self._blobs[entry.id] = place
+            else:
+                self._blobs[entry.id] = (*_many(known), place)
+        return number
+
+    def records_of_file(self, file: bytes) -> Sequence[int] | None:
+        return self._files.get(file)
+
+    def places(self, blob: BlobId) -> Sequence[Place]:
+        known = self._blobs.get(blob)
+        if known is None:
+            return ()
+        return [divmod(place, 1 << 32) for place in _many(known)]
+
+    def records_of_pack(self, pack: bytes) -> Sequence[int]:
+        return self._packs.get(pack, ())
+
+    def record(self, number: int) -> Buffer:
+        return self._records[number]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _many(known: int | tuple[int, ...]) -> tuple[int, ...]:
+    return known if isinstance(known, tuple) else (known,)
+
+
+class View:
+    """The records that count: those listed by the index files that a session sees."""
+
+    def __init__(self) -> None:
+        self._live = bytearray()
+
+    def add(self, records: Iterable[int]) -> None:
+        for number in records:
+            if number >= len(self._live):
+                self._live.extend(bytes(number + 1 - len(self._live) + (len(self._live) >> 1)))
+            self._live[number] = 1
+
+    def __contains__(self, number: int) -> bool:
+        return number < len(self._live) and bool(self._live[number])
+
+    def next_after(self, number: int) -> int | None:
+        """The next number that counts, or None."""
+        found = self._live.find(1, number + 1)
+        return None if found < 0 else found

@@ -1,0 +1,211 @@
+"""restic's lock files, for stores that do not keep sessions apart themselves.
+
+Kept true: while a lock is held nobody who follows restic's rules removes what we rely on, since removal needs an
+exclusive lock and an exclusive lock is refused while ours is fresh. A lock older than 30 minutes is stale and
+counts for nothing (restic, doc/design.rst, "Locks"), so ours is written anew every 5 minutes: the new one first,
+then the old one is removed.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject
+from client.vault.documents import U32, Document
+from client.vault.gojson import json_string
+from client.vault.repository import Vault
+from client.vault.times import format_time, parse_time
+from domain.names import ObjectKind, ObjectName
+
+STALE_SECONDS = 30 * 60
+REFRESH_SECONDS = 5 * 60
+
+
+class VaultLocked(StoreError):
+    """{place} is locked by {holder}: {detail}. Wait until it is done; `restic unlock` removes locks left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """One lock file; `time_ns` nanoseconds since 1970."""
+
+    time_ns: int
+    exclusive: bool
+    hostname: str = ""
+    username: str = ""
+    pid: int = 0
+    uid: int = 0
+    gid: int = 0
+
+
+def encode_lock(lock: Lock) -> bytes:
+    """The JSON document of a lock, as restic writes it."""
+    numbers = "".join(f',"{field}":{value}' for field, value in (("uid", lock.uid), ("gid", lock.gid)) if value)
+    return (
+        f'{{"time":"{format_time(lock.time_ns)}","exclusive":{"true" if lock.exclusive else "false"},'
+        f'"hostname":{json_string(lock.hostname)},"username":{json_string(lock.username)},"pid":{lock.pid}{numbers}}}\n'
+    ).encode()
+
+
+def decode_lock(body: bytes, name: str) -> Lock:
+    """Raises DamagedVault."""
+    document = Document.parse(body, name)
+    try:
+        time_ns = parse_time(document.text("time"))
+    except ValueError as error:
+        raise DamagedVault(name=name, detail=f"its time cannot be read: {error}") from None
+    return Lock(
+        time_ns=time_ns,
+        exclusive=document.fields.get("exclusive") is True,
+        hostname=document.text("hostname"),
+        username=document.text("username"),
+        pid=document.whole("pid"),
+        uid=document.whole("uid", U32),
+        gid=document.whole("gid", U32),
+    )
+
+
+def live_locks(vault: Vault, now_ns: int) -> Iterator[tuple[ObjectName, Lock]]:
+    """The locks that are not stale. One that vanishes meanwhile is over; an unreadable one raises DamagedVault."""
+    for info in vault.session.list(ObjectKind.LOCK):
+        try:
+            lock = decode_lock(vault.load_unpacked(info.name), str(info.name))
+        except ObjectMissing:
+            continue
+        if now_ns - lock.time_ns <= STALE_SECONDS * 1_000_000_000 and not _is_dead_here(lock):
+            yield info.name, lock
+
+
+class VaultLock:
+    """A lock that is kept fresh by a thread until it is released.
+
+    `lost` is set when it could not be refreshed before it grew stale: stop, another may be removing things.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        *,
+        exclusive: bool = False,
+        place: str = "the vault",
+        refresh_seconds: float = REFRESH_SECONDS,
+        now_ns: Callable[[], int] | None = None,
+    ) -> None:
+        self._vault = vault
+        self._exclusive = exclusive
+        self._place = place
+        self._refresh_seconds = refresh_seconds
+        self._now_ns = now_ns or _now_ns
+        self._ended = threading.Event()
+        self._name: ObjectName | None = None
+        self._written_ns = 0
+        self._thread = threading.Thread(target=self._keep_fresh, name="vault-lock", daemon=True)
+        self.lost = threading.Event()
+
+    def acquire(self) -> None:
+        """Take the lock. Raises VaultLocked when another's forbids it, StoreError when it cannot be written.
+
+        Looked at before and after writing ours, so that of two who come at once at least one sees the other.
+        """
+        self._refuse_conflicts()
+        self._write()
+        try:
+            self._refuse_conflicts()
+        except BaseException:
+            self._remove()
+            raise
+        self._thread.start()
+
+    def release(self) -> None:
+        """Stop refreshing and remove the lock."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._remove()
+
+    def refresh(self) -> None:
+        """Write the lock anew, then remove the old one. Raises StoreError."""
+        old = self._name
+        self._write()
+        if old is not None and old != self._name:
+            with contextlib.suppress(ObjectMissing):
+                self._vault.session.remove(old)
+
+    def _keep_fresh(self) -> None:
+        while not self._ended.wait(self._refresh_seconds):
+            try:
+                self.refresh()
+            except (StoreError, DamagedVault):
+                if self._now_ns() - self._written_ns > STALE_SECONDS * 1_000_000_000:
+                    self.lost.set()
+                    return
+
+    def _write(self) -> None:
+        now = self._now_ns()
+        lock = Lock(now, self._exclusive, socket.gethostname(), _username(), os.getpid(), *_owner())
+        self._name = self._vault.save_unpacked(ObjectKind.LOCK, encode_lock(lock))
+        self._written_ns = now
+
+    def _remove(self) -> None:
+        name, self._name = self._name, None
+        if name is not None:
+            with contextlib.suppress(ObjectMissing):
+                self._vault.session.remove(name)
+
+    def _refuse_conflicts(self) -> None:
+        try:
+            for name, lock in live_locks(self._vault, self._now_ns()):
+                if name != self._name and (self._exclusive or lock.exclusive):
+                    holder = f"{lock.username or 'someone'}@{lock.hostname or 'another machine'} (process {lock.pid})"
+                    raise VaultLocked(
+                        place=self._place,
+                        holder=holder,
+                        detail=f"{'exclusive ' if lock.exclusive else ''}since {format_time(lock.time_ns)}",
+                    )
+        except TruncatedObject as error:
+            raise VaultLocked(place=self._place, holder="someone", detail=f"a lock cannot be read ({error})") from None
+
+
+@contextlib.contextmanager
+def vault_lock(
+    vault: Vault, *, needed: bool, exclusive: bool = False, place: str = "the vault"
+) -> Iterator[VaultLock | None]:
+    """Hold a lock around something, where `needed` (a store's `needs_locks`) says so. Raises VaultLocked."""
+    if not needed:
+        yield None
+        return
+    lock = VaultLock(vault, exclusive=exclusive, place=place)
+    lock.acquire()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _is_dead_here(lock: Lock) -> bool:
+    """Whether a lock of this machine belongs to a process that is no more."""
+    if not lock.pid or lock.hostname != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(lock.pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def _now_ns() -> int:
+    return int(datetime.now(UTC).timestamp() * 1_000_000) * 1000
+
+
+def _username() -> str:
+    return os.environ.get("USER") or os.environ.get("USERNAME") or ""
+
+
+def _owner() -> tuple[int, int]:
+    return (os.getuid(), os.getgid()) if hasattr(os, "getuid") else (0, 0)

@@ -1,0 +1,303 @@
+"""Trees: the content of one directory each, exactly as restic writes them.
+
+Kept true: equal directories give equal bytes (nodes sorted by the raw bytes of their names, keys in a fixed order,
+JSON as Go writes it, a newline at the end), and what is read here is safe to join to a folder: no name is empty,
+`.`, `..`, twice in a tree, or holds a `/` or a NUL.
+
+A node's `mode` is Go's FileMode, not Unix's: `go_mode` and `unix_mode` convert.
+"""
+
+import base64
+import binascii
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from client.vault.blobs import BlobId, Buffer
+from client.vault.documents import U32, U64, Document
+from client.vault.gojson import json_string, quote_name, unquote_name
+from client.vault.times import format_time, parse_time
+
+
+class NodeType(StrEnum):
+    FILE = "file"
+    DIR = "dir"
+    SYMLINK = "symlink"
+    DEV = "dev"  # a block device
+    CHARDEV = "chardev"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    IRREGULAR = "irregular"
+
+
+# Go, io/fs.FileMode
+MODE_DIR = 1 << 31
+MODE_SYMLINK = 1 << 27
+MODE_DEVICE = 1 << 26
+MODE_NAMED_PIPE = 1 << 25
+MODE_SOCKET = 1 << 24
+MODE_SETUID = 1 << 23
+MODE_SETGID = 1 << 22
+MODE_CHAR_DEVICE = 1 << 21
+MODE_STICKY = 1 << 20
+MODE_IRREGULAR = 1 << 19
+_PERMISSIONS = 0o777
+
+TYPE_BITS = {
+    NodeType.FILE: 0,
+    NodeType.DIR: MODE_DIR,
+    NodeType.SYMLINK: MODE_SYMLINK,
+    NodeType.DEV: MODE_DEVICE,
+    NodeType.CHARDEV: MODE_DEVICE | MODE_CHAR_DEVICE,
+    NodeType.FIFO: MODE_NAMED_PIPE,
+    NodeType.SOCKET: MODE_SOCKET,
+    NodeType.IRREGULAR: MODE_IRREGULAR,
+}
+MODE_TYPE = MODE_DIR | MODE_SYMLINK | MODE_DEVICE | MODE_NAMED_PIPE | MODE_SOCKET | MODE_CHAR_DEVICE | MODE_IRREGULAR
+MODE_MASK = MODE_TYPE | MODE_SETUID | MODE_SETGID | MODE_STICKY | _PERMISSIONS
+_TYPE_OF_FORMAT = {
+    stat.S_IFREG: NodeType.FILE,
+    stat.S_IFDIR: NodeType.DIR,
+    stat.S_IFLNK: NodeType.SYMLINK,
+    stat.S_IFBLK: NodeType.DEV,
+    stat.S_IFCHR: NodeType.CHARDEV,
+    stat.S_IFIFO: NodeType.FIFO,
+    stat.S_IFSOCK: NodeType.SOCKET,
+}
+_FORMAT_OF_TYPE = {kind: fmt for fmt, kind in _TYPE_OF_FORMAT.items()}
+_SPECIAL = ((stat.S_ISUID, MODE_SETUID), (stat.S_ISGID, MODE_SETGID), (stat.S_ISVTX, MODE_STICKY))
+
+
+def node_type(st_mode: int) -> NodeType:
+    """The type of node that a `st_mode` of stat(2) means."""
+    return _TYPE_OF_FORMAT.get(stat.S_IFMT(st_mode), NodeType.IRREGULAR)
+
+
+def go_mode(st_mode: int) -> int:
+    """Go's FileMode of a `st_mode` of stat(2)."""
+    mode = (st_mode & _PERMISSIONS) | TYPE_BITS[node_type(st_mode)]
+    for unix, go in _SPECIAL:
+        if st_mode & unix:
+            mode |= go
+    return mode
+
+
+def unix_mode(mode: int) -> int:
+    """The `st_mode` of stat(2), file format included, of a Go FileMode."""
+    st_mode = mode & _PERMISSIONS
+    for unix, go in _SPECIAL:
+        if mode & go:
+            st_mode |= unix
+    for kind, bits in TYPE_BITS.items():
+        if mode & MODE_TYPE == bits:
+            st_mode |= _FORMAT_OF_TYPE.get(kind, 0)
+    return st_mode
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One entry of a directory.
+
+    `name` and `linktarget` are bytes as the system has them, times nanoseconds since 1970, `content` the ids of a
+    file's blobs in order (None for what is no file), `subtree` the id of a directory's tree, `device` st_rdev of a
+    device, `device_id` st_dev. Extended attributes are pairs of name and value.
+    """
+
+    name: bytes
+    type: NodeType
+    mode: int = 0
+    mtime_ns: int = 0
+    atime_ns: int = 0
+    ctime_ns: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str = ""
+    group: str = ""
+    inode: int = 0
+    device_id: int = 0
+    size: int = 0
+    links: int = 0
+    linktarget: bytes = b""
+    extended_attributes: tuple[tuple[str, bytes], ...] = ()
+    device: int = 0
+    content: tuple[BlobId, ...] | None = None
+    subtree: BlobId | None = None
+    error: str = ""
+
+    @property
+    def unix_mode(self) -> int:
+        return unix_mode(self.mode)
+
+
+def encode_tree(nodes: Iterable[Node]) -> bytes:
+    """The tree blob of a directory's nodes, in whatever order they come. Raises ValueError for a bad or double name."""
+    ordered = sorted(nodes, key=lambda node: node.name)
+    previous = None
+    for node in ordered:
+        complaint = name_complaint(node.name)
+        if complaint or node.name == previous:
+            raise ValueError(f"a node named {node.name!r} {complaint or 'comes twice'}")
+        previous = node.name
+    return f'{{"nodes":[{",".join(map(_encode_node, ordered))}]}}\n'.encode()
+
+
+def decode_tree(body: Buffer, name: str = "a tree") -> list[Node]:
+    """The nodes of a tree blob. Raises DamagedVault."""
+    document = Document.parse(body, name)
+    nodes = [decode_node(Document(name, fields)) for fields in document.items("nodes")]
+    seen: set[bytes] = set()
+    for node in nodes:
+        if node.name in seen:
+            document.refuse(f"two nodes are named {node.name!r}")
+        seen.add(node.name)
+    return nodes
+
+
+def name_complaint(name: bytes) -> str:
+    """Why a name must not stand in a tree, or nothing."""
+    if name in (b"", b".", b".."):
+        return "is no name of a file"
+    if b"/" in name or b"\0" in name:
+        return "holds a slash or a NUL"
+    return ""
+
+
+def _encode_node(node: Node) -> str:
+    parts = [
+        f'{{"name":{json_string(quote_name(node.name))},"type":"{node.type.value}"',
+        f'"mode":{node.mode}' if node.mode else "",
+        f'"mtime":"{format_time(node.mtime_ns)}","atime":"{format_time(node.atime_ns)}"',
+        f'"ctime":"{format_time(node.ctime_ns)}","uid":{node.uid},"gid":{node.gid}',
+    ]
+    if node.user:
+        parts.append(f'"user":{json_string(node.user)}')
+    if node.group:
+        parts.append(f'"group":{json_string(node.group)}')
+    parts += [
+        f'"{field}":{value}'
+        for field, value in (
+            ("inode", node.inode),
+            ("device_id", node.device_id),
+            ("size", node.size),
+            ("links", node.links),
+        )
+        if value
+    ]
+    if node.linktarget:
+        parts.append(_encode_link(node.linktarget))
+    if node.extended_attributes:
+        pairs = (
+            f'{{"name":{json_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
+            for name, value in node.extended_attributes
+        )
+        parts.append(f'"extended_attributes":[{",".join(pairs)}]')
+    if node.device:
+        parts.append(f'"device":{node.device}')
+    parts.append(_encode_content(node))
+    if node.subtree is not None:
+        parts.append(f'"subtree":"{node.subtree.hex()}"')
+    if node.error:
+        parts.append(f'"error":{json_string(node.error)}')
+    return ",".join(filter(None, parts)) + "}"
+
+
+def _encode_link(target: bytes) -> str:
+    text = f'"linktarget":{json_string(target.decode("utf-8", "surrogateescape"))}'
+    try:
+        target.decode()
+    except UnicodeDecodeError:
+        return f'{text},"linktarget_raw":"{base64.b64encode(target).decode()}"'
+    return text
+
+
+def _encode_content(node: Node) -> str:
+    content = node.content
+    if content is None and node.type is NodeType.FILE:
+        content = ()
+    if content is None or node.type is not NodeType.FILE:
+        return '"content":null'
+    return '"content":[' + ",".join(f'"{blob.hex()}"' for blob in content) + "]"
+
+
+def decode_node(document: Document) -> Node:
+    """One node of a tree. Raises DamagedVault."""
+    content = document.fields.get("content")
+    return Node(
+        name=_decode_name(document),
+        type=_decode_type(document),
+        mode=document.whole("mode", U32),
+        mtime_ns=_decode_time(document, "mtime"),
+        atime_ns=_decode_time(document, "atime"),
+        ctime_ns=_decode_time(document, "ctime"),
+        uid=document.whole("uid", U32),
+        gid=document.whole("gid", U32),
+        user=document.text("user"),
+        group=document.text("group"),
+        inode=document.whole("inode", U64),
+        device_id=document.whole("device_id", U64),
+        size=document.whole("size", U64),
+        links=document.whole("links", U64),
+        linktarget=_decode_link(document),
+        extended_attributes=_decode_attributes(document),
+        device=document.whole("device", U64),
+        content=None if content is None else tuple(document.as_id(x, "content") for x in document.items("content")),
+        subtree=document.optional_id("subtree"),
+        error=document.text("error"),
+    )
+
+
+def _decode_name(document: Document) -> bytes:
+    try:
+        name = unquote_name(document.text("name"))
+    except ValueError as error:
+        document.refuse(f"a node's name cannot be read: {error}")
+    complaint = name_complaint(name)
+    if complaint:
+        document.refuse(f"a node's name {name!r} {complaint}")
+    return name
+
+
+def _decode_type(document: Document) -> NodeType:
+    try:
+        return NodeType(document.text("type"))
+    except ValueError:
+        document.refuse(f"a node has the unknown type {document.text('type')!r}")
+
+
+def _decode_time(document: Document, field: str) -> int:
+    text = document.text(field)
+    try:
+        return parse_time(text) if text else 0
+    except ValueError as error:
+        document.refuse(f"{field} of a node cannot be read: {error}")
+
+
+def _decode_link(document: Document) -> bytes:
+    raw = document.fields.get("linktarget_raw")
+    if raw is not None:
+        return _decode_base64(document, raw)
+    try:
+        target = document.text("linktarget").encode()
+    except UnicodeEncodeError:
+        document.refuse("a link's target is no UTF-8")
+    if b"\0" in target:
+        document.refuse("a link's target holds a NUL")
+    return target
+
+
+def _decode_attributes(document: Document) -> tuple[tuple[str, bytes], ...]:
+    attributes: list[tuple[str, bytes]] = []
+    for fields in document.items("extended_attributes"):
+        attribute = Document(document.name, fields)
+        value = fields.get("value")
+        attributes.append((attribute.text("name"), b"" if value is None else _decode_base64(document, value)))
+    return tuple(attributes)
+
+
+def _decode_base64(document: Document, value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        document.refuse("a field is no base64")

@@ -1,0 +1,262 @@
+"""A vault: a restic repository of version 2 (version 1 is read, and stays version 1), opened in a session.
+
+Kept true: the first key and `config` come into being in one atomic step of the store, so two devices never leave
+mismatching keys; data is read only after its tag and its name were found right.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject, WrongRepositoryPassword
+from client.stores.abc import StoreSession
+from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer
+from client.vault.documents import Document
+from client.vault.index import Index
+from client.vault.index_files import IndexFile, decode_index_file
+from client.vault.keys import DataKeys, create_key_file, open_key_file
+from client.vault.nodes import Node, decode_tree
+from client.vault.polynomial import is_irreducible, random_polynomial
+from client.vault.sealing import COMPRESSED_VERSION, compress, decompress, open_blob
+from client.vault.snapshots import Snapshot, decode_snapshot, select_snapshot
+from domain.names import CONFIG, ObjectKind, ObjectName
+
+VERSIONS = (1, 2)
+_ZSTD_ENCODING = 2
+_JSON_ENCODINGS = frozenset(b"[{")
+_MAX_DOCUMENT = 1 << 30  # plain bytes of an unpacked file
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `config` says: the format's version, the vault's id (64 hex digits), restic's chunker polynomial."""
+
+    version: int
+    id: str
+    chunker_polynomial: int
+
+
+def encode_config(config: Config) -> bytes:
+    document = {
+        "version": config.version,
+        "id": config.id,
+        "chunker_polynomial": f"{config.chunker_polynomial:x}",
+    }
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_config(body: Buffer) -> Config:
+    """Raises DamagedVault for what cannot be read, and for a version that this program does not know."""
+    document = Document.parse(body, "config")
+    version = document.whole("version")
+    if version not in VERSIONS:
+        document.refuse(f"repository version {version} is not one of those known here, {VERSIONS}")
+    try:
+        polynomial = int(document.text("chunker_polynomial"), 16)
+    except ValueError:
+        document.refuse("chunker_polynomial is no hexadecimal number")
+    return Config(version, document.id("id").hex(), polynomial)
+
+
+class Vault:
+    """An opened vault in one session. Its index is read when it is first needed. Safe for several threads."""
+
+    def __init__(self, session: StoreSession, keys: DataKeys, config: Config, cache: Path | None) -> None:
+        self.session = session
+        self.keys = keys
+        self.config = config
+        self._cache = cache
+        self._index: Index | None = None
+        self._index_lock = threading.Lock()
+
+    def in_session(self, session: StoreSession) -> "Vault":
+        """The same vault in another session: keys are kept, the index is asked anew."""
+        return Vault(session, self.keys, self.config, self._cache)
+
+    @property
+    def index(self) -> Index:
+        """The index, as this session sees it."""
+        return self.load_index()
+
+    def load_index(self, progress: Callable[[int, int], None] | None = None) -> Index:
+        """As `index`; `progress` is told files done and files in all."""
+        with self._index_lock:
+            if self._index is None:
+                folder = self._cache / self.config.id if self._cache else None
+                self._index = Index(self, folder, progress=progress)
+            return self._index
+
+    def close(self) -> None:
+        """Let go of the index cache. The session is the caller's."""
+        with self._index_lock:
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Blobs
+
+    def load_blob(self, kind: BlobKind, blob: BlobId) -> bytes:
+        """The plaintext of a blob, from whichever pack still has it whole. Raises DamagedVault, StoreError."""
+        failure: Exception = DamagedVault(name=f"{kind} blob {blob.hex()}", detail="no index file lists it")
+        for location in self.index.find_all(kind, blob):
+            entry = location.entry
+            try:
+                return open_blob(self.keys, entry, self.session.get(location.pack, entry.offset, entry.length))
+            except (DamagedVault, ObjectMissing) as error:
+                failure = error
+        raise failure
+
+    def load_tree(self, tree: BlobId) -> list[Node]:
+        """The nodes of a directory. Raises DamagedVault, StoreError."""
+        return decode_tree(self.load_blob(BlobKind.TREE, tree), f"tree {tree.hex()}")
+
+    # Snapshots
+
+    def snapshots(self, damaged: Callable[[ObjectName, DamagedVault], None] | None = None) -> list[Snapshot]:
+        """All snapshots that the session sees, oldest first.
+
+        One that cannot be read raises DamagedVault, or is told to `damaged` and left out.
+        """
+        found = []
+        for info in self.session.list(ObjectKind.SNAPSHOT):
+            try:
+                found.append(self.load_snapshot(info.name))
+            except (DamagedVault, ObjectMissing) as error:
+                if damaged is None:
+                    raise
+                damaged(info.name, error if isinstance(error, DamagedVault) else _as_damage(info.name, error))
+        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+
+    def load_snapshot(self, name: ObjectName) -> Snapshot:
+        """Raises DamagedVault, StoreError."""
+        return decode_snapshot(self.load_unpacked(name), name.id)
+
+    def find_snapshot(self, wanted: str) -> Snapshot:
+        """The snapshot that `wanted` names: `latest`, an id or a prefix of one. Raises NoSuchSnapshot."""
+        return select_snapshot(self.snapshots(lambda *_: None), wanted)
+
+    # Index files (what Index asks for)
+
+    def list_index_files(self) -> list[ObjectName]:
+        return [info.name for info in self.session.list(ObjectKind.INDEX)]
+
+    def read_index_file(self, name: ObjectName) -> IndexFile:
+        return decode_index_file(self.load_unpacked(name), str(name))
+
+    # Unpacked files: config, index, snapshots, locks
+
+    def load_unpacked(self, name: ObjectName) -> bytes:
+        """The JSON document of an index file, a snapshot or a lock. Raises DamagedVault, StoreError."""
+        body = self.session.get(name)
+        if name.id and ObjectName.of(name.kind, body) != name:
+            raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
+        return open_unpacked(self.keys, body, str(name))
+
+    def seal_unpacked(self, kind: ObjectKind, plaintext: bytes) -> tuple[ObjectName, bytes]:
+        """Name and body of an index file, a snapshot or a lock; `session.commit` takes a snapshot so."""
+        return seal_unpacked(self.keys, self.config.version, kind, plaintext)
+
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName:
+        """Store an index file or a lock. Raises StoreError."""
+        name, body = self.seal_unpacked(kind, plaintext)
+        self.session.put(name, body)
+        return name
+
+
+def seal_unpacked(keys: DataKeys, version: int, kind: ObjectKind, plaintext: bytes) -> tuple[ObjectName, bytes]:
+    """Name and body of an unpacked file; opened again and compared, as blobs are. Raises DamagedVault."""
+    encoded = plaintext
+    if version >= COMPRESSED_VERSION:
+        encoded = bytes((_ZSTD_ENCODING,)) + compress(plaintext)
+    body = keys.seal(encoded)
+    if open_unpacked(keys, body, f"a new {kind} file") != plaintext:
+        raise DamagedVault(name=f"a new {kind} file", detail="it did not open to what was sealed")
+    return ObjectName.of(kind, body), body
+
+
+def open_unpacked(keys: DataKeys, body: Buffer, name: str) -> bytes:
+    """The JSON document in an unpacked file. Raises DamagedVault."""
+    plaintext = keys.open(body, name)
+    if plaintext[:1] == bytes((_ZSTD_ENCODING,)):
+        return decompress(memoryview(plaintext)[1:], _MAX_DOCUMENT, name)
+    if plaintext and plaintext[0] in _JSON_ENCODINGS:
+        return plaintext
+    raise DamagedVault(name=name, detail=f"its encoding {plaintext[:1].hex() or 'is missing and'} is not known")
+
+
+def create_vault(
+    session: StoreSession,
+    repository_password: str,
+    seal: bytes = b"",
+    *,
+    cache: Path | None = None,
+    version: int = COMPRESSED_VERSION,
+) -> Vault | None:
+    """Make the session's empty store a vault; None, with nothing stored, if it is one already.
+
+    `seal` is E sealed under K, kept in the file `oort-vault`. Raises StoreError.
+    """
+    keys = DataKeys.random()
+    config = Config(version, secrets.token_hex(ID_BYTES), random_polynomial(secrets.token_bytes))
+    key_file = create_key_file(repository_password, keys)
+    key = ObjectName.of(ObjectKind.KEY, key_file)
+    if not session.initialise(key, key_file, keys.seal(encode_config(config)), seal):
+        return None
+    return Vault(session, keys, config, cache)
+
+
+def open_vault(session: StoreSession, repository_password: str, cache: Path | None = None) -> Vault:
+    """Open a vault with any of its key files. `cache` is the device's folder for all vaults' caches.
+
+    Raises WrongRepositoryPassword, DamagedVault, ObjectMissing if there is no vault, StoreError.
+    """
+    sealed_config = session.get(CONFIG)
+    keys = _find_keys(session, repository_password)
+    config = decode_config(keys.open(sealed_config, "config"))
+    if not is_irreducible(config.chunker_polynomial):
+        raise DamagedVault(name="config", detail="chunker_polynomial is not irreducible")
+    return Vault(session, keys, config, cache)
+
+
+def _find_keys(session: StoreSession, password: str) -> DataKeys:
+    damage: DamagedVault | None = None
+    for name, body in _key_files(session):
+        try:
+            if isinstance(body, DamagedVault):
+                raise body
+            keys = open_key_file(password, body, str(name))
+        except DamagedVault as error:
+            damage = error
+            continue
+        if keys is not None:
+            return keys
+    if damage is not None:
+        raise damage
+    raise WrongRepositoryPassword(place="the store")
+
+
+def _key_files(session: StoreSession) -> Iterator[tuple[ObjectName, bytes | DamagedVault]]:
+    for info in session.list(ObjectKind.KEY):
+        try:
+            body = session.get(info.name)
+        except (ObjectMissing, TruncatedObject) as error:
+            yield info.name, _as_damage(info.name, error)
+            continue
+        if ObjectName.of(ObjectKind.KEY, body) != info.name:
+            yield info.name, DamagedVault(name=info.name, detail="its bytes have another SHA-256 than its name")
+            continue
+        yield info.name, body
+
+
+def _as_damage(name: ObjectName, error: StoreError | DamagedVault) -> DamagedVault:
+    return DamagedVault(name=name, detail=str(error))

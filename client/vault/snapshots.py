@@ -1,0 +1,135 @@
+"""Snapshots: the roots from which everything in a vault is reached.
+
+Kept true: a snapshot's id is the name of its object. Item and device are tags, which survive restic's own rewrites.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from client.errors import DamagedVault, NoSuchSnapshot
+from client.vault.blobs import BlobId, Buffer
+from client.vault.documents import U32, Document
+from client.vault.gojson import json_string
+from client.vault.times import format_time, parse_time
+
+ITEM_TAG = "oort:item="
+DEVICE_TAG = "oort:device="
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was backed up, when and where; `id` is 64 hex digits, empty for one that is not stored yet.
+
+    `time_ns` are nanoseconds since 1970, `parent` and `original` ids of snapshots in hex, `tree` the root tree's id.
+    """
+
+    time_ns: int
+    tree: BlobId
+    paths: tuple[str, ...] = ()
+    hostname: str = ""
+    username: str = ""
+    uid: int = 0
+    gid: int = 0
+    excludes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    parent: str | None = None
+    original: str | None = None
+    program_version: str = ""
+    id: str = ""
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:_SHORT]
+
+    @property
+    def time(self) -> datetime:
+        """The time in UTC, microseconds kept. Raises OverflowError for years that datetime lacks."""
+        return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).replace(
+            microsecond=self.time_ns // 1000 % 1_000_000
+        )
+
+    @property
+    def item(self) -> str:
+        """The id of the protected item, or nothing."""
+        return self._tagged(ITEM_TAG)
+
+    @property
+    def device(self) -> str:
+        """The id of the device, or nothing."""
+        return self._tagged(DEVICE_TAG)
+
+    def _tagged(self, prefix: str) -> str:
+        return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), "")
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """The JSON document of a snapshot, as restic writes it."""
+    parts = [f'"time":"{format_time(snapshot.time_ns)}"']
+    if snapshot.parent:
+        parts.append(f'"parent":"{snapshot.parent}"')
+    parts.append(f'"tree":"{snapshot.tree.hex()}"')
+    parts.append(f'"paths":{_texts(snapshot.paths)}')
+    for field, text in (("hostname", snapshot.hostname), ("username", snapshot.username)):
+        if text:
+            parts.append(f'"{field}":{json_string(text)}')
+    for field, number in (("uid", snapshot.uid), ("gid", snapshot.gid)):
+        if number:
+            parts.append(f'"{field}":{number}')
+    for field, texts in (("excludes", snapshot.excludes), ("tags", snapshot.tags)):
+        if texts:
+            parts.append(f'"{field}":{_texts(texts)}')
+    if snapshot.original:
+        parts.append(f'"original":"{snapshot.original}"')
+    if snapshot.program_version:
+        parts.append(f'"program_version":{json_string(snapshot.program_version)}')
+    return ("{" + ",".join(parts) + "}\n").encode()
+
+
+def decode_snapshot(body: Buffer, snapshot_id: str = "") -> Snapshot:
+    """The snapshot in a JSON document. Raises DamagedVault."""
+    document = Document.parse(body, f"snapshots/{snapshot_id}")
+    parent, original = document.optional_id("parent"), document.optional_id("original")
+    try:
+        time_ns = parse_time(document.text("time"))
+    except ValueError as error:
+        raise DamagedVault(name=document.name, detail=f"its time cannot be read: {error}") from None
+    return Snapshot(
+        time_ns=time_ns,
+        tree=document.id("tree"),
+        paths=document.texts("paths"),
+        hostname=document.text("hostname"),
+        username=document.text("username"),
+        uid=document.whole("uid", U32),
+        gid=document.whole("gid", U32),
+        excludes=document.texts("excludes"),
+        tags=document.texts("tags"),
+        parent=parent.hex() if parent else None,
+        original=original.hex() if original else None,
+        program_version=document.text("program_version"),
+        id=snapshot_id,
+    )
+
+
+def newest_first(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    """By time, newest first; the id decides between equal times."""
+    return sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id), reverse=True)
+
+
+def select_snapshot(snapshots: Iterable[Snapshot], wanted: str) -> Snapshot:
+    """The snapshot that `wanted` names: `latest`, an id or an unambiguous prefix of one. Raises NoSuchSnapshot."""
+    snapshots = list(snapshots)
+    if wanted == "latest":
+        matches = newest_first(snapshots)[:1]
+    else:
+        matches = [snapshot for snapshot in snapshots if wanted and snapshot.id.startswith(wanted.lower())]
+    if len(matches) > 1:
+        raise NoSuchSnapshot(snapshot=f"{wanted} unambiguously ({len(matches)} begin so)")
+    if not matches:
+        raise NoSuchSnapshot(snapshot=wanted)
+    return matches[0]
+
+
+def _texts(texts: Iterable[str]) -> str:
+    return "[" + ",".join(map(json_string, texts)) + "]"
