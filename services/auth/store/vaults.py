@@ -1,0 +1,98 @@
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from services.common.database import Unit
+
+_COLUMNS = (
+    "id, tenant_id, user_id, name, kind, bucket_id, cluster, template, sealed_place, sealed_key, quota_bytes,"
+    " created, removed"
+)
+
+
+class VaultKind(StrEnum):
+    BUCKET = "bucket"  # on the storage role
+    LOCAL = "local"  # a folder on the device
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    name: str
+    kind: str  # of VaultKind
+    bucket_id: UUID | None
+    cluster: str | None
+    template: str | None
+    sealed_place: bytes
+    sealed_key: bytes  # E sealed under K; empty before first use
+    quota_bytes: int  # 0: no limit
+    created: datetime
+    removed: datetime | None = None
+
+
+async def insert(unit: Unit, vault: Vault) -> bool:
+    """False when the id is taken, by whomever, or the name by another vault of the user."""
+    cursor = await unit.execute(
+        f"insert into vaults ({_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"  # noqa: S608 - constant
+        " on conflict do nothing",
+        (
+            vault.id,
+            vault.tenant_id,
+            vault.user_id,
+            vault.name,
+            vault.kind,
+            vault.bucket_id,
+            vault.cluster,
+            vault.template,
+            vault.sealed_place,
+            vault.sealed_key,
+            vault.quota_bytes,
+            vault.created,
+            vault.removed,
+        ),
+    )
+    return cursor.rowcount == 1
+
+
+async def get(unit: Unit, vault: UUID) -> Vault | None:
+    """A vault by its id, also one that was removed."""
+    async with unit.cursor(row_factory=class_row(Vault)) as cursor:
+        await cursor.execute(f"select {_COLUMNS} from vaults where id = %s", (vault,))  # noqa: S608 - constant
+        return await cursor.fetchone()
+
+
+async def name_is_taken(unit: Unit, user: UUID, name: str) -> bool:
+    cursor = await unit.execute(
+        "select 1 from vaults where user_id = %s and name = %s and removed is null", (user, name)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def page(unit: Unit, user: UUID, after: str, limit: int) -> list[Vault]:
+    """The user's vaults after a name, by name."""
+    async with unit.cursor(row_factory=class_row(Vault)) as cursor:
+        await cursor.execute(
+            f"select {_COLUMNS} from vaults where user_id = %s and removed is null"  # noqa: S608 - constant
+            ' and name collate "C" > %s order by name collate "C" limit %s',
+            (user, after, limit),
+        )
+        return await cursor.fetchall()
+
+
+async def set_key(unit: Unit, vault: UUID, sealed_key: bytes) -> bool:
+    """Store the key of a vault that has none. False otherwise."""
+    cursor = await unit.execute(
+        "update vaults set sealed_key = %s where id = %s and removed is null and sealed_key = ''", (sealed_key, vault)
+    )
+    return cursor.rowcount == 1
+
+
+async def remove(unit: Unit, vault: UUID, now: datetime) -> bool:
+    """False when there is no such vault; one removed before stays as it is."""
+    cursor = await unit.execute("update vaults set removed = coalesce(removed, %s) where id = %s", (now, vault))
+    return cursor.rowcount == 1

@@ -1,0 +1,191 @@
+"""Vaults in a user's profile.
+
+Kept true: a vault on the storage role is entered only after its bucket exists, under the same id, so a call that was
+cut off is repeated and ends as one call; no transaction is open while the storage role is asked; E's seal is stored
+once and never replaced; a token is for the caller's own vault and bound to the caller's device key.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from domain.sessions import Scope
+from domain.tokens import VaultClaims
+from services.auth.errors import DeviceUnknown, IdTaken, NameTaken, NoSuchTemplate, StorageUnavailable, VaultHasKey
+from services.auth.gate import Caller
+from services.auth.pages import cut
+from services.auth.storage import Storage
+from services.auth.store import clusters, devices, templates, vaults
+from services.auth.store.clusters import StorageCluster
+from services.auth.store.templates import Template
+from services.auth.store.vaults import Vault, VaultKind
+from services.auth.tokens import TokenSigner
+from services.common.clock import Clock
+from services.common.database import Database, Unit
+from services.common.errors import InvalidArgument, NotFound
+from services.common.paging import Page
+
+
+@dataclass(frozen=True, slots=True)
+class VaultToken:
+    token: str
+    expires: datetime
+    endpoints: list[str]  # host:port of the nodes' public listeners
+
+
+@dataclass(frozen=True, slots=True)
+class Vaults:
+    db: Database
+    clock: Clock
+    storage: Storage
+    signer: TokenSigner
+
+    async def page(self, caller: Caller, page: Page) -> tuple[list[Vault], str]:
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            rows = await vaults.page(unit, caller.user, page.after[0] if page.after else "", page.limit)
+        return cut(page, rows, lambda row: [row.name], lambda row: len(row.sealed_place) + len(row.sealed_key))
+
+    async def add_local(self, caller: Caller, vault: UUID, name: str, sealed_place: bytes, sealed_key: bytes) -> Vault:
+        """Enter a vault on the user's own disk; a repeated call is the same call. Raises NameTaken, IdTaken."""
+        wanted = Vault(
+            id=vault,
+            tenant_id=caller.tenant,
+            user_id=caller.user,
+            name=name,
+            kind=VaultKind.LOCAL,
+            bucket_id=None,
+            cluster=None,
+            template=None,
+            sealed_place=sealed_place,
+            sealed_key=sealed_key,
+            quota_bytes=0,
+            created=self.clock.now(),
+        )
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            return await _insert(unit, wanted)
+
+    async def request(self, caller: Caller, vault: UUID, name: str, template: str) -> Vault:
+        """A vault from a template: its bucket first, then its entry; a repeated call is the same call.
+
+        Raises NoSuchTemplate, NameTaken, IdTaken, StorageUnavailable.
+        """
+        known, chosen, cluster = await self._plan(caller, vault, name, template)
+        if known:
+            return known
+        wanted = Vault(
+            id=vault,
+            tenant_id=caller.tenant,
+            user_id=caller.user,
+            name=name,
+            kind=VaultKind.BUCKET,
+            bucket_id=vault,
+            cluster=cluster.name,
+            template=chosen.name,
+            sealed_place=b"",
+            sealed_key=b"",
+            quota_bytes=chosen.quota_bytes,
+            created=self.clock.now(),
+        )
+        await self.storage.make_bucket(cluster, wanted, chosen)
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            return await _insert(unit, wanted)
+
+    async def _plan(
+        self, caller: Caller, vault: UUID, name: str, template: str
+    ) -> tuple[Vault | None, Template, StorageCluster]:
+        """What a request would do, and the vault if it was done before."""
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            known = await vaults.get(unit, vault)
+            if known and (known.name, known.template, known.removed) != (name, template, None):
+                raise IdTaken(what="vault", id=vault)
+            if not known and await vaults.name_is_taken(unit, caller.user, name):
+                raise NameTaken(name=name)
+            chosen = await templates.find(unit, template)
+            if chosen is None:
+                listed = ", ".join(await templates.names(unit))
+                there_are = f"There are: {listed}." if listed else "There are none: ask your administrator."
+                raise NoSuchTemplate(name=template, known=there_are)
+            cluster = await clusters.get(unit, chosen.cluster)
+            if cluster is None:
+                raise StorageUnavailable(cluster=chosen.cluster)
+        return known, chosen, cluster
+
+    async def set_key(self, caller: Caller, vault: UUID, sealed_key: bytes) -> None:
+        """Store E sealed under K, once; the same key again is the same call. Raises VaultHasKey, NotFound."""
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            if await vaults.set_key(unit, vault, sealed_key):
+                return
+            known = await _in_force(unit, vault)
+        if known.sealed_key != sealed_key:
+            raise VaultHasKey
+
+    async def remove(self, caller: Caller, vault: UUID) -> None:
+        """Take a vault out of the profile; its stored data stays. Raises NotFound."""
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            if not await vaults.remove(unit, vault, self.clock.now()):
+                raise NotFound(what="such vault")
+
+    async def issue_token(self, caller: Caller, vault: UUID, scopes: list[str]) -> VaultToken:
+        """A token for the caller's device. Raises NotFound, NotAllowed, InvalidArgument, StorageUnavailable."""
+        device_id, asked = caller.own_device, _scopes(scopes)
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            known = await _in_force(unit, vault)
+            device = await devices.get(unit, device_id)
+        if device is None or device.revoked:
+            raise DeviceUnknown
+        if known.bucket_id is None or known.cluster is None:
+            raise InvalidArgument(
+                detail=f"The vault {known.name} does not lie on a storage cluster: it needs no token."
+            )
+        endpoints = await self.storage.public_endpoints(known.cluster)
+        claims = VaultClaims(
+            tenant=caller.tenant,
+            user=caller.user,
+            device=device_id,
+            bucket=known.bucket_id,
+            cluster=known.cluster,
+            scopes=asked,
+            quota_bytes=known.quota_bytes,
+            device_key=device.public_key,
+        )
+        token, expires = self.signer.sign(claims, self.clock.now())
+        return VaultToken(token, expires, endpoints)
+
+
+def _scopes(asked: list[str]) -> frozenset[Scope]:
+    try:
+        scopes = frozenset(Scope(scope) for scope in asked)
+    except ValueError as error:
+        raise InvalidArgument(detail=f"scopes: {error}; there are: {', '.join(Scope)}.") from None
+    if not scopes:
+        raise InvalidArgument(detail=f"scopes is empty; there are: {', '.join(Scope)}.")
+    return scopes
+
+
+async def _in_force(unit: Unit, vault: UUID) -> Vault:
+    known = await vaults.get(unit, vault)
+    if known is None or known.removed:
+        raise NotFound(what="such vault")
+    return known
+
+
+async def _insert(unit: Unit, wanted: Vault) -> Vault:
+    """Enter a vault, or find that the same call entered it. Raises NameTaken, IdTaken."""
+    if await vaults.insert(unit, wanted):
+        return wanted
+    known = await vaults.get(unit, wanted.id)
+    if known is None and await vaults.name_is_taken(unit, wanted.user_id, wanted.name):
+        raise NameTaken(name=wanted.name)
+    if known is None or not _same(known, wanted):
+        raise IdTaken(what="vault", id=wanted.id)
+    return known
+
+
+def _same(known: Vault, wanted: Vault) -> bool:
+    """Whether the same call made both: a key set since then, and another quota of the template, do not count."""
+    return known == replace(
+        wanted,
+        created=known.created,
+        quota_bytes=known.quota_bytes,
+        sealed_key=wanted.sealed_key or known.sealed_key,
+    )
