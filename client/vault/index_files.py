@@ -67,8 +67,10 @@ def split(packs: Iterable[IndexedPack], limit: int = MAX_ENTRIES) -> list[list[I
 
 def _encode_entry(entry: PackEntry) -> str:
     plain = f',"uncompressed_length":{entry.uncompressed_length}' if entry.uncompressed_length else ""
-    return f'{{"id":"{entry.id.hex()}","type":"{entry.kind.value}",'
+    return (
+        f'{{"id":"{entry.id.hex()}","type":"{entry.kind.value}",'
         f'"offset":{entry.offset},"length":{entry.length}{plain}}}'
+    )
 
 
 def _decode_entry(document: Document) -> PackEntry:
