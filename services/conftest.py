@@ -3,9 +3,10 @@
 import asyncio
 import inspect
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from services.common.provision import DatabasePasswords, DatabaseUrls, provision
 _PASSWORDS = DatabasePasswords(owner="owner of tests", app="app of tests", worker="worker of tests")
 _SERVICES = Path(__file__).parent
 
+Result = TypeVar("Result")
 MakeDatabase = Callable[[str], DatabaseUrls]
 
 
@@ -25,6 +27,12 @@ class RunningPostgres(Protocol):
     """The fixture `postgres`."""
 
     superuser_dsn: str
+
+
+def _finished(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end in a thread: whoever asks may be a test inside a loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,7 +52,7 @@ def an_empty_database(postgres: RunningPostgres) -> Iterator[Callable[[], Databa
 
     def make(label: str = "test") -> DatabaseUrls:
         made.append(f"oort_{label}_{secrets.token_hex(5)}")
-        return asyncio.run(provision(postgres.superuser_dsn, made[-1], _PASSWORDS))
+        return _finished(provision(postgres.superuser_dsn, made[-1], _PASSWORDS))
 
     yield make
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as server:
@@ -58,7 +66,7 @@ def a_database(an_empty_database: Callable[[str], DatabaseUrls]) -> MakeDatabase
 
     def make(role: str) -> DatabaseUrls:
         urls = an_empty_database(role)
-        asyncio.run(migrate(urls.owner, _SERVICES / role / "migrations"))
+        _finished(migrate(urls.owner, _SERVICES / role / "migrations"))
         return urls
 
     return make
