@@ -1,0 +1,129 @@
+"""Threads that work on one job together, and the queues between them.
+
+Kept true: the first error of any thread ends every wait of all the others, and is the one that is reported;
+queues hold a bounded number of bytes, however many items that is; no thread outlives the job.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_LOOK = 0.2  # seconds after which a wait for a thread looks whether another has failed
+
+
+class Stopped(Exception):
+    """Another thread failed: end quietly, its error is the one that counts."""
+
+
+class Crew:
+    """The threads of one job, and the conditions they wait on. Whoever makes the crew joins it."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._conditions: list[threading.Condition] = []
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Run `work` in a thread of its own; what it raises fails the crew."""
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - check() raises it again, in the crew's own thread
+                self.fail(error)
+
+        thread = threading.Thread(target=run, name=name)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def condition(self) -> threading.Condition:
+        """A condition whose waiters a failure wakes: they must call `ensure_running` in their loop."""
+        condition = threading.Condition()
+        with self._lock:
+            self._conditions.append(condition)
+        return condition
+
+    def fail(self, error: BaseException) -> None:
+        """Stop everybody. Only the first error is kept."""
+        with self._lock:
+            if self._error is None and not isinstance(error, Stopped):
+                self._error = error
+            conditions = list(self._conditions)
+        for condition in conditions:
+            with condition:
+                condition.notify_all()
+
+    def ensure_running(self) -> None:
+        """Raise Stopped if some thread has failed."""
+        if self._error is not None:
+            raise Stopped
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def wait(self, threads: Iterable[threading.Thread] | None = None) -> None:
+        """Wait until `threads`, or all, have ended. Raises Stopped as soon as any thread has failed."""
+        for thread in self._threads if threads is None else threads:
+            while thread.is_alive():
+                thread.join(_LOOK)
+                self.ensure_running()
+        self.ensure_running()
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait for all threads, at most `seconds` for each. True if all have ended."""
+        for thread in self._threads:
+            thread.join(seconds)
+        return not any(thread.is_alive() for thread in self._threads)
+
+
+class ByteQueue(Generic[T]):
+    """Hands items from threads to threads; holds at most `limit` bytes, or a single item that is larger."""
+
+    def __init__(self, crew: Crew, limit: int) -> None:
+        self._crew = crew
+        self._limit = limit
+        self._items: deque[tuple[T, int]] = deque()
+        self._held = 0
+        self._closed = False
+        self._room = crew.condition()
+        self._filled = crew.condition()
+
+    def put(self, item: T, size: int) -> None:
+        """Wait for room, then hand over `item`, which holds `size` bytes. Raises Stopped."""
+        with self._room:
+            while self._held and self._held + size > self._limit:
+                self._crew.ensure_running()
+                self._room.wait()
+            self._crew.ensure_running()
+            self._held += size
+        with self._filled:
+            self._items.append((item, size))
+            self._filled.notify()
+
+    def get(self) -> T | None:
+        """Wait for the next item; None when the queue is closed and empty. Raises Stopped."""
+        with self._filled:
+            while not self._items and not self._closed:
+                self._crew.ensure_running()
+                self._filled.wait()
+            self._crew.ensure_running()
+            if not self._items:
+                return None
+            item, size = self._items.popleft()
+        with self._room:
+            self._held -= size
+            self._room.notify_all()
+        return item
+
+    def close(self) -> None:
+        """No more items come: each getter ends when the queue is empty."""
+        with self._filled:
+            self._closed = True
+            self._filled.notify_all()

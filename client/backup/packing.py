@@ -1,0 +1,114 @@
+"""Blobs on their way into packs: each stored once, and only if the vault does not hold it.
+
+Kept true: a blob found in the index counts as stored only if the pinned parent snapshot itself reaches it, or if this
+session made or reserved its pack (docs/sessions.md); the plaintext is in hand until that is answered, and is stored
+anew if the pack is gone. Data blobs go to one of two open packs at random, so that a pack's borders do not tell the
+lengths of neighbouring chunks; trees have packs of their own.
+"""
+
+import threading
+from collections.abc import Container, Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+from client.backup.request import Counters
+from client.backup.upload import Uploader
+from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry, SealedBlob, blob_id
+from client.vault.packs import PackBuilder
+from client.vault.repository import Vault
+from client.vault.sealing import seal_batch
+
+if TYPE_CHECKING:
+    from domain.names import ObjectName
+
+_OPEN_PACKS = {BlobKind.DATA: 2, BlobKind.TREE: 1}
+_NOTHING: frozenset[BlobId] = frozenset()
+
+
+class Packer:
+    """Takes plaintexts from any thread, answers their ids, and fills packs with those that are new."""
+
+    def __init__(self, vault: Vault, uploader: Uploader, counters: Counters, random: Random) -> None:
+        self._vault = vault
+        self._uploader = uploader
+        self._counters = counters
+        self._random = random
+        self._lock = threading.Lock()
+        self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
+        self._open: dict[BlobKind, list[PackBuilder]] = {
+            kind: [PackBuilder(vault.keys, kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()
+        }
+        uploader.on_indexed = self._forget
+
+    def store(
+        self, kind: BlobKind, plaintexts: Sequence[Buffer], reached: Container[BlobId] = _NOTHING
+    ) -> list[BlobId]:
+        """See to it that the vault holds `plaintexts` when the snapshot is committed, and answer their ids.
+
+        `reached` are blobs that the pinned parent snapshot reaches. Raises StoreError, DamagedVault, Stopped.
+        """
+        ids = [blob_id(plaintext) for plaintext in plaintexts]
+        missing = self._missing(kind, ids, reached)
+        if missing:
+            new = [plaintexts[position] for position in missing]
+            version = self._vault.config.version
+            sealed = seal_batch(self._vault.keys, kind, new, ids=[ids[at] for at in missing], version=version)
+            self._counters.add(
+                new_bytes=sum(blob.length_plain for blob in sealed),
+                stored_bytes=sum(blob.length_sealed for blob in sealed),
+            )
+            self._pack(kind, sealed)
+        return ids
+
+    def finish(self) -> None:
+        """Hand over the packs that are still open."""
+        with self._lock:
+            left = [builder for builders in self._open.values() for builder in builders if builder.entries]
+            self._open.clear()
+        for builder in left:
+            self._uploader.submit(builder)
+
+    def _missing(self, kind: BlobKind, ids: Sequence[BlobId], reached: Container[BlobId]) -> list[int]:
+        """The positions of the blobs that must be stored; they are this caller's to store from now on."""
+        index, uploader = self._vault.index, self._uploader
+        missing: list[int] = []
+        to_reserve: dict[ObjectName, list[int]] = {}
+        with self._lock:
+            claimed = self._claimed[kind]
+            for position, identity in enumerate(ids):
+                if identity in claimed:
+                    continue
+                packs = [found.pack for found in index.find_all(kind, identity) if not uploader.is_gone(found.pack)]
+                if not packs:
+                    claimed.add(identity)
+                    missing.append(position)
+                elif identity not in reached and not any(map(uploader.holds, packs)):
+                    to_reserve.setdefault(packs[0], []).append(position)
+        if to_reserve:
+            gone = uploader.reserve(list(to_reserve))
+            with self._lock:
+                for pack in gone:
+                    for position in to_reserve[pack]:
+                        if ids[position] not in claimed:
+                            claimed.add(ids[position])
+                            missing.append(position)
+        return missing
+
+    def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
+        full: list[PackBuilder] = []
+        with self._lock:
+            builders = self._open[kind]
+            for blob in blobs:
+                at = self._random.randrange(len(builders)) if len(builders) > 1 else 0
+                builders[at].add(blob)
+                if builders[at].is_full:
+                    full.append(builders[at])
+                    builders[at] = PackBuilder(self._vault.keys, kind)
+        for builder in full:
+            self._uploader.submit(builder)
+
+    def _forget(self, entries: Sequence[PackEntry]) -> None:
+        """The index finds these from now on: what is held here does not grow with the backup."""
+        with self._lock:
+            for entry in entries:
+                self._claimed[entry.kind].discard(entry.id)

@@ -1,0 +1,270 @@
+"""Reading files and cutting them into blobs.
+
+Kept true: what a node says about a file was read through the same open file as its content; a file that changed while
+it was read is in the snapshot as it was read, and named; one that cannot be read to its end is named and left out.
+
+Small files travel in batches, so that a task of a worker costs the interpreter's lock once for hundreds of files; a
+big file is cut by one reader, and its chunks are hashed, compressed and sealed by all workers.
+"""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from client.backup.flow import ByteQueue, Crew
+from client.backup.packing import Packer
+from client.backup.request import Counters
+from client.backup.scan import FileFound, reason
+from client.backup.trees import TreeWriter
+from client.platforms.linux import open_for_reading, read_ahead
+from client.platforms.nodes import read_node
+from client.vault.blobs import BlobId, BlobKind
+from client.vault.chunker import MIN_CHUNK, Chunker
+from client.vault.nodes import Node
+
+BATCH_FILES = 256
+BATCH_BYTES = 2 << 20  # also the size up to which a file is small
+_TASK_BYTES = 4 << 20  # chunks of a big file that a worker takes at once
+_QUEUED_BYTES = 12 << 20
+_QUEUED_BIG_FILES = 1024
+_FILE_COST = 1 << 10  # what an unread file holds in memory
+
+_REPLACED = "it was replaced by something else while the backup ran: left out"
+_CHANGED = "it changed while it was read: stored as it was read"
+
+
+@dataclass(slots=True, eq=False)
+class _BigFile:
+    """A file whose chunks are under way; the workers fill `parts` in any order."""
+
+    found: FileFound
+    parts: list[Sequence[BlobId]] = field(default_factory=list)
+    waiting: int = 1  # tasks not done, and 1 for the reader
+    reached: frozenset[BlobId] = frozenset()
+    node: Node | None = None
+    size: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """One task: store these chunks as part number `part` of a file."""
+
+    file: _BigFile
+    part: int
+    chunks: list[bytes]
+
+
+class Reader:
+    """Takes files from the scan; reads, cuts and stores them by threads of its own."""
+
+    def __init__(self, crew: Crew, packer: Packer, trees: TreeWriter, chunker: Chunker, counters: Counters) -> None:
+        self._crew = crew
+        self._packer = packer
+        self._trees = trees
+        self._chunker = chunker
+        self._counters = counters
+        self._tasks: ByteQueue[list[FileFound] | _Chunks] = ByteQueue(crew, _QUEUED_BYTES)
+        self._big: ByteQueue[FileFound] = ByteQueue(crew, _QUEUED_BIG_FILES)
+        self._batch: list[FileFound] = []
+        self._batch_bytes = 0
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._threads: list[threading.Thread] = []
+
+    def start(self, workers: int, readers: int) -> None:
+        """`workers` hash, compress and seal; `readers` is the number of big files that are read at once."""
+        self._readers = readers
+        for number in range(workers):
+            self._threads.append(self._crew.start(f"seal-{number}", self._work))
+        for number in range(readers):
+            self._threads.append(self._crew.start(f"read-{number}", self._read_big_files))
+
+    def take(self, found: FileFound) -> None:
+        """A file that the scan found. Called by the scan's thread alone; waits for room. Raises Stopped."""
+        size = found.stat.st_size
+        if size > BATCH_BYTES:
+            self._big.put(found, 1)
+            return
+        self._batch.append(found)
+        self._batch_bytes += size
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_FILES:
+            self._flush()
+
+    def close(self) -> None:
+        """The scan is over: the threads end when everything is read."""
+        self._flush()
+        self._big.close()
+
+    def wait(self) -> None:
+        """Wait until everything is read and stored. Raises Stopped."""
+        self._crew.wait(self._threads)
+
+    def _flush(self) -> None:
+        batch, size = self._batch, self._batch_bytes
+        self._batch, self._batch_bytes = [], 0
+        if batch:
+            self._tasks.put(batch, size + len(batch) * _FILE_COST)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if isinstance(task, _Chunks):
+                self._store_chunks(task)
+            else:
+                self._store_batch(task)
+
+    # Small files: read, stored and handed on by one worker
+
+    def _store_batch(self, batch: list[FileFound]) -> None:
+        chunks: list[bytes] = []
+        read: list[tuple[FileFound, Node, int]] = []  # with the number of chunks
+        reached: set[BlobId] = set()
+        for found in batch:
+            opened = self._open(found)
+            if opened is None:
+                continue
+            try:
+                node, parts = self._read_small(found, opened)
+            except OSError as error:
+                self._leave_out(found, reason(error))
+                continue
+            finally:
+                os.close(opened)
+            chunks += parts
+            read.append((found, node, len(parts)))
+            if found.known is not None and found.known.content:
+                reached.update(found.known.content)
+        ids = self._packer.store(BlobKind.DATA, chunks, reached) if chunks else []
+        position = 0
+        for found, node, count in read:
+            self._arrived(found, replace(node, content=tuple(ids[position : position + count])))
+            position += count
+
+    def _read_small(self, found: FileFound, opened: int) -> tuple[Node, list[bytes]]:
+        """The node without its content, and the chunks. Raises OSError."""
+        before = os.fstat(opened)
+        size = before.st_size
+        content = os.read(opened, size + 1)
+        cut_short = False
+        if len(content) != size:
+            # It shrank, or it grows: take what is there, but no more than a batch may hold.
+            parts = [content]
+            while parts[-1] and sum(map(len, parts)) <= 2 * BATCH_BYTES:
+                parts.append(os.read(opened, BATCH_BYTES))
+            content = b"".join(parts)
+            cut_short = bool(parts[-1])
+        node = read_node(found.name, opened, before, size=len(content))
+        if cut_short or not _is_as_before(before, os.fstat(opened)):
+            self._counters.warn(found.path, _CHANGED)
+        if len(content) <= MIN_CHUNK:
+            return node, [content] if content else []
+        return node, [bytes(chunk) for chunk in self._chunker.cut(content)]
+
+    # Big files: cut by a reader, stored by the workers
+
+    def _read_big_files(self) -> None:
+        while (found := self._big.get()) is not None:
+            opened = self._open(found)
+            if opened is None:
+                continue
+            try:
+                self._read_big(found, opened)
+            finally:
+                os.close(opened)
+        with self._lock:
+            self._readers -= 1
+            last = not self._readers
+        if last:
+            self._tasks.close()
+
+    def _read_big(self, found: FileFound, opened: int) -> None:
+        file = _BigFile(found)
+        try:
+            before = os.fstat(opened)
+            read_ahead(opened)
+            for chunks in self._grouped(opened):
+                self._crew.ensure_running()
+                with self._lock:
+                    part = len(file.parts)
+                    file.parts.append(())
+                    file.waiting += 1
+                size = sum(map(len, chunks))
+                file.size += size
+                self._tasks.put(_Chunks(file, part, chunks), size)
+            file.node = read_node(found.name, opened, before, size=file.size)
+            if not _is_as_before(before, os.fstat(opened)):
+                self._counters.warn(found.path, _CHANGED)
+        except OSError as error:
+            file.failure = reason(error)
+        self._part_done(file)
+
+    def _grouped(self, opened: int) -> Iterator[list[bytes]]:
+        """The chunks of a file in groups that make a worker's task each. Raises OSError."""
+        group: list[bytes] = []
+        size = 0
+        with open(opened, "rb", buffering=0, closefd=False) as raw:
+            for chunk in self._chunker.stream(raw.readinto):
+                group.append(chunk)
+                size += len(chunk)
+                if size >= _TASK_BYTES:
+                    yield group
+                    group, size = [], 0
+        if group:
+            yield group
+
+    def _store_chunks(self, task: _Chunks) -> None:
+        known = task.file.found.known
+        reached = task.file.reached
+        if not reached and known is not None and known.content:
+            reached = task.file.reached = frozenset(known.content)
+        task.file.parts[task.part] = self._packer.store(BlobKind.DATA, task.chunks, reached)
+        self._counters.add(done_bytes=sum(map(len, task.chunks)))
+        self._part_done(task.file)
+
+    def _part_done(self, file: _BigFile) -> None:
+        with self._lock:
+            file.waiting -= 1
+            if file.waiting:
+                return
+        if file.failure or file.node is None:
+            self._leave_out(file.found, file.failure)
+        else:
+            content = tuple(identity for part in file.parts for identity in part)
+            self._arrived(file.found, replace(file.node, content=content), counted=True)
+
+    # Both
+
+    def _open(self, found: FileFound) -> int | None:
+        """The open file, or None if it cannot be read or is no file any more."""
+        try:
+            opened = open_for_reading(found.path, found.stat.st_uid)
+        except OSError as error:
+            self._leave_out(found, _REPLACED if error.errno == errno.ELOOP else reason(error))
+            return None
+        if stat.S_ISREG(os.fstat(opened).st_mode):
+            return opened
+        os.close(opened)
+        self._leave_out(found, _REPLACED)
+        return None
+
+    def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
+        known = "files_new" if found.known is None else "files_changed"
+        self._counters.add(**{known: 1}, done_bytes=0 if counted else node.size)
+        self._trees.arrived(found.folder, node)
+
+    def _leave_out(self, found: FileFound, why: str) -> None:
+        self._counters.warn(found.path, why)
+        self._counters.add(total_files=-1, total_bytes=-found.stat.st_size)
+        self._trees.arrived(found.folder, None)
+
+
+def _is_as_before(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether a file stayed what it was while it was read. Sizes read are no sign: /proc and /sys announce others."""
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )

@@ -1,0 +1,180 @@
+"""A backup, from paths to a committed snapshot.
+
+Kept true: packs are acknowledged before the index files that list them, and these before the snapshot; if anything
+could not be stored, no snapshot is committed; whatever ends a backup, its threads have ended when it returns.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random, SystemRandom
+
+from client.backup.flow import Crew
+from client.backup.known import VaultTrees
+from client.backup.packing import Packer
+from client.backup.read import Reader
+from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
+from client.backup.scan import KnownTrees, NoKnownTrees, Scanner
+from client.backup.targets import absolute_paths, target_tree
+from client.backup.trees import TreeWriter
+from client.backup.upload import MeteredSession, Uploader
+from client.errors import DamagedVault, ObjectMissing, OortError
+from client.stores.abc import StoreSession
+from client.vault.blobs import BlobId
+from client.vault.chunker import Chunker, chunker_seed
+from client.vault.repository import Vault
+from client.vault.snapshots import Snapshot, encode_snapshot
+from domain.names import ObjectKind, ObjectName
+
+_PROMPT = 2.0  # seconds that threads get to end by themselves before the session is closed under them
+
+
+class NothingLeft(OortError):
+    """Nothing of {paths} could be read: no snapshot was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """How many threads work on a backup; what else it takes from its surroundings."""
+
+    workers: int = max(2, os.cpu_count() or 1)
+    readers: int = 1  # big files read at once
+    monotonic: Callable[[], float] = time.monotonic
+    random: Random | None = None
+
+
+def backup(
+    vault: Vault,
+    session: StoreSession,
+    request: BackupRequest,
+    progress: Progress | None = None,
+    machinery: Machinery | None = None,
+    *,
+    locked: bool = False,
+) -> BackupSummary:
+    """Back up the paths of `request` into `vault`, whose `session` was opened with the request's parent pinned.
+
+    `locked` says that the vault's lock file is held, as stores need that do not keep sessions apart.
+
+    Files that cannot be read are warnings. Raises UsageError for a path that does not exist, before anything is
+    stored; StoreError and its kinds if something cannot be stored, and then nothing is committed.
+    """
+    return _Backup(vault, session, request, progress or NoProgress(), machinery or Machinery(), locked=locked).run()
+
+
+class _Backup:
+    """The parts of one backup, wired together."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        session: StoreSession,
+        request: BackupRequest,
+        progress: Progress,
+        machinery: Machinery,
+        *,
+        locked: bool,
+    ) -> None:
+        self._vault = vault
+        self._raw_session = session
+        self._request = request
+        self._machinery = machinery
+        self._crew = Crew()
+        self._session = MeteredSession(session, vault)
+        self._counters = Counters(progress, self._session.uploaded, machinery.monotonic)
+        self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
+        self._packer = Packer(vault, self._uploader, self._counters, machinery.random or SystemRandom())
+        self._trees = TreeWriter(self._packer)
+        chunker = Chunker(chunker_seed(vault.keys))
+        self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
+
+    def run(self) -> BackupSummary:
+        started = self._machinery.monotonic()
+        paths = absolute_paths(self._request.paths)
+        known_tree = self._parent_tree()
+        self._work(paths, known_tree)
+        tree = self._trees.root
+        if tree is None:
+            raise AssertionError("the root folder was not finished")
+        if not self._trees.kept:
+            raise NothingLeft(paths=", ".join(map(os.fsdecode, paths)))
+        self._uploader.list_rest()
+        snapshot = self._commit(paths, tree)
+        self._counters.scanned = True
+        tally = self._counters.report()
+        return BackupSummary(
+            snapshot=snapshot,
+            parent=self._request.parent,
+            tree=tree.hex(),
+            files_new=tally.files_new,
+            files_changed=tally.files_changed,
+            files_unmodified=tally.files_unmodified,
+            dirs=tally.dirs,
+            total_files=tally.total_files,
+            total_bytes=tally.total_bytes,
+            new_bytes=tally.new_bytes,
+            stored_bytes=tally.stored_bytes,
+            uploaded_bytes=self._session.uploaded(),
+            seconds=self._machinery.monotonic() - started,
+            warnings=tuple(self._counters.warnings),
+        )
+
+    def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
+        """Scan, read and store everything; when it returns all packs are acknowledged and no thread is left."""
+        known: KnownTrees = VaultTrees(self._vault) if known_tree else NoKnownTrees()
+        scanner = Scanner(self._trees, known, self._counters, self._reader.take, self._crew.ensure_running)
+        try:
+            self._uploader.start()
+            self._reader.start(self._machinery.workers, self._machinery.readers)
+            scanner.scan(target_tree(paths), known_tree)
+            self._counters.scanned = True
+            self._reader.close()
+            self._reader.wait()
+            self._trees.flush()
+            self._packer.finish()
+            self._uploader.close()
+            self._crew.wait()
+        except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
+            self._crew.fail(error)
+            self._end_threads()
+        self._crew.check()
+
+    def _end_threads(self) -> None:
+        """Threads see a failure at their next step; one that waits for the store is woken by closing the session."""
+        if not self._crew.join(_PROMPT):
+            self._raw_session.close()
+            self._crew.join()
+
+    def _parent_tree(self) -> BlobId | None:
+        parent = self._request.parent
+        if parent is None:
+            return None
+        try:
+            return self._vault.load_snapshot(parent).tree
+        except (DamagedVault, ObjectMissing):
+            return None
+
+    def _commit(self, paths: tuple[bytes, ...], tree: BlobId) -> ObjectName:
+        request = self._request
+        snapshot = Snapshot(
+            time_ns=time_in_ns(request.time),
+            tree=tree,
+            paths=tuple(map(os.fsdecode, paths)),
+            hostname=request.hostname,
+            username=request.username,
+            uid=request.uid,
+            gid=request.gid,
+            tags=request.tags,
+            parent=request.parent.id if request.parent else None,
+        )
+        name, body = self._vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
+        self._session.commit(name, body)
+        return name
+
+
+def time_in_ns(time: datetime) -> int:
+    """Nanoseconds since 1970 of an aware time."""
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000

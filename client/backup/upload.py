@@ -1,0 +1,166 @@
+"""Packs on their way to the store, and the index files that make them count.
+
+Kept true: an index file lists only packs that the store has acknowledged, or has reserved for this session, each in
+full; a snapshot is committed after the last of them. So a backup that is killed loses at most what no index file
+lists, and that is bounded: packs under way and packs not yet listed hold `limit_unlisted` bytes together, no more.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from client.backup.flow import ByteQueue, Crew
+from client.stores.abc import StoreSession
+from client.vault.blobs import Buffer, PackEntry
+from client.vault.index import IndexWriter
+from client.vault.packs import PackBuilder
+from client.vault.repository import Vault
+from domain.names import ObjectKind, ObjectName
+
+UPLOADS = 3  # packs in flight
+_QUEUED_BYTES = 16 << 20
+_CHECKPOINT = 24 << 20  # bytes in packs that no index file lists yet
+_CHECKPOINT_SHARE = 64  # or this part of all that was sent: the number of index files grows with the logarithm
+_UNDER_WAY = 36 << 20  # above the checkpoint: what may be in flight while an index file is written
+
+
+class MeteredSession:
+    """Counts the bytes handed to a session.
+
+    A session that may have to send bytes again (after a node failed) counts for itself, in `sent_bytes`.
+    """
+
+    def __init__(self, session: StoreSession, vault: Vault) -> None:
+        self._session = session
+        self._vault = vault
+        self._own = 0
+        self._before = self._sent() or 0
+        self._lock = threading.Lock()
+
+    def put(self, name: ObjectName, body: Buffer) -> None:
+        with self._lock:
+            self._own += len(body)
+        self._session.put(name, body)
+
+    def commit(self, snapshot: ObjectName, body: bytes) -> None:
+        with self._lock:
+            self._own += len(body)
+        self._session.commit(snapshot, body)
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        return self._session.reserve(packs)
+
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName:
+        name, body = self._vault.seal_unpacked(kind, plaintext)
+        self.put(name, body)
+        return name
+
+    def uploaded(self) -> int:
+        """Bytes that left for the store since this object was made."""
+        sent = self._sent()
+        return self._own if sent is None else sent - self._before
+
+    def _sent(self) -> int | None:
+        sent = getattr(self._session, "sent_bytes", None)
+        return sent if isinstance(sent, int) else None
+
+
+class Uploader:
+    """Finishes packs, sends them by several threads, and writes index files at checkpoints."""
+
+    def __init__(self, crew: Crew, vault: Vault, session: MeteredSession, *, locked: bool) -> None:
+        """`locked`: the vault's lock file keeps packs from removal, so those reserved need no listing."""
+        self._crew = crew
+        self._locked = locked
+        self._vault = vault
+        self._session = session
+        self._queue: ByteQueue[PackBuilder] = ByteQueue(crew, _QUEUED_BYTES)
+        self._changed = crew.condition()
+        self._writer = IndexWriter(vault.index, session)
+        self._writing = threading.Lock()
+        self._under_way = 0  # bytes of packs that are not acknowledged
+        self._acknowledged = 0  # bytes of packs in the writer
+        self._at_risk = 0  # and of those whose index file is not acknowledged
+        self._sent = 0
+        self._own: set[ObjectName] = set()
+        self._reserved: set[ObjectName] = set()
+        self._gone: set[ObjectName] = set()
+        self.on_indexed: Callable[[Sequence[PackEntry]], None] = lambda _entries: None
+
+    def start(self) -> None:
+        for number in range(UPLOADS):
+            self._crew.start(f"upload-{number}", self._work)
+
+    def submit(self, builder: PackBuilder) -> None:
+        """Hand over a full pack; waits while enough are queued. Raises Stopped."""
+        self._queue.put(builder, builder.size)
+
+    def close(self) -> None:
+        """No more packs come: the threads end when all are sent."""
+        self._queue.close()
+
+    def holds(self, pack: ObjectName) -> bool:
+        """Whether this session made or reserved the pack."""
+        return pack in self._own or pack in self._reserved
+
+    def is_gone(self, pack: ObjectName) -> bool:
+        """Whether the store has said that a pack of the index is lost."""
+        return pack in self._gone
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """Keep packs from removal while this session commits; answers those that are gone."""
+        gone = self._session.reserve(packs)
+        with self._changed:
+            self._gone |= gone
+            for pack in packs:
+                if pack not in gone and pack not in self._reserved:
+                    self._reserved.add(pack)
+                    if not self._locked:
+                        self._writer.add_reserved(pack)
+        return gone
+
+    def list_rest(self) -> None:
+        """Store the last index files, if anything is not listed yet. Called when all threads have ended."""
+        self._write_index()
+
+    def _work(self) -> None:
+        while (builder := self._queue.get()) is not None:
+            name, body, entries = builder.finish()
+            size = len(body)
+            self._wait_for_room(size)
+            self._session.put(name, body)
+            with self._changed:
+                self._under_way -= size
+                self._sent += size
+                self._acknowledged += size
+                self._at_risk += size
+                self._own.add(name)
+                self._writer.add_pack(name, entries)
+                due = self._acknowledged >= self._threshold()
+                self._changed.notify_all()
+            self.on_indexed(entries)
+            del builder, body
+            if due:
+                self._write_index()
+
+    def _threshold(self) -> int:
+        return max(_CHECKPOINT, self._sent // _CHECKPOINT_SHARE)
+
+    def _wait_for_room(self, size: int) -> None:
+        """Wait until a pack of `size` bytes may go without putting more at risk than the limit."""
+        with self._changed:
+            while self._under_way and self._under_way + self._at_risk + size > self._threshold() + _UNDER_WAY:
+                self._crew.ensure_running()
+                self._changed.wait()
+            self._crew.ensure_running()
+            self._under_way += size
+
+    def _write_index(self) -> None:
+        """List all that is acknowledged or reserved and in no index file of this session yet."""
+        with self._writing:
+            with self._changed:
+                writer, self._writer = self._writer, IndexWriter(self._vault.index, self._session)
+                size, self._acknowledged = self._acknowledged, 0
+            writer.flush()
+            with self._changed:
+                self._at_risk -= size
+                self._changed.notify_all()

@@ -1,0 +1,92 @@
+"""Files and their metadata as Linux has them, in restic's terms.
+
+Kept true: nothing here follows a symlink in its last component, and opening something for reading never waits
+(a FIFO that took a file's place is noticed, not read).
+"""
+
+import errno
+import grp
+import os
+import pwd
+from functools import lru_cache
+
+# What says "this file system or this user has no such thing", as opposed to a failure.
+_NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOSYS})
+
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_superuser() -> bool:
+    return os.geteuid() == 0
+
+
+def open_for_reading(path: bytes, owner: int) -> int:
+    """Open what should be a regular file; `owner` is its uid as the scan saw it.
+
+    The access time is left alone where Linux permits it (the owner, or CAP_FOWNER). Raises OSError.
+    """
+    if owner == os.geteuid() or is_superuser():
+        try:
+            return os.open(path, _READ_FLAGS | os.O_NOATIME)
+        except PermissionError:
+            pass  # CAP_FOWNER is missing, or the file is unreadable: the plain open tells which
+    return os.open(path, _READ_FLAGS)
+
+
+def read_ahead(opened: int) -> None:
+    """Tell the system that a file will be read from its beginning to its end."""
+    os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
+def open_folder(name: bytes, folder: int | None = None) -> int:
+    """Open a folder, `name` within the open `folder`; a symlink in its place raises OSError."""
+    return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+
+
+def create_file(name: bytes, folder: int) -> int:
+    """Create a file that only its owner may read, failing if anything has that name."""
+    return os.open(name, _CREATE_FLAGS, 0o600, dir_fd=folder)
+
+
+def read_attributes(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
+    """Extended attributes, POSIX ACLs among them, by name; empty where there are none or none may be read.
+
+    An attribute that vanishes between listing and reading is left out. Raises OSError for real failures.
+    """
+    try:
+        names = os.listxattr(path, follow_symlinks=False) if isinstance(path, bytes) else os.listxattr(path)
+    except OSError as error:
+        if error.errno in _NO_ATTRIBUTES:
+            return ()
+        raise
+    found: list[tuple[str, bytes]] = []
+    for name in sorted(names):
+        try:
+            if isinstance(path, bytes):
+                found.append((name, os.getxattr(path, name, follow_symlinks=False)))
+            else:
+                found.append((name, os.getxattr(path, name)))
+        except OSError as error:
+            if error.errno not in _NO_ATTRIBUTES:
+                raise
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def user_name(uid: int) -> str:
+    """The user's name, or empty if this machine knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@lru_cache(maxsize=4096)
+def group_name(gid: int) -> str:
+    """The group's name, or empty if this machine knows none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
