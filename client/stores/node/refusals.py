@@ -12,6 +12,7 @@ from client.errors import (
     StoreFull,
 )
 from client.rpc import Refusal
+from domain.names import CONFIG
 
 
 def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") -> OortError:
@@ -28,6 +29,8 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
         case "QUOTA_EXCEEDED" | "DISK_FULL":
             error = StoreFull(place=place, detail=said)
         case "NOT_FOUND" if name:
+            error = ObjectMissing(place=place, name=name)
+        case "NOT_INITIALISED" if name == str(CONFIG):
             error = ObjectMissing(place=place, name=name)
         case "DAMAGED" if name:
             error = DamagedVault(name=name, detail=said)

@@ -1,0 +1,212 @@
+"""From a vault's name to its objects and keys.
+
+Kept true, whatever is interrupted: E is stored in the profile, or read from there, before a vault is initialised with
+it, and lies beside the vault's objects from the same moment on; so the profile of an old auth database, an unfinished
+first use and two first uses at once all end with the one E that opens the vault.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from uuid import UUID
+
+from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
+
+from client.account.device import Device
+from client.account.seals import KEY_BYTES
+from client.account.vaults import Vaults, new_id
+from client.errors import (
+    BrokenSeal,
+    NameTaken,
+    ObjectMissing,
+    OortError,
+    StoreError,
+    UsageError,
+    WrongRepositoryPassword,
+)
+from client.stores.abc import ObjectStore, StoreSession
+from client.stores.local import LocalStore
+from client.stores.node import NodeStore, VaultAccess
+from client.vault.repository import Vault, create_vault, open_vault
+from domain.names import CONFIG, SEAL
+from domain.sessions import Purpose, Scope
+
+_NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A vault of the profile and the store that holds it."""
+
+    entry: VaultEntry
+    store: ObjectStore
+    vaults: Vaults
+    device: Device
+
+    @property
+    def is_local(self) -> bool:
+        return self.entry.kind == VaultKind.VAULT_KIND_LOCAL
+
+    def cache(self) -> Path | None:
+        """Where index caches lie; None when the home's disk is full or read-only, which stops nothing."""
+        try:
+            return self.device.home.subfolder(self.device.home.folder / "vaults")
+        except OortError:
+            return None
+
+    def open(self, session: StoreSession) -> Vault | None:
+        """The vault, or None if nothing was ever stored in it. Raises WrongRepositoryPassword, StoreError."""
+        password = self.vaults.repository_password(self.entry)
+        if password is not None:
+            try:
+                return open_vault(session, password, self.cache())
+            except ObjectMissing as missing:
+                if self.is_local or str(missing.fields.get("name")) != str(CONFIG):
+                    raise StoreError(place=self.store.place, detail=_NOT_THERE) from None
+                return None
+            except WrongRepositoryPassword:
+                password = None
+        beside = self._key_beside(session)
+        if beside is None:
+            if self.entry.sealed_key:
+                raise WrongRepositoryPassword(place=self.store.place)
+            return None
+        vault = open_vault(session, beside, self.cache())
+        if not self.entry.sealed_key:
+            self.vaults.set_key(self.entry, beside)
+        return vault
+
+    def open_or_create(self, session: StoreSession) -> Vault:
+        """The vault, initialised if this is its first use. `session` may write."""
+        vault = self.open(session)
+        if vault is not None:
+            return vault
+        entry = self.entry
+        password = self.vaults.repository_password(entry)
+        if password is None:
+            entry = self.vaults.set_key(entry, token_hex(KEY_BYTES))
+            password = self.vaults.repository_password(entry)
+        if password is None:
+            raise StoreError(place=self.store.place, detail="its key could not be stored")
+        seal = self.vaults.seal_file(entry.id, entry.sealed_key)
+        created = create_vault(session, password, seal, cache=self.cache())
+        # Another device was first: with the same E, which it had from the profile too.
+        return created or open_vault(session, password, self.cache())
+
+    def _key_beside(self, session: StoreSession) -> str | None:
+        """E from the file beside the vault's objects, if there is one of this account."""
+        try:
+            return self.vaults.open_seal_file(session.get(SEAL))
+        except (ObjectMissing, BrokenSeal):
+            return None
+
+
+@contextmanager
+def place_of(device: Device, name: str) -> Iterator[Place]:
+    """The vault named `name`, with its store. Raises NoSuchVault."""
+    vaults = Vaults(device)
+    entry = vaults.named(name)
+    store = _store(device, vaults, entry)
+    try:
+        yield Place(entry, store, vaults, device)
+    finally:
+        store.close()
+
+
+def add_local(device: Device, name: str, path: Path, repository_password: str | None) -> tuple[VaultEntry, bool]:
+    """Enter the folder `path` as a vault, creating one if it is missing or empty. True if it was created.
+
+    Raises NameTaken before anything is created, UsageError for a folder that holds something else,
+    WrongRepositoryPassword.
+    """
+    path = path.expanduser().absolute()
+    vaults = Vaults(device)
+    vaults.refuse_taken(name)
+    if path.exists() and not path.is_dir():
+        raise UsageError(detail=f"{path} is not a folder.")
+    for other in vaults.all():
+        if other.kind == VaultKind.VAULT_KIND_LOCAL and _path_or_none(vaults, other) == path:
+            raise NameTaken(detail=f"{path} is the vault {other.name} already.")
+    vault_id = new_id()
+    store = LocalStore(path)
+    try:
+        with store.open(Purpose.ADOPT) as session:
+            if _has_config(session):
+                password = _password_of(vaults, session, path, repository_password)
+                created = False
+            else:
+                if repository_password is not None:
+                    raise UsageError(detail=f"{path} holds no repository, so there is no password to give.")
+                password = _create(vaults, session, path, vault_id)
+                created = True
+    finally:
+        store.close()
+    return vaults.enter_local(vault_id, name, path, password), created
+
+
+def _create(vaults: Vaults, session: StoreSession, path: Path, vault_id: str) -> str:
+    """A new vault in an empty folder, and its password."""
+    try:
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(detail=f"{path} is neither empty nor a vault: choose another folder.")
+    except OSError as error:
+        raise StoreError(place=path, detail=error.strerror) from None
+    password = token_hex(KEY_BYTES)
+    if create_vault(session, password, vaults.seal_file(vault_id, vaults.seal_key(vault_id, password))) is None:
+        raise StoreError(place=path, detail="another process has just created a vault there: run the command again")
+    return password
+
+
+def _password_of(vaults: Vaults, session: StoreSession, path: Path, given: str | None) -> str:
+    """The password of a repository that is there: the given one, or the one that this account sealed beside it."""
+    if given is None:
+        try:
+            given = vaults.open_seal_file(session.get(SEAL))
+        except (ObjectMissing, BrokenSeal):
+            raise UsageError(
+                detail=f"{path} holds a repository: give its password with --repository-password-stdin."
+            ) from None
+    try:
+        open_vault(session, given).close()
+    except WrongRepositoryPassword:
+        raise WrongRepositoryPassword(place=path) from None
+    return given
+
+
+def _has_config(session: StoreSession) -> bool:
+    try:
+        session.get(CONFIG)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def _path_or_none(vaults: Vaults, entry: VaultEntry) -> Path | None:
+    try:
+        return vaults.path(entry)
+    except BrokenSeal:
+        return None
+
+
+def _store(device: Device, vaults: Vaults, entry: VaultEntry) -> ObjectStore:
+    if entry.kind == VaultKind.VAULT_KIND_LOCAL:
+        return LocalStore(vaults.path(entry))
+    if entry.kind != VaultKind.VAULT_KIND_BUCKET:
+        raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
+
+    def source(scopes: Sequence[Scope]) -> VaultAccess:
+        request = IssueVaultTokenRequest(vault_id=entry.id, scopes=[scope.value for scope in scopes])
+        issued = device.connection.call(device.profiles.IssueVaultToken, request)
+        return VaultAccess(issued.token, tuple(issued.endpoints))
+
+    return NodeStore(
+        bucket=UUID(entry.bucket_id),
+        place=f"The storage of vault {entry.name}",
+        source=source,
+        device_key=device.key,
+        ca_pem=device.home.ca(),
+        ca_file=device.account.ca_file,
+    )

@@ -1,0 +1,191 @@
+"""The vaults of the profile: found, requested, brought in; their keys and places opened with K.
+
+Kept true: E is sealed before it is used, and used by every device of the account: whoever is second takes what the
+first stored. What auth said last is kept in the home, so that vaults on the device's own disks need no server.
+"""
+
+import base64
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+from oort.auth.v1 import profiles_pb2
+from oort.auth.v1.profiles_pb2 import Vault, VaultKind
+
+from client.account.connection import Refused, translate
+from client.account.device import Device
+from client.account.seals import KEY_BYTES, SealPurpose
+from client.errors import BrokenSeal, NameTaken, NoSuchVault, OortError, ServerUnreachable, UsageError
+from domain.ids import uuid7
+
+_CACHE = "vaults.cache"
+_LONGEST_NAME = 255
+_SEAL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SealFile:
+    """What `oort-vault` in a vault holds: E sealed under K, and whose and which vault's seal it is."""
+
+    user: UUID
+    vault: str
+    sealed_key: bytes
+
+    def to_bytes(self) -> bytes:
+        fields = {
+            "version": _SEAL_VERSION,
+            "user": str(self.user),
+            "vault": self.vault,
+            "sealed_key": base64.b64encode(self.sealed_key).decode(),
+        }
+        return json.dumps(fields).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> "SealFile":
+        """Raises BrokenSeal."""
+        try:
+            fields = json.loads(body)
+            seal = cls(UUID(fields["user"]), str(fields["vault"]), base64.b64decode(fields["sealed_key"]))
+            known = fields["version"] == _SEAL_VERSION
+        except (ValueError, KeyError, TypeError, AttributeError):
+            known = False
+        if not known:
+            raise BrokenSeal(what="The file oort-vault")
+        return seal
+
+
+class Vaults:
+    """The profile's vaults, as this device sees them."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.unreachable: ServerUnreachable | None = None  # why the last list is the one kept in the home
+
+    def all(self) -> list[Vault]:
+        """By name. From the home when auth cannot be reached and has said something before."""
+        try:
+            found = self._fetch()
+        except ServerUnreachable as error:
+            cached = self._cached()
+            if cached is None:
+                raise
+            self.unreachable = error
+            found = cached
+        return sorted(found, key=lambda vault: vault.name)
+
+    def named(self, name: str) -> Vault:
+        """Raises NoSuchVault."""
+        for vault in self.all():
+            if vault.name == name:
+                return vault
+        raise NoSuchVault(name=name)
+
+    def request(self, name: str, template: str) -> Vault:
+        """Take storage from a template. Raises NameTaken, NotFound for the template."""
+        self.refuse_taken(name)
+        request = profiles_pb2.RequestVaultRequest(id=new_id(), name=name, template=template)
+        vault = self._device.connection.call(self._device.profiles.RequestVault, request).vault
+        self.set_key(vault, secrets.token_hex(KEY_BYTES))
+        return vault
+
+    def enter_local(self, vault_id: str, name: str, path: Path, repository_password: str) -> Vault:
+        """Enter a vault that lies in a folder. Raises NameTaken."""
+        sealer = self._device.sealer
+        place = json.dumps({"path": str(path)}).encode()
+        vault = Vault(
+            id=vault_id,
+            name=name,
+            kind=VaultKind.VAULT_KIND_LOCAL,
+            sealed_place=sealer.seal(SealPurpose.VAULT_PLACE, place, vault_id),
+            sealed_key=self.seal_key(vault_id, repository_password),
+        )
+        request = profiles_pb2.AddVaultRequest(vault=vault)
+        added = self._device.connection.call(self._device.profiles.AddVault, request).vault
+        self._fetch()
+        return added
+
+    def refuse_taken(self, name: str) -> None:
+        """Raises NameTaken or UsageError before anything is created; needs auth."""
+        if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
+            raise UsageError(detail=f"A vault's name has 1 to {_LONGEST_NAME} printable characters.")
+        if any(vault.name == name for vault in self._fetch()):
+            raise NameTaken(detail=f"There is a vault named {name} already: choose another name.")
+
+    def set_key(self, vault: Vault, repository_password: str) -> Vault:
+        """Store E sealed under K, once; answers the vault with the seal that counts, ours or the first one's."""
+        sealed = self.seal_key(vault.id, repository_password)
+        request = profiles_pb2.SetVaultKeyRequest(vault_id=vault.id, sealed_key=sealed)
+        try:
+            self._device.connection.ask(self._device.profiles.SetVaultKey, request)
+        except Refused as refused:
+            if refused.refusal.reason != "VAULT_HAS_KEY":
+                raise translate(refused.refusal, self._device.connection.server) from None
+        for known in self._fetch():
+            if known.id == vault.id and known.sealed_key:
+                return known
+        raise NoSuchVault(name=vault.name)
+
+    def repository_password(self, vault: Vault) -> str | None:
+        """E in hex, or the password of a repository brought in; None before first use. Raises BrokenSeal."""
+        if not vault.sealed_key:
+            return None
+        return self._device.sealer.open(SealPurpose.VAULT_KEY, vault.sealed_key, vault.id).decode()
+
+    def seal_key(self, vault_id: str, repository_password: str) -> bytes:
+        """E, or the password of a repository brought in, sealed under K for one vault."""
+        return self._device.sealer.seal(SealPurpose.VAULT_KEY, repository_password.encode(), vault_id)
+
+    def path(self, vault: Vault) -> Path:
+        """Where a local vault lies. Raises BrokenSeal."""
+        place = self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id)
+        return Path(json.loads(place)["path"])
+
+    def seal_file(self, vault_id: str, sealed_key: bytes) -> bytes:
+        """The content of `oort-vault`."""
+        return SealFile(self._device.account.user_id, vault_id, sealed_key).to_bytes()
+
+    def open_seal_file(self, body: bytes) -> str:
+        """E from `oort-vault`. Raises BrokenSeal when it is another user's, or damaged."""
+        seal = SealFile.from_bytes(body)
+        return self._device.sealer.open(SealPurpose.VAULT_KEY, seal.sealed_key, seal.vault).decode()
+
+    def _fetch(self) -> list[Vault]:
+        """All from auth; kept in the home for when it cannot be reached."""
+        kept = profiles_pb2.ListVaultsResponse()
+        token = ""
+        while True:
+            request = profiles_pb2.ListVaultsRequest(page_size=500, page_token=token)
+            page = self._device.connection.call(self._device.profiles.ListVaults, request)
+            kept.vaults.extend(page.vaults)
+            token = page.next_page_token
+            if not token:
+                break
+        body = kept.SerializeToString(deterministic=True)
+        if self._device.home.read(_CACHE) != body:
+            keep_if_possible(self._device, _CACHE, body)
+        return list(kept.vaults)
+
+    def _cached(self) -> list[Vault] | None:
+        body = self._device.home.read(_CACHE)
+        if body is None:
+            return None
+        try:
+            return list(profiles_pb2.ListVaultsResponse.FromString(body).vaults)
+        except DecodeError:
+            return None
+
+
+def keep_if_possible(device: Device, name: str, body: bytes) -> None:
+    """Write a cache of the home: a full disk there must not stop what goes over the network."""
+    try:
+        device.home.write(name, body)
+    except OortError:
+        device.home.forget(name)  # what is left would be out of date
+
+
+def new_id() -> str:
+    return str(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
