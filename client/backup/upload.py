@@ -36,10 +36,10 @@ class MeteredSession:
         self._before = self._sent() or 0
         self._lock = threading.Lock()
 
-    def put(self, name: ObjectName, body: Buffer) -> None:
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> None:
         with self._lock:
             self._own += len(body)
-        self._session.put(name, body)
+        self._session.put(name, body, packs)
 
     def commit(self, snapshot: ObjectName, body: bytes) -> None:
         with self._lock:
@@ -49,9 +49,9 @@ class MeteredSession:
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         return self._session.reserve(packs)
 
-    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName:
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes, packs: Sequence[ObjectName] = ()) -> ObjectName:
         name, body = self._vault.seal_unpacked(kind, plaintext)
-        self.put(name, body)
+        self.put(name, body, packs)
         return name
 
     def uploaded(self) -> int:

@@ -108,7 +108,7 @@ class LocalSession:
                     self._path(key).unlink(missing_ok=True)
                 return created
 
-    def put(self, name: ObjectName, body: Buffer) -> bool:
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:  # noqa: ARG002 - restic's locks keep the packs here
         """Store an object durably; one that lies there cut short is replaced."""
         self._check()
         if name.kind.is_root_file or sha256(body).hexdigest() != name.id:

@@ -50,7 +50,7 @@ class IndexSource(Protocol):
 class IndexStore(Protocol):
     """Where index files go."""
 
-    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName: ...
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes, packs: Sequence[ObjectName] = ()) -> ObjectName: ...
 
 
 class Index:
@@ -259,7 +259,8 @@ class IndexWriter:
         with self._lock:
             stored = []
             for group in split(list(self._packs.values())):
-                name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)))
+                packs = [_pack_name(pack.pack) for pack in group]
+                name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)), packs)
                 stored.append(name)
                 self._index.absorb(name, group)
                 for pack in group:

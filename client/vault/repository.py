@@ -7,7 +7,7 @@ mismatching keys; data is read only after its tag and its name were found right.
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -166,10 +166,10 @@ class Vault:
         """Name and body of an index file, a snapshot or a lock; `session.commit` takes a snapshot so."""
         return seal_unpacked(self.keys, self.config.version, kind, plaintext)
 
-    def save_unpacked(self, kind: ObjectKind, plaintext: bytes) -> ObjectName:
-        """Store an index file or a lock. Raises StoreError."""
+    def save_unpacked(self, kind: ObjectKind, plaintext: bytes, packs: Sequence[ObjectName] = ()) -> ObjectName:
+        """Store an index file, with the packs that it lists, or a lock. Raises StoreError."""
         name, body = self.seal_unpacked(kind, plaintext)
-        self.session.put(name, body)
+        self.session.put(name, body, packs)
         return name
 
 
