@@ -3,6 +3,7 @@
 grpcio can demand a client certificate or never see one, so one port cannot do both.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,13 +36,36 @@ class Served:
     name: str
 
 
+class Health(HealthServicer):
+    """grpc.health.v1, whose watches end with the server: the one of grpcio would hold a drain up to its last second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draining = asyncio.Event()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({watching, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            draining.cancel()
+            await asyncio.gather(watching, draining, return_exceptions=True)
+        await context.write(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
+
+    async def enter_graceful_shutdown(self) -> None:
+        self._draining.set()
+        await super().enter_graceful_shutdown()
+
+
 @dataclass(slots=True)
 class Listener:
     """One started server; `port` is the one it got, also where it asked for port 0."""
 
     server: grpc.aio.Server
     port: int
-    health: HealthServicer = field(repr=False)
+    health: Health = field(repr=False)
 
     async def drain(self, seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, let those under way finish for `seconds`, then end them."""
@@ -74,7 +98,7 @@ async def listen(
     """Start a server with `services`, health and reflection. Raises StartError when the port is taken."""
     options = (*_SERVER_OPTIONS, ("grpc.so_reuseport", int(share_port)))
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
-    health = HealthServicer()
+    health = Health()
     names = [service.name for service in services]
     for service in services:
         service.add(service.servicer, server)

@@ -41,13 +41,18 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Runtime(Generic[Settings]):
-    """What a role builds its parts from."""
+    """What a role builds its parts from.
+
+    `draining` is set when the process begins to end: long streams then finish or hand back what they hold, and no new
+    work is begun.
+    """
 
     role: str
     settings: Settings
     db: Database
     clock: Clock
     metrics: Metrics
+    draining: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +137,19 @@ async def run(
         if db is None:
             return
         stack.push_async_callback(db.close)
-        parts = await stack.enter_async_context(role.wire(Runtime(role.name, settings, db, clock, metrics)))
+        draining = asyncio.Event()
+        runtime = Runtime(role.name, settings, db, clock, metrics, draining)
+        parts = await stack.enter_async_context(role.wire(runtime))
         started = await stack.enter_async_context(_listening(role.name, settings, parts, metrics, clock))
         if settings.cluster_server:
             target = settings.cluster_server
             background.append(partial(heartbeat.beat, role.name, settings, target, clock.now(), clock))
-        log.info("serving", public=started.public.port, internal=started.internal.port, version=version("oort"))
+        ports = {"public": started.public.port, "internal": started.internal.port, "metrics": started.metrics.port}
+        log.info("serving", **ports, version=version("oort"))
         if on_start:
             on_start(started)
-        await _work([*background, *parts.background], stop, started, settings.drain_seconds)
+        drain = partial(_drain, started, draining, settings.drain_seconds)
+        await _work([*background, *parts.background], stop, drain)
     log.info("ended")
 
 
@@ -202,7 +211,12 @@ async def _listening(
         yield Started(public=listeners[1], internal=listeners[0], metrics=metrics_server)
 
 
-async def _work(jobs: Sequence[Job], stop: asyncio.Event, started: Started, drain_seconds: float) -> None:
+async def _drain(started: Started, draining: asyncio.Event, seconds: float) -> None:
+    draining.set()
+    await asyncio.gather(started.public.drain(seconds), started.internal.drain(seconds))
+
+
+async def _work(jobs: Sequence[Job], stop: asyncio.Event, drain: Job) -> None:
     """Run the jobs until `stop` is set or one of them fails; drain; then cancel them. Raises what the job raised."""
     stopping = asyncio.create_task(stop.wait())
     running = {asyncio.ensure_future(job()) for job in jobs}
@@ -212,7 +226,7 @@ async def _work(jobs: Sequence[Job], stop: asyncio.Event, started: Started, drai
         while waiting and not stop.is_set() and failed is None:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             failed = next((job for job in done if job is not stopping and job.exception()), None)
-        await asyncio.gather(started.public.drain(drain_seconds), started.internal.drain(drain_seconds))
+        await drain()
         if failed is not None:
             await failed
     finally:

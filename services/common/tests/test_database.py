@@ -13,7 +13,9 @@ from services.common.migrations import migrate
 from services.common.provision import DatabaseUrls
 
 _MIGRATION = """
-create table notes (id int primary key, tenant_id uuid not null, user_id uuid not null, body text not null);
+create table notes (
+    id int generated always as identity, tenant_id uuid not null, user_id uuid not null, body text not null
+);
 alter table notes enable row level security;
 alter table notes force row level security;
 create policy tenant_rows on notes
@@ -45,18 +47,18 @@ async def opened(urls: DatabaseUrls, connections: int = 2) -> Database:
 async def write(db: Database, tenant: UUID, user: UUID, body: str = "") -> None:
     async with db.unit(tenant, user) as unit:
         await unit.execute(
-            "insert into notes values ((select coalesce(max(id), 0) + 1 from notes) + (random() * 1e9)::int, %s, %s, %s)",
+            "insert into notes (tenant_id, user_id, body) values (%s, %s, %s)",
             (tenant, user, body),
         )
 
 
 async def count(db: Database, tenant: UUID | None = None, user: UUID | None = None) -> int:
     async with db.unit(tenant, user) as unit:
-        row = await (await unit.execute("select count(*) from notes")).fetchone()
-        return int(row[0])
+        rows = await (await unit.execute("select count(*) from notes")).fetchall()
+        return int(rows[0][0])
 
 
-async def test_a_unit_sees_its_tenants_rows_and_a_users_unit_its_own(notes: DatabaseUrls):
+async def test_a_unit_sees_its_tenants_rows_and_a_users_unit_its_own(notes: DatabaseUrls) -> None:
     db = await opened(notes)
     tenant, other, user, colleague = uuid4(), uuid4(), uuid4(), uuid4()
     await write(db, tenant, user)
@@ -70,13 +72,15 @@ async def test_a_unit_sees_its_tenants_rows_and_a_users_unit_its_own(notes: Data
     await db.close()
 
 
-async def test_no_unit_writes_rows_of_another_tenant_or_user(notes: DatabaseUrls):
+async def test_no_unit_writes_rows_of_another_tenant_or_user(notes: DatabaseUrls) -> None:
     db = await opened(notes)
     tenant, user = uuid4(), uuid4()
     for row_tenant, row_user in ((uuid4(), user), (tenant, uuid4())):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             async with db.unit(tenant, user) as unit:
-                await unit.execute("insert into notes values (1, %s, %s, '')", (row_tenant, row_user))
+                await unit.execute(
+                    "insert into notes (tenant_id, user_id, body) values (%s, %s, '')", (row_tenant, row_user)
+                )
     await write(db, tenant, user)
     async with db.unit(tenant, uuid4()) as unit:
         assert (await unit.execute("update notes set body = 'x'")).rowcount == 0
@@ -84,7 +88,7 @@ async def test_no_unit_writes_rows_of_another_tenant_or_user(notes: DatabaseUrls
     await db.close()
 
 
-async def test_the_scope_of_a_unit_is_gone_on_a_reused_connection(notes: DatabaseUrls):
+async def test_the_scope_of_a_unit_is_gone_on_a_reused_connection(notes: DatabaseUrls) -> None:
     db = await opened(notes, connections=1)
     tenant, user = uuid4(), uuid4()
     await write(db, tenant, user)
@@ -93,14 +97,14 @@ async def test_the_scope_of_a_unit_is_gone_on_a_reused_connection(notes: Databas
     await db.close()
 
 
-async def test_the_worker_crosses_tenants_and_the_owner_does_not(notes: DatabaseUrls):
+async def test_the_worker_crosses_tenants_and_the_owner_does_not(notes: DatabaseUrls) -> None:
     db = await opened(notes)
     tenants = [uuid4(), uuid4()]
     for tenant in tenants:
         await write(db, tenant, uuid4(), body="crossing")
     async with db.worker() as unit:
-        row = await (await unit.execute("select count(*) from notes where tenant_id = any(%s)", (tenants,))).fetchone()
-        assert row[0] == 2
+        cursor = await unit.execute("select count(*) from notes where tenant_id = any(%s)", (tenants,))
+        assert await cursor.fetchone() == (2,)
     async with await psycopg.AsyncConnection.connect(notes.owner) as owner:
         assert await (await owner.execute("select count(*) from notes")).fetchone() == (0,)
     await db.close()
@@ -108,7 +112,7 @@ async def test_the_worker_crosses_tenants_and_the_owner_does_not(notes: Database
 
 async def test_the_app_can_neither_change_the_schema_nor_read_what_was_migrated_nor_switch_off_security(
     notes: DatabaseUrls,
-):
+) -> None:
     db = await opened(notes)
     for statement in (
         "create table mine (id int)",
@@ -122,18 +126,21 @@ async def test_the_app_can_neither_change_the_schema_nor_read_what_was_migrated_
                 await unit.execute(statement.encode())
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         async with db.unit(uuid4()) as unit:
-            await unit.execute("set local row_security = off")
-            await unit.execute("select * from notes")
+            await unit.execute("set local row_security = off; select * from notes")
     await db.close()
 
 
-async def test_an_exception_rolls_a_unit_back(notes: DatabaseUrls):
+async def test_an_exception_rolls_a_unit_back(notes: DatabaseUrls) -> None:
     db = await opened(notes)
     tenant, user = uuid4(), uuid4()
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with db.unit(tenant, user) as unit:
-            await unit.execute("insert into notes values (7, %s, %s, '')", (tenant, user))
+            await unit.execute("insert into notes (tenant_id, user_id, body) values (%s, %s, '')", (tenant, user))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert await count(db, tenant) == 0
     await db.close()
 
@@ -150,18 +157,22 @@ def backend_killer(postgres: object) -> Iterator[Callable[[str], None]]:
 
 async def test_a_lost_connection_is_unavailable_once_and_the_next_unit_works(
     notes: DatabaseUrls, backend_killer: Callable[[str], None]
-):
+) -> None:
     db = await opened(notes, connections=2)
     name = psycopg.conninfo.conninfo_to_dict(notes.app)["dbname"]
-    with pytest.raises(Unavailable):
+
+    async def lose_it() -> None:
         async with db.unit(uuid4()) as unit:
             backend_killer(str(name))
             await unit.execute("select 1")
+
+    with pytest.raises(Unavailable):
+        await lose_it()
     assert await count(db, uuid4()) == 0
     await db.close()
 
 
-async def test_a_database_that_does_not_answer_is_unavailable():
+async def test_a_database_that_does_not_answer_is_unavailable() -> None:
     nowhere = "host=127.0.0.1 port=1 dbname=x user=x"
     with pytest.raises(Unavailable):
         await Database.open(nowhere, nowhere, wait_seconds=0.2)

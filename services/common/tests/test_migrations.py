@@ -26,7 +26,7 @@ def columns(urls: DatabaseUrls, table: str) -> list[str]:
         return [name for (name,) in found]
 
 
-def test_files_are_applied_once_in_order(an_empty_database: MakeDatabase, tmp_path: Path):
+def test_files_are_applied_once_in_order(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
     urls = an_empty_database()
     folder = a_folder(tmp_path, m0001_a="create table t (a int)", m0002_b="alter table t add b int")
     assert asyncio.run(migrate(urls.owner, folder)) == ["0001_a.sql", "0002_b.sql"]
@@ -36,7 +36,7 @@ def test_files_are_applied_once_in_order(an_empty_database: MakeDatabase, tmp_pa
     assert columns(urls, "t") == ["b", "c"]
 
 
-def test_a_file_that_fails_leaves_nothing_of_itself(an_empty_database: MakeDatabase, tmp_path: Path):
+def test_a_file_that_fails_leaves_nothing_of_itself(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
     urls = an_empty_database()
     folder = a_folder(tmp_path, m0001_a="create table t (a int)", m0002_b="alter table t add b int; select 1/0")
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -46,7 +46,7 @@ def test_a_file_that_fails_leaves_nothing_of_itself(an_empty_database: MakeDatab
     assert asyncio.run(migrate(urls.owner, folder)) == ["0002_b.sql"]
 
 
-def test_processes_that_start_at_once_migrate_once(an_empty_database: MakeDatabase, tmp_path: Path):
+def test_processes_that_start_at_once_migrate_once(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
     urls = an_empty_database()
     folder = a_folder(tmp_path, m0001_a="create table t (a int)")
 
@@ -56,7 +56,7 @@ def test_processes_that_start_at_once_migrate_once(an_empty_database: MakeDataba
     assert sorted(asyncio.run(race())) == [[], [], [], ["0001_a.sql"]]
 
 
-def test_a_changed_file_a_gap_and_a_newer_database_are_refused(an_empty_database: MakeDatabase, tmp_path: Path):
+def test_a_changed_file_a_gap_and_a_newer_database_are_refused(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
     urls = an_empty_database()
     folder = a_folder(tmp_path, m0001_a="create table t (a int)", m0002_b="alter table t add b int")
     asyncio.run(migrate(urls.owner, folder))
