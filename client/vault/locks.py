@@ -47,7 +47,7 @@ def encode_lock(lock: Lock) -> bytes:
     numbers = "".join(f',"{field}":{value}' for field, value in (("uid", lock.uid), ("gid", lock.gid)) if value)
     return (
         f'{{"time":"{format_time(lock.time_ns)}","exclusive":{"true" if lock.exclusive else "false"},'
-        f'"hostname":{json_string(lock.hostname)},"username":{json_string(lock.username)},"pid":{lock.pid}{numbers}}}\n'
+        f'"hostname":{json_string(lock.hostname)},"username":{json_string(lock.username)},"pid":{lock.pid}{numbers}}}'
     ).encode()
 
 

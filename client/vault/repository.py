@@ -46,7 +46,7 @@ def encode_config(config: Config) -> bytes:
         "id": config.id,
         "chunker_polynomial": f"{config.chunker_polynomial:x}",
     }
-    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode_config(body: Buffer) -> Config:

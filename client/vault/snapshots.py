@@ -84,7 +84,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         parts.append(f'"original":"{snapshot.original}"')
     if snapshot.program_version:
         parts.append(f'"program_version":{json_string(snapshot.program_version)}')
-    return ("{" + ",".join(parts) + "}\n").encode()
+    return ("{" + ",".join(parts) + "}").encode()
 
 
 def decode_snapshot(body: Buffer, snapshot_id: str = "") -> Snapshot:

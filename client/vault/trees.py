@@ -1,0 +1,74 @@
+"""Trees read one after another, as a walk needs them: neighbours come with one request to the store.
+
+Kept true: what a read-ahead brings is opened and verified like any blob; where it fails, the one tree that is wanted
+is looked for in every place that the index knows.
+"""
+
+from collections import OrderedDict
+
+from client.errors import DamagedVault, StoreError
+from client.vault.blobs import BlobId, BlobKind
+from client.vault.index import Location
+from client.vault.nodes import Node, decode_tree
+from client.vault.repository import Vault
+from client.vault.sealing import open_blob
+from domain.names import ObjectName
+
+_SEGMENT = 2 << 20  # bytes read at once
+_SEGMENTS = 12  # kept, the latest used
+
+
+class TreeReader:
+    """Loads trees of one vault, for one thread. Holds at most 24 MiB of sealed bytes."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._segments: OrderedDict[tuple[ObjectName, int], bytes] = OrderedDict()
+        self._ends: dict[ObjectName, int] = {}
+
+    def load(self, tree: BlobId) -> list[Node]:
+        """The nodes of a directory. Raises DamagedVault, StoreError."""
+        location = self._vault.index.find(BlobKind.TREE, tree)
+        if location is not None:
+            try:
+                body = open_blob(self._vault.keys, location.entry, self._sealed(location))
+                return decode_tree(body, f"tree {tree.hex()}")
+            except (DamagedVault, StoreError):
+                self._segments.clear()
+        return self._vault.load_tree(tree)
+
+    def _sealed(self, location: Location) -> bytes:
+        start = location.entry.offset
+        end = start + location.entry.length
+        parts = []
+        while start < end:
+            number = start // _SEGMENT
+            segment = self._segment(location.pack, number)
+            first = start - number * _SEGMENT
+            part = segment[first : first + end - start]
+            if not part:
+                break
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _segment(self, pack: ObjectName, number: int) -> bytes:
+        key = (pack, number)
+        segment = self._segments.get(key)
+        if segment is None:
+            start = number * _SEGMENT
+            length = min(_SEGMENT, self._end(pack) - start)
+            segment = self._segments[key] = self._vault.session.get(pack, start, length)
+            if len(self._segments) > _SEGMENTS:
+                self._segments.popitem(last=False)
+        else:
+            self._segments.move_to_end(key)
+        return segment
+
+    def _end(self, pack: ObjectName) -> int:
+        """Where a pack's last blob ends."""
+        end = self._ends.get(pack)
+        if end is None:
+            last = self._vault.index.entries_of_pack(pack)[-1]
+            end = self._ends[pack] = last.offset + last.length
+        return end
