@@ -16,7 +16,7 @@ from services.common.migrations import migrate
 from services.common.provision import DatabasePasswords, DatabaseUrls, provision
 
 # The roles belong to the whole server, which the workers of a run share.
-_PASSWORDS = DatabasePasswords(owner="owner of tests", app="app of tests", worker="worker of tests")
+PASSWORDS = DatabasePasswords(owner="owner of tests", app="app of tests", worker="worker of tests")
 _SERVICES = Path(__file__).parent
 
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ def an_empty_database(postgres: RunningPostgres) -> Iterator[Callable[[], Databa
 
     def make(label: str = "test") -> DatabaseUrls:
         made.append(f"oort_{label}_{secrets.token_hex(5)}")
-        return _finished(provision(postgres.superuser_dsn, made[-1], _PASSWORDS))
+        return _finished(provision(postgres.superuser_dsn, made[-1], PASSWORDS))
 
     yield make
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as server:

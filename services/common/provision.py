@@ -56,8 +56,10 @@ async def provision(superuser_dsn: str, database_name: str, passwords: DatabaseP
                     sql.Identifier(database_name), sql.Identifier(OWNER)
                 )
             )
-    async with await psycopg.AsyncConnection.connect(make_conninfo(superuser_dsn, dbname=database_name)) as database:
-        await _grant(database, database_name)
+        # Still under the lock: rights that two grant at once are refused as "concurrently updated".
+        here = make_conninfo(superuser_dsn, dbname=database_name)
+        async with await psycopg.AsyncConnection.connect(here) as database:
+            await _grant(database, database_name)
     urls = {
         role: make_conninfo(superuser_dsn, dbname=database_name, user=role, password=password)
         for role, password in secrets.items()
