@@ -111,6 +111,22 @@ class NoSuchSnapshot(OortError):
     exit_code = 6
 
 
+class NoSuchPath(OortError):
+    """Snapshot {snapshot} has no {path}: `backup-tool ls` lists what it has."""
+
+    exit_code = 6
+
+
+class NothingLeft(OortError):
+    """Nothing of {paths} could be read: no snapshot was made."""
+
+
+class TargetFull(OortError):
+    """{target} is full: {detail}. Free space there, or restore to another folder; what is whole already was kept."""
+
+    exit_code = 7
+
+
 class StoreError(OortError):
     """{place}: {detail}"""
 

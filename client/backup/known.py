@@ -10,6 +10,7 @@ from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind
 from client.vault.nodes import Node
 from client.vault.repository import Vault
+from client.vault.trees import TreeReader
 
 
 class VaultTrees:
@@ -17,11 +18,12 @@ class VaultTrees:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        self._trees = TreeReader(vault)
 
     def load(self, tree: BlobId) -> Mapping[bytes, Node] | None:
         """The nodes of a tree by name; None if it is lost or damaged. Raises StoreError."""
         try:
-            return {node.name: node for node in self._vault.load_tree(tree)}
+            return {node.name: node for node in self._trees.load(tree)}
         except (DamagedVault, ObjectMissing):
             return None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random, SystemRandom
 
-from client.backup.flow import Crew
+from client.flow import Crew
 from client.backup.known import VaultTrees
 from client.backup.packing import Packer
 from client.backup.read import Reader
@@ -20,7 +20,7 @@ from client.backup.scan import KnownTrees, NoKnownTrees, Scanner
 from client.backup.targets import absolute_paths, target_tree
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
-from client.errors import DamagedVault, ObjectMissing, OortError
+from client.errors import DamagedVault, NothingLeft, ObjectMissing
 from client.stores.abc import StoreSession
 from client.vault.blobs import BlobId
 from client.vault.chunker import Chunker, chunker_seed
@@ -29,10 +29,6 @@ from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 
 _PROMPT = 2.0  # seconds that threads get to end by themselves before the session is closed under them
-
-
-class NothingLeft(OortError):
-    """Nothing of {paths} could be read: no snapshot was made."""
 
 
 @dataclass(frozen=True, slots=True)

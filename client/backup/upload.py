@@ -8,7 +8,7 @@ lists, and that is bounded: packs under way and packs not yet listed hold `limit
 import threading
 from collections.abc import Callable, Sequence
 
-from client.backup.flow import ByteQueue, Crew
+from client.flow import ByteQueue, Crew
 from client.stores.abc import StoreSession
 from client.vault.blobs import Buffer, PackEntry
 from client.vault.index import IndexWriter
