@@ -1,0 +1,92 @@
+"""Protected items of this device: which paths are backed up together, sealed under K.
+
+Kept true: the same paths on the same device are the same item, so that their snapshots follow one another.
+"""
+
+import json
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+from oort.auth.v1 import profiles_pb2
+
+from client.account.device import Device
+from client.account.seals import SealPurpose
+from client.account.vaults import keep_if_possible, new_id
+from client.errors import BrokenSeal, ServerUnreachable
+
+FILE_ENGINE = "engine1/file"
+_CACHE = "items.cache"
+
+
+class Items:
+    """The items of the device. From the home, and entered later, when auth cannot be reached."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def of_paths(self, paths: Sequence[str]) -> str:
+        """The id of the item with exactly these paths; made if there is none. Raises OortError."""
+        wanted = sorted(set(paths))
+        try:
+            items = self._enter_kept(self._fetch())
+        except ServerUnreachable:
+            items = self._cached()
+            found = self._find(items, wanted)
+            if found is None:
+                found = self._new(wanted)
+                self._keep([*items, found])
+            return found.id
+        found = self._find(items, wanted)
+        if found is None:
+            found = self._put(self._new(wanted))
+            items.append(found)
+        self._keep(items)
+        return found.id
+
+    def _find(self, items: Sequence[profiles_pb2.Item], wanted: list[str]) -> profiles_pb2.Item | None:
+        return next((item for item in items if item.engine == FILE_ENGINE and self._paths(item) == wanted), None)
+
+    def _paths(self, item: profiles_pb2.Item) -> list[str] | None:
+        try:
+            opened = self._device.sealer.open(SealPurpose.ITEM, item.sealed, item.id)
+            paths = json.loads(opened)["paths"]
+        except (BrokenSeal, ValueError, KeyError, TypeError):
+            return None  # another version's, or damaged: never this one
+        return sorted(paths) if isinstance(paths, list) else None
+
+    def _new(self, paths: list[str]) -> profiles_pb2.Item:
+        item_id = new_id()
+        selection = json.dumps({"description": ", ".join(paths)[:200], "paths": paths}).encode()
+        sealed = self._device.sealer.seal(SealPurpose.ITEM, selection, item_id)
+        return profiles_pb2.Item(id=item_id, engine=FILE_ENGINE, sealed=sealed)
+
+    def _put(self, item: profiles_pb2.Item) -> profiles_pb2.Item:
+        request = profiles_pb2.PutItemRequest(item=item)
+        return self._device.connection.call(self._device.profiles.PutItem, request).item
+
+    def _enter_kept(self, known: list[profiles_pb2.Item]) -> list[profiles_pb2.Item]:
+        """Enter the items that were made while auth could not be reached (version 0)."""
+        ids = {item.id for item in known}
+        return [*known, *(self._put(item) for item in self._cached() if item.version == 0 and item.id not in ids)]
+
+    def _fetch(self) -> list[profiles_pb2.Item]:
+        found: list[profiles_pb2.Item] = []
+        token = ""
+        while True:
+            request = profiles_pb2.ListItemsRequest(page_size=500, page_token=token)
+            page = self._device.connection.call(self._device.profiles.ListItems, request)
+            found.extend(page.items)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def _cached(self) -> list[profiles_pb2.Item]:
+        try:
+            return list(profiles_pb2.ListItemsResponse.FromString(self._device.home.read(_CACHE) or b"").items)
+        except DecodeError:
+            return []
+
+    def _keep(self, items: Sequence[profiles_pb2.Item]) -> None:
+        body = profiles_pb2.ListItemsResponse(items=items).SerializeToString(deterministic=True)
+        if self._device.home.read(_CACHE) != body:
+            keep_if_possible(self._device, _CACHE, body)

@@ -1,0 +1,131 @@
+"""A job as it is kept in the home until auth has heard all of it.
+
+Kept true: the record is written before the work begins and when it ends, so a job whose process died, or that auth
+could not be told of, is reported by a later command with its true times. A lock that the process holds tells a
+running job from a dead one.
+"""
+
+import base64
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from io import BufferedWriter
+from typing import Any
+
+from client.account.home import Home
+from client.errors import OortError
+from domain.jobs import JobStatus
+
+
+@dataclass(slots=True)
+class LogEntry:
+    """A line of a job's log; `time_ns` nanoseconds since 1970, `severity` the number of oort.auth.v1.Severity."""
+
+    time_ns: int
+    severity: int
+    sealed: bytes
+
+
+@dataclass(slots=True)
+class JobCounts:
+    """What servers may know of a job: counts and sizes (oort.auth.v1.Counts)."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    uploaded_bytes: int = 0
+    downloaded_bytes: int = 0
+    total_files: int = 0
+    total_bytes: int = 0
+    warnings: int = 0
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """One job; times in nanoseconds since 1970, `ended_ns` 0 while it runs."""
+
+    id: str
+    kind: int
+    vault_id: str
+    item_id: str
+    started_ns: int
+    client_version: str
+    status: int = JobStatus.RUNNING_ACTIVE
+    ended_ns: int = 0
+    snapshot: str = ""
+    counts: JobCounts = field(default_factory=JobCounts)
+    lines: list[LogEntry] = field(default_factory=list)
+    sent_lines: int = 0
+
+    def to_json(self) -> bytes:
+        fields = asdict(self)
+        fields["lines"] = [[line.time_ns, line.severity, base64.b64encode(line.sealed).decode()] for line in self.lines]
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "JobRecord":
+        """Read what `to_json` wrote. Raises ValueError, KeyError, TypeError."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["counts"] = JobCounts(**fields["counts"])
+        fields["lines"] = [
+            LogEntry(time_ns, severity, base64.b64decode(sealed)) for time_ns, severity, sealed in fields["lines"]
+        ]
+        return cls(**fields)
+
+
+class JobShelf:
+    """The records of one device's jobs, in `jobs/DEVICE/` of the home."""
+
+    def __init__(self, home: Home, device_id: str) -> None:
+        self._home = home
+        self._folder = f"jobs/{device_id}"
+
+    def hold(self, job_id: str) -> BufferedWriter:
+        """Take the lock of a job that this process runs; close it when the record is at rest."""
+        self._home.subfolder(self._home.folder / self._folder)
+        file = self._open_lock(job_id)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    def keep(self, record: JobRecord) -> None:
+        self._home.write(f"{self._folder}/{record.id}.json", record.to_json())
+
+    def drop(self, job_id: str) -> None:
+        self._home.forget(f"{self._folder}/{job_id}.json", f"{self._folder}/{job_id}.lock")
+
+    def at_rest(self) -> Iterator[tuple[JobRecord, BufferedWriter]]:
+        """Records of jobs that no process runs any more, each with its lock taken: close it.
+
+        One that never ended is marked as abandoned, at the time of its last record.
+        """
+        folder = self._home.folder / self._folder
+        for path in sorted(folder.glob("*.json")):
+            try:
+                lock = self._open_lock(path.stem)
+            except OSError:
+                continue  # a home that cannot be written now: another time
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                record = JobRecord.from_json(path.read_bytes())
+                if not record.ended_ns:
+                    record.status = JobStatus.ABANDONED
+                    record.ended_ns = path.stat().st_mtime_ns
+            except (OSError, ValueError, KeyError, TypeError):
+                lock.close()  # another process has it, or has just reported it; damaged records wait for a person
+                continue
+            yield record, lock
+
+    def _open_lock(self, job_id: str) -> BufferedWriter:
+        path = self._home.folder / self._folder / f"{job_id}.lock"
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb")
+
+
+def keep_or_skip(shelf: JobShelf, record: JobRecord) -> OortError | None:
+    """Write a record; why not, if the home cannot be written, which does not stop the work itself."""
+    try:
+        shelf.keep(record)
+    except OortError as error:
+        return error
+    return None

@@ -1,0 +1,258 @@
+"""Jobs: every long action of the device, told to auth while it runs, or later when auth cannot be reached.
+
+Kept true: telling never holds up the work, which goes on in other threads; a job is never lost once its record is in
+the home. Auth sees counts and sizes; log lines are sealed under K, each bound to its job and number.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BufferedWriter
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from oort.auth.v1 import jobs_pb2
+
+from client.account.connection import Refused, translate
+from client.account.device import Device
+from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, keep_or_skip
+from client.account.seals import SealPurpose
+from client.account.vaults import new_id
+from client.errors import BrokenSeal, OortError, ServerError
+from client.version import VERSION
+from domain.jobs import JobKind, JobStatus
+
+_TELL_SECONDS = 2.0
+_RECORD_SECONDS = 20.0
+_LINES_AT_ONCE = 500
+_MOST_LINES = 20_000  # of one job; what comes after is counted only
+
+INFO, WARNING, ERROR = (
+    jobs_pb2.Severity.SEVERITY_INFO,
+    jobs_pb2.Severity.SEVERITY_WARNING,
+    jobs_pb2.Severity.SEVERITY_ERROR,
+)
+
+
+class RunningJob:
+    """One job of this process. `begin`, then `advanced` and `log` from any thread, then `end`."""
+
+    def __init__(self, device: Device, kind: JobKind, vault_id: str, item_id: str = "") -> None:
+        self._device = device
+        self._shelf = JobShelf(device.home, device.id)
+        self.record = JobRecord(new_id(), kind, vault_id, item_id, time.time_ns(), VERSION)
+        self._teller = _Teller(device, self.record)
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="oort-job", daemon=True)
+        self._held: BufferedWriter | None = None
+        self.unkept: OortError | None = None  # why the home has no record of it
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    def begin(self) -> None:
+        """Record the job and start telling auth."""
+        with suppress(OSError, OortError):  # what is wrong with the home is told by the next line too
+            self._held = self._shelf.hold(self.id)
+        self.unkept = keep_or_skip(self._shelf, self.record)
+        self._thread.start()
+
+    def advanced(self, counts: JobCounts) -> None:
+        self.record.counts = counts
+
+    def log(self, severity: jobs_pb2.Severity.ValueType, text: str) -> None:
+        """Add a line. Seals it under K."""
+        with self._lock:
+            number = len(self.record.lines)
+            if number >= _MOST_LINES:
+                return
+            sealed = self._device.sealer.seal(
+                SealPurpose.JOB_LOG, text.encode(errors="surrogateescape"), self._line(number)
+            )
+            self.record.lines.append(LogEntry(time.time_ns(), severity, sealed))
+
+    def end(self, status: JobStatus, snapshot: str = "") -> OortError | None:
+        """Tell auth all of it; answers why not, when it is left for a later command to tell."""
+        self._ended.set()
+        self._thread.join()
+        self.record.status = status
+        self.record.snapshot = snapshot
+        self.record.ended_ns = time.time_ns()
+        self.unkept = keep_or_skip(self._shelf, self.record)
+        try:
+            self._teller.finish()
+        except OortError as error:
+            return error
+        else:
+            self._shelf.drop(self.id)
+            return None
+        finally:
+            if self._held is not None:
+                self._held.close()
+
+    def _line(self, number: int) -> str:
+        return f"{self.id}/{number}"
+
+    def _tell(self) -> None:
+        recorded = time.monotonic()
+        pause = _TELL_SECONDS
+        while True:
+            try:
+                self._teller.progress()
+                pause = _TELL_SECONDS
+            except OortError:
+                pause = min(pause * 2, 60.0)  # told later, at the latest by `end` or by a later command
+            if self._ended.wait(pause):
+                return
+            if time.monotonic() - recorded > _RECORD_SECONDS:
+                recorded = time.monotonic()
+                with self._lock:
+                    self.unkept = keep_or_skip(self._shelf, self.record)
+
+
+class _Teller:
+    """Brings auth's picture of a job up to its record. Every step may be repeated."""
+
+    def __init__(self, device: Device, record: JobRecord) -> None:
+        self._device = device
+        self._record = record
+        self._started = False
+        self._counter = 0
+        self._told: JobCounts | None = None
+
+    def progress(self) -> None:
+        """Raises OortError."""
+        self._start()
+        counts = self._record.counts
+        if counts != self._told:
+            self._counter = max(self._counter + 1, time.time_ns() // 1_000_000)
+            request = jobs_pb2.ReportProgressRequest(
+                job_id=self._record.id, counter=self._counter, counts=_counts(counts)
+            )
+            self._device.connection.call(self._device.jobs.ReportProgress, request)
+            self._told = counts
+        self._send_lines()
+
+    def finish(self) -> None:
+        """Raises OortError."""
+        self._start()
+        self._send_lines()
+        record = self._record
+        request = jobs_pb2.FinishJobRequest(
+            job_id=record.id,
+            status=record.status,
+            ended=_timestamp(record.ended_ns),
+            counts=_counts(record.counts),
+            snapshot=record.snapshot,
+        )
+        try:
+            self._device.connection.ask(self._device.jobs.FinishJob, request)
+        except Refused as refused:
+            if refused.refusal.reason != "JOB_FINISHED":  # an earlier report came through: nothing more to say
+                raise translate(refused.refusal, self._device.connection.server) from None
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        record = self._record
+        job = jobs_pb2.Job(
+            id=record.id,
+            kind=record.kind,
+            status=JobStatus.RUNNING_ACTIVE,
+            vault_id=record.vault_id,
+            item_id=record.item_id,
+            started=_timestamp(record.started_ns),
+            client_version=record.client_version,
+        )
+        self._device.connection.call(self._device.jobs.StartJob, jobs_pb2.StartJobRequest(job=job))
+        self._started = True
+
+    def _send_lines(self) -> None:
+        record = self._record
+        while record.sent_lines < len(record.lines):
+            some = record.lines[record.sent_lines : record.sent_lines + _LINES_AT_ONCE]
+            lines = [
+                jobs_pb2.LogLine(
+                    time=_timestamp(line.time_ns),
+                    severity=jobs_pb2.Severity.ValueType(line.severity),
+                    sealed=line.sealed,
+                )
+                for line in some
+            ]
+            request = jobs_pb2.AppendLogRequest(job_id=record.id, first=record.sent_lines, lines=lines)
+            self._device.connection.call(self._device.jobs.AppendLog, request)
+            record.sent_lines += len(some)
+
+
+def report_kept(device: Device) -> int:
+    """Tell auth of jobs that are still to be told; how many remain. Raises OortError when auth cannot be reached."""
+    shelf = JobShelf(device.home, device.id)
+    remaining = 0
+    for record, lock in shelf.at_rest():
+        with lock:
+            record.sent_lines = 0  # a record may be older than what was sent; repeated lines are ignored
+            try:
+                _Teller(device, record).finish()
+            except ServerError:
+                raise
+            except OortError:
+                remaining += 1  # refused for itself: the vault is gone, say; the others still go
+            else:
+                shelf.drop(record.id)
+    return remaining
+
+
+def list_jobs(device: Device, *, all_devices: bool, most: int) -> list[jobs_pb2.Job]:
+    """Newest first, at most `most`. Raises OortError."""
+    found: list[jobs_pb2.Job] = []
+    token = ""
+    while len(found) < most:
+        request = jobs_pb2.ListJobsRequest(
+            page_size=min(most - len(found), 500), page_token=token, all_devices=all_devices
+        )
+        page = device.connection.call(device.jobs.ListJobs, request)
+        found.extend(page.jobs)
+        token = page.next_page_token
+        if not token:
+            break
+    return found[:most]
+
+
+def read_log(device: Device, job_id: str) -> Iterator[tuple[jobs_pb2.LogLine, str]]:
+    """The lines of a job's log, opened. Raises OortError."""
+    number = 0
+    token = ""
+    while True:
+        request = jobs_pb2.ListLogRequest(job_id=job_id, page_size=500, page_token=token)
+        page = device.connection.call(device.jobs.ListLog, request)
+        for line in page.lines:
+            try:
+                text = device.sealer.open(SealPurpose.JOB_LOG, line.sealed, f"{job_id}/{number}").decode(
+                    errors="surrogateescape"
+                )
+            except BrokenSeal:
+                text = "(this line does not open with the account's key)"
+            yield line, text
+            number += 1
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _timestamp(time_ns: int) -> Timestamp:
+    return Timestamp(seconds=time_ns // 1_000_000_000, nanos=time_ns % 1_000_000_000)
+
+
+def _counts(counts: JobCounts) -> jobs_pb2.Counts:
+    return jobs_pb2.Counts(
+        files=counts.files,
+        folders=counts.folders,
+        bytes=counts.bytes,
+        uploaded_bytes=counts.uploaded_bytes,
+        downloaded_bytes=counts.downloaded_bytes,
+        total_files=counts.total_files,
+        total_bytes=counts.total_bytes,
+        warnings=counts.warnings,
+    )
