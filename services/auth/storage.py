@@ -6,7 +6,7 @@ Kept true: nothing here runs inside a database transaction, and every call has a
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -21,6 +21,9 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.rpc import call
+
+if TYPE_CHECKING:  # the generated module has this class for type checkers alone
+    from oort.storage.v1.buckets_pb2_grpc import BucketServiceAsyncStub
 
 # How long what a cluster said of its nodes is good for; clients hold several of them and take another by themselves.
 FRESH = timedelta(seconds=15)
@@ -66,7 +69,7 @@ class Storage:
             quota_bytes=template.quota_bytes,
         )
 
-        async def create(node: buckets_pb2_grpc.BucketServiceAsyncStub) -> buckets_pb2.CreateBucketResponse:
+        async def create(node: "BucketServiceAsyncStub") -> buckets_pb2.CreateBucketResponse:
             request = buckets_pb2.CreateBucketRequest(bucket=wanted)
             return await call(node.CreateBucket, request, seconds=self._bucket_seconds, attempts=3, clock=self._clock)
 
@@ -106,13 +109,13 @@ class Storage:
             await clusters.set_public_endpoints(unit, name, endpoints, now)
         return endpoints
 
-    async def _describe(self, node: buckets_pb2_grpc.BucketServiceAsyncStub) -> buckets_pb2.DescribeClusterResponse:
+    async def _describe(self, node: "BucketServiceAsyncStub") -> buckets_pb2.DescribeClusterResponse:
         return await call(node.DescribeCluster, buckets_pb2.DescribeClusterRequest(), seconds=DESCRIBE_SECONDS)
 
     async def _first(
         self,
         cluster: StorageCluster,
-        ask: Callable[[buckets_pb2_grpc.BucketServiceAsyncStub], Awaitable[Answer]],
+        ask: Callable[["BucketServiceAsyncStub"], Awaitable[Answer]],
     ) -> Answer:
         """The answer of the first node that gives one. Raises StorageUnavailable, and AioRpcError for a refusal."""
         for endpoint in cluster.internal_endpoints:
@@ -126,7 +129,7 @@ class Storage:
                 )
         raise StorageUnavailable(cluster=cluster.name)
 
-    def _stub(self, endpoint: str) -> buckets_pb2_grpc.BucketServiceAsyncStub:
+    def _stub(self, endpoint: str) -> "BucketServiceAsyncStub":
         if endpoint not in self._open:
             self._open[endpoint] = self._channels(endpoint)
         return buckets_pb2_grpc.BucketServiceStub(self._open[endpoint])
