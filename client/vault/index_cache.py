@@ -7,9 +7,12 @@ added: contents of files that are gone are ignored by the view, and go when the 
 """
 
 import contextlib
+import os
+import secrets
 import shutil
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,41 +23,82 @@ from client.vault.blobs import BlobId, Buffer
 from client.vault.index_files import IndexedPack
 from client.vault.index_tables import BrokenTable, Place, encode_record
 
-BUDGET = 4 << 30  # bytes on disk: about 20 million blobs
-_FIRST_MAP = 64 << 20
+try:
+    import fcntl
+except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
+    fcntl = None  # type: ignore[assignment]
+
+BUDGET = 4 << 30  # bytes on disk: about 25 million blobs
+_TEMPORARY_BUDGET = 64 << 30
+_DATABASES = (b"meta", b"files", b"records", b"packs", b"blobs")
 _NUMBER = struct.Struct(">I")
 _PLACE = struct.Struct(">II")
 _LAYOUT = b"1"
-_ERRORS = (lmdb.Error, OSError)
+
+
+class _Environments:
+    """The LMDB environments that this process has open: LMDB allows one of a folder, so vaults share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Path, tuple[Any, int]] = {}
+
+    def open(self, folder: Path, budget: int) -> Any:
+        with self._lock:
+            environment, users = self._open.get(folder, (None, 0))
+            if environment is None:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with _alone(folder):
+                    # The map is only address space: the file grows with what is in it.
+                    environment = lmdb.open(str(folder), map_size=budget, max_dbs=len(_DATABASES), mode=0o600)
+                environment.reader_check()
+            self._open[folder] = environment, users + 1
+            return environment
+
+    def close(self, folder: Path, environment: Any) -> None:
+        with self._lock:
+            known, users = self._open.get(folder, (None, 0))
+            if known is not environment:
+                return  # dropped meanwhile: it goes with its last reference
+            if users > 1:
+                self._open[folder] = environment, users - 1
+            else:
+                del self._open[folder]
+                environment.close()
+
+    def drop(self, folder: Path) -> None:
+        """Throw a cache away. Who has it open goes on with what is mapped."""
+        with self._lock, contextlib.suppress(OSError):
+            self._open.pop(folder, None)
+            away = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.dropped")
+            with _alone(folder):
+                folder.rename(away)
+            shutil.rmtree(away, ignore_errors=True)
+
+
+_environments = _Environments()
 
 
 class LmdbTable:
     """A table in `folder`. Raises BrokenTable for whatever goes wrong there, a full disk and a full budget included."""
 
     def __init__(self, folder: Path, budget: int = BUDGET) -> None:
-        self._budget = budget
+        self._folder = folder.absolute()
         self._reader: Any = None
         self._environment: Any = None
         with _broken():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._environment = lmdb.open(
-                str(folder), map_size=min(_FIRST_MAP, budget), max_dbs=5, mode=0o600, metasync=True, sync=True
-            )
+            self._environment = _environments.open(self._folder, budget)
         try:
-            self._open_tables()
+            self._open_databases()
         except BaseException:
             self.close()
             raise
 
-    def _open_tables(self) -> None:
+    def _open_databases(self) -> None:
         with _broken():
-            self._adopt_size()
             open_db = self._environment.open_db
-            self._meta = open_db(b"meta")
-            self._files = open_db(b"files")
-            self._records = open_db(b"records", integerkey=False)
-            self._packs = open_db(b"packs", dupsort=True, dupfixed=True)
-            self._blobs = open_db(b"blobs", dupsort=True, dupfixed=True)
+            self._meta, self._files, self._records = map(open_db, _DATABASES[:3])
+            self._packs, self._blobs = (open_db(name, dupsort=True, dupfixed=True) for name in _DATABASES[3:])
             with self._environment.begin(write=True) as change:
                 layout = change.get(b"layout", db=self._meta)
                 if layout is None:
@@ -63,16 +107,10 @@ class LmdbTable:
             raise BrokenTable("the cache has another layout")
 
     def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
-        while True:
-            self._end_reading()
-            try:
-                with _broken(), self._environment.begin(write=True) as change:
-                    if change.get(file, db=self._files) is None:
-                        self._insert(change, file, packs)
-            except _MapFull:
-                self._grow()
-            else:
-                return
+        self._end_reading()
+        with _broken(), self._environment.begin(write=True) as change:
+            if change.get(file, db=self._files) is None:
+                self._insert(change, file, packs)
 
     def _insert(self, change: Any, file: bytes, packs: Sequence[IndexedPack]) -> None:
         used = change.stat(self._records)["entries"]
@@ -128,34 +166,23 @@ class LmdbTable:
 
     def close(self) -> None:
         self._end_reading()
-        if self._environment is not None:
-            self._environment.close()
-            self._environment = None
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            _environments.close(self._folder, environment)
 
     def _reading(self) -> Any:
         """One long reading transaction: what it shows stays, whatever other processes do."""
         if self._reader is None:
             if self._environment is None:
                 raise BrokenTable("the table is closed")
-            self._adopt_size()
             self._reader = self._environment.begin(buffers=True)
         return self._reader
 
     def _end_reading(self) -> None:
-        if self._reader is not None:
-            self._reader.abort()
-            self._reader = None
-
-    def _adopt_size(self) -> None:
-        """Take over the map size that another process may have set."""
-        self._environment.set_mapsize(0)
-
-    def _grow(self) -> None:
-        size = self._environment.info()["map_size"]
-        if size >= self._budget:
-            raise BrokenTable(f"the index needs more than {self._budget} bytes of cache")
-        with _broken():
-            self._environment.set_mapsize(min(2 * size, self._budget))
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(lmdb.Error):
+                reader.abort()
 
 
 class TemporaryTable(LmdbTable):
@@ -163,11 +190,11 @@ class TemporaryTable(LmdbTable):
 
     def __init__(self, parent: Path | None = None) -> None:
         with _broken():
-            self._folder = Path(tempfile.mkdtemp(prefix="oort-index-", dir=parent))
+            folder = Path(tempfile.mkdtemp(prefix="oort-index-", dir=parent))
         try:
-            super().__init__(self._folder, budget=1 << 40)
+            super().__init__(folder, _TEMPORARY_BUDGET)
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def close(self) -> None:
@@ -175,20 +202,28 @@ class TemporaryTable(LmdbTable):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class _MapFull(BrokenTable):
-    """The map is full and may be grown."""
-
-
 @contextlib.contextmanager
 def _broken() -> Iterator[None]:
     try:
         yield
-    except lmdb.MapFullError as error:
-        raise _MapFull(str(error)) from None
-    except (*_ERRORS, struct.error) as error:
+    except (lmdb.Error, OSError, struct.error) as error:
         raise BrokenTable(str(error)) from None
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep one process from opening a folder's files while another moves the folder away."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def drop(folder: Path) -> None:
-    """Throw a cache away. Processes that have it open go on with what they have mapped."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Throw a cache away; it is made again from the index files."""
+    _environments.drop(folder.absolute())

@@ -17,59 +17,19 @@ from client.vault.gojson import RawNumber, go_json, is_printable, quote_name, un
 from client.vault.nodes import MODE_MASK, MODE_TYPE, TYPE_BITS, Node, NodeType
 from client.vault.times import is_canonical_time
 
-_NODE_KEYS = [
-    "name",
-    "type",
-    "mode",
-    "mtime",
-    "atime",
-    "ctime",
-    "uid",
-    "gid",
-    "user",
-    "group",
-    "inode",
-    "device_id",
-    "size",
-    "links",
-    "linktarget",
-    "linktarget_raw",
-    "extended_attributes",
-    "generic_attributes",
-    "device",
-    "content",
-    "subtree",
-    "error",
-]
-_OMITTED_WHEN_EMPTY = [
-    "mode",
-    "user",
-    "group",
-    "inode",
-    "device_id",
-    "size",
-    "links",
-    "linktarget",
-    "linktarget_raw",
-    "extended_attributes",
-    "device",
-    "subtree",
-    "error",
-]
-_SNAPSHOT_KEYS = [
-    "time",
-    "parent",
-    "tree",
-    "paths",
-    "hostname",
-    "username",
-    "uid",
-    "gid",
-    "excludes",
-    "tags",
-    "original",
+_OMITTED_WHEN_EMPTY = (
+    *("mode", "user", "group", "inode", "device_id", "size", "links", "linktarget", "linktarget_raw"),
+    *("extended_attributes", "device", "subtree", "error"),
+)
+_NODE_KEYS = (
+    *("name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "user", "group", "inode", "device_id", "size"),
+    *("links", "linktarget", "linktarget_raw", "extended_attributes", "generic_attributes", "device", "content"),
+    *("subtree", "error"),
+)
+_SNAPSHOT_KEYS = (
+    *("time", "parent", "tree", "paths", "hostname", "username", "uid", "gid", "excludes", "tags", "original"),
     "program_version",
-]
+)
 _INDEX_KEYS = ("supersedes", "packs")
 _DEVICES = (NodeType.DEV, NodeType.CHARDEV)
 
@@ -225,7 +185,7 @@ def _outside_pairs(text: str, change: Callable[[str], str]) -> str:
     return "\\\\".join(change(part) for part in text.split("\\\\"))
 
 
-def _in_order(fields: Mapping[str, Any], order: tuple[str, ...] | list[str]) -> bool:
+def _in_order(fields: Mapping[str, Any], order: tuple[str, ...]) -> bool:
     places = [order.index(key) for key in fields if key in order]
     return places == sorted(places)
 
