@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.measure import Run, folder_size, measure
-from bench.stack import Stack
+from deploy.driver import Device, Operator
 
 
 class Contestant(ABC):
@@ -106,31 +107,34 @@ class Oort(Contestant):
     """backup-tool against the embedded stack, with the default template: two copies on two nodes."""
 
     name = "oort"
+    _vault = "bench"
+    _user = "bench"
 
-    def __init__(self, home: Path, stack: Stack) -> None:
+    def __init__(self, home: Path, operator: Operator) -> None:
         super().__init__(home)
-        self._stack = stack
+        self._operator = operator
+        self._device = Device(home / "device", self.env)
 
     @property
     def version(self) -> str:
-        return _version(self._stack.backup_tool, "version")
+        return _version(*self._device.tool.line("version"))
 
     def prepare(self) -> None:
-        self._stack.log_in(self.home, self.env, self.log)
-        self._run(*self._tool, "vault", "request", "--template", "default", "--name", "bench")
+        password = secrets.token_urlsafe(24)
+        self._operator.add_user(self._user, password)
+        self._device.log_in(self._operator, self._user, password)
+        self._device.request_vault(self._vault)
 
     def backup(self, source: Path) -> Run:
-        return self._run(*self._tool, "backup", str(source), "--vault", "bench", "--json")
+        return self._run(*self._device.tool.line("backup", str(source), "--vault", self._vault, "--json"))
 
     def restore(self, target: Path) -> Run:
-        return self._run(*self._tool, "restore", "latest", "--target", str(target), "--vault", "bench", "--json")
+        options = ("--target", str(target), "--vault", self._vault, "--json")
+        return self._run(*self._device.tool.line("restore", "latest", *options))
 
     def stored(self) -> int:
-        return self._stack.bucket_size(self._tool, self.env)
-
-    @property
-    def _tool(self) -> list[str]:
-        return [self._stack.backup_tool, "--home", str(self.home / "device")]
+        bucket = self._device.recovery(self._vault)["bucket"]
+        return max(folder_size(folder) for folder in self._operator.bucket_folders(bucket))
 
 
 def _version(*command: str) -> str:
@@ -142,8 +146,12 @@ def _version(*command: str) -> str:
 @contextmanager
 def contestants(folder: Path) -> Iterator[list[Contestant]]:
     """Oort first, then the peers that are on PATH. The stack is up meanwhile."""
-    with Stack(folder / "stack") as stack:
+    operator = Operator(folder / "stack")
+    operator.up()
+    try:
         peers: list[Contestant] = [
             kind(folder / kind.name) for kind in (Restic, Borg) if shutil.which(kind.name) is not None
         ]
-        yield [Oort(folder / "oort", stack), *peers]
+        yield [Oort(folder / "oort", operator), *peers]
+    finally:
+        operator.down()
