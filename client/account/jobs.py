@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from io import BufferedWriter
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from oort.auth.v1 import jobs_pb2
@@ -21,6 +21,9 @@ from client.account.vaults import new_id
 from client.errors import BrokenSeal, OortError, ServerError
 from client.version import VERSION
 from domain.jobs import JobKind, JobStatus
+
+if TYPE_CHECKING:
+    from io import BufferedWriter
 
 _TELL_SECONDS = 2.0
 _RECORD_SECONDS = 20.0
