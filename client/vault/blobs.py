@@ -6,6 +6,7 @@ Kept true: a blob id is 32 raw bytes everywhere in the program; hex is for JSON,
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 
 Buffer = bytes | bytearray | memoryview
 BlobId = bytes  # 32 bytes, the SHA-256 of the plaintext
@@ -43,8 +44,7 @@ class SealedBlob:
         return len(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class PackEntry:
+class PackEntry(NamedTuple):
     """Where a blob lies in its pack: `length` sealed bytes from `offset`.
 
     `uncompressed_length` is the plain length of a compressed blob, and 0 for one that is not compressed, as the

@@ -9,9 +9,9 @@ temporary folder, memory.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from client.vault import index_cache
 from client.vault.blobs import BlobId, BlobKind, PackEntry
@@ -31,8 +31,7 @@ from domain.names import ObjectKind, ObjectName
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A blob's place in the vault."""
 
     pack: ObjectName
@@ -82,6 +81,9 @@ class Index:
 
     def find(self, kind: BlobKind, blob: BlobId) -> Location | None:
         """Where a blob lies, or None. Of several places, one of this session's own packs comes first."""
+        with self._lock:
+            if self._own.first_place(blob) is None:
+                return self._using(lambda table: self._first_location(table, kind, blob))
         return next(iter(self.find_all(kind, blob)), None)
 
     def find_all(self, kind: BlobKind, blob: BlobId) -> list[Location]:
@@ -91,7 +93,6 @@ class Index:
                 location
                 for number, position in self._own.places(blob)
                 if (location := _location(self._own, number, position, kind, blob))
-                and bytes.fromhex(location.pack.id) in self._own_packs
             ]
             return own + self._using(lambda table: self._locations(table, kind, blob))
 
@@ -191,6 +192,13 @@ class Index:
         table.add_file(identity, packs)
         self._view.add(table.records_of_file(identity) or ())
 
+    def _first_location(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> Location | None:
+        place = table.first_place(blob)
+        if place is None:
+            return None
+        location = _location(table, *place, kind, blob) if place[0] in self._view else None
+        return location or next(iter(self._locations(table, kind, blob)), None)
+
     def _locations(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> list[Location]:
         found = []
         for number, position in table.places(blob):
@@ -277,6 +285,7 @@ def _location(table: IndexTable, number: int, position: int, kind: BlobKind, blo
     return Location(_pack_name(record_pack(record)), entry) if entry.kind == kind else None
 
 
+@lru_cache(maxsize=4096)
 def _pack_name(identity: bytes) -> ObjectName:
     return ObjectName(ObjectKind.PACK, identity.hex())
 

@@ -34,6 +34,7 @@ _DATABASES = (b"meta", b"files", b"records", b"packs", b"blobs")
 _NUMBER = struct.Struct(">I")
 _PLACE = struct.Struct(">II")
 _LAYOUT = b"1"
+_ERRORS = (lmdb.Error, OSError, struct.error)
 
 
 class _Environments:
@@ -142,6 +143,13 @@ class LmdbTable:
             numbers = self._reading().get(file, db=self._files)
             return None if numbers is None else [number for (number,) in _NUMBER.iter_unpack(bytes(numbers))]
 
+    def first_place(self, blob: BlobId) -> Place | None:
+        try:  # asked for every blob of every backup: a context manager would be a third of its cost
+            place = (self._reader or self._reading()).get(blob, db=self._blobs)
+            return None if place is None else _PLACE.unpack(place)
+        except _ERRORS as error:
+            raise BrokenTable(str(error)) from None
+
     def places(self, blob: BlobId) -> Sequence[Place]:
         with _broken():
             return [_PLACE.unpack(place) for place in self._duplicates(self._blobs, blob)]
@@ -158,8 +166,10 @@ class LmdbTable:
             return [bytes(value) for value in cursor.iternext_dup()] if cursor.set_key(key) else []
 
     def record(self, number: int) -> Buffer:
-        with _broken():
-            record: Buffer | None = self._reading().get(_NUMBER.pack(number), db=self._records)
+        try:
+            record: Buffer | None = (self._reader or self._reading()).get(_NUMBER.pack(number), db=self._records)
+        except _ERRORS as error:
+            raise BrokenTable(str(error)) from None
         if record is None:
             raise BrokenTable("a record is missing")
         return record
@@ -206,7 +216,7 @@ class TemporaryTable(LmdbTable):
 def _broken() -> Iterator[None]:
     try:
         yield
-    except (lmdb.Error, OSError, struct.error) as error:
+    except _ERRORS as error:
         raise BrokenTable(str(error)) from None
 
 

@@ -37,6 +37,9 @@ class IndexTable(Protocol):
     def records_of_file(self, file: bytes) -> Sequence[int] | None:
         """The numbers of the records that a file lists; None if the file is not kept."""
 
+    def first_place(self, blob: BlobId) -> Place | None:
+        """One of `places`, the quick way."""
+
     def places(self, blob: BlobId) -> Sequence[Place]:
         """Where a blob of that id lies, in any file, of any kind."""
 
@@ -119,6 +122,10 @@ class MemoryTable:
 
     def records_of_file(self, file: bytes) -> Sequence[int] | None:
         return self._files.get(file)
+
+    def first_place(self, blob: BlobId) -> Place | None:
+        known = self._blobs.get(blob)
+        return None if known is None else divmod(_many(known)[0], 1 << 32)
 
     def places(self, blob: BlobId) -> Sequence[Place]:
         known = self._blobs.get(blob)
