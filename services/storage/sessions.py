@@ -35,6 +35,24 @@ COMMITTING = frozenset((Purpose.BACKUP, Purpose.ADOPT))
 
 
 @dataclass(frozen=True, slots=True)
+class Announced:
+    """A put before its body; `packs` are those that an index file lists."""
+
+    name: ObjectName
+    size: int
+    packs: Sequence[ObjectName] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`."""
+
+    exists: bool
+    ack_copies: int = 0
+    homes: Sequence[buckets.Home] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it."""
 
@@ -152,18 +170,44 @@ async def reserve(db: Database, claims: VaultClaims, session: UUID, packs: Seque
         return [pack for digest, pack in digests.items() if digest not in found]
 
 
-async def put_existing(
+async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announced, silent_seconds: float) -> Plan:
+    """Where a body is to go, or that none is needed; refuses early what `enter` would refuse.
+
+    Nothing is decided here but what to send where: all is asked again, under the lock, when the put takes effect.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await buckets.peek(unit, claims.bucket)
+        if bucket is None:
+            raise NotFound(what=f"bucket {claims.bucket}")
+        row = await _writing(unit, claims, session)
+        found = await objects.find(unit, claims.bucket, put.name)
+        if found is not None and not found.lost:
+            return Plan(exists=True)
+        if put.name.kind is ObjectKind.SNAPSHOT:
+            await _require_committable(unit, claims, row)
+        await _require_users(unit, bucket.id, row, put.name, put.packs)
+        if found is None:
+            _require_room(bucket, claims, put.size)
+        homes = await buckets.homes(unit, claims.bucket, silent_seconds)
+        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes)
+
+
+async def put_again(
     db: Database, claims: VaultClaims, session: UUID, name: ObjectName, packs: Sequence[ObjectName]
-) -> bool:
-    """Put a name again without its body: the session becomes a user. False if the body is needed."""
+) -> None:
+    """Put a name that exists, without its body: the session becomes a user, and what is condemned lives again.
+
+    Raises BeingRemoved, after which the put is to be tried again, when the object is being removed or has just gone.
+    """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await _lock(unit, claims)
         row = await _writing(unit, claims, session)
+        if name.kind is ObjectKind.SNAPSHOT:
+            await _require_committable(unit, claims, row)
         found = await objects.find(unit, claims.bucket, name)
         if found is None or found.lost:
-            return False
+            raise BeingRemoved(name=name)
         await _use_again(unit, bucket, row, name=name, packs=packs, found=found)
-        return True
 
 
 async def enter(
@@ -214,22 +258,6 @@ async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bo
     async with db.unit(claims.tenant, claims.user) as unit:
         await _writing(unit, claims, session)
         return await objects.find(unit, claims.bucket, CONFIG) is not None
-
-
-async def require_put(db: Database, claims: VaultClaims, session: UUID, size: int) -> None:
-    """Refuse a put early, before its body is taken: what is asked here is asked again when it is entered."""
-    async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await buckets.peek(unit, claims.bucket)
-        if bucket is None:
-            raise NotFound(what=f"bucket {claims.bucket}")
-        await _writing(unit, claims, session)
-        _require_room(bucket, claims, size)
-
-
-async def require_commit(db: Database, claims: VaultClaims, session: UUID) -> None:
-    """Refuse a snapshot early, as `require_put`."""
-    async with db.unit(claims.tenant, claims.user) as unit:
-        await _require_committable(unit, claims, await _writing(unit, claims, session))
 
 
 async def see(db: Database, claims: VaultClaims, session: UUID, name: ObjectName, node: str) -> Seen:

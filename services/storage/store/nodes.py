@@ -41,7 +41,7 @@ async def heartbeat(unit: Unit, node: str, public_endpoint: str, internal_endpoi
 
 async def silence(unit: Unit, node: str) -> None:
     """Say that the node is going: no put waits for it any more."""
-    await unit.execute("update nodes set last_seen = '-infinity' where id = %s", (node,))
+    await unit.execute("update nodes set last_seen = to_timestamp(0) where id = %s", (node,))
 
 
 async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:

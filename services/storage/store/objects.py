@@ -187,3 +187,29 @@ async def page(
             {"bucket": bucket, "kind": kind.value, "opened": opened_seq, "after": after or b"", "limit": limit},
         )
         return await cursor.fetchall()
+
+
+_FATE = """
+select o.id as object_id, coalesce(o.sha256 = %(digest)s and o.state <> 'deleting', false) as entered,
+       not exists (select 1 from sessions s where s.id = %(session)s and s.ended_seq is null) as session_over
+from (select 1) as one left join objects o on """
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What the catalogue says of an incoming file, in one snapshot.
+
+    `entered`: its object is there, with this content. `session_over`: its put can enter nothing any more.
+    """
+
+    object_id: int | None
+    entered: bool
+    session_over: bool
+
+
+async def fate(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, digest: bytes) -> Fate:
+    """Ask as a worker: incoming files belong to any tenant."""
+    async with unit.cursor(row_factory=class_row(Fate)) as cursor:
+        await cursor.execute(_FATE + _match(name), {**_key(bucket, name), "session": session, "digest": digest})
+        found = await cursor.fetchone()
+    return found or Fate(None, entered=False, session_over=False)

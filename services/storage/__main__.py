@@ -1,0 +1,105 @@
+"""A storage node: `python -m services.storage`, with its settings in the environment (settings.py)."""
+
+import sys
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+
+from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+
+from services.common.listeners import Served
+from services.common.process import Parts, Role, Runtime, main
+from services.storage.copies import DiskThreads
+from services.storage.disk import Disk, Disks
+from services.storage.gate import Gate, TokenGate, load_keys
+from services.storage.gets import Gets, LocalObjects
+from services.storage.incoming import Incoming
+from services.storage.peers import Peers
+from services.storage.puts import Puts
+from services.storage.replication import Replicator
+from services.storage.rpc.buckets import BucketsRpc
+from services.storage.rpc.copies import CopiesRpc
+from services.storage.rpc.objects import ObjectsRpc
+from services.storage.rpc.sessions import SessionsRpc
+from services.storage.settings import StorageSettings
+from services.storage.streams import Streams
+from services.storage.work import Figures, Presence, jobs
+
+_BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
+_SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
+
+
+@asynccontextmanager
+async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> AsyncIterator[Parts]:
+    """Open disks and channels, settle what an earlier run left, and say that the node lives. Closes all at the end.
+
+    `gate` replaces the one of vault tokens in tests.
+    """
+    settings, db, clock = runtime.settings, runtime.db, runtime.clock
+    node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
+    async with AsyncExitStack() as stack:
+        gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
+        disks = _open_disks(settings, stack)
+        executor = stack.enter_context(ThreadPoolExecutor(settings.disk_threads, thread_name_prefix="disk"))
+        threads = DiskThreads(executor)
+        peers = Peers(settings)
+        stack.push_async_callback(peers.close)
+        incoming = Incoming(node, db, disks, threads)
+        puts = Puts(node, db, disks, threads, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        stack.push_async_callback(puts.drain)
+        local = LocalObjects(node, db, disks, threads, incoming)
+        gets = Gets(node, db, local, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
+        replicator = Replicator(
+            node,
+            db,
+            disks,
+            threads,
+            peers,
+            clock=clock,
+            streams=settings.replication_streams,
+            silent_seconds=silent,
+            copy_seconds=copy_seconds,
+            poll_seconds=settings.replication_poll_seconds,
+        )
+        presence = Presence(settings, db, disks, threads)
+        figures = Figures(db, disks, runtime.metrics.registry)
+        await incoming.recover()
+        await presence.beat()
+        stack.push_async_callback(presence.leave)
+        sessions = SessionsRpc(gate, db, puts, settings.beat_seconds)
+        copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
+        yield Parts(
+            public=[
+                Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions, _SESSIONS),
+                ObjectsRpc(gate, db, puts, gets, streams).served(),
+            ],
+            internal=[
+                Served(
+                    buckets_pb2_grpc.add_BucketServiceServicer_to_server,
+                    BucketsRpc(db, settings.cluster_name, silent),
+                    _BUCKETS,
+                ),
+                copies.served(),
+            ],
+            background=[
+                *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                replicator.run,
+            ],
+        )
+
+
+def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:
+    opened = []
+    for folder in settings.data_dirs:
+        disk = Disk(folder, settings.instance, settings.low_water_bytes)
+        stack.callback(disk.close)
+        opened.append(disk)
+    return Disks(opened)
+
+
+ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)
+
+if __name__ == "__main__":
+    sys.exit(main(ROLE))

@@ -1,0 +1,74 @@
+"""Bodies on the wire, read and written without copying them through message objects.
+
+`PutRequest.frame` and `PutCopyRequest.frame` are field 2, and `GetResponse.frame` and `GetCopyResponse.frame` field 1
+of their messages (protos/oort/storage/v1), so a node passes the very bytes that it got on to another node.
+Encoding: protobuf.dev, "Encoding": a tag byte (field number << 3 | 2), the length as a varint, the bytes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+FRAME_BYTES = 1 << 20
+_PUT_TAG = 2 << 3 | 2
+_GET_TAG = bytes((1 << 3 | 2,))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A part of a body, and the message that carries it."""
+
+    message: bytes
+    body: memoryview
+
+
+def read_put(message: bytes) -> Frame | None:
+    """The frame in a PutRequest or PutCopyRequest that has nothing else; None for any other message."""
+    if not message or message[0] != _PUT_TAG:
+        return None
+    length, start = _read_varint(message, 1)
+    if start + length != len(message):
+        return None
+    return Frame(message, memoryview(message)[start:])
+
+
+def put_frames(body: bytes | memoryview) -> Iterator[Frame]:
+    """Cut a body that lies in memory."""
+    view = memoryview(body)
+    for start in range(0, len(view), FRAME_BYTES):
+        part = view[start : start + FRAME_BYTES]
+        prefix = bytes((_PUT_TAG,)) + _varint(len(part))
+        message = b"".join((prefix, part))
+        yield Frame(message, memoryview(message)[len(prefix) :])
+
+
+def get_message(body: bytes) -> bytes:
+    """A GetResponse or GetCopyResponse with this frame."""
+    return b"".join((_GET_TAG, _varint(len(body)), body))
+
+
+def get_body(message: bytes) -> memoryview:
+    """The frame in what `get_message` wrote. Raises ValueError."""
+    if message[:1] == _GET_TAG:
+        length, start = _read_varint(message, 1)
+        if start + length == len(message):
+            return memoryview(message)[start:]
+    raise ValueError("not a frame")
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """The number at `at`, and where it ends; (-1, at) if it does not end."""
+    value = 0
+    for index, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:  # noqa: PLR2004 - the last byte has the top bit clear
+            return value, at + index + 1
+    return -1, at

@@ -1,0 +1,58 @@
+"""Settling of incoming files whose put has lost its thread: a node was killed, or a coordinator went away.
+
+Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away; what may
+still be entered is touched by nobody. A put enters only while its session is open, so "no entry and the session is
+over", read in one snapshot, means never.
+"""
+
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from domain.names import ObjectName
+from services.common.database import Database
+from services.storage.copies import DiskThreads
+from services.storage.disk import NO_SESSION, Disk, Disks, StagedName
+from services.storage.store import copies, objects
+
+
+class Incoming:
+    """The incoming files of one node."""
+
+    def __init__(self, node: str, db: Database, disks: Disks, threads: DiskThreads) -> None:
+        self._node = node
+        self._db = db
+        self._disks = disks
+        self._threads = threads
+        self._log = structlog.get_logger("storage")
+
+    async def recover(self) -> None:
+        """After a start: whatever an earlier run left. Runs before the node serves."""
+        for disk in self._disks:
+            await self._threads.run(disk.drop_parts)
+        await self.settle()
+        async with self._db.worker() as unit:
+            await copies.retry_all(unit, self._node)
+
+    async def settle(self, bucket: UUID | None = None, name: ObjectName | None = None) -> int:
+        """Settle the files of one bucket, or of one object, or all. Answers how many were put in their place."""
+        placed = 0
+        for disk in self._disks:
+            for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+                if name is None or staged.name == name:
+                    placed += await self._settle(disk, path, staged)
+        return placed
+
+    async def _settle(self, disk: Disk, path: Path, staged: StagedName) -> bool:
+        async with self._db.worker() as unit:
+            fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256)
+        if fate.object_id is not None and fate.entered:
+            await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
+            async with self._db.worker() as unit:
+                await copies.clear(unit, fate.object_id, [self._node])
+            self._log.info("placed an incoming file", bucket=str(staged.bucket), name=str(staged.name))
+            return True
+        if fate.session_over or staged.session == NO_SESSION:
+            await self._threads.run(lambda: path.unlink(missing_ok=True))
+        return False

@@ -1,0 +1,293 @@
+"""Puts as a whole: a body goes to every home at once, then into the catalogue, then into its place.
+
+Kept true:
+- a put is acknowledged when `ack_copies` homes hold it durably, its catalogue entry is made, and every home that lacks
+  it is named in that same entry; while all homes live that means all of them;
+- a put that is refused leaves no file in any bucket's folder;
+- what one put holds in memory is two frames for each home, however large the body is.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from domain.names import ObjectName
+from domain.tokens import VaultClaims
+from services.common.database import Database
+from services.common.errors import ServiceError, Unavailable
+from services.storage import sessions
+from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
+from services.storage.disk import Disks, StagedName
+from services.storage.errors import DiskFull, NameMismatch, TooFewCopies
+from services.storage.frames import Frame, put_frames
+from services.storage.peers import Peers
+from services.storage.sessions import Body
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What a put says before its body."""
+
+    claims: VaultClaims
+    session: UUID
+    name: ObjectName
+    sha256: bytes
+    size: int
+    packs: Sequence[ObjectName] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to a put; `copies` durable when it was given."""
+
+    existed: bool
+    copies: int
+
+
+class Spread:
+    """The copies of one body on their way. Homes that fail drop out, as long as enough remain."""
+
+    def __init__(self, copies: Sequence[Copy], homes: Sequence[str], ack_copies: int) -> None:
+        self._copies = list(copies)
+        self._homes = homes
+        self._enough = ack_copies
+        self._failures: dict[str, Exception] = {}
+        self._log = structlog.get_logger("storage")
+
+    @property
+    def durable(self) -> frozenset[str]:
+        """The nodes of the copies that have not failed; after `stage` they are durable."""
+        return frozenset(copy.node for copy in self._copies)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        return frozenset(self._homes) - self.durable
+
+    async def begin(self) -> None:
+        await self._all(lambda copy: copy.begin())
+
+    async def write(self, frame: Frame) -> None:
+        await self._all(lambda copy: copy.write(frame))
+
+    async def stage(self) -> None:
+        await self._all(lambda copy: copy.stage())
+
+    async def settle(self, placed_on: frozenset[str]) -> None:
+        """Place the copies that the catalogue wants and throw the others away.
+
+        What fails here is settled by its own node (incoming.py): the copies are durable and the entry is made.
+        """
+        steps = [copy.place() if copy.node in placed_on else copy.discard() for copy in self._copies]
+        for copy, failure in zip(self._copies, await asyncio.gather(*steps, return_exceptions=True), strict=True):
+            if isinstance(failure, BaseException):
+                self._log.warning("left to be settled", node=copy.node, cause=repr(failure))
+                await copy.abandon(entered=True)
+
+    async def abandon(self, *, entered: bool) -> None:
+        """Let go of every copy; `entered` when the catalogue entry may have been made."""
+        await asyncio.gather(*(copy.abandon(entered=entered) for copy in self._copies), return_exceptions=True)
+
+    async def _all(self, step: Callable[[Copy], Awaitable[None]]) -> None:
+        if len(self._copies) == 1:
+            failures: list[BaseException | None] = [await _failure(step(self._copies[0]))]
+        else:
+            failures = await asyncio.gather(*(_failure(step(copy)) for copy in self._copies))
+        for copy, failure in zip(list(self._copies), failures, strict=True):
+            if isinstance(failure, Exception):
+                self._copies.remove(copy)
+                self._failures[copy.node] = failure
+                await copy.abandon(entered=False)
+        if len(self._copies) < self._enough:
+            raise self._refusal()
+
+    def _refusal(self) -> Exception:
+        """Why there are too few copies: what all say, else what is worth trying again."""
+        failures = list(self._failures.values())
+        for kind in (NameMismatch, DiskFull):
+            told = [failure for failure in failures if isinstance(failure, kind)]
+            if told and (kind is NameMismatch or len(told) == len(failures)):
+                return told[0]
+        unexpected = next((failure for failure in failures if not isinstance(failure, ServiceError)), None)
+        if unexpected is not None:
+            self._log.error("a copy failed", exc_info=unexpected)
+        causes = "; ".join(f"{node}: {failure}" for node, failure in sorted(self._failures.items()))
+        return TooFewCopies(
+            detail=f"Of the {self._enough} copies that are needed {len(self._copies)} could be stored ({causes})."
+            " Try again when the nodes are back."
+        )
+
+
+async def _failure(step: Awaitable[None]) -> Exception | None:
+    try:
+        await step
+    except Exception as error:  # noqa: BLE001 - whatever it is, this copy has failed; Spread decides what follows
+        return error
+    return None
+
+
+class Puts:
+    """Puts that this node coordinates, for any bucket of the cluster."""
+
+    def __init__(
+        self,
+        node: str,
+        db: Database,
+        disks: Disks,
+        threads: DiskThreads,
+        peers: Peers,
+        *,
+        silent_seconds: float,
+        copy_seconds: float,
+    ) -> None:
+        self._node = node
+        self._db = db
+        self._disks = disks
+        self._threads = threads
+        self._peers = peers
+        self._silent_seconds = silent_seconds
+        self._copy_seconds = copy_seconds
+        self._settling: set[asyncio.Task[object]] = set()
+
+    async def put(self, put: Put, frames: AsyncIterator[Frame]) -> Stored:
+        """Store an object; `frames` is not read when the name is there already.
+
+        Raises what sessions.enter raises, NameMismatch, DiskFull, TooFewCopies, and what `frames` does.
+        """
+        spread = await self._spread(put)
+        if spread is None:
+            await sessions.put_again(self._db, put.claims, put.session, put.name, put.packs)
+            return Stored(existed=True, copies=0)
+        try:
+            await spread.begin()
+            await _pump(frames, spread)
+            await spread.stage()
+        except BaseException:
+            await self._finish(spread.abandon(entered=False))
+            raise
+        return await self._finish(self._enter(put, spread))
+
+    async def put_body(self, put: Put, body: bytes) -> Stored:
+        """As `put`, for a body in memory."""
+        return await self.put(put, _frames_of(body))
+
+    async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
+        """Store the first key, `config` and the seal together, if the vault has no `config`; False otherwise."""
+        if await sessions.is_initialised(self._db, claims, session):
+            return False
+        spreads: list[Spread] = []
+        try:
+            for put, body in bodies:
+                spread = await self._spread(put)
+                if spread is None:
+                    break
+                spreads.append(spread)
+                await spread.begin()
+                await _pump(_frames_of(body), spread)
+                await spread.stage()
+        except BaseException:
+            await self._finish(_abandon(spreads))
+            raise
+        if len(spreads) < len(bodies):
+            # Another device has just been first; or there is such a key, which only a vault with a config has.
+            await self._finish(_abandon(spreads))
+            return False
+        return await self._finish(self._enter_first(claims, session, [put for put, _ in bodies], spreads))
+
+    async def drain(self) -> None:
+        """Wait for what is being entered."""
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+    async def _spread(self, put: Put) -> Spread | None:
+        """The copies to make; None if the object is there already."""
+        announced = sessions.Announced(put.name, put.size, put.packs)
+        plan = await sessions.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
+        if plan.exists:
+            return None
+        staged = StagedName(put.claims.bucket, put.session, put.name, put.sha256)
+        copies: list[Copy] = []
+        for home in plan.homes:
+            if home.node_id == self._node:
+                copies.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size))
+            elif home.live:
+                endpoint = home.internal_endpoint
+                copies.append(
+                    RemoteCopy(home.node_id, endpoint, self._peers, staged, put.size, seconds=self._copy_seconds)
+                )
+        if len(copies) < plan.ack_copies:
+            raise TooFewCopies(
+                detail=f"Bucket {put.claims.bucket} needs {plan.ack_copies} copies, and {len(copies)} of its"
+                f" {len(plan.homes)} nodes are up. Try again when they are back."
+            )
+        return Spread(copies, [home.node_id for home in plan.homes], plan.ack_copies)
+
+    async def _enter(self, put: Put, spread: Spread) -> Stored:
+        body = Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
+        entered = await _decided(sessions.enter(self._db, put.claims, put.session, body, put.packs), [spread])
+        await spread.settle(entered.placed_on)
+        return Stored(entered.existed, len(spread.durable))
+
+    async def _enter_first(
+        self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
+    ) -> bool:
+        bodies = [
+            Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
+            for put, spread in zip(puts, spreads, strict=True)
+        ]
+        created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
+        for spread in spreads:
+            await spread.settle(spread.durable if created else frozenset())
+        return created
+
+    async def _finish(self, step: Awaitable[Result]) -> Result:
+        """Run to the end even if the caller goes away: an entry once begun must be followed by its settling."""
+        task = asyncio.ensure_future(step)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return await asyncio.shield(task)
+
+
+async def _abandon(spreads: Sequence[Spread]) -> None:
+    for spread in spreads:
+        await spread.abandon(entered=False)
+
+
+async def _decided(entry: Awaitable[Result], spreads: Sequence[Spread]) -> Result:
+    """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
+    try:
+        return await entry
+    except BaseException as error:
+        refused = isinstance(error, ServiceError) and not isinstance(error, Unavailable)
+        for spread in spreads:
+            if refused:
+                await spread.settle(frozenset())
+            else:
+                await spread.abandon(entered=True)
+        raise
+
+
+async def _pump(frames: AsyncIterator[Frame], spread: Spread) -> None:
+    """Write each frame while the next one arrives."""
+    writing: asyncio.Task[None] | None = None
+    try:
+        async for frame in frames:
+            if writing is not None:
+                await writing
+            writing = asyncio.create_task(spread.write(frame))
+        if writing is not None:
+            await writing
+    finally:
+        if writing is not None and not writing.done():
+            writing.cancel()
+            await asyncio.wait([writing])
+
+
+async def _frames_of(body: bytes) -> AsyncGenerator[Frame, None]:
+    for frame in put_frames(body):
+        yield frame

@@ -1,0 +1,117 @@
+"""Healing of missing copies: each home fetches what it lacks from another one.
+
+Kept true: a copy counts as there only after its bytes were verified and lie durably in their place; a row of
+missing_copies is claimed by a lease (FOR UPDATE SKIP LOCKED, then committed), so nothing is locked while bytes travel.
+"""
+
+import asyncio
+from contextlib import aclosing
+
+import grpc
+import structlog
+
+from domain.names import ObjectKind, ObjectName
+from services.common.clock import Clock
+from services.common.database import Database
+from services.common.errors import ServiceError
+from services.storage.copies import DiskThreads, LocalCopy
+from services.storage.disk import NO_SESSION, Disks, StagedName
+from services.storage.frames import Frame, get_body
+from services.storage.gets import Part, copy_request, fetch
+from services.storage.peers import Peers
+from services.storage.store import copies
+from services.storage.store.copies import Holder, MissingCopy
+
+# A claim that its claimer does not fulfil comes back after this many seconds.
+_LEASE_SECONDS = 120.0
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Replicator:
+    """Fetches the copies that one node lacks."""
+
+    def __init__(
+        self,
+        node: str,
+        db: Database,
+        disks: Disks,
+        threads: DiskThreads,
+        peers: Peers,
+        *,
+        clock: Clock,
+        streams: int,
+        silent_seconds: float,
+        copy_seconds: float,
+        poll_seconds: float,
+    ) -> None:
+        self._node = node
+        self._db = db
+        self._disks = disks
+        self._threads = threads
+        self._peers = peers
+        self._clock = clock
+        self._streams = streams
+        self._silent_seconds = silent_seconds
+        self._copy_seconds = copy_seconds
+        self._poll_seconds = poll_seconds
+        self._log = structlog.get_logger("storage")
+
+    async def run(self) -> None:
+        """Heal for ever."""
+        while True:
+            try:
+                done = await self.heal()
+            except ServiceError as error:
+                self._log.warning("replication waits", cause=str(error))
+                done = 0
+            if not done:
+                await self._clock.sleep(self._poll_seconds)
+
+    async def heal(self) -> int:
+        """Fetch one batch of what this node lacks. Answers how many copies are there now."""
+        async with self._db.worker() as unit:
+            batch = await copies.claim(unit, self._node, self._streams, _LEASE_SECONDS)
+        return sum(await asyncio.gather(*(self._heal(missing) for missing in batch)))
+
+    async def _heal(self, missing: MissingCopy) -> bool:
+        async with self._db.worker() as unit:
+            holders = await copies.holders(unit, missing.bucket_id, missing.object_id, self._silent_seconds)
+        sources = [one for one in holders if one.has_copy and one.node_id != self._node]
+        for source in sorted(sources, key=lambda one: not one.live):
+            try:
+                await self._fetch(missing, source)
+            except (grpc.aio.AioRpcError, TimeoutError, ServiceError, OSError, ValueError) as error:
+                cause = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                self._log.warning(
+                    "a copy cannot be fetched", node=source.node_id, object=missing.object_id, cause=cause
+                )
+            else:
+                return True
+        pause = min(_LONGEST_PAUSE_SECONDS, self._poll_seconds * 2 ** min(missing.attempts, 10))
+        async with self._db.worker() as unit:
+            await copies.retry_after(unit, missing.object_id, self._node, pause)
+        return False
+
+    async def _fetch(self, missing: MissingCopy, source: Holder) -> None:
+        kind = ObjectKind(missing.kind)
+        name = ObjectName(kind, "" if kind.is_root_file else missing.sha256.hex())
+        staged = StagedName(missing.bucket_id, NO_SESSION, name, missing.sha256)
+        copy = LocalCopy(self._node, self._disks, self._threads, staged, missing.size)
+        try:
+            await copy.begin()
+            if missing.size:
+                request = copy_request(missing.bucket_id, name, Part(0, missing.size, missing.size))
+                async with aclosing(
+                    fetch(self._peers, source.internal_endpoint, request, self._copy_seconds)
+                ) as frames:
+                    async for message in frames:
+                        await copy.write(Frame(message, get_body(message)))
+            await copy.stage()
+            # The row is locked while the file is renamed into its place, so that a removal of the object, which
+            # deletes the row first, comes either before both or after both.
+            async with self._db.worker() as unit:
+                if await copies.lock(unit, missing.object_id, self._node):
+                    await copy.place()
+                    await copies.clear(unit, missing.object_id, [self._node])
+        finally:
+            await copy.discard()

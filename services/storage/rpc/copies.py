@@ -1,0 +1,138 @@
+"""CopyService: copies that other nodes bring and fetch. Internal listener, storage nodes only."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from oort.storage.v1 import copies_pb2
+
+from services.common.errors import InvalidArgument
+from services.common.identity import require_peer
+from services.common.listeners import Served
+from services.common.messages import uuid_of
+from services.storage.copies import DiskThreads, LocalCopy
+from services.storage.disk import Disks, StagedName
+from services.storage.errors import Damaged
+from services.storage.frames import read_put
+from services.storage.gets import LocalObjects, Part
+from services.storage.incoming import Incoming
+from services.storage.rpc.names import name_of
+from services.storage.streams import Streams
+
+Context = grpc.aio.ServicerContext[Any, Any]
+NAME = copies_pb2.DESCRIPTOR.services_by_name["CopyService"].full_name
+_STAGED = copies_pb2.PutCopyResponse(staged=True).SerializeToString()
+_SETTLED = copies_pb2.PutCopyResponse().SerializeToString()
+
+
+class CopiesRpc:
+    def __init__(
+        self,
+        node: str,
+        *,
+        disks: Disks,
+        threads: DiskThreads,
+        incoming: Incoming,
+        local: LocalObjects,
+        streams: Streams,
+    ) -> None:
+        self._node = node
+        self._disks = disks
+        self._threads = threads
+        self._incoming = incoming
+        self._local = local
+        self._streams = streams
+
+    def served(self) -> Served:
+        """The service with its handlers."""
+        return Served(self._add, self, NAME)
+
+    def _add(self, _servicer: Any, server: grpc.aio.Server) -> None:
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "PutCopy": grpc.stream_stream_rpc_method_handler(self.put_copy, None, None),
+            "GetCopy": grpc.unary_stream_rpc_method_handler(self.get_copy, copies_pb2.GetCopyRequest.FromString, None),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
+
+    async def put_copy(self, _requests: object, context: Context) -> None:
+        """Take a body, say `staged`, and do with it what the asking node then says.
+
+        The asking node has checked the put; this one trusts its certificate, and verifies the bytes again.
+        """
+        require_peer(context, "storage")
+        staged, size = _read_header(await self._message(context))
+        copy = LocalCopy(self._node, self._disks, self._threads, staged, size)
+        whole = settled = False
+        try:
+            await copy.begin()
+            await self._take(context, copy)
+            await copy.stage()
+            whole = True
+            await context.write(_STAGED)
+            last = _read_last(await self._message(context))
+            await (copy.place() if last else copy.discard())
+            settled = True
+            await context.write(_SETTLED)
+        finally:
+            if not settled:
+                await asyncio.shield(self._abandoned(copy, staged, whole=whole))
+
+    async def get_copy(self, request: copies_pb2.GetCopyRequest, context: Context) -> None:
+        require_peer(context, "storage")
+        bucket, name = uuid_of(request.bucket_id, "bucket_id"), name_of(request.name)
+        part = Part.of(request.offset, request.length, request.size)
+        opened = await self._local.open(bucket, name, request.size)
+        if opened is None:
+            raise Damaged(name=name, detail=f"node {self._node} has no whole copy")
+        async with aclosing(self._local.frames(opened, part)) as frames:
+            async for message in frames:
+                await self._streams.patiently(context.write(message))
+
+    async def _take(self, context: Context, copy: LocalCopy) -> None:
+        """Write frame after frame until the sender says `complete`."""
+        while True:
+            message = await self._message(context)
+            frame = read_put(message)
+            if frame is None:
+                if not _parse(message).complete:
+                    raise InvalidArgument(detail="After its header a copy has frames, then `complete`.")
+                return
+            await copy.write(frame)
+
+    async def _abandoned(self, copy: LocalCopy, staged: StagedName, *, whole: bool) -> None:
+        """The asking node has gone. A whole copy may have been entered: the catalogue knows."""
+        if whole:
+            await self._incoming.settle(staged.bucket, staged.name)
+        else:
+            await copy.discard()
+
+    async def _message(self, context: Context) -> bytes:
+        message = await self._streams.patiently(context.read())
+        if not isinstance(message, bytes):
+            raise InvalidArgument(detail="The copy ended early.")
+        return message
+
+
+def _parse(message: bytes) -> copies_pb2.PutCopyRequest:
+    try:
+        return copies_pb2.PutCopyRequest.FromString(message)
+    except DecodeError:
+        raise InvalidArgument(detail="Not a PutCopyRequest.") from None
+
+
+def _read_header(message: bytes) -> tuple[StagedName, int]:
+    request = _parse(message)
+    if request.WhichOneof("part") != "header":
+        raise InvalidArgument(detail="A copy begins with its header.")
+    header = request.header
+    bucket, session = uuid_of(header.bucket_id, "bucket_id"), uuid_of(header.session_id, "session_id")
+    return StagedName(bucket, session, name_of(header.name), header.sha256), header.size
+
+
+def _read_last(message: bytes) -> bool:
+    request = _parse(message)
+    if request.WhichOneof("part") != "place":
+        raise InvalidArgument(detail="A staged copy is placed or thrown away.")
+    return request.place

@@ -1,0 +1,71 @@
+"""SessionService: unpack, pass the gate, call, pack."""
+
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from oort.storage.v1 import sessions_pb2, sessions_pb2_grpc
+
+from domain.names import ObjectKind
+from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
+from services.common.database import Database
+from services.common.errors import InvalidArgument
+from services.common.messages import uuid_of
+from services.storage import sessions
+from services.storage.gate import Gate
+from services.storage.puts import Put, Puts
+from services.storage.rpc.names import name_of, pack_names
+
+Context = grpc.aio.ServicerContext[Any, Any]
+MAX_SNAPSHOT_BYTES = 1 << 20
+
+
+class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
+    def __init__(self, gate: Gate, db: Database, puts: Puts, beat_seconds: float) -> None:
+        self._gate = gate
+        self._db = db
+        self._puts = puts
+        self._beat_seconds = beat_seconds
+
+    async def Open(self, request: sessions_pb2.OpenRequest, context: Context) -> sessions_pb2.OpenResponse:
+        try:
+            purpose = Purpose(request.purpose)
+        except ValueError:
+            raise InvalidArgument(detail=f"purpose is one of {', '.join(Purpose)}.") from None
+        session = uuid_of(request.session_id, "session_id")
+        parent = name_of(f"{ObjectKind.SNAPSHOT}/{request.parent}") if request.parent else None
+        claims = self._gate.require(context, NEEDED_SCOPE[purpose])
+        statement = opening_statement(str(session), str(claims.bucket), purpose, request.parent)
+        self._gate.require_signature(claims, statement, request.device_signature)
+        opened = await sessions.open_session(self._db, claims, session, purpose, parent)
+        interval = Duration()
+        interval.FromNanoseconds(int(self._beat_seconds * 1_000_000_000))
+        return sessions_pb2.OpenResponse(opened_seq=opened, beat_interval=interval)
+
+    async def Beat(self, request: sessions_pb2.BeatRequest, context: Context) -> sessions_pb2.BeatResponse:
+        claims = self._gate.require(context, Scope.READ)
+        await sessions.beat(self._db, claims, uuid_of(request.session_id, "session_id"))
+        return sessions_pb2.BeatResponse()
+
+    async def End(self, request: sessions_pb2.EndRequest, context: Context) -> sessions_pb2.EndResponse:
+        claims = self._gate.require(context, Scope.READ)
+        await sessions.end(self._db, claims, uuid_of(request.session_id, "session_id"))
+        return sessions_pb2.EndResponse()
+
+    async def Reserve(self, request: sessions_pb2.ReserveRequest, context: Context) -> sessions_pb2.ReserveResponse:
+        claims = self._gate.require(context, Scope.APPEND)
+        packs = pack_names(request.names, "names", 1000)
+        gone = await sessions.reserve(self._db, claims, uuid_of(request.session_id, "session_id"), packs)
+        return sessions_pb2.ReserveResponse(gone=map(str, gone))
+
+    async def Commit(self, request: sessions_pb2.CommitRequest, context: Context) -> sessions_pb2.CommitResponse:
+        claims = self._gate.require(context, Scope.APPEND)
+        name = name_of(request.name)
+        if name.kind is not ObjectKind.SNAPSHOT:
+            raise InvalidArgument(detail="Only a snapshot is committed: snapshots/SHA-256.")
+        if len(request.body) > MAX_SNAPSHOT_BYTES:
+            raise InvalidArgument(detail=f"A snapshot has at most {MAX_SNAPSHOT_BYTES} bytes.")
+        session = uuid_of(request.session_id, "session_id")
+        put = Put(claims, session, name, bytes.fromhex(name.id), len(request.body))
+        await self._puts.put_body(put, request.body)
+        return sessions_pb2.CommitResponse()

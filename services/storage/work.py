@@ -1,0 +1,100 @@
+"""What a node does besides answering: it says that it lives, ends silent sessions, settles, heals, and counts."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from services.common.clock import Clock
+from services.common.database import Database
+from services.common.errors import ServiceError
+from services.storage import sessions
+from services.storage.copies import DiskThreads
+from services.storage.disk import Disks
+from services.storage.incoming import Incoming
+from services.storage.settings import StorageSettings
+from services.storage.store import buckets, copies, nodes
+from services.storage.store import sessions as session_rows
+
+_SETTLE_SECONDS = 30.0
+_COUNT_SECONDS = 15.0
+
+
+async def every(clock: Clock, seconds: float, name: str, job: Callable[[], Awaitable[object]]) -> None:
+    """Run a job again and again. An outage is logged, and the next round tries again."""
+    log = structlog.get_logger("storage")
+    while True:
+        try:
+            await job()
+        except (ServiceError, OSError) as error:
+            log.warning("will be tried again", job=name, cause=str(error))
+        await clock.sleep(seconds)
+
+
+class Presence:
+    """This node's row: where it is reached, what it can still take, and that it lives."""
+
+    def __init__(self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads) -> None:
+        self._settings = settings
+        self._db = db
+        self._disks = disks
+        self._threads = threads
+
+    async def beat(self) -> None:
+        free = await self._threads.run(lambda: self._disks.free_bytes)
+        own = self._settings
+        async with self._db.unit() as unit:
+            await nodes.heartbeat(unit, own.instance, own.public_endpoint, own.internal_endpoint, free)
+
+    async def leave(self) -> None:
+        """Let no put wait for this node any more. An outage is no matter: the silence says the same."""
+        try:
+            async with self._db.unit() as unit:
+                await nodes.silence(unit, self._settings.instance)
+        except ServiceError as error:
+            structlog.get_logger("storage").warning("could not say that this node leaves", cause=str(error))
+
+
+class Figures:
+    """The catalogue's sums, for Prometheus. Every node of a cluster reports the same."""
+
+    def __init__(self, db: Database, disks: Disks, registry: CollectorRegistry) -> None:
+        self._db = db
+        self._buckets = Gauge("oort_storage_buckets", "Buckets of the cluster", registry=registry)
+        self._objects = Gauge("oort_storage_objects", "Objects of the cluster", registry=registry)
+        self._bytes = Gauge("oort_storage_bytes", "Bytes of one copy of all objects", registry=registry)
+        self._sessions = Gauge("oort_storage_sessions", "Open sessions of the cluster", registry=registry)
+        self._missing = Gauge("oort_storage_missing_copies", "Copies that homes lack", registry=registry)
+        free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
+        free.set_function(lambda: disks.free_bytes)
+
+    async def count(self) -> None:
+        async with self._db.worker() as unit:
+            count, objects, size = await buckets.totals(unit)
+            self._buckets.set(count)
+            self._objects.set(objects)
+            self._bytes.set(size)
+            self._sessions.set(await session_rows.count_open(unit))
+            self._missing.set(await copies.count(unit))
+
+
+async def end_silent(db: Database, silence: timedelta, greatest_age: timedelta) -> None:
+    """End sessions that stopped beating, and say which."""
+    ended = await sessions.end_silent(db, silence, greatest_age)
+    for session in ended:
+        structlog.get_logger("storage").info("session ended for silence or age", session=str(session))
+
+
+def jobs(
+    settings: StorageSettings, clock: Clock, db: Database, *, presence: Presence, incoming: Incoming, figures: Figures
+) -> list[Callable[[], Awaitable[None]]]:
+    """The periodic ones; replication runs by itself."""
+    end = partial(end_silent, db, settings.silence, settings.session_max_age)
+    return [
+        partial(every, clock, settings.node_beat_seconds, "heartbeat", presence.beat),
+        partial(every, clock, settings.beat_seconds / 2, "end silent sessions", end),
+        partial(every, clock, _SETTLE_SECONDS, "settle incoming files", incoming.settle),
+        partial(every, clock, _COUNT_SECONDS, "count", figures.count),
+    ]
