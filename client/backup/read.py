@@ -14,11 +14,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from client.flow import ByteQueue, Crew
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
 from client.backup.trees import TreeWriter
+from client.flow import ByteQueue, Crew
 from client.platforms.linux import open_for_reading, read_ahead
 from client.platforms.nodes import read_node
 from client.vault.blobs import BlobId, BlobKind

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random, SystemRandom
 
-from client.flow import Crew
 from client.backup.known import VaultTrees
 from client.backup.packing import Packer
 from client.backup.read import Reader
@@ -21,6 +20,7 @@ from client.backup.targets import absolute_paths, target_tree
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
 from client.errors import DamagedVault, NothingLeft, ObjectMissing
+from client.flow import Crew
 from client.stores.abc import StoreSession
 from client.vault.blobs import BlobId
 from client.vault.chunker import Chunker, chunker_seed

@@ -50,6 +50,35 @@ def create_file(name: bytes, folder: int) -> int:
     return os.open(name, _CREATE_FLAGS, 0o600, dir_fd=folder)
 
 
+def make_folder(name: bytes, folder: int) -> None:
+    """Make a folder that only its owner may enter, within the open `folder`."""
+    os.mkdir(name, 0o700, dir_fd=folder)
+
+
+def open_within(name: bytes, folder: int) -> int:
+    """Open a file for reading, `name` within the open `folder`. Raises OSError."""
+    return os.open(name, _READ_FLAGS, dir_fd=folder)
+
+
+def open_for_writing(name: bytes, folder: int) -> int:
+    """Open an existing file to write parts of it. Raises OSError."""
+    return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+
+
+def write_all(opened: int, content: bytes, offset: int = 0) -> None:
+    """Write all of `content` at `offset`. Raises OSError."""
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(opened, rest, offset)
+        rest = rest[written:]
+        offset += written
+
+
+def make_special(name: bytes, folder: int, mode: int, device: int) -> None:
+    """Make a FIFO or a device; `mode` has the format bits, `device` is its number. Raises OSError."""
+    os.mknod(name, mode, device, dir_fd=folder)
+
+
 def read_attributes(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
     """Extended attributes, POSIX ACLs among them, by name; empty where there are none or none may be read.
 

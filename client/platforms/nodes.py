@@ -6,14 +6,18 @@ modification time, so that reading a file does not change its tree; directories 
 
 # ruff: noqa: PTH115 - names are bytes here, which pathlib does not know
 
+import contextlib
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 
-from client.platforms.linux import group_name, read_attributes, user_name
+from client.platforms.linux import group_name, is_superuser, read_attributes, user_name
 from client.vault.blobs import BlobId
 from client.vault.nodes import Node, NodeType, go_mode, node_type
 
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
+_MODE_BITS = 0o7777
 _DEVICES = frozenset({NodeType.DEV, NodeType.CHARDEV})
 
 
@@ -45,6 +49,57 @@ def read_node(
         device=found.st_rdev if kind in _DEVICES else 0,
         content=content,
     )
+
+
+def write_metadata(node: Node, opened: int) -> list[str]:
+    """Give an open file or folder what its node says; answers what could not be set, in words.
+
+    The order matters: a change of owner takes set-id bits and capabilities away, an ACL is part of the mode, and the
+    times come last. Without the right to give files away, the owner is left as it is: that is no complaint.
+    """
+    complaints: list[str] = []
+    _try(complaints, "owner", lambda: _give_away(node, lambda uid, gid: os.fchown(opened, uid, gid)))
+    _try(complaints, "mode", lambda: os.fchmod(opened, node.unix_mode & _MODE_BITS))
+    for name, value in node.extended_attributes:
+        _try(complaints, f"attribute {name}", partial(os.setxattr, opened, name, value))
+    _try(complaints, "times", lambda: os.utime(opened, ns=(node.atime_ns, node.mtime_ns)))
+    return complaints
+
+
+def write_metadata_at(node: Node, folder: int) -> list[str]:
+    """As `write_metadata`, for a link, FIFO or device of the node's name in the open `folder`."""
+    complaints: list[str] = []
+    name = node.name
+    own = partial(os.chown, name, dir_fd=folder, follow_symlinks=False)
+    _try(complaints, "owner", lambda: _give_away(node, own))
+    if node.type is not NodeType.SYMLINK:
+        _try(complaints, "mode", lambda: os.chmod(name, node.unix_mode & _MODE_BITS, dir_fd=folder))
+    path = b"/proc/self/fd/%d/%s" % (folder, name)
+    for attribute, value in node.extended_attributes:
+        _try(
+            complaints,
+            f"attribute {attribute}",
+            partial(os.setxattr, path, attribute, value, follow_symlinks=False),
+        )
+    times = (node.atime_ns, node.mtime_ns)
+    _try(complaints, "times", lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
+    return complaints
+
+
+def _give_away(node: Node, own: Callable[[int, int], None]) -> None:
+    if is_superuser():
+        own(node.uid, node.gid)
+        return
+    with contextlib.suppress(PermissionError):
+        own(-1, node.gid)
+
+
+def _try(complaints: list[str], what: str, do: Callable[[], None]) -> None:
+    try:
+        do()
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        complaints.append(f"its {what} could not be set: {why.lower()}")
 
 
 def counted_links(kind: NodeType, found: os.stat_result) -> int:

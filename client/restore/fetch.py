@@ -1,0 +1,127 @@
+"""Blobs on their way out of packs: neighbours with one request, several requests at once.
+
+Kept true: nothing reaches a file whose SHA-256 is not its blob's id; a blob that its pack no longer gives whole is
+looked for in every other place before the file that needs it is given up.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from client.errors import DamagedVault, ObjectMissing
+from client.flow import ByteQueue, Crew
+from client.restore.plan import Place
+from client.restore.write import FileWriter
+from client.vault.blobs import BlobKind, PackEntry
+from client.vault.repository import Vault
+from client.vault.sealing import open_blob
+from domain.names import ObjectName
+
+FETCHERS = 3
+_REQUEST = 4 << 20  # sealed bytes in one request, or one blob that is larger
+_GAP = 64 << 10  # bytes between wanted blobs that are cheaper to read than another request
+_QUEUED_REQUESTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A range of a pack and the blobs in it that are wanted, by offset."""
+
+    pack: ObjectName
+    start: int
+    length: int
+    blobs: Sequence[tuple[PackEntry, Sequence[Place]]]
+
+
+def requests_of(pack: ObjectName, wanted: Mapping[PackEntry, Sequence[Place]]) -> list[Request]:
+    """The ranges to read for the wanted blobs of a pack: neighbours together."""
+    requests: list[Request] = []
+    group: list[tuple[PackEntry, Sequence[Place]]] = []
+    start = end = 0
+    for entry, places in sorted(wanted.items(), key=lambda item: item[0].offset):
+        after = entry.offset + entry.length
+        if group and (entry.offset - end > _GAP or after - start > _REQUEST):
+            requests.append(Request(pack, start, end - start, group))
+            group = []
+        if not group:
+            start = end = entry.offset
+        group.append((entry, places))
+        end = max(end, after)
+    if group:
+        requests.append(Request(pack, start, end - start, group))
+    return requests
+
+
+class Fetcher:
+    """Carries out requests by several threads."""
+
+    def __init__(self, crew: Crew, vault: Vault, writer: FileWriter) -> None:
+        self._crew = crew
+        self._vault = vault
+        self._writer = writer
+        self._queue: ByteQueue[Request] = ByteQueue(crew, _QUEUED_REQUESTS)
+        self._idle = crew.condition()
+        self._open = 0
+        self._lock = threading.Lock()
+        self.fetched_bytes = 0
+
+    def start(self) -> None:
+        for number in range(FETCHERS):
+            self._crew.start(f"fetch-{number}", self._work)
+
+    def fetch(self, pieces: Mapping[ObjectName, Mapping[PackEntry, Sequence[Place]]]) -> None:
+        """Fetch and write all pieces; returns when they are written. Raises Stopped."""
+        for pack, wanted in pieces.items():
+            for request in requests_of(pack, wanted):
+                with self._idle:
+                    self._open += 1
+                self._queue.put(request, 1)
+        with self._idle:
+            while self._open:
+                self._crew.ensure_running()
+                self._idle.wait()
+
+    def close(self) -> None:
+        """No more comes: the threads end."""
+        self._queue.close()
+
+    def _work(self) -> None:
+        while (request := self._queue.get()) is not None:
+            self._carry_out(request)
+            with self._idle:
+                self._open -= 1
+                if not self._open:
+                    self._idle.notify_all()
+
+    def _carry_out(self, request: Request) -> None:
+        body = self._read(request)
+        for entry, places in request.blobs:
+            self._crew.ensure_running()
+            first = entry.offset - request.start
+            content = self._opened(entry, body[first : first + entry.length] if body is not None else None)
+            for place in places:
+                if isinstance(content, str):
+                    self._writer.lose(place.file, content)
+                else:
+                    self._writer.write(place.file, place.offset, content)
+
+    def _read(self, request: Request) -> memoryview | None:
+        try:
+            body = self._vault.session.get(request.pack, request.start, request.length)
+        except (ObjectMissing, DamagedVault):
+            return None
+        with self._lock:
+            self.fetched_bytes += len(body)
+        return memoryview(body)
+
+    def _opened(self, entry: PackEntry, sealed: memoryview | None) -> bytes | str:
+        """The blob's content, from here or any other place; or why it cannot be had."""
+        if sealed is not None:
+            try:
+                return open_blob(self._vault.keys, entry, sealed)
+            except DamagedVault:
+                pass  # another pack may hold it whole
+        try:
+            return self._vault.load_blob(BlobKind.DATA, entry.id)
+        except (DamagedVault, ObjectMissing) as error:
+            return str(error)

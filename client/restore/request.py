@@ -1,0 +1,122 @@
+"""What a restore says while it works, and what it answers."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+DAMAGED_EXIT_CODE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A path of the snapshot that is not in the target, or not as it was, and why."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreTally:
+    """How far a restore is; the totals grow until `planned` says that they are final. Sizes in bytes."""
+
+    files: int = 0
+    dirs: int = 0
+    others: int = 0  # links, devices, FIFOs
+    done_bytes: int = 0
+    total_files: int = 0
+    total_bytes: int = 0
+    planned: bool = False
+
+
+class Progress(Protocol):
+    """Hears how a restore goes. Called from several threads, one call at a time; it must return soon."""
+
+    def advanced(self, tally: RestoreTally) -> None:
+        """At most some times a second."""
+
+    def warned(self, path: bytes, reason: str) -> None:
+        """A path is there, but not all that the snapshot says of it, or this machine cannot hold it."""
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        """A path is not there, because the vault has lost something of it."""
+
+
+class NoProgress:
+    """Tells nobody."""
+
+    def advanced(self, tally: RestoreTally) -> None:
+        """Nothing to say."""
+
+    def warned(self, path: bytes, reason: str) -> None:
+        """Nothing to say."""
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        """Nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSummary:
+    """What a restore did. `damaged` names what the vault has lost: it is not in the target. Sizes in bytes."""
+
+    EXIT_DONE: ClassVar[int] = 0
+    EXIT_WARNINGS: ClassVar[int] = 3
+
+    files: int
+    dirs: int
+    others: int
+    bytes: int
+    fetched_bytes: int
+    seconds: float
+    warnings: tuple[Failed, ...] = ()
+    damaged: tuple[Failed, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 with warnings, or 8 if the vault has lost something."""
+        if self.damaged:
+            return DAMAGED_EXIT_CODE
+        return self.EXIT_WARNINGS if self.warnings else self.EXIT_DONE
+
+
+@dataclass(slots=True)
+class Counters:
+    """The running figures of one restore, added to by all its threads."""
+
+    progress: Progress
+    monotonic: Callable[[], float] = time.monotonic
+    interval: float = 0.2  # seconds between two reports
+    values: dict[str, int] = field(default_factory=dict)
+    warnings: list[Failed] = field(default_factory=list)
+    losses: list[Failed] = field(default_factory=list)
+    planned: bool = False
+    _reported: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, **amounts: int) -> None:
+        """Add to the named fields of RestoreTally, and report if it is time."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self.values[name] = self.values.get(name, 0) + amount
+            now = self.monotonic()
+            if now - self._reported >= self.interval:
+                self._reported = now
+                self.progress.advanced(RestoreTally(**self.values, planned=self.planned))
+
+    def warn(self, path: bytes, reason: str) -> None:
+        with self._lock:
+            self.warnings.append(Failed(path, reason))
+            self.progress.warned(path, reason)
+
+    def lose(self, path: bytes, reason: str) -> None:
+        with self._lock:
+            self.losses.append(Failed(path, reason))
+            self.progress.damaged(path, reason)
+
+    def report(self) -> RestoreTally:
+        """Report at once, and answer what was reported."""
+        with self._lock:
+            tally = RestoreTally(**self.values, planned=self.planned)
+            self.progress.advanced(tally)
+            return tally
