@@ -21,3 +21,11 @@ class NoStack(StackError):
 
 class StackNotRunning(StackError):
     """The stack in {folder} is not running: start it with `oort stack up --data {folder} --detach`."""
+
+
+class StackIsBusy(StackError):
+    """The stack in {folder} is running already, or just starting or stopping."""
+
+
+class SetupRefused(StackError):
+    """{call} was refused while the stack was set up: {reason}"""

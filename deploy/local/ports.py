@@ -5,7 +5,7 @@ that fails to bind is started again with another.
 """
 
 import socket
-from collections.abc import Container
+import sys
 
 LOOPBACK = "127.0.0.1"
 
@@ -21,13 +21,53 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port(preferred: int = 0, taken: Container[int] = ()) -> int:
-    """`preferred` if it is free and not in `taken`, else one that the kernel picks."""
-    if preferred and preferred not in taken and is_free(preferred):
-        return preferred
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
-            return port
+def free_port() -> int:
+    """One that the kernel picks."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class PortReservations:
+    """Ports that one stack has chosen, and no other stack of this machine will.
+
+    Seconds pass between choosing a port and listening on it. A reservation is a name in Linux's abstract socket space:
+    it leaves no file, and goes with its process. On other systems two stacks that start at once may choose the same
+    port, and one of them has to choose again.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, socket.socket | None] = {}
+
+    def take(self, preferred: int = 0) -> int:
+        """`preferred` if nothing listens on it and no stack has it, else another."""
+        if preferred and is_free(preferred) and self._reserve(preferred):
+            return preferred
+        while True:
+            port = free_port()
+            if self._reserve(port):
+                return port
+
+    def release(self, port: int) -> None:
+        holder = self._held.pop(port, None)
+        if holder is not None:
+            holder.close()
+
+    def close(self) -> None:
+        for port in list(self._held):
+            self.release(port)
+
+    def _reserve(self, port: int) -> bool:
+        if port in self._held:
+            return False
+        if sys.platform != "linux":
+            self._held[port] = None
+            return True
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0oort-port-{port}")
+        except OSError:
+            holder.close()
+            return False
+        self._held[port] = holder
+        return True

@@ -157,20 +157,17 @@ class PostgresServer:
                 return
         raise ServerDidNotStart(name="Postgres", detail=f"see {self.log}\n{last_lines(self.log)}")
 
-    def stop(self) -> None:
-        """Shut down cleanly ("fast": sessions are ended, everything is written); no error if it does not run."""
+    def stop(self) -> bool:
+        """Shut down cleanly ("fast": sessions are ended, everything is written). False if it did not run."""
         process = self.process or self._orphan()
         if process is not None:
-            children = process.find()
-            family = []
-            if children is not None:
-                family = [found for child in children.children() if (found := ProcessId.of(child.pid))]
-            stop(process, ask=signal.SIGINT, patience=_STOP_PATIENCE_SECONDS, family=family)
+            stop(process, ask=signal.SIGINT, patience=_STOP_PATIENCE_SECONDS)
         if self._popen is not None:
             self._popen.wait()
         self.process = self._popen = None
         # What is left is stale: its process is gone, and its pid may be another program's by now.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
+        return process is not None
 
     def __enter__(self) -> Self:
         self.start()

@@ -8,7 +8,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,8 @@ import psutil
 
 # Start times come from the kernel's boot clock; psutil's rounding and a stepped wall clock move them a little.
 _START_TOLERANCE_SECONDS = 2.0
+_FAMILY_PATIENCE_SECONDS = 2.0
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +79,42 @@ def spawn(command: Sequence[str | Path], *, log: Path, env: Mapping[str, str], c
         os.close(descriptor)
 
 
-def stop(
-    process: ProcessId, *, ask: signal.Signals = signal.SIGTERM, patience: float, family: Iterable[ProcessId] = ()
-) -> bool:
-    """Ask a process to end, wait `patience` seconds, then end it and its descendants for good.
+def stop(process: ProcessId, *, ask: signal.Signals = signal.SIGTERM, patience: float) -> bool:
+    """Ask a process to end, wait `patience` seconds, then end it for good, and whatever descendants it left.
 
-    `family` are further processes that must be gone, such as workers that outlived a killed parent. True if the
-    process ended by being asked. A process that has ended is no error.
+    True if the process ended by being asked. A process that has ended is no error.
     """
     found = process.find()
-    relatives = [relative for other in family if (relative := other.find())]
-    if found is not None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            relatives += found.children(recursive=True)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.send_signal(ask)
-        gone, _ = psutil.wait_procs([found], timeout=patience)
-        clean = bool(gone)
-        relatives.append(found)
-    else:
-        clean = True
-    _, left = psutil.wait_procs(relatives, timeout=1 if clean else 0)
+    if found is None:
+        return True
+    descendants = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants = [made for child in found.children(recursive=True) if (made := ProcessId.of(child.pid))]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found.send_signal(ask)
+    clean = _wait([process], patience)
+    left = [process, *descendants]
+    if clean:
+        _wait(left, _FAMILY_PATIENCE_SECONDS)
     for relative in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            relative.kill()
-    psutil.wait_procs(left, timeout=patience)
+        if living := relative.find():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                living.kill()
+    _wait(left, patience)
     return clean
+
+
+def _wait(processes: Sequence[ProcessId], seconds: float) -> bool:
+    """Whether all have ended within `seconds`.
+
+    By asking, since they may be no children of ours; one that its parent has not yet taken note of has ended too.
+    """
+    end = time.monotonic() + seconds
+    while any(process.alive for process in processes):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def last_lines(log: Path, count: int = 5) -> str:

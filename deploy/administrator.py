@@ -1,0 +1,198 @@
+"""An administrator's calls to the auth role, signed in without a device.
+
+Kept true: the administrator's password and a new user's never leave this process; the session is ended when it is done.
+"""
+
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from oort.auth.v1 import accounts_pb2, accounts_pb2_grpc, admin_pb2, admin_pb2_grpc, profiles_pb2, profiles_pb2_grpc
+
+from client.account.connection import Connection, Refused, translate
+from client.account.passwords import Stretching, new_account, stretch
+from client.errors import OortError, UsageError
+from client.rpc import read_ca
+from deploy.local.errors import StackNotRunning
+from deploy.local.folder import StackFolder
+from domain.ids import uuid7
+
+_PAGE_SIZE = 500
+_VARIABLES = ("OORT_AUTH", "OORT_CA", "OORT_ADMIN_USER", "OORT_ADMIN_PASSWORD")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """The auth role and who administers there."""
+
+    endpoint: str
+    ca: Path
+    username: str
+    password: str
+
+    @classmethod
+    def find(cls, data: Path | None, environ: Mapping[str, str] = os.environ) -> Self:
+        """From a stack's folder, or from the environment. Raises NoStack, StackNotRunning, UsageError."""
+        values: Mapping[str, str] = environ
+        if data is not None:
+            folder = StackFolder.find(data)
+            if not folder.is_held or not folder.env.exists():
+                raise StackNotRunning(folder=folder.path)
+            values = dict(word.split("=", 1) for word in shlex.split(folder.env.read_text()))
+        missing = [name for name in _VARIABLES if not values.get(name)]
+        if missing:
+            raise UsageError(detail=f"Give --data DIR of a stack, or set {', '.join(missing)} (as in DIR/env).")
+        endpoint, ca, username, password = (values[name] for name in _VARIABLES)
+        return cls(endpoint, Path(ca), username, password)
+
+
+@dataclass(frozen=True, slots=True)
+class UserEntry:
+    id: str
+    username: str
+    role: str
+    suspended: bool
+    created: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantEntry:
+    id: str
+    name: str
+    created: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateEntry:
+    id: str
+    name: str
+    description: str
+    cluster: str
+    copies: int
+    ack_copies: int
+    quota_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Administrator:
+    """A signed-in administrator; made by `sign_in`. Every call raises OortError for a person."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = admin_pb2_grpc.AdminServiceStub(connection.channel)
+
+    @classmethod
+    @contextmanager
+    def sign_in(cls, target: Target) -> Iterator[Self]:
+        """Raises WrongPassword, ServerUnreachable, UntrustedServer."""
+        ca_pem = read_ca(target.ca)
+        with Connection(target.endpoint, ca_pem, str(target.ca)) as nobody:
+            token = _login(nobody, target)
+        with Connection(target.endpoint, ca_pem, str(target.ca), token=token) as connection:
+            try:
+                yield cls(connection)
+            finally:
+                # A session that cannot be ended ends by itself; what was done before is what matters.
+                with contextlib.suppress(OortError):
+                    accounts = accounts_pb2_grpc.AccountServiceStub(connection.channel)
+                    connection.call(accounts.Logout, accounts_pb2.LogoutRequest())
+
+    def add_user(self, name: str, password: str, *, admin: bool, tenant: str = "") -> UUID:
+        """Raises WeakPassword, NameTaken, UsageError for a bad name."""
+        user = _new_id()
+        credentials, _ = new_account(user, password, (name,))
+        role = accounts_pb2.ROLE_ADMIN if admin else accounts_pb2.ROLE_USER
+        added = admin_pb2.User(id=str(user), username=name, role=role)
+        request = admin_pb2.AddUserRequest(user=added, credentials=credentials, tenant_id=tenant)
+        self._connection.call(self._admin.AddUser, request)
+        return user
+
+    def add_tenant(self, name: str, admin: str, password: str) -> UUID:
+        """Raises as `add_user` does."""
+        tenant, user = _new_id(), _new_id()
+        credentials, _ = new_account(user, password, (admin, name))
+        request = admin_pb2.AddTenantRequest(
+            tenant=admin_pb2.Tenant(id=str(tenant), name=name),
+            admin=admin_pb2.User(id=str(user), username=admin, role=accounts_pb2.ROLE_ADMIN),
+            credentials=credentials,
+        )
+        self._connection.call(self._admin.AddTenant, request)
+        return tenant
+
+    def users(self) -> Iterator[UserEntry]:
+        token, more = "", True
+        while more:
+            request = admin_pb2.ListUsersRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.call(self._admin.ListUsers, request)
+            for user in page.users:
+                role = "admin" if user.role == accounts_pb2.ROLE_ADMIN else "user"
+                yield UserEntry(user.id, user.username, role, user.suspended, _time(user.created))
+            token = page.next_page_token
+            more = bool(token)
+
+    def tenants(self) -> Iterator[TenantEntry]:
+        token, more = "", True
+        while more:
+            request = admin_pb2.ListTenantsRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.call(self._admin.ListTenants, request)
+            for tenant in page.tenants:
+                yield TenantEntry(tenant.id, tenant.name, _time(tenant.created))
+            token = page.next_page_token
+            more = bool(token)
+
+    def templates(self) -> Iterator[TemplateEntry]:
+        profiles = profiles_pb2_grpc.ProfileServiceStub(self._connection.channel)
+        token, more = "", True
+        while more:
+            request = profiles_pb2.ListTemplatesRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.call(profiles.ListTemplates, request)
+            for found in page.templates:
+                yield TemplateEntry(
+                    found.id,
+                    found.name,
+                    found.description,
+                    found.cluster,
+                    found.copies,
+                    found.ack_copies,
+                    found.quota_bytes,
+                )
+            token = page.next_page_token
+            more = bool(token)
+
+
+def _login(connection: Connection, target: Target) -> str:
+    """The token of a new session without a device."""
+    accounts = accounts_pb2_grpc.AccountServiceStub(connection.channel)
+    parameters = accounts_pb2.GetLoginParametersRequest(username=target.username)
+    try:
+        asked = connection.ask_as_nobody(accounts.GetLoginParameters, parameters)
+        keys = stretch(target.password, Stretching.from_message(asked.kdf))
+        request = accounts_pb2.LoginRequest(username=target.username, login_key=keys.login)
+        return connection.ask_as_nobody(accounts.Login, request).session_token
+    except Refused as refused:
+        raise translate(refused.refusal, target.endpoint) from None
+
+
+def _new_id() -> UUID:
+    return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
+
+
+def _time(stamp: Timestamp) -> str:
+    return stamp.ToDatetime(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,47 @@
+"""`oort`, the operator's command: the embedded stack, users, tenants, and the demonstration.
+
+Exit codes are those of `backup-tool` (client/errors.py): 0 done, 1 error, 2 usage, 3 done with warnings, 4 login, 5
+server unreachable, 130 interrupted. `stack status` ends with 1 when the stack does not run.
+"""
+
+import sys
+
+import click
+import typer
+
+from client.errors import OortError
+from deploy.cli import accounts, demo, stack
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="oort", help="Run and administer Oort.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+app.add_typer(stack.app, name="stack")
+app.add_typer(accounts.users, name="user")
+app.add_typer(accounts.tenants, name="tenant")
+app.add_typer(accounts.templates, name="template")
+app.command(name="demo")(demo.demo)
+
+
+def main() -> int:
+    """Run a command; every failure is one line on stderr and an exit code."""
+    try:
+        result = app(standalone_mode=False)
+    except OortError as error:
+        sys.stderr.write(f"oort: {error}\n")
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("oort: interrupted\n")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; nothing more can be said
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

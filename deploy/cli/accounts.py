@@ -1,0 +1,88 @@
+"""`oort user`, `oort tenant`, `oort template`: what an administrator does through the auth role."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.administrator import Administrator, Target
+
+users = typer.Typer(help="The users of a tenant.", no_args_is_help=True)
+tenants = typer.Typer(help="The tenants of the installation.", no_args_is_help=True)
+templates = typer.Typer(help="What vaults can be requested from.", no_args_is_help=True)
+
+Data = Annotated[Path | None, typer.Option("--data", help="folder of an embedded stack; default: OORT_* variables")]
+PasswordOnStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+
+@users.command("add")
+def add_user(
+    name: Annotated[str, typer.Argument(help="the new user's name")],
+    password_stdin: PasswordOnStdin = False,
+    admin: Annotated[bool, typer.Option("--admin", help="make an administrator of the tenant")] = False,
+    tenant: Annotated[str, typer.Option("--tenant", help="id of another tenant; default: the administrator's")] = "",
+    data: Data = None,
+) -> None:
+    """Add a user. Without --password-stdin the password is asked for."""
+    password = _password(name, from_stdin=password_stdin)
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        administrator.add_user(name, password, admin=admin, tenant=tenant)
+    typer.echo(f"User {name} is added.")
+
+
+@users.command("list")
+def list_users(as_json: AsJson = False, data: Data = None) -> None:
+    """Show the users of the administrator's tenant."""
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        rows = [entry.to_json() for entry in administrator.users()]
+    _show(rows, ("username", "role", "suspended", "created"), as_json=as_json)
+
+
+@tenants.command("add")
+def add_tenant(
+    name: Annotated[str, typer.Argument(help="the new tenant's name")],
+    admin: Annotated[str, typer.Option("--admin", help="user name of its first administrator")],
+    password_stdin: PasswordOnStdin = False,
+    data: Data = None,
+) -> None:
+    """Add a tenant with its first administrator."""
+    password = _password(admin, from_stdin=password_stdin)
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        tenant = administrator.add_tenant(name, admin, password)
+    typer.echo(f"Tenant {name} is added, with id {tenant}.")
+
+
+@tenants.command("list")
+def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
+    """Show all tenants."""
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        rows = [entry.to_json() for entry in administrator.tenants()]
+    _show(rows, ("name", "id", "created"), as_json=as_json)
+
+
+@templates.command("list")
+def list_templates(as_json: AsJson = False, data: Data = None) -> None:
+    """Show the templates that the administrator's tenant may request vaults from."""
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        rows = [entry.to_json() for entry in administrator.templates()]
+    _show(rows, ("name", "cluster", "copies", "ack_copies", "quota_bytes", "description"), as_json=as_json)
+
+
+def _password(name: str, *, from_stdin: bool) -> str:
+    if not from_stdin:
+        return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
+    # One line, with the newline that `echo` adds taken off; what is no single line is refused later, by its reason.
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    texts = [columns, *(tuple(str(row[column]) for column in columns) for row in rows)]
+    widths = [max(len(text[place]) for text in texts) for place in range(len(columns))]
+    for text in texts:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(text, widths, strict=True)).rstrip())

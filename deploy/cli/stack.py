@@ -1,0 +1,76 @@
+"""`oort stack`: the embedded stack on this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.local.folder import StackFolder
+from deploy.local.supervisor import RESTART_DELAY_SECONDS
+
+app = typer.Typer(help="The embedded stack on this machine.", no_args_is_help=True)
+
+Data = Annotated[Path, typer.Option("--data", help="the stack's folder, for its owner alone")]
+
+
+@app.command()
+def up(
+    data: Data,
+    detach: Annotated[bool, typer.Option("--detach", help="return when everything is up")] = False,
+    restart_delay: Annotated[
+        float, typer.Option("--restart-delay", min=0, help="seconds after which a process that died is started again")
+    ] = RESTART_DELAY_SECONDS,
+) -> None:
+    """Start the stack, in a new folder or with the data of an earlier one. Ctrl-C stops it."""
+    from deploy.local import stack
+
+    def ready() -> None:
+        folder = StackFolder.find(data)
+        typer.echo(f"The stack is up. Its addresses and the administrator's password are in {folder.env}")
+        if not detach:
+            typer.echo("Ctrl-C stops it.")
+
+    if not stack.up(data, detach=detach, say=typer.echo, ready=ready, restart_delay=restart_delay):
+        typer.echo(f"The stack in {data} is running already.")
+
+
+@app.command()
+def down(data: Data) -> None:
+    """Stop the stack and whatever a killed one has left. Data stays."""
+    from deploy.local import stack
+
+    left = stack.down(data)
+    typer.echo("The stack is down." + (f" Stopped what a killed one had left: {', '.join(left)}." if left else ""))
+
+
+@app.command()
+def restart(name: Annotated[str, typer.Argument(help="a name that `status` shows")], data: Data) -> None:
+    """Start one process anew, or one that died at once."""
+    from deploy.local import stack
+
+    stack.restart(data, name)
+    typer.echo(f"{name} is up again.")
+
+
+@app.command()
+def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
+    """Show each process, and whether all copies of all vaults are complete. Exit code 1 when it does not run."""
+    from deploy.local import stack
+
+    found = stack.status(data)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        for name, service in found.services.items():
+            state = "healthy" if service["healthy"] else "not healthy" if service["pid"] else "not running"
+            typer.echo(f"{name:10}  {service['pid'] or '-':>8}  {service['public']:21}  {state}")
+        typer.echo(_copies(found.missing_copies))
+        typer.echo("The stack is running." if found.running else "The stack is not running.")
+    raise typer.Exit(0 if found.running else 1)
+
+
+def _copies(missing: int | None) -> str:
+    if missing is None:
+        return "No storage node answers: whether all copies are complete is not known."
+    return "All copies are complete." if missing == 0 else f"{missing} copies of objects are missing."

@@ -1,0 +1,238 @@
+"""The demonstration: a person's files through the real system, and the proof that they came back.
+
+Kept true: nothing of it stays: processes and folder go at the end, on failure and on Ctrl-C as well; the source is only
+read.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from client.errors import UsageError
+from deploy.demo.compare import Comparison, Expectation, compare
+from deploy.demo.words import count, duration, rate, ratio, size
+from deploy.driver import Device, Operator
+from deploy.local import stack
+from deploy.local.errors import StackError
+
+_WARNINGS = 3
+_MOST_NAMED = 20
+_COPIES_PATIENCE_SECONDS = 120.0
+# Two copies on the nodes, the restored tree, and room for indexes and logs.
+_ROOM = 3.2
+_VAULT = "demonstration"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One run of `backup-tool backup --json`."""
+
+    summary: dict[str, Any]
+    unreadable: dict[str, str]  # path to reason
+    began_ns: int
+    seconds: float
+
+
+def run(source: Path | None, *, keep: bool, say: Say) -> int:
+    """The whole demonstration; answers the exit code: 0, 1 when a difference was found, 3 for unreadable files."""
+    chosen = _checked(source or Path(sysconfig.get_path("stdlib")))
+    entries, total = _measure(chosen)
+    say(f"Oort will back up {chosen}: {count(entries, 'file')}, {size(total)}.\n")
+    with _terminated_as_interrupted(), _folder(total, chosen, keep=keep, say=say) as folder:
+        began = time.monotonic()
+        operator = Operator(folder / "stack")
+        with _stack(operator, say):
+            device = _device(operator, folder, say)
+            first = _back_up(device, chosen)
+            _tell_first(first, say)
+            second = _back_up(device, chosen)
+            _tell_second(first, second, say)
+            _wait_for_copies(operator, device, say)
+            restored = folder / "restored"
+            seconds = _restore(device, restored)
+            say(f"4. Restored into an empty folder in {duration(seconds)}: {rate(total, seconds)}.\n")
+            found = _compare(chosen, restored, first, second)
+        code = _verdict(found, {**first.unreadable, **second.unreadable}, say)
+        say(f"All of it took {duration(time.monotonic() - began)}.")
+        return code
+
+
+def _checked(source: Path) -> Path:
+    """The folder as a real absolute path. Raises UsageError."""
+    if not source.exists():
+        raise UsageError(detail=f"There is no {source}: give an existing folder as the source.")
+    if not source.is_dir():
+        raise UsageError(detail=f"{source} is not a folder: give one as the source.")
+    resolved = source.resolve()
+    if not os.access(resolved, os.R_OK | os.X_OK):
+        raise UsageError(detail=f"{source} cannot be read by you: give another source.")
+    return resolved
+
+
+def _measure(source: Path) -> tuple[int, int]:
+    """Files and their bytes. What cannot be read is left to the backup to tell."""
+    files = total = 0
+    for parent, _, names in os.walk(source):
+        for name in names:
+            with contextlib.suppress(OSError):
+                files, total = files + 1, total + Path(parent, name).lstat().st_size
+    return files, total
+
+
+@contextmanager
+def _folder(total: int, source: Path, *, keep: bool, say: Say) -> Iterator[Path]:
+    """A private temporary folder with enough room, removed at the end. Raises UsageError."""
+    place = Path(tempfile.gettempdir()).resolve()
+    if place.is_relative_to(source):
+        raise UsageError(detail=f"{source} holds the temporary folder {place}: set TMPDIR to a folder outside of it.")
+    free = shutil.disk_usage(place).free
+    needed = int(total * _ROOM) + (512 << 20)
+    if free < needed:
+        raise UsageError(detail=f"{place} has {size(free)} free and {size(needed)} are needed: set TMPDIR to another.")
+    folder = Path(tempfile.mkdtemp(prefix="oort-demo-", dir=place))
+    try:
+        yield folder
+    finally:
+        if keep:
+            say(f"Everything is still in {folder}; `oort stack up --data {folder / 'stack'}` starts it again.")
+        else:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Also folders that were restored without the right to write in them."""
+    for parent, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            Path(parent).chmod(0o700)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _stack(operator: Operator, say: Say) -> Iterator[None]:
+    say("1. Starting Postgres, Redis, and the roles license, auth, storage (two nodes), branding and cluster.")
+    began = time.monotonic()
+    try:
+        stack.up(operator.data, detach=True, say=lambda _: None, ready=lambda: None)
+        say(f"   Up in {duration(time.monotonic() - began)}, each its own process, all calls under TLS.\n")
+        yield
+    finally:
+        # Ctrl-C once more must not leave anything behind.
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            if (operator.data / "stack.json").exists():
+                stack.down(operator.data)
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the demonstration as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _device(operator: Operator, folder: Path, say: Say) -> Device:
+    password = secrets.token_urlsafe(18)
+    operator.add_user("demo", password)
+    device = Device(folder / "home")
+    device.log_in(operator, "demo", password)
+    device.request_vault(_VAULT)
+    say("2. A user, a device logged in with a password that no server learns, a vault with two copies.\n")
+    return device
+
+
+def _back_up(device: Device, source: Path) -> Backup:
+    began_ns, began = time.time_ns(), time.monotonic()
+    outcome = device.tool.ok("backup", str(source), "--vault", _VAULT, "--json", codes=(0, _WARNINGS))
+    unreadable = {warning["path"]: warning["reason"] for warning in outcome.events("warning")}
+    return Backup(outcome.summary(), unreadable, began_ns, time.monotonic() - began)
+
+
+def _tell_first(backup: Backup, say: Say) -> None:
+    done = backup.summary
+    say(f"3. First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}")
+    say(f"   in {duration(backup.seconds)}: {rate(done['total_bytes'], backup.seconds)}.")
+    say(f"   New after deduplication: {size(done['new_bytes'])}; compressed and sealed: {size(done['stored_bytes'])},")
+    say(
+        f"   {ratio(done['stored_bytes'], done['total_bytes'])} of the files' size. Sent: {size(done['uploaded_bytes'])}."
+    )
+
+
+def _tell_second(first: Backup, second: Backup, say: Say) -> None:
+    done = second.summary
+    saved = first.summary["uploaded_bytes"] - done["uploaded_bytes"]
+    say(f"   Second backup: {count(done['files_unmodified'], 'file')} unchanged, {done['files_new']} new,")
+    say(f"   {done['files_changed']} changed, in {duration(second.seconds)}. Sent: {size(done['uploaded_bytes'])},")
+    say(f"   saving {size(saved)} ({ratio(saved, first.summary['uploaded_bytes'])}) and")
+    say(f"   {duration(max(0.0, first.seconds - second.seconds))}.")
+
+
+def _wait_for_copies(operator: Operator, device: Device, say: Say) -> None:
+    end = time.monotonic() + _COPIES_PATIENCE_SECONDS
+    while not (found := stack.status(operator.data)).copies_complete:
+        if time.monotonic() > end:
+            raise StackError(detail=f"after {_COPIES_PATIENCE_SECONDS:.0f} s {found.missing_copies} copies are missing")
+        time.sleep(0.5)
+    folders = operator.bucket_folders(device.recovery(_VAULT)["bucket"])
+    say(
+        f"   Both nodes hold all of it, as a restic repository that only the user's key opens ({len(folders)} copies).\n"
+    )
+
+
+def _restore(device: Device, target: Path) -> float:
+    began = time.monotonic()
+    device.tool.ok("restore", "latest", "--target", str(target), "--vault", _VAULT, codes=(0, _WARNINGS))
+    return time.monotonic() - began
+
+
+def _compare(source: Path, restored: Path, first: Backup, second: Backup) -> Comparison:
+    place = restored / source.relative_to("/")
+    unreadable = frozenset((*first.unreadable, *second.unreadable))
+    # The second snapshot was restored, so what changed before it began is in it.
+    return compare(source, place, Expectation(second.began_ns, unreadable, as_root=os.geteuid() == 0))
+
+
+def _verdict(found: Comparison, unreadable: dict[str, str], say: Say) -> int:
+    what = "content, mode, time, link, attributes" + (" and owner" if os.geteuid() == 0 else "")
+    say(f"5. Compared with the original, {what}: {count(found.files, 'file')}, {count(found.folders, 'folder')},")
+    say(f"   {count(found.links, 'link')}, {size(found.bytes)}.")
+    if os.geteuid() != 0:
+        say("   (Owners are not compared: only root may give files to others.)")
+    _name("These changed in the source meanwhile, so they cannot be compared", found.changed_meanwhile, say)
+    _name("These differ", found.different, say)
+    _name("These could not be read, and are in no backup", [f"{path}: {why}" for path, why in unreadable.items()], say)
+    if found.different:
+        say("\nThe restored tree is NOT equal to the original.")
+        return 1
+    say("\nEvery restored file equals its original." if not unreadable else "\nAll that could be read came back equal.")
+    return _WARNINGS if unreadable else 0
+
+
+def _name(title: str, paths: list[str], say: Say) -> None:
+    if paths:
+        say(f"   {title} ({len(paths)}):")
+        for path in paths[:_MOST_NAMED]:
+            say(f"     {path}")
+        if len(paths) > _MOST_NAMED:
+            say(f"     and {len(paths) - _MOST_NAMED} more")

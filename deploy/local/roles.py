@@ -1,0 +1,139 @@
+"""The roles of a stack: their processes, ports and settings.
+
+Kept true: a role is started with the environment written here and nothing else of the operator's shell, so a stack
+behaves the same wherever it is started.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.folder import Service, StackFolder
+from deploy.local.ports import LOOPBACK
+from deploy.local.secrets import InstallationSecrets
+from services.common.provision import DatabaseUrls
+
+# Marks every process of a stack, so that it is found when nothing else remembers it.
+MARK = "OORT_STACK"
+CLUSTER = "local"
+POSTGRES_PORT = 8432
+REDIS_PORT = 8379
+# What a process may need of the shell: where programs and temporary files are, and the language of messages.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_DRAIN_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Of one instance, on loopback."""
+
+    public: int
+    internal: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process of a role; `name` is unique in the stack, and its name in its certificate."""
+
+    name: str
+    role: str
+    ports: Ports
+
+    @property
+    def command(self) -> list[str]:
+        # -P: the data folder, where the process runs, is no place to import modules from.
+        return [sys.executable, "-P", "-m", f"services.{self.role}"]
+
+
+def _instance(name: str, role: str, port: int) -> Instance:
+    return Instance(name, role, Ports(port, port + 100, port + 1000))
+
+
+LICENSE = _instance("license", "license", 8062)
+NODES = (_instance("node-a", "storage", 8061), _instance("node-b", "storage", 8066))
+AUTH = _instance("auth", "auth", 8060)
+CLUSTER_ROLE = _instance("cluster", "cluster", 8064)
+BRANDING = _instance("branding", "branding", 8063)
+# Started after the licence role; what stands first is stopped last.
+LEASED = (CLUSTER_ROLE, *NODES, AUTH, BRANDING)
+INSTANCES = (LICENSE, *LEASED)
+# One database for each role; the nodes of a storage cluster share theirs.
+DATABASES = {role: f"oort_{role}" for role in ("license", "cluster", "storage", "auth", "branding")}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all roles of a stack are told alike."""
+
+    folder: StackFolder
+    stack_id: str
+    authority: CertificateAuthority
+    secrets: InstallationSecrets
+    databases: Mapping[str, DatabaseUrls]  # by role
+    redis_url: str
+    services: Mapping[str, Service]  # with the endpoints in force
+    now: datetime
+
+
+def inherited() -> dict[str, str]:
+    return {name: value for name in _INHERITED if (value := os.environ.get(name)) is not None}
+
+
+def environment(instance: Instance, around: Surroundings) -> dict[str, str]:
+    """All environment variables of an instance."""
+    service = around.services[instance.name]
+    files = around.authority.certificate(instance.role, instance.name, around.now)
+    urls = around.databases[instance.role]
+    settings: dict[str, object] = {
+        "instance": instance.name,
+        "public_listen": service.public,
+        "internal_listen": service.internal,
+        "metrics_listen": service.metrics,
+        "public_endpoint": service.public,
+        "internal_endpoint": service.internal,
+        "tls_certificate": files.certificate,
+        "tls_key": files.key,
+        "ca_certificate": around.authority.ca,
+        "database_url": urls.app,
+        "database_owner_url": urls.owner,
+        "database_worker_url": urls.worker,
+        "drain_seconds": _DRAIN_SECONDS,
+        "license_server": around.services[LICENSE.name].public,
+        "license_key": around.secrets.license_public_key,
+        "serial": around.secrets.serial,
+        "license_file": around.folder.path / "leases" / instance.name / "oort-license.db",
+        "cluster_server": around.services[CLUSTER_ROLE.name].internal,
+    }
+    settings |= _own_settings(instance, around)
+    named = {f"OORT_{name.upper()}": str(value) for name, value in settings.items()}
+    return inherited() | named | {MARK: around.stack_id}
+
+
+def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]:
+    match instance.role:
+        case "auth":
+            return {
+                "redis_url": around.redis_url,
+                "token_key": around.secrets.token_key,
+                "pepper": around.secrets.pepper,
+            }
+        case "storage":
+            return {
+                "redis_url": around.redis_url,
+                # Below the folder that the process runs in: a path of the operator's may hold the separator.
+                "data_dirs": around.folder.node(instance.name).relative_to(around.folder.path),
+                "cluster_name": CLUSTER,
+                "token_keys": around.secrets.token_public_key,
+            }
+        case "license":
+            return {"signing_key": around.secrets.license_signing_key}
+        case _:
+            return {}
+
+
+def endpoint(port: int) -> str:
+    return f"{LOOPBACK}:{port}"

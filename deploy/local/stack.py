@@ -1,0 +1,174 @@
+"""The embedded stack as its operator sees it: up, down, restart, status.
+
+Kept true: `up` and `down` may be repeated, and whatever was killed in between, `down` leaves no process and `up` finds
+all data again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploy.local import background, orphans, roles
+from deploy.local.calls import Operator, is_healthy
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.errors import StackError, StackIsBusy, StackNotRunning
+from deploy.local.folder import Service, StackFolder, StackState
+from deploy.local.processes import stop
+from deploy.local.supervisor import RESTART_DELAY_SECONDS, Say, Supervisor
+
+_DOWN_PATIENCE_SECONDS = 120.0
+_RESTART_PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+def up(
+    path: Path, *, detach: bool, say: Say, ready: Callable[[], None], restart_delay: float = RESTART_DELAY_SECONDS
+) -> bool:
+    """Start a stack; without `detach`, stay until a signal and stop it.
+
+    False when it runs already. Raises NotAStack, StackIsBusy, StackError.
+    """
+    folder = StackFolder.create(path)
+    if folder.is_held:
+        if folder.load().ready:
+            return False
+        raise StackIsBusy(folder=folder.path)
+    if detach:
+        background.start(folder, restart_delay, say)
+        ready()
+        return True
+    with folder.held():
+        Supervisor(folder, restart_delay=restart_delay, say=say).run(ready)
+    return True
+
+
+def down(path: Path) -> list[str]:
+    """Stop a stack. Answers the names of processes that had been left by a killed supervisor. Raises NoStack."""
+    folder = StackFolder.find(path)
+    end = time.monotonic() + _DOWN_PATIENCE_SECONDS
+    while folder.is_held:
+        supervisor = folder.load().supervisor
+        # It enters itself right after it has taken the lock.
+        if supervisor is not None and supervisor.pid != os.getpid():
+            stop(supervisor, patience=_DOWN_PATIENCE_SECONDS)
+        elif time.monotonic() > end:
+            raise StackIsBusy(folder=folder.path)
+        time.sleep(_POLL_SECONDS)
+    with folder.held():
+        state = folder.load()
+        found = orphans.stop_all(folder, state.id)
+        _forget_processes(folder, state)
+    return found
+
+
+def restart(path: Path, name: str) -> None:
+    """End one process of a running stack, if it lives, and wait until it is healthy again."""
+    folder = StackFolder.find(path)
+    state = folder.load()
+    if not folder.is_held or state.supervisor is None or not state.ready:
+        raise StackNotRunning(folder=folder.path)
+    if name not in state.services:
+        raise StackError(detail=f"There is no process named {name}: {', '.join(state.services)} are there.")
+    before = state.services[name].process
+    if before is not None:
+        stop(before, ask=signal.SIGINT if name == "postgres" else signal.SIGTERM, patience=_RESTART_PATIENCE_SECONDS)
+    ca_pem = CertificateAuthority.open(folder.certificates, datetime.now(UTC)).ca.read_bytes()
+    end = time.monotonic() + _RESTART_PATIENCE_SECONDS
+    while time.monotonic() < end:
+        service = folder.load().services[name]
+        if service.process != before and _is_healthy(service, ca_pem):
+            return
+        if supervisor := state.supervisor.find():
+            # Again and again, since the supervisor may notice the death after the first one.
+            supervisor.send_signal(signal.SIGHUP)
+        time.sleep(_POLL_SECONDS * 5)
+    raise StackError(detail=f"{name} is not healthy again, see {folder.log(name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`missing_copies` is None when no storage node answers."""
+
+    running: bool
+    services: dict[str, dict[str, Any]]
+    nodes: dict[str, dict[str, Any]]
+    missing_copies: int | None
+
+    @property
+    def copies_complete(self) -> bool:
+        return self.missing_copies == 0
+
+    @property
+    def all_well(self) -> bool:
+        return self.running and all(service["healthy"] for service in self.services.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "running": self.running,
+            "copies_complete": self.copies_complete,
+            "missing_copies": self.missing_copies,
+            "services": self.services,
+            "nodes": self.nodes,
+        }
+
+
+def status(path: Path) -> Status:
+    """How a stack is; it runs when its supervisor lives and has brought everything up. Raises NoStack."""
+    folder = StackFolder.find(path)
+    state = folder.load()
+    now = datetime.now(UTC)
+    authority = CertificateAuthority.open(folder.certificates, now)
+    ca_pem = authority.ca.read_bytes()
+    services = {
+        name: {
+            "pid": service.process.pid if service.process and service.process.alive else None,
+            "healthy": _is_healthy(service, ca_pem),
+            "public": service.public,
+            "internal": service.internal,
+        }
+        for name, service in state.services.items()
+    }
+    missing, seen = _copies(
+        Operator(authority, now), [services[node.name] for node in roles.NODES if node.name in services]
+    )
+    nodes = {
+        node.name: {
+            "data": str(folder.node(node.name)),
+            "public": services[node.name]["public"],
+            "internal": services[node.name]["internal"],
+            "live": node.name in seen,
+        }
+        for node in roles.NODES
+        if node.name in services
+    }
+    return Status(folder.is_held and state.ready, services, nodes, missing)
+
+
+def _copies(operator: Operator, nodes: list[dict[str, Any]]) -> tuple[int | None, set[str]]:
+    """Missing copies and live nodes, as the first node says that answers."""
+    for node in nodes:
+        if node["healthy"]:
+            answer = operator.describe_cluster(node["internal"])
+            if answer is not None:
+                return answer.missing_copies, {entry.id for entry in answer.nodes if entry.live}
+    return None, set()
+
+
+def _is_healthy(service: Service, ca_pem: bytes) -> bool:
+    if service.process is None or not service.process.alive:
+        return False
+    # Postgres and Redis have no such service: the supervisor saw them answer, and they live.
+    return not service.internal or is_healthy(service.public, ca_pem)
+
+
+def _forget_processes(folder: StackFolder, state: StackState) -> None:
+    for service in state.services.values():
+        service.process = None
+    state.supervisor = None
+    state.ready = False
+    folder.save(state)
