@@ -1,0 +1,53 @@
+"""A stack for each xdist worker, shared by the tests that leave it as it was; own stacks for the others."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from deploy.driver import Device, Operator
+
+ADeviceFactory = Callable[[], Device]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """A running stack that no test stops or harms."""
+    operator = Operator(tmp_path_factory.mktemp("shared") / "stack")
+    operator.up()
+    yield operator
+    operator.down()
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Operator]:
+    """A running stack for one test, which may do to it what it likes."""
+    operator = Operator(tmp_path / "own-stack")
+    with ExitStack() as last:
+        last.callback(operator.down)
+        # A node that a test kills stays dead until the test is over.
+        operator.up("--restart-delay", "3600")
+        yield operator
+
+
+@pytest.fixture
+def device(stack: Operator, tmp_path: Path) -> Device:
+    """A device of a new user with a vault named `main` on the shared stack."""
+    return a_device(stack, tmp_path / "home")
+
+
+def a_user(operator: Operator) -> tuple[str, str]:
+    """A new user's name and password."""
+    name, password = f"user-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
+    operator.add_user(name, password)
+    return name, password
+
+
+def a_device(operator: Operator, home: Path, vault: str = "main") -> Device:
+    """A device of a new user with a vault on two nodes."""
+    device = Device(home)
+    device.log_in(operator, *a_user(operator))
+    device.request_vault(vault)
+    return device
