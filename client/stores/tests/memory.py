@@ -1,0 +1,99 @@
+"""A store in memory, for tests of what stands on stores. It passes the contract suite."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from types import TracebackType
+from typing import Self
+
+from client.errors import NameMismatch, ObjectMissing, ParentGone, SessionOver, TruncatedObject
+from client.stores.abc import Buffer, ObjectInfo
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+
+class MemoryStore:
+    """`objects` may be looked at and tampered with."""
+
+    def __init__(self, *, needs_locks: bool = False) -> None:
+        self.needs_locks = needs_locks
+        self.place = "memory"
+        self.objects: dict[ObjectName, bytes] = {}
+        self.lock = threading.Lock()
+
+    def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "MemorySession":
+        if parent is not None and parent not in self.objects:
+            raise ParentGone(parent=parent, place=self.place)
+        return MemorySession(self, purpose)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class MemorySession:
+    def __init__(self, store: MemoryStore, purpose: Purpose) -> None:
+        self.store = store
+        self.purpose = purpose
+        self.over = False
+
+    def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
+        self._check()
+        with self.store.lock:
+            if CONFIG in self.store.objects:
+                return False
+            self.store.objects |= {key: bytes(key_body), CONFIG: bytes(config)}
+            if seal:
+                self.store.objects[SEAL] = bytes(seal)
+            return True
+
+    def put(self, name: ObjectName, body: Buffer) -> bool:
+        self._check()
+        if sha256(body).hexdigest() != name.id:
+            raise NameMismatch(name=name, place=self.store.place)
+        with self.store.lock:
+            is_new = name not in self.store.objects
+            self.store.objects[name] = bytes(body)
+            return is_new
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        self._check()
+        body = self.store.objects.get(name)
+        if body is None:
+            raise ObjectMissing(name=name, place=self.store.place)
+        part = body[offset:] if length is None else body[offset : offset + length]
+        if length is not None and len(part) < length:
+            raise TruncatedObject(name=name, detail=f"{len(part)} of {length} bytes are there")
+        return part
+
+    def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        self._check()
+        with self.store.lock:
+            return iter([ObjectInfo(n, len(b)) for n, b in sorted(self.store.objects.items()) if n.kind is kind])
+
+    def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        self._check()
+        return frozenset(pack for pack in packs if pack not in self.store.objects)
+
+    def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+        self.put(snapshot, body)
+
+    def remove(self, name: ObjectName) -> None:
+        self._check()
+        with self.store.lock:
+            if self.store.objects.pop(name, None) is None:
+                raise ObjectMissing(name=name, place=self.store.place)
+
+    def close(self) -> None:
+        self.over = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self.over:
+            raise SessionOver(place=self.store.place)

@@ -1,0 +1,195 @@
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.errors import NameMismatch, ObjectMissing, StoreError, StoreFull, TruncatedObject
+from client.stores.local import LocalStore, sweep
+from client.stores.tests.contract import StoreContract, a_pack, initialised
+from domain.names import CONFIG, ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        return LocalStore(tmp_path / "vault")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "vault")
+    with store.open(Purpose.BACKUP) as session:
+        initialised(session)
+    return store
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_files_and_folders_are_for_their_owner_alone(store: LocalStore) -> None:
+    with store.open(Purpose.BACKUP) as session:
+        session.put(*a_pack())
+    for path in [store.path, *store.path.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_packs_lie_in_one_of_256_folders(store: LocalStore) -> None:
+    name, body = a_pack()
+    with store.open(Purpose.BACKUP) as session:
+        session.put(name, body)
+    assert (store.path / "data" / name.id[:2] / name.id).read_bytes() == body
+    assert len(list((store.path / "data").iterdir())) == 256
+
+
+def test_packs_of_the_flat_layout_are_listed_read_and_removed(store: LocalStore) -> None:
+    flat, nested = [a_pack() for _ in range(5)], [a_pack() for _ in range(5)]
+    for name, body in flat:
+        (store.path / "data" / name.id).write_bytes(body)
+    with store.open(Purpose.BACKUP) as session:
+        for name, body in nested:
+            session.put(name, body)
+        assert [info.name for info in session.list(ObjectKind.PACK)] == sorted(name for name, _ in flat + nested)
+        for name, body in flat:
+            assert session.get(name) == body
+            assert not session.put(name, body)
+            session.remove(name)
+        assert session.reserve([name for name, _ in flat + nested]) == {name for name, _ in flat}
+
+
+def test_the_folders_of_the_old_layout_are_found(tmp_path: Path) -> None:
+    for folder in ("data", "index", "key", "snapshot", "lock"):
+        (tmp_path / folder).mkdir()
+    name = ObjectName.of(ObjectKind.KEY, b"key")
+    (tmp_path / "key" / name.id).write_bytes(b"key")
+    with LocalStore(tmp_path).open(Purpose.READ) as session:
+        assert [info.name for info in session.list(ObjectKind.KEY)] == [name]
+        assert session.get(name) == b"key"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files_below(store.path)
+    name, body = a_pack(100_000)
+    written = 0
+
+    def write(descriptor: int, data: Any) -> int:
+        nonlocal written
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = 5000
+        return genuine(descriptor, data[:5000])
+
+    genuine = os.write
+    with store.open(Purpose.BACKUP) as session:
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(StoreFull, match="No space left"):
+            session.put(name, body)
+        monkeypatch.undo()
+        assert files_below(store.path) == before
+        assert session.put(name, body)
+
+
+def test_a_disk_that_fails_to_sync_keeps_the_name_free(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    name, body = a_pack()
+    with store.open(Purpose.BACKUP) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(StoreError, match="Input/output error"):
+                session.put(name, body)
+        with pytest.raises(ObjectMissing):
+            session.get(name)
+
+
+def test_a_full_disk_at_first_use_leaves_no_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "vault")
+
+    def link(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with store.open(Purpose.BACKUP) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", link)
+            with pytest.raises(StoreFull):
+                initialised(session)
+        with pytest.raises(ObjectMissing):
+            session.get(CONFIG)
+        assert list(session.list(ObjectKind.KEY)) == []
+        initialised(session)
+
+
+def test_a_file_system_without_links_can_hold_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    with LocalStore(tmp_path / "vault").open(Purpose.BACKUP) as session:
+        initialised(session)
+        assert session.get(CONFIG) == b"config"
+
+
+def test_a_folder_that_cannot_be_written_is_named(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with store.open(Purpose.BACKUP) as session, monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(StoreError, match="Read-only file system") as caught:
+            session.put(*a_pack())
+    assert str(store.path) in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vault").write_text("no folder")
+    with pytest.raises(StoreError, match="it is a file"):
+        LocalStore(tmp_path / "vault").open(Purpose.READ)
+
+
+def test_looking_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    with LocalStore(tmp_path / "vault").open(Purpose.READ) as session:
+        assert list(session.list(ObjectKind.PACK)) == []
+        with pytest.raises(ObjectMissing):
+            session.get(CONFIG)
+    assert not (tmp_path / "vault").exists()
+
+
+def test_a_truncated_object_is_said_to_be_truncated_and_is_mended_by_the_next_put(store: LocalStore) -> None:
+    name, body = a_pack(1000)
+    with store.open(Purpose.BACKUP) as session:
+        session.put(name, body)
+        os.truncate(store.path / name.path, 500)
+        with pytest.raises(TruncatedObject):
+            session.get(name, 400, 200)
+        assert session.put(name, body)
+        assert session.get(name) == body
+
+
+def test_what_is_no_object_is_not_listed(store: LocalStore) -> None:
+    (store.path / "index" / "README").write_text("mine")
+    (store.path / "index" / ("a" * 64)).mkdir()
+    (store.path / "data" / "00" / "lost").write_text("mine")
+    with store.open(Purpose.READ) as session:
+        assert list(session.list(ObjectKind.INDEX)) == []
+        assert list(session.list(ObjectKind.PACK)) == []
+
+
+def test_root_files_are_not_put_over(store: LocalStore) -> None:
+    with store.open(Purpose.BACKUP) as session, pytest.raises(NameMismatch):
+        session.put(CONFIG, b"other config")
+
+
+def test_what_a_crash_left_in_the_temporary_folder_is_swept_after_a_day(store: LocalStore) -> None:
+    old, young = store.path / "tmp" / "old", store.path / "tmp" / "young"
+    old.write_text("left")
+    young.write_text("being written")
+    os.utime(old, (1_000_000, 1_000_000))
+    os.utime(young, (1_090_000, 1_090_000))
+    assert sweep(store, now=1_100_000) == 1
+    assert files_below(store.path / "tmp") == ["young"]
