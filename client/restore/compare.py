@@ -22,21 +22,28 @@ class Difference:
         return f"{os.fsdecode(self.path) or '.'}: {self.what}"
 
 
-def differences(original: os.PathLike[str], restored: os.PathLike[str], *, owners: bool = True) -> Iterator[Difference]:
+def differences(
+    original: os.PathLike[str],
+    restored: os.PathLike[str],
+    *,
+    owners: bool = True,
+    skipped: frozenset[bytes] = frozenset(),
+) -> Iterator[Difference]:
     """Compare two folders (or two files) that nobody changes meanwhile.
 
-    Without `owners`, user and group are left out: only root can give files away. Raises OSError when either
-    tree cannot be read.
+    Without `owners`, user and group are left out: only root can give files away. `skipped` are paths below the two
+    trees that are left out with all that is in them. Raises OSError when either tree cannot be read.
     """
-    comparison = _Comparison(os.fsencode(original), os.fsencode(restored), owners)
+    comparison = _Comparison(os.fsencode(original), os.fsencode(restored), owners, skipped)
     yield from comparison.node(b"")
 
 
 class _Comparison:
-    def __init__(self, original: bytes, restored: bytes, owners: bool) -> None:
+    def __init__(self, original: bytes, restored: bytes, owners: bool, skipped: frozenset[bytes]) -> None:
         self._original = original
         self._restored = restored
         self._owners = owners
+        self._skipped = skipped
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
 
     def node(self, path: bytes) -> Iterator[Difference]:
@@ -62,6 +69,8 @@ class _Comparison:
     def _folder(self, path: bytes, before: set[bytes], after: set[bytes]) -> Iterator[Difference]:
         for name in sorted(before | after):
             below = os.path.join(path, name)
+            if below in self._skipped:
+                continue
             if name not in after:
                 yield Difference(below, "is missing")
             elif name not in before:
