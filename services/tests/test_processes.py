@@ -188,18 +188,3 @@ def test_a_cluster_role_that_is_away_stops_nobody(environment: Environment) -> N
     with a_process("branding", environment("branding", cluster_server="127.0.0.1:1")) as process:
         process.wait_for("the cluster role does not hear us")
         assert process.terminate() == 0
-
-
-async def test_a_peer_reports_of_itself_alone_and_only_operators_list(
-    environment: Environment, endpoints_of: FindEndpoints
-) -> None:
-    with a_process("cluster", environment("cluster")) as process:
-        async with endpoints_of(process).internal_channel("auth", "a1") as channel:
-            stub = servers_pb2_grpc.ServerServiceStub(channel)
-            lie = servers_pb2.Server(role="auth", instance="a2", started=Timestamp(seconds=1))
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.Beat(servers_pb2.BeatRequest(server=lie), timeout=10)
-            assert reason_of(refused.value) == "NOT_ALLOWED"
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.ListServers(servers_pb2.ListServersRequest(), timeout=10)
-            assert reason_of(refused.value) == "NOT_ALLOWED"
