@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
-
 from services.common.listeners import Served
 from services.common.process import Parts, Role, Runtime, main
 from services.storage.copies import DiskThreads
@@ -63,11 +62,10 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
         )
-        presence = Presence(settings, db, disks, threads)
+        presence = Presence(settings, db, disks, threads, runtime.draining)
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
-        stack.push_async_callback(presence.leave)
         sessions = SessionsRpc(gate, db, puts, settings.beat_seconds)
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
         yield Parts(

@@ -1,5 +1,6 @@
 """What a node does besides answering: it says that it lives, ends silent sessions, settles, heals, and counts."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -36,20 +37,26 @@ async def every(clock: Clock, seconds: float, name: str, job: Callable[[], Await
 class Presence:
     """This node's row: where it is reached, what it can still take, and that it lives."""
 
-    def __init__(self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads) -> None:
+    def __init__(
+        self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads, draining: asyncio.Event
+    ) -> None:
         self._settings = settings
+        self._draining = draining
         self._db = db
         self._disks = disks
         self._threads = threads
 
     async def beat(self) -> None:
+        if self._draining.is_set():
+            return
         free = await self._threads.run(lambda: self._disks.free_bytes)
         own = self._settings
         async with self._db.unit() as unit:
             await nodes.heartbeat(unit, own.instance, own.public_endpoint, own.internal_endpoint, free)
 
     async def leave(self) -> None:
-        """Let no put wait for this node any more. An outage is no matter: the silence says the same."""
+        """Once the process begins to end, let no put wait for this node. In an outage its silence says the same."""
+        await self._draining.wait()
         try:
             async with self._db.unit() as unit:
                 await nodes.silence(unit, self._settings.instance)
@@ -94,6 +101,7 @@ def jobs(
     end = partial(end_silent, db, settings.silence, settings.session_max_age)
     return [
         partial(every, clock, settings.node_beat_seconds, "heartbeat", presence.beat),
+        presence.leave,
         partial(every, clock, settings.beat_seconds / 2, "end silent sessions", end),
         partial(every, clock, _SETTLE_SECONDS, "settle incoming files", incoming.settle),
         partial(every, clock, _COUNT_SECONDS, "count", figures.count),

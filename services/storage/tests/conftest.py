@@ -1,0 +1,15 @@
+"""A cluster for each test, on a database of its own module."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.common.provision import DatabaseUrls
+from services.common.testing.server import Certificates
+from services.storage.tests.cluster import Cluster
+
+
+@pytest.fixture
+def cluster(a_database: Callable[[str], DatabaseUrls], installation: Certificates, tmp_path: Path) -> Cluster:
+    return Cluster(a_database("storage"), installation, tmp_path)
