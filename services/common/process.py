@@ -18,6 +18,7 @@ from importlib.metadata import version
 from importlib.resources.abc import Traversable
 from typing import Any, Generic, TypeVar
 
+import grpc
 import structlog
 
 from services.common import heartbeat, logs
@@ -184,12 +185,22 @@ async def _patiently(
         try:
             return await attempt()
         except Unavailable as error:
+            what = error.fields["what"]
             if clock.monotonic() + pause > end:
-                cause = str(error.__cause__ or error).strip().splitlines()
-                raise StartError(f"{error.fields['what']} cannot be reached: {cause[0]}", exit_code) from error
+                raise StartError(f"{what} cannot be reached: {_cause(error)}", exit_code) from error
+            if pause == _FIRST_PAUSE:
+                structlog.get_logger("start").warning("waiting", what=what, cause=_cause(error), seconds=seconds)
         await clock.sleep(pause)
         pause = min(_LONGEST_PAUSE, pause * 2)
     return None
+
+
+def _cause(error: Unavailable) -> str:
+    """In one line."""
+    cause = error.__cause__
+    if isinstance(cause, grpc.aio.AioRpcError):
+        return cause.details() or cause.code().name
+    return str(cause or error).strip().splitlines()[0]
 
 
 @asynccontextmanager

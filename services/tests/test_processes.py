@@ -15,8 +15,8 @@ from oort.branding.v1 import brands_pb2, brands_pb2_grpc
 from oort.cluster.v1 import servers_pb2, servers_pb2_grpc
 
 from services.common.testing.processes import RoleProcess, a_process
-from services.common.testing.server import Endpoints, reason_of
-from services.tests.conftest import Environment
+from services.common.testing.server import Certificates, Endpoints, reason_of
+from services.tests.conftest import Environment, LicenseServer, put_serial
 
 FindEndpoints = Callable[[RoleProcess], Endpoints]
 
@@ -188,3 +188,36 @@ def test_a_cluster_role_that_is_away_stops_nobody(environment: Environment) -> N
     with a_process("branding", environment("branding", cluster_server="127.0.0.1:1")) as process:
         process.wait_for("the cluster role does not hear us")
         assert process.terminate() == 0
+
+
+def test_a_process_told_to_end_while_it_waits_for_its_database_ends_well(environment: Environment) -> None:
+    nowhere = "host=127.0.0.1 port=1 dbname=x user=x"
+    variables = environment("branding", database_owner_url=nowhere, start_seconds=600)
+    with a_process("branding", variables, starts=False) as process:
+        process.wait_for("waiting")
+        assert process.terminate() == 0
+
+
+def test_a_process_ends_with_code_4_once_lease_and_grace_are_over(
+    plain_environment: Environment, installation: Certificates, license_server: LicenseServer, environment: Environment
+) -> None:
+    signing_key = license_server.key.with_name("signing.pem")
+    short = plain_environment("license", "short", signing_key=signing_key, lease_seconds=3, grace_seconds=0)
+    with a_process("license", short) as license_role:
+        put_serial(license_role, installation)
+        variables = environment("branding", license_server=f"localhost:{license_role.ports['public']}")
+        with a_process("branding", variables) as process:
+            process.wait_for("lease taken")
+            license_role.process.kill()
+            assert process.wait() == 4
+    assert process.lines[-1].startswith("oort branding: the lease ended at ")
+    assert "Traceback" not in process.log
+
+
+async def test_workers_of_one_role_may_share_a_port(environment: Environment, endpoints_of: FindEndpoints) -> None:
+    with a_process("branding", environment("branding", share_port=True)) as first:
+        shared = f"127.0.0.1:{first.ports['public']}"
+        with a_process("branding", environment("branding", "two", share_port=True, public_listen=shared)) as second:
+            assert second.ports["public"] == first.ports["public"]
+            async with endpoints_of(second).public_channel() as channel:
+                assert await health(channel) == health_pb2.HealthCheckResponse.SERVING
