@@ -139,6 +139,10 @@ class StoreFull(StoreError):
     exit_code = 7
 
 
+class QuotaExceeded(StoreFull):
+    """{place} has reached its quota: {detail}. Ask your provider for more, then run the backup again."""
+
+
 class ObjectMissing(StoreError):
     """{name} is missing from {place}."""
 

@@ -26,6 +26,7 @@ Response_co = TypeVar("Response_co", covariant=True)
 
 CALL_SECONDS = 30.0
 PATIENCE_SECONDS = 5.0
+_OUTAGE_SECONDS = 10.0  # after an outage the next calls fail at once, so that what can do without auth goes on
 
 
 class Refused(Exception):
@@ -71,6 +72,7 @@ class Connection:
         self._token = token
         self._renew = renew
         self._pacing = pacing or Pacing(PATIENCE_SECONDS)
+        self._outage: tuple[float, OortError] | None = None
         self.channel = tls_channel(server, ca_pem)
 
     def call(
@@ -119,9 +121,13 @@ class Connection:
         metadata: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
         give_up = self._pacing.monotonic() + self._pacing.patience
         attempt = 0
+        if self._outage is not None and self._pacing.monotonic() - self._outage[0] < _OUTAGE_SECONDS:
+            raise self._outage[1]
         while True:
             try:
-                return method(request, timeout=CALL_SECONDS, metadata=metadata)
+                answer = method(request, timeout=CALL_SECONDS, metadata=metadata)
+                self._outage = None
+                return answer  # noqa: TRY300 - in the loop there is no other way out
             except grpc.RpcError as error:
                 refusal = read_refusal(error)
             if not refusal.is_outage:
@@ -129,7 +135,9 @@ class Connection:
             if not repeatable or self._pacing.monotonic() >= give_up or refusal.reason == "STORAGE_UNAVAILABLE":
                 if refusal.reason:
                     raise Refused(refusal)
-                raise explain_outage(self.server, self._ca_pem, self._ca_file, refusal.message)
+                outage = explain_outage(self.server, self._ca_pem, self._ca_file, refusal.message)
+                self._outage = (self._pacing.monotonic(), outage)
+                raise outage
             attempt += 1
             self._pacing.pause(attempt)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import grpc
 
-from client.errors import OortError, StoreError, UntrustedServer
+from client.errors import OortError, ServerUnreachable, StoreError, UntrustedServer
 from client.rpc import Metadata, Pacing, Refusal, explain_outage, read_refusal
 from client.stores.node.access import AccessKeeper
 from client.stores.node.stalls import Stalled
@@ -74,7 +74,7 @@ class Nodes:
                 refusal = read_refusal(error)
                 if refusal.reason in _RENEWABLE and not renewed:
                     renewed = True
-                    keeper.renew(access.token)
+                    _renew(keeper, access.token, attempts)
                 elif attempts.may_pass(refusal):
                     self._next(attempts, endpoint, access.endpoints, refusal.message)
                 else:
@@ -117,6 +117,18 @@ class Nodes:
         return connections[next(self._turns) % len(connections)]
 
 
+def _renew(keeper: AccessKeeper, refused: str, attempts: "_Attempts") -> None:
+    """Get another token, waiting while auth cannot be reached. Raises OortError."""
+    while True:
+        try:
+            keeper.renew(refused)
+        except ServerUnreachable:
+            if not attempts.wait():
+                raise
+        else:
+            return
+
+
 class _Attempts:
     """One call's attempts: which nodes have failed in this round, and since when."""
 
@@ -144,14 +156,20 @@ class _Attempts:
 
     def go_on(self, endpoint: str, endpoints: Sequence[str]) -> bool:
         """Note an outage, wait if all nodes have failed in this round; False when patience is at its end."""
+        if self._first_failure is None:
+            self._first_failure = self._pacing.monotonic()
+        if self.elsewhere(endpoint, endpoints):
+            return True
+        self.tried.clear()
+        return self.wait()
+
+    def wait(self) -> bool:
+        """Pause before another round; False when patience is at its end."""
         now = self._pacing.monotonic()
         if self._first_failure is None:
             self._first_failure = now
-        if self.elsewhere(endpoint, endpoints):
-            return True
         if now - self._first_failure >= self._patience:
             return False
-        self.tried.clear()
         self._rounds += 1
         self._pacing.pause(self._rounds)
         return True

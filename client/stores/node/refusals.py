@@ -7,6 +7,7 @@ from client.errors import (
     ObjectMissing,
     OortError,
     ParentGone,
+    QuotaExceeded,
     SessionOver,
     StoreError,
     StoreFull,
@@ -26,7 +27,9 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
             error = ParentGone(place=place, parent=parent)
         case "NAME_MISMATCH":
             error = NameMismatch(place=place, name=name)
-        case "QUOTA_EXCEEDED" | "DISK_FULL":
+        case "QUOTA_EXCEEDED":
+            error = QuotaExceeded(place=place, detail=said)
+        case "DISK_FULL":
             error = StoreFull(place=place, detail=said)
         case "NOT_FOUND" if name:
             error = ObjectMissing(place=place, name=name)

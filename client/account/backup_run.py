@@ -1,0 +1,206 @@
+"""A backup as the account sees it: item, job, parent, session, lock; the engine does the rest.
+
+Kept true: every way that a backup ends is the end of its job, with the status that the exit code says too; a session
+that a node has ended is followed by a new one, which goes on from what is stored.
+"""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from client.account.device import Device
+from client.account.items import Items
+from client.account.job_record import JobCounts
+from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
+from client.account.opening import Place, place_of
+from client.backup.request import BackupRequest, BackupSummary, Tally
+from client.backup.run import backup
+from client.backup.targets import absolute_paths
+from client.errors import OortError, ParentGone, QuotaExceeded, SessionOver
+from client.stores.abc import StoreSession
+from client.vault.locks import vault_lock
+from client.vault.repository import Vault
+from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first
+from domain.jobs import JobKind, JobStatus
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+_SESSIONS = 4  # that may be ended under one backup
+_PARENTS = 5  # that may be removed just before a session pins them
+
+
+class BackupView(Protocol):
+    """Shows a person how it goes. Called from several threads, one call at a time."""
+
+    def advanced(self, tally: Tally) -> None: ...
+
+    def warned(self, path: bytes, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """`untold` is why auth has not heard the end of the job yet, if it has not."""
+
+    summary: BackupSummary
+    job: str
+    untold: OortError | None
+
+
+def run_backup(device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView) -> BackupResult:
+    """Back up `paths` to a vault. Raises OortError; KeyboardInterrupt ends the job as cancelled."""
+    wanted = absolute_paths(paths)
+    with place_of(device, vault_name) as place:
+        with suppress(OortError):  # they are told by a later command, and this one has work to do
+            report_kept(device)
+        item = Items(device).of_paths([os.fsdecode(path) for path in wanted])
+        run = _BackupRun(device, place, wanted, item, view)
+        return run.carry_out()
+
+
+class _BackupRun:
+    """One job."""
+
+    def __init__(self, device: Device, place: Place, paths: tuple[bytes, ...], item: str, view: BackupView) -> None:
+        self._device = device
+        self._place = place
+        self._item = item
+        self._view = view
+        self._sent_before = 0  # by sessions that were ended
+        self._warnings = 0
+        self._job = RunningJob(device, JobKind.BACKUP, place.entry.id, item)
+        self._request = BackupRequest(
+            paths=paths,
+            time=datetime.now(UTC),
+            hostname=socket.gethostname(),
+            username=_username(),
+            tags=(f"{ITEM_TAG}{item}", f"{DEVICE_TAG}{device.id}"),
+            uid=os.getuid(),
+            gid=os.getgid(),
+        )
+
+    def carry_out(self) -> BackupResult:
+        self._job.begin()
+        try:
+            summary = self._in_sessions()
+        except OortError as error:
+            self._job.log(ERROR, str(error))
+            self._job.end(JobStatus.QUOTA_EXCEEDED if isinstance(error, QuotaExceeded) else JobStatus.ERROR)
+            raise
+        except KeyboardInterrupt:
+            self._job.end(JobStatus.CANCELLED)
+            raise
+        except BaseException:
+            self._job.log(ERROR, "The program failed unexpectedly.")
+            self._job.end(JobStatus.ERROR)
+            raise
+        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {', '.join(map(os.fsdecode, self._request.paths))}")
+        self._job.advanced(_counts_of(summary))
+        untold = self._job.end(
+            JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id
+        )
+        return BackupResult(summary, self._job.id, untold)
+
+    # What the engine tells
+
+    def advanced(self, tally: Tally) -> None:
+        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + self._sent_before)
+        self._job.advanced(_counts_so_far(tally, self._warnings))
+        self._view.advanced(tally)
+
+    def warned(self, path: bytes, reason: str) -> None:
+        self._warnings += 1
+        self._job.log(WARNING, f"{os.fsdecode(path)}: {reason}")
+        self._view.warned(path, reason)
+
+    # Sessions
+
+    def _in_sessions(self) -> BackupSummary:
+        for _ in range(_SESSIONS - 1):
+            try:
+                return self._in_session()
+            except SessionOver as over:
+                self._job.log(INFO, str(over))
+        return self._in_session()
+
+    def _in_session(self) -> BackupSummary:
+        session, parent, known = self._open()
+        try:
+            with session:
+                vault = known.in_session(session) if known else self._place.open_or_create(session)
+                with (
+                    vault,
+                    vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,
+                ):
+                    request = replace(self._request, parent=parent)
+                    summary = backup(vault, session, request, progress=self, locked=lock is not None)
+            return replace(summary, uploaded_bytes=summary.uploaded_bytes + self._sent_before)
+        finally:
+            self._sent_before += getattr(session, "sent_bytes", 0)
+
+    def _open(self) -> tuple[StoreSession, ObjectName | None, Vault | None]:
+        """A session in which the parent, if there is one, stays; and the vault, if it was used before."""
+        for _ in range(_PARENTS):
+            vault, parent = self._look()
+            try:
+                return self._place.store.open(Purpose.BACKUP, parent), parent, vault
+            except ParentGone:
+                continue
+        return self._place.store.open(Purpose.BACKUP), None, None
+
+    def _look(self) -> tuple[Vault | None, ObjectName | None]:
+        with self._place.store.open(Purpose.READ) as session:
+            vault = self._place.open(session)
+            if vault is None:
+                return None, None
+            snapshots = vault.snapshots(lambda *_: None)
+        parent = choose_parent(snapshots, self._item, self._device.id, self._request)
+        return vault, ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None
+
+
+def choose_parent(snapshots: Iterable[Snapshot], item: str, device: str, request: BackupRequest) -> Snapshot | None:
+    """The newest snapshot of the same item and device, else of the same host and paths."""
+    newest = newest_first(snapshots)
+    paths = tuple(sorted(map(os.fsdecode, request.paths)))
+    for snapshot in newest:
+        if snapshot.item == item and snapshot.device == device:
+            return snapshot
+    for snapshot in newest:
+        if snapshot.hostname == request.hostname and tuple(sorted(snapshot.paths)) == paths:
+            return snapshot
+    return None
+
+
+def _counts_so_far(tally: Tally, warnings: int) -> JobCounts:
+    return JobCounts(
+        files=tally.files_new + tally.files_changed + tally.files_unmodified,
+        folders=tally.dirs,
+        bytes=tally.done_bytes,
+        uploaded_bytes=tally.uploaded_bytes,
+        total_files=tally.total_files if tally.scanned else 0,
+        total_bytes=tally.total_bytes if tally.scanned else 0,
+        warnings=warnings,
+    )
+
+
+def _counts_of(summary: BackupSummary) -> JobCounts:
+    return JobCounts(
+        files=summary.total_files,
+        folders=summary.dirs,
+        bytes=summary.total_bytes,
+        uploaded_bytes=summary.uploaded_bytes,
+        total_files=summary.total_files,
+        total_bytes=summary.total_bytes,
+        warnings=len(summary.warnings),
+    )
+
+
+def _username() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,49 @@
+"""backup-tool check"""
+
+from typing import Annotated
+
+import typer
+
+from client.cli.console import emit, note, plural, printable, say
+from client.cli.invocation import Invocation, Json, VaultName
+from client.errors import DamagedVault
+
+ReadData = Annotated[bool, typer.Option("--read-data", help="Also fetch and open every pack.")]
+
+
+def check(context: typer.Context, vault: VaultName, read_data: ReadData = False, as_json: Json = False) -> int:
+    """Check a vault strictly. Exit code 8: something is damaged or missing."""
+    from client.account.opening import place_of
+    from client.vault import checker
+    from domain.sessions import Purpose
+
+    errors = notes = 0
+    with (
+        Invocation.of(context).device() as device,
+        place_of(device, vault) as place,
+        place.store.open(Purpose.READ) as session,
+    ):
+        opened = place.open(session)
+        if opened is not None:
+            with opened:
+                for problem in checker.check(opened, read_data):
+                    errors += problem.is_error
+                    notes += not problem.is_error
+                    if as_json:
+                        emit(
+                            {
+                                "type": "problem",
+                                "name": problem.name,
+                                "detail": problem.detail,
+                                "is_error": problem.is_error,
+                            }
+                        )
+                    else:
+                        note(printable(f"{'error' if problem.is_error else 'note'}: {problem}"))
+    if as_json:
+        emit({"type": "summary", "errors": errors, "notes": notes, "read_data": read_data})
+    elif errors:
+        say(f"{vault} is damaged: {plural(errors, 'error')} found.")
+    else:
+        say(f"{vault} is in order" + (f" ({plural(notes, 'note')})." if notes else "."))
+    return DamagedVault.exit_code if errors else 0

@@ -1,0 +1,77 @@
+"""What a person, or a script, gets to see: plain lines, JSON, and nothing that could steer a terminal.
+
+Kept true: with --json standard output holds JSON and nothing else; names that come from a vault or a server are
+shown with their control characters escaped.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    print(text)  # noqa: T201 - this is where lines are printed
+
+
+def note(text: str) -> None:
+    """A line beside the result: on standard error, so that a pipe gets the result alone."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def emit(document: Any) -> None:
+    """One JSON document on a line of its own, at once."""
+    print(json.dumps(document), flush=True)  # noqa: T201
+
+
+def emit_array(documents: Iterable[Any]) -> None:
+    """A JSON array, one document a line, written as they come."""
+    opened = "[\n"
+    for document in documents:
+        sys.stdout.write(opened + json.dumps(document))
+        opened = ",\n"
+    sys.stdout.write("[]\n" if opened == "[\n" else "\n]\n")
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere as one line that only shows: what is not printable is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they need to be; lines are never cut or wrapped."""
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def size_text(size: float) -> str:
+    """Bytes as a person reads them: 1.5 MiB."""
+    for unit in _UNITS:
+        if size < _STEP or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _STEP
+    raise AssertionError("the last unit takes all")
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as a person reads them: 2:05:09, 5:09, 9.1 s."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,115 @@
+"""backup-tool jobs"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.cli.console import emit_array, printable, say, size_text, table
+from client.cli.invocation import Invocation, Json
+from domain.jobs import JobKind, JobStatus
+
+if TYPE_CHECKING:
+    from oort.auth.v1.jobs_pb2 import Job
+
+    from client.account.device import Device
+
+AllDevices = Annotated[bool, typer.Option("--all-devices", help="Also those of the account's other devices.")]
+Most = Annotated[int, typer.Option("--limit", help="How many, newest first.", min=1)]
+Log = Annotated[str, typer.Option("--log", help="Show the log of the job with this id.", metavar="JOB")]
+
+
+def jobs(
+    context: typer.Context, all_devices: AllDevices = False, limit: Most = 100, log: Log = "", as_json: Json = False
+) -> None:
+    """List jobs and how they ended, or show the log of one."""
+    from client.account.jobs import list_jobs, report_kept
+
+    with Invocation.of(context).device() as device:
+        report_kept(device)
+        if log:
+            _show_log(device, log, as_json=as_json)
+            return
+        found = list_jobs(device, all_devices=all_devices, most=limit)
+        names = _vault_names(device)
+    described = [_describe(job, names) for job in found]
+    if as_json:
+        emit_array(described)
+    elif not described:
+        say("There was no job yet.")
+    else:
+        table(
+            ("JOB", "STARTED", "KIND", "STATUS", "VAULT", "FILES", "UPLOADED", "WARNINGS"),
+            (
+                (
+                    job["id"],
+                    job["started"][:19],
+                    job["kind_name"],
+                    job["status_name"],
+                    job["vault"] or "-",
+                    str(job["counts"]["files"]),
+                    size_text(job["counts"]["uploaded_bytes"]),
+                    str(job["counts"]["warnings"]),
+                )
+                for job in described
+            ),
+        )
+
+
+def _show_log(device: "Device", job_id: str, *, as_json: bool) -> None:
+    from oort.auth.v1.jobs_pb2 import Severity
+
+    from client.account.jobs import read_log
+
+    lines = (
+        {
+            "time": line.time.ToJsonString(),
+            "severity": Severity.Name(line.severity).removeprefix("SEVERITY_").lower(),
+            "text": text,
+        }
+        for line, text in read_log(device, job_id)
+    )
+    if as_json:
+        emit_array(lines)
+    else:
+        for line in lines:
+            say(f"{line['time'][:19]}  {line['severity']:8} {printable(line['text'])}")
+
+
+def _vault_names(device: "Device") -> dict[str, str]:
+    from client.account.vaults import Vaults
+
+    return {vault.id: vault.name for vault in Vaults(device).all()}
+
+
+def _describe(job: "Job", names: dict[str, str]) -> dict[str, Any]:
+    kind, status = str(job.kind), str(job.status)
+    with suppress(ValueError):  # numbers of a later version are shown as they are
+        kind = JobKind(job.kind).name.lower()
+    with suppress(ValueError):
+        status = JobStatus(job.status).name.lower()
+    counts = job.counts
+    return {
+        "id": job.id,
+        "device": job.device_id,
+        "kind": job.kind,
+        "kind_name": kind,
+        "status": job.status,
+        "status_name": status,
+        "vault": names.get(job.vault_id),
+        "vault_id": job.vault_id or None,
+        "item": job.item_id or None,
+        "started": job.started.ToJsonString(),
+        "ended": job.ended.ToJsonString() if job.HasField("ended") else None,
+        "snapshot": job.snapshot or None,
+        "counts": {
+            "files": counts.files,
+            "folders": counts.folders,
+            "bytes": counts.bytes,
+            "uploaded_bytes": counts.uploaded_bytes,
+            "downloaded_bytes": counts.downloaded_bytes,
+            "total_files": counts.total_files,
+            "total_bytes": counts.total_bytes,
+            "warnings": counts.warnings,
+        },
+    }

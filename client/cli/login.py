@@ -1,0 +1,33 @@
+"""backup-tool login"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.cli.console import say
+from client.cli.invocation import Invocation, PasswordStdin, read_secrets
+
+Server = Annotated[str, typer.Option("--server", help="HOST:PORT of the server.", show_default=False)]
+CaFile = Annotated[
+    Path, typer.Option("--ca", help="File with the CA that signed the server's certificate.", show_default=False)
+]
+Username = Annotated[str, typer.Option("--username", show_default=False)]
+Tenant = Annotated[str, typer.Option("--tenant", help="Your provider's tenant; empty for the first one.")]
+
+
+def login(
+    context: typer.Context,
+    *,
+    server: Server,
+    ca: CaFile,
+    username: Username,
+    tenant: Tenant = "",
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Log this device in. One home is one device."""
+    from client.account import login as logins
+
+    (password,) = read_secrets(["Password"], from_stdin=password_stdin, option="--password-stdin")
+    account = logins.login(Invocation.of(context).home, logins.Server(server, ca, tenant), username, password)
+    say(f"Logged in to {account.server} as {account.username}; this device is {account.device_id}.")

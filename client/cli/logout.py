@@ -1,0 +1,22 @@
+"""backup-tool logout"""
+
+from typing import Annotated
+
+import typer
+
+from client.cli.console import note, say
+from client.cli.invocation import Invocation
+
+RemoveDevice = Annotated[
+    bool, typer.Option("--remove-device", help="Also remove the device from the account; its snapshots stay.")
+]
+
+
+def logout(context: typer.Context, remove_device: RemoveDevice = False) -> None:
+    """Log this device out and forget the account's key."""
+    from client.account import login as logins
+
+    untold = logins.logout(Invocation.of(context).home, remove_device=remove_device)
+    if untold is not None:
+        note(f"backup-tool: the server could not be told: {untold}")
+    say("Logged out.")

@@ -1,0 +1,21 @@
+"""backup-tool password recovery-code"""
+
+import typer
+
+from client.cli.console import emit, note, say
+from client.cli.invocation import Invocation, Json, PasswordStdin, read_secrets
+
+
+def password_recovery_code(
+    context: typer.Context, password_stdin: PasswordStdin = False, as_json: Json = False
+) -> None:
+    """Make a recovery code, to be kept on paper. It replaces the former one."""
+    from client.account import login as logins
+
+    (password,) = read_secrets(["Password"], from_stdin=password_stdin, option="--password-stdin")
+    code = logins.set_recovery_code(Invocation.of(context).home, password)
+    if as_json:
+        emit({"recovery_code": code})
+    else:
+        say(code)
+        note("Print it and keep it safe: it opens your account without the password. It is not shown again.")

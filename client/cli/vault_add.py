@@ -1,0 +1,39 @@
+"""backup-tool vault add"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.cli.console import emit, say
+from client.cli.invocation import Invocation, Json, read_secrets
+from client.cli.vault_request import Name
+
+Local = Annotated[
+    Path, typer.Option("--local", help="Folder of the vault: empty, missing, or a repository.", show_default=False)
+]
+PasswordOption = Annotated[
+    bool, typer.Option("--repository-password-stdin", help="Read the repository's password from standard input.")
+]
+
+
+def vault_add(
+    context: typer.Context,
+    local: Local,
+    name: Name,
+    repository_password_stdin: PasswordOption = False,
+    as_json: Json = False,
+) -> None:
+    """Use a folder as a vault: a new one is created where nothing is, an existing repository is taken in."""
+    from client.account.opening import add_local
+
+    password: str | None = None
+    if repository_password_stdin:
+        (password,) = read_secrets(["Repository password"], from_stdin=True, option="--repository-password-stdin")
+    with Invocation.of(context).device() as device:
+        vault, created = add_local(device, name, local, password)
+    if as_json:
+        path = str(local.expanduser().absolute())
+        emit({"id": vault.id, "name": vault.name, "kind": "local", "path": path, "created": created})
+    else:
+        say(f"The vault {vault.name} was {'created' if created else 'taken in'}.")

@@ -1,0 +1,46 @@
+"""backup-tool vault recovery"""
+
+from typing import Annotated
+
+import typer
+
+from client.cli.console import emit, note, say
+from client.cli.invocation import Invocation, Json
+from client.errors import OortError, StoreError
+
+Name = Annotated[str, typer.Argument(help="Name of the vault.", show_default=False)]
+
+
+def vault_recovery(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Say where a vault lies, and the password with which restic opens it. Keep both on paper."""
+    from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
+
+    from client.account.vaults import Vaults
+
+    with Invocation.of(context).device() as device:
+        vaults = Vaults(device)
+        vault = vaults.named(name)
+        password = vaults.repository_password(vault)
+        if password is None:
+            raise StoreError(place=f"The vault {name}", detail="nothing was stored in it yet, so there is no password")
+        if vault.kind == VaultKind.VAULT_KIND_BUCKET:
+            endpoints: list[str] = []
+            try:
+                request = IssueVaultTokenRequest(vault_id=vault.id, scopes=["read"])
+                endpoints.extend(device.connection.call(device.profiles.IssueVaultToken, request).endpoints)
+            except OortError as error:
+                note(f"backup-tool: the storage nodes are not known at the moment: {error}")
+            found = {"kind": "bucket", "bucket": vault.bucket_id, "cluster": vault.cluster, "endpoints": endpoints}
+        else:
+            found = {"kind": "local", "path": str(vaults.path(vault)), "endpoints": []}
+    if as_json:
+        emit({"id": vault.id, "name": name, **found, "password": password})
+    elif found["kind"] == "bucket":
+        say(f"Bucket    {vault.bucket_id} (cluster {vault.cluster})")
+        say(f"Nodes     {', '.join(endpoints) or 'not known'}")
+        say(f"Password  {password}")
+        say("On a node's disk: restic --repo .../buckets/" + vault.bucket_id + " snapshots")
+    else:
+        say(f"Folder    {found['path']}")
+        say(f"Password  {password}")
+        say(f"restic --repo {found['path']} snapshots")

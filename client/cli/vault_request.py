@@ -1,0 +1,23 @@
+"""backup-tool vault request"""
+
+from typing import Annotated
+
+import typer
+
+from client.cli.console import emit, say
+from client.cli.invocation import Invocation, Json
+
+Template = Annotated[str, typer.Option("--template", help="See `vault templates`.", show_default=False)]
+Name = Annotated[str, typer.Option("--name", help="What the vault shall be called.", show_default=False)]
+
+
+def vault_request(context: typer.Context, template: Template, name: Name, as_json: Json = False) -> None:
+    """Take storage for a new vault from one of the provider's templates."""
+    from client.account.vaults import Vaults
+
+    with Invocation.of(context).device() as device:
+        vault = Vaults(device).request(name, template)
+    if as_json:
+        emit({"id": vault.id, "name": vault.name, "kind": "bucket", "bucket": vault.bucket_id})
+    else:
+        say(f"The vault {vault.name} is ready: back up with `backup-tool backup PATH --vault {vault.name}`.")

@@ -1,0 +1,166 @@
+"""How far a long action is: bars on a terminal, a line now and then elsewhere, JSON lines for scripts.
+
+Kept true: standard output belongs to the result (and to JSON lines with --json); bars and lines go to standard error.
+"""
+
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from client.cli.console import duration_text, emit, note, plural, printable, size_text
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from client.backup.request import Tally
+    from client.restore.request import RestoreTally
+
+_LINE_SECONDS = 10.0
+_JSON_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far it is; totals may still grow until `is_final`. Sizes in bytes."""
+
+    files: int = 0
+    total_files: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    sent_bytes: int = 0
+    is_final: bool = False
+
+
+class View(ABC):
+    """Takes what both engines tell while they work."""
+
+    def advanced(self, tally: "Tally | RestoreTally") -> None:
+        self.step(step_of(tally))
+
+    @abstractmethod
+    def step(self, step: Step) -> None: ...
+
+    @abstractmethod
+    def warned(self, path: bytes, reason: str) -> None: ...
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        self.warned(path, reason)
+
+    def close(self) -> None:  # noqa: B027 - most views have nothing to put back
+        """Leave the terminal as a person wants it."""
+
+
+def step_of(tally: "Tally | RestoreTally") -> Step:
+    from client.backup.request import Tally
+
+    if isinstance(tally, Tally):
+        return Step(
+            files=tally.files_new + tally.files_changed + tally.files_unmodified,
+            total_files=tally.total_files,
+            done_bytes=tally.done_bytes,
+            total_bytes=tally.total_bytes,
+            sent_bytes=tally.uploaded_bytes,
+            is_final=tally.scanned,
+        )
+    return Step(
+        files=tally.files,
+        total_files=tally.total_files,
+        done_bytes=tally.done_bytes,
+        total_bytes=tally.total_bytes,
+        is_final=tally.planned,
+    )
+
+
+class JsonView(View):
+    """JSON lines with `type` progress, warning or damaged."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last = self._started
+
+    def step(self, step: Step) -> None:
+        now = time.monotonic()
+        if now - self._last >= _JSON_SECONDS:
+            self._last = now
+            emit({"type": "progress", **asdict(step), "seconds": round(now - self._started, 1)})
+
+    def warned(self, path: bytes, reason: str) -> None:
+        emit({"type": "warning", "path": os.fsdecode(path), "reason": reason})
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        emit({"type": "damaged", "path": os.fsdecode(path), "reason": reason})
+
+
+class LineView(View):
+    """A line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last = self._started
+
+    def step(self, step: Step) -> None:
+        now = time.monotonic()
+        if now - self._last >= _LINE_SECONDS:
+            self._last = now
+            total = f" of {size_text(step.total_bytes)}" if step.is_final else ""
+            note(
+                f"{duration_text(now - self._started)}: {plural(step.files, 'file')}, "
+                f"{size_text(step.done_bytes)}{total}"
+            )
+
+    def warned(self, path: bytes, reason: str) -> None:
+        note(f"backup-tool: {printable(os.fsdecode(path))}: {printable(reason)}")
+
+
+class TerminalView(View):
+    """A bar with rate and time left; warnings stay above it."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TextColumn("{task.fields[files]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, markup=False, highlight=False, soft_wrap=True),
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task(title, total=None, files="")
+        self._progress.start()
+
+    def step(self, step: Step) -> None:
+        total = step.total_bytes if step.is_final else None
+        files = f"{step.files:,}/{step.total_files:,} files" if step.is_final else plural(step.files, "file")
+        self._progress.update(self._task, completed=step.done_bytes, total=total, files=files)
+
+    def warned(self, path: bytes, reason: str) -> None:
+        self._progress.console.print(f"{printable(os.fsdecode(path))}: {printable(reason)}")
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+@contextmanager
+def view_of(title: str, *, as_json: bool) -> Iterator[View]:
+    """The view that fits where standard error leads."""
+    view: View = JsonView() if as_json else TerminalView(title) if sys.stderr.isatty() else LineView()
+    try:
+        yield view
+    finally:
+        view.close()
