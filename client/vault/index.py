@@ -234,6 +234,7 @@ class IndexWriter:
         self._index = index
         self._store = store
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._packs: dict[bytes, IndexedPack] = {}
         self._listed: set[bytes] = set()
 
@@ -264,17 +265,20 @@ class IndexWriter:
 
         When storing fails, what was not stored is still pending.
         """
+        with self._flushing:  # one at a time, while packs go on being added
+            with self._lock:
+                groups = split(list(self._packs.values()))
+            return [self._store_group(group) for group in groups]
+
+    def _store_group(self, group: list[IndexedPack]) -> ObjectName:
+        packs = [_pack_name(pack.pack) for pack in group]
+        name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)), packs)
+        self._index.absorb(name, group)
         with self._lock:
-            stored = []
-            for group in split(list(self._packs.values())):
-                packs = [_pack_name(pack.pack) for pack in group]
-                name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)), packs)
-                stored.append(name)
-                self._index.absorb(name, group)
-                for pack in group:
-                    del self._packs[pack.pack]
-                    self._listed.add(pack.pack)
-            return stored
+            for pack in group:
+                del self._packs[pack.pack]
+                self._listed.add(pack.pack)
+        return name
 
 
 def _location(table: IndexTable, number: int, position: int, kind: BlobKind, blob: BlobId) -> Location | None:

@@ -13,12 +13,13 @@ from domain.sessions import Purpose
 
 
 class MemoryStore:
-    """`objects` may be looked at and tampered with."""
+    """`objects` may be looked at and tampered with; `declared` are the packs told with each put."""
 
     def __init__(self, *, needs_locks: bool = False) -> None:
         self.needs_locks = needs_locks
         self.place = "memory"
         self.objects: dict[ObjectName, bytes] = {}
+        self.declared: dict[ObjectName, tuple[ObjectName, ...]] = {}
         self.lock = threading.Lock()
 
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "MemorySession":
@@ -46,8 +47,9 @@ class MemorySession:
                 self.store.objects[SEAL] = bytes(seal)
             return True
 
-    def put(self, name: ObjectName, body: Buffer) -> bool:
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
         self._check()
+        self.store.declared[name] = tuple(packs)
         if sha256(body).hexdigest() != name.id:
             raise NameMismatch(name=name, place=self.store.place)
         with self.store.lock:
