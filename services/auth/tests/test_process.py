@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ async def wired(settings: AuthSettings) -> tuple[list[str], list[str]]:
     """The names of what the process would serve in public and inside."""
     db = await Database.open(settings.database_url, settings.database_worker_url)
     try:
-        runtime = Runtime("auth", settings, db, SystemClock(), Metrics("auth", settings.instance, "test"))
+        runtime = Runtime(
+            "auth", settings, db, SystemClock(), Metrics("auth", settings.instance, "test"), asyncio.Event()
+        )
         async with ROLE.wire(runtime) as parts:
             return [served.name for served in parts.public], [served.name for served in parts.internal]
     finally:
