@@ -174,9 +174,8 @@ def _tell_first(backup: Backup, say: Say) -> None:
     say(f"3. First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}")
     say(f"   in {duration(backup.seconds)}: {rate(done['total_bytes'], backup.seconds)}.")
     say(f"   New after deduplication: {size(done['new_bytes'])}; compressed and sealed: {size(done['stored_bytes'])},")
-    say(
-        f"   {ratio(done['stored_bytes'], done['total_bytes'])} of the files' size. Sent: {size(done['uploaded_bytes'])}."
-    )
+    share = ratio(done["stored_bytes"], done["total_bytes"])
+    say(f"   {share} of the files' size. Sent: {size(done['uploaded_bytes'])}.")
 
 
 def _tell_second(first: Backup, second: Backup, say: Say) -> None:
@@ -195,9 +194,7 @@ def _wait_for_copies(operator: Operator, device: Device, say: Say) -> None:
             raise StackError(detail=f"after {_COPIES_PATIENCE_SECONDS:.0f} s {found.missing_copies} copies are missing")
         time.sleep(0.5)
     folders = operator.bucket_folders(device.recovery(_VAULT)["bucket"])
-    say(
-        f"   Both nodes hold all of it, as a restic repository that only the user's key opens ({len(folders)} copies).\n"
-    )
+    say(f"   {len(folders)} nodes hold all of it, each as a whole restic repository that only the user's key opens.\n")
 
 
 def _restore(device: Device, target: Path) -> float:
@@ -208,7 +205,7 @@ def _restore(device: Device, target: Path) -> float:
 
 def _compare(source: Path, restored: Path, first: Backup, second: Backup) -> Comparison:
     place = restored / source.relative_to("/")
-    unreadable = frozenset((*first.unreadable, *second.unreadable))
+    unreadable = frozenset(map(Path, (*first.unreadable, *second.unreadable)))
     # The second snapshot was restored, so what changed before it began is in it.
     return compare(source, place, Expectation(second.began_ns, unreadable, as_root=os.geteuid() == 0))
 

@@ -37,6 +37,7 @@ def start(folder: StackFolder, restart_delay: float, say: Say) -> None:
             env=inherited(),
             cwd=folder.path,
             start_new_session=True,
+            umask=0o077,
         )
     finally:
         os.close(log)

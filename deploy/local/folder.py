@@ -123,7 +123,7 @@ class StackFolder:
                     raise NotAStack(folder=path)
                 folder.save(StackState(id=uuid.uuid4().hex))
             path.chmod(0o700)
-            for below in (folder.certificates, folder.secrets, folder.logs, path / "nodes"):
+            for below in (folder.certificates, folder.secrets, folder.logs, path / "nodes", path / "leases"):
                 below.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StackError(detail=f"{path} cannot be used: {error.strerror}. Give another with --data.") from None

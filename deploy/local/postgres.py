@@ -41,6 +41,7 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "logging_collector": "off",
     "log_min_messages": "warning",
+    "log_checkpoints": "off",
     "jit": "off",  # queries here are short: compiling one costs more than it saves
 }
 # For tests: a killed server still loses nothing, a machine without power would.

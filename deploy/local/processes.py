@@ -74,6 +74,7 @@ def spawn(command: Sequence[str | Path], *, log: Path, env: Mapping[str, str], c
             env=dict(env),
             cwd=cwd,
             start_new_session=True,
+            umask=0o077,
         )
     finally:
         os.close(descriptor)

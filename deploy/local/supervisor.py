@@ -70,9 +70,8 @@ class Supervisor:
         self._databases: dict[str, DatabaseUrls] = {}
         self._stopping = threading.Event()
         self._hurry = threading.Event()
-        postgres, redis = self._server_port("postgres"), self._server_port("redis")
-        self._postgres = PostgresServer(folder.path / "postgres", port=postgres, log=folder.log("postgres"))
-        self._redis = RedisServer(folder.path / "redis", port=redis, log=folder.log("redis"))
+        self._postgres = PostgresServer(folder.path / "postgres", log=folder.log("postgres"))
+        self._redis = RedisServer(folder.path / "redis", log=folder.log("redis"))
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start, keep watch until SIGTERM or SIGINT, stop. Raises StackError when something does not start."""
@@ -111,10 +110,12 @@ class Supervisor:
         self._save()
 
     def _start_postgres(self) -> None:
+        self._postgres.port = self._server_port("postgres", roles.POSTGRES_PORT)
         self._postgres.start()
         self._enter("postgres", self._postgres.process, self._postgres.port)
 
     def _start_redis(self) -> None:
+        self._redis.port = self._server_port("redis", roles.REDIS_PORT)
         self._redis.start()
         self._enter("redis", self._redis.process, self._redis.port)
 
@@ -169,9 +170,9 @@ class Supervisor:
         return False
 
     def _spawn(self, instance: roles.Instance) -> None:
-        (self._folder.path / "leases" / instance.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folder.path / "leases" / instance.name).mkdir(mode=0o700, exist_ok=True)
         if instance.role == "storage":
-            self._folder.node(instance.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.node(instance.name).mkdir(mode=0o700, exist_ok=True)
         around = roles.Surroundings(
             self._folder,
             self._state.id,
@@ -302,10 +303,9 @@ class Supervisor:
 
     # Small things
 
-    def _server_port(self, name: str) -> int:
+    def _server_port(self, name: str, default: int) -> int:
         """The port of Postgres or Redis: the one it had, else the default, else a free one."""
         former = self._state.services.get(name)
-        default = roles.POSTGRES_PORT if name == "postgres" else roles.REDIS_PORT
         return self._reservations.take(int(former.public.rpartition(":")[2]) if former else default)
 
     def _internal(self, instance: roles.Instance) -> str:

@@ -1,0 +1,92 @@
+"""`oort user`, `oort tenant` and `oort template` on a running stack."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.driver import Command, Operator
+
+PASSWORD = "seventeen-lanterns-over-the-harbour"
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    operator = Operator(tmp_path_factory.mktemp("accounts") / "stack")
+    operator.up()
+    yield operator
+    operator.down()
+
+
+def test_a_user_is_added_and_listed(operator: Operator) -> None:
+    operator.add_user("alice", PASSWORD + "\n")
+    listed = operator.oort.ok("user", "list", "--data", str(operator.data), "--json").json()
+    assert {"username": "alice", "role": "user", "suspended": False} in [
+        {key: user[key] for key in ("username", "role", "suspended")} for user in listed
+    ]
+    assert "alice" in operator.oort.ok("user", "list", "--data", str(operator.data)).stdout
+
+
+def test_the_environment_stands_for_the_folder(operator: Operator) -> None:
+    oort = Command("oort", env={**os.environ, **operator.env})
+    oort.ok("user", "add", "from-environment", "--password-stdin", stdin=PASSWORD)
+    assert "from-environment" in oort.ok("user", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "code", "said"),
+    [
+        ("weak", "password1", 4, "The password is too weak"),
+        ("empty", "", 2, "The password is empty"),
+        ("lines", "two\nlines-of-a-password", 2, "single line"),
+        ("", PASSWORD, 2, ""),
+        ("no/slash", PASSWORD, 2, ""),
+        ("admin", PASSWORD, 1, "taken"),
+    ],
+)
+def test_bad_input_is_one_clear_line(operator: Operator, name: str, password: str, code: int, said: str) -> None:
+    refused = operator.oort.run("user", "add", name, "--password-stdin", "--data", str(operator.data), stdin=password)
+    assert refused.code == code
+    assert said in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_wrong_administrators_password_is_refused(operator: Operator) -> None:
+    oort = Command("oort", env={**os.environ, **operator.env, "OORT_ADMIN_PASSWORD": PASSWORD})
+    refused = oort.run("user", "list")
+    assert refused.code == 4
+    assert refused.stderr == "oort: Wrong user name or password: check both and log in again.\n"
+
+
+def test_a_server_of_another_authority_is_not_trusted(operator: Operator, tmp_path: Path) -> None:
+    other = tmp_path / "ca.pem"
+    other.write_bytes(_another_authority(tmp_path).read_bytes())
+    oort = Command("oort", env={**os.environ, **operator.env, "OORT_CA": str(other)})
+    refused = oort.run("user", "list")
+    assert refused.code == 5
+    assert "does not present a certificate" in refused.stderr
+
+
+def _another_authority(folder: Path) -> Path:
+    from datetime import UTC, datetime
+
+    from deploy.local.certificates import CertificateAuthority
+
+    return CertificateAuthority.open(folder / "other", datetime.now(UTC)).ca
+
+
+def test_without_folder_and_environment_it_says_what_to_give() -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OORT_")}
+    refused = Command("oort", env=env).run("user", "list")
+    assert refused.code == 2
+    assert "--data" in refused.stderr
+
+
+def test_a_tenant_has_an_administrator_of_its_own(operator: Operator) -> None:
+    data = ("--data", str(operator.data))
+    operator.oort.ok("tenant", "add", "acme", "--admin", "carol", "--password-stdin", *data, stdin=PASSWORD)
+    assert "acme" in {tenant["name"] for tenant in operator.oort.ok("tenant", "list", "--json", *data).json()}
+    templates = operator.oort.ok("template", "list", "--json", *data).json()
+    assert [(template["name"], template["copies"]) for template in templates] == [("default", 2)]

@@ -1,0 +1,274 @@
+"""The embedded stack: up, down, killed, and up again."""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.driver import Command, Operator
+from deploy.local import orphans
+from deploy.local.folder import StackFolder
+from deploy.local.processes import ProcessId
+
+PASSWORD = "seventeen-lanterns-over-the-harbour"
+SERVICES = {"postgres", "redis", "license", "auth", "node-a", "node-b", "branding", "cluster"}
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    """A stack that is not up yet, in a folder whose name has a space, below one that only its owner may enter."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    operator = Operator(private / "the stack")
+    yield operator
+    if operator.data.exists():
+        operator.oort.run("stack", "down", "--data", str(operator.data))
+    assert living(operator.data) == []
+
+
+def living(folder: Path) -> list[str]:
+    """Every process that runs in a folder or below, whoever started it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
+
+
+def kill(pid: int) -> None:
+    found = ProcessId.of(pid)
+    assert found is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not found.alive)
+
+
+def users(operator: Operator) -> set[str]:
+    listed = operator.oort.ok("user", "list", "--json", "--data", str(operator.data)).json()
+    return {user["username"] for user in listed}
+
+
+def supervisor(operator: Operator) -> int:
+    process = StackFolder.find(operator.data).load().supervisor
+    assert process is not None
+    return process.pid
+
+
+def test_a_second_up_finds_all_data_and_the_same_addresses_again(operator: Operator) -> None:
+    operator.up()
+    first = operator.status()
+    assert first["running"]
+    assert set(first["services"]) == SERVICES
+    assert all(service["healthy"] for service in first["services"].values())
+    assert first["copies_complete"]
+    assert first["missing_copies"] == 0
+    assert all(Path(node["data"]).is_dir() for node in first["nodes"].values())
+    operator.add_user("alice", PASSWORD)
+    env = operator.env
+    assert stat.S_IMODE((operator.data / "env").stat().st_mode) == 0o600
+    assert stat.S_IMODE(operator.data.stat().st_mode) == 0o700
+    operator.down()
+    assert living(operator.data) == []
+    down = operator.status()
+    assert not down["running"]
+    assert down["missing_copies"] is None
+    operator.up()
+    assert users(operator) == {"admin", "alice"}
+    assert operator.env == env
+    again = operator.oort.ok("stack", "up", "--data", str(operator.data), "--detach")
+    assert "running already" in again.stdout
+    operator.down()
+    operator.down()
+
+
+def test_after_the_supervisor_was_killed_down_stops_all_that_it_left(operator: Operator) -> None:
+    operator.up()
+    kill(supervisor(operator))
+    status = operator.oort.run("stack", "status", "--data", str(operator.data))
+    assert status.code == 1
+    assert len(living(operator.data)) >= len(SERVICES)
+    operator.down()
+    assert living(operator.data) == []
+
+
+def test_after_everything_was_killed_up_finds_all_data(operator: Operator) -> None:
+    operator.up()
+    operator.add_user("alice", PASSWORD)
+    services = operator.status()["services"]
+    kill(supervisor(operator))
+    kill(services["postgres"]["pid"])
+    kill(services["auth"]["pid"])
+    operator.up()
+    assert users(operator) == {"admin", "alice"}
+    assert {name: service["public"] for name, service in operator.status()["services"].items()} == {
+        name: service["public"] for name, service in services.items()
+    }
+
+
+def test_ports_that_are_taken_are_replaced_and_written_down(operator: Operator) -> None:
+    operator.up()
+    before = operator.status()["services"]
+    operator.down()
+    with socket.socket() as auth, socket.socket() as postgres:
+        for listener, name in ((auth, "auth"), (postgres, "postgres")):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            host, port = before[name]["public"].split(":")
+            listener.bind((host, int(port)))
+            listener.listen()
+        operator.up()
+        now = operator.status()["services"]
+        assert now["auth"]["public"] != before["auth"]["public"]
+        assert operator.env["OORT_AUTH"] == now["auth"]["public"]
+        assert users(operator) == {"admin"}
+
+
+def test_nothing_outside_the_folder_changes_its_mode_or_owner(operator: Operator) -> None:
+    def outside() -> dict[Path, tuple[int, int, int]]:
+        found = {}
+        for folder in operator.data.parents:
+            for path in (folder, *folder.iterdir()):
+                if path != operator.data and not path.is_relative_to("/proc"):
+                    status = path.lstat()
+                    found[path] = (status.st_mode, status.st_uid, status.st_gid)
+        return found
+
+    before = outside()
+    operator.up()
+    operator.down()
+    after = outside()
+    assert {path: after[path] for path in before if path in after} == {
+        path: was for path, was in before.items() if path in after
+    }
+
+
+def test_what_dies_is_started_again(operator: Operator) -> None:
+    operator.up("--restart-delay", "0.1")
+    for name in ("node-a", "redis", "postgres"):
+        before = operator.status()["services"][name]["pid"]
+        kill(before)
+        wait_until(lambda name=name, before=before: _is_new(operator, name, before))  # type: ignore[misc]
+    assert users(operator) == {"admin"}
+
+
+def _is_new(operator: Operator, name: str, before: int) -> bool:
+    service = operator.status()["services"][name]
+    return bool(service["healthy"]) and service["pid"] != before
+
+
+def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator: Operator) -> None:
+    operator.up("--restart-delay", "3600")
+    kill(operator.status()["services"]["node-b"]["pid"])
+    status = operator.status()
+    assert status["running"]
+    assert not status["services"]["node-b"]["healthy"]
+    operator.oort.ok("stack", "restart", "node-b", "--data", str(operator.data))
+    assert operator.status()["services"]["node-b"]["healthy"]
+    unknown = operator.oort.run("stack", "restart", "node-z", "--data", str(operator.data))
+    assert unknown.code == 1
+    assert "node-z" in unknown.stderr
+
+
+def test_in_the_foreground_a_signal_stops_everything(operator: Operator) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        command = operator.oort.line("stack", "up", "--data", str(operator.data))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
+            assert stack.stdout is not None
+            for line in stack.stdout:
+                if "Ctrl-C stops it" in line:
+                    break
+            assert operator.status()["running"]
+            stack.send_signal(number)
+            stack.communicate(timeout=60)
+            assert stack.returncode == 0
+        assert living(operator.data) == []
+
+
+def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
+    command = operator.oort.line("stack", "up", "--data", str(operator.data), "--detach")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as stack:
+        assert stack.stdout is not None
+        assert "postgres is up" in stack.stdout.readline()
+        stack.send_signal(signal.SIGINT)
+        _, said = stack.communicate(timeout=60)
+        assert stack.returncode == 130
+        assert "Traceback" not in said
+    assert living(operator.data) == []
+
+
+def test_a_removed_folder_ends_the_stack(operator: Operator) -> None:
+    operator.up()
+    shutil.rmtree(operator.data)
+    wait_until(lambda: living(operator.data.parent) == [])
+
+
+def test_a_copy_of_the_folder_is_another_stack(operator: Operator, tmp_path: Path) -> None:
+    operator.up()
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    shutil.copy(operator.data / "stack.json", copied)
+    folder = StackFolder.find(copied)
+    assert orphans.find(folder, folder.load().id) == {}
+    assert Operator(copied).oort.run("stack", "down", "--data", str(copied)).code == 0
+    assert operator.status()["running"]
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    refused = Command("oort").run("stack", "up", "--data", str(tmp_path), "--detach")
+    assert refused.code == 2
+    assert refused.stderr == f"oort: {tmp_path} is not empty and holds no stack: give an empty or a new folder.\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["letters.txt"]
+
+
+@pytest.mark.parametrize("command", ["down", "status"])
+def test_a_folder_without_a_stack_is_named(tmp_path: Path, command: str) -> None:
+    refused = Command("oort").run("stack", command, "--data", str(tmp_path / "none"))
+    assert refused.code == 1
+    assert f"There is no stack in {tmp_path / 'none'}" in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.needs("setpriv")
+def test_a_normal_user_runs_a_stack_too() -> None:
+    as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
+    oort = [sys.executable, "-m", "deploy.cli"]
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    probe = subprocess.run([*as_nobody, *oort, "--help"], env=env, cwd="/", capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip("another user may not read this checkout or its Python")
+    folder = Path("/tmp") / f"oort-nobody-{os.getpid()}"  # noqa: S108 - where nobody may enter
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    try:
+        for command in (["up", "--detach"], ["status"], ["down"]):
+            done = subprocess.run(
+                [*as_nobody, *oort, "stack", *command, "--data", str(folder)],
+                env=env,
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        assert living(folder) == []
+    finally:
+        shutil.rmtree(folder)
