@@ -16,6 +16,7 @@ from client.errors import (
     NotLoggedIn,
     OortError,
     ServerError,
+    UntrustedServer,
     UsageError,
     WrongPassword,
 )
@@ -132,12 +133,15 @@ class Connection:
                 refusal = read_refusal(error)
             if not refusal.is_outage:
                 raise Refused(refusal)
-            if not repeatable or self._pacing.monotonic() >= give_up or refusal.reason == "STORAGE_UNAVAILABLE":
-                if refusal.reason:
+            is_last = not repeatable or self._pacing.monotonic() >= give_up or refusal.reason == "STORAGE_UNAVAILABLE"
+            if refusal.reason:
+                if is_last:
                     raise Refused(refusal)
+            elif is_last or attempt == 0:
                 outage = explain_outage(self.server, self._ca_pem, self._ca_file, refusal.message)
-                self._outage = (self._pacing.monotonic(), outage)
-                raise outage
+                if is_last or isinstance(outage, UntrustedServer):
+                    self._outage = (self._pacing.monotonic(), outage)
+                    raise outage
             attempt += 1
             self._pacing.pause(attempt)
 

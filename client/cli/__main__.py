@@ -46,7 +46,6 @@ from client.version import VERSION
 
 PROGRAM = "backup-tool"
 INTERRUPTED_EXIT_CODE = 130
-BROKEN_PIPE_EXIT_CODE = 141
 _DIGITS = 8
 
 HomeOption = Annotated[
@@ -122,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read has gone: nothing more can be said, not even by the interpreter as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE_EXIT_CODE
+        return OortError.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a report in the home, one line for the person
         return _tell_unexpected(error, arguments, as_json=as_json)
     return answer if isinstance(answer, int) else 0
@@ -135,6 +134,8 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
+    # gRPC would write its own lines beside ours; what it has to say reaches us as errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -91,12 +91,13 @@ class Nodes:
             connection.close()
 
     def _next(self, attempts: "_Attempts", endpoint: str, endpoints: Sequence[str], said: str) -> None:
-        """Get ready for the next attempt, or raise StoreError."""
+        """Get ready for the next attempt, or raise StoreError; UntrustedServer at once."""
+        if attempts.is_first:
+            outage = explain_outage(endpoint, self._ca_pem, self._ca_file, said)
+            if isinstance(outage, UntrustedServer):
+                raise outage
         if attempts.go_on(endpoint, endpoints):
             return
-        outage = explain_outage(endpoint, self._ca_pem, self._ca_file, said)
-        if isinstance(outage, UntrustedServer):
-            raise outage
         raise StoreError(place=self._place, detail=f"no storage node takes the call ({endpoint}: {said})")
 
     def _choose(self, endpoints: Sequence[str], tried: Sequence[str]) -> str:
@@ -139,6 +140,10 @@ class _Attempts:
         self._rounds = 0
         self._broken = 0
         self.tried: list[str] = []
+
+    @property
+    def is_first(self) -> bool:
+        return self._first_failure is None
 
     def may_pass(self, refusal: Refusal) -> bool:
         """True for what another attempt may cure; a node that breaks on the call gets it a few times only."""
