@@ -6,6 +6,7 @@ that the caller gets.
 
 import inspect
 import secrets
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, cast
@@ -44,9 +45,9 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         # No handler: the server answers UNIMPLEMENTED by itself.
         return handler and _wrapped(handler, handler_call_details.method, self.around)
 
+    @abstractmethod
     def around(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
         """What happens before and after a call; `method` is `/package.Service/Method`."""
-        raise TypeError(f"{type(self).__name__} surrounds nothing: {method} {context}")
 
 
 class MapErrors(AroundCalls):
