@@ -1,0 +1,224 @@
+import os
+import threading
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.errors import DamagedVault, TruncatedObject
+from client.vault import sealing
+from client.vault.blobs import BlobKind, PackEntry, SealedBlob, blob_id
+from client.vault.keys import DataKeys
+from client.vault.packs import (
+    PackBuilder,
+    decode_header,
+    encode_header,
+    header_size,
+    parse_pack,
+    read_pack_header,
+)
+from client.vault.sealing import decompress, entry_of, open_blob, seal_batch
+from client.vault.tests.builders import KEYS, a_writer
+from client.vault.tests.test_documents import ENTRIES
+from domain.names import ObjectKind, ObjectName
+
+PACK = ObjectName(ObjectKind.PACK, "ab" * 32)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=2000) | st.binary(min_size=1, max_size=9).map(lambda b: b * 500)))
+def test_what_was_sealed_as_a_batch_opens(plaintexts: list[bytes]) -> None:
+    blobs = seal_batch(KEYS, BlobKind.DATA, plaintexts)
+    assert [blob.id for blob in blobs] == [blob_id(plaintext) for plaintext in plaintexts]
+    for blob, plaintext in zip(blobs, plaintexts, strict=True):
+        assert open_blob(KEYS, entry_of(blob, 0), blob.body) == plaintext
+        assert blob.length_plain == len(plaintext)
+        assert blob.length_sealed == len(blob.body) <= len(plaintext) + 32
+
+
+@pytest.mark.parametrize("size", [1, 1000, 300 << 10, 3 << 20])
+def test_blobs_of_every_size_open_again(size: int) -> None:
+    for plaintext in (os.urandom(size), bytes(size)):
+        (blob,) = seal_batch(KEYS, BlobKind.TREE, [memoryview(plaintext)])
+        assert blob.compressed == (size > 100 and not any(plaintext))
+        assert open_blob(KEYS, entry_of(blob, 0), blob.body) == plaintext
+
+
+def test_a_mixed_batch_is_compressed_blob_by_blob() -> None:
+    blobs = seal_batch(KEYS, BlobKind.DATA, [bytes(1 << 20), os.urandom(5000), bytes(10)])
+    assert [blob.compressed for blob in blobs] == [True, False, False]
+
+
+def test_version_1_has_no_compression() -> None:
+    (blob,) = seal_batch(KEYS, BlobKind.DATA, [bytes(1000)], version=1)
+    assert (blob.compressed, blob.length_sealed, entry_of(blob, 0).uncompressed_length) == (False, 1032, 0)
+
+
+@pytest.mark.parametrize("fault", ["compression", "memory"])
+def test_a_blob_that_does_not_open_to_what_was_sealed_is_never_sent(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "compression":
+        monkeypatch.setattr(sealing, "_compress", lambda *_: [zstandard.compress(b"y" * 1000)])
+    else:
+        genuine = DataKeys.seal_buffer
+
+        def flipped(keys: DataKeys, plaintext: bytes) -> bytearray:
+            sealed = genuine(keys, plaintext)
+            sealed[20] ^= 1
+            return sealed
+
+        monkeypatch.setattr(DataKeys, "seal_buffer", flipped)
+    with pytest.raises(DamagedVault):
+        seal_batch(KEYS, BlobKind.DATA, [b"x" * 1000])
+
+
+def an_entry(sealed: bytes, identity: bytes, uncompressed: int = 0) -> PackEntry:
+    return PackEntry(identity, BlobKind.DATA, 0, len(sealed), uncompressed)
+
+
+@pytest.mark.parametrize("plain", [b"x" * 99, b"x" * 101])
+def test_a_blob_of_another_length_than_announced_is_damaged(plain: bytes) -> None:
+    sealed = KEYS.seal(zstandard.compress(plain))
+    with pytest.raises(DamagedVault):
+        open_blob(KEYS, an_entry(sealed, blob_id(plain), 100), sealed)
+
+
+def test_a_blob_with_another_hash_is_damaged() -> None:
+    sealed = KEYS.seal(b"content")
+    with pytest.raises(DamagedVault, match="SHA-256"):
+        open_blob(KEYS, an_entry(sealed, bytes(32)), sealed)
+
+
+def test_a_blob_that_is_cut_short_is_damaged() -> None:
+    sealed = KEYS.seal(b"content")
+    with pytest.raises(DamagedVault, match="38 of 39"):
+        open_blob(KEYS, an_entry(sealed, blob_id(b"content")), sealed[:-1])
+
+
+def test_a_length_that_would_fill_the_memory_is_not_believed() -> None:
+    sealed = KEYS.seal(zstandard.compress(b"x"))
+    with pytest.raises(DamagedVault, match="not credible"):
+        open_blob(KEYS, an_entry(sealed, bytes(32), 1 << 31), sealed)
+
+
+@given(st.binary(max_size=100), st.integers(0, 1000))
+def test_arbitrary_bytes_are_a_frame_or_damaged(frame: bytes, size: int) -> None:
+    try:
+        assert len(decompress(frame, size, "frame")) <= size
+    except DamagedVault:
+        return
+
+
+def test_a_frame_without_its_content_size_is_read_too() -> None:
+    """As writers make it that do not know the size beforehand."""
+    plain = b"x" * 500
+    frame = zstandard.ZstdCompressor(write_content_size=False).compress(plain)
+    assert decompress(frame, 500, "frame") == plain
+    with pytest.raises(DamagedVault):
+        decompress(frame, 499, "frame")
+
+
+def test_threads_seal_and_open_at_once() -> None:
+    failures: list[object] = []
+
+    def work() -> None:
+        for _ in range(30):
+            plaintexts = [os.urandom(500) * 3, os.urandom(40_000)]
+            for blob, plaintext in zip(seal_batch(KEYS, BlobKind.DATA, plaintexts), plaintexts, strict=True):
+                if open_blob(KEYS, entry_of(blob, 0), blob.body) != plaintext:
+                    failures.append(blob)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+# Packs
+
+
+def a_pack(*plaintexts: bytes, kind: BlobKind = BlobKind.DATA) -> tuple[ObjectName, bytes, list[PackEntry]]:
+    builder = PackBuilder(KEYS, kind)
+    for blob in seal_batch(KEYS, kind, plaintexts):
+        builder.add(blob)
+    name, body, entries = builder.finish()
+    return name, bytes(body), entries
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), st.sampled_from(BlobKind))
+def test_a_pack_is_read_as_it_was_filled(plaintexts: list[bytes], kind: BlobKind) -> None:
+    name, body, entries = a_pack(*plaintexts, kind=kind)
+    assert name == ObjectName.of(ObjectKind.PACK, body)
+    assert parse_pack(KEYS, name, body) == entries
+    assert len(body) == sum(entry.length for entry in entries) + header_size(entries)
+    for entry, plaintext in zip(entries, plaintexts, strict=True):
+        assert open_blob(KEYS, entry, body[entry.offset : entry.offset + entry.length]) == plaintext
+
+
+def test_the_header_has_the_layout_of_the_format() -> None:
+    plain = PackEntry(b"\1" * 32, BlobKind.TREE, 0, 0x1234, 0)
+    compressed = PackEntry(b"\2" * 32, BlobKind.DATA, 0x1234, 50, 0x10002)
+    encoded = encode_header(KEYS, [plain, compressed])
+    assert encoded[-4:] == (37 + 41 + 32).to_bytes(4, "little")
+    assert KEYS.open(encoded[:-4]) == (
+        b"\1\x34\x12\0\0" + b"\1" * 32 + b"\2" + (50).to_bytes(4, "little") + b"\2\0\1\0" + b"\2" * 32
+    )
+
+
+@given(st.lists(ENTRIES, max_size=5))
+def test_a_header_is_read_as_it_was_written(entries: list[PackEntry]) -> None:
+    read = decode_header(KEYS, encode_header(KEYS, entries)[:-4], "pack")
+    assert [entry._replace(offset=0) for entry in read] == [entry._replace(offset=0) for entry in entries]
+
+
+@given(st.binary(max_size=200))
+def test_a_header_of_arbitrary_bytes_is_read_or_damaged(plaintext: bytes) -> None:
+    try:
+        for entry in decode_header(KEYS, KEYS.seal(plaintext), "pack"):
+            assert entry.length >= 32
+    except DamagedVault:
+        return
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_a_damaged_pack(body: bytes) -> None:
+    with pytest.raises(DamagedVault):
+        parse_pack(KEYS, PACK, body)
+
+
+def test_a_pack_with_bytes_that_no_entry_covers_is_damaged() -> None:
+    name, body, _ = a_pack(b"content")
+    with pytest.raises(DamagedVault, match="bytes of blobs"):
+        parse_pack(KEYS, name, b"x" + body)
+
+
+def test_a_header_is_read_from_the_end_of_a_pack_whatever_its_length() -> None:
+    writer = a_writer()
+    for count in (1, 20, 150):
+        name, entries = writer.pack(BlobKind.DATA, [os.urandom(20) for _ in range(count)])
+        size = len(writer.session.get(name))
+        assert read_pack_header(writer.session, writer.vault.keys, name, size) == entries
+    with pytest.raises(TruncatedObject):
+        read_pack_header(writer.session, writer.vault.keys, name, 50)
+    writer.finish().close()
+
+
+def test_a_pack_holds_blobs_of_one_kind_and_at_least_one() -> None:
+    builder = PackBuilder(KEYS, BlobKind.DATA)
+    with pytest.raises(ValueError, match="at least one"):
+        builder.finish()
+    with pytest.raises(ValueError, match="does not go"):
+        builder.add(SealedBlob(bytes(32), BlobKind.TREE, 1, compressed=False, body=KEYS.seal(b"x")))
+
+
+def test_a_pack_is_full_at_its_target() -> None:
+    builder = PackBuilder(KEYS, BlobKind.DATA, target=2000)
+    (blob,) = seal_batch(KEYS, BlobKind.DATA, [os.urandom(1000)])
+    builder.add(blob)
+    assert not builder.is_full
+    builder.add(blob)
+    assert builder.is_full
+    assert (len(builder), builder.size) == (2, 2 * 1032)
