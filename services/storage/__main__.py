@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+
 from services.common.listeners import Served
 from services.common.process import Parts, Role, Runtime, main
 from services.storage.copies import DiskThreads

@@ -14,8 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-
 from oort.storage.v1 import copies_pb2
+
 from services.common.errors import Unavailable
 from services.storage.disk import Disks, StagedFile, StagedName
 from services.storage.errors import DiskFull, NameMismatch, Stalled

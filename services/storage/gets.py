@@ -12,10 +12,10 @@ from uuid import UUID
 
 import grpc
 import structlog
+from oort.storage.v1 import copies_pb2
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
-from oort.storage.v1 import copies_pb2
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.storage import sessions

@@ -3,8 +3,8 @@
 from typing import Any
 
 import grpc
-
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc
+
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.identity import OPERATOR, require_peer

@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-
 from oort.storage.v1 import copies_pb2
+
 from services.common.errors import InvalidArgument
 from services.common.identity import require_peer
 from services.common.listeners import Served

@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from oort.storage.v1 import objects_pb2
 
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Scope
-from oort.storage.v1 import objects_pb2
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.listeners import Served

@@ -4,10 +4,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from oort.storage.v1 import sessions_pb2, sessions_pb2_grpc
 
 from domain.names import ObjectKind
 from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
-from oort.storage.v1 import sessions_pb2, sessions_pb2_grpc
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of

@@ -19,11 +19,6 @@ import jwt
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from domain.ids import uuid7
-from domain.names import ObjectKind, ObjectName
-from domain.sessions import Purpose, Scope, opening_statement
-from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
 from oort.storage.v1 import (
     buckets_pb2,
     buckets_pb2_grpc,
@@ -32,6 +27,11 @@ from oort.storage.v1 import (
     sessions_pb2,
     sessions_pb2_grpc,
 )
+
+from domain.ids import uuid7
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose, Scope, opening_statement
+from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.identity import OPERATOR
