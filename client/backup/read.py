@@ -127,12 +127,16 @@ class Reader:
             if opened is None:
                 continue
             try:
-                node, parts = self._read_small(found, opened)
+                small = self._read_small(found, opened)
+                if small is None:
+                    self._store_grown(found, opened)
+                    continue
             except OSError as error:
                 self._leave_out(found, reason(error))
                 continue
             finally:
                 os.close(opened)
+            node, parts = small
             chunks += parts
             read.append((found, node, len(parts)))
             if found.known is not None and found.known.content:
@@ -143,25 +147,39 @@ class Reader:
             self._arrived(found, replace(node, content=tuple(ids[position : position + count])))
             position += count
 
-    def _read_small(self, found: FileFound, opened: int) -> tuple[Node, list[bytes]]:
-        """The node without its content, and the chunks. Raises OSError."""
+    def _read_small(self, found: FileFound, opened: int) -> tuple[Node, list[bytes]] | None:
+        """The node without its content, and the chunks; None if the file is not small any more. Raises OSError."""
         before = os.fstat(opened)
         size = before.st_size
         content = os.read(opened, size + 1)
-        cut_short = False
         if len(content) != size:
             # It shrank, or it grows: take what is there, but no more than a batch may hold.
             parts = [content]
-            while parts[-1] and sum(map(len, parts)) <= 2 * BATCH_BYTES:
+            while parts[-1]:
                 parts.append(os.read(opened, BATCH_BYTES))
+                if sum(map(len, parts)) > BATCH_BYTES:
+                    return None
             content = b"".join(parts)
-            cut_short = bool(parts[-1])
         node = read_node(found.name, opened, before, size=len(content))
-        if cut_short or not _is_as_before(before, os.fstat(opened)):
+        if not _is_as_before(before, os.fstat(opened)):
             self._counters.warn(found.path, _CHANGED)
         if len(content) <= MIN_CHUNK:
             return node, [content] if content else []
         return node, [bytes(chunk) for chunk in self._chunker.cut(content)]
+
+    def _store_grown(self, found: FileFound, opened: int) -> None:
+        """A file that the scan found small and that is not: cut and stored by this worker alone. Raises OSError."""
+        os.lseek(opened, 0, os.SEEK_SET)
+        before = os.fstat(opened)
+        content: list[BlobId] = []
+        size = 0
+        for chunks in self._grouped(opened):
+            self._crew.ensure_running()
+            content += self._packer.store(BlobKind.DATA, chunks)
+            size += sum(map(len, chunks))
+        node = read_node(found.name, opened, before, tuple(content), size)
+        self._counters.warn(found.path, _CHANGED)
+        self._arrived(found, node)
 
     # Big files: cut by a reader, stored by the workers
 

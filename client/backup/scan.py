@@ -4,8 +4,6 @@ Kept true: what the parent snapshot has, and type, size, inode and both times sa
 cannot be read is named with its reason and left out, and the walk goes on.
 """
 
-# ruff: noqa: PTH116, PTH118, PTH208 - names are bytes here, which pathlib does not know
-
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping

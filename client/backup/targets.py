@@ -1,7 +1,5 @@
 """The paths that a backup was given, as a tree from the root of the file system, as restic lays it out."""
 
-# ruff: noqa: PTH100, PTH118 - names are bytes here, which pathlib does not know
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -148,7 +148,10 @@ class Uploader:
     def _wait_for_room(self, size: int) -> None:
         """Wait until a pack of `size` bytes may go without putting more at risk than the limit."""
         with self._changed:
-            while self._under_way and self._under_way + self._at_risk + size > self._threshold() + _UNDER_WAY:
+            while self._under_way + self._at_risk + size > self._threshold() + _UNDER_WAY:
+                listing = self._at_risk > self._acknowledged or self._acknowledged >= self._threshold()
+                if not (self._under_way or listing):
+                    break  # a pack larger than the limit, with nothing to wait for
                 self._crew.ensure_running()
                 self._changed.wait()
             self._crew.ensure_running()

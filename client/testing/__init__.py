@@ -1,0 +1,1 @@
+"""Builders and faults that tests of the client share."""

@@ -1,0 +1,113 @@
+"""Vaults in a temporary folder, and backups and restores of them, for tests."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.backup.request import BackupRequest, BackupSummary, NoProgress
+from client.backup.run import backup
+from client.restore.request import RestoreSummary
+from client.restore.run import restore
+from client.stores.abc import ObjectStore, StoreSession
+from client.stores.local import LocalStore
+from client.vault.checker import check
+from client.vault.repository import Vault, create_vault, open_vault
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+PASSWORD = "ab" * 32
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
+
+Around = Callable[[StoreSession], StoreSession]
+
+
+@dataclass(slots=True)
+class VaultForTests:
+    """A local vault and what can be done with it; `around` puts a fault around each backup's session."""
+
+    path: Path
+    store: ObjectStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = LocalStore(self.path)
+
+    @contextmanager
+    def opened(self, purpose: Purpose = Purpose.READ, parent: ObjectName | None = None) -> Iterator[Vault]:
+        with self.store.open(purpose, parent) as session, open_vault(session, PASSWORD) as vault:
+            yield vault
+
+    def backup(
+        self,
+        *paths: Path,
+        parent: ObjectName | None = None,
+        around: Around | None = None,
+        progress: NoProgress | None = None,
+        locked: bool = True,
+    ) -> BackupSummary:
+        with self.store.open(Purpose.BACKUP, parent) as plain:
+            session = around(plain) if around else plain
+            with open_vault(session, PASSWORD) as vault:
+                return backup(vault, session, a_request(*paths, parent=parent), progress, locked=locked)
+
+    def restore(
+        self,
+        target: Path,
+        snapshot: str = "latest",
+        *,
+        includes: Sequence[str] = (),
+        around: Around | None = None,
+    ) -> RestoreSummary:
+        with self.store.open(Purpose.READ) as plain:
+            session = around(plain) if around else plain
+            with open_vault(session, PASSWORD) as vault:
+                return restore(vault, session, vault.find_snapshot(snapshot), target, includes)
+
+    def problems(self) -> list[str]:
+        """What the strict check says, every blob opened."""
+        with self.opened() as vault:
+            return [str(problem) for problem in check(vault, read_data=True)]
+
+    def errors(self) -> list[str]:
+        """As `problems`, without what costs space only: packs that no index file lists."""
+        with self.opened() as vault:
+            return [str(problem) for problem in check(vault, read_data=True) if problem.is_error]
+
+    def objects(self, kind: ObjectKind) -> list[Path]:
+        """The files of a kind, on the disk."""
+        with self.store.open(Purpose.READ) as session:
+            return [self.path / info.name.path for info in session.list(kind)]
+
+    def size(self) -> int:
+        """Bytes in all objects."""
+        return sum(path.stat().st_size for kind in ObjectKind if kind is not ObjectKind.LOCK for path in self._of(kind))
+
+    def _of(self, kind: ObjectKind) -> list[Path]:
+        if kind.is_root_file:
+            path = self.path / kind.value
+            return [path] if path.exists() else []
+        return self.objects(kind)
+
+
+def a_vault(path: Path, *, version: int = 2) -> VaultForTests:
+    """A new vault in the folder `path`."""
+    made = VaultForTests(path)
+    with made.store.open(Purpose.BACKUP) as session:
+        vault = create_vault(session, PASSWORD, version=version)
+        if vault is None:
+            raise AssertionError(f"{path} holds a vault already")
+        vault.close()
+    return made
+
+
+def a_request(*paths: Path, parent: ObjectName | None = None, time: datetime = NOON) -> BackupRequest:
+    return BackupRequest(
+        paths=tuple(os.fsencode(path) for path in paths),
+        time=time,
+        hostname="machine",
+        username="anna",
+        tags=("oort:item=1", "oort:device=2"),
+        parent=parent,
+    )
