@@ -16,6 +16,7 @@ from client.errors import (
     NotLoggedIn,
     OortError,
     ServerError,
+    ServerUnreachable,
     UntrustedServer,
     UsageError,
     WrongPassword,
@@ -28,6 +29,10 @@ Response_co = TypeVar("Response_co", covariant=True)
 CALL_SECONDS = 30.0
 PATIENCE_SECONDS = 5.0
 _OUTAGE_SECONDS = 10.0  # after an outage the next calls fail at once, so that what can do without auth goes on
+
+
+# Auth does not answer: it is down, or something else (a hotel's portal, say) answers in its place.
+OUT_OF_REACH = (ServerUnreachable, UntrustedServer)
 
 
 class Refused(Exception):
@@ -72,7 +77,7 @@ class Connection:
         self._ca_file = ca_file
         self._token = token
         self._renew = renew
-        self._pacing = pacing or Pacing(PATIENCE_SECONDS)
+        self._pacing = pacing or Pacing(PATIENCE_SECONDS, longest_pause=1.0)
         self._outage: tuple[float, OortError] | None = None
         self.channel = tls_channel(server, ca_pem)
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 from oort.auth.v1 import profiles_pb2
 
+from client.account.connection import OUT_OF_REACH
 from client.account.device import Device
 from client.account.seals import SealPurpose
 from client.account.vaults import keep_if_possible, new_id
-from client.errors import BrokenSeal, ServerUnreachable
+from client.errors import BrokenSeal
 
 FILE_ENGINE = "engine1/file"
 _CACHE = "items.cache"
@@ -29,7 +30,7 @@ class Items:
         wanted = sorted(set(paths))
         try:
             items = self._enter_kept(self._fetch())
-        except ServerUnreachable:
+        except OUT_OF_REACH:
             items = self._cached()
             found = self._find(items, wanted)
             if found is None:

@@ -199,9 +199,9 @@ class _Identity:
 
 
 def _identity(home: Home, server: Server, username: str) -> _Identity:
-    """One home is one device; another user or server makes it another."""
+    """One home is one device; another user makes it another. A server that has moved does not."""
     known = home.known_account()
-    if known is not None and (known.server, known.tenant, known.username) == (server.address, server.tenant, username):
+    if known is not None and (known.tenant, known.username) == (server.tenant, username):
         return _Identity(known.device_id, known.device_key)
     return _new_identity()
 

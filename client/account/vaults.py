@@ -16,10 +16,10 @@ from google.protobuf.message import DecodeError
 from oort.auth.v1 import profiles_pb2
 from oort.auth.v1.profiles_pb2 import Vault, VaultKind
 
-from client.account.connection import Refused, translate
+from client.account.connection import OUT_OF_REACH, Refused, translate
 from client.account.device import Device
 from client.account.seals import KEY_BYTES, SealPurpose
-from client.errors import BrokenSeal, NameTaken, NoSuchVault, OortError, ServerUnreachable, UsageError
+from client.errors import BrokenSeal, NameTaken, NoSuchVault, OortError, UsageError
 from domain.ids import uuid7
 
 _CACHE = "vaults.cache"
@@ -63,13 +63,13 @@ class Vaults:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self.unreachable: ServerUnreachable | None = None  # why the last list is the one kept in the home
+        self.unreachable: OortError | None = None  # why the last list is the one kept in the home
 
     def all(self) -> list[Vault]:
         """By name. From the home when auth cannot be reached and has said something before."""
         try:
             found = self._fetch()
-        except ServerUnreachable as error:
+        except OUT_OF_REACH as error:
             cached = self._cached()
             if cached is None:
                 raise
@@ -78,11 +78,11 @@ class Vaults:
         return sorted(found, key=lambda vault: vault.name)
 
     def named(self, name: str) -> Vault:
-        """Raises NoSuchVault."""
+        """Raises NoSuchVault; what keeps auth out of reach, if it is not among those seen last."""
         for vault in self.all():
             if vault.name == name:
                 return vault
-        raise NoSuchVault(name=name)
+        raise self.unreachable or NoSuchVault(name=name)
 
     def request(self, name: str, template: str) -> Vault:
         """Take storage from a template. Raises NameTaken, NotFound for the template."""
