@@ -377,5 +377,7 @@ async def start_node(cluster: Cluster, name: str) -> NodeProcess:
     )
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), 60)
-    assert line == b"serving\n", line
+    if line != b"serving\n":
+        await NodeProcess(process).stop()
+        raise AssertionError(line)
     return NodeProcess(process)

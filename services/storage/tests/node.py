@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 
+from services.common import logs
 from services.common.settings import load
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import serving
@@ -12,7 +13,9 @@ from services.storage.tests.cluster import serving
 async def _until_signal() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with serving(load(StorageSettings)):
+    settings = load(StorageSettings)
+    logs.configure("error", role="storage", instance=settings.instance)
+    async with serving(settings):
         sys.stdout.write("serving\n")
         sys.stdout.flush()
         await stop.wait()
