@@ -4,13 +4,12 @@ grpcio can demand a client certificate or never see one, so one port cannot do b
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
@@ -19,6 +18,7 @@ from services.common.errors import StartError
 from services.common.rpc import CHANNEL_OPTIONS
 from services.common.settings import ProcessSettings
 
+Context = grpc.aio.ServicerContext[Any, Any]
 _SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     *CHANNEL_OPTIONS,
     # Clients ping at the pace that they like, down to every 10 seconds.
@@ -36,27 +36,38 @@ class Served:
     name: str
 
 
-class Health(HealthServicer):
-    """grpc.health.v1, whose watches end with the server: the one of grpcio would hold a drain up to its last second."""
+class Health(health_pb2_grpc.HealthServicer):
+    """grpc.health.v1 for services that serve from the start until the server drains.
 
-    def __init__(self) -> None:
-        super().__init__()
+    A watch is told NOT_SERVING and ends when draining begins: grpcio's own servicer would hold the drain up to its last
+    second.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = frozenset(services) | {""}
         self._draining = asyncio.Event()
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait({watching, draining}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            watching.cancel()
-            draining.cancel()
-            await asyncio.gather(watching, draining, return_exceptions=True)
-        await context.write(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
-
-    async def enter_graceful_shutdown(self) -> None:
+    def drain(self) -> None:
+        """Say NOT_SERVING from now on."""
         self._draining.set()
-        await super().enter_graceful_shutdown()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service} here")
+        return self._status()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+        if request.service in self._services:
+            await context.write(self._status())
+        else:
+            await context.write(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN))
+        if not self._draining.is_set():
+            await self._draining.wait()
+            await context.write(self._status())
+
+    def _status(self) -> health_pb2.HealthCheckResponse:
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.NOT_SERVING if self._draining.is_set() else status.SERVING)
 
 
 @dataclass(slots=True)
@@ -69,7 +80,7 @@ class Listener:
 
     async def drain(self, seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, let those under way finish for `seconds`, then end them."""
-        await self.health.enter_graceful_shutdown()
+        self.health.drain()
         await self.server.stop(seconds)
 
 
@@ -98,11 +109,10 @@ async def listen(
     """Start a server with `services`, health and reflection. Raises StartError when the port is taken."""
     options = (*_SERVER_OPTIONS, ("grpc.so_reuseport", int(share_port)))
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
-    health = Health()
     names = [service.name for service in services]
+    health = Health(names)
     for service in services:
         service.add(service.servicer, server)
-        await health.set(service.name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflected = ReflectionServicer([*names, _HEALTH, reflection.SERVICE_NAME])
     add_ServerReflectionServicer_to_server(reflected, server)  # type: ignore[no-untyped-call] # the stubs lack it

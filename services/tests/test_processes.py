@@ -86,8 +86,8 @@ async def test_sigterm_lets_a_call_under_way_finish_and_takes_no_new_one(
                     pass
             process.process.terminate()
             # The watch is told, and ends: it does not hold the drain up.
-            while (told := await watch.read()) is not grpc.aio.EOF:
-                assert told.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await watch.read() is grpc.aio.EOF
             async with endpoints.public_channel() as late:
                 with pytest.raises(grpc.aio.AioRpcError):
                     await health(late)
