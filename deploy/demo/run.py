@@ -113,9 +113,9 @@ def _folder(total: int, source: Path, *, keep: bool, say: Say) -> Iterator[Path]
 
 
 def _remove(folder: Path) -> None:
-    """Also folders that were restored without the right to write in them."""
-    for parent, _, _ in os.walk(folder):
-        with contextlib.suppress(OSError):
+    """Also folders that were restored without their owner's right to write in them, which stops all but root."""
+    if os.geteuid() != 0:
+        for parent, _, _ in os.walk(folder):
             Path(parent).chmod(0o700)
     shutil.rmtree(folder)
 
@@ -171,20 +171,24 @@ def _back_up(device: Device, source: Path) -> Backup:
 
 def _tell_first(backup: Backup, say: Say) -> None:
     done = backup.summary
-    say(f"3. First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}")
-    say(f"   in {duration(backup.seconds)}: {rate(done['total_bytes'], backup.seconds)}.")
-    say(f"   New after deduplication: {size(done['new_bytes'])}; compressed and sealed: {size(done['stored_bytes'])},")
     share = ratio(done["stored_bytes"], done["total_bytes"])
-    say(f"   {share} of the files' size. Sent: {size(done['uploaded_bytes'])}.")
+    say(f"3. First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}, {_speed(backup)}.")
+    say(
+        f"   Deduplicated to {size(done['new_bytes'])}, compressed and sealed to {size(done['stored_bytes'])}: {share}."
+    )
 
 
 def _tell_second(first: Backup, second: Backup, say: Say) -> None:
     done = second.summary
-    saved = first.summary["uploaded_bytes"] - done["uploaded_bytes"]
-    say(f"   Second backup: {count(done['files_unmodified'], 'file')} unchanged, {done['files_new']} new,")
-    say(f"   {done['files_changed']} changed, in {duration(second.seconds)}. Sent: {size(done['uploaded_bytes'])},")
-    say(f"   saving {size(saved)} ({ratio(saved, first.summary['uploaded_bytes'])}) and")
-    say(f"   {duration(max(0.0, first.seconds - second.seconds))}.")
+    sent, sent_first = done["uploaded_bytes"], first.summary["uploaded_bytes"]
+    say(f"   Second backup: {count(done['files_unmodified'], 'file')} unchanged, {_speed(second)}.")
+    say(
+        f"   It sent {size(sent)} where the first sent {size(sent_first)}: {ratio(sent_first - sent, sent_first)} saved."
+    )
+
+
+def _speed(backup: Backup) -> str:
+    return f"in {duration(backup.seconds)} ({rate(backup.summary['total_bytes'], backup.seconds)})"
 
 
 def _wait_for_copies(operator: Operator, device: Device, say: Say) -> None:
