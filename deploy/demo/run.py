@@ -182,9 +182,8 @@ def _tell_second(first: Backup, second: Backup, say: Say) -> None:
     done = second.summary
     sent, sent_first = done["uploaded_bytes"], first.summary["uploaded_bytes"]
     say(f"   Second backup: {count(done['files_unmodified'], 'file')} unchanged, {_speed(second)}.")
-    say(
-        f"   It sent {size(sent)} where the first sent {size(sent_first)}: {ratio(sent_first - sent, sent_first)} saved."
-    )
+    saved = ratio(sent_first - sent, sent_first)
+    say(f"   It sent {size(sent)}, the first had sent {size(sent_first)}: {saved} saved.")
 
 
 def _speed(backup: Backup) -> str:
