@@ -40,6 +40,9 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; nothing more can be said
         return 1
+    except OSError as error:
+        sys.stderr.write(f"oort: {error.filename or 'the system'}: {error.strerror or error}\n")
+        return 1
     return result if isinstance(result, int) else 0
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from client.errors import UsageError
 from deploy.demo.compare import Comparison, Expectation, compare
 from deploy.demo.words import count, duration, rate, ratio, size
-from deploy.driver import Device, Operator
+from deploy.driver import CommandFailed, Device, Operator
 from deploy.local import stack
 from deploy.local.errors import StackError
 
@@ -54,7 +54,7 @@ def run(source: Path | None, *, keep: bool, say: Say) -> int:
     with _terminated_as_interrupted(), _folder(total, chosen, keep=keep, say=say) as folder:
         began = time.monotonic()
         operator = Operator(folder / "stack")
-        with _stack(operator, say):
+        with _stack(operator, say), _failures_told():
             device = _device(operator, folder, say)
             first = _back_up(device, chosen)
             _tell_first(first, say)
@@ -136,6 +136,15 @@ def _stack(operator: Operator, say: Say) -> Iterator[None]:
                 stack.down(operator.data)
         finally:
             signal.signal(signal.SIGINT, former)
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """A command that fails is told by what it said."""
+    try:
+        yield
+    except CommandFailed as error:
+        raise StackError(detail=str(error)) from None
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class StackFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether it is still there, as this stack's."""
+        """Whether it is still there, as this stack's. Raises PermissionError where one may not look."""
         return (self.path / _MARKER).is_file()
 
     @property
