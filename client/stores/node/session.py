@@ -161,6 +161,7 @@ class NodeSession:
         self._beats.join()
         if self._over is not None:
             return
+        self._over = SessionOver(place=self._place)
         request = sessions_pb2.EndRequest(session_id=self.id)
 
         def action(connection: Connection, metadata: Metadata) -> None:

@@ -1,0 +1,37 @@
+"""gRPC servers in this process, with TLS, for tests of what speaks to them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Never
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from client.tests.tls import Authority
+
+
+@contextmanager
+def serving(authority: Authority, add: Callable[[grpc.Server], None], address: str = "127.0.0.1:0") -> Iterator[str]:
+    """A server on a free port of the loopback; yields its host:port."""
+    with ThreadPoolExecutor(16) as threads:
+        server = grpc.server(threads)
+        add(server)
+        credentials = grpc.ssl_server_credentials([(authority.key, authority.certificate)])
+        port = server.add_secure_port(address, credentials)
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(0).wait()
+
+
+def refuse(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, message: str = "no") -> Never:
+    """End the call as a role of ours does."""
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(reason=reason, domain="oort.test"))
+    status = Status(code=code.value[0], message=message, details=[detail])
+    context.abort_with_status(rpc_status.to_status(status))
