@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.errors import DamagedVault, ObjectMissing, OortError, StoreError
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index import Index
 from client.vault.index_files import IndexFile, decode_index_file
@@ -51,6 +51,12 @@ def _note(name: object, detail: str) -> Problem:
     return Problem(str(name), detail, is_error=False)
 
 
+def _failure(name: object, error: OortError) -> Problem:
+    """What an error says of `name`, which need not be said twice."""
+    about_name = str(error.fields.get("name")) == str(name) and "detail" in error.fields
+    return Problem(str(name), str(error.fields["detail"] if about_name else error))
+
+
 class _Check:
     def __init__(self, vault: Vault, read_data: bool) -> None:
         self.vault = vault
@@ -84,7 +90,7 @@ class _Check:
             body = self.vault.load_unpacked(name)
             index = decode_index_file(body, str(name))
         except (DamagedVault, ObjectMissing) as error:
-            self.found.append(Problem(str(name), str(error)))
+            self.found.append(_failure(name, error))
             return IndexFile(())
         self.found += [Problem(str(name), complaint) for complaint in index_complaints(body)]
         twice = [pack for pack, times in Counter(pack.pack for pack in index.packs).items() if times > 1]
@@ -140,7 +146,7 @@ class _Check:
             else:
                 entries = parse_pack(self.vault.keys, name, body)
         except (DamagedVault, ObjectMissing) as error:
-            yield Problem(str(name), str(error))
+            yield _failure(name, error)
             return
         if indexed is not None:
             yield from _compare(name, size, indexed, entries)
@@ -151,7 +157,7 @@ class _Check:
             try:
                 open_blob(self.vault.keys, entry, view[entry.offset : entry.offset + entry.length])
             except DamagedVault as error:
-                yield Problem(str(name), str(error))
+                yield _failure(name, error)
 
     # Locks
 
@@ -162,7 +168,7 @@ class _Check:
             except ObjectMissing:
                 continue
             except DamagedVault as error:
-                yield Problem(str(info.name), str(error))
+                yield _failure(info.name, error)
                 continue
             if lock.exclusive:
                 yield _note(
@@ -209,7 +215,7 @@ class _TreeCheck:
                 body = self.vault.load_unpacked(name)
                 snapshot = decode_snapshot(body, name.id)
             except (DamagedVault, ObjectMissing) as error:
-                yield Problem(str(name), str(error))
+                yield _failure(name, error)
                 continue
             for complaint in snapshot_complaints(body):
                 yield Problem(str(name), complaint)
@@ -229,7 +235,7 @@ class _TreeCheck:
             except (DamagedVault, StoreError) as error:
                 if isinstance(error, StoreError) and not isinstance(error, ObjectMissing):
                     raise
-                yield Problem(name, str(error))
+                yield _failure(name, error)
                 continue
             for complaint in tree_complaints(body, nodes):
                 yield Problem(name, complaint)

@@ -200,16 +200,18 @@ class TemporaryTable(LmdbTable):
 
     def __init__(self, parent: Path | None = None) -> None:
         with _broken():
-            folder = Path(tempfile.mkdtemp(prefix="oort-index-", dir=parent))
+            self._own = Path(tempfile.mkdtemp(prefix="oort-index-", dir=parent))
         try:
-            super().__init__(folder, _TEMPORARY_BUDGET)
+            super().__init__(self._own / "index", _TEMPORARY_BUDGET)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self._own, ignore_errors=True)
             raise
+        if os.name == "posix":  # open files need no names, and what has none is gone even after a crash
+            shutil.rmtree(self._own, ignore_errors=True)
 
     def close(self) -> None:
         super().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._own, ignore_errors=True)
 
 
 @contextlib.contextmanager

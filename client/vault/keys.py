@@ -14,9 +14,9 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -140,7 +140,7 @@ def create_key_file(
     hostname: str = "",
     username: str = "",
     cost: ScryptCost | None = None,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now_ns: Callable[[], int] = time.time_ns,
 ) -> bytes:
     """The body of a file in `keys/` from which `password` opens `keys`.
 
@@ -152,7 +152,7 @@ def create_key_file(
         {"mac": {"k": _b64(keys.mac_k), "r": _b64(keys.mac_r)}, "encrypt": _b64(keys.encrypt)}, separators=(",", ":")
     )
     sealed = _stretch(password, salt, cost).seal(master.encode())
-    created = format_time(int(now().timestamp() * 1_000_000) * 1000)
+    created = format_time(now_ns())
     return (
         f'{{"created":"{created}","username":{json_string(username)},"hostname":{json_string(hostname)},'
         f'"kdf":"scrypt","N":{cost.n},"r":{cost.r},"p":{cost.p},"salt":"{_b64(salt)}","data":"{_b64(sealed)}"}}'

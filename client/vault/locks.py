@@ -10,11 +10,11 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject
+from client.errors import DamagedVault, ObjectMissing, StoreError
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
 from client.vault.repository import Vault
@@ -93,13 +93,13 @@ class VaultLock:
         exclusive: bool = False,
         place: str = "the vault",
         refresh_seconds: float = REFRESH_SECONDS,
-        now_ns: Callable[[], int] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._vault = vault
         self._exclusive = exclusive
         self._place = place
         self._refresh_seconds = refresh_seconds
-        self._now_ns = now_ns or _now_ns
+        self._now_ns = now_ns
         self._ended = threading.Event()
         self._name: ObjectName | None = None
         self._written_ns = 0
@@ -166,7 +166,7 @@ class VaultLock:
                         holder=holder,
                         detail=f"{'exclusive ' if lock.exclusive else ''}since {format_time(lock.time_ns)}",
                     )
-        except TruncatedObject as error:
+        except DamagedVault as error:
             raise VaultLocked(place=self._place, holder="someone", detail=f"a lock cannot be read ({error})") from None
 
 
@@ -197,10 +197,6 @@ def _is_dead_here(lock: Lock) -> bool:
     except (PermissionError, OverflowError):
         return False
     return False
-
-
-def _now_ns() -> int:
-    return int(datetime.now(UTC).timestamp() * 1_000_000) * 1000
 
 
 def _username() -> str:

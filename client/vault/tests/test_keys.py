@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -87,7 +86,7 @@ def test_a_key_file_opens_with_its_password_alone(password: str) -> None:
 
 
 def test_a_key_file_names_no_one_unless_told_to() -> None:
-    body = create_key_file("p", KEYS, cost=CHEAP, now=lambda: datetime(2024, 1, 2, 3, 4, 5, 600, UTC))
+    body = create_key_file("p", KEYS, cost=CHEAP, now_ns=lambda: 1_704_164_645_000_600_000)
     document = json.loads(body)
     assert list(document) == ["created", "username", "hostname", "kdf", "N", "r", "p", "salt", "data"]
     assert (document["username"], document["hostname"]) == ("", "")

@@ -1,0 +1,165 @@
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from client.errors import StoreError
+from client.stores.tests.memory import MemoryStore
+from client.vault.locks import Lock, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
+from client.vault.repository import Vault
+from client.vault.tests.builders import a_writer
+from domain.names import ObjectKind, ObjectName
+
+NOW = 1_800_000_000 * 10**9
+MINUTE = 60 * 10**9
+
+
+@pytest.fixture
+def vault() -> Vault:
+    return a_writer(needs_locks=True).vault
+
+
+def locks_in(vault: Vault) -> list[ObjectName]:
+    return [info.name for info in vault.session.list(ObjectKind.LOCK)]
+
+
+def a_lock_in(vault: Vault, age_minutes: float = 1, *, exclusive: bool = False, **fields: object) -> ObjectName:
+    lock = Lock(NOW - int(age_minutes * MINUTE), exclusive, **({"hostname": "elsewhere", "pid": 1} | fields))  # type: ignore[arg-type]
+    return vault.save_unpacked(ObjectKind.LOCK, encode_lock(lock))
+
+
+def test_a_lock_lies_in_the_vault_while_it_is_held(vault: Vault) -> None:
+    with vault_lock(vault, needed=True) as lock:
+        assert lock is not None
+        (name,) = locks_in(vault)
+        ((listed, kept),) = live_locks(vault, time.time_ns())
+        assert listed == name
+        assert (kept.exclusive, kept.pid, kept.hostname) == (False, os.getpid(), socket.gethostname())
+    assert locks_in(vault) == []
+
+
+def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:
+    with vault_lock(vault, needed=False) as lock:
+        assert lock is None
+        assert locks_in(vault) == []
+
+
+def test_a_lock_is_removed_after_an_error_too(vault: Vault) -> None:
+    with pytest.raises(RuntimeError), vault_lock(vault, needed=True):
+        raise RuntimeError
+    assert locks_in(vault) == []
+
+
+def test_shared_locks_go_together(vault: Vault) -> None:
+    a_lock_in(vault)
+    lock = VaultLock(vault, now_ns=lambda: NOW)
+    lock.acquire()
+    assert len(locks_in(vault)) == 2
+    lock.release()
+    assert len(locks_in(vault)) == 1
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(False, True), (True, False), (True, True)])
+def test_an_exclusive_lock_goes_with_no_other(vault: Vault, mine: bool, theirs: bool) -> None:
+    other = a_lock_in(vault, exclusive=theirs, hostname="kasimir", username="fd0", pid=4711)
+    lock = VaultLock(vault, exclusive=mine, place="/srv/vault", now_ns=lambda: NOW)
+    with pytest.raises(VaultLocked, match=r"/srv/vault is locked by fd0@kasimir \(process 4711\)"):
+        lock.acquire()
+    assert locks_in(vault) == [other]
+
+
+@pytest.mark.parametrize(("age", "counts"), [(29, True), (31, False), (-5, True)])
+def test_a_lock_counts_for_thirty_minutes(vault: Vault, age: float, counts: bool) -> None:
+    a_lock_in(vault, age, exclusive=True)
+    assert len(list(live_locks(vault, NOW))) == counts
+
+
+def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vault) -> None:
+    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=2**22 + 1)
+    assert list(live_locks(vault, NOW)) == []
+    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=os.getpid())
+    assert len(list(live_locks(vault, NOW))) == 1
+
+
+def test_a_lock_that_comes_while_ours_is_written_is_seen(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = Vault.save_unpacked
+
+    def save(self: Vault, *args: object) -> ObjectName:
+        monkeypatch.undo()
+        a_lock_in(vault, exclusive=True)
+        return genuine(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Vault, "save_unpacked", save)
+    with pytest.raises(VaultLocked):
+        VaultLock(vault, now_ns=lambda: NOW).acquire()
+    assert len(locks_in(vault)) == 1
+
+
+def test_a_lock_is_refreshed_by_a_new_one_before_the_old_one_goes(vault: Vault) -> None:
+    times = iter(range(NOW, NOW + 100))
+    seen: list[int] = []
+    lock = VaultLock(vault, now_ns=lambda: next(times))
+    lock.acquire()
+    (before,) = locks_in(vault)
+    genuine = vault.session.remove
+
+    def remove(name: ObjectName) -> None:
+        seen.append(len(locks_in(vault)))
+        genuine(name)
+
+    vault.session.remove = remove  # type: ignore[method-assign]
+    lock.refresh()
+    (after,) = locks_in(vault)
+    assert before != after
+    assert seen == [2]
+    lock.release()
+    assert locks_in(vault) == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def test_a_lock_that_cannot_be_refreshed_is_lost_when_it_grows_stale(vault: Vault) -> None:
+    clock = Clock()
+    tried = threading.Event()
+
+    def put(*_: object) -> bool:
+        tried.set()
+        raise StoreError(place="here", detail="gone")
+
+    lock = VaultLock(vault, refresh_seconds=0.001, now_ns=clock)
+    lock.acquire()
+    vault.session.put = put  # type: ignore[method-assign, assignment]
+    assert tried.wait(10)
+    assert not lock.lost.is_set()
+    clock.now += 31 * MINUTE
+    assert lock.lost.wait(10)
+    lock.release()
+
+
+def test_a_thread_keeps_the_lock_fresh() -> None:
+    writer = a_writer(needs_locks=True)
+    clock = Clock()
+    lock = VaultLock(writer.vault, refresh_seconds=0.001, now_ns=clock)
+    lock.acquire()
+    store = writer.store
+    assert isinstance(store, MemoryStore)
+    refreshed = threading.Event()
+    genuine = writer.session.remove
+
+    def remove(name: ObjectName) -> None:
+        genuine(name)
+        refreshed.set()
+
+    writer.session.remove = remove  # type: ignore[method-assign]
+    clock.now += 6 * MINUTE
+    assert refreshed.wait(10)
+    lock.release()
+    assert locks_in(writer.vault) == []
