@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from client.restore.request import RestoreTally
 
 _LINE_SECONDS = 10.0
-_JSON_SECONDS = 0.5
+_JSON_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Step:
     total_files: int = 0
     done_bytes: int = 0
     total_bytes: int = 0
-    sent_bytes: int = 0
+    uploaded_bytes: int = 0
     is_final: bool = False
 
 
@@ -64,7 +64,7 @@ def step_of(tally: "Tally | RestoreTally") -> Step:
             total_files=tally.total_files,
             done_bytes=tally.done_bytes,
             total_bytes=tally.total_bytes,
-            sent_bytes=tally.uploaded_bytes,
+            uploaded_bytes=tally.uploaded_bytes,
             is_final=tally.scanned,
         )
     return Step(
