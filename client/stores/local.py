@@ -37,7 +37,6 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EN
 _FOLDERS = tuple(kind.value for kind in ObjectKind if not kind.is_root_file)
 # restic's "s3legacy" layout, which it also writes locally when asked to
 _LEGACY_FOLDERS = {ObjectKind.KEY: "key", ObjectKind.SNAPSHOT: "snapshot", ObjectKind.LOCK: "lock"}
-_WRITING = {Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION}
 
 
 class LocalStore:
@@ -57,7 +56,9 @@ class LocalStore:
         with self._told():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(place=self.place, detail="it is a file, not a folder: choose another path")
-        session = LocalSession(self, purpose)
+            if purpose is not Purpose.READ:
+                sweep(self)
+        session = LocalSession(self)
         if parent is not None and not session.exists(parent):
             raise ParentGone(parent=parent, place=self.place)
         return session
@@ -82,9 +83,8 @@ class LocalStore:
 class LocalSession:
     """One session on a folder. Methods may be called from several threads."""
 
-    def __init__(self, store: LocalStore, purpose: Purpose) -> None:
+    def __init__(self, store: LocalStore) -> None:
         self._store = store
-        self._purpose = purpose
         self._over = threading.Event()
         self._folders = {kind: self._folder_of(kind) for kind in ObjectKind if not kind.is_root_file}
 

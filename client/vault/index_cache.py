@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
     fcntl = None  # type: ignore[assignment]
 
-BUDGET = 4 << 30  # bytes on disk: about 25 million blobs
+BUDGET = 4 << 30  # bytes on disk: about 16 million blobs
 _TEMPORARY_BUDGET = 64 << 30
 _DATABASES = (b"meta", b"files", b"records", b"packs", b"blobs")
 _NUMBER = struct.Struct(">I")

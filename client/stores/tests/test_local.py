@@ -193,3 +193,7 @@ def test_what_a_crash_left_in_the_temporary_folder_is_swept_after_a_day(store: L
     os.utime(young, (1_090_000, 1_090_000))
     assert sweep(store, now=1_100_000) == 1
     assert files_below(store.path / "tmp") == ["young"]
+    store.open(Purpose.READ).close()
+    assert files_below(store.path / "tmp") == ["young"]
+    store.open(Purpose.BACKUP).close()  # by today's clock it is old
+    assert files_below(store.path / "tmp") == []
