@@ -61,7 +61,8 @@ class MapErrors(AroundCalls):
     async def around(self, method: str, context: Context) -> AsyncIterator[None]:
         try:
             yield
-        except grpc.aio.AbortError:
+        except (grpc.aio.AbortError, grpc.aio.InternalError):
+            # The latter says that the caller is gone: there is nobody to tell, and it is no fault.
             raise
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
             refusal = self._refusal(error, method)
@@ -101,6 +102,9 @@ class MeasureCalls(AroundCalls):
             code = "OK"
         except grpc.aio.AbortError:
             code = _code_name(context)
+            raise
+        except grpc.aio.InternalError:
+            code = "CANCELLED"
             raise
         except BaseException as error:
             code = "UNKNOWN" if isinstance(error, Exception) else "CANCELLED"

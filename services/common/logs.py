@@ -5,6 +5,7 @@ import sys
 
 import structlog
 
+_GRPC_CORE = "grpc._cython.cygrpc"
 _LIBRARIES = ("psycopg", "psycopg.pool", "grpc", "asyncio")
 
 
@@ -32,6 +33,7 @@ def configure(level: str, **bound: str) -> None:
             ],
         )
     )
+    handler.addFilter(_is_no_caller_that_left)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -39,3 +41,8 @@ def configure(level: str, **bound: str) -> None:
         # What libraries say of every connection is for those who look for it.
         logging.getLogger(library).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     structlog.contextvars.bind_contextvars(**bound)
+
+
+def _is_no_caller_that_left(record: logging.LogRecord) -> bool:
+    # grpc logs a traceback for every caller that hangs up in the middle of a stream, as cancelled restores do.
+    return not (record.name == _GRPC_CORE and record.getMessage().startswith("ExecuteBatchError raised in core"))

@@ -1,5 +1,6 @@
 """What a caller gets when a call fails, through a real server."""
 
+import asyncio
 import io
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -224,3 +225,39 @@ async def test_a_bearer_token_is_read_from_the_metadata(installation: Certificat
                 await unary(channel, metadata)
             assert reason_of(refused.value) == "NOT_SIGNED_IN"
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_caller_that_leaves_in_the_middle_is_no_fault(installation: Certificates) -> None:
+    left = asyncio.Event()
+
+    class Endless(Told):
+        async def stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+            del request, context
+            try:
+                while True:
+                    yield bytes(1 << 20)
+            finally:
+                left.set()
+
+        async def both(self, requests: AsyncIterator[bytes], context: Any) -> None:  # type: ignore[override] # grpc takes either form
+            del requests
+            try:
+                while True:
+                    await context.write(bytes(1 << 20))
+            finally:
+                left.set()
+
+    with log_lines() as lines:
+        async with serving("storage", installation, public=[Served(add, Endless(None), NAME)]) as endpoints:
+            for attempt in range(8):
+                left.clear()
+                async with endpoints.public_channel() as channel:
+                    bare = untyped(channel)
+                    if attempt % 2:
+                        stream = bare.unary_stream(f"/{NAME}/Stream")(b"x", timeout=30)
+                    else:
+                        stream = bare.stream_stream(f"/{NAME}/Both")(timeout=30)
+                    assert len(await stream.read()) == 1 << 20
+                await asyncio.wait_for(left.wait(), 30)
+    assert "call failed" not in lines.getvalue()
+    assert "Traceback" not in lines.getvalue()
