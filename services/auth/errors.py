@@ -91,7 +91,7 @@ class StaleVersion(ServiceError):
 
 
 class StorageUnavailable(ServiceError):
-    """The storage cluster {cluster} cannot be reached at the moment: nothing was created, try again."""
+    """The storage cluster {cluster} does not serve this at the moment: {detail} Nothing was changed; try again."""
 
     reason = "STORAGE_UNAVAILABLE"
     code = StatusCode.UNAVAILABLE

@@ -31,7 +31,8 @@ DESCRIBE_SECONDS = 2.0
 
 Answer = TypeVar("Answer")
 # What another node of the cluster would say as well.
-_REFUSALS = frozenset({grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT})
+_REFUSALS = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT})
+_DETAILS_KEY = "grpc-status-details-bin"
 
 
 class Channels(Protocol):
@@ -76,8 +77,6 @@ class Storage:
         try:
             answer = await self._first(cluster, create)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.ALREADY_EXISTS:
-                raise IdTaken(what="vault", id=vault.id) from error
             raise InvalidArgument(detail=f"The storage cluster {cluster.name} refused: {error.details()}") from error
         made = answer.bucket
         if (made.id, made.tenant_id, made.user_id) != (wanted.id, wanted.tenant_id, wanted.user_id):
@@ -91,7 +90,7 @@ class Storage:
         async with self._db.unit() as unit:
             cluster = await clusters.get(unit, name)
         if cluster is None:
-            raise StorageUnavailable(cluster=name)
+            raise StorageUnavailable(cluster=name, detail="it is not set up.")
         now = self._clock.now()
         if cluster.described and timedelta() <= now - cluster.described < FRESH:
             return cluster.public_endpoints
@@ -118,6 +117,7 @@ class Storage:
         ask: Callable[["BucketServiceAsyncStub"], Awaitable[Answer]],
     ) -> Answer:
         """The answer of the first node that gives one. Raises StorageUnavailable, and AioRpcError for a refusal."""
+        detail = "none of its nodes answers."
         for endpoint in cluster.internal_endpoints:
             try:
                 return await ask(self._stub(endpoint))
@@ -127,9 +127,16 @@ class Storage:
                 self._log.warning(
                     "storage node refused", endpoint=endpoint, code=error.code().name, detail=error.details()
                 )
-        raise StorageUnavailable(cluster=cluster.name)
+                detail = _said(error) or detail
+        raise StorageUnavailable(cluster=cluster.name, detail=detail)
 
     def _stub(self, endpoint: str) -> "BucketServiceAsyncStub":
         if endpoint not in self._open:
             self._open[endpoint] = self._channels(endpoint)
         return buckets_pb2_grpc.BucketServiceStub(self._open[endpoint])
+
+
+def _said(error: grpc.aio.AioRpcError) -> str:
+    """What a node itself gave as the reason; what gRPC says of connections would name inner addresses."""
+    from_node = any(key == _DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+    return (error.details() or "") if from_node else ""

@@ -107,7 +107,7 @@ class Vaults:
                 raise NoSuchTemplate(name=template, known=there_are)
             cluster = await clusters.get(unit, chosen.cluster)
             if cluster is None:
-                raise StorageUnavailable(cluster=chosen.cluster)
+                raise StorageUnavailable(cluster=chosen.cluster, detail="it is not set up.")
         return known, chosen, cluster
 
     async def set_key(self, caller: Caller, vault: UUID, sealed_key: bytes) -> None:

@@ -30,6 +30,7 @@ from services.auth.store.users import Role
 from services.auth.tokens import TokenSigner
 from services.auth.wiring import Foundation, build
 from services.common.database import Database
+from services.common.errors import NotAllowed, ServiceError
 from services.common.listeners import Served
 from services.common.provision import DatabaseUrls
 from services.common.rpc import internal_channel
@@ -80,6 +81,13 @@ class SignedIn:
         return (("authorization", f"Bearer {self.token}"),)
 
 
+class TooFew(ServiceError):
+    """Two copies need two nodes."""
+
+    reason = "TOO_FEW_COPIES"
+    code = grpc.StatusCode.UNAVAILABLE
+
+
 class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
     """What a storage cluster says of buckets, and how often it was asked. It may be told to fail."""
 
@@ -88,6 +96,7 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
         self.creates = 0
         self.describes = 0
         self.failing: grpc.StatusCode | None = None
+        self.too_few = False
         self.nodes = [
             buckets_pb2.Node(id="node-2", public_endpoint="n2.test:8061", live=False),
             buckets_pb2.Node(id="node-1", public_endpoint="n1.test:8061", live=True),
@@ -101,7 +110,7 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
         wanted = request.bucket
         known = self.buckets.setdefault(wanted.id, wanted)
         if known != wanted:
-            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another bucket has this id")
+            raise NotAllowed(detail="There is another bucket of this id.")
         return buckets_pb2.CreateBucketResponse(bucket=known)
 
     async def DescribeCluster(
@@ -124,6 +133,8 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
         return buckets_pb2.ListBucketsResponse(buckets=self.buckets.values())
 
     async def _fail(self, context: Context) -> None:
+        if self.too_few:
+            raise TooFew
         if self.failing:
             await context.abort(self.failing, "as the test wants")
 

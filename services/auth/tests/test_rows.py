@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -352,6 +353,24 @@ async def test_a_caller_changes_its_own_password_and_code_alone(ground: Ground, 
         await stage.open.accounts.Logout(accounts_pb2.LogoutRequest(remove_device=True))
         after = [rows_of(ground, postgres.superuser_dsn, victim.session.person.id) for victim in stage.victims]
         assert after == before
+
+
+async def test_in_a_users_unit_tables_hold_that_users_rows_without_being_asked_for_them(ground: Ground) -> None:
+    async with a_stage(ground) as stage:
+        person = stage.caller.session.person
+        async with stage.open.db.unit(UUID(person.tenant_id), UUID(person.id)) as unit:
+            for table in OWNED:
+                owner = sql.Identifier("id" if table == "users" else "user_id")
+                cursor = await unit.execute(
+                    sql.SQL("select distinct tenant_id::text, {}::text from {}").format(owner, sql.Identifier(table))
+                )
+                assert await cursor.fetchall() == [(person.tenant_id, person.id)], table
+        async with stage.open.db.unit(UUID(person.tenant_id)) as unit:
+            for table in OWNED:
+                cursor = await unit.execute(
+                    sql.SQL("select distinct tenant_id::text from {}").format(sql.Identifier(table))
+                )
+                assert await cursor.fetchall() == [(person.tenant_id,)], table
 
 
 async def test_without_a_tenant_the_app_sees_no_row_and_writes_none(ground: Ground) -> None:

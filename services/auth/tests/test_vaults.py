@@ -6,7 +6,7 @@ from oort.auth.v1 import profiles_pb2
 
 from domain.sessions import Scope
 from domain.tokens import AUDIENCE, ISSUER, LIFETIME_SECONDS, VaultClaims, key_id
-from services.auth.tests.kit import SIGNING_KEY, Ground, SignedIn, World, a_name, an_id, refused
+from services.auth.tests.kit import SIGNING_KEY, Ground, Refusal, SignedIn, World, a_name, an_id, refused
 
 LIST = profiles_pb2.ListVaultsRequest()
 
@@ -20,6 +20,22 @@ async def ask(
 ) -> profiles_pb2.Vault:
     request = profiles_pb2.RequestVaultRequest(id=vault_id, name=name, template=template)
     return (await world.profiles.RequestVault(request, metadata=session.metadata)).vault
+
+
+async def ask_in_vain(world: World, session: SignedIn, vault_id: str) -> Refusal:
+    """Ask while storage fails, and let the pauses between the attempts pass."""
+
+    async def in_vain() -> Refusal:
+        with refused("STORAGE_UNAVAILABLE") as refusal:
+            await ask(world, session, vault_id, "photos")
+        return refusal
+
+    trying = asyncio.create_task(in_vain())
+    while not trying.done():
+        await asyncio.sleep(0)
+        if world.clock.sleepers:
+            await world.clock.advance(3)
+    return await trying
 
 
 async def token_for(
@@ -106,20 +122,15 @@ async def test_storage_out_of_reach_leaves_no_vault_and_the_same_call_succeeds_l
         await world.a_template(session.person.tenant_id)
         vault_id = str(an_id())
         world.nodes.failing = grpc.StatusCode.UNAVAILABLE
-
-        async def try_in_vain() -> None:
-            with refused("STORAGE_UNAVAILABLE"):
-                await ask(world, session, vault_id, "photos")
-
-        trying = asyncio.create_task(try_in_vain())
-        while not trying.done():
-            await asyncio.sleep(0)
-            if world.clock.sleepers:
-                await world.clock.advance(3)
-        await trying
+        refusal = await ask_in_vain(world, session, vault_id)
+        assert "none of its nodes answers" in refusal.details
         assert world.nodes.creates >= 2
         assert await vaults_of(world, session) == []
         world.nodes.failing = None
+        world.nodes.too_few = True
+        refusal = await ask_in_vain(world, session, vault_id)
+        assert "Two copies need two nodes." in refusal.details
+        world.nodes.too_few = False
         assert (await ask(world, session, vault_id, "photos")).id == vault_id
 
 
