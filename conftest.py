@@ -1,12 +1,15 @@
 """What tests share: one Postgres for a whole run, one Redis for each worker, and a certificate authority.
 
-Kept true: everything starts on loopback with free ports in temporary folders, and nothing runs after the tests.
+Kept true: everything starts on loopback with free ports in temporary folders, and nothing runs after the tests, even if
+they were killed.
 """
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +19,10 @@ import pytest
 
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.postgres import PostgresServer
+from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
 
-_SERVER = pytest.StashKey[PostgresServer]()
+_SERVER = pytest.StashKey[tuple[PostgresServer, ExitStack]]()
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(message)
 
 
+@contextmanager
+def _ending_with_us(process: ProcessId | None) -> Iterator[None]:
+    """Ends a server when this process is gone, in whatever way: the kernel then closes the pipe."""
+    script = 'read -r _; kill -INT "$1"'
+    command = ["sh", "-c", script, "sh", str(process.pid if process else 0)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as watch:
+        try:
+            yield
+        finally:
+            watch.terminate()
+
+
 def _server(config: pytest.Config) -> PostgresServer:
     """The Postgres of this run, started by whoever asks first in this process."""
     if _SERVER not in config.stash:
-        server = PostgresServer(Path(tempfile.mkdtemp(prefix="oort-test-postgres-")), fast=True)
-        config.stash[_SERVER] = server
-        server.start()
-    return config.stash[_SERVER]
+        with ExitStack() as starting:
+            folder = Path(tempfile.mkdtemp(prefix="oort-test-postgres-"))
+            starting.callback(shutil.rmtree, folder)
+            server = starting.enter_context(PostgresServer(folder, fast=True))
+            starting.enter_context(_ending_with_us(server.process))
+            config.stash[_SERVER] = server, starting.pop_all()
+    return config.stash[_SERVER][0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -77,9 +96,7 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _SERVER in config.stash:
-        server = config.stash[_SERVER]
-        server.stop()
-        shutil.rmtree(server.folder)
+        config.stash[_SERVER][1].close()
         del config.stash[_SERVER]
 
 
@@ -93,7 +110,7 @@ def postgres(request: pytest.FixtureRequest) -> Postgres:
 def redis_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="oort-test-redis-"))
     try:
-        with RedisServer(folder) as server:
+        with RedisServer(folder) as server, _ending_with_us(server.process):
             yield server.url
     finally:
         shutil.rmtree(folder)
