@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import grpc
 from oort.storage.v1 import objects_pb2, sessions_pb2
 
-from client.errors import NotSupported, OortError, SessionOver, StoreError
+from client.errors import NotSupported, OortError, SessionOver, StoreError, TruncatedObject
 from client.rpc import Metadata, read_refusal
 from client.stores.abc import Buffer, ObjectInfo
 from client.stores.node.access import AccessKeeper
@@ -103,6 +103,8 @@ class NodeSession:
                         refusal = read_refusal(error)
                         if refusal.reason == "DAMAGED":
                             raise BadCopy(translate(refusal, self._place, str(name))) from None
+                        if refusal.reason == "INVALID_ARGUMENT":  # of a range: it ends beyond the object
+                            raise BadCopy(TruncatedObject(name=name, detail=refusal.message)) from None
                         raise
             return download.whole()
 
