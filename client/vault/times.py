@@ -5,16 +5,17 @@ Kept true: in the program a time is a whole number of nanoseconds since 1970 in 
 """
 
 import re
+from datetime import datetime
 from functools import lru_cache
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
-)
+_CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
+_RFC3339 = re.compile(rf"\d{{4}}-\d\d-\d\dT{_CLOCK}:[0-5]\d(?:\.(\d{{1,9}})\d*)?(?:Z|([+-]{_CLOCK}))", re.ASCII)
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{0,8}[1-9])?(?:Z|[+-](?!00:00)\d\d:\d\d)", re.ASCII)
 _DAY = 86_400
 _EARLIEST = -719_528 * _DAY  # 0000-01-01
 _LATEST = 2_932_897 * _DAY - 1  # 9999-12-31T23:59:59
-_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_FOUR_CENTURIES = 146_097 * _DAY
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a zone would only cost time: all is UTC
 
 
 def format_time(ns: int) -> str:
@@ -42,33 +43,23 @@ def _date(day: int) -> str:
     return f"{year + era * 400 + (month <= 2):04d}-{month:02d}-{date:02d}"  # noqa: PLR2004
 
 
-@lru_cache(maxsize=4096)
-def _day(year: int, month: int, date: int) -> int:
-    """The inverse of `_date`. Raises ValueError for a date that does not exist."""
-    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if not 1 <= month <= 12 or not 1 <= date <= _MONTHS[month - 1] + (leap and month == 2):  # noqa: PLR2004
-        raise ValueError("no such date")
-    year -= month <= 2  # noqa: PLR2004
-    era, of_era = divmod(year, 400)
-    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + date - 1  # noqa: PLR2004
-    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
-
-
 def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time in any zone. Raises ValueError."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is no RFC 3339 time")
-    year, month, date, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
-    if hour > 23 or minute > 59 or second > 59:  # noqa: PLR2004
-        raise ValueError(f"{text!r} is no time of day")
-    seconds = _day(year, month, date) * _DAY + hour * 3600 + minute * 60 + second
-    sign, zone_hour, zone_minute = match.group(8, 9, 10)
-    if sign:
-        if int(zone_hour) > 23 or int(zone_minute) > 59:  # noqa: PLR2004
-            raise ValueError(f"{text!r} has no valid zone")
-        seconds -= (int(zone_hour) * 3600 + int(zone_minute) * 60) * (-1 if sign == "-" else 1)
-    return seconds * 1_000_000_000 + int((match.group(7) or "").ljust(9, "0"))
+    fraction, zone = match.groups()
+    has_year = not text.startswith("0000")  # datetime has no year 0, but 0400 is like it
+    seconds = _seconds(text[:19]) if has_year else _seconds("0400" + text[4:19]) - _FOUR_CENTURIES
+    if zone:
+        east = int(zone[1:3]) * 3600 + int(zone[4:]) * 60
+        seconds -= east if zone[0] == "+" else -east
+    return seconds * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+def _seconds(text: str) -> int:
+    since = datetime.fromisoformat(text) - _EPOCH
+    return since.days * _DAY + since.seconds
 
 
 def is_canonical_time(text: str) -> bool:
