@@ -8,7 +8,7 @@ import typer
 
 from client.cli.console import emit_array, printable, say
 from client.cli.invocation import Invocation, Json, VaultName
-from client.errors import NoSuchSnapshot, NotFound
+from client.errors import NoSuchPath, NoSuchSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,11 @@ def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path 
         if opened is None:
             raise NoSuchSnapshot(snapshot=snapshot)
         with opened:
-            found = _below(opened, opened.find_snapshot(snapshot).tree, path)
+            chosen = opened.find_snapshot(snapshot)
+            try:
+                found = _below(opened, chosen.tree, path)
+            except KeyError:
+                raise NoSuchPath(snapshot=chosen.short_id, path=path) from None
             if as_json:
                 emit_array(_describe(where, node) for where, node in found)
             else:
@@ -46,7 +50,7 @@ def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path 
 
 
 def _below(vault: "Vault", tree: "BlobId", wanted: str) -> "Iterator[tuple[bytes, Node]]":
-    """The wanted path and all below it. Raises NotFound at once, not when half is listed."""
+    """The wanted path and all below it. Raises KeyError at once, not when half is listed."""
     parts = [part for part in os.fsencode(wanted).split(b"/") if part not in (b"", b".")]
     if not parts:
         return _walk(vault, tree, b"")
@@ -56,7 +60,7 @@ def _below(vault: "Vault", tree: "BlobId", wanted: str) -> "Iterator[tuple[bytes
         nodes = vault.load_tree(here) if here is not None else []
         node = next((candidate for candidate in nodes if candidate.name == part), None)
         if node is None:
-            raise NotFound(detail=f"There is no {wanted} in this snapshot.")
+            raise KeyError(wanted)
         here = node.subtree
     if node is None:
         raise AssertionError("there is at least one part")
