@@ -4,6 +4,7 @@ Kept true: whatever the bytes are, reading ends in the value asked for or in Dam
 """
 
 import json
+import re
 from typing import Any, NoReturn
 
 from client.errors import DamagedVault
@@ -11,7 +12,7 @@ from client.vault.blobs import ID_BYTES, Buffer
 
 U32 = (1 << 32) - 1
 U64 = (1 << 64) - 1
-_HEX_DIGITS = frozenset("0123456789abcdef")
+_is_id = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}").fullmatch
 
 
 class Document:
@@ -81,6 +82,6 @@ class Document:
 
     def as_id(self, value: Any, field: str) -> bytes:
         """The 32 bytes of `value`, 64 lower-case hex digits."""
-        if not isinstance(value, str) or len(value) != 2 * ID_BYTES or not _HEX_DIGITS.issuperset(value):
+        if not isinstance(value, str) or not _is_id(value):
             self.refuse(f"{field} is no SHA-256 in hex")
         return bytes.fromhex(value)

@@ -32,6 +32,13 @@ class NodeType(StrEnum):
     IRREGULAR = "irregular"
 
 
+_TYPES = {kind.value: kind for kind in NodeType}
+_NUMBERS = (
+    *(("mode", U32), ("uid", U32), ("gid", U32), ("inode", U64), ("device_id", U64)),
+    *(("size", U64), ("links", U64), ("device", U64)),
+)
+_TEXTS = ("user", "group", "error")
+
 # Go, io/fs.FileMode
 MODE_DIR = 1 << 31
 MODE_SYMLINK = 1 << 27
@@ -222,29 +229,42 @@ def _encode_content(node: Node) -> str:
 
 
 def decode_node(document: Document) -> Node:
-    """One node of a tree. Raises DamagedVault."""
-    content = document.fields.get("content")
+    """One node of a tree. Raises DamagedVault.
+
+    A backup of what has not changed reads every node of its parent, so what is usual takes no call.
+    """
+    fields = document.fields
+    mode, uid, gid, inode, device_id, size, links, device = [
+        value if type(value := fields.get(field, 0)) is int and 0 <= value <= limit else document.whole(field, limit)
+        for field, limit in _NUMBERS
+    ]
+    user, group, error = [
+        value if type(value := fields.get(field, "")) is str else document.text(field) for field in _TEXTS
+    ]
+    mtime, atime, ctime = fields.get("mtime"), fields.get("atime"), fields.get("ctime")
+    mtime_ns = _decode_time(document, "mtime")
+    content = fields.get("content")
     return Node(
-        name=_decode_name(document),
-        type=_decode_type(document),
-        mode=document.whole("mode", U32),
-        mtime_ns=_decode_time(document, "mtime"),
-        atime_ns=_decode_time(document, "atime"),
-        ctime_ns=_decode_time(document, "ctime"),
-        uid=document.whole("uid", U32),
-        gid=document.whole("gid", U32),
-        user=document.text("user"),
-        group=document.text("group"),
-        inode=document.whole("inode", U64),
-        device_id=document.whole("device_id", U64),
-        size=document.whole("size", U64),
-        links=document.whole("links", U64),
-        linktarget=_decode_link(document),
-        extended_attributes=_decode_attributes(document),
-        device=document.whole("device", U64),
-        content=None if content is None else tuple(document.as_id(x, "content") for x in document.items("content")),
-        subtree=document.optional_id("subtree"),
-        error=document.text("error"),
+        _decode_name(document),
+        _decode_type(document),
+        mode,
+        mtime_ns,
+        mtime_ns if atime == mtime else _decode_time(document, "atime"),
+        mtime_ns if ctime == mtime else _decode_time(document, "ctime"),
+        uid,
+        gid,
+        user,
+        group,
+        inode,
+        device_id,
+        size,
+        links,
+        _decode_link(document) if "linktarget" in fields or "linktarget_raw" in fields else b"",
+        _decode_attributes(document) if "extended_attributes" in fields else (),
+        device,
+        None if content is None else tuple([document.as_id(blob, "content") for blob in document.items("content")]),
+        document.optional_id("subtree") if "subtree" in fields else None,
+        error,
     )
 
 
@@ -261,8 +281,8 @@ def _decode_name(document: Document) -> bytes:
 
 def _decode_type(document: Document) -> NodeType:
     try:
-        return NodeType(document.text("type"))
-    except ValueError:
+        return _TYPES[document.text("type")]
+    except KeyError:
         document.refuse(f"a node has the unknown type {document.text('type')!r}")
 
 

@@ -215,20 +215,24 @@ def create_vault(
     return Vault(session, keys, config, cache)
 
 
-def open_vault(session: StoreSession, repository_password: str, cache: Path | None = None) -> Vault:
-    """Open a vault with any of its key files. `cache` is the device's folder for all vaults' caches.
+def open_vault(
+    session: StoreSession, repository_password: str, cache: Path | None = None, *, place: str = "this place"
+) -> Vault:
+    """Open a vault with any of its key files.
+
+    `cache` is the device's folder for all vaults' caches, `place` the store's, for messages.
 
     Raises WrongRepositoryPassword, DamagedVault, ObjectMissing if there is no vault, StoreError.
     """
     sealed_config = session.get(CONFIG)
-    keys = _find_keys(session, repository_password)
+    keys = _find_keys(session, repository_password, place)
     config = decode_config(keys.open(sealed_config, "config"))
     if not is_irreducible(config.chunker_polynomial):
         raise DamagedVault(name="config", detail="chunker_polynomial is not irreducible")
     return Vault(session, keys, config, cache)
 
 
-def _find_keys(session: StoreSession, password: str) -> DataKeys:
+def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
     damage: DamagedVault | None = None
     for name, body in _key_files(session):
         try:
@@ -242,7 +246,7 @@ def _find_keys(session: StoreSession, password: str) -> DataKeys:
             return keys
     if damage is not None:
         raise damage
-    raise WrongRepositoryPassword(place="the store")
+    raise WrongRepositoryPassword(place=place)
 
 
 def _key_files(session: StoreSession) -> Iterator[tuple[ObjectName, bytes | DamagedVault]]:
