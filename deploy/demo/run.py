@@ -56,14 +56,17 @@ def run(source: Path | None, *, keep: bool, say: Say) -> int:
         operator = Operator(folder / "stack")
         with _stack(operator, say), _failures_told():
             device = _device(operator, folder, say)
+            say("3. Backing up: scan, cut into chunks, compress, encrypt, send to a node, which sends it to the other.")
             first = _back_up(device, chosen)
             _tell_first(first, say)
             second = _back_up(device, chosen)
             _tell_second(first, second, say)
             _wait_for_copies(operator, device, say)
+            say("4. Restoring into an empty folder.")
             restored = folder / "restored"
             seconds = _restore(device, restored)
-            say(f"4. Restored into an empty folder in {duration(seconds)}: {rate(total, seconds)}.\n")
+            say(f"   Done in {duration(seconds)} ({rate(total, seconds)}).\n")
+            say("5. Comparing each file, folder and link with its original.")
             found = _compare(chosen, restored, first, second)
         code = _verdict(found, {**first.unreadable, **second.unreadable}, say)
         say(f"All of it took {duration(time.monotonic() - began)}.")
@@ -181,7 +184,7 @@ def _back_up(device: Device, source: Path) -> Backup:
 def _tell_first(backup: Backup, say: Say) -> None:
     done = backup.summary
     share = ratio(done["stored_bytes"], done["total_bytes"])
-    say(f"3. First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}, {_speed(backup)}.")
+    say(f"   First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}, {_speed(backup)}.")
     say(
         f"   Deduplicated to {size(done['new_bytes'])}, compressed and sealed to {size(done['stored_bytes'])}: {share}."
     )
@@ -224,8 +227,7 @@ def _compare(source: Path, restored: Path, first: Backup, second: Backup) -> Com
 
 def _verdict(found: Comparison, unreadable: dict[str, str], say: Say) -> int:
     what = "content, mode, time, link, attributes" + (" and owner" if os.geteuid() == 0 else "")
-    say(f"5. Compared with the original, {what}: {count(found.files, 'file')}, {count(found.folders, 'folder')},")
-    say(f"   {count(found.links, 'link')}, {size(found.bytes)}.")
+    say(f"   {count(found.files, 'file')}, {count(found.folders, 'folder')}, {count(found.links, 'link')}: {what}.")
     if os.geteuid() != 0:
         say("   (Owners are not compared: only root may give files to others.)")
     _name("These changed in the source meanwhile, so they cannot be compared", found.changed_meanwhile, say)
