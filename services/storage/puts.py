@@ -102,6 +102,7 @@ class Spread:
             if isinstance(failure, Exception):
                 self._copies.remove(copy)
                 self._failures[copy.node] = failure
+                self._log.warning("a copy could not be stored", node=copy.node, cause=repr(failure))
                 await copy.abandon(entered=False)
         if len(self._copies) < self._enough:
             raise self._refusal()

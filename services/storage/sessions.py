@@ -231,7 +231,6 @@ async def enter(
         await _require_users(unit, bucket.id, row, body.name, packs)
         _require_room(bucket, claims, body.size)
         await _insert(unit, bucket, session, body)
-        await _remember(unit, row, body.name, bucket.seq + 1)
         return Entered(existed=False, placed_on=body.durable)
 
 

@@ -73,6 +73,10 @@ with object as (
     select id, %(session)s, %(tenant)s, %(user)s from object
 ), counted as (
     update buckets set seq = %(seq)s, objects = objects + 1, bytes = bytes + %(size)s where id = %(bucket)s
+), remembered as (
+    update sessions set pack_seq = case when %(kind)s = 'data' then %(seq)s else pack_seq end,
+        index_seq = case when %(kind)s = 'index' then %(seq)s else index_seq end
+    where id = %(session)s and %(kind)s in ('data', 'index')
 ), lacking as (
     insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
     select object.id, node, %(bucket)s, %(tenant)s, %(user)s from object, unnest(%(missing)s::text[]) as node
@@ -130,7 +134,10 @@ async def find(unit: Unit, bucket: UUID, name: ObjectName) -> ObjectRow | None:
 
 
 async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: NewObject) -> int:
-    """Enter an object with its creator as user, count it, and write the bucket's new seq. Answers its id."""
+    """Enter an object with its creator as user, count it, and write the bucket's new seq. Answers its id.
+
+    Of a pack or an index file the session remembers the seq, as `sessions.used_pack` and `put_index` write it.
+    """
     cursor = await unit.execute(
         _INSERT,
         {
