@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import sysconfig
 import tempfile
 import time
@@ -91,7 +92,9 @@ def _measure(source: Path) -> tuple[int, int]:
     for parent, _, names in os.walk(source):
         for name in names:
             with contextlib.suppress(OSError):
-                files, total = files + 1, total + Path(parent, name).lstat().st_size
+                status = Path(parent, name).lstat()
+                if stat.S_ISREG(status.st_mode):
+                    files, total = files + 1, total + status.st_size
     return files, total
 
 
@@ -185,9 +188,8 @@ def _tell_first(backup: Backup, say: Say) -> None:
     done = backup.summary
     share = ratio(done["stored_bytes"], done["total_bytes"])
     say(f"   First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}, {_speed(backup)}.")
-    say(
-        f"   Deduplicated to {size(done['new_bytes'])}, compressed and sealed to {size(done['stored_bytes'])}: {share}."
-    )
+    say(f"   New content and folder lists: {size(done['new_bytes'])};")
+    say(f"   compressed and sealed: {size(done['stored_bytes'])}, {share} of the files' size.")
 
 
 def _tell_second(first: Backup, second: Backup, say: Say) -> None:
@@ -232,7 +234,7 @@ def _verdict(found: Comparison, unreadable: dict[str, str], say: Say) -> int:
         say("   (Owners are not compared: only root may give files to others.)")
     _name("These changed in the source meanwhile, so they cannot be compared", found.changed_meanwhile, say)
     _name("These differ", found.different, say)
-    _name("These could not be read, and are in no backup", [f"{path}: {why}" for path, why in unreadable.items()], say)
+    _name("The backup could not read these", [f"{path}: {why}" for path, why in unreadable.items()], say)
     if found.different:
         say("\nThe restored tree is NOT equal to the original.")
         return 1
