@@ -87,12 +87,12 @@ def test_files_with_lost_blobs_are_named_and_all_others_are_restored(tmp_path: P
     vault, source = a_vault(tmp_path / "vault"), some_files(tmp_path / "source")
     first = vault.backup(source / "docs")
     packs = set(vault.objects(ObjectKind.PACK))
-    vault.backup(source, parent=first.snapshot)
+    second = vault.backup(source, parent=first.snapshot)
     for path in set(vault.objects(ObjectKind.PACK)) - packs:
         if kind_of(vault, path) is BlobKind.DATA:
             path.unlink()
 
-    summary = vault.restore(tmp_path / "target")
+    summary = vault.restore(tmp_path / "target", second.snapshot.id)
 
     assert restored(tmp_path / "target", source) == {"docs/a.txt", "docs/b.md", "docs/old/c.txt"}
     assert len(summary.damaged) == 22
@@ -150,13 +150,13 @@ def test_a_blob_that_one_pack_has_lost_is_taken_from_another(tmp_path: Path) -> 
     kept = [(path, path.read_bytes()) for path in vault.objects(ObjectKind.INDEX)]
     for path, _ in kept:
         path.unlink()
-    vault.backup(source)
+    second = vault.backup(source)
     for path, body in kept:
         path.write_bytes(body)
     for path in first:
         path.write_bytes(bytes(path.stat().st_size))
 
-    assert vault.restore(tmp_path / "target").damaged == ()
+    assert vault.restore(tmp_path / "target", second.snapshot.id).damaged == ()
 
 
 def test_a_full_target_is_one_clear_error_and_leaves_no_partial_file(
