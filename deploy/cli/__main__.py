@@ -27,11 +27,13 @@ app.command(name="demo")(demo.demo)
 def main() -> int:
     """Run a command; every failure is one line on stderr and an exit code."""
     try:
-        result = app(standalone_mode=False)
+        result = app(standalone_mode=False)  # answers the code of typer.Exit, and 130 after Ctrl-C
+        if result == INTERRUPTED:
+            sys.stderr.write("oort: interrupted\n")
     except OortError as error:
         sys.stderr.write(f"oort: {error}\n")
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:
         sys.stderr.write("oort: interrupted\n")
         return INTERRUPTED
     except click.ClickException as error:
