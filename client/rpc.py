@@ -87,10 +87,21 @@ def read_ca(file: Path) -> bytes:
     except OSError as error:
         raise UsageError(detail=f"The CA file {file} cannot be read: {error.strerror}.") from None
     try:
-        ssl.create_default_context(cadata=pem.decode("ascii"))
+        _trusting(pem)
     except (ValueError, ssl.SSLError):
         raise UsageError(detail=f"{file} holds no certificate in PEM form.") from None
     return pem
+
+
+def _trusting(ca_pem: bytes) -> ssl.SSLContext:
+    """TLS that trusts these certificates alone. Raises ValueError, ssl.SSLError when there are none."""
+    # Not create_default_context: with nothing to trust it would trust what the machine trusts.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    if not context.cert_store_stats()["x509_ca"]:
+        raise ValueError("no CA certificate")
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
@@ -110,8 +121,7 @@ def tls_channel(endpoint: str, ca_pem: bytes, options: Sequence[tuple[str, int]]
 def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> OortError:
     """Why no call gets through: UntrustedServer or ServerUnreachable, found out by a TLS handshake of our own."""
     host, port = split_endpoint(endpoint)
-    context = ssl.create_default_context(cadata=ca_pem.decode("ascii"))
-    context.set_alpn_protocols(["h2"])
+    context = _trusting(ca_pem)
     try:
         with (
             socket.create_connection((host, port), timeout=_PROBE_SECONDS) as plain,

@@ -235,4 +235,6 @@ def _explained(home: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HomeFull(home=home) from None
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            raise HomeUnusable(home=home, reason="it is a file, not a folder") from None
         raise HomeUnusable(home=home, reason=(error.strerror or str(error)).lower()) from None
