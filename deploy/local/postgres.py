@@ -22,7 +22,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from deploy.local.errors import ServerDidNotStart
-from deploy.local.ports import LOOPBACK, free_port
+from deploy.local.ports import LOOPBACK, free_port, is_free
 from deploy.local.processes import ProcessId, last_lines, spawn, stop
 
 SUPERUSER = "postgres"
@@ -30,7 +30,8 @@ _NOBODY = 65534
 _STOP_PATIENCE_SECONDS = 30.0
 _START_PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.05
-_TRIES = 5  # with another free port each
+_PAUSE_SECONDS = 0.5
+_TRIES = 5  # each with another port, where any will do
 
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -151,11 +152,15 @@ class PostgresServer:
         self._configure(launcher)
         command: list[str | Path] = [*launcher.prefix, self._binaries / "postgres", "-D", self.data]
         chosen = self.port
-        for _ in range(1 if chosen else _TRIES):
+        for _ in range(_TRIES):
             self.port = chosen or free_port()
             self._popen = spawn([*command, "-p", str(self.port)], log=self.log, env=_environment(), cwd=self.folder)
             if self._wait_until_ready():
                 return
+            if chosen and not is_free(chosen):
+                break
+            # After a kill, sessions of the former server may need a moment to notice and let go of its memory.
+            time.sleep(_PAUSE_SECONDS)
         raise ServerDidNotStart(name="Postgres", detail=f"see {self.log}\n{last_lines(self.log)}")
 
     def stop(self) -> bool:
