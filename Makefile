@@ -8,7 +8,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -32,6 +32,9 @@ protos: $(STUBS) ## generate the gRPC code
 
 bench: $(STUBS) ## measure against restic and borg, where they are installed
 	@$(BIN)/python -m bench
+
+campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind
+	@deploy/campaigns/fresh
 
 lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv

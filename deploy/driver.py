@@ -45,14 +45,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One of the two commands with the arguments that every call has."""
+    """One of the two commands with the arguments that every call has; `prefix` is another command that starts it."""
 
     program: str
     fixed: Sequence[str] = ()
+    prefix: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def line(self, *arguments: str) -> list[str]:
-        return [str(BIN / self.program), *self.fixed, *arguments]
+        return [*self.prefix, str(BIN / self.program), *self.fixed, *arguments]
 
     def run(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run to the end, whatever the exit code."""
@@ -108,7 +109,7 @@ class Device:
 
     def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
         self.home = home
-        self.tool = Command("backup-tool", ("--home", str(home)), dict(env or os.environ))
+        self.tool = Command("backup-tool", ("--home", str(home)), env=dict(env or os.environ))
 
     def log_in(self, operator: Operator, username: str, password: str) -> None:
         found = operator.env

@@ -1,0 +1,102 @@
+"""Full disks, for real: small memory disks, mounted in a namespace that only the tested command sees."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.restore.compare import differences
+from deploy.driver import Command, Device, Operator, Outcome
+from deploy.tests.end_to_end.conftest import a_device
+from deploy.tests.end_to_end.trees import MIB, incompressible, restored
+
+pytestmark = pytest.mark.needs("unshare")
+
+
+def with_disks(command: Command, *disks: Path, size: str) -> Command:
+    """The command in a namespace of its own, where a memory disk of `size` lies over each of these folders."""
+    mounts = [f"mount -t tmpfs -o size={size} none {shlex.quote(str(disk))}" for disk in disks]
+    return replace(command, prefix=("unshare", "-rm", "sh", "-c", " && ".join([*mounts, 'exec "$0" "$@"'])))
+
+
+def assert_full(outcome: Outcome, *words: str) -> None:
+    assert outcome.code == 7, outcome.stderr
+    last = outcome.stderr.strip().splitlines()[-1]
+    assert last.startswith("backup-tool: ")
+    assert "full" in last or "space" in last
+    assert "Traceback" not in outcome.stderr
+    for word in words:
+        assert word in last
+
+
+@pytest.fixture
+def stack_on_small_disks(tmp_path: Path) -> Iterator[Operator]:
+    """A stack whose nodes have 200 MiB above the mark below which they take nothing more."""
+    operator = Operator(tmp_path / "stack")
+    operator.up()
+    operator.down()
+    nodes = [operator.data / "nodes" / name for name in ("node-a", "node-b")]
+    operator.oort = with_disks(operator.oort, *nodes, size="1224m")
+    operator.up()
+    operator.oort = replace(operator.oort, prefix=())
+    yield operator
+    operator.down()
+
+
+def test_full_nodes_end_a_backup_with_one_line_and_go_on_serving(
+    stack_on_small_disks: Operator, tmp_path: Path
+) -> None:
+    device = a_device(stack_on_small_disks, tmp_path / "home")
+    small = incompressible(tmp_path / "small/file", 16, seed=1).parent
+    kept = device.backup("main", small)
+    large = incompressible(tmp_path / "large/file", 320, seed=2).parent
+
+    assert_full(device.tool.run("backup", str(large), "--vault", "main"))
+
+    assert [one["id"] for one in device.snapshots("main")] == [kept["snapshot"]]
+    device.restore("main", tmp_path / "target")
+    assert not list(differences(small, restored(tmp_path / "target", small)))
+    job = device.tool.ok("jobs", "--json").json()
+    assert sorted(one["status"] for one in job) == [5000, 5000, 7002]
+
+
+def test_a_full_target_ends_a_restore_with_one_line(device: Device, tmp_path: Path) -> None:
+    source = incompressible(tmp_path / "source/file", 32, seed=3).parent
+    device.backup("main", source)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    tool = with_disks(device.tool, disk, size="8m")
+    assert_full(tool.run("restore", "latest", "--vault", "main", "--target", str(disk / "target")))
+
+
+def test_a_full_local_vault_ends_a_backup_with_one_line_and_holds_no_half_object(
+    device: Device, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    source = incompressible(tmp_path / "source/file", 64, seed=4).parent
+    # Both commands in one namespace, since the disk is gone with it; the objects are copied out to be looked at.
+    script = (
+        '"$0" "$@" vault add --local "$DISK/vault" --name small && "$0" "$@" backup "$SOURCE" --vault small; '
+        'code=$?; cp -r "$DISK/vault" "$COPY"; exit $code'
+    )
+    prefix = with_disks(device.tool, disk, size="24m").prefix
+    env = {**os.environ, "DISK": str(disk), "SOURCE": str(source), "COPY": str(tmp_path / "copy")}
+    tool = replace(device.tool, prefix=(*prefix, "sh", "-c", script), env=env)
+    assert_full(tool.run())
+    packs = [path for path in (tmp_path / "copy/data").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "copy/snapshots").iterdir())
+    assert sum(path.stat().st_size for path in packs) < 24 * MIB
+    assert all(len(path.name) == 64 for path in packs)
+
+
+def test_a_full_disk_under_the_cache_does_not_stop_a_backup(device: Device, tmp_path: Path) -> None:
+    source = incompressible(tmp_path / "source/file", 24, seed=5).parent
+    cache = device.home / "vaults"
+    cache.mkdir(exist_ok=True, mode=0o700)
+    tool = with_disks(device.tool, cache, size="16k")
+    summary = tool.ok("backup", str(source), "--vault", "main", "--json").summary()
+    assert [one["id"] for one in device.snapshots("main")] == [summary["snapshot"]]
