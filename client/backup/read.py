@@ -27,8 +27,8 @@ from client.vault.nodes import Node
 
 BATCH_FILES = 256
 BATCH_BYTES = 2 << 20  # also the size up to which a file is small
-_TASK_BYTES = 4 << 20  # chunks of a big file that a worker takes at once
-_QUEUED_BYTES = 12 << 20
+_TASK_BYTES = 2 << 20  # chunks of a big file that a worker takes at once
+_QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
 _FILE_COST = 1 << 10  # what an unread file holds in memory
 

@@ -21,6 +21,7 @@ from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
 from client.errors import DamagedVault, NothingLeft, ObjectMissing
 from client.flow import Crew
+from client.platforms.linux import give_back_large_buffers
 from client.stores.abc import StoreSession
 from client.vault.blobs import BlobId
 from client.vault.chunker import Chunker, chunker_seed
@@ -88,6 +89,7 @@ class _Backup:
 
     def run(self) -> BackupSummary:
         started = self._machinery.monotonic()
+        give_back_large_buffers()
         paths = absolute_paths(self._request.paths)
         known_tree = self._parent_tree()
         self._work(paths, known_tree)

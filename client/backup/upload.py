@@ -16,7 +16,7 @@ from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
 from domain.names import ObjectKind, ObjectName
 
-UPLOADS = 3  # packs in flight
+UPLOADS = 2  # packs in flight: one is sent while the other is synced; each costs its size in memory
 _QUEUED_BYTES = 16 << 20
 _CHECKPOINT = 24 << 20  # bytes in packs that no index file lists yet
 _CHECKPOINT_SHARE = 64  # or this part of all that was sent: the number of index files grows with the logarithm

@@ -1,0 +1,64 @@
+"""Threads of one job: bounded in bytes, ended by the first error."""
+
+import threading
+
+import pytest
+
+from client.flow import ByteQueue, Crew, Stopped
+
+
+def test_items_come_out_in_order_and_the_end_follows_them() -> None:
+    queue: ByteQueue[int] = ByteQueue(Crew(), 100)
+    for number in range(5):
+        queue.put(number, 10)
+    queue.close()
+    assert [queue.get() for _ in range(6)] == [0, 1, 2, 3, 4, None]
+
+
+def test_a_full_queue_holds_the_producer_until_there_is_room() -> None:
+    crew = Crew()
+    queue: ByteQueue[int] = ByteQueue(crew, 10)
+    queue.put(1, 6)
+    crew.start("producer", lambda: queue.put(2, 6))
+    assert not crew.join(0.05)
+    assert queue.get() == 1
+    crew.wait()
+    assert queue.get() == 2
+
+
+def test_a_single_item_may_be_larger_than_the_queue() -> None:
+    queue: ByteQueue[int] = ByteQueue(Crew(), 10)
+    queue.put(1, 1000)
+    assert queue.get() == 1
+
+
+def test_the_first_error_ends_every_wait_and_is_the_one_reported() -> None:
+    crew = Crew()
+    queue: ByteQueue[int] = ByteQueue(crew, 10)
+    empty: ByteQueue[int] = ByteQueue(crew, 10)
+    queue.put(1, 10)
+    crew.start("producer", lambda: queue.put(2, 10))
+    crew.start("consumer", lambda: None if empty.get() else None)
+    first = ValueError("the first")
+
+    def failing() -> None:
+        raise first
+
+    crew.start("failing", failing)
+    with pytest.raises(Stopped):
+        crew.wait()
+    assert crew.join()
+    crew.fail(ValueError("a later one"))
+    with pytest.raises(ValueError, match="the first"):
+        crew.check()
+    with pytest.raises(Stopped):
+        queue.put(3, 1)
+
+
+def test_no_thread_is_left_when_a_crew_has_joined() -> None:
+    before = threading.active_count()
+    crew = Crew()
+    for number in range(5):
+        crew.start(f"{number}", lambda: None)
+    crew.wait()
+    assert threading.active_count() == before
