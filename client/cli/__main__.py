@@ -117,14 +117,14 @@ def run(arguments: Sequence[str]) -> int:
     except OortError as error:
         return _tell(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _tell_text("interrupted.", "Interrupted", INTERRUPTED_EXIT_CODE, as_json=as_json)
+        return _ended(INTERRUPTED_EXIT_CODE, as_json=as_json)
     except BrokenPipeError:
         # Whoever read has gone: nothing more can be said, not even by the interpreter as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OortError.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a report in the home, one line for the person
         return _tell_unexpected(error, arguments, as_json=as_json)
-    return answer if isinstance(answer, int) else 0
+    return _ended(answer, as_json=as_json)
 
 
 def main() -> NoReturn:
@@ -152,6 +152,13 @@ def _begin(context: typer.Context, home: HomeOption = None, show_version: Versio
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """A polite request to end is treated as Ctrl-C is: the job is cancelled, nothing is half-written."""
     raise KeyboardInterrupt
+
+
+def _ended(answer: object, *, as_json: bool) -> int:
+    """A command's own exit code; an interruption comes as one too, for typer takes it."""
+    if answer == INTERRUPTED_EXIT_CODE:
+        return _tell_text("interrupted.", "Interrupted", INTERRUPTED_EXIT_CODE, as_json=as_json)
+    return answer if isinstance(answer, int) else 0
 
 
 def _tell_usage(error: typer.TyperException, *, as_json: bool) -> int:

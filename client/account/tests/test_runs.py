@@ -1,0 +1,215 @@
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from client.account import opening
+from client.account.backup_run import choose_parent, run_backup
+from client.account.device import Device
+from client.account.jobs import read_log
+from client.account.opening import add_local
+from client.account.restore_run import run_restore
+from client.account.tests.an_auth import Office
+from client.account.vaults import Vaults
+from client.backup.request import BackupRequest, Tally
+from client.errors import NoSuchSnapshot, QuotaExceeded, SessionOver, StoreError, UsageError
+from client.restore.request import RestoreTally
+from client.stores.abc import Buffer
+from client.stores.tests.memory import MemorySession, MemoryStore
+from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot
+from domain.jobs import JobStatus
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+
+@dataclass
+class View:
+    warnings: list[tuple[bytes, str]] = field(default_factory=list)
+    steps: list[Tally | RestoreTally] = field(default_factory=list)
+
+    def advanced(self, tally: Tally | RestoreTally) -> None:
+        self.steps.append(tally)
+
+    def warned(self, path: bytes, reason: str) -> None:
+        self.warnings.append((path, reason))
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        self.warnings.append((path, reason))
+
+
+@dataclass
+class FaultyStore(MemoryStore):
+    """Raises what it is given, one a put of a pack."""
+
+    faults: list[Exception] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "FaultySession":
+        super().open(purpose, parent)
+        return FaultySession(self, purpose)
+
+
+class FaultySession(MemorySession):
+    store: FaultyStore
+
+    def put(self, name: ObjectName, body: Buffer, packs: tuple[ObjectName, ...] = ()) -> bool:  # type: ignore[override]
+        if name.kind is ObjectKind.PACK and self.store.faults:
+            raise self.store.faults.pop()
+        return super().put(name, body, packs)
+
+
+@pytest.fixture
+def device(office: Office) -> Iterator[Device]:
+    with Device(office.logged_in()) as device:
+        yield device
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear reader")
+    return folder
+
+
+@pytest.fixture
+def store(device: Device, monkeypatch: pytest.MonkeyPatch) -> FaultyStore:
+    """A requested vault named `main` whose bucket lies in memory."""
+    store = FaultyStore()
+    Vaults(device).request("main", "default")
+    monkeypatch.setattr(opening, "_store", lambda *_arguments: store)
+    return store
+
+
+def last_status(office: Office) -> int:
+    return list(office.auth.jobs.values())[-1].status
+
+
+@pytest.mark.usefixtures("store")
+def test_a_backup_is_a_job_and_its_snapshot_names_item_and_device(
+    office: Office, device: Device, source: Path, tmp_path: Path
+) -> None:
+    result = run_backup(device, "main", [os.fsencode(source)], View())
+    assert result.untold is None
+    job = office.auth.jobs[result.job]
+    assert (job.status, job.snapshot) == (JobStatus.SUCCESS, result.summary.snapshot.id)
+    assert job.counts.uploaded_bytes == result.summary.uploaded_bytes
+    again = run_backup(device, "main", [os.fsencode(source)], View())
+    assert again.summary.parent == result.summary.snapshot
+    assert again.summary.files_unmodified == 1
+    restored = run_restore(device, "main", "latest", tmp_path / "target", [], View())
+    assert f"{ITEM_TAG}{job.item_id}" in restored.snapshot.tags
+    assert restored.snapshot.device == device.id
+    below = tmp_path / "target" / str(source).lstrip("/") / "letter.txt"
+    assert below.read_text() == "dear reader"
+    assert office.auth.jobs[restored.job].status == JobStatus.SUCCESS
+
+
+def test_a_path_that_does_not_exist_is_refused_before_anything_is_made(
+    office: Office, device: Device, store: FaultyStore, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError):
+        run_backup(device, "main", [os.fsencode(tmp_path / "none")], View())
+    assert (office.auth.jobs, office.auth.items, store.objects) == ({}, {}, {})
+
+
+def test_a_session_that_the_node_ended_is_followed_by_a_new_one(
+    office: Office, device: Device, store: FaultyStore, source: Path
+) -> None:
+    store.faults = [SessionOver(place="memory")]
+    result = run_backup(device, "main", [os.fsencode(source)], View())
+    assert last_status(office) == JobStatus.SUCCESS
+    assert ObjectName(ObjectKind.SNAPSHOT, result.summary.snapshot.id) in store.objects
+    assert any("ended this session" in text for _, text in read_log(device, result.job))
+
+
+def test_sessions_that_end_again_and_again_end_the_backup(
+    office: Office, device: Device, store: FaultyStore, source: Path
+) -> None:
+    store.faults = [SessionOver(place="memory") for _ in range(20)]
+    with pytest.raises(SessionOver):
+        run_backup(device, "main", [os.fsencode(source)], View())
+    assert last_status(office) == JobStatus.ERROR
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StoreError(place="memory", detail="broken"), JobStatus.ERROR),
+        (QuotaExceeded(place="memory", detail="full"), JobStatus.QUOTA_EXCEEDED),
+    ],
+)
+def test_what_cannot_be_stored_makes_the_job_an_error_and_no_snapshot(  # noqa: PLR0917 - fixtures
+    office: Office, device: Device, store: FaultyStore, source: Path, error: StoreError, status: JobStatus
+) -> None:
+    store.faults = [error]
+    with pytest.raises(type(error)):
+        run_backup(device, "main", [os.fsencode(source)], View())
+    assert last_status(office) == status
+    assert not [name for name in store.objects if name.kind is ObjectKind.SNAPSHOT]
+
+
+def test_a_local_vault_needs_no_auth(office: Office, device: Device, source: Path, tmp_path: Path) -> None:
+    add_local(device, "usb", tmp_path / "vault", None)
+    first = run_backup(device, "usb", [os.fsencode(source)], View())
+    office.auth.is_down = True
+    with Device(device.home) as offline:
+        second = run_backup(offline, "usb", [os.fsencode(source)], View())
+    assert second.untold is not None
+    assert second.summary.parent == first.summary.snapshot
+    office.auth.is_down = False
+    with Device(device.home) as later:
+        run_backup(later, "usb", [os.fsencode(source)], View())
+    assert office.auth.jobs[second.job].status == JobStatus.SUCCESS
+    assert list((tmp_path / "vault" / "locks").iterdir()) == []
+    assert len({job.item_id for job in office.auth.jobs.values()}) == 1
+
+
+@pytest.mark.usefixtures("store")
+def test_an_empty_vault_has_no_snapshot_to_restore(device: Device, tmp_path: Path) -> None:
+    with pytest.raises(NoSuchSnapshot):
+        run_restore(device, "main", "latest", tmp_path / "target", [], View())
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_vault_that_is_lost_for_a_path_fails_the_restore_job(
+    office: Office, device: Device, source: Path, tmp_path: Path
+) -> None:
+    (source / "big").write_bytes(os.urandom(3 << 20))
+    add_local(device, "usb", tmp_path / "vault", None)
+    run_backup(device, "usb", [os.fsencode(source)], View())
+    packs = sorted((tmp_path / "vault" / "data").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    packs[-1].chmod(0o600)
+    body = bytearray(packs[-1].read_bytes())
+    body[len(body) // 2] ^= 1
+    packs[-1].write_bytes(body)
+    view = View()
+    result = run_restore(device, "usb", "latest", tmp_path / "target", [], view)
+    assert result.summary.exit_code == 8
+    assert view.warnings
+    assert last_status(office) == JobStatus.ERROR
+
+
+def a_snapshot(time: int, *, item: str = "", device: str = "", host: str = "", paths: tuple[str, ...] = ()) -> Snapshot:
+    tags = tuple(filter(None, (item and ITEM_TAG + item, device and DEVICE_TAG + device)))
+    return Snapshot(time_ns=time, tree=bytes(32), tags=tags, hostname=host, paths=paths, id=f"{time:064x}")
+
+
+def test_the_parent_is_the_newest_of_the_item_and_device_else_of_the_host_and_paths() -> None:
+    request = BackupRequest(paths=(b"/b", b"/a"), time=datetime.now(UTC), hostname="host", username="alice")
+    own = [a_snapshot(1, item="i", device="d"), a_snapshot(3, item="i", device="d")]
+    others = [
+        a_snapshot(2, host="host", paths=("/a", "/b")),
+        a_snapshot(9, item="i", device="other"),
+        a_snapshot(8, item="other", device="d"),
+        a_snapshot(7, host="host", paths=("/a",)),
+        a_snapshot(6, host="elsewhere", paths=("/a", "/b")),
+    ]
+    assert choose_parent([*own, *others], "i", "d", request) == own[1]
+    assert choose_parent(others, "i", "d", request) == others[0]
+    assert choose_parent(others[1:], "i", "d", request) is None

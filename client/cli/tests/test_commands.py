@@ -1,0 +1,272 @@
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.account.tests.an_auth import PASSWORD, Office, an_office
+from client.cli.__main__ import run
+from client.tests.tls import an_authority
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass
+class Terminal:
+    """Runs commands of one home."""
+
+    office: Office
+    home: Path
+    capture: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    def __call__(self, *arguments: str, given: str = "") -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        code = run(["--home", str(self.home), *arguments])
+        output, errors = self.capture.readouterr()
+        return code, output, errors
+
+    def json(self, *arguments: str, given: str = "") -> Any:
+        code, output, errors = self(*arguments, "--json", given=given)
+        assert (code, errors) == (0, "")
+        return json.loads(output)
+
+    def log_in(self, password: str = PASSWORD) -> tuple[int, str, str]:
+        server = self.office.server
+        options = ("--server", server.address, "--ca", str(server.ca), "--username", "alice", "--password-stdin")
+        return self("login", *options, given=password + "\n")
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    with an_office(an_authority(), tmp_path_factory.mktemp("office")) as office:
+        yield office
+
+
+@pytest.fixture
+def terminal(
+    office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Terminal:
+    return Terminal(office, tmp_path / "home", capsys, monkeypatch)
+
+
+@pytest.fixture
+def with_vault(terminal: Terminal, tmp_path: Path) -> Terminal:
+    """Logged in, with a local vault named as the test's folder is."""
+    assert terminal.log_in()[0] == 0
+    assert terminal("vault", "add", "--local", str(tmp_path / "vault"), "--name", tmp_path.name)[0] == 0
+    return terminal
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    (folder / "letters").mkdir(parents=True)
+    (folder / "letters" / "a.txt").write_text("dear reader")
+    (folder / "letters" / "b.md").write_text("# dear reader")
+    (folder / "letters" / "link").symlink_to("a.txt")
+    return folder
+
+
+def test_a_backup_is_listed_looked_into_and_restored(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    code, output, errors = with_vault("backup", str(source), *vault, "--json")
+    assert (code, errors) == (0, "")
+    summary = json.loads(output.splitlines()[-1])
+    assert summary["type"] == "summary"
+    assert summary.keys() == {
+        *("type", "snapshot", "parent", "files_new", "files_changed", "files_unmodified", "dirs", "total_files"),
+        *("total_bytes", "new_bytes", "stored_bytes", "uploaded_bytes", "seconds", "warnings", "job"),
+    }
+    (snapshot,) = with_vault.json("snapshots", *vault)
+    assert snapshot["id"] == summary["snapshot"]
+    assert snapshot["paths"] == [str(source)]
+    listed = {node["path"]: node for node in with_vault.json("ls", "latest", *vault)}
+    node = listed[f"{source}/letters/a.txt"]
+    assert (node["type"], node["size"]) == ("file", 11)
+    assert listed[f"{source}/letters/link"]["linktarget"] == "a.txt"
+    below = with_vault.json("ls", snapshot["short_id"], f"{source}/letters", *vault)
+    assert [node["path"] for node in below][1:] == [f"{source}/letters/{name}" for name in ("a.txt", "b.md", "link")]
+    target = tmp_path / "target"
+    code, output, _ = with_vault("restore", "latest", "--target", str(target), *vault, "--include", "*.md", "--json")
+    assert code == 0
+    assert json.loads(output.splitlines()[-1])["files"] == 1
+    assert [path.name for path in target.rglob("*") if path.is_file()] == ["b.md"]
+    jobs = with_vault.json("jobs")
+    assert [(job["kind_name"], job["status_name"]) for job in jobs[:2]] == [
+        ("restore", "success"),
+        ("backup", "success"),
+    ]
+    assert with_vault.json("check", *vault) == {"type": "summary", "errors": 0, "notes": 0, "read_data": False}
+
+
+def test_everything_is_said_for_people_too(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    assert "There is no snapshot" in with_vault("snapshots", *vault)[1]
+    assert "2 files" in with_vault("backup", str(source), *vault)[1]
+    assert "this device" in with_vault("snapshots", *vault)[1]
+    assert "letters/link -> a.txt" in with_vault("ls", "latest", *vault)[1]
+    assert "restored to" in with_vault("restore", "latest", "--target", str(tmp_path / "target"), *vault)[1]
+    assert "backup" in with_vault("jobs")[1]
+    assert "in order" in with_vault("check", *vault, "--read-data")[1]
+    assert tmp_path.name in with_vault("vault", "list")[1]
+    assert "default" in with_vault("vault", "templates")[1]
+    assert "restic --repo" in with_vault("vault", "recovery", tmp_path.name)[1]
+    assert "alice of local" in with_vault("status")[1]
+    assert "Logged out" in with_vault("logout")[1]
+
+
+def test_a_vault_s_recovery_is_its_place_and_password(with_vault: Terminal, tmp_path: Path) -> None:
+    found = with_vault.json("vault", "recovery", tmp_path.name)
+    assert found["path"] == str(tmp_path / "vault")
+    assert len(bytes.fromhex(found["password"])) == 32
+
+
+def test_names_that_could_steer_a_terminal_are_escaped(with_vault: Terminal, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "\x1b[2J").write_text("")
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9")).write_text("")
+    vault = ("--vault", tmp_path.name)
+    assert with_vault("backup", str(folder), *vault)[0] == 0
+    assert "\x1b" not in with_vault("ls", "latest", *vault)[1]
+    paths = [node["path"] for node in with_vault.json("ls", "latest", *vault)]
+    assert f"{folder}/\x1b[2J" in paths
+    assert os.fsdecode(bytes(folder) + b"/caf\xe9") in paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("snapshots", "--vault", "none"), 6),
+        (("backup", "/does/not/exist", "--vault", "VAULT"), 2),
+        (("restore", "0000", "--target", "/nowhere/at/all", "--vault", "VAULT"), 6),
+        (("ls", "latest", "--vault", "VAULT"), 6),
+        (("vault", "add", "--local", "/proc/version", "--name", "x"), 2),
+        (("vault", "add", "--local", "/nowhere/at/all", "--name", "VAULT"), 1),
+        (("vault", "request", "--template", "none", "--name", "y"), 6),
+        (("vault", "recovery", "none"), 6),
+        (("password", "change"), 2),
+        (("frobnicate",), 2),
+        (("backup",), 2),
+        (("jobs", "--limit", "0"), 2),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    with_vault: Terminal, tmp_path: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    arguments = tuple(tmp_path.name if argument == "VAULT" else argument for argument in arguments)
+    found, output, errors = with_vault(*arguments)
+    assert (found, output) == (code, "")
+    assert errors.startswith("backup-tool: ")
+    assert errors.count("\n") == 1
+    found, output, errors = with_vault(*arguments, "--json")
+    assert (found, output) == (code, "")
+    error = json.loads(errors)
+    assert (error["type"], error["exit_code"]) == ("error", code)
+
+
+def test_a_target_that_is_not_empty_is_left_alone(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    with_vault("backup", str(source), *vault)
+    code, _, errors = with_vault("restore", "latest", "--target", str(source), *vault)
+    assert code == 2
+    assert "not empty" in errors
+    assert sorted(path.name for path in source.iterdir()) == ["letters"]
+
+
+def test_without_a_login_every_command_says_so(terminal: Terminal) -> None:
+    for arguments in (("vault", "list"), ("backup", "/", "--vault", "x"), ("jobs",), ("logout",)):
+        code, _, errors = terminal(*arguments)
+        assert code == 4
+        assert "not logged in" in errors
+    assert terminal("status")[0] == 4
+    assert not terminal.home.exists()
+
+
+def test_a_wrong_password_is_code_4(terminal: Terminal) -> None:
+    code, _, errors = terminal.log_in("not-the-password")
+    assert (code, errors) == (4, "backup-tool: Wrong user name or password: check both and log in again.\n")
+
+
+def test_standard_input_must_hold_what_is_asked_for(terminal: Terminal) -> None:
+    assert terminal.log_in("two\nlines")[0] == 2
+    assert terminal.log_in("")[0] == 2
+    terminal.log_in()
+    code, _, errors = terminal("password", "change", "--password-stdin", given="one line\n")
+    assert code == 2
+    assert "2 lines" in errors
+
+
+def test_help_and_version_go_without_a_login(terminal: Terminal) -> None:
+    assert terminal("version")[:2] == (0, "backup-tool 0.1.0\n")
+    assert terminal("--version")[:2] == (0, "backup-tool 0.1.0\n")
+    assert "recovery" in terminal("vault", "--help")[1]
+    code, output, _ = terminal("vault")
+    assert code == 2
+    assert "Usage" in output
+
+
+def test_an_unexpected_error_is_one_line_and_a_report_without_values(
+    with_vault: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object, **_others: object) -> None:
+        secret = "do not tell"
+        raise KeyError(len(secret))
+
+    monkeypatch.setattr("client.account.vaults.Vaults.all", broken)
+    code, _, errors = with_vault("vault", "list")
+    assert code == 1
+    assert errors.startswith("backup-tool: unexpected error ")
+    assert errors.count("\n") == 1
+    (report,) = (with_vault.home / "logs").iterdir()
+    assert "KeyError: 11" in report.read_text()
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+
+
+def started(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "client.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backup_is_cancelled_and_leaves_no_snapshot(
+    with_vault: Terminal, tmp_path: Path, number: signal.Signals
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(1 << 20) * 1500)
+    arguments = ["backup", str(big), "--vault", tmp_path.name, "--json"]
+    process = started(arguments, {"BACKUP_TOOL_HOME": str(with_vault.home)})
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["type"] == "progress"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert json.loads(errors)["error"] == "Interrupted"
+    assert "summary" not in output
+    assert with_vault.json("snapshots", "--vault", tmp_path.name) == []
+    assert with_vault.json("jobs")[0]["status_name"] == "cancelled"
+
+
+def test_starting_does_not_load_what_a_command_does_not_need() -> None:
+    code = (
+        "import sys, client.cli.__main__; "
+        "print([name for name in ('grpc', 'rich.progress', 'zxcvbn', 'cryptography') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
