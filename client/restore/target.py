@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from client.errors import TargetFull, UsageError
@@ -50,8 +51,8 @@ class Target:
         self._lock = threading.Lock()
         self._open: OrderedDict[TargetFolder, _Opened] = OrderedDict()
         self._root = -1
-        self._run = secrets.token_hex(4)
-        self._partial = 0
+        self._run = secrets.token_hex(4).encode()
+        self._partials = count(1)
 
     def prepare(self) -> None:
         """Make the target if it is not there. Raises UsageError if anything is in it, or it cannot be used."""
@@ -78,9 +79,7 @@ class Target:
 
     def partial_name(self) -> bytes:
         """A name for a file that is not whole yet."""
-        with self._lock:
-            self._partial += 1
-            return f".oort-partial-{self._run}-{self._partial}".encode()
+        return b".oort-partial-%s-%d" % (self._run, next(self._partials))
 
     def fail_if_unusable(self, error: OSError) -> None:
         """Raise the error that ends the restore if nothing more can be written; return if one path is concerned."""

@@ -65,8 +65,7 @@ class FileWriter:
                     self._write_piece(file, offset, content)
         except OSError as error:
             self._cannot(file, error)
-        self._counters.add(done_bytes=len(content))
-        self._piece_done(file)
+        self._piece_done(file, len(content))
 
     def lose(self, file: PlannedFile, why: str) -> None:
         """A piece cannot be had: the file will not be there."""
@@ -74,7 +73,7 @@ class FileWriter:
             known, file.failed, file.lost = file.failed, True, True
         if not known:
             self._counters.lose(file.path, why)
-        self._piece_done(file)
+        self._piece_done(file, 0)
 
     def abandon(self) -> None:
         """Remove every file that is not whole: the restore has failed."""
@@ -103,15 +102,18 @@ class FileWriter:
             finally:
                 os.close(opened)
 
-    def _piece_done(self, file: PlannedFile) -> None:
+    def _piece_done(self, file: PlannedFile, size: int) -> None:
         with self._lock:
             file.waiting -= 1
-            if file.waiting > 0:
-                return
-        self._finish(file)
+            more = file.waiting > 0
+        if more:
+            self._counters.add(done_bytes=size)
+        else:
+            self._finish(file, size)
 
-    def _finish(self, file: PlannedFile) -> None:
+    def _finish(self, file: PlannedFile, size: int = 0) -> None:
         if file.failed:
+            self._counters.add(done_bytes=size)
             self._remove_partial(file)
             return
         if not file.done:
@@ -127,7 +129,7 @@ class FileWriter:
                 self._cannot(file, error)
                 self._remove_partial(file)
                 return
-        self._counters.add(files=1)
+        self._counters.add(files=1, done_bytes=size)
 
     def _create(self, file: PlannedFile, folder: int) -> int:
         partial = self._target.partial_name()

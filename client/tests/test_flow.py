@@ -36,9 +36,10 @@ def test_the_first_error_ends_every_wait_and_is_the_one_reported() -> None:
     crew = Crew()
     queue: ByteQueue[int] = ByteQueue(crew, 10)
     empty: ByteQueue[int] = ByteQueue(crew, 10)
+    taken: list[int | None] = []
     queue.put(1, 10)
     crew.start("producer", lambda: queue.put(2, 10))
-    crew.start("consumer", lambda: None if empty.get() else None)
+    crew.start("consumer", lambda: taken.append(empty.get()))
     first = ValueError("the first")
 
     def failing() -> None:
