@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -40,7 +41,7 @@ def a_mixed_tree(root: Path, *, privileged: bool) -> None:
     if hasattr(os, "setxattr"):
         _try_attribute(root / "small", "user.oort", b"\x00value\xff")
         _try_attribute(root / "folder", "user.empty", b"")
-        _try_attribute(root / "small", "system.posix_acl_access", _AN_ACL)
+        _try_attribute(root / "small", "system.posix_acl_access", _an_acl())
     if privileged:
         os.chown(root / "small", 1234, 4321)
         os.chown(root / "link", 1234, 4321, follow_symlinks=False)
@@ -51,8 +52,11 @@ def a_mixed_tree(root: Path, *, privileged: bool) -> None:
     os.utime(root / "small", ns=(0, -1_000_000_001))
 
 
-# user::rw- user:1234:r-- group::r-- mask::r-- other::r--, as acl(5) and the kernel's posix_acl_xattr.h lay it out
-_AN_ACL = bytes.fromhex("02000000 01000600ffffffff 02000400d2040000 04000400ffffffff 10000400ffffffff 20000400ffffffff")
+def _an_acl() -> bytes:
+    """user::rw- user:ME:r-- group::r-- mask::r-- other::r--, laid out as in the kernel's posix_acl_xattr.h."""
+    everybody = 0xFFFFFFFF
+    entries = ((0x01, 6, everybody), (0x02, 4, os.getuid()), (0x04, 4, everybody), (0x10, 4, everybody))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (*entries, (0x20, 4, everybody)))
 
 
 def _try_attribute(path: Path, name: str, value: bytes) -> None:
