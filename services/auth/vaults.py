@@ -98,7 +98,8 @@ class Vaults:
             known = await vaults.get(unit, vault)
             if known and (known.name, known.template, known.removed) != (name, template, None):
                 raise IdTaken(what="vault", id=vault)
-            if not known and await vaults.name_is_taken(unit, caller.user, name):
+            # Not by this very vault, which the same call at another replica may have entered since.
+            if not known and await vaults.name_is_taken(unit, caller.user, name, by_other_than=vault):
                 raise NameTaken(name=name)
             chosen = await templates.find(unit, template)
             if chosen is None:
@@ -174,7 +175,7 @@ async def _insert(unit: Unit, wanted: Vault) -> Vault:
     if await vaults.insert(unit, wanted):
         return wanted
     known = await vaults.get(unit, wanted.id)
-    if known is None and await vaults.name_is_taken(unit, wanted.user_id, wanted.name):
+    if known is None and await vaults.name_is_taken(unit, wanted.user_id, wanted.name, by_other_than=wanted.id):
         raise NameTaken(name=wanted.name)
     if known is None or not _same(known, wanted):
         raise IdTaken(what="vault", id=wanted.id)

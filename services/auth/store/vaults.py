@@ -66,9 +66,11 @@ async def get(unit: Unit, vault: UUID) -> Vault | None:
         return await cursor.fetchone()
 
 
-async def name_is_taken(unit: Unit, user: UUID, name: str) -> bool:
+async def name_is_taken(unit: Unit, user: UUID, name: str, by_other_than: UUID) -> bool:
+    """Whether another vault of the user has the name."""
     cursor = await unit.execute(
-        "select 1 from vaults where user_id = %s and name = %s and removed is null", (user, name)
+        "select 1 from vaults where user_id = %s and name = %s and id <> %s and removed is null",
+        (user, name, by_other_than),
     )
     return await cursor.fetchone() is not None
 
