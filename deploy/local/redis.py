@@ -97,6 +97,8 @@ class RedisServer:
         return (
             f"bind {LOOPBACK}\nport {self.port}\nprotected-mode yes\nrequirepass {self.password}\n"
             'daemonize no\nsave ""\nappendonly no\ndatabases 16\nloglevel warning\n'
+            # Whoever floods it with sign-in challenges, which live a minute, drives out challenges and not sessions.
+            "maxmemory 256mb\nmaxmemory-policy volatile-ttl\n"
         )
 
     def _write_password(self) -> None:

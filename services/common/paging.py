@@ -51,9 +51,14 @@ def page_of(request: PageRequest, parts: int = 1) -> Page:
         key = json.loads(base64.b64decode(request.page_token.encode(), altchars=b"-_", validate=True))
     except (binascii.Error, UnicodeError, ValueError):
         key = None
-    if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
+    if not isinstance(key, list) or len(key) != parts or not all(_is_text(part) for part in key):
         raise InvalidArgument(detail="page_token is not one that this list gave.")
     return Page(size, tuple(key))
+
+
+def _is_text(part: object) -> bool:
+    """Printable: Postgres takes no NUL and no lone surrogate, and no key of ours has one."""
+    return isinstance(part, str) and part.isprintable()
 
 
 def token_of(key: Sequence[str]) -> str:
