@@ -52,7 +52,14 @@ class _Environments:
                 with _alone(folder):
                     # The map is only address space: the file grows with what is in it.
                     environment = lmdb.open(str(folder), map_size=budget, max_dbs=len(_DATABASES), mode=0o600)
+                    try:
+                        _refuse_cut_short(environment, folder)
+                    except BaseException:
+                        environment.close()
+                        raise
                 environment.reader_check()
+            else:
+                _refuse_cut_short(environment, folder)
             self._open[folder] = environment, users + 1
             return environment
 
@@ -212,6 +219,17 @@ class TemporaryTable(LmdbTable):
     def close(self) -> None:
         super().close()
         shutil.rmtree(self._own, ignore_errors=True)
+
+
+def _refuse_cut_short(environment: Any, folder: Path) -> None:
+    """Raise lmdb.Error if the file ends before its last page: reading what is not there is SIGBUS, not an error.
+
+    Only the meta pages are touched, and LMDB itself refuses a file without these. Entries are only added, so every
+    page up to the last was written; the file's size is asked after, as another process may be adding pages.
+    """
+    pages = environment.info()["last_pgno"] + 1
+    if (folder / "data.mdb").stat().st_size < pages * environment.stat()["psize"]:
+        raise lmdb.CorruptedError("the cache's file was cut short")
 
 
 @contextlib.contextmanager

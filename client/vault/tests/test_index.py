@@ -280,6 +280,36 @@ def test_rubbish_in_the_cache_is_thrown_away(cache: Path, rubbish: bytes) -> Non
     assert files.reads == 1
 
 
+@pytest.mark.parametrize("left", ["nothing", "100 bytes", "one page", "two pages", "half", "all but one page"])
+def test_a_cache_that_was_cut_short_is_thrown_away(cache: Path, left: str) -> None:
+    packs = [a_pack(*(an_entry(100 * number) for number in range(200))) for _ in range(10)]
+    files = Files(packs)
+    Index(files, cache).close()
+    size = (cache / "data.mdb").stat().st_size
+    page = os.sysconf("SC_PAGE_SIZE")
+    lengths = {"nothing": 0, "100 bytes": 100, "one page": page, "two pages": 2 * page, "half": size // 2}
+    os.truncate(cache / "data.mdb", lengths.get(left, size - page))
+
+    # Reading what is not there ends a process without an exception, so another one must try.
+    child = multiprocessing.get_context("spawn").Process(target=look_in_another_process, args=(files, cache, packs))
+    child.start()
+    child.join()
+
+    assert child.exitcode == 0
+    with Index(files, cache) as index:
+        assert found_all(index, *packs)
+    assert files.reads == 1  # the other process has made the cache anew
+
+
+def test_a_cache_that_is_cut_short_while_it_is_open_is_left_alone(cache: Path) -> None:
+    packs = [a_pack(*(an_entry(100 * number) for number in range(200))) for _ in range(10)]
+    files = Files(packs)
+    with Index(files, cache):
+        os.truncate(cache / "data.mdb", (cache / "data.mdb").stat().st_size // 2)
+        with Index(files, cache) as index:
+            assert found_all(index, *packs)
+
+
 def test_a_cache_of_another_layout_is_thrown_away(cache: Path) -> None:
     files = Files([a_pack()])
     Index(files, cache).close()
