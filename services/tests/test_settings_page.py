@@ -31,16 +31,21 @@ def rows() -> Iterator[str]:
             fields.setdefault(name, field)
     for name, field in fields.items():
         roles = "all" if len(users[name]) == len(ROLES) else ", ".join(users[name])
-        yield f"| `OORT_{name.upper()}` | {roles} | {default(name, field)} | {field.description} |"
+        yield f"| `OORT_{name.upper()}` | {roles} | {default(name)} | {field.description} |"
 
 
-def default(name: str, field: FieldInfo) -> str:
+def default(name: str) -> str:
+    """One value, or that of each role where they differ."""
+    values = {role: value_of(kind.model_fields[name]) for role, kind in ROLES.items() if name in kind.model_fields}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{role} {value}" for role, value in values.items())
+
+
+def value_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    values = {str(kind.model_fields[name].default) for kind in ROLES.values() if name in kind.model_fields}
-    if values == {"None"}:
-        return ""
-    return ", ".join(f"`{value}`" for value in sorted(values))
+    return "" if field.default is None else f"`{field.default}`"
 
 
 def test_every_setting_of_every_role_has_its_row() -> None:
