@@ -84,8 +84,8 @@ class _BackupRun:
         )
 
     def carry_out(self) -> BackupResult:
-        self._job.begin()
         try:
+            self._job.begin()
             summary = self._in_sessions()
         except OortError as error:
             self._job.log(ERROR, str(error))

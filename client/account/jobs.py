@@ -19,6 +19,7 @@ from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, 
 from client.account.seals import SealPurpose
 from client.account.vaults import new_id
 from client.errors import BrokenSeal, OortError, ServerError
+from client.interrupts import deaf, held
 from client.version import VERSION
 from domain.jobs import JobKind, JobStatus
 
@@ -56,11 +57,12 @@ class RunningJob:
         return self.record.id
 
     def begin(self) -> None:
-        """Record the job and start telling auth."""
-        with suppress(OSError, OortError):  # what is wrong with the home is told by the next line too
-            self._held = self._shelf.hold(self.id)
-        self.unkept = keep_or_skip(self._shelf, self.record)
-        self._thread.start()
+        """Record the job and start telling auth. An interruption comes when this is done, so call `end` for it."""
+        with held():
+            with suppress(OSError, OortError):  # what is wrong with the home is told by the next line too
+                self._held = self._shelf.hold(self.id)
+            self.unkept = keep_or_skip(self._shelf, self.record)
+            self._thread.start()
 
     def advanced(self, counts: JobCounts) -> None:
         self.record.counts = counts
@@ -77,9 +79,17 @@ class RunningJob:
             self.record.lines.append(LogEntry(time.time_ns(), severity, sealed))
 
     def end(self, status: JobStatus, snapshot: str = "") -> OortError | None:
-        """Tell auth all of it; answers why not, when it is left for a later command to tell."""
+        """Tell auth all of it; answers why not, when it is left for a later command to tell.
+
+        An interruption that comes now is too late, unless a person insists.
+        """
+        with deaf():
+            return self._end(status, snapshot)
+
+    def _end(self, status: JobStatus, snapshot: str) -> OortError | None:
         self._ended.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # None: interrupted before it was begun
+            self._thread.join()
         self.record.status = status
         self.record.snapshot = snapshot
         self.record.ended_ns = time.time_ns()

@@ -81,8 +81,8 @@ class _RestoreRun:
     def carry_out(
         self, vault: Vault, snapshot: Snapshot, target: Path, includes: Sequence[str]
     ) -> tuple[RestoreSummary, OortError | None]:
-        self.job.begin()
         try:
+            self.job.begin()
             summary = restore(vault, vault.session, snapshot, target, includes, progress=self)
         except OortError as error:
             self.job.log(ERROR, str(error))

@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -6,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from client.account import opening
+from client import interrupts
+from client.account import jobs, opening
 from client.account.backup_run import choose_parent, run_backup
 from client.account.device import Device
+from client.account.job_record import JobRecord, JobShelf, keep_or_skip
 from client.account.jobs import read_log
 from client.account.opening import add_local
 from client.account.restore_run import run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
 from client.backup.request import BackupRequest, Tally
-from client.errors import NoSuchSnapshot, QuotaExceeded, SessionOver, StoreError, UsageError
+from client.errors import NoSuchSnapshot, OortError, QuotaExceeded, SessionOver, StoreError, UsageError
 from client.restore.request import RestoreTally
 from client.stores.abc import Buffer
 from client.stores.tests.memory import MemorySession, MemoryStore
@@ -213,3 +216,27 @@ def test_the_parent_is_the_newest_of_the_item_and_device_else_of_the_host_and_pa
     assert choose_parent([*own, *others], "i", "d", request) == own[1]
     assert choose_parent(others, "i", "d", request) == others[0]
     assert choose_parent(others[1:], "i", "d", request) is None
+
+
+@pytest.mark.usefixtures("store")
+def test_an_interruption_while_the_job_is_recorded_cancels_it(
+    office: Office, device: Device, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = keep_or_skip
+
+    def interrupted(shelf: JobShelf, record: JobRecord) -> OortError | None:
+        monkeypatch.setattr(jobs, "keep_or_skip", keep)
+        os.kill(os.getpid(), signal.SIGINT)
+        return keep(shelf, record)
+
+    monkeypatch.setattr(jobs, "keep_or_skip", interrupted)
+    monkeypatch.setattr(interrupts, "_state", interrupts._State())
+    former = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.install()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_backup(device, "main", [os.fsencode(source)], View())
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    assert last_status(office) == JobStatus.CANCELLED

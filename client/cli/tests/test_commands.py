@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from client.account.tests.an_auth import PASSWORD, Office, an_office
-from client.cli.__main__ import run
+from client.cli.program import run
 from client.tests.tls import an_authority
 
 ROOT = Path(__file__).parents[3]
@@ -263,9 +263,23 @@ def test_an_interrupted_backup_is_cancelled_and_leaves_no_snapshot(
     assert with_vault.json("jobs")[0]["status_name"] == "cancelled"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_the_program_loads_is_one_line_too(number: signal.Signals) -> None:
+    code = (
+        "import os, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *others):\n"
+        f"        if name == 'client.cli.program': os.kill(os.getpid(), {number.value})\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from client.cli.start import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "backup-tool: interrupted.\n")
+
+
 def test_starting_does_not_load_what_a_command_does_not_need() -> None:
     code = (
-        "import sys, client.cli.__main__; "
+        "import sys, client.cli.start, client.cli.program; "
         "print([name for name in ('grpc', 'rich.progress', 'zxcvbn', 'cryptography') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,0 +1,85 @@
+"""Ctrl-C and SIGTERM: a request to end, that falls into no gap.
+
+Kept true: one request raises one KeyboardInterrupt in the main thread; the ones that come with it (a shell, `timeout`
+and a terminal may all send one) do not interrupt the tidying up that it has started, until a person insists. While a
+step is held together by `held` or `deaf`, nothing is raised in the middle of it.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME_REQUEST_SECONDS = 2.0
+
+
+class _State:
+    """Signals belong to the process, and so does this."""
+
+    def __init__(self) -> None:
+        self.depth = 0  # of `held` and `deaf`
+        self.waiting = False  # a request came meanwhile
+        self.last: float | None = None
+
+
+_state = _State()
+
+
+def install() -> None:
+    """Raise KeyboardInterrupt for both signals. For the main thread alone."""
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def ignore() -> None:
+    """All is done and the process is about to end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def was_interrupted() -> bool:
+    """Whether this process was asked to end: native code may have made another error of it."""
+    return _state.last is not None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A step that is done whole: a request that comes meanwhile is raised at its end."""
+    with _quiet():
+        yield
+    if _state.waiting and not _state.depth:
+        _state.waiting = False
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """The last step of an action: a request that comes meanwhile is too late, for the action is done."""
+    with _quiet():
+        yield
+    if not _state.depth:
+        _state.waiting = False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    _state.depth += 1
+    try:
+        yield
+    finally:
+        _state.depth -= 1
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    now = time.monotonic()
+    is_same = _state.last is not None and now - _state.last < _SAME_REQUEST_SECONDS
+    insists = _state.last is not None and not is_same
+    if is_same:
+        return
+    _state.last = now
+    if _state.depth and not insists:
+        _state.waiting = True
+        return
+    raise KeyboardInterrupt

@@ -1,0 +1,55 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from client import interrupts
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_state", interrupts._State())
+    former = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.install()
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_a_request_to_end_is_raised_once_however_often_it_is_sent(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+    assert interrupts.was_interrupted()
+
+
+def test_a_person_who_insists_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    later = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(KeyboardInterrupt), interrupts.deaf():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_step_that_is_held_together_is_done_before_the_request_is_raised() -> None:
+    steps = []
+
+    def step() -> None:
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert steps == ["done"]
+
+
+def test_a_request_in_the_last_step_is_too_late() -> None:
+    with interrupts.deaf():
+        os.kill(os.getpid(), signal.SIGTERM)
+    with interrupts.held():
+        assert interrupts.was_interrupted()
