@@ -16,7 +16,7 @@ from client.backup.packing import Packer
 from client.backup.read import Reader
 from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
 from client.backup.scan import KnownTrees, NoKnownTrees, Scanner
-from client.backup.targets import absolute_paths, target_tree
+from client.backup.targets import absolute_paths, links_among, target_tree
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
 from client.errors import DamagedVault, NothingLeft, ObjectMissing
@@ -30,6 +30,8 @@ from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 
 _PROMPT = 2.0  # seconds that threads get to end by themselves before the session is closed under them
+
+_ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class _Backup:
         started = self._machinery.monotonic()
         give_back_large_buffers()
         paths = absolute_paths(self._request.paths)
+        for link in links_among(paths):
+            self._counters.warn(link, _ONLY_A_LINK.format(link=os.fsdecode(link)))
         known_tree = self._parent_tree()
         self._work(paths, known_tree)
         tree = self._trees.root

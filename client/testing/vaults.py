@@ -41,7 +41,7 @@ class VaultForTests:
 
     def backup(
         self,
-        *paths: Path,
+        *paths: Path | str,
         parent: ObjectName | None = None,
         around: Around | None = None,
         progress: NoProgress | None = None,
@@ -102,7 +102,7 @@ def a_vault(path: Path, *, version: int = 2) -> VaultForTests:
     return made
 
 
-def a_request(*paths: Path, parent: ObjectName | None = None, time: datetime = NOON) -> BackupRequest:
+def a_request(*paths: Path | str, parent: ObjectName | None = None, time: datetime = NOON) -> BackupRequest:
     return BackupRequest(
         paths=tuple(os.fsencode(path) for path in paths),
         time=time,
