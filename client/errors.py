@@ -23,6 +23,16 @@ class UsageError(OortError):
     exit_code = 2
 
 
+class OutputLost(OortError):
+    """The result could not be written to standard output: {reason}."""
+
+
+class ReaderGone(OutputLost):
+    """Whoever read the listing has closed the pipe: {reason}."""
+
+    exit_code = 141
+
+
 # Account and connection
 
 

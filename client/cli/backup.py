@@ -22,12 +22,11 @@ def backup(context: typer.Context, paths: Paths, vault: VaultName, as_json: Json
 
     with Invocation.of(context).device() as device, view_of("Backing up", as_json=as_json) as view:
         result = run_backup(device, vault, [os.fsencode(path) for path in paths], view)
-    if as_json:
-        emit(_describe(result))
-    else:
-        _show(result)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
+    view.finish(
+        lambda: emit(_describe(result)) if as_json else _show(result), f"snapshot {result.summary.snapshot.id} exists"
+    )
     return WARNINGS_EXIT_CODE if result.summary.warnings else 0
 
 
@@ -64,4 +63,8 @@ def _show(result: "BackupResult") -> None:
         f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"
     )
     if summary.warnings:
-        say(f"{plural(len(summary.warnings), 'path')} could not be backed up as they are (named above).")
+        is_one = len(summary.warnings) == 1
+        say(
+            f"{plural(len(summary.warnings), 'path')} could not be backed up as {'it is' if is_one else 'they are'} "
+            "(named above)."
+        )

@@ -6,35 +6,72 @@ shown with their control characters escaped.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from client.errors import OutputLost, ReaderGone
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 
 
 def say(text: str) -> None:
-    """A line on standard output."""
-    print(text)  # noqa: T201 - this is where lines are printed
+    """A line on standard output. Raises OutputLost."""
+    with _written():
+        print(text)  # noqa: T201 - this is where lines are printed
 
 
 def note(text: str) -> None:
-    """A line beside the result: on standard error, so that a pipe gets the result alone."""
-    print(text, file=sys.stderr)  # noqa: T201
+    """A line beside the result: on standard error, so that a pipe gets the result alone.
+
+    What cannot be written there cannot be told at all, and stops nothing.
+    """
+    with suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201
 
 
 def emit(document: Any) -> None:
-    """One JSON document on a line of its own, at once."""
-    print(json.dumps(document), flush=True)  # noqa: T201
+    """One JSON document on a line of its own, at once. Raises OutputLost."""
+    with _written():
+        print(json.dumps(document), flush=True)  # noqa: T201
 
 
 def emit_array(documents: Iterable[Any]) -> None:
-    """A JSON array, one document a line, written as they come."""
+    """A JSON array, one document a line, written as they come. Raises OutputLost, ReaderGone."""
     opened = "[\n"
     for document in documents:
-        sys.stdout.write(opened + json.dumps(document))
+        with _written(is_listing=True):
+            sys.stdout.write(opened + json.dumps(document))
         opened = ",\n"
-    sys.stdout.write("[]\n" if opened == "[\n" else "\n]\n")
+    with _written(is_listing=True):
+        sys.stdout.write("[]\n" if opened == "[\n" else "\n]\n")
+        sys.stdout.flush()
+
+
+def list_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, which a reader need not read to the end. Raises OutputLost, ReaderGone."""
+    for line in lines:
+        with _written(is_listing=True):
+            print(line)  # noqa: T201
+    with _written(is_listing=True):
+        sys.stdout.flush()
+
+
+def flush() -> None:
+    """See that all of the result is written. Raises OutputLost."""
+    with _written():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _written(*, is_listing: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise (ReaderGone if is_listing else OutputLost)(reason=error.strerror) from None
+    except OSError as error:
+        raise OutputLost(reason=error.strerror or error) from None
 
 
 def printable(text: str) -> str:
@@ -51,8 +88,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as they need to be; lines are never cut or wrapped."""
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    list_lines(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def size_text(size: float) -> str:

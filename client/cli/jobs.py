@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.console import emit_array, printable, say, size_text, table
+from client.cli.console import emit_array, list_lines, printable, say, size_text, table
 from client.cli.invocation import Invocation, Json
 from domain.jobs import JobKind, JobStatus
 
@@ -72,8 +72,7 @@ def _show_log(device: "Device", job_id: str, *, as_json: bool) -> None:
     if as_json:
         emit_array(lines)
     else:
-        for line in lines:
-            say(f"{line['time'][:19]}  {line['severity']:8} {printable(line['text'])}")
+        list_lines(f"{line['time'][:19]}  {line['severity']:8} {printable(line['text'])}" for line in lines)
 
 
 def _vault_names(device: "Device") -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.console import emit_array, printable, say
+from client.cli.console import emit_array, list_lines, printable
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import NoSuchPath, NoSuchSnapshot
 
@@ -45,8 +45,7 @@ def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path 
             if as_json:
                 emit_array(_describe(where, node) for where, node in found)
             else:
-                for where, node in found:
-                    say(_line(where, node))
+                list_lines(_line(where, node) for where, node in found)
 
 
 def _below(vault: "Vault", tree: "BlobId", wanted: str) -> "Iterator[tuple[bytes, Node]]":

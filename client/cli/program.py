@@ -7,10 +7,10 @@ Commands import what they need when they run, so that the program starts fast.
 import json
 import os
 import secrets
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +39,9 @@ from client.cli import (
     vault_templates,
     version,
 )
+from client.cli.console import flush, note, say
 from client.cli.invocation import Invocation
-from client.errors import OortError, UsageError
+from client.errors import OortError, OutputLost, ReaderGone, UsageError
 from client.version import VERSION
 
 PROGRAM = "backup-tool"
@@ -110,17 +111,15 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         answer = build()(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        flush()
     except typer.TyperException as error:
         return _tell_usage(error, as_json=as_json)
     except OortError as error:
         return _tell(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _ended(INTERRUPTED_EXIT_CODE, as_json=as_json)
-    except BrokenPipeError:
-        # Whoever read has gone: nothing more can be said, not even by the interpreter as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OortError.exit_code
+        return tell_interrupted(arguments)
+    except SystemExit:  # typer's, when its help is not read to the end
+        return ReaderGone.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a report in the home, one line for the person
         return _tell_unexpected(error, arguments, as_json=as_json)
     return _ended(answer, as_json=as_json)
@@ -132,10 +131,10 @@ def tell_interrupted(arguments: Sequence[str]) -> int:
 
 def _begin(context: typer.Context, home: HomeOption = None, show_version: VersionOption = False) -> None:
     if show_version:
-        typer.echo(f"{PROGRAM} {VERSION}")
+        say(f"{PROGRAM} {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
         raise typer.Exit(UsageError.exit_code)
     context.obj = Invocation.make(home)
 
@@ -149,21 +148,24 @@ def _ended(answer: object, *, as_json: bool) -> int:
 
 def _tell_usage(error: typer.TyperException, *, as_json: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(error)  # noqa: T201 - the help of a group of commands
+        with suppress(OutputLost):
+            say(str(error))  # the help of a group of commands
         return UsageError.exit_code
     return _tell(UsageError(detail=getattr(error, "format_message", error.__str__)()), as_json=as_json)
 
 
 def _tell(error: OortError, *, as_json: bool) -> int:
+    if isinstance(error, ReaderGone):
+        return error.exit_code
     return _tell_text(str(error), type(error).__name__, error.exit_code, as_json=as_json)
 
 
 def _tell_text(text: str, kind: str, exit_code: int, *, as_json: bool) -> int:
     if as_json:
         document = {"type": "error", "error": kind, "message": _one_line(text), "exit_code": exit_code}
-        print(json.dumps(document), file=sys.stderr)  # noqa: T201 - for whoever reads the JSON
+        note(json.dumps(document))
     else:
-        print(f"{PROGRAM}: {_one_line(text)}", file=sys.stderr)  # noqa: T201 - for the person
+        note(f"{PROGRAM}: {_one_line(text)}")
     return exit_code
 
 

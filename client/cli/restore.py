@@ -36,12 +36,12 @@ def restore(
 
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
         result = run_restore(device, vault, snapshot, target, include, view)
-    if as_json:
-        emit(_describe(result))
-    else:
-        _show(result, target)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
+    view.finish(
+        lambda: emit(_describe(result)) if as_json else _show(result, target),
+        f"snapshot {result.snapshot.id} is restored",
+    )
     return result.summary.exit_code
 
 
@@ -71,6 +71,8 @@ def _show(result: "RestoreResult", target: Path) -> None:
         f"({size_text(rate)}/s)"
     )
     if summary.warnings:
-        say(f"{plural(len(summary.warnings), 'path')} could not be restored as they were (named above).")
+        was = "it was" if len(summary.warnings) == 1 else "they were"
+        say(f"{plural(len(summary.warnings), 'path')} could not be restored as {was} (named above).")
     if summary.damaged:
-        say(f"{plural(len(summary.damaged), 'path')} are lost in the vault and missing here (named above).")
+        are = "is" if len(summary.damaged) == 1 else "are"
+        say(f"{plural(len(summary.damaged), 'path')} {are} lost in the vault and missing here (named above).")

@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from client.cli.console import duration_text, emit, note, plural, printable, size_text
+from client.cli.console import duration_text, emit, flush, note, plural, printable, size_text
+from client.errors import OutputLost
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -37,19 +38,47 @@ class Step:
 
 
 class View(ABC):
-    """Takes what both engines tell while they work."""
+    """Takes what both engines tell while they work. Nothing that a terminal or a pipe refuses stops them."""
+
+    def __init__(self) -> None:
+        self.lost: OutputLost | None = None  # why standard output takes no more
 
     def advanced(self, tally: "Tally | RestoreTally") -> None:
-        self.step(step_of(tally))
+        with self._going_on():
+            self.step(step_of(tally))
+
+    def warned(self, path: bytes, reason: str) -> None:
+        with self._going_on():
+            self.warn("warning", path, reason)
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        with self._going_on():
+            self.warn("damaged", path, reason)
 
     @abstractmethod
     def step(self, step: Step) -> None: ...
 
     @abstractmethod
-    def warned(self, path: bytes, reason: str) -> None: ...
+    def warn(self, kind: str, path: bytes, reason: str) -> None: ...
 
-    def damaged(self, path: bytes, reason: str) -> None:
-        self.warned(path, reason)
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except OutputLost as lost:
+            self.lost = self.lost or lost
+        except OSError:
+            return  # a terminal that has gone: the result is told by the exit code
+
+    def finish(self, write: Callable[[], None], done: str) -> None:
+        """Write the result. Raises OutputLost, saying what is done nevertheless, if any of the output was lost."""
+        try:
+            if self.lost is not None:
+                raise self.lost
+            write()
+            flush()
+        except OutputLost as lost:
+            raise OutputLost(reason=f"{lost.fields['reason']}; {done}") from None
 
     def close(self) -> None:  # noqa: B027 - most views have nothing to put back
         """Leave the terminal as a person wants it."""
@@ -80,6 +109,7 @@ class JsonView(View):
     """JSON lines with `type` progress, warning or damaged."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._started = time.monotonic()
         self._last = self._started
 
@@ -89,17 +119,15 @@ class JsonView(View):
             self._last = now
             emit({"type": "progress", **asdict(step), "seconds": round(now - self._started, 1)})
 
-    def warned(self, path: bytes, reason: str) -> None:
-        emit({"type": "warning", "path": os.fsdecode(path), "reason": reason})
-
-    def damaged(self, path: bytes, reason: str) -> None:
-        emit({"type": "damaged", "path": os.fsdecode(path), "reason": reason})
+    def warn(self, kind: str, path: bytes, reason: str) -> None:
+        emit({"type": kind, "path": os.fsdecode(path), "reason": reason})
 
 
 class LineView(View):
     """A line every ten seconds."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._started = time.monotonic()
         self._last = self._started
 
@@ -113,7 +141,7 @@ class LineView(View):
                 f"{size_text(step.done_bytes)}{total}"
             )
 
-    def warned(self, path: bytes, reason: str) -> None:
+    def warn(self, kind: str, path: bytes, reason: str) -> None:  # noqa: ARG002 - people read the reason
         note(f"backup-tool: {printable(os.fsdecode(path))}: {printable(reason)}")
 
 
@@ -121,6 +149,7 @@ class TerminalView(View):
     """A bar with rate and time left; warnings stay above it."""
 
     def __init__(self, title: str) -> None:
+        super().__init__()
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -149,11 +178,12 @@ class TerminalView(View):
         files = f"{step.files:,}/{step.total_files:,} files" if step.is_final else plural(step.files, "file")
         self._progress.update(self._task, completed=step.done_bytes, total=total, files=files)
 
-    def warned(self, path: bytes, reason: str) -> None:
+    def warn(self, kind: str, path: bytes, reason: str) -> None:  # noqa: ARG002 - people read the reason
         self._progress.console.print(f"{printable(os.fsdecode(path))}: {printable(reason)}")
 
     def close(self) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
 
 @contextmanager

@@ -1,80 +1,14 @@
-import io
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from client.account.tests.an_auth import PASSWORD, Office, an_office
-from client.cli.program import run
-from client.tests.tls import an_authority
-
-ROOT = Path(__file__).parents[3]
-
-
-@dataclass
-class Terminal:
-    """Runs commands of one home."""
-
-    office: Office
-    home: Path
-    capture: pytest.CaptureFixture[str]
-    monkeypatch: pytest.MonkeyPatch
-
-    def __call__(self, *arguments: str, given: str = "") -> tuple[int, str, str]:
-        """Exit code, standard output and standard error."""
-        self.monkeypatch.setattr(sys, "stdin", io.StringIO(given))
-        code = run(["--home", str(self.home), *arguments])
-        output, errors = self.capture.readouterr()
-        return code, output, errors
-
-    def json(self, *arguments: str, given: str = "") -> Any:
-        code, output, errors = self(*arguments, "--json", given=given)
-        assert (code, errors) == (0, "")
-        return json.loads(output)
-
-    def log_in(self, password: str = PASSWORD) -> tuple[int, str, str]:
-        server = self.office.server
-        options = ("--server", server.address, "--ca", str(server.ca), "--username", "alice", "--password-stdin")
-        return self("login", *options, given=password + "\n")
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    with an_office(an_authority(), tmp_path_factory.mktemp("office")) as office:
-        yield office
-
-
-@pytest.fixture
-def terminal(
-    office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Terminal:
-    return Terminal(office, tmp_path / "home", capsys, monkeypatch)
-
-
-@pytest.fixture
-def with_vault(terminal: Terminal, tmp_path: Path) -> Terminal:
-    """Logged in, with a local vault named as the test's folder is."""
-    assert terminal.log_in()[0] == 0
-    assert terminal("vault", "add", "--local", str(tmp_path / "vault"), "--name", tmp_path.name)[0] == 0
-    return terminal
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "letters").mkdir(parents=True)
-    (folder / "letters" / "a.txt").write_text("dear reader")
-    (folder / "letters" / "b.md").write_text("# dear reader")
-    (folder / "letters" / "link").symlink_to("a.txt")
-    return folder
+from client.cli.tests.terminal import ROOT, Terminal, started
 
 
 def test_a_backup_is_listed_looked_into_and_restored(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
@@ -231,17 +165,6 @@ def test_an_unexpected_error_is_one_line_and_a_report_without_values(
     (report,) = (with_vault.home / "logs").iterdir()
     assert "KeyError: 11" in report.read_text()
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
-
-
-def started(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "client.cli", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
