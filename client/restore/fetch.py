@@ -1,7 +1,7 @@
 """Blobs on their way out of packs: neighbours with one request, several requests at once.
 
-Kept true: nothing reaches a file whose SHA-256 is not its blob's id; a blob that its pack no longer gives whole is
-looked for in every other place before the file that needs it is given up.
+Kept true: nothing reaches a file whose SHA-256 is not its blob's id; a blob that does not open is looked for in every
+copy of its pack (Vault.open_at), then in every other place, before the file that needs it is given up.
 """
 
 import threading
@@ -13,8 +13,8 @@ from client.flow import ByteQueue, Crew
 from client.restore.plan import Place
 from client.restore.write import FileWriter
 from client.vault.blobs import BlobKind, PackEntry
+from client.vault.index import Location
 from client.vault.repository import Vault
-from client.vault.sealing import open_blob
 from domain.names import ObjectName
 
 FETCHERS = 3
@@ -102,7 +102,9 @@ class Fetcher:
         for entry, places in request.blobs:
             self._crew.ensure_running()
             first = entry.offset - request.start
-            content = self._opened(entry, body[first : first + entry.length] if body is not None else None)
+            content = self._opened(
+                request.pack, entry, body[first : first + entry.length] if body is not None else None
+            )
             ready.append((content, places))
             size += len(content)
             if size >= _WRITTEN:
@@ -133,12 +135,12 @@ class Fetcher:
             self.fetched_bytes += len(body)
         return memoryview(body)
 
-    def _opened(self, entry: PackEntry, sealed: memoryview | None) -> bytes | str:
+    def _opened(self, pack: ObjectName, entry: PackEntry, sealed: memoryview | None) -> bytes | str:
         """The blob's content, from here or any other place; or why it cannot be had."""
         if sealed is not None:
             try:
-                return open_blob(self._vault.keys, entry, sealed)
-            except DamagedVault:
+                return self._vault.open_at(Location(pack, entry), sealed)
+            except (DamagedVault, ObjectMissing):
                 pass  # another pack may hold it whole
         try:
             return self._vault.load_blob(BlobKind.DATA, entry.id)

@@ -2,6 +2,7 @@
 
 Kept true, and checked by the contract suite in tests/ on every store:
 - an object that `put` returned from is durable, whole, and has the content that its name says;
+- an object that is read whole has the content that its name says, whatever became of the store;
 - objects never change; a put of a name that exists stores nothing and makes the session a user of the object;
 - all reads and lists happen in a session, which sees what existed when it was opened until it ends;
 - methods may be called from several threads at once.
@@ -47,7 +48,12 @@ class StoreSession(Protocol):
         """
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
-        """Read bytes `offset` to `offset + length`, or to the end. Raises ObjectMissing; TruncatedObject if shorter."""
+        """Read bytes `offset` to `offset + length`, or to the end. Raises ObjectMissing; TruncatedObject if shorter.
+
+        A whole object (no `offset`, no `length`) that has an id is verified against it: where a store keeps several
+        copies, one that was altered is passed over for another, and DamagedVault says that none is whole. A part of
+        an object has no name to be verified against.
+        """
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
         """The objects of a kind that the session sees, by name."""

@@ -18,7 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.errors import NameMismatch, ObjectMissing, ParentGone, SessionOver, StoreError, StoreFull, TruncatedObject
+from client.errors import (
+    DamagedVault,
+    NameMismatch,
+    ObjectMissing,
+    ParentGone,
+    SessionOver,
+    StoreError,
+    StoreFull,
+    TruncatedObject,
+)
 from client.stores.abc import Buffer, ObjectInfo
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -130,6 +139,8 @@ class LocalSession:
                 body = _read(file.fileno(), offset, length)
         if length is not None and len(body) < length:
             raise TruncatedObject(name=name, detail=f"{len(body)} of {length} bytes from {offset} are there")
+        if length is None and not offset and name.id and sha256(body).hexdigest() != name.id:
+            raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
         return body
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:

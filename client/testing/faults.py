@@ -103,6 +103,28 @@ class GonePacks(SessionAround):
         return super().reserve(packs) | frozenset(filter(self._gone, packs))
 
 
+class OneCopyAltered(SessionAround):
+    """A store of two copies, the first of which was altered: every range of a pack comes from that one.
+
+    Packs that are asked for whole come from the other, since the first does not have the SHA-256 of its name.
+    """
+
+    def __init__(self, session: StoreSession) -> None:
+        super().__init__(session)
+        self.whole: list[ObjectName] = []
+        self.altered = 0
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        if name.kind is not ObjectKind.PACK:
+            return super().get(name, offset, length)
+        if length is None and not offset:
+            self.whole.append(name)
+            return super().get(name)
+        body = super().get(name, offset, length)
+        self.altered += 1
+        return bytes(byte ^ 1 if at % 97 == 0 else byte for at, byte in enumerate(body))
+
+
 class Stuck(SessionAround):
     """Puts wait until the session is closed, as a node's do that has stopped answering."""
 

@@ -98,7 +98,8 @@ def decode_header(keys: DataKeys, sealed: Buffer, name: str) -> list[PackEntry]:
 def read_pack_header(session: StoreSession, keys: DataKeys, name: ObjectName, size: int) -> list[PackEntry]:
     """The entries of a pack of `size` bytes, by its own header. Raises DamagedVault, TruncatedObject, StoreError."""
     _refuse_short(name, size)
-    tail = session.get(name, max(0, size - _EAGER_HEADER))
+    start = max(0, size - _EAGER_HEADER)
+    tail = session.get(name, start, size - start)
     length = _header_length(name, tail, size)
     if length + _LENGTH.size <= len(tail):
         sealed: Buffer = memoryview(tail)[-length - _LENGTH.size : -_LENGTH.size]

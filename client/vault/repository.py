@@ -16,13 +16,14 @@ from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObje
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer
 from client.vault.documents import Document
-from client.vault.index import Index
+from client.vault.index import Index, Location
 from client.vault.index_files import IndexFile, decode_index_file
 from client.vault.keys import DataKeys, create_key_file, open_key_file
 from client.vault.nodes import Node, decode_tree
 from client.vault.polynomial import is_irreducible, random_polynomial
 from client.vault.sealing import COMPRESSED_VERSION, compress, decompress, open_blob
 from client.vault.snapshots import Snapshot, decode_snapshot, select_snapshot
+from client.vault.whole_packs import WholePacks
 from domain.names import CONFIG, ObjectKind, ObjectName
 
 VERSIONS = (1, 2)
@@ -72,6 +73,7 @@ class Vault:
         self._cache = cache
         self._index: Index | None = None
         self._index_lock = threading.Lock()
+        self._whole_packs = WholePacks(session)
 
     def in_session(self, session: StoreSession) -> "Vault":
         """The same vault in another session: keys are kept, the index is asked anew."""
@@ -109,12 +111,39 @@ class Vault:
         """The plaintext of a blob, from whichever pack still has it whole. Raises DamagedVault, StoreError."""
         failure: Exception = DamagedVault(name=f"{kind} blob {blob.hex()}", detail="no index file lists it")
         for location in self.index.find_all(kind, blob):
-            entry = location.entry
             try:
-                return open_blob(self.keys, entry, self.session.get(location.pack, entry.offset, entry.length))
+                return self.load_at(location)
             except (DamagedVault, ObjectMissing) as error:
                 failure = error
         raise failure
+
+    def load_at(self, location: Location) -> bytes:
+        """The plaintext of the blob at one place, from any copy of its pack. Raises DamagedVault, StoreError."""
+        entry = location.entry
+        try:
+            sealed = self.session.get(location.pack, entry.offset, entry.length)
+        except DamagedVault as error:
+            return self._open_whole(location, error)
+        return self.open_at(location, sealed)
+
+    def open_at(self, location: Location, sealed: Buffer) -> bytes:
+        """The plaintext of a blob whose range of its pack was read as `sealed`.
+
+        A range is read without a name to verify it against: where it does not open, the pack is fetched whole, which
+        another node sends if the copy of the first was altered. Raises DamagedVault if no copy is whole, StoreError.
+        """
+        try:
+            return open_blob(self.keys, location.entry, sealed)
+        except DamagedVault as error:
+            return self._open_whole(location, error)
+
+    def _open_whole(self, location: Location, failure: DamagedVault) -> bytes:
+        entry = location.entry
+        try:
+            body = self._whole_packs.get(location.pack)
+        except DamagedVault:
+            raise failure from None  # it names the blob and not only its pack
+        return open_blob(self.keys, entry, memoryview(body)[entry.offset : entry.offset + entry.length])
 
     def load_tree(self, tree: BlobId) -> list[Node]:
         """The nodes of a directory. Raises DamagedVault, StoreError."""

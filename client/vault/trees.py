@@ -1,7 +1,7 @@
 """Trees read one after another, as a walk needs them: neighbours come with one request to the store.
 
-Kept true: what a read-ahead brings is opened and verified like any blob; where it fails, the one tree that is wanted
-is looked for in every place that the index knows.
+Kept true: what a read-ahead brings is opened and verified like any blob; where it fails, the pack is fetched whole
+(Vault.open_at), and then the one tree that is wanted is looked for in every place that the index knows.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,6 @@ from client.vault.blobs import BlobId, BlobKind
 from client.vault.index import Location
 from client.vault.nodes import Node, decode_tree
 from client.vault.repository import Vault
-from client.vault.sealing import open_blob
 from domain.names import ObjectName
 
 _SEGMENT = 2 << 20  # bytes read at once
@@ -28,14 +27,17 @@ class TreeReader:
 
     def load(self, tree: BlobId) -> list[Node]:
         """The nodes of a directory. Raises DamagedVault, StoreError."""
+        return decode_tree(self.load_body(tree), f"tree {tree.hex()}")
+
+    def load_body(self, tree: BlobId) -> bytes:
+        """The blob of a directory, as it was stored. Raises DamagedVault, StoreError."""
         location = self._vault.index.find(BlobKind.TREE, tree)
         if location is not None:
             try:
-                body = open_blob(self._vault.keys, location.entry, self._sealed(location))
-                return decode_tree(body, f"tree {tree.hex()}")
+                return self._vault.open_at(location, self._sealed(location))
             except (DamagedVault, StoreError):
                 self._segments.clear()
-        return self._vault.load_tree(tree)
+        return self._vault.load_blob(BlobKind.TREE, tree)
 
     def _sealed(self, location: Location) -> bytes:
         start = location.entry.offset

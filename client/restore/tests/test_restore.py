@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from client.errors import DamagedVault, ServerUnreachable, TargetFull, UsageError
+from client.restore.compare import differences
 from client.restore.listing import list_snapshot
 from client.restore.run import restore
-from client.testing.faults import SessionAround
+from client.stores.abc import StoreSession
+from client.testing.faults import OneCopyAltered, SessionAround
 from client.testing.files import random_bytes
 from client.testing.vaults import NOON, VaultForTests, a_vault
 from client.vault.blobs import BlobId, BlobKind, blob_id
@@ -157,6 +159,23 @@ def test_a_blob_that_one_pack_has_lost_is_taken_from_another(tmp_path: Path) -> 
         path.write_bytes(bytes(path.stat().st_size))
 
     assert vault.restore(tmp_path / "target", second.snapshot.id).damaged == ()
+
+
+def test_a_pack_altered_in_one_copy_costs_nothing(tmp_path: Path) -> None:
+    vault, source = a_vault(tmp_path / "vault"), some_files(tmp_path / "source")
+    vault.backup(source)
+    sessions: list[OneCopyAltered] = []
+
+    def around(session: StoreSession) -> OneCopyAltered:
+        sessions.append(OneCopyAltered(session))
+        return sessions[0]
+
+    summary = vault.restore(tmp_path / "target", around=around)
+
+    assert summary.exit_code == 0
+    assert sessions[0].altered
+    assert len(sessions[0].whole) == len(set(sessions[0].whole)) == len(vault.objects(ObjectKind.PACK))
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
 def test_a_full_target_is_one_clear_error_and_leaves_no_partial_file(

@@ -58,7 +58,7 @@ class Download:
     def _fault(self, body: bytes) -> OortError | None:
         if self._length is None:
             if self._offset == 0 and self._name.id and sha256(body).hexdigest() != self._name.id:
-                return DamagedVault(name=self._name, detail="its content does not have that name")
+                return DamagedVault(name=self._name, detail="its bytes have another SHA-256 than its name")
         elif len(body) < self._length:
             detail = f"{len(body)} bytes came from {self._offset} in place of {self._length}"
             return TruncatedObject(name=self._name, detail=detail)

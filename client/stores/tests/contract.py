@@ -114,6 +114,12 @@ class StoreContract:
         assert session.get(name, 99_990) == body[99_990:]
         assert session.get(name, 0, 0) == b""
 
+    def test_a_part_need_not_have_the_hash_of_the_whole(self, session: StoreSession) -> None:
+        name, body = a_pack()
+        session.put(name, body)
+        assert session.get(name, 0, len(body) - 1) == body[:-1]
+        assert session.get(name, 1) == body[1:]
+
     def test_a_part_beyond_the_end_is_truncated(self, session: StoreSession) -> None:
         name, body = a_pack(100)
         session.put(name, body)

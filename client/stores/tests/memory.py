@@ -6,7 +6,7 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from client.errors import NameMismatch, ObjectMissing, ParentGone, SessionOver, TruncatedObject
+from client.errors import DamagedVault, NameMismatch, ObjectMissing, ParentGone, SessionOver, TruncatedObject
 from client.stores.abc import Buffer, ObjectInfo
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -65,6 +65,8 @@ class MemorySession:
         part = body[offset:] if length is None else body[offset : offset + length]
         if length is not None and len(part) < length:
             raise TruncatedObject(name=name, detail=f"{len(part)} of {length} bytes are there")
+        if length is None and not offset and name.id and sha256(part).hexdigest() != name.id:
+            raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
         return part
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client.errors import NameMismatch, ObjectMissing, StoreError, StoreFull, TruncatedObject
+from client.errors import DamagedVault, NameMismatch, ObjectMissing, StoreError, StoreFull, TruncatedObject
 from client.stores.local import LocalStore, sweep
 from client.stores.tests.contract import StoreContract, a_pack, initialised
 from domain.names import CONFIG, ObjectKind, ObjectName
@@ -36,6 +36,18 @@ def test_files_and_folders_are_for_their_owner_alone(store: LocalStore) -> None:
         session.put(*a_pack())
     for path in [store.path, *store.path.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_an_object_altered_on_the_disk_is_damaged_when_it_is_read_whole(store: LocalStore) -> None:
+    name, body = a_pack()
+    with store.open(Purpose.BACKUP) as session:
+        session.put(name, body)
+        path = store.path / name.path
+        path.chmod(0o600)
+        path.write_bytes(b"x" + body[1:])
+        with pytest.raises(DamagedVault, match=name.id):
+            session.get(name)
+        assert session.get(name, 1, 5) == body[1:6]
 
 
 def test_packs_lie_in_one_of_256_folders(store: LocalStore) -> None:

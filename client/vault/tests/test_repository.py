@@ -6,12 +6,15 @@ import pytest
 
 from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, WrongRepositoryPassword
 from client.stores.tests.memory import MemoryStore
+from client.testing.faults import OneCopyAltered
 from client.vault.blobs import BlobKind
+from client.vault.checker import check
 from client.vault.nodes import encode_tree
 from client.vault.polynomial import is_irreducible
 from client.vault.repository import create_vault, encode_config, open_unpacked, open_vault, seal_unpacked
 from client.vault.snapshots import Snapshot
 from client.vault.tests.builders import KEYS, PASSWORD, TIME_NS, VaultWriter, a_node, a_writer, put_raw
+from client.vault.trees import TreeReader
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -107,6 +110,37 @@ def test_a_blob_is_taken_from_another_pack_when_the_first_has_lost_it() -> None:
     with pytest.raises((DamagedVault, ObjectMissing)):
         vault.load_blob(BlobKind.DATA, identity)
     vault.close()
+
+
+def test_what_one_altered_copy_spoils_is_read_from_the_other() -> None:
+    writer = a_writer()
+    file = writer.file(b"file", b"precious" * 1000)
+    writer.snapshot(writer.tree(file))
+    with writer.finish() as before:
+        session = OneCopyAltered(before.session)
+        with before.in_session(session) as vault:
+            (snapshot,) = vault.snapshots()
+            assert vault.load_tree(snapshot.tree) == [file]
+            assert TreeReader(vault).load(snapshot.tree) == [file]
+            assert vault.load_blob(BlobKind.DATA, (file.content or ())[0]) == b"precious" * 1000
+            assert [*check(vault), *check(vault, read_data=True)] == []
+    assert session.altered
+
+
+def test_a_pack_of_which_no_copy_is_whole_is_fetched_whole_once() -> None:
+    writer = a_writer()
+    blobs = writer.blobs(BlobKind.DATA, *(b"%d" % number * 1000 for number in range(5)))
+    vault = writer.finish()
+    store = writer.store
+    assert isinstance(store, MemoryStore)
+    (pack,) = vault.index.packs_of(BlobKind.DATA, blobs[0])
+    store.objects[pack] = bytes(byte ^ 1 for byte in store.objects[pack])
+    session = OneCopyAltered(vault.session)
+    with vault.in_session(session) as vault:
+        for blob in blobs:
+            with pytest.raises(DamagedVault, match=blob.hex()):
+                vault.load_blob(BlobKind.DATA, blob)
+    assert session.whole == [pack]
 
 
 def test_a_blob_that_no_index_file_lists_is_named() -> None:

@@ -162,7 +162,7 @@ def test_a_copy_that_is_wrong_everywhere_is_damage(cluster: Cluster) -> None:
         node.spoil = True
     with cluster.store().open(Purpose.BACKUP) as session:
         session.put(pack, body)
-        with pytest.raises(DamagedVault, match=r"data/.*its content does not have that name"):
+        with pytest.raises(DamagedVault, match=r"data/.*its bytes have another SHA-256"):
             session.get(pack)
 
 
