@@ -15,6 +15,7 @@ from services.storage.disk import Disk, Disks
 from services.storage.gate import Gate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
+from services.storage.own import OwnCopies
 from services.storage.peers import Peers
 from services.storage.puts import Puts
 from services.storage.replication import Replicator
@@ -49,7 +50,8 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         puts = Puts(node, db, disks, threads, peers, silent_seconds=silent, copy_seconds=copy_seconds)
         stack.push_async_callback(puts.drain)
         local = LocalObjects(node, db, disks, threads, incoming)
-        gets = Gets(node, db, local, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        own = OwnCopies(node, db, disks, threads, incoming)
+        gets = Gets(node, db, local, own, peers, silent_seconds=silent, copy_seconds=copy_seconds)
         streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
         replicator = Replicator(
             node,
@@ -57,6 +59,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             disks,
             threads,
             peers,
+            own=own,
             clock=clock,
             streams=settings.replication_streams,
             silent_seconds=silent,
@@ -95,7 +98,7 @@ def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
-    return Disks(opened)
+    return Disks(opened, settings.instance)
 
 
 ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)

@@ -1,6 +1,7 @@
 """Objects on the disks of one node.
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
+    DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet
     DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/00..ff/, index/, snapshots/, locks/
 
@@ -25,13 +26,18 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
+import structlog
+
 from domain.names import ObjectKind, ObjectName
-from services.common.errors import StartError
+from services.common.errors import StartError, Unavailable
+from services.storage import marker
 from services.storage.errors import DiskFull, NameMismatch
+from services.storage.reading import OpenObject, open_file, size_of
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PART = ".part"
+_log = structlog.get_logger("storage")
 NO_SESSION = UUID(int=0)  # of copies fetched by replication: their objects are entered already
 
 
@@ -177,6 +183,11 @@ class Disk:
         except OSError:
             os.close(self._lock)
             raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
+        try:
+            self.id, self.is_new = marker.claim(folder, node)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def close(self) -> None:
         os.close(self._lock)
@@ -186,14 +197,19 @@ class Disk:
         """Free bytes above the low-water mark."""
         return max(0, self._free_bytes(self.folder) - self._low_water)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the disk that was opened is still the one behind the folder."""
+        return marker.read(self.folder) == (self._node, self.id)
+
     def has_bucket(self, bucket: UUID) -> bool:
-        return bucket in self._ready or (self.buckets / str(bucket)).is_dir()
+        return (self.buckets / str(bucket)).is_dir()
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
-        if bucket in self._ready:
-            return
         top = self.buckets / str(bucket)
+        if bucket in self._ready and top.is_dir():
+            return
         try:
             _make_folder(top)
             for folder in _FOLDERS:
@@ -214,36 +230,67 @@ class Disk:
         return StagedFile(self, staged, size)
 
     def place(self, path: Path, bucket: UUID, name: ObjectName) -> None:
-        """Rename an incoming file into its place, and make that durable; nothing if somebody has placed it."""
+        """Rename an incoming file into its place, and make that durable; nothing if somebody has placed it.
+
+        Makes the bucket's folders again where they have gone. Raises DiskFull, OSError.
+        """
         target = self.path(bucket, name)
         try:
-            path.rename(target)
-        except FileNotFoundError:
-            if not target.exists():
-                raise
-        _sync_folder(target.parent)
+            try:
+                path.rename(target)
+            except FileNotFoundError:
+                if path.exists():
+                    self._ready.discard(bucket)
+                    self.make_bucket(bucket)
+                    path.rename(target)
+                elif not target.exists():
+                    raise
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise self.explain(error) from error
 
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path
 
     def staged(self, bucket: UUID | None = None) -> Iterator[tuple[Path, StagedName]]:
-        """Whole incoming files, of one bucket or of all."""
-        folders = [self.incoming / str(bucket)] if bucket else list(self.incoming.iterdir())
-        for folder in folders:
-            if not folder.is_dir():
-                continue
-            owner = UUID(folder.name)
-            for path in folder.iterdir():
-                known = None if path.name.endswith(_PART) else StagedName.parse(owner, path.name)
-                if known is not None:
-                    yield path, known
+        """Whole incoming files, of one bucket or of all. What has a foreign name is left alone."""
+        for path, known in self._incoming(bucket):
+            if not path.name.endswith(_PART):
+                yield path, known
 
     def drop_parts(self) -> int:
         """Remove what an earlier run of this node had only begun to take. Answers how many files."""
-        parts = list(self.incoming.glob(f"*/*{_PART}"))
-        for path in parts:
-            path.unlink(missing_ok=True)
-        return len(parts)
+        dropped = 0
+        for path, _ in self._incoming():
+            if path.name.endswith(_PART):
+                try:
+                    path.unlink(missing_ok=True)
+                    dropped += 1
+                except OSError as error:
+                    _log.error("an incoming file cannot be removed", path=str(path), cause=str(error))
+        return dropped
+
+    def _incoming(self, bucket: UUID | None = None) -> Iterator[tuple[Path, StagedName]]:
+        folders = [self.incoming / str(bucket)] if bucket else self._entries(self.incoming)
+        for folder in folders:
+            try:
+                owner = UUID(folder.name)
+            except ValueError:
+                continue
+            for path in self._entries(folder):
+                known = StagedName.parse(owner, path.name)
+                if known is not None:
+                    yield path, known
+
+    def _entries(self, folder: Path) -> list[Path]:
+        """What lies in a folder; nothing, with a line in the log, if it cannot be read."""
+        try:
+            return list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            _log.error("a folder of incoming files cannot be read", path=str(folder), cause=str(error))
+            return []
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""
@@ -253,8 +300,9 @@ class Disk:
 class Disks:
     """All data folders of a node. A bucket lies on one of them."""
 
-    def __init__(self, disks: Sequence[Disk]) -> None:
+    def __init__(self, disks: Sequence[Disk], node: str) -> None:
         self._disks = disks
+        self._node = node
         self._choosing = threading.Lock()
 
     def __iter__(self) -> Iterator[Disk]:
@@ -269,43 +317,59 @@ class Disks:
         """What the roomiest disk can still take."""
         return max(disk.free_bytes for disk in self._disks)
 
-    def find(self, bucket: UUID) -> Disk | None:
-        """The disk that the bucket lies on, if it lies on this node."""
-        return next((disk for disk in self._disks if disk.has_bucket(bucket)), None)
+    @property
+    def all_there(self) -> bool:
+        """Whether no disk is away: what is found nowhere then lies nowhere."""
+        return all(disk.is_there for disk in self._disks)
+
+    def holding(self, bucket: UUID) -> list[Disk]:
+        """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
+        return [disk for disk in self._disks if disk.has_bucket(bucket)]
 
     def stage(self, staged: StagedName, size: int) -> StagedFile:
-        """Begin to take a body; a bucket's first one chooses the roomiest disk."""
+        """Begin to take a body; a bucket's first one chooses the roomiest disk.
+
+        Raises Unavailable when the bucket may lie on a disk that is away, DiskFull.
+        """
         with self._choosing:
-            disk = self.find(staged.bucket)
+            disk = next(iter(self.holding(staged.bucket)), None)
             if disk is None:
+                if not self.all_there:
+                    raise Unavailable(what=f"A disk of node {self._node}")
                 disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
                 disk.make_bucket(staged.bucket)
         return disk.stage(staged, size)
 
-    def open(self, bucket: UUID, name: ObjectName, size: int) -> "OpenObject | None":
-        """Open an object; None if it is not here in the size that the catalogue says."""
-        disk = self.find(bucket)
-        if disk is None:
+    def open(self, bucket: UUID, name: ObjectName, size: int) -> OpenObject | None:
+        """Open an object; None if it is not here in the size that the catalogue says.
+
+        Raises Unavailable when nothing of the bucket is here, which says that a disk is away and nothing of the object.
+        """
+        disks = self.holding(bucket)
+        if not disks:
+            raise Unavailable(what=f"The disk of bucket {bucket} on node {self._node}")
+        for disk in disks:
+            opened = open_file(disk.path(bucket, name), size)
+            if opened is not None:
+                return opened
+        return None
+
+    def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:
+        """Those of `wanted`, names with their sizes, that do not lie here in that size."""
+        disks = self.holding(bucket)
+        return {name for name, size in wanted if not any(size_of(disk.path(bucket, name)) == size for disk in disks)}
+
+    def hash(self, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
+        """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read."""
+        if not self.holding(bucket):
+            return None
+        opened = self.open(bucket, name, size)
+        if opened is None:
             return None
         try:
-            handle = os.open(disk.path(bucket, name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            return opened.hash(size)
+        except OSError as error:
+            _log.error("a copy cannot be read", bucket=str(bucket), name=str(name), cause=str(error))
             return None
-        if os.fstat(handle).st_size != size:
-            os.close(handle)
-            return None
-        return OpenObject(handle)
-
-
-class OpenObject:
-    """An open file of an object: it stays readable whatever happens to its name. Close it."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes from `offset`; fewer than `length` only if the file was cut since it was opened."""
-        return os.pread(self._handle, length, offset)
-
-    def close(self) -> None:
-        os.close(self._handle)
+        finally:
+            opened.close()

@@ -1,13 +1,19 @@
 """Reading of objects: from this node's disk if the copy here is whole, else from another home.
 
-Kept true: no byte is given from a copy whose size differs from the catalogue's; a copy found missing or cut is entered
-as missing, so that replication heals it; a home that fails in the middle is followed by the next one.
+Kept true:
+- no byte is given from a copy whose size differs from the catalogue's, and whoever reads a whole object gets it whole
+  only if its SHA-256 is right: its last frame is held back until then;
+- a copy found missing, cut or altered is entered as missing, so that replication looks at it and heals it; a disk that
+  is away says nothing of its copies;
+- a home that fails in the middle is followed by the next one, unless what it sent may have been altered.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
 from uuid import UUID
 
 import grpc
@@ -17,15 +23,24 @@ from oort.storage.v1 import copies_pb2
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, Unavailable
 from services.storage import sessions
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks, OpenObject
+from services.storage.disk import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import FRAME_BYTES, get_body, get_message
 from services.storage.incoming import Incoming
+from services.storage.own import OwnCopies
 from services.storage.peers import Peers
-from services.storage.store import copies
+from services.storage.reading import OpenObject
+from services.storage.store import buckets, copies
+
+
+class Hash(Protocol):
+    """What hashlib.sha256() answers."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,10 @@ class Part:
     offset: int
     end: int
     size: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.offset == 0 and self.end == self.size
 
     @classmethod
     def of(cls, offset: int, length: int, size: int) -> "Part":
@@ -54,12 +73,14 @@ class LocalObjects:
         self._disks = disks
         self._threads = threads
         self._incoming = incoming
+        self._log = structlog.get_logger("storage")
 
     async def open(self, bucket: UUID, name: ObjectName, size: int) -> OpenObject | None:
-        """Open the copy here; None if there is none, or not a whole one."""
+        """Open the copy here; None if there is none, or not a whole one. Raises Unavailable when its disk is away."""
         opened = await self._open(bucket, name, size)
-        if opened is None and await self._incoming.settle(bucket, name):
-            # Entered a moment ago, and not yet in its place.
+        if opened is None:
+            # Entered a moment ago, and not yet in its place; or its put has placed it before we could.
+            await self._incoming.settle(bucket, name)
             opened = await self._open(bucket, name, size)
         return opened
 
@@ -72,31 +93,48 @@ class LocalObjects:
             opening.add_done_callback(_close)
             raise
 
-    async def frames(self, opened: OpenObject, part: Part) -> AsyncGenerator[bytes, None]:
-        """GetResponse messages; reads the next frame while the last one is sent. Closes the object."""
+    async def frames(self, opened: OpenObject, part: Part, digest: bytes | None = None) -> AsyncGenerator[bytes, None]:
+        """GetResponse messages; reads the next frame while the last one is sent. Closes the object.
+
+        `digest`, for a whole object only, is the SHA-256 that it must have. Raises Damaged when it is another one, or
+        the file was cut or cannot be read.
+        """
         offset = part.offset
+        hashed = sha256() if digest is not None else None
         ahead: asyncio.Future[bytes] | None = None
         try:
             while offset < part.end:
-                data = await (ahead or self._read(opened, offset, part.end))
+                data = await (ahead or self._read(opened, offset, part.end, hashed))
                 if not data:
                     raise Damaged(name="The object", detail="its file was cut while it was read")
                 offset += len(data)
-                ahead = self._read(opened, offset, part.end) if offset < part.end else None
+                ahead = self._read(opened, offset, part.end, hashed) if offset < part.end else None
+                if hashed is not None and ahead is None and hashed.digest() != digest:
+                    raise Damaged(name="The object", detail="its content has another SHA-256")
                 yield get_message(data)
+        except OSError as error:
+            raise Damaged(name="The object", detail=f"its file cannot be read: {error.strerror}") from error
         finally:
             if ahead is not None:
                 await asyncio.wait([ahead])
+                if not ahead.cancelled():
+                    ahead.exception()
             opened.close()
 
-    def _read(self, opened: OpenObject, offset: int, end: int) -> asyncio.Future[bytes]:
-        length = min(FRAME_BYTES, end - offset)
-        return asyncio.ensure_future(self._threads.run(lambda: opened.read(offset, length)))
+    def _read(self, opened: OpenObject, offset: int, end: int, hashed: "Hash | None") -> asyncio.Future[bytes]:
+        def read() -> bytes:
+            data = opened.read(offset, min(FRAME_BYTES, end - offset))
+            if hashed is not None:
+                hashed.update(data)
+            return data
 
-    async def report(self, object_id: int) -> None:
-        """Enter the copy here as missing: it is gone or cut."""
+        return asyncio.ensure_future(self._threads.run(read))
+
+    async def report(self, bucket: UUID, name: ObjectName, cause: str) -> None:
+        """Enter the copy here as missing: it is gone, cut or altered."""
+        self._log.error("a copy is not whole", bucket=str(bucket), name=str(name), cause=cause)
         async with self._db.worker() as unit:
-            await copies.add(unit, object_id, self._node)
+            await copies.add_named(unit, bucket, name, [self._node])
 
 
 def _close(opening: asyncio.Future[OpenObject | None]) -> None:
@@ -112,6 +150,7 @@ class Gets:
         node: str,
         db: Database,
         local: LocalObjects,
+        own: OwnCopies,
         peers: Peers,
         *,
         silent_seconds: float,
@@ -120,6 +159,7 @@ class Gets:
         self._node = node
         self._db = db
         self._local = local
+        self._own = own
         self._peers = peers
         self._silent_seconds = silent_seconds
         self._copy_seconds = copy_seconds
@@ -133,46 +173,111 @@ class Gets:
         part = Part.of(offset, length, seen.size)
         if part.offset == part.end:
             return
+        read = _Reading(claims, name, seen, part, part.offset)
         if not seen.lacking:
-            opened = await self._local.open(claims.bucket, name, seen.size)
-            if opened is not None:
-                async with aclosing(self._local.frames(opened, part)) as frames:
-                    async for message in frames:
-                        yield message
-                return
-        async with aclosing(self._from_others(claims, name, seen, part)) as frames:
-            async for message in frames:
-                yield message
+            async with aclosing(self._from_here(read)) as frames:
+                async for message in frames:
+                    yield message
+        if read.offset < part.end:
+            async with aclosing(self._from_others(read)) as frames:
+                async for message in frames:
+                    yield message
 
-    async def _from_others(
-        self, claims: VaultClaims, name: ObjectName, seen: sessions.Seen, part: Part
-    ) -> AsyncGenerator[bytes, None]:
+    async def _from_here(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        """What the copy here gives: all, or less when it turns out not to be whole."""
+        claims, name, part = read.claims, read.name, read.part
+        try:
+            opened = await self._local.open(claims.bucket, name, part.size)
+        except Unavailable as error:
+            # A node that is no home lacks nothing.
+            if await self._is_home(claims):
+                read.failed(self._node, str(error), passing=True)
+            return
+        if opened is None:
+            await self._local.report(claims.bucket, name, "it is missing or cut")
+            read.failed(self._node, "no whole copy")
+            return
+        digest = read.seen.sha256 if part.is_whole else None
+        try:
+            async with aclosing(self._local.frames(opened, part, digest)) as frames:
+                async for message in frames:
+                    read.offset += len(get_body(message))
+                    yield message
+        except Damaged as error:
+            await self._local.report(claims.bucket, name, str(error))
+            read.damaged(self._node, str(error))
+
+    async def _from_others(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        claims, name, part = read.claims, read.name, read.part
         async with self._db.unit(claims.tenant, claims.user) as unit:
-            holders = await copies.holders(unit, claims.bucket, seen.object_id, self._silent_seconds)
-        if not seen.lacking and any(holder.node_id == self._node for holder in holders):
-            self._log.error("a copy is missing or cut", bucket=str(claims.bucket), name=str(name), node=self._node)
-            await self._local.report(seen.object_id)
+            holders = await copies.holders(unit, claims.bucket, read.seen.object_id, self._silent_seconds)
         others = [holder for holder in holders if holder.has_copy and holder.node_id != self._node]
-        tried: list[str] = []
-        offset = part.offset
         # Those that seem down come last: a heartbeat may be late.
         for holder in sorted(others, key=lambda holder: not holder.live):
             try:
-                request = copy_request(claims.bucket, name, Part(offset, part.end, part.size))
+                request = copy_request(claims.bucket, name, Part(read.offset, part.end, part.size))
                 async with aclosing(
                     fetch(self._peers, holder.internal_endpoint, request, self._copy_seconds)
                 ) as frames:
                     async for message in frames:
-                        offset += len(get_body(message))
+                        read.offset += len(get_body(message))
                         yield message
-                if offset == part.end:
+                if read.offset == part.end:
                     return
-                tried.append(f"{holder.node_id}: it ended early")
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
-                detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else "it does not answer"
-                tried.append(f"{holder.node_id}: {detail}")
-                self._log.warning("a copy cannot be read", node=holder.node_id, name=str(name), cause=str(detail))
-        raise Damaged(name=name, detail="; ".join(tried) or "no other node holds a copy")
+                read.failed(holder.node_id, "it ended early")
+            except TimeoutError:
+                read.failed(holder.node_id, "it does not answer", passing=True)
+            except grpc.aio.AioRpcError as error:
+                detail = str(error.details())
+                self._log.warning("a copy cannot be read", node=holder.node_id, name=str(name), cause=detail)
+                if error.code() is grpc.StatusCode.DATA_LOSS:
+                    read.damaged(holder.node_id, detail)
+                else:
+                    read.failed(holder.node_id, detail, passing=True)
+        if read.seen.lacking and await self._own.look_again(
+            claims.bucket, read.seen.object_id, name, read.seen.sha256, part.size
+        ):
+            async with aclosing(self._from_here(read)) as frames:
+                async for message in frames:
+                    yield message
+            if read.offset == part.end:
+                return
+        raise read.refusal()
+
+    async def _is_home(self, claims: VaultClaims) -> bool:
+        async with self._db.unit(claims.tenant, claims.user) as unit:
+            homes = await buckets.homes(unit, claims.bucket, self._silent_seconds)
+        return any(home.node_id == self._node for home in homes)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One get: how far it has come, and who could not go on with it."""
+
+    claims: VaultClaims
+    name: ObjectName
+    seen: sessions.Seen
+    part: Part
+    offset: int
+    tried: list[str] = field(default_factory=list)
+    passing: bool = False
+
+    def failed(self, node: str, cause: str, *, passing: bool = False) -> None:
+        """A copy could not be read; `passing` when it may well be whole."""
+        self.tried.append(f"{node}: {cause}")
+        self.passing = self.passing or passing
+
+    def damaged(self, node: str, cause: str) -> None:
+        """A copy is not whole. Raises Damaged when altered bytes of it may have been sent: nobody can go on then."""
+        self.failed(node, cause)
+        if self.part.is_whole and self.offset > self.part.offset:
+            raise Damaged(name=self.name, detail="; ".join(self.tried))
+
+    def refusal(self) -> Exception:
+        causes = "; ".join(self.tried) or "no other node holds a copy"
+        if self.passing:
+            return Unavailable(what=f"{self.name} ({causes})")
+        return Damaged(name=self.name, detail=causes)
 
 
 def copy_request(bucket: UUID, name: ObjectName, part: Part) -> bytes:

@@ -2,7 +2,7 @@
 
 Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away; what may
 still be entered is touched by nobody. A put enters only while its session is open, so "no entry and the session is
-over", read in one snapshot, means never.
+over", read in one snapshot, means never. What is entered and cannot get into its place is entered as missing.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from domain.names import ObjectName
 from services.common.database import Database
 from services.storage.copies import DiskThreads
 from services.storage.disk import NO_SESSION, Disk, Disks, StagedName
+from services.storage.errors import DiskFull
 from services.storage.store import copies, objects
 
 
@@ -36,7 +37,10 @@ class Incoming:
             await copies.retry_all(unit, self._node)
 
     async def settle(self, bucket: UUID | None = None, name: ObjectName | None = None) -> int:
-        """Settle the files of one bucket, or of one object, or all. Answers how many were put in their place."""
+        """Settle the files of one bucket, or of one object, or all. Answers how many were put in their place.
+
+        A file that resists is logged and passed over: it keeps neither the others waiting nor the node from starting.
+        """
         placed = 0
         for disk in self._disks:
             for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
@@ -47,12 +51,23 @@ class Incoming:
     async def _settle(self, disk: Disk, path: Path, staged: StagedName) -> bool:
         async with self._db.worker() as unit:
             fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256)
-        if fate.object_id is not None and fate.entered:
-            await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
-            async with self._db.worker() as unit:
-                await copies.clear(unit, fate.object_id, [self._node])
-            self._log.info("placed an incoming file", bucket=str(staged.bucket), name=str(staged.name))
-            return True
-        if fate.session_over or staged.session == NO_SESSION:
-            await self._threads.run(lambda: path.unlink(missing_ok=True))
-        return False
+        try:
+            if fate.object_id is not None and fate.entered:
+                await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
+            else:
+                if fate.session_over or staged.session == NO_SESSION:
+                    await self._threads.run(lambda: path.unlink(missing_ok=True))
+                return False
+        except (OSError, DiskFull) as error:
+            if not await self._threads.run(path.exists):
+                # Its own put is settling it at this moment.
+                return False
+            self._log.error("an incoming file cannot be settled", path=str(path), cause=str(error))
+            if fate.object_id is not None and fate.entered:
+                async with self._db.worker() as unit:
+                    await copies.add(unit, fate.object_id, self._node)
+            return False
+        async with self._db.worker() as unit:
+            await copies.clear(unit, fate.object_id, [self._node])
+        self._log.info("placed an incoming file", bucket=str(staged.bucket), name=str(staged.name))
+        return True

@@ -178,15 +178,18 @@ class Puts:
         return await self.put(put, _frames_of(body))
 
     async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
-        """Store the first key, `config` and the seal together, if the vault has no `config`; False otherwise."""
+        """Store the first key, `config` and the seal together; False if the vault has a `config` that is not lost."""
         if await sessions.is_initialised(self._db, claims, session):
             return False
+        taken: list[Put] = []
         spreads: list[Spread] = []
         try:
             for put, body in bodies:
                 spread = await self._spread(put)
                 if spread is None:
-                    break
+                    # A key that the vault has.
+                    continue
+                taken.append(put)
                 spreads.append(spread)
                 await spread.begin()
                 await _pump(_frames_of(body), spread)
@@ -194,11 +197,7 @@ class Puts:
         except BaseException:
             await self._finish(_abandon(spreads))
             raise
-        if len(spreads) < len(bodies):
-            # Another device has just been first; or there is such a key, which only a vault with a config has.
-            await self._finish(_abandon(spreads))
-            return False
-        return await self._finish(self._enter_first(claims, session, [put for put, _ in bodies], spreads))
+        return await self._finish(self._enter_first(claims, session, taken, spreads))
 
     async def drain(self) -> None:
         """Wait for what is being entered."""

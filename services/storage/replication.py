@@ -1,7 +1,8 @@
 """Healing of missing copies: each home fetches what it lacks from another one.
 
-Kept true: a copy counts as there only after its bytes were verified and lie durably in their place; a row of
-missing_copies is claimed by a lease (FOR UPDATE SKIP LOCKED, then committed), so nothing is locked while bytes travel.
+Kept true: a copy counts as there only after its bytes were verified and lie durably in their place; this node's own
+disk is looked at before anybody else is asked; a row of missing_copies is claimed by a lease (FOR UPDATE SKIP LOCKED,
+then committed), so nothing is locked while bytes travel or a disk works.
 """
 
 import asyncio
@@ -10,14 +11,15 @@ from contextlib import aclosing
 import grpc
 import structlog
 
-from domain.names import ObjectKind, ObjectName
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
 from services.storage.copies import DiskThreads, LocalCopy
 from services.storage.disk import NO_SESSION, Disks, StagedName
+from services.storage.errors import NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch
+from services.storage.own import OwnCopies
 from services.storage.peers import Peers
 from services.storage.store import copies
 from services.storage.store.copies import Holder, MissingCopy
@@ -25,6 +27,10 @@ from services.storage.store.copies import Holder, MissingCopy
 # A claim that its claimer does not fulfil comes back after this many seconds.
 _LEASE_SECONDS = 120.0
 _LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Rotten(Exception):
+    """A source sent as many bytes as the object has, and others."""
 
 
 class Replicator:
@@ -38,6 +44,7 @@ class Replicator:
         threads: DiskThreads,
         peers: Peers,
         *,
+        own: OwnCopies,
         clock: Clock,
         streams: int,
         silent_seconds: float,
@@ -49,6 +56,7 @@ class Replicator:
         self._disks = disks
         self._threads = threads
         self._peers = peers
+        self._own = own
         self._clock = clock
         self._streams = streams
         self._silent_seconds = silent_seconds
@@ -71,15 +79,34 @@ class Replicator:
         """Fetch one batch of what this node lacks. Answers how many copies are there now."""
         async with self._db.worker() as unit:
             batch = await copies.claim(unit, self._node, self._streams, _LEASE_SECONDS)
-        return sum(await asyncio.gather(*(self._heal(missing) for missing in batch)))
+        return sum(await asyncio.gather(*(self._heal_or_wait(missing) for missing in batch)))
+
+    async def _heal_or_wait(self, missing: MissingCopy) -> bool:
+        healed = False
+        try:
+            healed = await self._heal(missing)
+        except (ServiceError, OSError) as error:
+            self._log.warning("a copy cannot be healed now", object=missing.object_id, cause=str(error))
+        if not healed:
+            pause = min(_LONGEST_PAUSE_SECONDS, self._poll_seconds * 2 ** min(missing.attempts, 10))
+            async with self._db.worker() as unit:
+                await copies.retry_after(unit, missing.object_id, self._node, pause)
+        return healed
 
     async def _heal(self, missing: MissingCopy) -> bool:
+        if await self._own.look_again(missing.bucket_id, missing.object_id, missing.name, missing.sha256, missing.size):
+            return True
         async with self._db.worker() as unit:
             holders = await copies.holders(unit, missing.bucket_id, missing.object_id, self._silent_seconds)
         sources = [one for one in holders if one.has_copy and one.node_id != self._node]
         for source in sorted(sources, key=lambda one: not one.live):
             try:
                 await self._fetch(missing, source)
+            except Rotten as error:
+                self._log.error("a copy is altered", node=source.node_id, object=missing.object_id, cause=str(error))
+                # Its own node looks at it again, and counts it again should it be whole.
+                async with self._db.worker() as unit:
+                    await copies.add(unit, missing.object_id, source.node_id)
             except (grpc.aio.AioRpcError, TimeoutError, ServiceError, OSError, ValueError) as error:
                 cause = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
                 self._log.warning(
@@ -87,16 +114,13 @@ class Replicator:
                 )
             else:
                 return True
-        pause = min(_LONGEST_PAUSE_SECONDS, self._poll_seconds * 2 ** min(missing.attempts, 10))
-        async with self._db.worker() as unit:
-            await copies.retry_after(unit, missing.object_id, self._node, pause)
         return False
 
     async def _fetch(self, missing: MissingCopy, source: Holder) -> None:
-        kind = ObjectKind(missing.kind)
-        name = ObjectName(kind, "" if kind.is_root_file else missing.sha256.hex())
+        name = missing.name
         staged = StagedName(missing.bucket_id, NO_SESSION, name, missing.sha256)
         copy = LocalCopy(self._node, self._disks, self._threads, staged, missing.size)
+        arrived = 0
         try:
             await copy.begin()
             if missing.size:
@@ -105,13 +129,19 @@ class Replicator:
                     fetch(self._peers, source.internal_endpoint, request, self._copy_seconds)
                 ) as frames:
                     async for message in frames:
-                        await copy.write(Frame(message, get_body(message)))
-            await copy.stage()
-            # The row is locked while the file is renamed into its place, so that a removal of the object, which
-            # deletes the row first, comes either before both or after both.
+                        frame = Frame(message, get_body(message))
+                        arrived += len(frame.body)
+                        await copy.write(frame)
+            try:
+                await copy.stage()
+            except NameMismatch as error:
+                raise (Rotten(str(error)) if arrived == missing.size else error) from error
+            # A removal of the object waits for the claims on its missing copies (docs/sessions.md).
             async with self._db.worker() as unit:
-                if await copies.lock(unit, missing.object_id, self._node):
-                    await copy.place()
+                wanted = await copies.renew(unit, missing.object_id, self._node, _LEASE_SECONDS)
+            if wanted:
+                await copy.place()
+                async with self._db.worker() as unit:
                     await copies.clear(unit, missing.object_id, [self._node])
         finally:
             await copy.discard()

@@ -20,6 +20,7 @@ from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound
 from services.storage.errors import (
     BeingRemoved,
+    Damaged,
     IndexNeeded,
     NotInitialised,
     NotReserved,
@@ -181,7 +182,8 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
             raise NotFound(what=f"bucket {claims.bucket}")
         row = await _writing(unit, claims, session)
         found = await objects.find(unit, claims.bucket, put.name)
-        if found is not None and not found.lost:
+        # The name of a root file does not say its content, so only the entry can decide.
+        if found is not None and not found.lost and not put.name.kind.is_root_file:
             return Plan(exists=True)
         if put.name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
@@ -235,28 +237,43 @@ async def enter(
 
 
 async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: Sequence[Body]) -> bool:
-    """Enter the first key, `config` and the seal in one transaction, if there is no `config` yet.
+    """Enter the first key, `config` and the seal in one transaction, if there is no `config`, or it is lost everywhere.
 
-    False, and nothing entered, if another device was first: the catalogue decides, under the bucket's lock.
+    False, and nothing entered, if another device was first: the catalogue decides, under the bucket's lock. `bodies`
+    may lack a key that exists. Raises Damaged instead of letting another config take the place of a lost one that
+    snapshots need: that one may come back with its disk.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await _lock(unit, claims)
-        await _writing(unit, claims, session)
-        if await objects.find(unit, claims.bucket, CONFIG) is not None:
-            return False
+        row = await _writing(unit, claims, session)
+        config = await objects.find(unit, claims.bucket, CONFIG)
+        if config is not None:
+            if not config.lost:
+                return False
+            same = any(body.name == CONFIG and body.sha256 == config.sha256 for body in bodies)
+            if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
+                raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
         _require_room(bucket, claims, sum(body.size for body in bodies))
         for body in bodies:
-            if await objects.find(unit, claims.bucket, body.name) is not None:
-                raise NotAllowed(detail=f"{body.name} exists though the vault has no config: choose another key.")
-            await _insert(unit, bucket, session, body)
+            found = await objects.find(unit, claims.bucket, body.name)
+            if found is None:
+                await _insert(unit, bucket, session, body)
+            elif found.state == "deleting":
+                raise BeingRemoved(name=body.name)
+            else:
+                await objects.replace(unit, bucket, found, _new(body))
+                await copies.clear(unit, found.id, sorted(body.durable))
+                await objects.use(unit, [found.id], row.id, bucket.tenant_id, bucket.user_id)
+                await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
         return True
 
 
 async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bool:
-    """Whether the vault has a `config`; asked before any body is stored. Raises SessionOver."""
+    """Whether the vault has a `config` that is not lost; asked before any body is stored. Raises SessionOver."""
     async with db.unit(claims.tenant, claims.user) as unit:
         await _writing(unit, claims, session)
-        return await objects.find(unit, claims.bucket, CONFIG) is not None
+        config = await objects.find(unit, claims.bucket, CONFIG)
+        return config is not None and not config.lost
 
 
 async def see(db: Database, claims: VaultClaims, session: UUID, name: ObjectName, node: str) -> Seen:
@@ -372,5 +389,8 @@ def _require_room(bucket: buckets.BucketState, claims: VaultClaims, size: int) -
 
 
 async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:
-    new = objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing))
-    await objects.insert(unit, bucket, session, bucket.seq + 1, new)
+    await objects.insert(unit, bucket, session, bucket.seq + 1, _new(body))
+
+
+def _new(body: Body) -> objects.NewObject:
+    return objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing))

@@ -85,10 +85,17 @@ class CopiesRpc:
         part = Part.of(request.offset, request.length, request.size)
         opened = await self._local.open(bucket, name, request.size)
         if opened is None:
+            await self._local.report(bucket, name, "it is missing or cut")
             raise Damaged(name=name, detail=f"node {self._node} has no whole copy")
-        async with aclosing(self._local.frames(opened, part)) as frames:
-            async for message in frames:
-                await self._streams.patiently(context.write(message))
+        # The root files do not say their SHA-256.
+        digest = bytes.fromhex(name.id) if part.is_whole and name.id else None
+        try:
+            async with aclosing(self._local.frames(opened, part, digest)) as frames:
+                async for message in frames:
+                    await self._streams.patiently(context.write(message))
+        except Damaged as error:
+            await self._local.report(bucket, name, str(error))
+            raise
 
     async def _take(self, context: Context, copy: LocalCopy) -> None:
         """Write frame after frame until the sender says `complete`."""

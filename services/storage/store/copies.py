@@ -6,6 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from domain.names import ObjectKind, ObjectName
 from services.common.database import Unit
 
 
@@ -19,6 +20,11 @@ class MissingCopy:
     sha256: bytes
     size: int
     attempts: int
+
+    @property
+    def name(self) -> ObjectName:
+        kind = ObjectKind(self.kind)
+        return ObjectName(kind, "" if kind.is_root_file else self.sha256.hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,14 @@ _ADD = """
 insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
 select o.id, %(node)s, o.bucket_id, o.tenant_id, o.user_id from objects o
 where o.id = %(object)s and o.state <> 'deleting'
+on conflict (object_id, node_id) do update set retry_at = now()
+"""
+_ADD_NAMED = """
+insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
+select o.id, h.node_id, o.bucket_id, o.tenant_id, o.user_id
+from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = any(%(nodes)s)
+where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.state <> 'deleting'
+  and (o.sha256 = %(sha256)s or o.kind in ('config', 'oort-vault'))
 on conflict (object_id, node_id) do update set retry_at = now()
 """
 # The claim is a lease and not a lock held while the copy travels: no transaction waits for the network.
@@ -60,6 +74,14 @@ async def add(unit: Unit, object_id: int, node: str) -> None:
     await unit.execute(_ADD, {"object": object_id, "node": node})
 
 
+async def add_named(unit: Unit, bucket: UUID, name: ObjectName, nodes: Sequence[str]) -> None:
+    """As `add`, of homes of the bucket, for whoever knows the object by its name only."""
+    await unit.execute(
+        _ADD_NAMED,
+        {"bucket": bucket, "kind": name.kind.value, "sha256": bytes.fromhex(name.id) or None, "nodes": list(nodes)},
+    )
+
+
 async def clear(unit: Unit, object_id: int, nodes: Sequence[str]) -> list[str]:
     """Say that the homes hold a durable copy now; answers those that lacked one."""
     cursor = await unit.execute(
@@ -76,14 +98,14 @@ async def claim(unit: Unit, node: str, limit: int, lease_seconds: float) -> list
         return await cursor.fetchall()
 
 
-async def lock(unit: Unit, object_id: int, node: str) -> bool:
-    """Lock one missing copy's row until the unit ends; False if it is no longer missing, or is being removed."""
+async def renew(unit: Unit, object_id: int, node: str, lease_seconds: float) -> bool:
+    """Claim one missing copy once more, to place it; False if it is no longer missing, or is being removed."""
     cursor = await unit.execute(
-        "select 1 from missing_copies m join objects o on o.id = m.object_id"
-        " where m.object_id = %s and m.node_id = %s and o.state <> 'deleting' for update of m",
-        (object_id, node),
+        "update missing_copies m set retry_at = now() + make_interval(secs => %s) from objects o"
+        " where o.id = m.object_id and m.object_id = %s and m.node_id = %s and o.state <> 'deleting'",
+        (lease_seconds, object_id, node),
     )
-    return await cursor.fetchone() is not None
+    return cursor.rowcount == 1
 
 
 async def retry_after(unit: Unit, object_id: int, node: str, seconds: float) -> None:

@@ -158,6 +158,28 @@ async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: 
     return int(row[0])
 
 
+async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObject) -> None:
+    """Give an object the content of `new`, which only a root file can have another of; homes in `missing` lack it."""
+    await unit.execute(
+        "update buckets b set bytes = b.bytes + %s - o.size from objects o where b.id = %s and o.id = %s",
+        (new.size, bucket.id, row.id),
+    )
+    await unit.execute("update objects set sha256 = %s, size = %s where id = %s", (new.sha256, new.size, row.id))
+    await unit.execute(
+        "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
+        " select %s, unnest(%s::text[]), %s, %s, %s on conflict do nothing",
+        (row.id, list(new.missing), bucket.id, bucket.tenant_id, bucket.user_id),
+    )
+
+
+async def any_of(unit: Unit, bucket: UUID, kind: ObjectKind) -> bool:
+    """Whether the bucket has an object of the kind that is not being removed."""
+    cursor = await unit.execute(
+        "select 1 from objects where bucket_id = %s and kind = %s and state <> 'deleting' limit 1", (bucket, kind.value)
+    )
+    return await cursor.fetchone() is not None
+
+
 async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, user: UUID) -> None:
     """Make the session a user of the objects; those that are condemned live again."""
     await unit.execute(_USE, {"objects": list(objects), "session": session, "tenant": tenant, "user": user})

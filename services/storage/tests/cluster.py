@@ -42,11 +42,13 @@ from services.common.process import Runtime
 from services.common.provision import DatabaseUrls
 from services.common.rpc import CHANNEL_OPTIONS
 from services.common.testing.server import Certificates, some_settings
+from services.storage import marker
 from services.storage.__main__ import wire
 from services.storage.gate import Gate
 from services.storage.settings import StorageSettings
 
 FRAME = 1 << 20
+OWN_FILES = frozenset(("lock", marker.NAME))
 _ROOT = Path(__file__).parents[3]
 
 
@@ -134,9 +136,11 @@ class Cluster:
         return self.settings[node].data_dirs[0] / "buckets" / str(bucket)
 
     def files(self, node: str) -> list[str]:
-        """Every file below a node's data folder but its lock."""
+        """Every file below a node's data folder but its lock and its marker."""
         top = self.settings[node].data_dirs[0]
-        return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name != "lock")
+        return sorted(
+            str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name not in OWN_FILES
+        )
 
     def token(self, claims: VaultClaims, *, expires: timedelta = timedelta(minutes=15), **others: Any) -> str:
         key = others.pop("key", self.token_key)

@@ -1,0 +1,53 @@
+"""The file that says whose data folder it is: `oort-disk.json` with the node's name and the disk's own id.
+
+Kept true: a folder of one node is never taken for another's; and when the file is gone while the node runs, the disk is
+not there (not mounted, pulled out), so that what is not found in the folder is not taken for lost.
+"""
+
+import json
+import os
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from services.common.errors import StartError
+
+NAME = "oort-disk.json"
+
+
+def read(folder: Path) -> tuple[str, UUID] | None:
+    """Node and disk id; None if there is no file that says so."""
+    try:
+        found = json.loads((folder / NAME).read_bytes())
+        return str(found["node"]), UUID(found["disk"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def claim(folder: Path, node: str) -> tuple[UUID, bool]:
+    """The id of the node's disk, and whether it got it just now. Raises StartError for another node's folder."""
+    place = folder / NAME
+    if place.exists():
+        known = read(folder)
+        if known is None:
+            raise StartError(
+                f"OORT_DATA_DIRS: cannot read {place}: bring it back, or remove it if the data is this node's"
+            )
+        if known[0] != node:
+            raise StartError(f"OORT_DATA_DIRS: {folder} belongs to node {known[0]}, and this is node {node}")
+        return known[1], False
+    disk = uuid4()
+    part = place.with_name(NAME + ".part")
+    try:
+        with part.open("w") as file:
+            json.dump({"node": node, "disk": str(disk)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(place)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
+    return disk, True

@@ -1,0 +1,76 @@
+"""Reading of one object's file.
+
+Kept true: a file that cannot be opened is no copy (EIO, EACCES); only what says nothing of the file, because the
+process is short of something or the whole file system is away, is Unavailable.
+"""
+
+import errno
+import os
+import stat
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from services.common.errors import Unavailable
+
+_PASSING = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE)
+)
+_HASH_BYTES = 1 << 20
+_log = structlog.get_logger("storage")
+
+
+class OpenObject:
+    """An open file of an object: it stays readable whatever happens to its name. Close it."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset`; fewer than `length` only if the file was cut since it was opened. Raises OSError."""
+        return os.pread(self._handle, length, offset)
+
+    def hash(self, size: int) -> bytes | None:
+        """The SHA-256 of all of it; None if it has been cut. Raises OSError."""
+        digest = sha256()
+        offset = 0
+        while data := self.read(offset, _HASH_BYTES):
+            digest.update(data)
+            offset += len(data)
+        return digest.digest() if offset == size else None
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+def open_file(path: Path, size: int) -> OpenObject | None:
+    """None if there is no readable file of `size` bytes. Raises Unavailable where that cannot be said now."""
+    try:
+        # Not blocked by what is no file at all.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        _judge(path, error)
+        return None
+    found = os.fstat(handle)
+    if found.st_size != size or not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        return None
+    return OpenObject(handle)
+
+
+def size_of(path: Path) -> int | None:
+    """The size of a file; None if there is none. Raises Unavailable where that cannot be said now."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        _judge(path, error)
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _judge(path: Path, error: OSError) -> None:
+    if error.errno in _PASSING:
+        raise Unavailable(what=f"The disk with {path}") from error
+    if error.errno != errno.ENOENT:
+        _log.error("a copy cannot be opened", path=str(path), cause=str(error))
