@@ -87,13 +87,13 @@ def read_ca(file: Path) -> bytes:
     except OSError as error:
         raise UsageError(detail=f"The CA file {file} cannot be read: {error.strerror}.") from None
     try:
-        _trusting(pem)
+        trusting(pem)
     except (ValueError, ssl.SSLError):
         raise UsageError(detail=f"{file} holds no certificate in PEM form.") from None
     return pem
 
 
-def _trusting(ca_pem: bytes) -> ssl.SSLContext:
+def trusting(ca_pem: bytes) -> ssl.SSLContext:
     """TLS that trusts these certificates alone. Raises ValueError, ssl.SSLError when there are none."""
     # Not create_default_context: with nothing to trust it would trust what the machine trusts.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -121,7 +121,7 @@ def tls_channel(endpoint: str, ca_pem: bytes, options: Sequence[tuple[str, int]]
 def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> OortError:
     """Why no call gets through: UntrustedServer or ServerUnreachable, found out by a TLS handshake of our own."""
     host, port = split_endpoint(endpoint)
-    context = _trusting(ca_pem)
+    context = trusting(ca_pem)
     try:
         with (
             socket.create_connection((host, port), timeout=_PROBE_SECONDS) as plain,

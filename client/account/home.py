@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ _CA = "ca.pem"
 _SESSION = "session"
 _LOCK = "lock"
 _VERSION = 1
+_KEY_BYTES = 32
+_TOKEN = re.compile(rb"[\x21-\x7e]{1,4096}")  # what may stand in a call's metadata
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,6 +79,10 @@ class Account:
         fields = json.loads(text)
         if fields["version"] != _VERSION:
             raise ValueError("written by another version")
+        if not all(isinstance(fields[name], str) for name in ("server", "ca_file", "tenant", "username")):
+            raise TypeError("text expected")
+        if len(fields["device_key"]) != 2 * _KEY_BYTES or len(fields["sealing_key"]) not in (0, 2 * _KEY_BYTES):
+            raise ValueError("keys of another length")
         return cls(
             server=fields["server"],
             ca_file=fields["ca_file"],
@@ -124,14 +131,20 @@ class Home:
             raise DamagedHome(file=self.folder / _ACCOUNT) from None
 
     def ca(self) -> bytes:
+        """In PEM. Raises DamagedHome."""
+        from client.rpc import trusting
+
         pem = self.read(_CA)
-        if pem is None:
-            raise DamagedHome(file=self.folder / _CA)
-        return pem
+        try:
+            trusting(pem or b"")
+        except (ValueError, OSError):  # an ssl.SSLError is an OSError
+            raise DamagedHome(file=self.folder / _CA) from None
+        return pem or b""
 
     def session(self) -> str:
-        """The login session's token, or nothing."""
-        return (self.read(_SESSION) or b"").decode("ascii", "replace").strip()
+        """The login session's token, or nothing: also for what cannot be one, as the device's key gets another."""
+        text = (self.read(_SESSION) or b"").strip()
+        return text.decode("ascii") if _TOKEN.fullmatch(text) else ""
 
     def keep_session(self, token: str) -> None:
         self.write(_SESSION, token.encode())

@@ -11,6 +11,7 @@ import pytest
 
 from client.account.home import Account, Home, locate
 from client.errors import DamagedHome, HomeFull, HomeUnusable, NotLoggedIn
+from client.tests.tls import Authority
 
 
 def an_account() -> Account:
@@ -31,17 +32,17 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_was_kept_is_read_again_and_is_for_the_owner_alone(tmp_path: Path) -> None:
+def test_what_was_kept_is_read_again_and_is_for_the_owner_alone(tmp_path: Path, authority: Authority) -> None:
     home = Home(tmp_path / "deep" / "home")
     before = os.umask(0)
     try:
-        home.keep_login(an_account(), b"pem", "token")
+        home.keep_login(an_account(), authority.ca, "token")
         home.vault_cache(str(UUID(int=3)))
         home.write("jobs/x/y.json", b"{}")
     finally:
         os.umask(before)
     assert home.account() == an_account()
-    assert (home.ca(), home.session()) == (b"pem", "token")
+    assert (home.ca(), home.session()) == (authority.ca, "token")
     for path in [home.folder, *home.folder.rglob("*")]:
         assert mode(path) == (0o700 if path.is_dir() else 0o600), path
 
