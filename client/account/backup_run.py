@@ -22,6 +22,7 @@ from client.backup.request import BackupRequest, BackupSummary, Tally
 from client.backup.run import backup
 from client.backup.targets import absolute_paths
 from client.errors import OortError, ParentGone, QuotaExceeded, SessionOver
+from client.interrupts import was_interrupted
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault
@@ -95,6 +96,9 @@ class _BackupRun:
             self._job.end(JobStatus.CANCELLED)
             raise
         except BaseException:
+            if was_interrupted():  # while native code ran, which made another error of it
+                self._job.end(JobStatus.CANCELLED)
+                raise
             self._job.log(ERROR, "The program failed unexpectedly.")
             self._job.end(JobStatus.ERROR)
             raise

@@ -12,6 +12,7 @@ from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
 from client.account.opening import Place, place_of
 from client.errors import NoSuchSnapshot, OortError, StoreError
+from client.interrupts import was_interrupted
 from client.restore.request import RestoreSummary, RestoreTally
 from client.restore.run import restore
 from client.vault.locks import VaultLocked, vault_lock
@@ -92,6 +93,9 @@ class _RestoreRun:
             self.job.end(JobStatus.CANCELLED)
             raise
         except BaseException:
+            if was_interrupted():  # while native code ran, which made another error of it
+                self.job.end(JobStatus.CANCELLED)
+                raise
             self.job.log(ERROR, "The program failed unexpectedly.")
             self.job.end(JobStatus.ERROR)
             raise
