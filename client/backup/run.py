@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random, SystemRandom
 
-from client.backup.known import VaultTrees
+from client.backup.known import KnownTrees, NoKnownTrees, VaultTrees
 from client.backup.packing import Packer
 from client.backup.read import Reader
 from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
-from client.backup.scan import KnownTrees, NoKnownTrees, Scanner
+from client.backup.scan import Scanner
 from client.backup.targets import absolute_paths, links_among, target_tree
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader

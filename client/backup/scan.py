@@ -6,10 +6,10 @@ cannot be read is named with its reason and left out, and the walk goes on.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from client.backup.known import KnownTrees
 from client.backup.request import Counters
 from client.backup.targets import Target
 from client.backup.trees import Folder, TreeWriter
@@ -27,26 +27,6 @@ class FileFound:
     path: bytes
     stat: os.stat_result
     known: Node | None
-
-
-class KnownTrees(Protocol):
-    """The parent snapshot, as far as the vault still has it."""
-
-    def load(self, tree: BlobId) -> Mapping[bytes, Node] | None:
-        """The nodes of a tree by name; None if it cannot be read any more."""
-
-    def has_content(self, node: Node) -> bool:
-        """Whether all of a file's blobs are still in the index."""
-
-
-class NoKnownTrees:
-    """There is no parent snapshot."""
-
-    def load(self, tree: BlobId) -> Mapping[bytes, Node] | None:  # noqa: ARG002 - the protocol's
-        return None
-
-    def has_content(self, node: Node) -> bool:  # noqa: ARG002 - the protocol's
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +55,9 @@ class Scanner:
 
     def scan(self, root: Target, known_tree: BlobId | None) -> None:
         """Walk everything below `root`; the folder tree is finished when all files handed out are."""
-        known, known_tree = self._load(known_tree)
-        folder = Folder(None, None, known, known_tree=known_tree, above_target=not root.whole)
-        entries = self._list(root.path) if root.whole else _below(root)
-        stack: list[tuple[Folder, Iterator[_Entry]]] = [(folder, iter(entries or ()))]
+        folder = Folder(None, None, self._known.load(known_tree), above_target=not root.whole)
+        entries = _list(root.path) if root.whole else _below(root)
+        stack: list[tuple[Folder, Iterator[_Entry]]] = [(folder, entries)]
         while stack:
             self._ensure_running()
             folder, remaining = stack[-1]
@@ -98,7 +77,7 @@ class Scanner:
         try:
             # On the way to a given path links are followed, as the system did when it found the path.
             found = os.stat(entry.path) if above_target else os.lstat(entry.path)
-            known = folder.known.get(entry.name)
+            known = folder.known.find(entry.name)
             if stat.S_ISDIR(found.st_mode):
                 return self._open_folder(folder, entry, found, known)
             if stat.S_ISREG(found.st_mode):
@@ -106,7 +85,7 @@ class Scanner:
             elif stat.S_ISSOCK(found.st_mode):
                 pass  # nothing in it can be kept or brought back: left out, as restic does
             elif known is not None and is_unchanged(known, found) and is_same(known, found):
-                self._trees.reuse(folder, known)
+                self._trees.reuse(folder, folder.known.position)
             else:
                 self._trees.add(folder, read_node(entry.name, entry.path, found))
         except OSError as error:
@@ -118,7 +97,7 @@ class Scanner:
             known = None
         if known is not None and is_unchanged(known, found) and self._known.has_content(known):
             if is_same(known, found):
-                self._trees.reuse(folder, known)
+                self._trees.reuse(folder, folder.known.position)
             else:
                 fresh = read_node(entry.name, entry.path, found)
                 self._trees.add(folder, replace(fresh, content=known.content, size=known.size))
@@ -134,32 +113,15 @@ class Scanner:
     ) -> tuple[Folder, Iterator[_Entry]] | None:
         target = entry.target
         above_target = target is not None and not target.whole
-        entries = _below(target) if target is not None and above_target else self._list(entry.path)
+        entries = _below(target) if target is not None and above_target else _list(entry.path)
         node = read_node(entry.name, entry.path, found)
-        known_tree = known.subtree if known is not None and known.type is NodeType.DIR else None
-        nodes, known_tree = self._load(known_tree)
-        as_known = known is not None and known_tree is not None and replace(node, subtree=known_tree) == known
+        below = self._known.load(known.subtree if known is not None and known.type is NodeType.DIR else None)
+        as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known
         if not above_target:
             self._counters.add(dirs=1)
         self._trees.expect(above)
-        folder = Folder(
-            above=above,
-            node=node,
-            known=nodes,
-            known_node=known if as_known else None,
-            known_tree=known_tree,
-            above_target=above_target,
-        )
-        return folder, iter(entries)
-
-    def _load(self, tree: BlobId | None) -> tuple[Mapping[bytes, Node], BlobId | None]:
-        """The nodes of a tree that the parent snapshot has, and its id if it still stands."""
-        nodes = self._known.load(tree) if tree is not None else None
-        return ({}, None) if nodes is None else (nodes, tree)
-
-    def _list(self, path: bytes) -> list[_Entry]:
-        """What is in a folder, in the order of restic's trees. Raises OSError."""
-        return [_Entry(name, os.path.join(path, name)) for name in sorted(os.listdir(path))]
+        known_at = above.known.position if as_known else None
+        return Folder(above, node, below, known_at=known_at, above_target=above_target), entries
 
 
 def reason(error: OSError) -> str:
@@ -167,5 +129,11 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _below(target: Target) -> list[_Entry]:
-    return [_Entry(name, below.path, below) for name, below in sorted(target.below.items())]
+def _list(path: bytes) -> Iterator[_Entry]:
+    """What is in a folder, in the order of restic's trees. Raises OSError, before the first entry is asked for."""
+    names = sorted(os.listdir(path))
+    return (_Entry(name, os.path.join(path, name)) for name in names)
+
+
+def _below(target: Target) -> Iterator[_Entry]:
+    return (_Entry(name, below.path, below) for name, below in sorted(target.below.items()))

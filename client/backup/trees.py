@@ -6,12 +6,13 @@ held in memory are the folders that still wait for something.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from client.backup.known import KnownFolder
 from client.backup.packing import Packer
 from client.vault.blobs import BlobId, BlobKind, blob_id
-from client.vault.nodes import Node, encode_tree
+from client.vault.nodes import Node, encode_node, join_tree
 
 _BATCH_BYTES = 512 << 10
 _BATCH_TREES = 128
@@ -21,20 +22,20 @@ _BATCH_TREES = 128
 class Folder:
     """A folder of the snapshot that is being made.
 
-    `node` is its own metadata, without its tree, None for the root. `known` are the nodes that the parent snapshot
-    has in it, by name, and `known_tree` their tree. `waiting` counts children that are not known yet, and 1 for the
-    scan of the folder itself. `above_target` folders are only the way to what is backed up.
+    `node` is its own metadata, without its tree, None for the root. `known` is the tree that the parent snapshot has of
+    it; `known_at` is where in the tree above the parent has the folder, if but for its tree it is still the same.
+    `new` are nodes that the parent does not have, each as its name, a NUL and the encoded node: in large folders the
+    objects would take several times the room. `waiting` counts children that are not known yet, and 1 for the scan of
+    the folder itself. `above_target` folders are only the way to what is backed up.
     """
 
     above: "Folder | None"
     node: Node | None
-    known: Mapping[bytes, Node]
-    known_node: Node | None = None
-    known_tree: BlobId | None = None
+    known: KnownFolder
+    known_at: int | None = None
     above_target: bool = False
-    nodes: list[Node] = field(default_factory=list)
+    new: list[bytes] = field(default_factory=list)
     waiting: int = 1
-    reused: int = 0
 
 
 class TreeWriter:
@@ -43,7 +44,7 @@ class TreeWriter:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
         self._lock = threading.Lock()
-        self._batch: list[bytes] = []
+        self._batch: list[bytearray] = []
         self._batch_bytes = 0
         self.root: BlobId | None = None
         self.kept = 0  # nodes of what was asked for
@@ -53,25 +54,23 @@ class TreeWriter:
         with self._lock:
             folder.waiting += children
 
-    def reuse(self, folder: Folder, node: Node) -> None:
-        """A child is as the parent snapshot has it, to the last field."""
+    def reuse(self, folder: Folder, position: int) -> None:
+        """A child is as the parent snapshot has it at that position of the folder, to the last field."""
         with self._lock:
-            folder.nodes.append(node)
-            folder.reused += 1
+            folder.known.reuse(position)
             self.kept += 1
 
     def add(self, folder: Folder, node: Node) -> None:
         """A child is known at once."""
+        encoded = _encoded(node)
         with self._lock:
-            folder.nodes.append(node)
+            folder.new.append(encoded)
             self.kept += 1
 
     def arrived(self, folder: Folder, node: Node | None) -> None:
         """An expected child is known, or is not in the snapshot (None)."""
-        with self._lock:
-            if node is not None:
-                folder.nodes.append(node)
-                self.kept += 1
+        if node is not None:
+            self.add(folder, node)
         self.finish(folder)
 
     def finish(self, folder: Folder) -> None:
@@ -87,9 +86,8 @@ class TreeWriter:
             if above is None or current.node is None:
                 self.root = tree
                 return
-            known = current.known_node
-            if known is not None and known.subtree == tree:
-                self.reuse(above, known)
+            if current.known_at is not None and tree == current.known.tree:
+                self.reuse(above, current.known_at)
             else:
                 self.add(above, replace(current.node, subtree=tree))
             if current.above_target:
@@ -105,13 +103,13 @@ class TreeWriter:
             self._packer.store(BlobKind.TREE, batch)
 
     def _tree(self, folder: Folder) -> BlobId:
-        if folder.known_tree is not None and folder.reused == len(folder.nodes) == len(folder.known):
-            return folder.known_tree
-        folder.nodes.sort(key=lambda node: node.name)
-        encoded = encode_tree(folder.nodes)
-        folder.nodes = []
+        known = folder.known
+        if known.tree is not None and not folder.new and known.is_all_reused():
+            return known.tree
+        encoded = join_tree(_merged(known.reused(), folder.new))
+        known.forget()
         tree = blob_id(encoded)
-        if tree == folder.known_tree:
+        if tree == known.tree:
             return tree
         with self._lock:
             self._batch.append(encoded)
@@ -121,3 +119,18 @@ class TreeWriter:
             batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._packer.store(BlobKind.TREE, batch)
         return tree
+
+
+def _encoded(node: Node) -> bytes:
+    return node.name + b"\0" + encode_node(node)
+
+
+def _merged(reused: Iterator[tuple[bytes, bytes]], new: list[bytes]) -> Iterator[bytes]:
+    """Encoded nodes in the order of their names; `new` is empty afterwards."""
+    new.sort(reverse=True)  # a NUL comes before whatever else a longer name goes on with
+    for name, encoded in reused:
+        while new and new[-1].partition(b"\0")[0] < name:
+            yield new.pop().partition(b"\0")[2]
+        yield encoded
+    while new:
+        yield new.pop().partition(b"\0")[2]

@@ -9,12 +9,15 @@ A node's `mode` is Go's FileMode, not Unix's: `go_mode` and `unix_mode` convert.
 
 import base64
 import binascii
+import codecs
+import json
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NoReturn
 
+from client.errors import DamagedVault
 from client.vault.blobs import BlobId, Buffer
 from client.vault.documents import U32, U64, Document
 from client.vault.gojson import json_string, quote_name, unquote_name
@@ -32,6 +35,8 @@ class NodeType(StrEnum):
     IRREGULAR = "irregular"
 
 
+_TREE_START, _TREE_END = b'{"nodes":[', b"]}\n"
+_WINDOW = 256 << 10  # bytes of a tree that are decoded at once
 _TYPES = {kind.value: kind for kind in NodeType}
 _NUMBERS = (
     *(("mode", U32), ("uid", U32), ("gid", U32), ("inode", U64), ("device_id", U64)),
@@ -147,7 +152,82 @@ def encode_tree(nodes: Iterable[Node]) -> bytes:
         if complaint or node.name == previous:
             raise ValueError(f"a node named {node.name!r} {complaint or 'comes twice'}")
         previous = node.name
-    return f'{{"nodes":[{",".join(map(_encode_node, ordered))}]}}\n'.encode()
+    return bytes(join_tree(map(encode_node, ordered)))
+
+
+def join_tree(encoded: Iterable[Buffer]) -> bytearray:
+    """The tree blob of nodes that `encode_node` wrote, sorted by their names, each once."""
+    body = bytearray(_TREE_START)
+    for number, node in enumerate(encoded):
+        if number:
+            body += b","
+        body += node
+    body += _TREE_END
+    return body
+
+
+def iterate_tree(body: Buffer, name: str = "a tree") -> Iterator[Node]:
+    """The nodes of a tree blob one after another, in its order: a folder may have a million. Raises DamagedVault.
+
+    That no name comes twice is not seen to.
+    """
+    if bytes(body[: len(_TREE_START)]) != _TREE_START:
+        yield from decode_tree(body, name)  # another writer's layout
+        return
+    text = _SlidingText(body, len(_TREE_START), name)
+    while (fields := text.next_item()) is not None:
+        yield decode_node(Document(name, fields))
+
+
+class _SlidingText:
+    """The items of a JSON array that begins at `offset` of `body` and ends the document; a part of it is decoded."""
+
+    def __init__(self, body: Buffer, offset: int, name: str) -> None:
+        self._rest = memoryview(body)[offset:]
+        self._name = name
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._scan = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._at = 0
+        self._items = 0
+
+    def next_item(self) -> Any:
+        """The next item, or None at the end. Raises DamagedVault."""
+        following = self._peek()
+        if following == "]":
+            return None
+        if self._items:
+            if following != ",":
+                self._refuse("its nodes are not parted by commas")
+            self._at += 1
+        self._items += 1
+        window = _WINDOW
+        while True:
+            try:
+                item, self._at = self._scan(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                if not self._rest or isinstance(error, RecursionError):
+                    self._refuse(f"it is no JSON ({error})")
+                self._read(window)
+                window *= 2  # a large file's list of blobs
+                continue
+            return item
+
+    def _peek(self) -> str:
+        if self._at >= len(self._text):
+            self._read(_WINDOW)
+        return self._text[self._at : self._at + 1]
+
+    def _read(self, length: int) -> None:
+        part, self._rest = self._rest[:length], self._rest[length:]
+        try:
+            self._text = self._text[self._at :] + self._utf8.decode(part, final=not self._rest)
+        except UnicodeDecodeError as error:
+            self._refuse(f"it is no JSON ({error})")
+        self._at = 0
+
+    def _refuse(self, detail: str) -> NoReturn:
+        raise DamagedVault(name=self._name, detail=detail)
 
 
 def decode_tree(body: Buffer, name: str = "a tree") -> list[Node]:
@@ -171,7 +251,8 @@ def name_complaint(name: bytes) -> str:
     return ""
 
 
-def _encode_node(node: Node) -> str:
+def encode_node(node: Node) -> bytes:
+    """One node of a tree, as `join_tree` takes it."""
     parts = [
         f'{{"name":{json_string(quote_name(node.name))},"type":"{node.type.value}"',
         f'"mode":{node.mode}' if node.mode else "",
@@ -207,7 +288,7 @@ def _encode_node(node: Node) -> str:
         parts.append(f'"subtree":"{node.subtree.hex()}"')
     if node.error:
         parts.append(f'"error":{json_string(node.error)}')
-    return ",".join(filter(None, parts)) + "}"
+    return (",".join(filter(None, parts)) + "}").encode()
 
 
 def _encode_link(target: bytes) -> str:
