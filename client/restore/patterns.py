@@ -11,7 +11,11 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from client.errors import UsageError
+from client.errors import NoSuchPath, UsageError
+
+
+class NothingMatches(NoSuchPath):
+    """No path of snapshot {snapshot} matches {patterns}: `backup-tool ls` lists what it has."""
 
 
 class Wanted(Enum):

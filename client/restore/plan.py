@@ -92,6 +92,7 @@ class Planner:
         self._counters = counters
         self._hand_out = hand_out
         self._window = Window()
+        self.found_any = False  # that is wanted
         self._linked: dict[tuple[int, int], PlannedFile] = {}
 
     def plan(self, root: TargetFolder, tree: BlobId) -> None:
@@ -118,6 +119,7 @@ class Planner:
         wanted = Wanted.YES if walked.wanted else self._includes.look(path)
         if wanted is Wanted.NO:
             return None
+        self.found_any = self.found_any or wanted is Wanted.YES
         if node.type is NodeType.DIR:
             return self._folder(folder, node, path, wanted=wanted is Wanted.YES)
         if wanted is not Wanted.YES:

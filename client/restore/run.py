@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from client.errors import OortError
 from client.flow import ByteQueue, Crew
 from client.platforms.linux import create_file, make_special, open_within, write_all
 from client.platforms.nodes import write_metadata, write_metadata_at
 from client.restore.fetch import Fetcher
-from client.restore.patterns import Includes
+from client.restore.patterns import Includes, NothingMatches
 from client.restore.plan import Finish, MakeLink, MakeSpecial, Planner, Window
 from client.restore.request import Counters, NoProgress, Progress, RestoreSummary
 from client.restore.target import Target
@@ -42,14 +43,18 @@ def restore(
     """Restore what `includes` take of `snapshot` into `target`, a new or empty folder.
 
     Damaged and missing parts are named in the summary, whose `exit_code` says so. Raises UsageError for a target that
-    is not empty or a pattern that is none, TargetFull, DamagedVault if the snapshot's root is lost, StoreError.
+    is not empty or a pattern that is none, NothingMatches if no path matches, TargetFull, DamagedVault if the
+    snapshot's root is lost, StoreError.
     """
     wanted = Includes(includes)
     place = Target(target)
     place.prepare()
     try:
         counters = Counters(progress or NoProgress(), monotonic)
-        return _Restore(vault, session, place, wanted, counters).run(snapshot)
+        return _Restore(vault, session, place, wanted, patterns=includes, counters=counters).run(snapshot)
+    except OortError:
+        place.remove_if_untouched()
+        raise
     finally:
         place.close()
 
@@ -63,8 +68,11 @@ class _Restore:
         session: StoreSession,
         target: Target,
         includes: Includes,
+        *,
+        patterns: Sequence[str],
         counters: Counters,
     ) -> None:
+        self._patterns = patterns
         self._session = session
         self._target = target
         self._crew = Crew()
@@ -87,6 +95,8 @@ class _Restore:
             self._crew.fail(error)
             self._end()
         self._crew.check()
+        if self._patterns and not self._planner.found_any and not self._counters.losses:
+            raise NothingMatches(snapshot=snapshot.short_id, patterns=" or ".join(self._patterns))
         tally = self._counters.report()
         return RestoreSummary(
             files=tally.files,

@@ -51,12 +51,14 @@ class Target:
         self._lock = threading.Lock()
         self._open: OrderedDict[TargetFolder, _Opened] = OrderedDict()
         self._root = -1
+        self._is_new = False
         self._run = secrets.token_hex(4).encode()
         self._partials = count(1)
 
     def prepare(self) -> None:
         """Make the target if it is not there. Raises UsageError if anything is in it, or it cannot be used."""
         try:
+            self._is_new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):
                 raise UsageError(detail=f"{self.path} is not empty: restore into a new or an empty folder")
@@ -76,6 +78,12 @@ class Target:
             if self._root >= 0:
                 os.close(self._root)
                 self._root = -1
+
+    def remove_if_untouched(self) -> None:
+        """Take the target away again if `prepare` made it and nothing came into it."""
+        if self._is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                self.path.rmdir()
 
     def partial_name(self) -> bytes:
         """A name for a file that is not whole yet."""
