@@ -110,19 +110,23 @@ class UnsafeServer(ServerError):
 
 
 class NoSuchVault(OortError):
-    """There is no vault named {name}: `backup-tool vault list` shows those there are."""
+    """There is no vault named '{name}': `backup-tool vault list` shows those there are."""
 
     exit_code = 6
 
 
 class NoSuchSnapshot(OortError):
-    """No snapshot matches {snapshot}: `backup-tool snapshots` lists those there are."""
+    """No snapshot matches '{snapshot}': `backup-tool snapshots` lists those there are."""
 
     exit_code = 6
 
 
+class AmbiguousSnapshot(NoSuchSnapshot):
+    """{count} snapshots begin with '{snapshot}': give more digits."""
+
+
 class NoSuchPath(OortError):
-    """Snapshot {snapshot} has no {path}: `backup-tool ls` lists what it has."""
+    """Snapshot {snapshot} has no '{path}': `backup-tool ls` lists what it has."""
 
     exit_code = 6
 

@@ -4,7 +4,9 @@ Kept true: with --json standard output holds JSON and nothing else; names that c
 shown with their control characters escaped.
 """
 
+import base64
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +16,8 @@ from client.errors import OutputLost, ReaderGone
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
+# A byte of a name that is no UTF-8 becomes one of these (os.fsdecode).
+_FIRST_STRAY_BYTE, _LAST_STRAY_BYTE = "\udc80", "\udcff"
 
 
 def say(text: str) -> None:
@@ -75,13 +79,24 @@ def _written(*, is_listing: bool = False) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Text from elsewhere as one line that only shows: what is not printable is escaped."""
+    """Text from elsewhere as one line that only shows: what is not printable is escaped, a stray byte by its number."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if _FIRST_STRAY_BYTE <= character <= _LAST_STRAY_BYTE:
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def path_fields(path: bytes) -> dict[str, str]:
+    """A path for JSON; where it is no UTF-8, with its bytes in Base64 as `path_raw`."""
+    text = os.fsdecode(path)
+    if text.isascii() or not any(_FIRST_STRAY_BYTE <= character <= _LAST_STRAY_BYTE for character in text):
+        return {"path": text}
+    return {"path": text, "path_raw": base64.b64encode(path).decode()}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

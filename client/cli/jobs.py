@@ -19,6 +19,23 @@ Most = Annotated[int, typer.Option("--limit", help="How many, newest first.", mi
 Log = Annotated[str, typer.Option("--log", help="Show the log of the job with this id.", metavar="JOB")]
 
 
+_WORDS: dict[int, str] = {
+    JobStatus.SUCCESS: "Success",
+    JobStatus.RUNNING_ACTIVE: "Running",
+    JobStatus.RUNNING_REVIVED: "Running",
+    JobStatus.RUNNING_TRYAGAIN: "Running",
+    JobStatus.NOT_YET_STARTED: "Running",
+    JobStatus.TIMEOUT: "Error",
+    JobStatus.WARNING: "Warning",
+    JobStatus.ERROR: "Error",
+    JobStatus.QUOTA_EXCEEDED: "Quota Exceeded",
+    JobStatus.MISSED: "Missed",
+    JobStatus.CANCELLED: "Cancelled",
+    JobStatus.SKIPPED_ALREADY_RUNNING: "Skipped",
+    JobStatus.ABANDONED: "Abandoned",
+}
+
+
 def jobs(
     context: typer.Context, all_devices: AllDevices = False, limit: Most = 100, log: Log = "", as_json: Json = False
 ) -> None:
@@ -45,7 +62,7 @@ def jobs(
                     job["id"],
                     job["started"][:19],
                     job["kind_name"],
-                    job["status_name"],
+                    _WORDS.get(job["status"], job["status_name"]),
                     job["vault"] or "-",
                     str(job["counts"]["files"]),
                     size_text(job["counts"]["uploaded_bytes"]),

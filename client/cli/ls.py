@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.console import emit_array, list_lines, printable
+from client.cli.console import emit_array, list_lines, path_fields, printable
 from client.cli.invocation import Invocation, Json, VaultName
-from client.errors import NoSuchPath, NoSuchSnapshot
+from client.errors import NoSuchPath, NoSuchSnapshot, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 Snapshot = Annotated[
     str, typer.Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT", show_default=False)
 ]
-Path = Annotated[str, typer.Argument(help="A path in the snapshot: only it and what is below it.", metavar="[PATH]")]
+Path = Annotated[str, typer.Argument(help="A path, as for `backup`: only it and what is below it.", metavar="[PATH]")]
 
 
 def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path = "/", as_json: Json = False) -> None:
     """List what a snapshot holds, folder by folder."""
+    wanted = _absolute(path)
     from client.account.opening import place_of
     from domain.sessions import Purpose
 
@@ -39,18 +40,25 @@ def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path 
         with opened:
             chosen = opened.find_snapshot(snapshot)
             try:
-                found = _below(opened, chosen.tree, path)
+                found = _below(opened, chosen.tree, wanted)
             except KeyError:
-                raise NoSuchPath(snapshot=chosen.short_id, path=path) from None
+                raise NoSuchPath(snapshot=chosen.short_id, path=os.fsdecode(wanted)) from None
             if as_json:
                 emit_array(_describe(where, node) for where, node in found)
             else:
                 list_lines(_line(where, node) for where, node in found)
 
 
-def _below(vault: "Vault", tree: "BlobId", wanted: str) -> "Iterator[tuple[bytes, Node]]":
+def _absolute(path: str) -> bytes:
+    """As `backup` takes it: from the working folder, without `..`. Raises UsageError."""
+    if not path or "\0" in path:
+        raise UsageError(detail=f"{path!r} is no path")
+    return os.path.abspath(os.fsencode(path))  # noqa: PTH100 - links are names in a snapshot, not to be followed
+
+
+def _below(vault: "Vault", tree: "BlobId", wanted: bytes) -> "Iterator[tuple[bytes, Node]]":
     """The wanted path and all below it. Raises KeyError at once, not when half is listed."""
-    parts = [part for part in os.fsencode(wanted).split(b"/") if part not in (b"", b".")]
+    parts = [part for part in wanted.split(b"/") if part]
     if not parts:
         return _walk(vault, tree, b"")
     node: Node | None = None
@@ -93,7 +101,7 @@ def _describe(path: bytes, node: "Node") -> dict[str, Any]:
     from client.vault.times import format_time
 
     return {
-        "path": os.fsdecode(path),
+        **path_fields(path),
         "type": node.type.value,
         "size": node.size,
         "mode": stat.S_IMODE(unix_mode(node.mode)),

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from client.cli.console import duration_text, emit, flush, note, plural, printable, size_text
+from client.cli.console import duration_text, emit, flush, note, path_fields, plural, printable, size_text
 from client.errors import OutputLost
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class JsonView(View):
             emit({"type": "progress", **asdict(step), "seconds": round(now - self._started, 1)})
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:
-        emit({"type": kind, "path": os.fsdecode(path), "reason": reason})
+        emit({"type": kind, **path_fields(path), "reason": reason})
 
 
 class LineView(View):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from client.errors import DamagedVault, NoSuchSnapshot
+from client.errors import AmbiguousSnapshot, DamagedVault, NoSuchSnapshot
 from client.vault.blobs import BlobId, Buffer
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
@@ -125,7 +125,7 @@ def select_snapshot(snapshots: Iterable[Snapshot], wanted: str) -> Snapshot:
     else:
         matches = [snapshot for snapshot in snapshots if wanted and snapshot.id.startswith(wanted.lower())]
     if len(matches) > 1:
-        raise NoSuchSnapshot(snapshot=f"{wanted} unambiguously ({len(matches)} begin so)")
+        raise AmbiguousSnapshot(snapshot=wanted, count=len(matches))
     if not matches:
         raise NoSuchSnapshot(snapshot=wanted)
     return matches[0]

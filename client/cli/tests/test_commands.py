@@ -1,14 +1,22 @@
+import base64
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from client.cli import jobs
+from client.cli.program import build
 from client.cli.tests.terminal import ROOT, Terminal, started
+from domain.jobs import JobStatus
 
 
 def test_a_backup_is_listed_looked_into_and_restored(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
@@ -73,9 +81,59 @@ def test_names_that_could_steer_a_terminal_are_escaped(with_vault: Terminal, tmp
     vault = ("--vault", tmp_path.name)
     assert with_vault("backup", str(folder), *vault)[0] == 0
     assert "\x1b" not in with_vault("ls", "latest", *vault)[1]
-    paths = [node["path"] for node in with_vault.json("ls", "latest", *vault)]
-    assert f"{folder}/\x1b[2J" in paths
-    assert os.fsdecode(bytes(folder) + b"/caf\xe9") in paths
+    assert "/caf\\xe9\n" in with_vault("ls", "latest", *vault)[1]
+    nodes = {node["path"]: node for node in with_vault.json("ls", "latest", *vault)}
+    assert "path_raw" not in nodes[f"{folder}/\x1b[2J"]
+    raw = bytes(folder) + b"/caf\xe9"
+    assert base64.b64decode(nodes[os.fsdecode(raw)]["path_raw"]) == raw
+
+
+def test_a_relative_path_is_taken_from_the_working_folder(
+    with_vault: Terminal, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = ("--vault", tmp_path.name)
+    monkeypatch.chdir(source)
+    assert with_vault("backup", "letters", *vault)[0] == 0
+    expected = [f"{source}/letters/{name}" for name in ("", "a.txt", "b.md", "link")]
+    for path in ("letters", "./letters/", "letters/../letters", "."):
+        paths = [node["path"] for node in with_vault.json("ls", "latest", path, *vault)]
+        assert paths[-4:] == [expected[0].rstrip("/"), *expected[1:]], path
+    assert with_vault("ls", "latest", "none", *vault)[2].endswith(
+        f"has no '{source}/none': `backup-tool ls` lists what it has.\n"
+    )
+
+
+def test_what_was_asked_for_is_quoted(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    for _ in range(17):  # two ids begin with the same digit then
+        assert with_vault("backup", str(source), *vault)[0] == 0
+    assert "No snapshot matches '':" in with_vault("ls", "", *vault)[2]
+    assert with_vault("ls", "latest", "", *vault)[::2] == (2, "backup-tool: '' is no path\n")
+    digits = [snapshot["id"][0] for snapshot in with_vault.json("snapshots", *vault)]
+    digit = max(digits, key=digits.count)
+    code, _, errors = with_vault("ls", digit, *vault)
+    assert (code, errors) == (
+        6,
+        f"backup-tool: {digits.count(digit)} snapshots begin with '{digit}': give more digits.\n",
+    )
+
+
+def test_the_guide_names_exactly_the_commands_that_answer_in_json() -> None:
+    def commands(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
+        if not hasattr(command, "commands"):
+            yield " ".join(names), command
+        for name, below in getattr(command, "commands", {}).items():
+            yield from commands(below, *names, name)
+
+    found = dict(commands(typer.main.get_command(build())))
+    having = {name for name, command in found.items() if any("--json" in option.opts for option in command.params)}
+    guide = (ROOT / "docs" / "user-guide.md").read_text()
+    claim = guide.partition("These commands take `--json`:")[2].partition(". ")[0]
+    assert set(re.findall(r"`([a-z -]+)`", claim)) == having
+
+
+def test_every_status_has_a_word_for_people() -> None:
+    assert set(jobs._WORDS) == set(JobStatus)
 
 
 @pytest.mark.parametrize(
