@@ -18,7 +18,7 @@ from client.account.items import Items
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
 from client.account.opening import Place, place_of
-from client.backup.request import BackupRequest, BackupSummary, Tally
+from client.backup.request import BackupRequest, BackupSummary, Tally, identities
 from client.backup.run import backup
 from client.backup.targets import absolute_paths
 from client.errors import OortError, ParentGone, QuotaExceeded, SessionOver
@@ -140,7 +140,7 @@ class _BackupRun:
                     vault,
                     vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,
                 ):
-                    request = replace(self._request, parent=parent)
+                    request = replace(self._request, parent=parent, excluded=identities(self._place.own_folders()))
                     summary = backup(vault, session, request, progress=self, locked=lock is not None)
             return replace(summary, uploaded_bytes=summary.uploaded_bytes + self._sent_before)
         finally:

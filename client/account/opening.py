@@ -6,7 +6,7 @@ first use and two first uses at once all end with the one E that opens the vault
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -34,6 +34,7 @@ from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
 
+_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of oort; see https://bford.info/cachedir/\n"
 _NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
 
 
@@ -53,9 +54,17 @@ class Place:
     def cache(self) -> Path | None:
         """Where index caches lie; None when the home's disk is full or read-only, which stops nothing."""
         try:
-            return self.device.home.subfolder(self.device.home.folder / "vaults")
+            folder = self.device.home.subfolder(self.device.home.folder / "vaults")
         except OortError:
             return None
+        with suppress(OSError):  # other backup programs leave the folder out then
+            if not (folder / "CACHEDIR.TAG").exists():
+                (folder / "CACHEDIR.TAG").write_text(_CACHE_TAG)
+        return folder
+
+    def own_folders(self) -> list[Path | None]:
+        """What is not worth a place in a backup to this vault: the caches, and the vault itself."""
+        return [self.cache(), self.store.path if isinstance(self.store, LocalStore) else None]
 
     def open(self, session: StoreSession) -> Vault | None:
         """The vault, or None if nothing was ever stored in it. Raises WrongRepositoryPassword, StoreError."""

@@ -1,13 +1,25 @@
 """What a backup is asked to do, what it says while it works, and what it answers."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from domain.names import ObjectName
+
+FolderIdentity = tuple[int, int]  # st_dev, st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that is not in the snapshot, or not as it was, and why."""
+
+    path: bytes
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +27,7 @@ class BackupRequest:
     """Which paths to back up, and what the snapshot says about them.
 
     `paths` are absolute or taken from the working folder. `time` is aware. `tags` hold the item and device
-    (`oort:item=...`, `oort:device=...`).
+    (`oort:item=...`, `oort:device=...`). Folders that are `excluded` are left out with all that is in them.
     """
 
     paths: tuple[bytes, ...]
@@ -26,14 +38,19 @@ class BackupRequest:
     uid: int = 0
     gid: int = 0
     parent: ObjectName | None = None
+    warnings: tuple[Warned, ...] = ()
+    excluded: frozenset[FolderIdentity] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """Something that is not in the snapshot, or not as it was, and why."""
-
-    path: bytes
-    reason: str
+def identities(folders: Iterable[Path | None]) -> frozenset[FolderIdentity]:
+    """What tells those of the folders that there are, by whatever path the walk comes to them."""
+    found: set[FolderIdentity] = set()
+    for folder in folders:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                status = folder.stat()
+                found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

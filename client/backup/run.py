@@ -126,7 +126,14 @@ class _Backup:
     def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
         """Scan, read and store everything; when it returns all packs are acknowledged and no thread is left."""
         known: KnownTrees = VaultTrees(self._vault) if known_tree else NoKnownTrees()
-        scanner = Scanner(self._trees, known, self._counters, self._reader.take, self._crew.ensure_running)
+        scanner = Scanner(
+            self._trees,
+            known,
+            self._counters,
+            self._reader.take,
+            self._crew.ensure_running,
+            excluded=self._request.excluded,
+        )
         try:
             self._uploader.start()
             self._reader.start(self._machinery.workers, self._machinery.readers)

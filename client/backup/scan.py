@@ -6,11 +6,11 @@ cannot be read is named with its reason and left out, and the walk goes on.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 
 from client.backup.known import KnownTrees
-from client.backup.request import Counters
+from client.backup.request import Counters, FolderIdentity
 from client.backup.targets import Target
 from client.backup.trees import Folder, TreeWriter
 from client.platforms.nodes import is_same, is_unchanged, read_node
@@ -46,12 +46,15 @@ class Scanner:
         counters: Counters,
         read: Callable[[FileFound], None],
         ensure_running: Callable[[], None],
+        *,
+        excluded: Container[FolderIdentity] = frozenset(),
     ) -> None:
         self._trees = trees
         self._known = known
         self._counters = counters
         self._read = read
         self._ensure_running = ensure_running
+        self._excluded = excluded
 
     def scan(self, root: Target, known_tree: BlobId | None) -> None:
         """Walk everything below `root`; the folder tree is finished when all files handed out are."""
@@ -79,6 +82,8 @@ class Scanner:
             found = os.stat(entry.path) if above_target else os.lstat(entry.path)
             known = folder.known.find(entry.name)
             if stat.S_ISDIR(found.st_mode):
+                if (found.st_dev, found.st_ino) in self._excluded:
+                    return None
                 return self._open_folder(folder, entry, found, known)
             if stat.S_ISREG(found.st_mode):
                 self._file(folder, entry, found, known)

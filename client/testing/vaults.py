@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,11 +46,13 @@ class VaultForTests:
         around: Around | None = None,
         progress: NoProgress | None = None,
         locked: bool = True,
+        excluded: frozenset[tuple[int, int]] = frozenset(),
     ) -> BackupSummary:
         with self.store.open(Purpose.BACKUP, parent) as plain:
             session = around(plain) if around else plain
             with open_vault(session, PASSWORD) as vault:
-                return backup(vault, session, a_request(*paths, parent=parent), progress, locked=locked)
+                request = replace(a_request(*paths, parent=parent), excluded=excluded)
+                return backup(vault, session, request, progress, locked=locked)
 
     def restore(
         self,

@@ -18,11 +18,13 @@ from client.account.restore_run import run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
 from client.backup.request import BackupRequest, Tally
-from client.errors import NoSuchSnapshot, OortError, QuotaExceeded, SessionOver, StoreError, UsageError
+from client.errors import DamagedVault, NoSuchSnapshot, OortError, QuotaExceeded, SessionOver, StoreError, UsageError
+from client.restore.compare import differences
 from client.restore.request import RestoreTally
 from client.stores.abc import Buffer
 from client.stores.tests.memory import MemorySession, MemoryStore
 from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot
+from client.vault.tests.builders import put_raw
 from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -45,9 +47,10 @@ class View:
 
 @dataclass
 class FaultyStore(MemoryStore):
-    """Raises what it is given, one a put of a pack."""
+    """Raises what it is given, one a put of a pack; ends sessions that have answered so many reads."""
 
     faults: list[Exception] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -59,6 +62,17 @@ class FaultyStore(MemoryStore):
 
 class FaultySession(MemorySession):
     store: FaultyStore
+
+    def __init__(self, store: "FaultyStore", purpose: Purpose) -> None:
+        super().__init__(store, purpose)
+        self._left = store.reads.pop(0) if store.reads else 1 << 30
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        with self.store.lock:
+            self._left -= 1
+        if self._left < 0:
+            raise SessionOver(place="memory")
+        return super().get(name, offset, length)
 
     def put(self, name: ObjectName, body: Buffer, packs: tuple[ObjectName, ...] = ()) -> bool:  # type: ignore[override]
         if name.kind is ObjectKind.PACK and self.store.faults:
@@ -140,6 +154,56 @@ def test_sessions_that_end_again_and_again_end_the_backup(
     assert last_status(office) == JobStatus.ERROR
 
 
+@pytest.mark.parametrize("reads", [[0], [3], [5], [6], [7], [8, 2, 2], [9, 4, 1, 1, 1, 1, 1]])
+def test_a_restore_goes_on_in_another_session_when_its_own_was_ended(  # noqa: PLR0917 - fixtures
+    office: Office, device: Device, store: FaultyStore, source: Path, tmp_path: Path, reads: list[int]
+) -> None:
+    for number in range(6):
+        (source / f"large {number}").write_bytes(os.urandom(5 << 20))
+    run_backup(device, "main", [os.fsencode(source)], View())
+    store.reads = reads
+    view = View()
+    result = run_restore(device, "main", "latest", tmp_path / "target", [], view)
+    assert store.reads == []
+    assert (result.summary.exit_code, view.warnings) == (0, [])
+    assert last_status(office) == JobStatus.SUCCESS
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+@pytest.mark.parametrize("reads", [0, 1, 4])
+def test_a_backup_whose_first_look_is_ended_looks_again(
+    office: Office, device: Device, store: FaultyStore, source: Path, reads: int
+) -> None:
+    first = run_backup(device, "main", [os.fsencode(source)], View())
+    store.reads = [reads, 1]
+    second = run_backup(device, "main", [os.fsencode(source)], View())
+    assert second.summary.parent == first.summary.snapshot
+    assert last_status(office) == JobStatus.SUCCESS
+
+
+def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is_stored_again(
+    office: Office, device: Device, store: FaultyStore, source: Path, tmp_path: Path
+) -> None:
+    (source / "large").write_bytes(os.urandom(3 << 20))
+    first = run_backup(device, "main", [os.fsencode(source)], View())
+    broken = [name for name in store.objects if name.kind is ObjectKind.INDEX]
+    broken.append(put_raw(store, ObjectKind.SNAPSHOT, b"rubbish" * 20))
+    store.objects[broken[0]] = store.objects[broken[0]][:-1] + b"?"
+    view = View()
+    second = run_backup(device, "main", [os.fsencode(source)], view)
+    assert {path.decode() for path, _ in view.warnings} == set(map(str, broken))
+    assert {found.path.decode() for found in second.summary.warnings} == set(map(str, broken))
+    assert last_status(office) == JobStatus.WARNING
+    assert second.summary.new_bytes > 3 << 20
+    restored = View()
+    result = run_restore(device, "main", second.summary.snapshot.id, tmp_path / "target", [], restored)
+    assert result.summary.exit_code == 0
+    assert {path.decode() for path, _ in restored.warnings} == set(map(str, broken))
+    with pytest.raises(DamagedVault):
+        run_restore(device, "main", broken[-1].id[:10], tmp_path / "other", [], View())
+    assert run_restore(device, "main", first.summary.snapshot.id, tmp_path / "first", [], View()).summary.files == 2
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -171,6 +235,26 @@ def test_a_local_vault_needs_no_auth(office: Office, device: Device, source: Pat
     assert office.auth.jobs[second.job].status == JobStatus.SUCCESS
     assert list((tmp_path / "vault" / "locks").iterdir()) == []
     assert len({job.item_id for job in office.auth.jobs.values()}) == 1
+
+
+@pytest.mark.usefixtures("office")
+def test_a_backup_holds_neither_its_own_vault_nor_the_caches(device: Device, source: Path, tmp_path: Path) -> None:
+    add_local(device, "usb", source / "vault", None)
+    home = device.home.folder
+    paths = [os.fsencode(source), os.fsencode(home)]
+    for _ in range(2):
+        run_backup(device, "usb", paths, View())
+    assert (home / "vaults" / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+
+    run_restore(device, "usb", "latest", tmp_path / "target", [], View())
+
+    restored = tmp_path / "target"
+    assert (restored / home.relative_to("/")).is_dir()
+    assert not (restored / home.relative_to("/") / "vaults").exists()
+    assert not (restored / source.relative_to("/") / "vault").exists()
+    assert sorted(path.name for path in (restored / source.relative_to("/")).iterdir()) == sorted(
+        path.name for path in source.iterdir() if path.name != "vault"
+    )
 
 
 @pytest.mark.usefixtures("store")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from client.backup.request import identities
 from client.errors import NothingLeft, UsageError
 from client.stores.abc import StoreSession
 from client.testing.faults import GonePacks, Watched
@@ -262,6 +263,19 @@ def test_if_nothing_at_all_can_be_read_there_is_no_snapshot(tmp_path: Path, monk
     with pytest.raises(NothingLeft):
         vault.backup(source)
     assert vault.objects(ObjectKind.SNAPSHOT) == []
+
+
+def test_excluded_folders_are_left_out_by_whatever_path_they_are_reached(tmp_path: Path) -> None:
+    source = some_files(tmp_path / "source")
+    vault = a_vault(source / "vault")
+    (tmp_path / "link").symlink_to(source)
+    excluded = identities([tmp_path / "link" / "vault", source / "below", tmp_path / "absent", None])
+    sizes = []
+    for _ in range(3):
+        summary = vault.backup(f"{tmp_path}/link/", excluded=excluded)
+        assert (summary.total_files, summary.dirs, summary.warnings) == (1, 1, ())
+        sizes.append(summary.total_bytes)
+    assert sizes == [3 << 20] * 3
 
 
 def watch(session: StoreSession, seen: list[Watched]) -> Watched:
