@@ -129,7 +129,11 @@ class Device:
 
     def backup(self, vault: str, *paths: Path, codes: Sequence[int] = (0,)) -> dict[str, Any]:
         """Back up and answer the summary."""
-        return self.tool.ok("backup", *map(str, paths), "--vault", vault, "--json", codes=codes).summary()
+        return self.backup_outcome(vault, *paths, codes=codes).summary()
+
+    def backup_outcome(self, vault: str, *paths: Path, codes: Sequence[int] = (0,)) -> Outcome:
+        """Back up and answer all that was said, warnings too."""
+        return self.tool.ok("backup", *map(str, paths), "--vault", vault, "--json", codes=codes)
 
     def snapshots(self, vault: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.tool.ok("snapshots", "--vault", vault, "--json").json()

@@ -29,7 +29,7 @@ def differences(
     owners: bool = True,
     skipped: frozenset[bytes] = frozenset(),
 ) -> Iterator[Difference]:
-    """Compare two folders (or two files) that nobody changes meanwhile.
+    """Compare two folders (or two files). An original that vanishes meanwhile is a difference.
 
     Without `owners`, user and group are left out: only root can give files away. `skipped` are paths below the two
     trees that are left out with all that is in them. Raises OSError when either tree cannot be read.
@@ -47,6 +47,14 @@ class _Comparison:
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
 
     def node(self, path: bytes) -> Iterator[Difference]:
+        try:
+            yield from self._node(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if not path or os.path.lexists(self._path(self._original, path)):
+                raise
+            yield Difference(path, "has vanished from the original")
+
+    def _node(self, path: bytes) -> Iterator[Difference]:
         one, other = self._path(self._original, path), self._path(self._restored, path)
         before, after = os.lstat(one), os.lstat(other)
         if stat.S_IFMT(before.st_mode) != stat.S_IFMT(after.st_mode):

@@ -20,14 +20,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from client.cli.console import duration_text, plural, size_text
 from client.errors import UsageError
-from deploy.demo.compare import Comparison, Expectation, compare
-from deploy.demo.words import count, duration, rate, ratio, size
+from deploy.demo.verdict import Comparison, Expectation, compare, equality
 from deploy.driver import CommandFailed, Device, Operator
 from deploy.local import stack
 from deploy.local.errors import StackError
 
 _WARNINGS = 3
+_CHANGED = "changed while it was read"  # in the engine's warning; anything else was not read
 _MOST_NAMED = 20
 _COPIES_PATIENCE_SECONDS = 120.0
 # Two copies on the nodes, the restored tree, and room for indexes and logs.
@@ -43,6 +44,7 @@ class Backup:
 
     summary: dict[str, Any]
     unreadable: dict[str, str]  # path to reason
+    changed: dict[str, str]  # path to reason: stored, but written to while it was read
     began_ns: int
     seconds: float
 
@@ -51,7 +53,7 @@ def run(source: Path | None, *, keep: bool, say: Say) -> int:
     """The whole demonstration; answers the exit code: 0, 1 when a difference was found, 3 for unreadable files."""
     chosen = _checked(source or Path(sysconfig.get_path("stdlib")))
     entries, total = _measure(chosen)
-    say(f"Oort will back up {chosen}: {count(entries, 'file')}, {size(total)}.\n")
+    say(f"Oort will back up {chosen}: {plural(entries, 'file')}, {size_text(total)}.\n")
     with _terminated_as_interrupted(), _folder(total, chosen, keep=keep, say=say) as folder:
         began = time.monotonic()
         operator = Operator(folder / "stack")
@@ -66,11 +68,11 @@ def run(source: Path | None, *, keep: bool, say: Say) -> int:
             say("4. Restoring into an empty folder.")
             restored = folder / "restored"
             seconds = _restore(device, restored)
-            say(f"   Done in {duration(seconds)} ({rate(total, seconds)}).\n")
+            say(f"   Done in {duration_text(seconds)} ({_rate(total, seconds)}).\n")
             say("5. Comparing each file, folder and link with its original.")
-            found = _compare(chosen, restored, first, second)
-        code = _verdict(found, {**first.unreadable, **second.unreadable}, say)
-        say(f"All of it took {duration(time.monotonic() - began)}.")
+            found = _compare(chosen, restored, second)
+        code = _verdict(found, second, say)
+        say(f"All of it took {duration_text(time.monotonic() - began)}.")
         return code
 
 
@@ -107,7 +109,9 @@ def _folder(total: int, source: Path, *, keep: bool, say: Say) -> Iterator[Path]
     free = shutil.disk_usage(place).free
     needed = int(total * _ROOM) + (512 << 20)
     if free < needed:
-        raise UsageError(detail=f"{place} has {size(free)} free and {size(needed)} are needed: set TMPDIR to another.")
+        raise UsageError(
+            detail=f"{place} has {size_text(free)} free and {size_text(needed)} are needed: set TMPDIR to another."
+        )
     folder = Path(tempfile.mkdtemp(prefix="oort-demo-", dir=place))
     try:
         yield folder
@@ -132,7 +136,7 @@ def _stack(operator: Operator, say: Say) -> Iterator[None]:
     began = time.monotonic()
     try:
         stack.up(operator.data, detach=True, say=lambda _: None, ready=lambda: None)
-        say(f"   Up in {duration(time.monotonic() - began)}, each its own process, all calls under TLS.\n")
+        say(f"   Up in {duration_text(time.monotonic() - began)}, each its own process, all calls under TLS.\n")
         yield
     finally:
         # Ctrl-C once more must not leave anything behind.
@@ -179,29 +183,31 @@ def _device(operator: Operator, folder: Path, say: Say) -> Device:
 
 def _back_up(device: Device, source: Path) -> Backup:
     began_ns, began = time.time_ns(), time.monotonic()
-    outcome = device.tool.ok("backup", str(source), "--vault", _VAULT, "--json", codes=(0, _WARNINGS))
-    unreadable = {warning["path"]: warning["reason"] for warning in outcome.events("warning")}
-    return Backup(outcome.summary(), unreadable, began_ns, time.monotonic() - began)
+    outcome = device.backup_outcome(_VAULT, source, codes=(0, _WARNINGS))
+    warnings = {warning["path"]: warning["reason"] for warning in outcome.events("warning")}
+    changed = {path: reason for path, reason in warnings.items() if _CHANGED in reason}
+    unreadable = {path: reason for path, reason in warnings.items() if path not in changed}
+    return Backup(outcome.summary(), unreadable, changed, began_ns, time.monotonic() - began)
 
 
 def _tell_first(backup: Backup, say: Say) -> None:
     done = backup.summary
-    share = ratio(done["stored_bytes"], done["total_bytes"])
-    say(f"   First backup: {count(done['total_files'], 'file')}, {size(done['total_bytes'])}, {_speed(backup)}.")
-    say(f"   New content and folder lists: {size(done['new_bytes'])};")
-    say(f"   compressed and sealed: {size(done['stored_bytes'])}, {share} of the files' size.")
+    share = _ratio(done["stored_bytes"], done["total_bytes"])
+    say(f"   First backup: {plural(done['total_files'], 'file')}, {size_text(done['total_bytes'])}, {_speed(backup)}.")
+    say(f"   New content and folder lists: {size_text(done['new_bytes'])};")
+    say(f"   compressed and sealed: {size_text(done['stored_bytes'])}, {share} of the files' size.")
 
 
 def _tell_second(first: Backup, second: Backup, say: Say) -> None:
     done = second.summary
     sent, sent_first = done["uploaded_bytes"], first.summary["uploaded_bytes"]
-    say(f"   Second backup: {count(done['files_unmodified'], 'file')} unchanged, {_speed(second)}.")
-    saved = ratio(sent_first - sent, sent_first)
-    say(f"   It sent {size(sent)}, the first had sent {size(sent_first)}: {saved} saved.")
+    say(f"   Second backup: {plural(done['files_unmodified'], 'file')} unchanged, {_speed(second)}.")
+    saved = _ratio(sent_first - sent, sent_first)
+    say(f"   It sent {size_text(sent)}, the first had sent {size_text(sent_first)}: {saved} saved.")
 
 
 def _speed(backup: Backup) -> str:
-    return f"in {duration(backup.seconds)} ({rate(backup.summary['total_bytes'], backup.seconds)})"
+    return f"in {duration_text(backup.seconds)} ({_rate(backup.summary['total_bytes'], backup.seconds)})"
 
 
 def _wait_for_copies(operator: Operator, device: Device, say: Say) -> None:
@@ -220,26 +226,36 @@ def _restore(device: Device, target: Path) -> float:
     return time.monotonic() - began
 
 
-def _compare(source: Path, restored: Path, first: Backup, second: Backup) -> Comparison:
+def _compare(source: Path, restored: Path, second: Backup) -> Comparison:
     place = restored / source.relative_to("/")
-    unreadable = frozenset(map(Path, (*first.unreadable, *second.unreadable)))
     # The second snapshot was restored, so what changed before it began is in it.
+    unreadable = frozenset(map(Path, second.unreadable))
     return compare(source, place, Expectation(second.began_ns, unreadable, as_root=os.geteuid() == 0))
 
 
-def _verdict(found: Comparison, unreadable: dict[str, str], say: Say) -> int:
+def _verdict(found: Comparison, backup: Backup, say: Say) -> int:
     what = "content, mode, time, link, attributes" + (" and owner" if os.geteuid() == 0 else "")
-    say(f"   {count(found.files, 'file')}, {count(found.folders, 'folder')}, {count(found.links, 'link')}: {what}.")
+    say(f"   {plural(found.files, 'file')}, {plural(found.folders, 'folder')}, {plural(found.links, 'link')}: {what}.")
     if os.geteuid() != 0:
         say("   (Owners are not compared: only root may give files to others.)")
     _name("These changed in the source meanwhile, so they cannot be compared", found.changed_meanwhile, say)
     _name("These differ", found.different, say)
-    _name("The backup could not read these", [f"{path}: {why}" for path, why in unreadable.items()], say)
+    _name("The backup could not read these", [f"{path}: {why}" for path, why in backup.unreadable.items()], say)
+    _name("These were written to while the backup read them", list(backup.changed), say)
     if found.different:
         say("\nThe restored tree is NOT equal to the original.")
         return 1
-    say("\nEvery restored file equals its original." if not unreadable else "\nAll that could be read came back equal.")
-    return _WARNINGS if unreadable else 0
+    say("\n" + equality(unreadable=bool(backup.unreadable), changed=bool(backup.changed or found.changed_meanwhile)))
+    return _WARNINGS if backup.unreadable else 0
+
+
+def _rate(amount: float, seconds: float) -> str:
+    """Bytes in seconds, as bytes a second."""
+    return f"{size_text(amount / max(seconds, 0.001))}/s"
+
+
+def _ratio(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
 def _name(title: str, paths: list[str], say: Say) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.compare import Expectation, compare
+from client.backup import read
+from deploy.demo import run
+from deploy.demo.verdict import Expectation, compare, equality
 
 
 @pytest.fixture
@@ -48,3 +50,33 @@ def test_what_was_not_restored_is_a_difference_unless_it_was_unreadable(trees: t
     os.utime(restored, ns=(original.stat().st_atime_ns, original.stat().st_mtime_ns))
     assert compare(*trees, _expectation()).different == [f"{original / 'folder'} is missing"]
     assert compare(*trees, _expectation(unreadable=frozenset([original / "folder"]))).different == []
+
+
+def test_an_original_that_vanishes_while_it_is_compared_counts_as_changed_meanwhile(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, _ = trees
+    began_ns = time.time_ns() - 10**9
+    listdir = os.listdir
+
+    def vanishing(path: bytes) -> list[bytes]:
+        names = listdir(path)
+        if path == os.fsencode(original / "folder"):
+            (original / "folder" / "file").unlink()
+        return names
+
+    monkeypatch.setattr(os, "listdir", vanishing)
+    found = compare(*trees, _expectation(began_ns))
+    assert found.different == []
+    assert f"{original / 'folder' / 'file'} has vanished from the original" in found.changed_meanwhile
+
+
+def test_the_verdict_says_no_more_than_was_compared() -> None:
+    assert equality(unreadable=False, changed=False) == "Every restored file equals its original."
+    assert equality(unreadable=False, changed=True) == "Every file that did not change meanwhile equals its original."
+    both = equality(unreadable=True, changed=True)
+    assert both == "Every file that could be read and did not change meanwhile equals its original."
+
+
+def test_the_demonstration_knows_the_engine_s_word_for_a_file_that_changed() -> None:
+    assert run._CHANGED in read._CHANGED

@@ -52,6 +52,14 @@ def compare(original: Path, restored: Path, expectation: Expectation) -> Compari
     return found
 
 
+def equality(*, unreadable: bool, changed: bool) -> str:
+    """What may truly be said when no difference is anyone's fault."""
+    which = " and ".join(
+        [*(["could be read"] if unreadable else []), *(["did not change meanwhile"] if changed else [])]
+    )
+    return f"Every file that {which} equals its original." if which else "Every restored file equals its original."
+
+
 def _is_forgiven(difference: Difference, original: Path, expectation: Expectation) -> bool:
     if not expectation.as_root and difference.what.startswith(_ROOTS_ATTRIBUTES):
         return True
