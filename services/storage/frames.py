@@ -8,7 +8,11 @@ Encoding: protobuf.dev, "Encoding": a tag byte (field number << 3 | 2), the leng
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from services.common.errors import InvalidArgument
+
 FRAME_BYTES = 1 << 20
+# What a put holds in memory is a few frames, so a frame is bounded below what a message may have.
+MAX_FRAME_BYTES = 2 * FRAME_BYTES
 _PUT_TAG = 2 << 3 | 2
 _GET_TAG = bytes((1 << 3 | 2,))
 
@@ -22,12 +26,17 @@ class Frame:
 
 
 def read_put(message: bytes) -> Frame | None:
-    """The frame in a PutRequest or PutCopyRequest that has nothing else; None for any other message."""
+    """The frame in a PutRequest or PutCopyRequest that has nothing else; None for any other message.
+
+    Raises InvalidArgument for one over MAX_FRAME_BYTES.
+    """
     if not message or message[0] != _PUT_TAG:
         return None
     length, start = _read_varint(message, 1)
     if start + length != len(message):
         return None
+    if length > MAX_FRAME_BYTES:
+        raise InvalidArgument(detail=f"A frame has at most {MAX_FRAME_BYTES} bytes, and this one {length}.")
     return Frame(message, memoryview(message)[start:])
 
 

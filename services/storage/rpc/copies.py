@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from hashlib import sha256
 from typing import Any
 
 import grpc
@@ -135,7 +136,12 @@ def _read_header(message: bytes) -> tuple[StagedName, int]:
         raise InvalidArgument(detail="A copy begins with its header.")
     header = request.header
     bucket, session = uuid_of(header.bucket_id, "bucket_id"), uuid_of(header.session_id, "session_id")
-    return StagedName(bucket, session, name_of(header.name), header.sha256), header.size
+    name = name_of(header.name)
+    if len(header.sha256) != sha256().digest_size:
+        raise InvalidArgument(detail="The sha256 of a copy has 32 bytes.")
+    if name.id and name.id != header.sha256.hex():
+        raise InvalidArgument(detail=f"The sha256 of a copy of {name} is that of its name.")
+    return StagedName(bucket, session, name, header.sha256), header.size
 
 
 def _read_last(message: bytes) -> bool:
