@@ -65,12 +65,16 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="for
         for name, service in found.services.items():
             state = "healthy" if service["healthy"] else "not healthy" if service["pid"] else "not running"
             typer.echo(f"{name:10}  {service['pid'] or '-':>8}  {service['public']:21}  {state}")
-        typer.echo(_copies(found.missing_copies))
+        typer.echo(_copies(found.missing_copies, complete=found.copies_complete))
         typer.echo("The stack is running." if found.running else "The stack is not running.")
     raise typer.Exit(0 if found.running else 1)
 
 
-def _copies(missing: int | None) -> str:
+def _copies(missing: int | None, *, complete: bool) -> str:
     if missing is None:
         return "No storage node answers: whether all copies are complete is not known."
-    return "All copies are complete." if missing == 0 else f"{missing} copies of objects are missing."
+    if missing:
+        return f"{missing} copies of objects are missing."
+    if not complete:
+        return "No copy is known to be missing, but a node with vaults is down or still compares its disks."
+    return "All copies are complete."

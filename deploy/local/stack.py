@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oort.storage.v1 import buckets_pb2
+
 from deploy.local import background, orphans, roles
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
@@ -92,16 +94,17 @@ def restart(path: Path, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`missing_copies` is None when no storage node answers."""
+    """`missing_copies` is None when no storage node answers.
+
+    `copies_complete`: none is missing, and every node that holds vaults lives and has compared its disks with the
+    catalogue since it was started.
+    """
 
     running: bool
     services: dict[str, dict[str, Any]]
     nodes: dict[str, dict[str, Any]]
     missing_copies: int | None
-
-    @property
-    def copies_complete(self) -> bool:
-        return self.missing_copies == 0
+    copies_complete: bool
 
     @property
     def all_well(self) -> bool:
@@ -133,9 +136,10 @@ def status(path: Path) -> Status:
         }
         for name, service in state.services.items()
     }
-    missing, seen = _copies(
+    cluster = _describe(
         Operator(authority, now), [services[node.name] for node in roles.NODES if node.name in services]
     )
+    seen = {entry.id for entry in cluster.nodes if entry.live} if cluster else set()
     nodes = {
         node.name: {
             "data": str(folder.node(node.name)),
@@ -146,17 +150,23 @@ def status(path: Path) -> Status:
         for node in roles.NODES
         if node.name in services
     }
-    return Status(folder.is_held and state.ready, services, nodes, missing)
+    return Status(
+        folder.is_held and state.ready,
+        services,
+        nodes,
+        cluster.missing_copies if cluster else None,
+        copies_complete=cluster is not None and cluster.copies_complete,
+    )
 
 
-def _copies(operator: Operator, nodes: list[dict[str, Any]]) -> tuple[int | None, set[str]]:
-    """Missing copies and live nodes, as the first node says that answers."""
+def _describe(operator: Operator, nodes: list[dict[str, Any]]) -> buckets_pb2.DescribeClusterResponse | None:
+    """The storage cluster as the first node says that answers."""
     for node in nodes:
         if node["healthy"]:
             answer = operator.describe_cluster(node["internal"])
             if answer is not None:
-                return answer.missing_copies, {entry.id for entry in answer.nodes if entry.live}
-    return None, set()
+                return answer
+    return None
 
 
 def _is_healthy(service: Service, ca_pem: bytes) -> bool:

@@ -18,6 +18,7 @@ from services.storage.incoming import Incoming
 from services.storage.own import OwnCopies
 from services.storage.peers import Peers
 from services.storage.puts import Puts
+from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.copies import CopiesRpc
@@ -67,6 +68,16 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             poll_seconds=settings.replication_poll_seconds,
         )
         presence = Presence(settings, db, disks, threads, runtime.draining)
+        reconciler = Reconciler(
+            node,
+            db,
+            disks,
+            threads,
+            incoming=incoming,
+            presence=presence,
+            clock=clock,
+            pause_seconds=settings.reconcile_hours * 3600,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -87,6 +98,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             ],
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                reconciler.run,
                 replicator.run,
             ],
         )

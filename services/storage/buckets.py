@@ -3,6 +3,7 @@
 Kept true: a bucket has exactly as many homes as it is to have copies; a repeated creation is the same one.
 """
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from services.common.database import Database
@@ -51,7 +52,21 @@ async def page(db: Database, after: UUID | None, limit: int) -> list[buckets.Buc
         return await buckets.page(unit, after, limit)
 
 
-async def describe(db: Database, silent_seconds: float) -> tuple[list[nodes.Node], int]:
-    """The cluster's nodes, and how many copies are missing in all of it."""
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """The nodes, and how many copies are missing in all of the cluster."""
+
+    nodes: list[nodes.Node]
+    missing_copies: int
+
+    @property
+    def copies_complete(self) -> bool:
+        """None is missing, and every node that holds buckets lives and has compared its disks with the catalogue."""
+        return not self.missing_copies and all(node.live and node.reconciled for node in self.nodes if node.buckets)
+
+
+async def describe(db: Database, silent_seconds: float) -> ClusterState:
+    """How the cluster is. The nodes are read first: one that is reconciled has entered what it lacks."""
     async with db.worker() as unit:
-        return await nodes.all_nodes(unit, silent_seconds), await copies.count(unit)
+        found = await nodes.all_nodes(unit, silent_seconds)
+        return ClusterState(found, await copies.count(unit))

@@ -26,6 +26,7 @@ from services.storage.errors import DiskFull, NameMismatch, TooFewCopies
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers
 from services.storage.sessions import Body
+from services.storage.store import copies
 
 Result = TypeVar("Result")
 
@@ -78,16 +79,19 @@ class Spread:
     async def stage(self) -> None:
         await self._all(lambda copy: copy.stage())
 
-    async def settle(self, placed_on: frozenset[str]) -> None:
-        """Place the copies that the catalogue wants and throw the others away.
+    async def settle(self, placed_on: frozenset[str]) -> frozenset[str]:
+        """Place the copies that the catalogue wants and throw the others away. Answers where placing failed.
 
         What fails here is settled by its own node (incoming.py): the copies are durable and the entry is made.
         """
+        unplaced: set[str] = set()
         steps = [copy.place() if copy.node in placed_on else copy.discard() for copy in self._copies]
         for copy, failure in zip(self._copies, await asyncio.gather(*steps, return_exceptions=True), strict=True):
             if isinstance(failure, BaseException):
                 self._log.warning("left to be settled", node=copy.node, cause=repr(failure))
                 await copy.abandon(entered=True)
+                unplaced.update(placed_on & {copy.node})
+        return frozenset(unplaced)
 
     async def abandon(self, *, entered: bool) -> None:
         """Let go of every copy; `entered` when the catalogue entry may have been made."""
@@ -153,6 +157,7 @@ class Puts:
         self._peers = peers
         self._silent_seconds = silent_seconds
         self._copy_seconds = copy_seconds
+        self._log = structlog.get_logger("storage")
         self._settling: set[asyncio.Task[object]] = set()
 
     async def put(self, put: Put, frames: AsyncIterator[Frame]) -> Stored:
@@ -211,26 +216,26 @@ class Puts:
         if plan.exists:
             return None
         staged = StagedName(put.claims.bucket, put.session, put.name, put.sha256)
-        copies: list[Copy] = []
+        made: list[Copy] = []
         for home in plan.homes:
             if home.node_id == self._node:
-                copies.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size))
+                made.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size))
             elif home.live:
                 endpoint = home.internal_endpoint
-                copies.append(
+                made.append(
                     RemoteCopy(home.node_id, endpoint, self._peers, staged, put.size, seconds=self._copy_seconds)
                 )
-        if len(copies) < plan.ack_copies:
+        if len(made) < plan.ack_copies:
             raise TooFewCopies(
-                detail=f"Bucket {put.claims.bucket} needs {plan.ack_copies} copies, and {len(copies)} of its"
+                detail=f"Bucket {put.claims.bucket} needs {plan.ack_copies} copies, and {len(made)} of its"
                 f" {len(plan.homes)} nodes are up. Try again when they are back."
             )
-        return Spread(copies, [home.node_id for home in plan.homes], plan.ack_copies)
+        return Spread(made, [home.node_id for home in plan.homes], plan.ack_copies)
 
     async def _enter(self, put: Put, spread: Spread) -> Stored:
         body = Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
         entered = await _decided(sessions.enter(self._db, put.claims, put.session, body, put.packs), [spread])
-        await spread.settle(entered.placed_on)
+        await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
 
     async def _enter_first(
@@ -241,9 +246,21 @@ class Puts:
             for put, spread in zip(puts, spreads, strict=True)
         ]
         created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
-        for spread in spreads:
-            await spread.settle(spread.durable if created else frozenset())
+        for put, spread in zip(puts, spreads, strict=True):
+            await self._place(put, spread, spread.durable if created else frozenset())
         return created
+
+    async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
+        """Settle the copies; those that could not be placed are missing until their own nodes have placed them."""
+        unplaced = await spread.settle(placed_on)
+        if not unplaced:
+            return
+        try:
+            async with self._db.unit(put.claims.tenant, put.claims.user) as unit:
+                await copies.add_named(unit, put.claims.bucket, put.name, sorted(unplaced))
+        except Unavailable as error:
+            # Their nodes find out as well: while they settle, and when they are started.
+            self._log.warning("could not enter copies as missing", nodes=sorted(unplaced), cause=str(error))
 
     async def _finish(self, step: Awaitable[Result]) -> Result:
         """Run to the end even if the caller goes away: an entry once begun must be followed by its settling."""

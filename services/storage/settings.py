@@ -37,6 +37,7 @@ class StorageSettings(RoleSettings):
     disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
+    reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @property
     def silence(self) -> timedelta:

@@ -41,6 +41,7 @@ class Presence:
         self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads, draining: asyncio.Event
     ) -> None:
         self._settings = settings
+        self._reconciled = False
         self._draining = draining
         self._db = db
         self._disks = disks
@@ -52,7 +53,20 @@ class Presence:
         free = await self._threads.run(lambda: self._disks.free_bytes)
         own = self._settings
         async with self._db.unit() as unit:
-            await nodes.heartbeat(unit, own.instance, own.public_endpoint, own.internal_endpoint, free)
+            await nodes.heartbeat(
+                unit,
+                own.instance,
+                public_endpoint=own.public_endpoint,
+                internal_endpoint=own.internal_endpoint,
+                free_bytes=free,
+                reconciled=self._reconciled,
+            )
+
+    async def reconciled(self) -> None:
+        """The disks were compared with the catalogue; said at once the first time."""
+        if not self._reconciled:
+            self._reconciled = True
+            await self.beat()
 
     async def leave(self) -> None:
         """Once the process begins to end, let no put wait for this node. In an outage its silence says the same."""

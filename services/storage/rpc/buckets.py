@@ -65,8 +65,13 @@ class BucketsRpc(buckets_pb2_grpc.BucketServiceServicer):
         context: Context,
     ) -> buckets_pb2.DescribeClusterResponse:
         require_peer(context, *_READERS)
-        found, missing = await buckets.describe(self._db, self._silent_seconds)
-        return buckets_pb2.DescribeClusterResponse(name=self._cluster, nodes=map(_node, found), missing_copies=missing)
+        found = await buckets.describe(self._db, self._silent_seconds)
+        return buckets_pb2.DescribeClusterResponse(
+            name=self._cluster,
+            nodes=map(_node, found.nodes),
+            missing_copies=found.missing_copies,
+            copies_complete=found.copies_complete,
+        )
 
 
 def _bucket(row: Bucket) -> buckets_pb2.Bucket:
@@ -93,4 +98,6 @@ def _node(row: Node) -> buckets_pb2.Node:
         last_seen=timestamp_of(row.last_seen) if row.last_seen else None,
         live=row.live,
         free_bytes=row.free_bytes,
+        reconciled=row.reconciled,
+        buckets=row.buckets,
     )

@@ -23,8 +23,26 @@ class MissingCopy:
 
     @property
     def name(self) -> ObjectName:
-        kind = ObjectKind(self.kind)
-        return ObjectName(kind, "" if kind.is_root_file else self.sha256.hex())
+        return _name(self.kind, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCopy:
+    """A copy that a home should hold."""
+
+    object_id: int
+    kind: str
+    sha256: bytes
+    size: int
+
+    @property
+    def name(self) -> ObjectName:
+        return _name(self.kind, self.sha256)
+
+
+def _name(kind: str, digest: bytes) -> ObjectName:
+    found = ObjectKind(kind)
+    return ObjectName(found, "" if found.is_root_file else digest.hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,13 @@ insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
 select o.id, %(node)s, o.bucket_id, o.tenant_id, o.user_id from objects o
 where o.id = %(object)s and o.state <> 'deleting'
 on conflict (object_id, node_id) do update set retry_at = now()
+"""
+_ADD_ALL = _ADD.replace("o.id = %(object)s", "o.id = any(%(object)s)")
+_HELD = """
+select o.id as object_id, o.kind, o.sha256, o.size from objects o
+where o.bucket_id = %(bucket)s and (o.kind, o.sha256) > (%(kind)s, %(sha256)s) and o.state <> 'deleting'
+  and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = %(node)s)
+order by o.kind, o.sha256 limit %(limit)s
 """
 _ADD_NAMED = """
 insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
@@ -80,6 +105,30 @@ async def add_named(unit: Unit, bucket: UUID, name: ObjectName, nodes: Sequence[
         _ADD_NAMED,
         {"bucket": bucket, "kind": name.kind.value, "sha256": bytes.fromhex(name.id) or None, "nodes": list(nodes)},
     )
+
+
+async def add_all(unit: Unit, objects: Sequence[int], node: str) -> None:
+    """As `add`, of many objects."""
+    await unit.execute(_ADD_ALL, {"object": list(objects), "node": node})
+
+
+async def buckets_of(unit: Unit, node: str, after: UUID | None, limit: int) -> list[UUID]:
+    """The buckets that the node is a home of, by id, from after `after`."""
+    cursor = await unit.execute(
+        "select bucket_id from homes where node_id = %s and (%s::uuid is null or bucket_id > %s)"
+        " order by bucket_id limit %s",
+        (node, after, after, limit),
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def held(unit: Unit, bucket: UUID, node: str, after: tuple[str, bytes], limit: int) -> list[HeldCopy]:
+    """What the catalogue says that the node holds of a bucket, by kind and name, from after `after`."""
+    async with unit.cursor(row_factory=class_row(HeldCopy)) as cursor:
+        await cursor.execute(
+            _HELD, {"bucket": bucket, "node": node, "kind": after[0], "sha256": after[1], "limit": limit}
+        )
+        return await cursor.fetchall()
 
 
 async def clear(unit: Unit, object_id: int, nodes: Sequence[str]) -> list[str]:

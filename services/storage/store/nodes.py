@@ -10,7 +10,10 @@ from services.common.database import Unit
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One storage node; endpoints are host:port, `free_bytes` that of its largest disk."""
+    """One storage node; endpoints are host:port, `free_bytes` that of its largest disk.
+
+    `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of.
+    """
 
     id: str
     public_endpoint: str
@@ -18,16 +21,21 @@ class Node:
     free_bytes: int
     last_seen: datetime
     live: bool
+    reconciled: bool
+    buckets: int
 
 
 _HEARTBEAT = """
-insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen) values (%s, %s, %s, %s, now())
+insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, reconciled, last_seen)
+values (%s, %s, %s, %s, %s, now())
 on conflict (id) do update set public_endpoint = excluded.public_endpoint,
-    internal_endpoint = excluded.internal_endpoint, free_bytes = excluded.free_bytes, last_seen = now()
+    internal_endpoint = excluded.internal_endpoint, free_bytes = excluded.free_bytes,
+    reconciled = excluded.reconciled, last_seen = now()
 """
 _LIST = """
 select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
-       last_seen > now() - make_interval(secs => %s) as live
+       last_seen > now() - make_interval(secs => %s) as live, reconciled,
+       (select count(*) from homes h where h.node_id = nodes.id) as buckets
 from nodes order by id
 """
 _ROOMIEST = """
@@ -35,8 +43,10 @@ select id from nodes where last_seen > now() - make_interval(secs => %s) order b
 """
 
 
-async def heartbeat(unit: Unit, node: str, public_endpoint: str, internal_endpoint: str, free_bytes: int) -> None:
-    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, free_bytes))
+async def heartbeat(
+    unit: Unit, node: str, *, public_endpoint: str, internal_endpoint: str, free_bytes: int, reconciled: bool
+) -> None:
+    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, free_bytes, reconciled))
 
 
 async def silence(unit: Unit, node: str) -> None:
@@ -45,6 +55,7 @@ async def silence(unit: Unit, node: str) -> None:
 
 
 async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
+    """As a worker, who sees the homes of all tenants."""
     async with unit.cursor(row_factory=class_row(Node)) as cursor:
         await cursor.execute(_LIST, (silent_seconds,))
         return await cursor.fetchall()

@@ -19,7 +19,7 @@ from services.storage.tests.test_sessions import a_committed_snapshot, refusal_o
 
 async def copies_are_complete(cluster: Cluster, node: str) -> None:
     async with asyncio.timeout(30):
-        while (await cluster.describe(node)).missing_copies:  # noqa: ASYNC110 - it is another process that heals
+        while not (await cluster.describe(node)).copies_complete:  # noqa: ASYNC110 - it is another process that heals
             await asyncio.sleep(0.05)
 
 
