@@ -18,7 +18,7 @@ from client.vault.packs import (
     parse_pack,
     read_pack_header,
 )
-from client.vault.sealing import decompress, entry_of, open_blob, seal_batch
+from client.vault.sealing import compress, decompress, entry_of, open_blob, seal_batch
 from client.vault.tests.builders import KEYS, a_writer
 from client.vault.tests.test_documents import ENTRIES
 from domain.names import ObjectKind, ObjectName
@@ -222,3 +222,17 @@ def test_a_pack_is_full_at_its_target() -> None:
     builder.add(blob)
     assert builder.is_full
     assert (len(builder), builder.size) == (2, 2 * 1032)
+
+
+def test_large_blobs_are_sealed_and_verified_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = DataKeys.random()
+    plaintext = bytearray(b"a line of text\n" * (1 << 21)) + os.urandom(1000)
+    (sealed,) = seal_batch(keys, BlobKind.TREE, [plaintext])
+    assert sealed.compressed
+    assert open_blob(keys, entry_of(sealed, 0), sealed.body) == plaintext
+
+    for damaged in (plaintext[:-1], plaintext + b"x", bytes(1) + plaintext[1:]):
+        frame = compress(bytes(damaged))
+        monkeypatch.setattr(sealing, "_compress", lambda *_, frame=frame: [frame])
+        with pytest.raises(DamagedVault, match="did not open"):
+            seal_batch(keys, BlobKind.TREE, [plaintext])
