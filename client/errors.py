@@ -121,6 +121,12 @@ class NoSuchSnapshot(OortError):
     exit_code = 6
 
 
+class SnapshotRemoved(OortError):
+    """Snapshot {snapshot} was removed from {place} meanwhile: what was read of it so far is kept."""
+
+    exit_code = 6
+
+
 class AmbiguousSnapshot(NoSuchSnapshot):
     """{count} snapshots begin with '{snapshot}': give more digits."""
 
@@ -170,7 +176,7 @@ class NameMismatch(StoreError):
 
 
 class SessionOver(StoreError):
-    """{place} has ended this session: run the command again, it goes on from what is stored."""
+    """{place} has ended this session: run the command again."""
 
 
 class ParentGone(StoreError):

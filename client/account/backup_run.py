@@ -18,14 +18,14 @@ from client.account.items import Items
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
 from client.account.opening import Place, place_of
-from client.backup.request import BackupRequest, BackupSummary, Tally, identities
+from client.backup.request import BackupRequest, BackupSummary, Tally, Warned, identities
 from client.backup.run import backup
 from client.backup.targets import absolute_paths
-from client.errors import OortError, ParentGone, QuotaExceeded, SessionOver
+from client.errors import DamagedVault, OortError, ParentGone, QuotaExceeded, SessionOver
 from client.interrupts import was_interrupted
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
-from client.vault.repository import Vault
+from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first
 from domain.jobs import JobKind, JobStatus
 from domain.names import ObjectKind, ObjectName
@@ -73,6 +73,7 @@ class _BackupRun:
         self._view = view
         self._sent_before = 0  # by sessions that were ended
         self._warnings = 0
+        self._unreadable: list[Warned] = []  # snapshots
         self._job = RunningJob(device, JobKind.BACKUP, place.entry.id, item)
         self._request = BackupRequest(
             paths=paths,
@@ -132,6 +133,7 @@ class _BackupRun:
         return self._in_session()
 
     def _in_session(self) -> BackupSummary:
+        self._warnings = 0  # those of a session before come again
         session, parent, known = self._open()
         try:
             with session:
@@ -140,8 +142,16 @@ class _BackupRun:
                     vault,
                     vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,
                 ):
-                    request = replace(self._request, parent=parent, excluded=identities(self._place.own_folders()))
-                    summary = backup(vault, session, request, progress=self, locked=lock is not None)
+                    request = replace(
+                        self._request,
+                        parent=parent,
+                        excluded=identities(self._place.own_folders()),
+                        warnings=tuple(self._unreadable),
+                    )
+                    ensure_locked = _nothing if lock is None else lock.ensure_held
+                    summary = backup(
+                        vault, session, request, self, locked=lock is not None, ensure_locked=ensure_locked
+                    )
             return replace(summary, uploaded_bytes=summary.uploaded_bytes + self._sent_before)
         finally:
             self._sent_before += getattr(session, "sent_bytes", 0)
@@ -157,13 +167,21 @@ class _BackupRun:
         return self._place.store.open(Purpose.BACKUP), None, None
 
     def _look(self) -> tuple[Vault | None, ObjectName | None]:
+        self._unreadable.clear()
         with self._place.store.open(Purpose.READ) as session:
             vault = self._place.open(session)
             if vault is None:
                 return None, None
-            snapshots = vault.snapshots(lambda *_: None)
+            snapshots = vault.snapshots(self._cannot_read)
         parent = choose_parent(snapshots, self._item, self._device.id, self._request)
         return vault, ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None
+
+    def _cannot_read(self, name: ObjectName, error: DamagedVault) -> None:
+        self._unreadable.append(Warned(str(name).encode(), f"cannot be read: {reason_unread(error)}"))
+
+
+def _nothing() -> None:
+    """No lock can be lost where none is needed."""
 
 
 def choose_parent(snapshots: Iterable[Snapshot], item: str, device: str, request: BackupRequest) -> Snapshot | None:

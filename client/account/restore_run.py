@@ -1,4 +1,8 @@
-"""A restore as the account sees it: job, session, lock; the restore engine does the rest."""
+"""A restore as the account sees it: job, session, lock; the restore engine does the rest.
+
+Kept true: a session that a node has ended, because this machine slept, is followed by a new one, in which the restore
+goes on with what is left. What else of the vault cannot be read is named, and stops nothing.
+"""
 
 import os
 from collections.abc import Sequence
@@ -11,15 +15,16 @@ from client.account.device import Device
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
 from client.account.opening import Place, place_of
-from client.errors import NoSuchSnapshot, OortError, StoreError
+from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, OortError, StoreError
 from client.interrupts import was_interrupted
 from client.restore.request import RestoreSummary, RestoreTally
 from client.restore.run import restore
+from client.stores.resuming import ResumingSession
 from client.vault.locks import VaultLocked, vault_lock
-from client.vault.repository import Vault
+from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobKind, JobStatus
-from domain.sessions import Purpose
+from domain.names import ObjectKind, ObjectName
 
 
 class RestoreView(Protocol):
@@ -46,18 +51,20 @@ def run_restore(  # noqa: PLR0917 - what and where to
     device: Device, vault_name: str, wanted: str, target: Path, includes: Sequence[str], view: RestoreView
 ) -> RestoreResult:
     """Restore a snapshot. Raises OortError; KeyboardInterrupt ends the job as cancelled."""
-    with place_of(device, vault_name) as place, place.store.open(Purpose.READ) as session:
+    with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
         vault = place.open(session)
         if vault is None:
             raise NoSuchSnapshot(snapshot=wanted)
         with vault:
-            snapshot = vault.find_snapshot(wanted)
+            unreadable: dict[ObjectName, DamagedVault | ObjectMissing] = {}
+            snapshot = vault.find_snapshot(wanted, unreadable.__setitem__)
+            session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
             with suppress(OortError):  # they are told by a later command, and this one has work to do
                 report_kept(device)
             with ExitStack() as locks:
                 _lock(locks, place, vault)
                 run = _RestoreRun(RunningJob(device, JobKind.RESTORE, place.entry.id, snapshot.item), view)
-                summary, untold = run.carry_out(vault, snapshot, target, includes)
+                summary, untold = run.carry_out(vault, snapshot, target, includes, unreadable)
             return RestoreResult(summary, snapshot, run.job.id, untold)
 
 
@@ -80,10 +87,19 @@ class _RestoreRun:
         self._warnings = 0
 
     def carry_out(
-        self, vault: Vault, snapshot: Snapshot, target: Path, includes: Sequence[str]
+        self,
+        vault: Vault,
+        snapshot: Snapshot,
+        target: Path,
+        includes: Sequence[str],
+        unreadable: dict[ObjectName, DamagedVault | ObjectMissing],
     ) -> tuple[RestoreSummary, OortError | None]:
+        """`unreadable` are other snapshots, of which a person hears."""
         try:
             self.job.begin()
+            for name, error in {**unreadable, **vault.index.damaged}.items():
+                # No warning of the restore's own: if something of the snapshot is lost, that is told as such.
+                self.warned(str(name).encode(), f"cannot be read: {reason_unread(error)}")
             summary = restore(vault, vault.session, snapshot, target, includes, progress=self)
         except OortError as error:
             self.job.log(ERROR, str(error))

@@ -25,7 +25,7 @@ from client.platforms.linux import give_back_large_buffers
 from client.stores.abc import StoreSession
 from client.vault.blobs import BlobId
 from client.vault.chunker import Chunker, chunker_seed
-from client.vault.repository import Vault
+from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 
@@ -52,15 +52,18 @@ def backup(
     machinery: Machinery | None = None,
     *,
     locked: bool = False,
+    ensure_locked: Callable[[], None] = lambda: None,
 ) -> BackupSummary:
     """Back up the paths of `request` into `vault`, whose `session` was opened with the request's parent pinned.
 
-    `locked` says that the vault's lock file is held, as stores need that do not keep sessions apart.
+    `locked` says that the vault's lock file is held, as stores need that do not keep sessions apart; `ensure_locked`
+    raises LockLost when it was lost, and is asked before anything is stored.
 
     Files that cannot be read are warnings. Raises UsageError for a path that does not exist, before anything is
     stored; StoreError and its kinds if something cannot be stored, and then nothing is committed.
     """
-    return _Backup(vault, session, request, progress or NoProgress(), machinery or Machinery(), locked=locked).run()
+    metered = MeteredSession(session, vault, ensure_locked)
+    return _Backup(vault, metered, request, progress or NoProgress(), machinery or Machinery(), locked=locked).run()
 
 
 class _Backup:
@@ -69,7 +72,7 @@ class _Backup:
     def __init__(
         self,
         vault: Vault,
-        session: StoreSession,
+        session: MeteredSession,
         request: BackupRequest,
         progress: Progress,
         machinery: Machinery,
@@ -77,11 +80,10 @@ class _Backup:
         locked: bool,
     ) -> None:
         self._vault = vault
-        self._raw_session = session
+        self._session = session
         self._request = request
         self._machinery = machinery
         self._crew = Crew()
-        self._session = MeteredSession(session, vault)
         self._counters = Counters(progress, self._session.uploaded, machinery.monotonic)
         self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
         self._packer = Packer(vault, self._uploader, self._counters, machinery.random or SystemRandom())
@@ -95,6 +97,11 @@ class _Backup:
         paths = absolute_paths(self._request.paths)
         for link in links_among(paths):
             self._counters.warn(link, _ONLY_A_LINK.format(link=os.fsdecode(link)))
+        for damage in self._request.warnings:
+            self._counters.warn(damage.path, damage.reason)
+        for name, error in self._vault.index.damaged.items():
+            # What is listed nowhere else is stored again; nothing that is stored is lost by that.
+            self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
         known_tree = self._parent_tree()
         self._work(paths, known_tree)
         tree = self._trees.root
@@ -153,7 +160,7 @@ class _Backup:
     def _end_threads(self) -> None:
         """Threads see a failure at their next step; one that waits for the store is woken by closing the session."""
         if not self._crew.join(_PROMPT):
-            self._raw_session.close()
+            self._session.close()
             self._crew.join()
 
     def _parent_tree(self) -> BlobId | None:

@@ -24,24 +24,28 @@ _UNDER_WAY = 36 << 20  # above the checkpoint: what may be in flight while an in
 
 
 class MeteredSession:
-    """Counts the bytes handed to a session.
+    """Counts the bytes handed to a session, and hands over nothing once the vault's lock is lost.
 
-    A session that may have to send bytes again (after a node failed) counts for itself, in `sent_bytes`.
+    `ensure_locked` raises LockLost. A session that may have to send bytes again (after a node failed) counts for
+    itself, in `sent_bytes`.
     """
 
-    def __init__(self, session: StoreSession, vault: Vault) -> None:
+    def __init__(self, session: StoreSession, vault: Vault, ensure_locked: Callable[[], None] = lambda: None) -> None:
         self._session = session
         self._vault = vault
+        self._ensure_locked = ensure_locked
         self._own = 0
         self._before = self._sent() or 0
         self._lock = threading.Lock()
 
     def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> None:
+        self._ensure_locked()
         with self._lock:
             self._own += len(body)
         self._session.put(name, body, packs)
 
     def commit(self, snapshot: ObjectName, body: bytes) -> None:
+        self._ensure_locked()
         with self._lock:
             self._own += len(body)
         self._session.commit(snapshot, body)
@@ -53,6 +57,9 @@ class MeteredSession:
         name, body = self._vault.seal_unpacked(kind, plaintext)
         self.put(name, body, packs)
         return name
+
+    def close(self) -> None:
+        self._session.close()
 
     def uploaded(self) -> int:
         """Bytes that left for the store since this object was made."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.console import emit_array, list_lines, path_fields, printable
+from client.cli.console import emit_array, list_lines, note, path_fields, printable
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import NoSuchPath, NoSuchSnapshot, UsageError
 
@@ -27,18 +27,23 @@ def ls(context: typer.Context, snapshot: Snapshot, vault: VaultName, path: Path 
     """List what a snapshot holds, folder by folder."""
     wanted = _absolute(path)
     from client.account.opening import place_of
-    from domain.sessions import Purpose
+    from client.stores.resuming import ResumingSession
+    from client.vault.repository import reason_unread
+    from domain.names import ObjectKind, ObjectName
 
     with (
         Invocation.of(context).device() as device,
         place_of(device, vault) as place,
-        place.store.open(Purpose.READ) as session,
+        ResumingSession(place.store) as session,
     ):
         opened = place.open(session)
         if opened is None:
             raise NoSuchSnapshot(snapshot=snapshot)
         with opened:
-            chosen = opened.find_snapshot(snapshot)
+            chosen = opened.find_snapshot(snapshot, lambda _, error: note(f"backup-tool: {error}"))
+            session.stay_with(ObjectName(ObjectKind.SNAPSHOT, chosen.id))
+            for name, error in opened.index.damaged.items():
+                note(f"backup-tool: {name} cannot be read: {reason_unread(error)}")
             try:
                 found = _below(opened, chosen.tree, wanted)
             except KeyError:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from client.cli.backup import WARNINGS_EXIT_CODE
 from client.cli.console import emit_array, note, say, table
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import DamagedVault
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def snapshots(context: typer.Context, vault: VaultName, as_json: Json = False) -> int:
-    """List the snapshots in a vault: this device's first, then those of the others, newest first."""
+    """List the snapshots in a vault: this device's first, then those of the others, newest first.
+
+    Exit code 3: listed, but not all of them can be read.
+    """
     from client.account.opening import place_of
+    from client.stores.resuming import ResumingSession
     from client.vault.snapshots import newest_first
-    from domain.sessions import Purpose
 
     damaged: list[DamagedVault] = []
 
@@ -27,7 +31,7 @@ def snapshots(context: typer.Context, vault: VaultName, as_json: Json = False) -
         damaged.append(error)
 
     with Invocation.of(context).device() as device, place_of(device, vault) as place:
-        with place.store.open(Purpose.READ) as session:
+        with ResumingSession(place.store) as session:
             opened = place.open(session)
             found = newest_first(opened.snapshots(is_damaged)) if opened else []
             if opened:
@@ -42,7 +46,7 @@ def snapshots(context: typer.Context, vault: VaultName, as_json: Json = False) -
         _show(found, own)
     for error in damaged:
         note(f"backup-tool: {error}")
-    return DamagedVault.exit_code if damaged else 0
+    return WARNINGS_EXIT_CODE if damaged else 0
 
 
 def describe(snapshot: "Snapshot") -> dict[str, Any]:

@@ -81,6 +81,8 @@ class _Check:
 
     # Index files
 
+    session_number = 0  # a check is of one session
+
     def list_index_files(self) -> list[ObjectName]:
         return self.vault.list_index_files()
 

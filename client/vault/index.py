@@ -3,16 +3,17 @@
 Kept true: only index files that the session lists count, whatever a cache holds; a blob that was added in this
 session is found at once; memory does not grow with the vault where a cache folder can be had. When a table breaks
 (a full disk, a full budget, rubbish in the cache) the index is read again into the next kind of table: cache folder,
-temporary folder, memory.
+temporary folder, memory. An index file that cannot be read is named in `damaged`, and what it lists is absent.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self, TypeVar
 
+from client.errors import DamagedVault, ObjectMissing
 from client.vault import index_cache
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index_cache import BUDGET, LmdbTable, TemporaryTable
@@ -39,7 +40,14 @@ class Location(NamedTuple):
 
 
 class IndexSource(Protocol):
-    """Where index files come from: a vault in a session."""
+    """Where index files come from: a vault in a session.
+
+    Where one session may take the place of another, `session_number` says which it is: in another, the index files
+    are listed anew.
+    """
+
+    @property
+    def session_number(self) -> int: ...
 
     def list_index_files(self) -> list[ObjectName]: ...
 
@@ -69,10 +77,18 @@ class Index:
         self._lock = threading.RLock()
         self._tables = _tables(cache, budget)
         self._table, self._view = self._next_table()
-        self._files: list[ObjectName] = source.list_index_files()
+        self._files: list[ObjectName] = []
+        self._listed_in = -1  # the session that listed them
+        self._loaded = False
+        self._damaged: dict[ObjectName, DamagedVault | ObjectMissing] = {}
         self._own = MemoryTable()
         self._own_packs: dict[bytes, IndexedPack] = {}
-        self._using(lambda _: None, load=True)
+        self._using(lambda _: None)
+
+    @property
+    def damaged(self) -> Mapping[ObjectName, DamagedVault | ObjectMissing]:
+        """The index files that cannot be read, and why: what they alone list is not found here."""
+        return dict(self._damaged)
 
     @property
     def files(self) -> Sequence[ObjectName]:
@@ -157,15 +173,14 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _using(self, work: Callable[[IndexTable], T], *, load: bool = False) -> T:
+    def _using(self, work: Callable[[IndexTable], T]) -> T:
         """Do `work` on the table; when the table breaks, on the next one, filled anew."""
         while True:
             try:
-                if load:
-                    self._load()
+                self._refresh()
                 return work(self._table)
             except BrokenTable:
-                load = True
+                self._loaded = False
                 with contextlib.suppress(BrokenTable):
                     self._table.close()
                 self._table, self._view = self._next_table()
@@ -176,12 +191,31 @@ class Index:
                 return open_table(), View()
         raise AssertionError("a table in memory can always be had")
 
+    def _refresh(self) -> None:
+        """List the index files if another session has begun, and fill the table if it is not."""
+        while not self._loaded or self._listed_in != self._source.session_number:
+            self._loaded = False
+            number = self._source.session_number
+            if self._listed_in != number:
+                self._files = self._source.list_index_files()
+                self._listed_in = number
+            self._load()
+            self._loaded = True
+
     def _load(self) -> None:
+        """Read the index files that the table has not. What cannot be read is not kept there."""
+        self._view = View()
+        self._damaged = {}
         for done, file in enumerate(self._files):
             identity = bytes.fromhex(file.id)
             records = self._table.records_of_file(identity)
             if records is None:
-                self._table.add_file(identity, self._source.read_index_file(file).packs)
+                try:
+                    packs = self._source.read_index_file(file).packs
+                except (DamagedVault, ObjectMissing) as error:
+                    self._damaged[file] = error
+                    continue
+                self._table.add_file(identity, packs)
                 records = self._table.records_of_file(identity)
             self._view.add(records or ())
             if self._progress:

@@ -29,6 +29,10 @@ class VaultLocked(StoreError):
     """{place} is locked by {holder}: {detail}. Wait until it is done; `restic unlock` removes locks left behind."""
 
 
+class LockLost(StoreError):
+    """The lock on {place} grew stale: another program may have removed what this one relied on. Run it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """One lock file; `time_ns` nanoseconds since 1970."""
@@ -83,7 +87,8 @@ def live_locks(vault: Vault, now_ns: int) -> Iterator[tuple[ObjectName, Lock]]:
 class VaultLock:
     """A lock that is kept fresh by a thread until it is released.
 
-    `lost` is set when it could not be refreshed before it grew stale: stop, another may be removing things.
+    `lost` is set when it could not be refreshed before it grew stale, because the store did not take it or this
+    machine slept: stop, another may be removing things. `ensure_held` says so.
     """
 
     def __init__(
@@ -127,6 +132,13 @@ class VaultLock:
             self._thread.join()
         self._remove()
 
+    def ensure_held(self) -> None:
+        """Raise LockLost if the lock grew stale at any time since it was taken."""
+        if self._is_stale():
+            self.lost.set()
+        if self.lost.is_set():
+            raise LockLost(place=self._place)
+
     def refresh(self) -> None:
         """Write the lock anew, then remove the old one. Raises StoreError."""
         old = self._name
@@ -137,12 +149,16 @@ class VaultLock:
 
     def _keep_fresh(self) -> None:
         while not self._ended.wait(self._refresh_seconds):
+            if self._is_stale():
+                self.lost.set()
+                return
             try:
                 self.refresh()
             except (StoreError, DamagedVault):
-                if self._now_ns() - self._written_ns > STALE_SECONDS * 1_000_000_000:
-                    self.lost.set()
-                    return
+                continue  # it counts for some time yet, and is tried again
+
+    def _is_stale(self) -> bool:
+        return self._now_ns() - self._written_ns > STALE_SECONDS * 1_000_000_000
 
     def _write(self) -> None:
         now = self._now_ns()

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject, WrongRepositoryPassword
+from client.errors import (
+    DamagedVault,
+    NoSuchSnapshot,
+    ObjectMissing,
+    StoreError,
+    TruncatedObject,
+    WrongRepositoryPassword,
+)
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer
 from client.vault.documents import Document
@@ -156,25 +163,59 @@ class Vault:
 
         One that cannot be read raises DamagedVault, or is told to `damaged` and left out.
         """
-        found = []
+        while True:
+            session = self.session_number
+            found, failed = self._read_snapshots()
+            if session == self.session_number:
+                break  # else some were listed in a session that is over: they may be gone by now
+        for name, error in failed:
+            if damaged is None:
+                raise error
+            damaged(name, error if isinstance(error, DamagedVault) else _as_damage(name, error))
+        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+
+    def _read_snapshots(self) -> tuple[list[Snapshot], list[tuple[ObjectName, DamagedVault | ObjectMissing]]]:
+        """Those that can be read, and why the others cannot."""
+        found: list[Snapshot] = []
+        failed: list[tuple[ObjectName, DamagedVault | ObjectMissing]] = []
         for info in self.session.list(ObjectKind.SNAPSHOT):
             try:
                 found.append(self.load_snapshot(info.name))
             except (DamagedVault, ObjectMissing) as error:
-                if damaged is None:
-                    raise
-                damaged(info.name, error if isinstance(error, DamagedVault) else _as_damage(info.name, error))
-        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+                failed.append((info.name, error))
+        return found, failed
 
     def load_snapshot(self, name: ObjectName) -> Snapshot:
         """Raises DamagedVault, StoreError."""
         return decode_snapshot(self.load_unpacked(name), name.id)
 
-    def find_snapshot(self, wanted: str) -> Snapshot:
-        """The snapshot that `wanted` names: `latest`, an id or a prefix of one. Raises NoSuchSnapshot."""
-        return select_snapshot(self.snapshots(lambda *_: None), wanted)
+    def find_snapshot(
+        self, wanted: str, damaged: Callable[[ObjectName, DamagedVault], None] = lambda *_: None
+    ) -> Snapshot:
+        """The snapshot that `wanted` names: `latest`, an id or a prefix of one; `damaged` is told of the unreadable.
+
+        Raises NoSuchSnapshot; DamagedVault if it is one of the unreadable that is wanted.
+        """
+        failed: dict[ObjectName, DamagedVault] = {}
+        found = self.snapshots(failed.__setitem__)
+        try:
+            snapshot = select_snapshot(found, wanted)
+        except NoSuchSnapshot:
+            for name, error in failed.items():
+                if wanted and name.id.startswith(wanted.lower()):
+                    raise error from None
+            raise
+        for name, error in failed.items():
+            damaged(name, error)
+        return snapshot
 
     # Index files (what Index asks for)
+
+    @property
+    def session_number(self) -> int:
+        """Changes when a session that resumes has opened another (client/stores/resuming.py)."""
+        number = getattr(self.session, "number", 0)
+        return number if isinstance(number, int) else 0
 
     def list_index_files(self) -> list[ObjectName]:
         return [info.name for info in self.session.list(ObjectKind.INDEX)]
@@ -289,6 +330,11 @@ def _key_files(session: StoreSession) -> Iterator[tuple[ObjectName, bytes | Dama
             yield info.name, DamagedVault(name=info.name, detail="its bytes have another SHA-256 than its name")
             continue
         yield info.name, body
+
+
+def reason_unread(error: DamagedVault | ObjectMissing) -> str:
+    """Why something cannot be read, where its name is said already."""
+    return str(error.fields.get("detail", error))
 
 
 def _as_damage(name: ObjectName, error: StoreError | DamagedVault) -> DamagedVault:

@@ -9,7 +9,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from client.errors import DamagedVault, StoreFull
+from client.errors import DamagedVault, ObjectMissing, StoreFull
 from client.vault import index_cache
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index import Index, IndexWriter
@@ -40,6 +40,7 @@ class Files:
     def __init__(self, *files: list[Pack]) -> None:
         self.files: dict[ObjectName, IndexFile] = {}
         self.reads = 0
+        self.session_number = 0
         self.declared: list[list[ObjectName]] = []
         self.failure: Exception | None = None
         for packs in files:
@@ -458,10 +459,53 @@ def test_a_record_with_a_changed_byte_is_not_believed() -> None:
         record_entries(record)
 
 
-def test_a_damaged_index_file_is_told() -> None:
+def test_an_index_file_that_cannot_be_read_is_named_and_the_others_count(open_index: OpenIndex) -> None:
     class Damaged(Files):
-        def read_index_file(self, name: ObjectName) -> IndexFile:
-            raise DamagedVault(name=name, detail="altered")
+        lost: ObjectName | None = None
 
-    with pytest.raises(DamagedVault):
-        Index(Damaged([a_pack()]))
+        def read_index_file(self, name: ObjectName) -> IndexFile:
+            if name == self.lost:
+                raise DamagedVault(name=name, detail="altered")
+            return super().read_index_file(name)
+
+    good, bad = a_pack(), a_pack()
+    files = Damaged([good])
+    files.lost = files.add([bad])
+    for _ in range(2):  # nothing of it is kept in a cache
+        index = open_index(files)
+        assert list(index.damaged) == [files.lost]
+        assert found_all(index, good)
+        assert index.find(BlobKind.DATA, bad[1][0].id) is None
+        index.close()
+    files.lost = None
+    assert found_all(open_index(files), good, bad)
+
+
+def test_what_another_session_lists_counts_from_its_first_question_on(open_index: OpenIndex) -> None:
+    kept, gone, new = a_pack(), a_pack(), a_pack()
+    files = Files([kept], [gone])
+    index = open_index(files)
+    del files.files[files.list_index_files()[1]]
+    files.add([new])
+    assert found_all(index, kept, gone)
+    files.session_number += 1
+    assert found_all(index, kept, new)
+    assert index.find(BlobKind.DATA, gone[1][0].id) is None
+    assert files.reads <= 3
+
+
+def test_a_session_that_ends_while_its_index_is_read_names_nothing_as_damaged() -> None:
+    first, second = a_pack(), a_pack()
+
+    class Renewed(Files):
+        def read_index_file(self, name: ObjectName) -> IndexFile:
+            if not self.session_number:
+                self.session_number = 1
+                self.files.clear()
+                self.add([second])
+                raise ObjectMissing(name=name, place="the store")
+            return super().read_index_file(name)
+
+    index = Index(Renewed([first]))
+    assert index.damaged == {}
+    assert found_all(index, second)

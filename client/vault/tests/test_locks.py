@@ -7,7 +7,7 @@ import pytest
 
 from client.errors import StoreError
 from client.stores.tests.memory import MemoryStore
-from client.vault.locks import Lock, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
+from client.vault.locks import Lock, LockLost, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
 from client.vault.repository import Vault
 from client.vault.tests.builders import a_writer
 from domain.names import ObjectKind, ObjectName
@@ -141,6 +141,20 @@ def test_a_lock_that_cannot_be_refreshed_is_lost_when_it_grows_stale(vault: Vaul
     assert not lock.lost.is_set()
     clock.now += 31 * MINUTE
     assert lock.lost.wait(10)
+    lock.release()
+
+
+def test_a_lock_that_grew_stale_while_the_machine_slept_is_lost_though_it_could_be_refreshed(vault: Vault) -> None:
+    clock = Clock()
+    lock = VaultLock(vault, now_ns=clock)
+    lock.acquire()
+    lock.ensure_held()
+    clock.now += 31 * MINUTE
+    with pytest.raises(LockLost):
+        lock.ensure_held()
+    clock.now -= 31 * MINUTE
+    with pytest.raises(LockLost):
+        lock.ensure_held()
     lock.release()
 
 
