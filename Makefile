@@ -52,7 +52,8 @@ $(READY): requirements/dev.lock pyproject.toml
 	@echo "setting up $(VENV) (once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.lock
-	@mkdir -p generated/oort
+	@# Empty, or the install would take a copy of it, which hides what is generated later.
+	@rm -rf generated/oort && mkdir -p generated/oort
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
