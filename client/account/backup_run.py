@@ -217,7 +217,7 @@ def _counts_of(summary: BackupSummary) -> JobCounts:
         uploaded_bytes=summary.uploaded_bytes,
         total_files=summary.total_files,
         total_bytes=summary.total_bytes,
-        warnings=len(summary.warnings),
+        warnings=summary.warned,
     )
 
 

@@ -124,7 +124,7 @@ class _RestoreRun:
                 downloaded_bytes=summary.fetched_bytes,
                 total_files=summary.files,
                 total_bytes=summary.bytes,
-                warnings=len(summary.warnings) + len(summary.damaged),
+                warnings=summary.warned + summary.lost,
             )
         )
         status = JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS

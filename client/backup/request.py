@@ -98,7 +98,8 @@ class BackupSummary:
     """What a backup did; `snapshot` is its name in the vault. All sizes in bytes.
 
     `new_bytes` is the plain and `stored_bytes` the sealed size of the blobs that the vault did not have;
-    `uploaded_bytes` is everything handed to the store, index and snapshot included.
+    `uploaded_bytes` is everything handed to the store, index and snapshot included. `warned` counts all warnings, of
+    which `warnings` are the first.
     """
 
     snapshot: ObjectName
@@ -115,6 +116,10 @@ class BackupSummary:
     uploaded_bytes: int
     seconds: float
     warnings: tuple[Warned, ...] = ()
+    warned: int = 0
+
+
+KEPT_WARNINGS = 1000  # all are told as they come; a tree that cannot be read at all has millions
 
 
 @dataclass(slots=True)
@@ -127,6 +132,7 @@ class Counters:
     interval: float = 0.2  # seconds between two reports
     values: dict[str, int] = field(default_factory=dict)
     warnings: list[Warned] = field(default_factory=list)
+    warned: int = 0
     scanned: bool = False
     _reported: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -144,7 +150,9 @@ class Counters:
 
     def warn(self, path: bytes, reason: str) -> None:
         with self._lock:
-            self.warnings.append(Warned(path, reason))
+            self.warned += 1
+            if len(self.warnings) < KEPT_WARNINGS:
+                self.warnings.append(Warned(path, reason))
             self.progress.warned(path, reason)
 
     def report(self) -> Tally:

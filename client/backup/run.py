@@ -128,6 +128,7 @@ class _Backup:
             uploaded_bytes=self._session.uploaded(),
             seconds=self._machinery.monotonic() - started,
             warnings=tuple(self._counters.warnings),
+            warned=self._counters.warned,
         )
 
     def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:

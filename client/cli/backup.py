@@ -46,7 +46,7 @@ def _describe(result: "BackupResult") -> dict[str, object]:
         "stored_bytes": summary.stored_bytes,
         "uploaded_bytes": summary.uploaded_bytes,
         "seconds": round(summary.seconds, 3),
-        "warnings": len(summary.warnings),
+        "warnings": summary.warned,
         "job": result.job,
     }
 
@@ -63,8 +63,8 @@ def _show(result: "BackupResult") -> None:
         f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"
     )
     if summary.warnings:
-        is_one = len(summary.warnings) == 1
+        is_one = summary.warned == 1
         say(
-            f"{plural(len(summary.warnings), 'path')} could not be backed up as {'it is' if is_one else 'they are'} "
+            f"{plural(summary.warned, 'path')} could not be backed up as {'it is' if is_one else 'they are'} "
             "(named above)."
         )

@@ -56,8 +56,8 @@ def _describe(result: "RestoreResult") -> dict[str, object]:
         "bytes": summary.bytes,
         "fetched_bytes": summary.fetched_bytes,
         "seconds": round(summary.seconds, 3),
-        "warnings": len(summary.warnings),
-        "damaged": len(summary.damaged),
+        "warnings": summary.warned,
+        "damaged": summary.lost,
         "job": result.job,
     }
 
@@ -71,8 +71,8 @@ def _show(result: "RestoreResult", target: Path) -> None:
         f"({size_text(rate)}/s)"
     )
     if summary.warnings:
-        was = "it was" if len(summary.warnings) == 1 else "they were"
-        say(f"{plural(len(summary.warnings), 'path')} could not be restored as {was} (named above).")
+        was = "it was" if summary.warned == 1 else "they were"
+        say(f"{plural(summary.warned, 'path')} could not be restored as {was} (named above).")
     if summary.damaged:
-        are = "is" if len(summary.damaged) == 1 else "are"
-        say(f"{plural(len(summary.damaged), 'path')} {are} lost in the vault and missing here (named above).")
+        are = "is" if summary.lost == 1 else "are"
+        say(f"{plural(summary.lost, 'path')} {are} lost in the vault and missing here (named above).")

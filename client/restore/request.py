@@ -58,7 +58,10 @@ class NoProgress:
 
 @dataclass(frozen=True, slots=True)
 class RestoreSummary:
-    """What a restore did. `damaged` names what the vault has lost: it is not in the target. Sizes in bytes."""
+    """What a restore did. `damaged` names what the vault has lost: it is not in the target. Sizes in bytes.
+
+    `warned` and `lost` count all of them; `warnings` and `damaged` are the first.
+    """
 
     EXIT_DONE: ClassVar[int] = 0
     EXIT_WARNINGS: ClassVar[int] = 3
@@ -71,6 +74,8 @@ class RestoreSummary:
     seconds: float
     warnings: tuple[Failed, ...] = ()
     damaged: tuple[Failed, ...] = ()
+    warned: int = 0
+    lost: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +83,9 @@ class RestoreSummary:
         if self.damaged:
             return DAMAGED_EXIT_CODE
         return self.EXIT_WARNINGS if self.warnings else self.EXIT_DONE
+
+
+KEPT_WARNINGS = 1000  # and as many losses; all are told as they come
 
 
 @dataclass(slots=True)
@@ -90,6 +98,8 @@ class Counters:
     values: dict[str, int] = field(default_factory=dict)
     warnings: list[Failed] = field(default_factory=list)
     losses: list[Failed] = field(default_factory=list)
+    warned: int = 0
+    lost: int = 0
     planned: bool = False
     _reported: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,12 +116,16 @@ class Counters:
 
     def warn(self, path: bytes, reason: str) -> None:
         with self._lock:
-            self.warnings.append(Failed(path, reason))
+            self.warned += 1
+            if len(self.warnings) < KEPT_WARNINGS:
+                self.warnings.append(Failed(path, reason))
             self.progress.warned(path, reason)
 
     def lose(self, path: bytes, reason: str) -> None:
         with self._lock:
-            self.losses.append(Failed(path, reason))
+            self.lost += 1
+            if len(self.losses) < KEPT_WARNINGS:
+                self.losses.append(Failed(path, reason))
             self.progress.damaged(path, reason)
 
     def report(self) -> RestoreTally:

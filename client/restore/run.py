@@ -107,6 +107,8 @@ class _Restore:
             seconds=self._counters.monotonic() - started,
             warnings=tuple(self._counters.warnings),
             damaged=tuple(self._counters.losses),
+            warned=self._counters.warned,
+            lost=self._counters.lost,
         )
 
     def _plan(self, snapshot: Snapshot) -> None:

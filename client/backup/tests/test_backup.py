@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.backup.request import identities
+from client.backup.request import Counters, NoProgress, identities
 from client.errors import NothingLeft, UsageError
 from client.stores.abc import StoreSession
 from client.testing.faults import GonePacks, Watched
@@ -276,6 +276,18 @@ def test_excluded_folders_are_left_out_by_whatever_path_they_are_reached(tmp_pat
         assert (summary.total_files, summary.dirs, summary.warnings) == (1, 1, ())
         sizes.append(summary.total_bytes)
     assert sizes == [3 << 20] * 3
+
+
+def test_warnings_are_all_counted_and_told_but_only_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.backup.request.KEPT_WARNINGS", 3)
+    told: list[bytes] = []
+    progress = NoProgress()
+    monkeypatch.setattr(progress, "warned", lambda path, _: told.append(path))
+    counters = Counters(progress, lambda: 0)
+    for number in range(10):
+        counters.warn(b"%d" % number, "unreadable")
+    assert [warned.path for warned in counters.warnings] == [b"0", b"1", b"2"]
+    assert (counters.warned, len(told)) == (10, 10)
 
 
 def watch(session: StoreSession, seen: list[Watched]) -> Watched:

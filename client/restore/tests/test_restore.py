@@ -11,6 +11,7 @@ from client.errors import DamagedVault, ServerUnreachable, TargetFull, UsageErro
 from client.restore.compare import differences
 from client.restore.listing import list_snapshot
 from client.restore.patterns import NothingMatches
+from client.restore.request import Counters, NoProgress
 from client.restore.run import restore
 from client.stores.abc import StoreSession
 from client.testing.faults import OneCopyAltered, SessionAround
@@ -314,3 +315,13 @@ def test_one_pattern_that_matches_is_enough(tmp_path: Path) -> None:
     vault.backup(source)
     vault.restore(tmp_path / "target", includes=["*.doc", "old"])
     assert restored(tmp_path / "target", source) == {"docs/old/c.txt"}
+
+
+def test_losses_are_all_counted_and_told_but_only_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.restore.request.KEPT_WARNINGS", 3)
+    counters = Counters(NoProgress())
+    for number in range(10):
+        counters.warn(b"%d" % number, "no owner")
+        counters.lose(b"%d" % number, "gone")
+    assert (len(counters.warnings), len(counters.losses)) == (3, 3)
+    assert (counters.warned, counters.lost) == (10, 10)
