@@ -15,7 +15,8 @@ from client.vault.keys import DataKeys
 
 LEVEL = 2  # 453 MB of 1 GiB of binaries where level 1 leaves 475 and level 3, at two thirds of the speed, 438
 COMPRESSED_VERSION = 2  # the first repository version that knows compression
-MAX_BLOB = 128 << 20  # plain bytes; no writer comes near, so a larger claim is damage and not worth the memory
+MAX_BLOB = 128 << 20  # plain bytes of data; no writer comes near, so a larger claim is damage and not worth the memory
+MAX_TREE = 2 << 30  # of a tree: 350 for each file in the folder, and 67 more for each MiB of a file
 _LARGE = 16 << 20  # from this size on, the tree of a folder with some 40,000 files, no more copies than needed
 _STEP = 1 << 20
 _SMALL = 256 << 10  # up to this size blobs are compressed as one batch, in C
@@ -91,7 +92,7 @@ def open_blob(keys: DataKeys, entry: PackEntry, sealed: Buffer) -> bytes:
     name = f"{entry.kind} blob {entry.id.hex()}"
     if len(sealed) != entry.length:
         raise DamagedVault(name=name, detail=f"{len(sealed)} of {entry.length} bytes are there")
-    if entry.length_plain > MAX_BLOB:
+    if entry.length_plain > (MAX_TREE if entry.kind is BlobKind.TREE else MAX_BLOB):
         raise DamagedVault(name=name, detail=f"a length of {entry.length_plain} bytes is not credible")
     plaintext = keys.open(sealed, name)
     if entry.uncompressed_length:

@@ -236,3 +236,10 @@ def test_large_blobs_are_sealed_and_verified_step_by_step(monkeypatch: pytest.Mo
         monkeypatch.setattr(sealing, "_compress", lambda *_, frame=frame: [frame])
         with pytest.raises(DamagedVault, match="did not open"):
             seal_batch(keys, BlobKind.TREE, [plaintext])
+
+
+def test_the_tree_of_half_a_million_files_opens() -> None:
+    keys = DataKeys.random()
+    plaintext = bytes(sealing.MAX_BLOB + 1)
+    (sealed,) = seal_batch(keys, BlobKind.TREE, [plaintext])
+    assert open_blob(keys, entry_of(sealed, 0), sealed.body) == plaintext
