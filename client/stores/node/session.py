@@ -1,13 +1,15 @@
 """A session on a bucket (docs/sessions.md), kept alive by beats of its own thread.
 
 Kept true: once the node has said that the session is over, every further call says so without asking; bodies count
-in `sent_bytes` each time they are handed to the wire, so it is what the line carried and not what was stored.
+in `sent_bytes` each time they are handed to the wire, so it is what the line carried and not what was stored; closing
+the session wakes every thread that waits in a call of it, whatever the node does.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import grpc
 from oort.storage.v1 import objects_pb2, sessions_pb2
@@ -19,6 +21,7 @@ from client.stores.node.access import AccessKeeper
 from client.stores.node.download import Download
 from client.stores.node.nodes import Action, BadCopy, Refused
 from client.stores.node.refusals import translate
+from client.stores.node.stalls import Cancellable, Stalled
 from client.stores.node.wire import Connection, PutPart, frames
 from domain.names import CONFIG, ObjectKind, ObjectName
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from client.stores.node.store import NodeStore
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 CALL_SECONDS = 60.0
 _SLOWEST_BYTES_A_SECOND = 8 * 1024  # a body's deadline; a stream that stands still is found much earlier
@@ -34,6 +38,14 @@ _PAGE = 1000
 _RESERVE_AT_ONCE = 1000
 _BEAT_SECONDS = (1.0, 300.0)
 _END_PATIENCE = 5.0
+
+
+class _Pending(Protocol[T_co]):
+    """A call whose answer is waited for."""
+
+    def cancel(self) -> object: ...
+
+    def result(self) -> T_co: ...
 
 
 class NodeSession:
@@ -48,6 +60,8 @@ class NodeSession:
         self._sent_lock = threading.Lock()
         self._sent_bytes = 0
         self._ending = threading.Event()
+        self._calls: set[Cancellable] = set()
+        self._calls_lock = threading.Lock()
         self._beat_seconds = min(max(beat_seconds, _BEAT_SECONDS[0]), _BEAT_SECONDS[1])
         self._beats = threading.Thread(target=self._beat, name="oort-beats", daemon=True)
         self._beats.start()
@@ -67,7 +81,9 @@ class NodeSession:
             nonlocal tries
             tries += 1
             self._count(len(request.key) + len(request.config) + len(request.seal))
-            return connection.objects.Initialise(request, timeout=CALL_SECONDS, metadata=metadata).created
+            return self._answer(
+                connection.objects.Initialise.future(request, timeout=CALL_SECONDS, metadata=metadata)
+            ).created
 
         created = self._run(action)
         # An earlier try may have been done and its answer lost: then the config is the one just sent.
@@ -84,7 +100,7 @@ class NodeSession:
             with self._store.stalls.watch() as progress:
                 call = connection.put.future(self._parts(header, view, progress), timeout=timeout, metadata=metadata)
                 progress.watches(call)
-                return call.result()
+                return self._answer(call)
 
         return not self._run(action, name).existed
 
@@ -98,7 +114,8 @@ class NodeSession:
                     call = connection.get(request, timeout=_body_seconds(length), metadata=metadata)
                     progress.watches(call)
                     try:
-                        download.receive(call, progress)
+                        with self._wakeable(call):
+                            download.receive(call, progress)
                     except grpc.RpcError as error:
                         refusal = read_refusal(error)
                         if refusal.reason == "DAMAGED":
@@ -118,7 +135,7 @@ class NodeSession:
             def action(
                 connection: Connection, metadata: Metadata, request: objects_pb2.ListRequest = request
             ) -> objects_pb2.ListResponse:
-                return connection.objects.List(request, timeout=CALL_SECONDS, metadata=metadata)
+                return self._answer(connection.objects.List.future(request, timeout=CALL_SECONDS, metadata=metadata))
 
             page = self._run(action)
             for listed in page.objects:
@@ -139,7 +156,9 @@ class NodeSession:
             def action(
                 connection: Connection, metadata: Metadata, request: sessions_pb2.ReserveRequest = request
             ) -> sessions_pb2.ReserveResponse:
-                return connection.sessions.Reserve(request, timeout=CALL_SECONDS, metadata=metadata)
+                return self._answer(
+                    connection.sessions.Reserve.future(request, timeout=CALL_SECONDS, metadata=metadata)
+                )
 
             gone.update(ObjectName.parse(name) for name in self._run(action).gone)
         return frozenset(gone)
@@ -149,7 +168,7 @@ class NodeSession:
 
         def action(connection: Connection, metadata: Metadata) -> None:
             self._count(len(request.body))
-            connection.sessions.Commit(request, timeout=CALL_SECONDS, metadata=metadata)
+            self._answer(connection.sessions.Commit.future(request, timeout=CALL_SECONDS, metadata=metadata))
 
         self._run(action, snapshot)
 
@@ -160,6 +179,10 @@ class NodeSession:
         if self._ending.is_set():
             return
         self._ending.set()
+        with self._calls_lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
         self._beats.join()
         if self._over is not None:
             return
@@ -187,12 +210,44 @@ class NodeSession:
         if self._over is not None:
             raise SessionOver(place=self._place)
         try:
-            return self._store.nodes.run(self._keeper, action)
+            return self._store.nodes.run(self._keeper, self._ended_by_close(action))
         except Refused as refused:
             error = translate(refused.refusal, self._place, str(name) if name else "")
             if isinstance(error, SessionOver):
                 self._over = error
             raise error from None
+
+    def _ended_by_close(self, action: Action[T]) -> Action[T]:
+        """An action that is not repeated elsewhere when closing the session was what ended it."""
+
+        def guarded(connection: Connection, metadata: Metadata) -> T:
+            if self._ending.is_set():
+                raise SessionOver(place=self._place)
+            try:
+                return action(connection, metadata)
+            except (grpc.RpcError, grpc.FutureCancelledError, Stalled):
+                if self._ending.is_set():
+                    raise SessionOver(place=self._place) from None
+                raise
+
+        return guarded
+
+    @contextmanager
+    def _wakeable(self, call: Cancellable) -> Iterator[None]:
+        """Let `close` cancel the call."""
+        with self._calls_lock:
+            self._calls.add(call)
+        try:
+            if self._ending.is_set():  # before `close` could have seen the call
+                call.cancel()
+            yield
+        finally:
+            with self._calls_lock:
+                self._calls.discard(call)
+
+    def _answer(self, call: "_Pending[T]") -> T:
+        with self._wakeable(call):
+            return call.result()
 
     def _count(self, sent: int) -> None:
         with self._sent_lock:
@@ -213,11 +268,11 @@ class NodeSession:
         timeout = max(self._beat_seconds, 5.0)
 
         def action(connection: Connection, metadata: Metadata) -> None:
-            connection.sessions.Beat(request, timeout=timeout, metadata=metadata)
+            self._answer(connection.sessions.Beat.future(request, timeout=timeout, metadata=metadata))
 
         while not self._ending.wait(self._beat_seconds):
             try:
-                self._store.nodes.run(self._keeper, action, patience=0)
+                self._store.nodes.run(self._keeper, self._ended_by_close(action), patience=0)
             except Refused as refused:
                 error = translate(refused.refusal, self._place)
                 if isinstance(error, SessionOver):

@@ -37,6 +37,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
     headers: list[objects_pb2.PutHeader] = field(default_factory=list)
     opened: list[sessions_pb2.OpenRequest] = field(default_factory=list)
     reserved: list[int] = field(default_factory=list)
+    hanging: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     beaten: threading.Event = field(default_factory=threading.Event)
 
@@ -105,6 +106,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         body = bytearray()
         for part in request_iterator:
             if self.hang:
+                self.hanging.set()
                 self.released.wait(30)
                 context.abort(grpc.StatusCode.UNKNOWN, "too late")
             body += part.frame

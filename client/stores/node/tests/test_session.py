@@ -332,6 +332,30 @@ def test_a_stream_that_stands_still_is_given_up_and_goes_to_the_other_node(clust
     assert "Put" in cluster.nodes[1].calls
 
 
+def test_closing_the_session_wakes_whoever_waits_for_a_silent_node(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        node.hang = True
+    failures: list[BaseException] = []
+    session = cluster.store().open(Purpose.BACKUP)
+
+    def put() -> None:
+        try:
+            session.put(*a_pack(64 * FRAME_BYTES))
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            failures.append(error)
+
+    threads = [threading.Thread(target=put) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert cluster.nodes[0].hanging.wait(10)
+    session.close()
+    for thread in threads:
+        thread.join(10)
+    assert [type(failure) for failure in failures] == [SessionOver] * 3
+    for node in cluster.nodes:
+        node.released.set()
+
+
 def test_many_threads_share_a_session(cluster: Cluster) -> None:
     failures: list[BaseException] = []
 
