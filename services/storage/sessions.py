@@ -248,9 +248,10 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
         row = await _writing(unit, claims, session)
         config = await objects.find(unit, claims.bucket, CONFIG)
         if config is not None:
-            if not config.lost:
-                return False
+            # This very one may have been found among the incoming files, and healed, since its body came.
             same = any(body.name == CONFIG and body.sha256 == config.sha256 for body in bodies)
+            if not config.lost and not same:
+                return False
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
         _require_room(bucket, claims, sum(body.size for body in bodies))
