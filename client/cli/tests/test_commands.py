@@ -16,7 +16,10 @@ import typer
 from client.cli import jobs
 from client.cli.program import build
 from client.cli.tests.terminal import ROOT, Terminal, started
+from client.errors import SessionOver
+from client.stores.local import LocalSession
 from domain.jobs import JobStatus
+from domain.names import ObjectKind, ObjectName
 
 
 def test_a_backup_is_listed_looked_into_and_restored(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
@@ -265,3 +268,40 @@ def test_starting_does_not_load_what_a_command_does_not_need() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
+
+
+def test_a_snapshot_that_cannot_be_read_hides_no_other(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    assert with_vault("backup", str(source), *vault)[0] == 0
+    broken = ObjectName.of(ObjectKind.SNAPSHOT, b"rubbish" * 20)
+    (tmp_path / "vault" / broken.path).write_bytes(b"rubbish" * 20)
+    code, output, errors = with_vault("snapshots", *vault, "--json")
+    assert (code, len(json.loads(output))) == (3, 1)
+    assert broken.id in errors
+    code, output, errors = with_vault("backup", str(source), *vault)
+    assert (code, broken.id in errors) == (3, True)
+    code, output, errors = with_vault("restore", "latest", "--target", str(tmp_path / "target"), *vault)
+    assert (code, broken.id in errors) == (0, True)
+    code, output, errors = with_vault("check", *vault)
+    assert (code, broken.id in errors) == (8, True)
+
+
+def test_a_check_whose_session_was_ended_begins_again(
+    with_vault: Terminal, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_vault("backup", str(source), "--vault", tmp_path.name)[0] == 0
+    left = [3]
+    genuine = LocalSession.get
+
+    def get(session: LocalSession, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        left[0] -= 1
+        if not left[0]:
+            raise SessionOver(place="The storage")
+        return genuine(session, name, offset, length)
+
+    monkeypatch.setattr(LocalSession, "get", get)
+    code, output, errors = with_vault("check", "--vault", tmp_path.name, "--read-data")
+    assert (code, "in order" in output) == (0, True)
+    assert "begins again" in errors
+    left[0] = 3
+    assert with_vault("ls", "latest", "--vault", tmp_path.name)[0] == 0
