@@ -19,15 +19,17 @@ class Stopped(Exception):
 
 
 class Crew:
-    """The threads of one job, and the conditions they wait on. Whoever makes the crew joins it."""
+    """The threads of one job, and the conditions they wait on. Whoever makes the crew ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 2.0) -> None:
+        """`patience`: seconds that each thread gets to end by itself before it is woken."""
+        self._patience = patience
         self._threads: list[threading.Thread] = []
         self._conditions: list[threading.Condition] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+    def start(self, name: str, work: Callable[[], object]) -> threading.Thread:
         """Run `work` in a thread of its own; what it raises fails the crew."""
 
         def run() -> None:
@@ -76,7 +78,13 @@ class Crew:
                 self.ensure_running()
         self.ensure_running()
 
-    def join(self, seconds: float | None = None) -> bool:
+    def end(self, wake: Callable[[], None]) -> None:
+        """Wait for all threads to see a failure or the end of their work; `wake` frees those that wait elsewhere."""
+        if not self._join(self._patience):
+            wake()
+            self._join()
+
+    def _join(self, seconds: float | None = None) -> bool:
         """Wait for all threads, at most `seconds` for each. True if all have ended."""
         for thread in self._threads:
             thread.join(seconds)

@@ -29,8 +29,6 @@ from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 
-_PROMPT = 2.0  # seconds that threads get to end by themselves before the session is closed under them
-
 _ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its target"
 
 
@@ -155,14 +153,9 @@ class _Backup:
             self._crew.wait()
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
-            self._end_threads()
+            # A thread that waits for the store is woken by closing the session under it.
+            self._crew.end(self._session.close)
         self._crew.check()
-
-    def _end_threads(self) -> None:
-        """Threads see a failure at their next step; one that waits for the store is woken by closing the session."""
-        if not self._crew.join(_PROMPT):
-            self._session.close()
-            self._crew.join()
 
     def _parent_tree(self) -> BlobId | None:
         parent = self._request.parent

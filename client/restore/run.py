@@ -27,7 +27,6 @@ from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader
 
 _COPIED = 1 << 20  # bytes at once, where a hard link has to become a copy
-_PROMPT = 2.0  # seconds that threads get to end by themselves before the session is closed under them
 
 
 def restore(
@@ -120,9 +119,7 @@ class _Restore:
 
     def _end(self) -> None:
         """End all threads, then take away the files that are not whole."""
-        if not self._crew.join(_PROMPT):
-            self._session.close()
-            self._crew.join()
+        self._crew.end(self._session.close)
         self._writer.abandon()
 
     def _carry_out(self, window: Window) -> None:

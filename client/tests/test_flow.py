@@ -19,11 +19,20 @@ def test_a_full_queue_holds_the_producer_until_there_is_room() -> None:
     crew = Crew()
     queue: ByteQueue[int] = ByteQueue(crew, 10)
     queue.put(1, 6)
-    crew.start("producer", lambda: queue.put(2, 6))
-    assert not crew.join(0.05)
+    producer = crew.start("producer", lambda: queue.put(2, 6))
+    producer.join(0.05)
+    assert producer.is_alive()
     assert queue.get() == 1
     crew.wait()
     assert queue.get() == 2
+
+
+def test_a_thread_that_waits_elsewhere_is_woken_when_the_crew_ends() -> None:
+    crew = Crew(patience=0.05)
+    elsewhere = threading.Event()
+    waiter = crew.start("waiter", elsewhere.wait)
+    crew.end(elsewhere.set)
+    assert not waiter.is_alive()
 
 
 def test_a_single_item_may_be_larger_than_the_queue() -> None:
@@ -48,7 +57,9 @@ def test_the_first_error_ends_every_wait_and_is_the_one_reported() -> None:
     crew.start("failing", failing)
     with pytest.raises(Stopped):
         crew.wait()
-    assert crew.join()
+    woken: list[str] = []
+    crew.end(lambda: woken.append("woken"))
+    assert not woken
     crew.fail(ValueError("a later one"))
     with pytest.raises(ValueError, match="the first"):
         crew.check()
