@@ -15,7 +15,8 @@ from client.backup.targets import Target
 from client.backup.trees import Folder, TreeWriter
 from client.platforms.nodes import is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
-from client.vault.nodes import Node, NodeType
+from client.vault.modes import NodeType
+from client.vault.nodes import Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _walk(vault: "Vault", tree: "BlobId", folder: bytes) -> "Iterator[tuple[byte
 
 
 def _describe(path: bytes, node: "Node") -> dict[str, Any]:
-    from client.vault.nodes import unix_mode
+    from client.vault.modes import unix_mode
     from client.vault.times import format_time
 
     return {
@@ -120,7 +120,7 @@ def _describe(path: bytes, node: "Node") -> dict[str, Any]:
 
 
 def _line(path: bytes, node: "Node") -> str:
-    from client.vault.nodes import unix_mode
+    from client.vault.modes import unix_mode
     from client.vault.times import format_time
 
     owner = f"{node.user or node.uid}:{node.group or node.gid}"

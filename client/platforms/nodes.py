@@ -12,7 +12,8 @@ from functools import partial
 
 from client.platforms.linux import group_name, is_superuser, read_attributes, user_name
 from client.vault.blobs import BlobId
-from client.vault.nodes import Node, NodeType, go_mode, node_type
+from client.vault.modes import NodeType, go_mode, node_type
+from client.vault.nodes import Node
 
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
 _MODE_BITS = 0o7777

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.errors import NoSuchPath
-from client.vault.nodes import Node, NodeType
+from client.vault.modes import NodeType
+from client.vault.nodes import Node
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader

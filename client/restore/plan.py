@@ -15,7 +15,8 @@ from client.restore.target import TargetFolder
 from client.restore.write import PlannedFile
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index import Index
-from client.vault.nodes import Node, NodeType
+from client.vault.modes import NodeType
+from client.vault.nodes import Node
 from client.vault.trees import TreeReader
 from domain.names import ObjectName
 

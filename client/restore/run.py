@@ -21,7 +21,7 @@ from client.restore.request import Counters, NoProgress, Progress, RestoreSummar
 from client.restore.target import Target
 from client.restore.write import FileWriter
 from client.stores.abc import StoreSession
-from client.vault.nodes import NodeType
+from client.vault.modes import NodeType
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader

@@ -15,7 +15,8 @@ from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index import Index
 from client.vault.index_files import IndexFile, decode_index_file
 from client.vault.locks import STALE_SECONDS, decode_lock
-from client.vault.nodes import Node, NodeType, decode_tree
+from client.vault.modes import NodeType
+from client.vault.nodes import Node, decode_tree
 from client.vault.packs import header_size, parse_pack, read_pack_header
 from client.vault.repository import Vault
 from client.vault.sealing import COMPRESSED_VERSION, open_blob

@@ -14,7 +14,8 @@ from typing import Any
 
 from client.vault.blobs import Buffer
 from client.vault.gojson import RawNumber, go_json, is_printable, quote_name, unquote_name
-from client.vault.nodes import MODE_MASK, MODE_TYPE, TYPE_BITS, Node, NodeType
+from client.vault.modes import MODE_MASK, MODE_TYPE, TYPE_BITS, NodeType
+from client.vault.nodes import Node
 from client.vault.times import is_canonical_time
 
 _OMITTED_WHEN_EMPTY = (

@@ -8,7 +8,8 @@ import pytest
 from client.backup.known import KnownFolder
 from client.errors import DamagedVault
 from client.testing.vaults import VaultForTests, a_vault
-from client.vault.nodes import Node, NodeType, encode_tree, iterate_tree
+from client.vault.modes import NodeType
+from client.vault.nodes import Node, encode_tree, iterate_tree
 
 TREE = bytes(32)
 NAMES = [b"a", b"a b", b"a-b", b"a.b", b"aa", b"b", b"\xc3\xa9", b"\xff"]

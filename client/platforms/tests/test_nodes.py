@@ -11,7 +11,8 @@ import pytest
 
 from client.platforms import nodes
 from client.platforms.nodes import is_same, is_unchanged, read_node, write_metadata, write_metadata_at
-from client.vault.nodes import Node, NodeType, go_mode
+from client.vault.modes import NodeType, go_mode
+from client.vault.nodes import Node
 
 ACL = "system.posix_acl_access"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do that")

@@ -19,7 +19,8 @@ from client.testing.files import random_bytes
 from client.testing.vaults import NOON, VaultForTests, a_vault
 from client.vault.blobs import BlobId, BlobKind, blob_id
 from client.vault.index import IndexWriter
-from client.vault.nodes import MODE_DIR, Node, NodeType, encode_tree
+from client.vault.modes import MODE_DIR, NodeType
+from client.vault.nodes import Node, encode_tree
 from client.vault.packs import PackBuilder
 from client.vault.sealing import seal_batch
 from client.vault.snapshots import Snapshot

@@ -11,7 +11,8 @@ from client.stores.tests.memory import MemoryStore
 from client.vault.blobs import BlobId, BlobKind, PackEntry, blob_id
 from client.vault.index import IndexWriter
 from client.vault.keys import DataKeys
-from client.vault.nodes import Node, NodeType, encode_tree, go_mode
+from client.vault.modes import NodeType, go_mode
+from client.vault.nodes import Node, encode_tree
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault, create_vault, open_vault
 from client.vault.sealing import seal_batch

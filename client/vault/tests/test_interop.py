@@ -10,7 +10,8 @@ import pytest
 from client.stores.local import LocalStore
 from client.vault.blobs import BlobKind
 from client.vault.checker import check
-from client.vault.nodes import Node, NodeType, encode_tree, unix_mode
+from client.vault.modes import NodeType, unix_mode
+from client.vault.nodes import Node, encode_tree
 from client.vault.repository import Vault, open_vault
 from client.vault.tests.builders import PASSWORD, VaultWriter, a_node
 from client.vault.tests.test_checker import TEXT_FAULTS, every_kind_of_node

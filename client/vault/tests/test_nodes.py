@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.errors import DamagedVault
-from client.vault.nodes import (
+from client.vault.modes import (
     MODE_CHAR_DEVICE,
     MODE_DEVICE,
     MODE_DIR,
@@ -16,14 +16,11 @@ from client.vault.nodes import (
     MODE_STICKY,
     MODE_SYMLINK,
     TYPE_BITS,
-    Node,
     NodeType,
-    decode_tree,
-    encode_tree,
     go_mode,
-    name_complaint,
     unix_mode,
 )
+from client.vault.nodes import Node, decode_tree, encode_tree, name_complaint
 from client.vault.strict import tree_complaints
 from client.vault.tests.builders import TIME_NS, a_node
 from client.vault.tests.test_keys import JSON
