@@ -340,8 +340,8 @@ class Disks:
                 disk.make_bucket(staged.bucket)
         return disk.stage(staged, size)
 
-    def open(self, bucket: UUID, name: ObjectName, size: int) -> OpenObject | None:
-        """Open an object; None if it is not here in the size that the catalogue says.
+    def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
+        """Open an object; None if it is not here in the size that the catalogue says, or, if `cut`, not so much of it.
 
         Raises Unavailable when nothing of the bucket is here, which says that a disk is away and nothing of the object.
         """
@@ -349,7 +349,7 @@ class Disks:
         if not disks:
             raise Unavailable(what=f"The disk of bucket {bucket} on node {self._node}")
         for disk in disks:
-            opened = open_file(disk.path(bucket, name), size)
+            opened = open_file(disk.path(bucket, name), size, cut=cut)
             if opened is not None:
                 return opened
         return None

@@ -5,7 +5,9 @@ Kept true:
   only if its SHA-256 is right: its last frame is held back until then;
 - a copy found missing, cut or altered is entered as missing, so that replication looks at it and heals it; a disk that
   is away says nothing of its copies;
-- a home that fails in the middle is followed by the next one, unless what it sent may have been altered.
+- a home that fails in the middle is followed by the next one, unless what it sent may have been altered;
+- when no copy is whole, a part of an object is given from what is left: one flipped bit costs the blob that it hit,
+  which does not open, and not its neighbours in the pack.
 """
 
 import asyncio
@@ -84,8 +86,12 @@ class LocalObjects:
             opened = await self._open(bucket, name, size)
         return opened
 
-    async def _open(self, bucket: UUID, name: ObjectName, size: int) -> OpenObject | None:
-        opening = asyncio.ensure_future(self._threads.run(lambda: self._disks.open(bucket, name, size)))
+    async def open_cut(self, bucket: UUID, name: ObjectName, end: int) -> OpenObject | None:
+        """Open whatever lies here under the name; None if it has less than `end` bytes. Raises Unavailable."""
+        return await self._open(bucket, name, end, cut=True)
+
+    async def _open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
+        opening = asyncio.ensure_future(self._threads.run(lambda: self._disks.open(bucket, name, size, cut=cut)))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -174,18 +180,34 @@ class Gets:
         if part.offset == part.end:
             return
         read = _Reading(claims, name, seen, part, part.offset)
-        if not seen.lacking:
-            async with aclosing(self._from_here(read)) as frames:
+        for step in (self._from_here, self._from_others, self._from_here_after_all, self._salvage):
+            async with aclosing(step(read)) as frames:
                 async for message in frames:
+                    read.offset += len(get_body(message))
                     yield message
-        if read.offset < part.end:
-            async with aclosing(self._from_others(read)) as frames:
-                async for message in frames:
-                    yield message
+            if read.offset == part.end:
+                return
+        raise read.refusal()
 
     async def _from_here(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
         """What the copy here gives: all, or less when it turns out not to be whole."""
-        claims, name, part = read.claims, read.name, read.part
+        if not read.seen.lacking:
+            async with aclosing(self._own_copy(read)) as frames:
+                async for message in frames:
+                    yield message
+
+    async def _from_here_after_all(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        """The same of a copy that counts as missing, if it turns out to be whole."""
+        seen = read.seen
+        if seen.lacking and await self._own.look_again(
+            read.claims.bucket, seen.object_id, read.name, seen.sha256, seen.size
+        ):
+            async with aclosing(self._own_copy(read)) as frames:
+                async for message in frames:
+                    yield message
+
+    async def _own_copy(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        claims, name, part = read.claims, read.name, read.rest
         try:
             opened = await self._local.open(claims.bucket, name, part.size)
         except Unavailable as error:
@@ -201,48 +223,68 @@ class Gets:
         try:
             async with aclosing(self._local.frames(opened, part, digest)) as frames:
                 async for message in frames:
-                    read.offset += len(get_body(message))
                     yield message
         except Damaged as error:
             await self._local.report(claims.bucket, name, str(error))
             read.damaged(self._node, str(error))
 
     async def _from_others(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
-        claims, name, part = read.claims, read.name, read.part
-        async with self._db.unit(claims.tenant, claims.user) as unit:
-            holders = await copies.holders(unit, claims.bucket, read.seen.object_id, self._silent_seconds)
-        others = [holder for holder in holders if holder.has_copy and holder.node_id != self._node]
+        """What the other homes that count as having a copy give."""
+        others = [home for home in await self._homes(read) if home.has_copy and home.node_id != self._node]
         # Those that seem down come last: a heartbeat may be late.
         for holder in sorted(others, key=lambda holder: not holder.live):
             try:
-                request = copy_request(claims.bucket, name, Part(read.offset, part.end, part.size))
+                request = copy_request(read.claims.bucket, read.name, read.rest)
                 async with aclosing(
                     fetch(self._peers, holder.internal_endpoint, request, self._copy_seconds)
                 ) as frames:
                     async for message in frames:
-                        read.offset += len(get_body(message))
                         yield message
-                if read.offset == part.end:
+                if read.offset == read.part.end:
                     return
                 read.failed(holder.node_id, "it ended early")
             except TimeoutError:
                 read.failed(holder.node_id, "it does not answer", passing=True)
             except grpc.aio.AioRpcError as error:
                 detail = str(error.details())
-                self._log.warning("a copy cannot be read", node=holder.node_id, name=str(name), cause=detail)
+                self._log.warning("a copy cannot be read", node=holder.node_id, name=str(read.name), cause=detail)
                 if error.code() is grpc.StatusCode.DATA_LOSS:
                     read.damaged(holder.node_id, detail)
                 else:
                     read.failed(holder.node_id, detail, passing=True)
-        if read.seen.lacking and await self._own.look_again(
-            claims.bucket, read.seen.object_id, name, read.seen.sha256, part.size
-        ):
-            async with aclosing(self._from_here(read)) as frames:
-                async for message in frames:
-                    yield message
-            if read.offset == part.end:
+
+    async def _salvage(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        """A part of an object of which no copy is whole, as far as the homes still have it."""
+        if read.part.is_whole or read.passing:
+            return
+        for holder in sorted(await self._homes(read), key=lambda home: home.node_id != self._node):
+            try:
+                async with aclosing(self._left_on(holder, read)) as frames:
+                    async for message in frames:
+                        yield message
+            except (Damaged, Unavailable, TimeoutError, grpc.aio.AioRpcError) as error:
+                cause = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                self._log.warning("nothing is left of a copy", node=holder.node_id, name=str(read.name), cause=cause)
+            if read.offset == read.part.end:
                 return
-        raise read.refusal()
+
+    async def _left_on(self, holder: copies.Holder, read: "_Reading") -> AsyncGenerator[bytes, None]:
+        bucket, name, rest = read.claims.bucket, read.name, read.rest
+        if holder.node_id != self._node:
+            request = copy_request(bucket, name, rest, salvage=True)
+            frames = fetch(self._peers, holder.internal_endpoint, request, self._copy_seconds)
+        else:
+            opened = await self._local.open_cut(bucket, name, rest.end)
+            if opened is None:
+                return
+            frames = self._local.frames(opened, rest)
+        async with aclosing(frames):
+            async for message in frames:
+                yield message
+
+    async def _homes(self, read: "_Reading") -> list[copies.Holder]:
+        async with self._db.unit(read.claims.tenant, read.claims.user) as unit:
+            return await copies.holders(unit, read.claims.bucket, read.seen.object_id, self._silent_seconds)
 
     async def _is_home(self, claims: VaultClaims) -> bool:
         async with self._db.unit(claims.tenant, claims.user) as unit:
@@ -262,6 +304,11 @@ class _Reading:
     tried: list[str] = field(default_factory=list)
     passing: bool = False
 
+    @property
+    def rest(self) -> Part:
+        """What has not been given yet."""
+        return Part(self.offset, self.part.end, self.part.size)
+
     def failed(self, node: str, cause: str, *, passing: bool = False) -> None:
         """A copy could not be read; `passing` when it may well be whole."""
         self.tried.append(f"{node}: {cause}")
@@ -280,10 +327,15 @@ class _Reading:
         return Damaged(name=self.name, detail=causes)
 
 
-def copy_request(bucket: UUID, name: ObjectName, part: Part) -> bytes:
+def copy_request(bucket: UUID, name: ObjectName, part: Part, *, salvage: bool = False) -> bytes:
     """A GetCopyRequest for a part that is not empty."""
     return copies_pb2.GetCopyRequest(
-        bucket_id=str(bucket), name=str(name), offset=part.offset, length=part.end - part.offset, size=part.size
+        bucket_id=str(bucket),
+        name=str(name),
+        offset=part.offset,
+        length=part.end - part.offset,
+        size=part.size,
+        salvage=salvage,
     ).SerializeToString()
 
 

@@ -44,8 +44,11 @@ class OpenObject:
         os.close(self._handle)
 
 
-def open_file(path: Path, size: int) -> OpenObject | None:
-    """None if there is no readable file of `size` bytes. Raises Unavailable where that cannot be said now."""
+def open_file(path: Path, size: int, *, cut: bool = False) -> OpenObject | None:
+    """None if there is no readable file of `size` bytes. Raises Unavailable where that cannot be said now.
+
+    With `cut` it may have more bytes, or be what is left of a longer one.
+    """
     try:
         # Not blocked by what is no file at all.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -53,7 +56,8 @@ def open_file(path: Path, size: int) -> OpenObject | None:
         _judge(path, error)
         return None
     found = os.fstat(handle)
-    if found.st_size != size or not stat.S_ISREG(found.st_mode):
+    fits = found.st_size >= size if cut else found.st_size == size
+    if not fits or not stat.S_ISREG(found.st_mode):
         os.close(handle)
         return None
     return OpenObject(handle)

@@ -84,7 +84,10 @@ class CopiesRpc:
         require_peer(context, "storage")
         bucket, name = uuid_of(request.bucket_id, "bucket_id"), name_of(request.name)
         part = Part.of(request.offset, request.length, request.size)
-        opened = await self._local.open(bucket, name, request.size)
+        if request.salvage:
+            opened = await self._local.open_cut(bucket, name, part.end)
+        else:
+            opened = await self._local.open(bucket, name, request.size)
         if opened is None:
             await self._local.report(bucket, name, "it is missing or cut")
             raise Damaged(name=name, detail=f"node {self._node} has no whole copy")

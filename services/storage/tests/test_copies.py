@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from uuid import UUID
 
 import grpc
@@ -243,16 +244,18 @@ async def test_nodes_killed_at_any_moment_of_many_puts_lose_nothing_that_was_ack
             async def send() -> None:
                 while waiting:
                     body = waiting.pop()
-                    for client in (one, two, one, two, one, two):
-                        try:
-                            await client.put(session, pack(body), body)
-                        except grpc.aio.AioRpcError as error:
-                            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                                raise
-                            await asyncio.sleep(0.3)
-                        else:
-                            acknowledged.add(pack(body))
-                            break
+                    # A node takes long to start on a busy machine.
+                    async with asyncio.timeout(120):
+                        for client in cycle((one, two)):
+                            try:
+                                await client.put(session, pack(body), body)
+                            except grpc.aio.AioRpcError as error:
+                                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                                    raise
+                                await asyncio.sleep(0.05)
+                            else:
+                                acknowledged.add(pack(body))
+                                break
 
             async def kill_in_turn() -> None:
                 for name, count in (("a", 5), ("b", 15), ("a", 25)):

@@ -123,6 +123,31 @@ async def test_altered_copies_are_found_when_a_node_that_is_no_home_reads_them(c
             assert await client.get(session, name) == body
 
 
+async def test_a_part_of_an_object_is_given_from_what_is_left_when_no_copy_is_whole(cluster: Cluster) -> None:
+    body = a_body(3 << 20)
+    async with cluster.up("a", "b", "c"):
+        claims = await cluster.bucket("a", copies=2)
+        homes = {row[0] for row in cluster.sql("select node_id from homes where bucket_id = %s", claims.bucket)}
+        [guest] = {"a", "b", "c"} - homes
+        async with cluster.client(guest, claims) as client, cluster.client(min(homes), claims) as other:
+            session, others = await client.open(), await other.open()
+            name = await client.put_pack(session, body)
+            cut, flipped = (place_of(cluster, home, claims.bucket, name) for home in sorted(homes))
+            cut.write_bytes(body[: 1 << 20])
+            flipped.write_bytes(altered(body))
+            for reader, opened in ((client, session), (other, others)):
+                assert await refusal_of(reader.get(opened, name)) == "DAMAGED"
+                for offset, length in ((0, 1000), ((1 << 20) - 500, 1000), ((3 << 20) - 10, 10)):
+                    assert await reader.get(opened, name, offset, length) == body[offset : offset + length]
+                middle = len(body) // 2
+                assert await reader.get(opened, name, middle, 1) == bytes((body[middle] ^ 1,))
+            # Nothing is lost so far, but nothing counts as whole either.
+            assert await client.reserve(session, name) == [str(name)]
+            flipped.unlink()
+            assert await client.get(session, name, 0, 1000) == body[:1000]
+            assert await refusal_of(client.get(session, name, 2 << 20, 1000)) == "DAMAGED"
+
+
 async def test_a_source_whose_copy_is_altered_is_found_out_and_stays_missing(cluster: Cluster) -> None:
     body = a_body(2 << 20)
     async with cluster.up("a", "b"):
