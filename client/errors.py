@@ -121,6 +121,10 @@ class NoSuchSnapshot(OortError):
     exit_code = 6
 
 
+class NoOwnSnapshot(NoSuchSnapshot):
+    """None of the {count} snapshots is of this device: give an id, or --all-devices; `snapshots` takes it too."""
+
+
 class SnapshotRemoved(OortError):
     """Snapshot {snapshot} was removed from {place} meanwhile: what was read of it so far is kept."""
 
@@ -181,6 +185,10 @@ class SessionOver(StoreError):
 
 class ParentGone(StoreError):
     """The snapshot {parent} was removed from {place} meanwhile."""
+
+
+class SnapshotInUse(StoreError):
+    """A backup that is running in {place} builds on snapshot {snapshot}: try again when it has ended."""
 
 
 class NotSupported(StoreError):

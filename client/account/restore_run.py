@@ -48,16 +48,26 @@ class RestoreResult:
 
 
 def run_restore(  # noqa: PLR0917 - what and where to
-    device: Device, vault_name: str, wanted: str, target: Path, includes: Sequence[str], view: RestoreView
+    device: Device,
+    vault_name: str,
+    wanted: str,
+    target: Path,
+    includes: Sequence[str],
+    view: RestoreView,
+    *,
+    all_devices: bool = False,
 ) -> RestoreResult:
-    """Restore a snapshot. Raises OortError; KeyboardInterrupt ends the job as cancelled."""
+    """Restore a snapshot; `latest` is of this device unless `all_devices`.
+
+    Raises OortError; KeyboardInterrupt ends the job as cancelled.
+    """
     with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
         vault = place.open(session)
         if vault is None:
             raise NoSuchSnapshot(snapshot=wanted)
         with vault:
             unreadable: dict[ObjectName, DamagedVault | ObjectMissing] = {}
-            snapshot = vault.find_snapshot(wanted, unreadable.__setitem__)
+            snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
             session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
             with suppress(OortError):  # they are told by a later command, and this one has work to do
                 report_kept(device)

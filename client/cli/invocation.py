@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 VaultName = Annotated[str, typer.Option("--vault", help="Name of the vault.", show_default=False)]
+SnapshotName = Annotated[
+    str, typer.Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT", show_default=False)
+]
+AllDevices = Annotated[bool, typer.Option("--all-devices", help="Also what other devices of the account backed up.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input, without asking.")]
 
 

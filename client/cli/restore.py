@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.console import duration_text, emit, note, plural, say, size_text
-from client.cli.invocation import Invocation, Json, VaultName
-from client.cli.ls import Snapshot
+from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
 
 if TYPE_CHECKING:
     from client.account.restore_run import RestoreResult
@@ -24,10 +23,11 @@ Include = Annotated[
 def restore(
     context: typer.Context,
     *,
-    snapshot: Snapshot,
+    snapshot: SnapshotName,
     target: Target,
     vault: VaultName,
     include: Include = [],  # noqa: B006 - typer reads the default, nobody changes it
+    all_devices: AllDevices = False,
     as_json: Json = False,
 ) -> int:
     """Restore a snapshot into a folder. Exit codes 3 and 8: done, but something is not as it was, or is lost."""
@@ -35,7 +35,7 @@ def restore(
     from client.cli.views import view_of
 
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
-        result = run_restore(device, vault, snapshot, target, include, view)
+        result = run_restore(device, vault, snapshot, target, include, view, all_devices=all_devices)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     view.finish(

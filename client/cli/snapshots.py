@@ -1,56 +1,84 @@
 """backup-tool snapshots"""
 
-from typing import TYPE_CHECKING, Any
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.backup import WARNINGS_EXIT_CODE
-from client.cli.console import emit_array, note, say, table
-from client.cli.invocation import Invocation, Json, VaultName
-from client.errors import DamagedVault
+from client.cli.console import emit_array, note, plural, printable, say, table
+from client.cli.invocation import AllDevices, Invocation, Json, VaultName
+from client.cli.unread import UnreadParts
+from client.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from client.vault.snapshots import Snapshot
-    from domain.names import ObjectName
+
+GroupBy = Annotated[str, typer.Option("--group-by", help="By host, paths, tags, item, device; several with commas.")]
+Latest = Annotated[
+    int | None, typer.Option("--latest", help="Only the newest so many, of each group.", min=1, show_default=False)
+]
+Tags = Annotated[list[str], typer.Option("--tag", help="Only with this tag; with all of several between commas.")]
+Hosts = Annotated[list[str], typer.Option("--host", help="Only of this host.")]
+Paths = Annotated[list[str], typer.Option("--path", help="Only those that were asked to back up this path.")]
+
+_RARE = frozenset(("TAGS", "NOTE"))
+_KEYS: "dict[str, Callable[[Snapshot], str | list[str] | None]]" = {
+    "host": lambda snapshot: snapshot.hostname,
+    "paths": lambda snapshot: sorted(snapshot.paths),
+    "tags": lambda snapshot: sorted(snapshot.user_tags),
+    "item": lambda snapshot: snapshot.item or None,
+    "device": lambda snapshot: snapshot.device or None,
+}
 
 
-def snapshots(context: typer.Context, vault: VaultName, as_json: Json = False) -> int:
-    """List the snapshots in a vault: this device's first, then those of the others, newest first.
+def snapshots(
+    context: typer.Context,
+    vault: VaultName,
+    *,
+    all_devices: AllDevices = False,
+    group_by: GroupBy = "",
+    latest: Latest = None,
+    tag: Tags = [],  # noqa: B006 - typer reads the default, nobody changes it
+    host: Hosts = [],  # noqa: B006
+    path: Paths = [],  # noqa: B006
+    as_json: Json = False,
+) -> int:
+    """List the snapshots in a vault, newest first: this device's, and those of which no device is known.
 
-    Exit code 3: listed, but not all of them can be read.
+    With --json those of all devices are listed, and `this_device` tells. Exit code 3: not all of them can be read.
     """
-    from client.account.opening import place_of
-    from client.stores.resuming import ResumingSession
+    from client.account.looking import looking_into
     from client.vault.snapshots import newest_first
 
-    damaged: list[DamagedVault] = []
-
-    def is_damaged(_name: "ObjectName", error: DamagedVault) -> None:
-        damaged.append(error)
-
-    with Invocation.of(context).device() as device, place_of(device, vault) as place:
-        with ResumingSession(place.store) as session:
-            opened = place.open(session)
-            found = newest_first(opened.snapshots(is_damaged)) if opened else []
-            if opened:
-                opened.close()
+    keys = _keys(group_by)
+    unread = UnreadParts()
+    with Invocation.of(context).device() as device, looking_into(device, vault, unread.object) as look:
+        found = newest_first(look.snapshots()) if look else []
         own = device.id
+    found = [one for one in found if _is_wanted(one, tag, host, path)]
     found.sort(key=lambda snapshot: snapshot.device != own)  # stable: newest first within each half
+    shown = [one for one in found if all_devices or as_json or one.is_seen_by(own)]
+    groups = _grouped(shown, keys, latest)
     if as_json:
-        emit_array(describe(snapshot) for snapshot in found)
-    elif not found:
-        say(f"There is no snapshot in {vault} yet.")
-    else:
-        _show(found, own)
-    for error in damaged:
-        note(f"backup-tool: {error}")
-    return WARNINGS_EXIT_CODE if damaged else 0
+        emit_array(_json_of(groups, own, is_grouped=bool(keys)))
+        return unread.exit_code
+    if not shown:
+        say(f"There is no snapshot {'like that ' if tag or host or path else ''}in {vault} yet.")
+    for group in groups:
+        if keys:
+            say(_heading(group.key))
+        _show(group.members, own)
+    if len(shown) < len(found):
+        hidden = plural(len(found) - len(shown), "snapshot")
+        note(f"backup-tool: {hidden} of other devices not shown: --all-devices shows all.")
+    return unread.exit_code
 
 
-def describe(snapshot: "Snapshot") -> dict[str, Any]:
-    """A snapshot as --json has it."""
+def describe(snapshot: "Snapshot", own: str) -> dict[str, Any]:
+    """A snapshot as --json has it; `own` is the id of this device."""
     from client.vault.times import format_time
 
     return {
@@ -60,25 +88,85 @@ def describe(snapshot: "Snapshot") -> dict[str, Any]:
         "hostname": snapshot.hostname,
         "username": snapshot.username,
         "paths": list(snapshot.paths),
-        "tags": list(snapshot.tags),
+        "tags": list(snapshot.user_tags),
+        "note": snapshot.note or None,
         "item": snapshot.item or None,
         "device": snapshot.device or None,
+        "this_device": snapshot.device == own,
         "parent": snapshot.parent,
+        "original": snapshot.original,
         "tree": snapshot.tree.hex(),
     }
 
 
-def _show(found: "Sequence[Snapshot]", own: str) -> None:
-    table(
-        ("ID", "TIME (UTC)", "DEVICE", "HOST", "PATHS"),
-        (
-            (
-                snapshot.short_id,
-                f"{snapshot.time:%Y-%m-%d %H:%M:%S}",
-                "this device" if snapshot.device == own else snapshot.device[-12:] or "-",
-                snapshot.hostname,
-                ", ".join(snapshot.paths),
-            )
-            for snapshot in found
-        ),
+def _keys(group_by: str) -> list[str]:
+    keys = [key for key in group_by.split(",") if key]
+    unknown = [key for key in keys if key not in _KEYS]
+    if unknown:
+        raise UsageError(detail=f"--group-by takes {', '.join(_KEYS)}, not {unknown[0]!r}")
+    return keys
+
+
+def _is_wanted(snapshot: "Snapshot", tags: "Sequence[str]", hosts: "Sequence[str]", paths: "Sequence[str]") -> bool:
+    """Whether it is like one of each kind that was asked for; a tag that is empty means: without any."""
+    own = set(snapshot.user_tags)
+    return (
+        (not tags or any(own.issuperset(tag.split(",")) if tag else not own for tag in tags))
+        and (not hosts or snapshot.hostname in hosts)
+        and (not paths or any(os.path.abspath(path) in snapshot.paths for path in paths))  # noqa: PTH100 - as `backup`
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Snapshots that agree in what was asked for."""
+
+    key: "dict[str, str | list[str] | None]"
+    members: "list[Snapshot]"
+
+
+def _grouped(shown: "Iterable[Snapshot]", keys: "Sequence[str]", latest: int | None) -> list[_Group]:
+    """Groups in the order of their first members, each cut to its newest `latest`; without keys there is one."""
+    from client.vault.snapshots import newest_first
+
+    groups: dict[str, _Group] = {}
+    for one in shown:
+        key = {name: _KEYS[name](one) for name in keys}
+        groups.setdefault(repr(key), _Group(key, [])).members.append(one)
+    if latest is not None:
+        for group in groups.values():
+            newest = {one.id for one in newest_first(group.members)[:latest]}
+            group.members[:] = [one for one in group.members if one.id in newest]
+    return list(groups.values())
+
+
+def _json_of(groups: "Sequence[_Group]", own: str, *, is_grouped: bool) -> "Iterator[dict[str, Any]]":
+    for group in groups:
+        described = [describe(one, own) for one in group.members]
+        if is_grouped:
+            yield {"group": group.key, "snapshots": described}
+        else:
+            yield from described
+
+
+def _heading(key: "dict[str, str | list[str] | None]") -> str:
+    parts = [f"{name} {', '.join(value) if isinstance(value, list) else value or '-'}" for name, value in key.items()]
+    return printable(f"{'; '.join(parts)}:")
+
+
+def _show(found: "Sequence[Snapshot]", own: str) -> None:
+    from client.vault.times import format_time
+
+    columns: list[tuple[str, Callable[[Snapshot], str]]] = [
+        ("ID", lambda one: one.short_id),
+        ("TIME (UTC)", lambda one: format_time(one.time_ns)[:19].replace("T", " ")),
+        ("DEVICE", lambda one: "this device" if one.device == own else one.device[-12:] or "-"),
+        ("HOST", lambda one: one.hostname),
+        ("TAGS", lambda one: ", ".join(one.user_tags)),
+        ("PATHS", lambda one: ", ".join(one.paths)),
+        ("NOTE", lambda one: one.note),
+    ]
+    rows = [[cell(one) for _, cell in columns] for one in found]
+    # Most people have neither tags nor notes.
+    kept = [place for place, (head, _) in enumerate(columns) if head not in _RARE or any(row[place] for row in rows)]
+    table([columns[place][0] for place in kept], ([row[place] for place in kept] for row in rows))

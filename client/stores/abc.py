@@ -65,7 +65,11 @@ class StoreSession(Protocol):
         """Store a snapshot: the last step, after its packs and then its index files."""
 
     def remove(self, name: ObjectName) -> None:
-        """Remove an object. Raises NotSupported where only a retention session may (the storage role)."""
+        """Remove an object: sessions that are opened from now on do not see it. Raises ObjectMissing.
+
+        A store that keeps sessions apart lets a session of Purpose.RETENTION do so, with snapshots: NotSupported else,
+        SnapshotInUse while an open backup has the snapshot as its parent. Sessions that are open go on seeing it.
+        """
 
     def close(self) -> None:
         """End the session. What was put stays, and is removed by retention if nothing refers to it."""

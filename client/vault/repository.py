@@ -190,16 +190,21 @@ class Vault:
         return decode_snapshot(self.load_unpacked(name), name.id)
 
     def find_snapshot(
-        self, wanted: str, damaged: Callable[[ObjectName, DamagedVault], None] = lambda *_: None
+        self,
+        wanted: str,
+        damaged: Callable[[ObjectName, DamagedVault], None] = lambda *_: None,
+        *,
+        device: str | None = None,
     ) -> Snapshot:
         """The snapshot that `wanted` names: `latest`, an id or a prefix of one; `damaged` is told of the unreadable.
 
-        Raises NoSuchSnapshot; DamagedVault if it is one of the unreadable that is wanted.
+        `latest` is the newest that `device` has among its own, or of all. Raises NoSuchSnapshot; DamagedVault if it is
+        one of the unreadable that is wanted.
         """
         failed: dict[ObjectName, DamagedVault] = {}
         found = self.snapshots(failed.__setitem__)
         try:
-            snapshot = select_snapshot(found, wanted)
+            snapshot = select_snapshot(found, wanted, device)
         except NoSuchSnapshot:
             for name, error in failed.items():
                 if wanted and name.id.startswith(wanted.lower()):

@@ -1,20 +1,29 @@
 """Snapshots: the roots from which everything in a vault is reached.
 
-Kept true: a snapshot's id is the name of its object. Item and device are tags, which survive restic's own rewrites.
+Kept true: a snapshot's id is the name of its object, so changing one means another object, which names the first in
+`original`. Item, device and note are tags, which survive restic's own rewrites; tags that begin with `oort:` are ours.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from client.errors import AmbiguousSnapshot, DamagedVault, NoSuchSnapshot
+from client.errors import AmbiguousSnapshot, DamagedVault, NoOwnSnapshot, NoSuchSnapshot
 from client.vault.blobs import BlobId, Buffer
 from client.vault.documents import U32, Document
-from client.vault.gojson import json_string
+from client.vault.gojson import RawNumber, go_json, json_string
 from client.vault.times import format_time, parse_time
 
+RESERVED_TAGS = "oort:"
 ITEM_TAG = "oort:item="
 DEVICE_TAG = "oort:device="
+NOTE_TAG = "oort:note="
+# In restic's order; fields that are not known here are kept, after these.
+_FIELDS = (
+    *("time", "parent", "tree", "paths", "hostname", "username", "uid", "gid", "excludes", "tags", "original"),
+    "program_version",
+)
 _SHORT = 8
 
 
@@ -59,6 +68,20 @@ class Snapshot:
     def device(self) -> str:
         """The id of the device, or nothing."""
         return self._tagged(DEVICE_TAG)
+
+    @property
+    def note(self) -> str:
+        """What its user wrote about it, or nothing."""
+        return self._tagged(NOTE_TAG)
+
+    @property
+    def user_tags(self) -> tuple[str, ...]:
+        """Its tags without ours."""
+        return tuple(tag for tag in self.tags if not tag.startswith(RESERVED_TAGS))
+
+    def is_seen_by(self, device: str) -> bool:
+        """Whether a device has it among its own: it made it, or nobody is known to have (as with restic's)."""
+        return self.device in (device, "")
 
     def _tagged(self, prefix: str) -> str:
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), "")
@@ -117,11 +140,16 @@ def newest_first(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
     return sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id), reverse=True)
 
 
-def select_snapshot(snapshots: Iterable[Snapshot], wanted: str) -> Snapshot:
-    """The snapshot that `wanted` names: `latest`, an id or an unambiguous prefix of one. Raises NoSuchSnapshot."""
+def select_snapshot(snapshots: Iterable[Snapshot], wanted: str, device: str | None = None) -> Snapshot:
+    """The snapshot that `wanted` names: `latest`, an id or an unambiguous prefix of one.
+
+    `latest` is the newest that `device` has among its own, or of all. Raises NoSuchSnapshot.
+    """
     snapshots = list(snapshots)
     if wanted == "latest":
-        matches = newest_first(snapshots)[:1]
+        matches = newest_first(one for one in snapshots if device is None or one.is_seen_by(device))[:1]
+        if snapshots and not matches:
+            raise NoOwnSnapshot(count=len(snapshots))
     else:
         matches = [snapshot for snapshot in snapshots if wanted and snapshot.id.startswith(wanted.lower())]
     if len(matches) > 1:
@@ -129,6 +157,18 @@ def select_snapshot(snapshots: Iterable[Snapshot], wanted: str) -> Snapshot:
     if not matches:
         raise NoSuchSnapshot(snapshot=wanted)
     return matches[0]
+
+
+def retag_document(body: Buffer, old: Snapshot, tags: Sequence[str]) -> bytes:
+    """The document `body` of the snapshot `old` with other tags, as restic rewrites one. Raises DamagedVault."""
+    document = Document(
+        f"snapshots/{old.id}", json.loads(str(body, "utf-8"), parse_int=RawNumber, parse_float=RawNumber)
+    )
+    fields = {**document.fields, "tags": list(tags), "original": old.original or old.id}
+    if not tags:
+        del fields["tags"]
+    ordered = [*(name for name in _FIELDS if name in fields), *(name for name in fields if name not in _FIELDS)]
+    return go_json({name: fields[name] for name in ordered}).encode()
 
 
 def _texts(texts: Iterable[str]) -> str:

@@ -5,11 +5,12 @@ Kept true: what a read-ahead brings is opened and verified like any blob; where 
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from client.errors import DamagedVault, StoreError
 from client.vault.blobs import BlobId, BlobKind
 from client.vault.index import Location
-from client.vault.nodes import Node, decode_tree
+from client.vault.nodes import Node, decode_tree, iterate_tree
 from client.vault.repository import Vault
 from domain.names import ObjectName
 
@@ -28,6 +29,10 @@ class TreeReader:
     def load(self, tree: BlobId) -> list[Node]:
         """The nodes of a directory. Raises DamagedVault, StoreError."""
         return decode_tree(self.load_body(tree), f"tree {tree.hex()}")
+
+    def nodes(self, tree: BlobId) -> Iterator[Node]:
+        """As `load`, one after another, of a tree that is read at once: a folder may have a million files."""
+        return iterate_tree(self.load_body(tree), f"tree {tree.hex()}")
 
     def load_body(self, tree: BlobId) -> bytes:
         """The blob of a directory, as it was stored. Raises DamagedVault, StoreError."""

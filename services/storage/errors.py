@@ -119,3 +119,10 @@ class TooBusy(StorageError):
 
     reason = "TOO_BUSY"
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class SnapshotInUse(StorageError):
+    """{name} is the parent of a backup that is running: try again when that has ended."""
+
+    reason = "SNAPSHOT_IN_USE"
+    code = grpc.StatusCode.FAILED_PRECONDITION

@@ -27,6 +27,7 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.errors import InvalidArgument, Unavailable
 from services.storage import sessions
+from services.storage.bodies import Seen
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disks
 from services.storage.errors import Damaged
@@ -298,7 +299,7 @@ class _Reading:
 
     claims: VaultClaims
     name: ObjectName
-    seen: sessions.Seen
+    seen: Seen
     part: Part
     offset: int
     tried: list[str] = field(default_factory=list)

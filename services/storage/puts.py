@@ -20,12 +20,12 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
+from services.storage.bodies import Announced, Body
 from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
 from services.storage.disk import Disks, StagedName
 from services.storage.errors import DiskFull, NameMismatch, TooFewCopies
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers
-from services.storage.sessions import Body
 from services.storage.store import copies
 
 Result = TypeVar("Result")
@@ -211,7 +211,7 @@ class Puts:
 
     async def _spread(self, put: Put) -> Spread | None:
         """The copies to make; None if the object is there already."""
-        announced = sessions.Announced(put.name, put.size, put.packs)
+        announced = Announced(put.name, put.size, put.packs)
         plan = await sessions.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
         if plan.exists:
             return None

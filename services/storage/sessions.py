@@ -9,7 +9,6 @@ Kept true (docs/sessions.md has the argument; the rules are numbered there):
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound
+from services.storage.bodies import Announced, Body, Entered, Plan, Seen
 from services.storage.errors import (
     BeingRemoved,
     Damaged,
@@ -28,58 +28,13 @@ from services.storage.errors import (
     QuotaExceeded,
     RetentionRunning,
     SessionOver,
+    SnapshotInUse,
 )
 from services.storage.store import buckets, copies, objects, sessions
 
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION))
-COMMITTING = frozenset((Purpose.BACKUP, Purpose.ADOPT))
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """A put before its body; `packs` are those that an index file lists."""
-
-    name: ObjectName
-    size: int
-    packs: Sequence[ObjectName] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`."""
-
-    exists: bool
-    ack_copies: int = 0
-    homes: Sequence[buckets.Home] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it."""
-
-    name: ObjectName
-    sha256: bytes
-    size: int
-    durable: frozenset[str]
-    missing: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """What became of a put: `placed_on` are the nodes whose staged copy is wanted."""
-
-    existed: bool
-    placed_on: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An object that a session may read."""
-
-    object_id: int
-    sha256: bytes
-    size: int
-    lacking: bool
+# Retention does as well: a snapshot that is changed is another object, put before the old one is removed.
+COMMITTING = WRITING
 
 
 async def open_session(
@@ -169,6 +124,27 @@ async def reserve(db: Database, claims: VaultClaims, session: UUID, packs: Seque
             await sessions.used_pack(unit, session, bucket.seq + 1)
             await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
         return [pack for digest, pack in digests.items() if digest not in found]
+
+
+async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: ObjectName) -> None:
+    """Condemn a snapshot: sessions that are opened from now on do not see it (rule 9, its first step).
+
+    The same call again answers the same. Raises SnapshotInUse while an open backup has it as its parent, NotFound if
+    this session does not see it.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await _lock(unit, claims)
+        row = await _writing(unit, claims, session)
+        if row.purpose != Purpose.RETENTION:
+            raise NotAllowed(detail="Only a retention session removes.")
+        found = await objects.find(unit, claims.bucket, snapshot)
+        if found is None or (found.condemned_seq is not None and found.condemned_seq <= row.opened_seq):
+            raise NotFound(what=f"object {snapshot} in this bucket")
+        if found.condemned_seq is None:
+            if await sessions.is_pinned(unit, found.id):
+                raise SnapshotInUse(name=snapshot)
+            await objects.condemn(unit, found.id, bucket.seq + 1)
+            await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
 
 
 async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announced, silent_seconds: float) -> Plan:

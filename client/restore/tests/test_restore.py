@@ -9,7 +9,6 @@ import pytest
 
 from client.errors import DamagedVault, ServerUnreachable, TargetFull, UsageError
 from client.restore.compare import differences
-from client.restore.listing import list_snapshot
 from client.restore.patterns import NothingMatches
 from client.restore.request import Counters, NoProgress
 from client.restore.run import restore
@@ -24,6 +23,7 @@ from client.vault.nodes import Node, encode_tree
 from client.vault.packs import PackBuilder
 from client.vault.sealing import seal_batch
 from client.vault.snapshots import Snapshot
+from client.vault.walk import list_snapshot
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.restore.listing import list_snapshot
 from client.testing.files import a_mixed_tree, described
 from client.testing.vaults import PASSWORD, VaultForTests, a_vault
+from client.vault.walk import list_snapshot
 from domain.names import ObjectKind, ObjectName
 
 ROOT = os.geteuid() == 0

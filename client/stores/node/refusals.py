@@ -9,6 +9,7 @@ from client.errors import (
     ParentGone,
     QuotaExceeded,
     SessionOver,
+    SnapshotInUse,
     StoreError,
     StoreFull,
 )
@@ -25,15 +26,15 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
             error = SessionOver(place=place)
         case "PARENT_GONE":
             error = ParentGone(place=place, parent=parent)
+        case "SNAPSHOT_IN_USE":
+            error = SnapshotInUse(place=place, snapshot=name.rpartition("/")[2][:8])
         case "NAME_MISMATCH":
             error = NameMismatch(place=place, name=name)
         case "QUOTA_EXCEEDED":
             error = QuotaExceeded(place=place, detail=said)
         case "DISK_FULL":
             error = StoreFull(place=place, detail=said)
-        case "NOT_FOUND" if name:
-            error = ObjectMissing(place=place, name=name)
-        case "NOT_INITIALISED" if name == str(CONFIG):
+        case reason if _is_missing(reason, name):
             error = ObjectMissing(place=place, name=name)
         case "DAMAGED" if name:
             error = DamagedVault(name=name, detail=said)
@@ -42,3 +43,7 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
         case _:
             error = StoreError(place=place, detail=said)
     return error
+
+
+def _is_missing(reason: str, name: str) -> bool:
+    return (reason == "NOT_FOUND" and bool(name)) or (reason == "NOT_INITIALISED" and name == str(CONFIG))

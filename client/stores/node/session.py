@@ -173,7 +173,14 @@ class NodeSession:
         self._run(action, snapshot)
 
     def remove(self, name: ObjectName) -> None:
-        raise NotSupported(place=self._place, detail=f"{name} can be removed by retention alone")
+        if name.kind is not ObjectKind.SNAPSHOT:
+            raise NotSupported(place=self._place, detail=f"{name} can be removed by retention alone")
+        request = sessions_pb2.RemoveRequest(session_id=self.id, name=str(name))
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            self._answer(connection.sessions.Remove.future(request, timeout=CALL_SECONDS, metadata=metadata))
+
+        self._run(action, name)
 
     def close(self) -> None:
         if self._ending.is_set():

@@ -94,9 +94,10 @@ class NodeStore:
         self.nodes.close()
 
     def _keeper(self, scope: Scope) -> AccessKeeper:
-        """One token for each kind of work; all of them may read."""
+        """One token for each kind of work: who appends may read, who deletes may do both."""
         keeper = self._keepers.get(scope)
         if keeper is None:
-            scopes = [Scope.READ] if scope is Scope.READ else [Scope.READ, scope]
+            scopes = [Scope.READ, Scope.APPEND, Scope.DELETE]
+            scopes = scopes[: scopes.index(scope) + 1]
             keeper = self._keepers[scope] = AccessKeeper(self._source, scopes, self._monotonic)
         return keeper

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from client.errors import NameMismatch, NotSupported, ObjectMissing, ParentGone, SessionOver, TruncatedObject
+from client.errors import (
+    NameMismatch,
+    NotSupported,
+    ObjectMissing,
+    ParentGone,
+    SessionOver,
+    SnapshotInUse,
+    TruncatedObject,
+)
 from client.stores.abc import ObjectStore, StoreSession
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -21,6 +29,10 @@ KEY = ObjectName.of(ObjectKind.KEY, KEY_BODY)
 def a_pack(size: int = 1000) -> tuple[ObjectName, bytes]:
     body = os.urandom(size)
     return ObjectName.of(ObjectKind.PACK, body), body
+
+
+SNAPSHOT = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot")
+CHANGED = ObjectName.of(ObjectKind.SNAPSHOT, b"changed")
 
 
 def initialised(session: StoreSession) -> StoreSession:
@@ -216,3 +228,44 @@ class StoreContract:
                 session.get(name)
             with pytest.raises(ObjectMissing):
                 session.remove(name)
+
+    def test_what_retention_removes_is_not_seen_by_sessions_opened_afterwards(
+        self, session: StoreSession, store: ObjectStore
+    ) -> None:
+        session.commit(SNAPSHOT, b"snapshot")
+        session.close()
+        with store.open(Purpose.READ) as before, store.open(Purpose.RETENTION) as retention:
+            retention.commit(CHANGED, b"changed")
+            retention.remove(SNAPSHOT)
+            with store.open(Purpose.READ) as after:
+                assert [info.name for info in after.list(ObjectKind.SNAPSHOT)] == [CHANGED]
+                with pytest.raises(ObjectMissing):
+                    after.get(SNAPSHOT)
+            if not store.needs_locks:  # else its user's lock would have kept the other away
+                assert before.get(SNAPSHOT) == b"snapshot"
+            with pytest.raises(ParentGone):
+                store.open(Purpose.BACKUP, parent=SNAPSHOT)
+        with store.open(Purpose.RETENTION) as retention, pytest.raises(ObjectMissing):
+            retention.remove(SNAPSHOT)
+
+    def test_a_snapshot_that_a_running_backup_builds_on_stays(self, session: StoreSession, store: ObjectStore) -> None:
+        session.commit(SNAPSHOT, b"snapshot")
+        if store.needs_locks:
+            return  # there the backup's lock keeps retention away
+        with store.open(Purpose.BACKUP, parent=SNAPSHOT), store.open(Purpose.RETENTION) as retention:
+            with pytest.raises(SnapshotInUse):
+                retention.remove(SNAPSHOT)
+            with store.open(Purpose.READ) as after:
+                assert after.get(SNAPSHOT) == b"snapshot"
+        with store.open(Purpose.RETENTION) as retention:
+            retention.remove(SNAPSHOT)
+
+    def test_only_retention_removes_where_sessions_are_kept_apart(
+        self, session: StoreSession, store: ObjectStore
+    ) -> None:
+        session.commit(SNAPSHOT, b"snapshot")
+        if store.needs_locks:
+            return
+        with pytest.raises(NotSupported):
+            session.remove(SNAPSHOT)
+        assert session.get(SNAPSHOT) == b"snapshot"

@@ -6,26 +6,45 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from client.errors import DamagedVault, NameMismatch, ObjectMissing, ParentGone, SessionOver, TruncatedObject
+from client.errors import (
+    DamagedVault,
+    NameMismatch,
+    NotSupported,
+    ObjectMissing,
+    ParentGone,
+    SessionOver,
+    SnapshotInUse,
+    TruncatedObject,
+)
 from client.stores.abc import Buffer, ObjectInfo
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 
 class MemoryStore:
-    """`objects` may be looked at and tampered with; `declared` are the packs told with each put."""
+    """`objects` may be looked at and tampered with; `declared` are the packs told with each put.
+
+    Without `needs_locks` it keeps sessions apart as the storage role does: `removed` holds what was removed, with the
+    number of sessions opened before.
+    """
 
     def __init__(self, *, needs_locks: bool = False) -> None:
         self.needs_locks = needs_locks
         self.place = "memory"
         self.objects: dict[ObjectName, bytes] = {}
         self.declared: dict[ObjectName, tuple[ObjectName, ...]] = {}
+        self.removed: dict[ObjectName, tuple[bytes, int]] = {}
+        self.pins: dict[int, ObjectName] = {}
+        self.openings = 0
         self.lock = threading.Lock()
 
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "MemorySession":
         if parent is not None and parent not in self.objects:
             raise ParentGone(parent=parent, place=self.place)
-        return MemorySession(self, purpose)
+        session = MemorySession(self, purpose)
+        if parent is not None:
+            self.pins[session.number] = parent
+        return session
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -36,6 +55,8 @@ class MemorySession:
         self.store = store
         self.purpose = purpose
         self.over = False
+        store.openings += 1
+        self.number = store.openings
 
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         self._check()
@@ -59,7 +80,7 @@ class MemorySession:
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         self._check()
-        body = self.store.objects.get(name)
+        body = self._seen().get(name)
         if body is None:
             raise ObjectMissing(name=name, place=self.store.place)
         part = body[offset:] if length is None else body[offset : offset + length]
@@ -72,7 +93,7 @@ class MemorySession:
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
         self._check()
         with self.store.lock:
-            return iter([ObjectInfo(n, len(b)) for n, b in sorted(self.store.objects.items()) if n.kind is kind])
+            return iter([ObjectInfo(n, len(b)) for n, b in sorted(self._seen().items()) if n.kind is kind])
 
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         self._check()
@@ -83,12 +104,19 @@ class MemorySession:
 
     def remove(self, name: ObjectName) -> None:
         self._check()
-        with self.store.lock:
-            if self.store.objects.pop(name, None) is None:
-                raise ObjectMissing(name=name, place=self.store.place)
+        store = self.store
+        if not store.needs_locks and (self.purpose is not Purpose.RETENTION or name.kind is not ObjectKind.SNAPSHOT):
+            raise NotSupported(place=store.place, detail="only retention removes, and snapshots alone")
+        with store.lock:
+            if name not in store.objects:
+                raise ObjectMissing(name=name, place=store.place)
+            if not store.needs_locks and name in store.pins.values():
+                raise SnapshotInUse(place=store.place, snapshot=name.id)
+            store.removed[name] = store.objects.pop(name), store.openings
 
     def close(self) -> None:
         self.over = True
+        self.store.pins.pop(self.number, None)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +125,10 @@ class MemorySession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _seen(self) -> dict[ObjectName, bytes]:
+        kept = {} if self.store.needs_locks else self.store.removed
+        return {name: body for name, (body, opened) in kept.items() if self.number <= opened} | self.store.objects
 
     def _check(self) -> None:
         if self.over:

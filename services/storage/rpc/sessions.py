@@ -69,3 +69,11 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         put = Put(claims, session, name, bytes.fromhex(name.id), len(request.body))
         await self._puts.put_body(put, request.body)
         return sessions_pb2.CommitResponse()
+
+    async def Remove(self, request: sessions_pb2.RemoveRequest, context: Context) -> sessions_pb2.RemoveResponse:
+        claims = self._gate.require(context, Scope.DELETE)
+        name = name_of(request.name)
+        if name.kind is not ObjectKind.SNAPSHOT:
+            raise InvalidArgument(detail="Only a snapshot is removed: snapshots/SHA-256.")
+        await sessions.remove(self._db, claims, uuid_of(request.session_id, "session_id"), name)
+        return sessions_pb2.RemoveResponse()

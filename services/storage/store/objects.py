@@ -19,6 +19,7 @@ class ObjectRow:
     sha256: bytes
     size: int
     state: str
+    condemned_seq: int | None
     lost: bool
 
 
@@ -61,7 +62,7 @@ exists (select 1 from missing_copies m where m.object_id = o.id) and not exists 
 # Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
 _NAMED = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = %(sha256)s"
 _ROOT_FILE = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.kind in ('config', 'oort-vault')"
-_FIND = f"select o.id, o.sha256, o.size, o.state, {_LOST} as lost from objects o where "  # noqa: S608 - constants
+_FIND = f"select o.id, o.sha256, o.size, o.state, o.condemned_seq, {_LOST} as lost from objects o where "  # noqa: S608 - constants
 # One statement, so that check, entry and counters cost one round trip; the bucket's row is locked before it.
 _INSERT = """
 with object as (
@@ -183,6 +184,13 @@ async def any_of(unit: Unit, bucket: UUID, kind: ObjectKind) -> bool:
 async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, user: UUID) -> None:
     """Make the session a user of the objects; those that are condemned live again."""
     await unit.execute(_USE, {"objects": list(objects), "session": session, "tenant": tenant, "user": user})
+
+
+async def condemn(unit: Unit, found: int, seq: int) -> None:
+    """Hide a live object from every session that is opened from `seq` on; the bucket's row is locked."""
+    await unit.execute(
+        "update objects set state = 'condemned', condemned_seq = %s where id = %s and state = 'live'", (seq, found)
+    )
 
 
 async def reservable(unit: Unit, bucket: UUID, packs: Sequence[bytes]) -> dict[bytes, int]:

@@ -59,6 +59,12 @@ async def pin(unit: Unit, session: UUID, bucket: UUID, snapshot: bytes) -> bool:
     return cursor.rowcount == 1
 
 
+async def is_pinned(unit: Unit, snapshot: int) -> bool:
+    """Whether an open session has the object as its parent."""
+    cursor = await unit.execute("select 1 from pins where object_id = %s limit 1", (snapshot,))
+    return await cursor.fetchone() is not None
+
+
 async def retention_is_open(unit: Unit, bucket: UUID) -> bool:
     cursor = await unit.execute(
         "select 1 from sessions where bucket_id = %s and ended_seq is null and purpose = 'retention'", (bucket,)

@@ -318,6 +318,10 @@ class Client:
         await self.sessions.Commit(request, metadata=self.metadata)
         return name
 
+    async def remove(self, session: UUID, name: ObjectName) -> None:
+        request = sessions_pb2.RemoveRequest(session_id=str(session), name=str(name))
+        await self.sessions.Remove(request, metadata=self.metadata)
+
     async def get(self, session: UUID, name: ObjectName, offset: int = 0, length: int = 0) -> bytes:
         request = objects_pb2.GetRequest(session_id=str(session), name=str(name), offset=offset, length=length)
         return b"".join([part.frame async for part in self.objects.Get(request, metadata=self.metadata)])

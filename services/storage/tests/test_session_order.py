@@ -7,6 +7,7 @@ waits and then finds the world as the first transaction left it.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from domain.names import ObjectKind
+from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.testing.server import reason_of
 from services.storage.store import buckets, objects
@@ -183,6 +185,37 @@ async def test_an_opening_that_waits_for_a_removal_comes_after_it(cluster: Clust
             [(condemned,)] = cluster.sql("select condemned_seq from objects where sha256 = %s", bytes.fromhex(name.id))
             assert opened > condemned
             assert await reason(client.get(session, name)) == "NOT_FOUND"
+
+
+async def test_a_removal_that_waits_for_an_opening_finds_its_pin(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client:
+            *_, parent = await a_committed_snapshot(client)
+            retention = await client.open(Purpose.RETENTION)
+            backup = await client.open()
+            async with holding(cluster, claims.bucket) as other:
+                await other.execute(
+                    "insert into pins (session_id, object_id, tenant_id, user_id)"
+                    " select %s, id, tenant_id, user_id from objects where sha256 = %s",
+                    (backup, bytes.fromhex(parent.id)),
+                )
+                removing = await waits(cluster, client.remove(retention, parent))
+            assert await reason(removing) == "SNAPSHOT_IN_USE"
+            assert state(cluster, parent) == "live"
+
+
+async def test_a_removal_that_waits_while_its_session_is_ended_is_refused(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client:
+            *_, old = await a_committed_snapshot(client)
+            retention = await client.open(Purpose.RETENTION)
+            async with holding(cluster, claims.bucket) as other:
+                removing = await waits(cluster, client.remove(retention, old))
+                await other.execute("update sessions set ended_seq = 1000 where id = %s", (retention,))
+            assert await reason(removing) == "SESSION_OVER"
+            assert state(cluster, old) == "live"
 
 
 async def test_a_put_that_waits_for_a_condemnation_of_its_name_revives_it(cluster: Cluster) -> None:

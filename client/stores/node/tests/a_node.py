@@ -86,6 +86,13 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         self.bucket.objects[request.name] = request.body
         return sessions_pb2.CommitResponse()
 
+    def Remove(self, request: sessions_pb2.RemoveRequest, context: grpc.ServicerContext) -> sessions_pb2.RemoveResponse:
+        self._enter("Remove", context, request.session_id)
+        if request.name not in self.bucket.objects:
+            refuse(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+        del self.bucket.objects[request.name]
+        return sessions_pb2.RemoveResponse()
+
     def Initialise(
         self, request: objects_pb2.InitialiseRequest, context: grpc.ServicerContext
     ) -> objects_pb2.InitialiseResponse:

@@ -18,6 +18,7 @@ from client.errors import (
     QuotaExceeded,
     ServerUnreachable,
     SessionOver,
+    SnapshotInUse,
     StoreError,
     StoreFull,
     TruncatedObject,
@@ -62,9 +63,11 @@ class Cluster:
     device_key: Ed25519PrivateKey
     last: ExitStack
     issued: list[str] = field(default_factory=list)
+    asked: list[tuple[Scope, ...]] = field(default_factory=list)
     auth_is_down: int = 0
 
-    def issue(self, _scopes: Sequence[Scope]) -> VaultAccess:
+    def issue(self, scopes: Sequence[Scope]) -> VaultAccess:
+        self.asked.append(tuple(scopes))
         if self.auth_is_down:
             self.auth_is_down -= 1
             raise ServerUnreachable(server="auth", reason="it is down")
@@ -114,6 +117,19 @@ def test_an_opening_is_signed_by_the_device_for_this_bucket_purpose_and_parent(c
     statement = opening_statement(request.session_id, str(BUCKET), Purpose.BACKUP, parent.id)
     cluster.device_key.public_key().verify(request.device_signature, statement)
     assert UUID(request.session_id).version == 7
+
+
+def test_retention_may_also_store_and_removes_snapshots_alone(cluster: Cluster) -> None:
+    snapshot = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot")
+    with cluster.store().open(Purpose.RETENTION) as session:
+        assert cluster.asked == [(Scope.READ, Scope.APPEND, Scope.DELETE)]
+        session.commit(snapshot, b"snapshot")
+        session.remove(snapshot)
+        assert cluster.nodes[0].bucket.objects == {}
+        with pytest.raises(ObjectMissing):
+            session.remove(snapshot)
+        with pytest.raises(NotSupported):
+            session.remove(a_pack()[0])
 
 
 def test_a_put_carries_the_packs_of_an_index_file_and_counts_what_it_sends(cluster: Cluster) -> None:
@@ -288,6 +304,7 @@ def test_reserving_goes_in_thousands(cluster: Cluster) -> None:
         (grpc.StatusCode.FAILED_PRECONDITION, "INDEX_NEEDED", StoreError),
         (grpc.StatusCode.DATA_LOSS, "DAMAGED", DamagedVault),
         (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_OVER", SessionOver),
+        (grpc.StatusCode.FAILED_PRECONDITION, "SNAPSHOT_IN_USE", SnapshotInUse),
     ],
 )
 def test_refusals_are_errors_of_the_client(

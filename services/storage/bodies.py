@@ -1,0 +1,54 @@
+"""What sessions are told of objects and their bodies, and what they answer about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.names import ObjectName
+from services.storage.store import buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A put before its body; `packs` are those that an index file lists."""
+
+    name: ObjectName
+    size: int
+    packs: Sequence[ObjectName] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`."""
+
+    exists: bool
+    ack_copies: int = 0
+    homes: Sequence[buckets.Home] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it."""
+
+    name: ObjectName
+    sha256: bytes
+    size: int
+    durable: frozenset[str]
+    missing: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What became of a put: `placed_on` are the nodes whose staged copy is wanted."""
+
+    existed: bool
+    placed_on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object that a session may read."""
+
+    object_id: int
+    sha256: bytes
+    size: int
+    lacking: bool
