@@ -52,21 +52,33 @@ class BackupResult:
     untold: OortError | None
 
 
-def run_backup(device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView) -> BackupResult:
-    """Back up `paths` to a vault. Raises OortError; KeyboardInterrupt ends the job as cancelled."""
+def run_backup(
+    device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView, tags: Sequence[str] = ()
+) -> BackupResult:
+    """Back up `paths` to a vault; the snapshot gets `tags` beside those of item and device.
+
+    Raises OortError; KeyboardInterrupt ends the job as cancelled."""
     wanted = absolute_paths(paths)
     with place_of(device, vault_name) as place:
         with suppress(OortError):  # they are told by a later command, and this one has work to do
             report_kept(device)
         item = Items(device).of_paths([os.fsdecode(path) for path in wanted])
-        run = _BackupRun(device, place, wanted, item, view)
+        run = _BackupRun(device, place, wanted, item, view, tags)
         return run.carry_out()
 
 
 class _BackupRun:
     """One job."""
 
-    def __init__(self, device: Device, place: Place, paths: tuple[bytes, ...], item: str, view: BackupView) -> None:
+    def __init__(  # noqa: PLR0917 - what, where, and for whom
+        self,
+        device: Device,
+        place: Place,
+        paths: tuple[bytes, ...],
+        item: str,
+        view: BackupView,
+        tags: Sequence[str],
+    ) -> None:
         self._device = device
         self._place = place
         self._item = item
@@ -80,7 +92,7 @@ class _BackupRun:
             time=datetime.now(UTC),
             hostname=socket.gethostname(),
             username=_username(),
-            tags=(f"{ITEM_TAG}{item}", f"{DEVICE_TAG}{device.id}"),
+            tags=(f"{ITEM_TAG}{item}", f"{DEVICE_TAG}{device.id}", *tags),
             uid=os.getuid(),
             gid=os.getgid(),
         )

@@ -12,16 +12,27 @@ if TYPE_CHECKING:
     from client.account.backup_run import BackupResult
 
 WARNINGS_EXIT_CODE = 3
+Tags = Annotated[list[str], typer.Option("--tag", help="A tag for the snapshot. May be repeated.")]
+Note = Annotated[str, typer.Option("--note", help="A note on the snapshot.")]
 Paths = Annotated[list[str], typer.Argument(help="Files and folders.", metavar="PATH...", show_default=False)]
 
 
-def backup(context: typer.Context, paths: Paths, vault: VaultName, as_json: Json = False) -> int:
+def backup(  # noqa: PLR0917 - typer reads them by name
+    context: typer.Context,
+    paths: Paths,
+    vault: VaultName,
+    tag: Tags = [],  # noqa: B006 - typer reads the default, nobody changes it
+    note_text: Note = "",
+    as_json: Json = False,
+) -> int:
     """Back up files and folders to a vault. Exit code 3: done, but not everything could be read."""
     from client.account.backup_run import run_backup
+    from client.account.tagging import checked_tags, note_tags
     from client.cli.views import view_of
 
+    tags = (*checked_tags(tag), *note_tags(note_text))
     with Invocation.of(context).device() as device, view_of("Backing up", as_json=as_json) as view:
-        result = run_backup(device, vault, [os.fsencode(path) for path in paths], view)
+        result = run_backup(device, vault, [os.fsencode(path) for path in paths], view, tags)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     view.finish(

@@ -32,12 +32,16 @@ from client.cli import (
     restore,
     snapshots,
     status,
+    tag,
     vault_add,
     vault_list,
     vault_recovery,
     vault_request,
     vault_templates,
     version,
+)
+from client.cli import (
+    note as note_command,
 )
 from client.cli.console import flush, note, say
 from client.cli.invocation import Invocation
@@ -70,6 +74,8 @@ def build() -> typer.Typer:
         status.status,
         backup.backup,
         snapshots.snapshots,
+        tag.tag,
+        note_command.note,
         ls.ls,
         restore.restore,
         jobs.jobs,
