@@ -26,11 +26,16 @@ class Pattern:
         self.expression = _expression(text)
         flags = re.IGNORECASE if ignore_case else 0
         self._whole = re.compile(self.expression, flags)
+        self._itself = re.compile(rf"(?:{self.expression})\Z", flags)
         self._begun = re.compile(_beginning(text), flags)
 
     def matches(self, path: str) -> bool:
         """Whether it matches the absolute path, or a folder that the path is in."""
         return self._whole.search(path) is not None
+
+    def matches_itself(self, path: str) -> bool:
+        """Whether it matches the absolute path, whatever of the folders that the path is in."""
+        return self._itself.search(path) is not None
 
     def may_match_below(self, path: str) -> bool:
         """Whether something below a folder that it does not match may match."""

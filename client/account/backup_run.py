@@ -57,7 +57,8 @@ def run_backup(
 ) -> BackupResult:
     """Back up `paths` to a vault; the snapshot gets `tags` beside those of item and device.
 
-    Raises OortError; KeyboardInterrupt ends the job as cancelled."""
+    Raises OortError; KeyboardInterrupt ends the job as cancelled.
+    """
     wanted = absolute_paths(paths)
     with place_of(device, vault_name) as place:
         with suppress(OortError):  # they are told by a later command, and this one has work to do

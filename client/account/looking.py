@@ -28,13 +28,13 @@ class Look:
         """All that can be read, oldest first."""
         return self.vault.snapshots(self.unread)
 
-    def snapshot(self, wanted: str, *, all_devices: bool) -> Snapshot:
-        """The one that `wanted` names, `latest` being of this device unless `all_devices`; the session stays with it.
+    def named(self, *wanted: str, all_devices: bool) -> list[Snapshot]:
+        """Those that are named, `latest` being of this device unless `all_devices`; the session stays with the last.
 
         Raises NoSuchSnapshot.
         """
-        found = self.vault.find_snapshot(wanted, self.unread, device=None if all_devices else self.device)
-        self.session.stay_with(ObjectName(ObjectKind.SNAPSHOT, found.id))
+        found = self.vault.find_snapshots(wanted, self.unread, device=None if all_devices else self.device)
+        self.session.stay_with(ObjectName(ObjectKind.SNAPSHOT, found[-1].id))
         return found
 
     def read_index(self) -> None:

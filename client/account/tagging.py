@@ -88,7 +88,7 @@ def change_snapshots(
         own = None if all_devices else device.id
         with vault, vault_lock(vault, needed=place.store.needs_locks, exclusive=True, place=place.store.place) as lock:
             known = vault.snapshots(lambda *_: None)
-            chosen = dict.fromkeys(vault.find_snapshot(one, device=own) for one in wanted)
+            chosen = dict.fromkeys(vault.find_snapshots(wanted, device=own))
             for snapshot in chosen:
                 yield Changed(snapshot, _change(place, vault, snapshot, retag(snapshot), known, lock))
 

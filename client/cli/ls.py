@@ -35,11 +35,11 @@ def ls(  # noqa: PLR0917 - typer reads them by name
         Invocation.of(context).device() as device,
         looking_at(device, vault, snapshot, unread.object) as look,
     ):
-        chosen = look.snapshot(snapshot, all_devices=all_devices)
+        (chosen,) = look.named(snapshot, all_devices=all_devices)
         look.read_index()
         found = list_snapshot(look.vault, chosen, wanted)
         if as_json:
-            emit_array(describe_node(listed.path, listed.node) for listed in found)
+            emit_array({**path_fields(listed.path), **describe_node(listed.node)} for listed in found)
         else:
             list_lines(_line(listed.path, listed.node) for listed in found)
 
@@ -51,13 +51,12 @@ def absolute_path(path: str) -> bytes:
     return os.path.abspath(os.fsencode(path))  # noqa: PTH100 - links are names in a snapshot, not to be followed
 
 
-def describe_node(path: bytes, node: "Node") -> dict[str, Any]:
-    """A path and its node as --json has them."""
+def describe_node(node: "Node") -> dict[str, Any]:
+    """A node as --json has it, beside its path."""
     from client.vault.modes import unix_mode
     from client.vault.times import format_time
 
     return {
-        **path_fields(path),
         "type": node.type.value,
         "size": node.size,
         "mode": stat.S_IMODE(unix_mode(node.mode)),

@@ -25,6 +25,7 @@ from client.vault.index_tables import (
     View,
     record_entries,
     record_entry,
+    record_length,
     record_pack,
 )
 from domain.names import ObjectKind, ObjectName
@@ -36,6 +37,19 @@ class Location(NamedTuple):
     """A blob's place in the vault."""
 
     pack: ObjectName
+    entry: PackEntry
+
+
+class Placed(NamedTuple):
+    """The place by which a blob is known among those of its index, and what lies there.
+
+    `table` changes when the records are numbered anew; `record` is a small number, of which each has `length` places.
+    """
+
+    table: int
+    record: int
+    position: int
+    length: int
     entry: PackEntry
 
 
@@ -77,6 +91,7 @@ class Index:
         self._lock = threading.RLock()
         self._tables = _tables(cache, budget)
         self._table, self._view = self._next_table()
+        self._tables_before = 0
         self._files: list[ObjectName] = []
         self._listed_in = -1  # the session that listed them
         self._loaded = False
@@ -111,6 +126,11 @@ class Index:
                 if (location := _location(self._own, number, position, kind, blob))
             ]
             return own + self._using(lambda table: self._locations(table, kind, blob))
+
+    def placed(self, kind: BlobKind, blob: BlobId) -> Placed | None:
+        """The first place of a blob in the index files: always the same, as long as the session is."""
+        with self._lock:
+            return self._using(lambda table: self._placed(table, kind, blob))
 
     def __contains__(self, key: tuple[BlobKind, BlobId]) -> bool:
         return self.find(*key) is not None
@@ -184,6 +204,7 @@ class Index:
                 with contextlib.suppress(BrokenTable):
                     self._table.close()
                 self._table, self._view = self._next_table()
+                self._tables_before += 1
 
     def _next_table(self) -> tuple[IndexTable, View]:
         for open_table in self._tables:
@@ -241,6 +262,17 @@ class Index:
                 if location is not None and location not in found:
                     found.append(location)
         return found
+
+    def _placed(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> Placed | None:
+        for number, position in table.places(blob):
+            if number in self._view:
+                record = table.record(number)
+                entry, length = record_entry(record, position), record_length(record)
+                if entry.id != blob:
+                    raise BrokenTable("a place leads to another blob")
+                if entry.kind == kind:
+                    return Placed(self._tables_before, number, position, length, entry)
+        return None
 
     def _entries(self, table: IndexTable, pack: bytes) -> list[PackEntry]:
         merged: dict[PackEntry, None] = {}

@@ -66,6 +66,11 @@ def record_pack(record: Buffer) -> bytes:
     return bytes(record[:ID_BYTES])
 
 
+def record_length(record: Buffer) -> int:
+    """The number of a record's entries."""
+    return (len(record) - _HEAD_BYTES) // _ENTRY.size
+
+
 def record_entry(record: Buffer, position: int) -> PackEntry:
     """The entry at a position of a record. Raises BrokenTable."""
     try:

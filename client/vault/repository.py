@@ -7,7 +7,7 @@ mismatching keys; data is read only after its tag and its name were found right.
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -196,23 +196,27 @@ class Vault:
         *,
         device: str | None = None,
     ) -> Snapshot:
-        """The snapshot that `wanted` names: `latest`, an id or a prefix of one; `damaged` is told of the unreadable.
+        """As `find_snapshots`, of one."""
+        return self.find_snapshots([wanted], damaged, device=device)[0]
+
+    def find_snapshots(
+        self,
+        wanted: Sequence[str],
+        damaged: Callable[[ObjectName, DamagedVault], None] = lambda *_: None,
+        *,
+        device: str | None = None,
+    ) -> list[Snapshot]:
+        """The snapshots that `wanted` name: `latest`, an id or a prefix of one; `damaged` is told of the unreadable.
 
         `latest` is the newest that `device` has among its own, or of all. Raises NoSuchSnapshot; DamagedVault if it is
         one of the unreadable that is wanted.
         """
         failed: dict[ObjectName, DamagedVault] = {}
         found = self.snapshots(failed.__setitem__)
-        try:
-            snapshot = select_snapshot(found, wanted, device)
-        except NoSuchSnapshot:
-            for name, error in failed.items():
-                if wanted and name.id.startswith(wanted.lower()):
-                    raise error from None
-            raise
+        chosen = [_select(found, name, device, failed) for name in wanted]
         for name, error in failed.items():
             damaged(name, error)
-        return snapshot
+        return chosen
 
     # Index files (what Index asks for)
 
@@ -246,6 +250,18 @@ class Vault:
         name, body = self.seal_unpacked(kind, plaintext)
         self.session.put(name, body, packs)
         return name
+
+
+def _select(
+    found: Sequence[Snapshot], wanted: str, device: str | None, failed: Mapping[ObjectName, DamagedVault]
+) -> Snapshot:
+    try:
+        return select_snapshot(found, wanted, device)
+    except NoSuchSnapshot:
+        for name, error in failed.items():
+            if wanted and name.id.startswith(wanted.lower()):
+                raise error from None
+        raise
 
 
 def seal_unpacked(keys: DataKeys, version: int, kind: ObjectKind, plaintext: bytes) -> tuple[ObjectName, bytes]:
