@@ -8,6 +8,7 @@ from client.looking.tests.a_history import CountedTrees, History, Told
 from client.vault.blob_numbers import BlobNumbers, BlobSet, Renumbered
 from client.vault.blobs import BlobKind
 from client.vault.index_tables import BrokenTable, MemoryTable
+from client.vault.modes import NodeType
 from client.vault.nodes import Node
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
@@ -35,7 +36,7 @@ def test_each_snapshot_has_its_size_and_what_no_older_one_has() -> None:
     history.snapshot(below)
     with history.read() as (vault, snapshots):
         found = measured(vault, snapshots[::-1])
-        roots = [Node(b"", below.type, subtree=snapshot.tree) for snapshot in snapshots]
+        roots = [Node(b"", NodeType.DIR, subtree=snapshot.tree) for snapshot in snapshots]
         first = data_of(vault, shared, below, roots[0])
         everything = data_of(vault, shared, below, new, roots[0], roots[1])
         alone = measured(vault, [snapshots[1]])
@@ -67,7 +68,7 @@ def test_each_tree_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_read_is_told_once_and_missing_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History()
     lost = history.writer.folder(b"lost", history.writer.file(b"x", b"1"))
-    unlisted = Node(b"unlisted", lost.type, subtree=bytes(32))
+    unlisted = Node(b"unlisted", NodeType.DIR, subtree=bytes(32))
     for content in (b"22", b"333"):
         history.snapshot(lost, history.writer.file(b"other", content))
     history.snapshot(unlisted)
@@ -87,7 +88,7 @@ def test_a_blob_that_lies_twice_counts_once() -> None:
     history.snapshot(once, again)
     with history.read() as (vault, snapshots):
         assert len(vault.index.find_all(BlobKind.DATA, (once.content or ())[0])) == 2
-        trees = [Node(b"", history.writer.folder(b"").type, subtree=one.tree) for one in snapshots]
+        trees = [Node(b"", NodeType.DIR, subtree=one.tree) for one in snapshots]
         assert measured(vault, snapshots).unique_bytes == data_of(vault, once, *trees)[0]
 
 
@@ -102,11 +103,8 @@ def test_the_stored_size_is_that_of_all_objects() -> None:
 
 def test_numbers_are_close_together_and_each_blob_s_own() -> None:
     history = History()
-    blobs = [
-        blob
-        for part in range(5)
-        for blob in history.writer.blobs(BlobKind.DATA, *(b"%d %d" % (part, n) for n in range(9)))
-    ]
+    texts = [[b"%d %d" % (part, number) for number in range(9)] for part in range(5)]
+    blobs = [blob for part in texts for blob in history.writer.blobs(BlobKind.DATA, *part)]
     with history.read() as (vault, _):
         numbers = BlobNumbers(vault.index, BlobKind.DATA)
         given = [found[0] for blob in [*blobs, *blobs] if (found := numbers.find(blob))]
