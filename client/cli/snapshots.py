@@ -150,7 +150,8 @@ def _json_of(groups: "Sequence[_Group]", own: str, *, is_grouped: bool) -> "Iter
 
 
 def _heading(key: "dict[str, str | list[str] | None]") -> str:
-    parts = [f"{name} {', '.join(value) if isinstance(value, list) else value or '-'}" for name, value in key.items()]
+    words = {name: ", ".join(value) if isinstance(value, list) else value for name, value in key.items()}
+    parts = [f"{name} {word or '-'}" for name, word in words.items()]
     return printable(f"{'; '.join(parts)}:")
 
 

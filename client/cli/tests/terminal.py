@@ -39,6 +39,12 @@ class Terminal:
         assert (code, errors) == (0, "")
         return json.loads(output)
 
+    def json_lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """The documents of a command that prints one a line."""
+        code, output, errors = self(*arguments, "--json")
+        assert (code, errors) == (0, "")
+        return [json.loads(line) for line in output.splitlines()]
+
     def log_in(self, password: str = PASSWORD) -> tuple[int, str, str]:
         server = self.office.server
         options = ("--server", server.address, "--ca", str(server.ca), "--username", "alice", "--password-stdin")
