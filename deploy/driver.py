@@ -139,5 +139,5 @@ class Device:
         found: list[dict[str, Any]] = self.tool.ok("snapshots", "--vault", vault, "--json").json()
         return found
 
-    def restore(self, vault: str, target: Path, snapshot: str = "latest") -> None:
-        self.tool.ok("restore", snapshot, "--target", str(target), "--vault", vault)
+    def restore(self, vault: str, target: Path, snapshot: str = "latest", *options: str) -> None:
+        self.tool.ok("restore", snapshot, "--target", str(target), "--vault", vault, *options)

@@ -22,6 +22,8 @@ def test_a_second_device_sees_the_vault_and_sends_at_most_a_hundredth_again(stac
     assert sent["uploaded_bytes"] > 9_000_000
     assert again["uploaded_bytes"] <= sent["uploaded_bytes"] / 100
     assert [vault["name"] for vault in second.tool.ok("vault", "list", "--json").json()] == ["shared"]
+    assert sent["snapshot"][:8] not in second.tool.ok("snapshots", "--vault", "shared").stdout
+    assert sent["snapshot"][:8] in second.tool.ok("snapshots", "--vault", "shared", "--all-devices").stdout
     seen = {device.home: {one["id"] for one in device.snapshots("shared")} for device in (first, second)}
     assert seen[first.home] == seen[second.home] == {sent["snapshot"], again["snapshot"]}
     second.restore("shared", tmp_path / "target", sent["snapshot"])
@@ -47,7 +49,9 @@ def test_a_password_change_on_one_device_leaves_the_other_working(stack: Operato
     login = ("login", "--server", found["OORT_AUTH"], "--ca", found["OORT_CA"], "--username", name, "--password-stdin")
     assert third.tool.run(*login, stdin=password).code == 4
     third.tool.ok(*login, stdin=changed)
-    third.restore("shared", tmp_path / "target")
+    refused = third.tool.run("restore", "latest", "--target", str(tmp_path / "none"), "--vault", "shared")
+    assert (refused.code, "--all-devices" in refused.stderr) == (6, True)
+    third.restore("shared", tmp_path / "target", "latest", "--all-devices")
     assert not list(differences(source, restored(tmp_path / "target", source)))
 
 
