@@ -66,7 +66,8 @@ def snapshots(
         emit_array(_json_of(groups, own, is_grouped=bool(keys)))
         return unread.exit_code
     if not shown:
-        say(f"There is no snapshot {'like that ' if tag or host or path else ''}in {vault} yet.")
+        like_that = "like that " if tag or host or path else ""
+        say(f"{'This device has' if found else 'There is'} no snapshot {like_that}in {vault} yet.")
     for group in groups:
         if keys:
             say(_heading(group.key))

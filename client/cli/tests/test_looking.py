@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_what_other_devices_made_is_hidden_until_it_is_asked_for(
     vault = ("--vault", tmp_path.name)
     monkeypatch.setattr("client.account.device.Device.id", "another")
     code, output, errors = with_vault("snapshots", *vault)
-    assert (code, output) == (0, f"There is no snapshot in {tmp_path.name} yet.\n")
+    assert (code, output) == (0, f"This device has no snapshot in {tmp_path.name} yet.\n")
     assert errors == "backup-tool: 2 snapshots of other devices not shown: --all-devices shows all.\n"
     assert len(with_vault("snapshots", "--all-devices", *vault)[1].splitlines()) == 3
     assert [one["this_device"] for one in with_vault.json("snapshots", *vault)] == [False, False]
@@ -175,3 +176,26 @@ def test_a_vault_in_which_nothing_was_ever_stored_has_nothing_to_tell(with_vault
     assert with_vault.json("find", "x", *vault) == []
     assert with_vault.json("stats", *vault)["snapshots"] == 0
     assert json.loads(with_vault("stats", "latest", *vault, "--json")[2])["exit_code"] == 6
+
+
+@pytest.mark.needs("restic")
+def test_restic_sees_tags_and_notes_and_keeps_them_when_it_changes_a_snapshot(
+    with_vault: Terminal, tmp_path: Path, history: list[str]
+) -> None:
+    vault = ("--vault", tmp_path.name)
+    noted = with_vault.json_lines("note", history[0], "one, two & <three>", *vault)[0]
+    found = with_vault.json("vault", "recovery", tmp_path.name)
+    environment = {**os.environ, "RESTIC_PASSWORD": found["password"], "RESTIC_CACHE_DIR": str(tmp_path / "cache")}
+
+    def restic(*arguments: str) -> str:
+        command = ["restic", "--repo", found["path"], *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    (theirs,) = (one for one in json.loads(restic("snapshots", "--json")) if one["id"] == noted["id"])
+    assert theirs["original"] == history[0]
+    assert theirs["tags"][-2:] == ["first", "oort:note=one, two & <three>"]
+    restic("tag", "--add", "theirs", noted["id"])
+    restic("check")
+    (changed,) = with_vault.json("snapshots", "--tag", "theirs", *vault)
+    assert (changed["note"], changed["tags"], changed["this_device"]) == (noted["note"], ["first", "theirs"], True)
+    assert changed["original"] == history[0]
