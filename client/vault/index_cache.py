@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
     fcntl = None  # type: ignore[assignment]
 
-BUDGET = 4 << 30  # bytes on disk: about 16 million blobs
+BUDGET = 4 << 30  # bytes on disk: about 30 million blobs
 _TEMPORARY_BUDGET = 64 << 30
 _PLAIN, _DOUBLING = (b"meta", b"files", b"records"), (b"packs", b"blobs")
 _LAYOUT = b"1"
