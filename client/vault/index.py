@@ -83,13 +83,18 @@ class Index:
         cache: Path | None = None,
         *,
         budget: int = BUDGET,
+        scratch: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Read the index. `cache` is a folder for this vault alone, or None; `progress` gets files done and in all."""
+        """Read the index. `progress` gets files read and to read.
+
+        `cache` is a folder for this vault alone, or None; a table that is not kept lies in `scratch`, if that can be,
+        else where the system has its temporary files.
+        """
         self._source = source
         self._progress = progress
         self._lock = threading.RLock()
-        self._tables = _tables(cache, budget)
+        self._tables = _tables(cache, budget, scratch)
         self._table, self._view = self._next_table()
         self._tables_before = 0
         self._files: list[ObjectName] = []
@@ -141,19 +146,30 @@ class Index:
 
     def entries_of_pack(self, pack: ObjectName) -> list[PackEntry]:
         """All that the index says lies in a pack, by offset; empty if it says nothing."""
-        identity = bytes.fromhex(pack.id)
+        identity = _identity(pack)
         with self._lock:
             own = self._own_packs.get(identity)
             if own is not None:
-                return list(own.entries)
+                return own.entries
             return self._using(lambda table: self._entries(table, identity))
+
+    def times_listed(self, pack: ObjectName) -> int:
+        """How often index files list a pack."""
+        identity = _identity(pack)
+        with self._lock:
+            return self._using(lambda table: sum(map(self._view.times, table.records_of_pack(identity))))
+
+    def count_doubled(self) -> int:
+        """How many entries are of blobs that lie in more than one place. Looks at the whole index."""
+        with self._lock:
+            return self._using(self._count_doubled)
 
     def packs(self) -> Iterator[tuple[ObjectName, list[PackEntry]]]:
         """Every pack of the index with its entries. A pack about which index files differ comes once, merged."""
         with self._lock:
             own = list(self._own_packs.values())
         for pack in own:
-            yield _pack_name(pack.pack), list(pack.entries)
+            yield _pack_name(pack.pack), pack.entries
         number = -1
         while True:
             with self._lock:
@@ -166,10 +182,10 @@ class Index:
 
     def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
         """Make the blobs of a pack that this session stored known, before any index file lists them."""
-        indexed = IndexedPack(bytes.fromhex(pack.id), tuple(entries))
+        indexed = IndexedPack.of(_identity(pack), entries)
         with self._lock:
             self._own_packs[indexed.pack] = indexed
-            self._own.add_file(indexed.pack, [indexed])
+            self._own.add_files([(indexed.pack, [indexed])])
 
     def absorb(self, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
         """Take over an index file that this session stored: its packs are kept where the others are."""
@@ -179,8 +195,7 @@ class Index:
             for pack in packs:
                 self._own_packs.pop(pack.pack, None)
             self._own = MemoryTable()
-            for identity, pack in self._own_packs.items():
-                self._own.add_file(identity, [pack])
+            self._own.add_files((identity, [pack]) for identity, pack in self._own_packs.items())
 
     def close(self) -> None:
         """Let go of the cache."""
@@ -227,24 +242,27 @@ class Index:
         """Read the index files that the table has not. What cannot be read is not kept there."""
         self._view = View()
         self._damaged = {}
-        for done, file in enumerate(self._files):
-            identity = bytes.fromhex(file.id)
-            records = self._table.records_of_file(identity)
-            if records is None:
-                try:
-                    packs = self._source.read_index_file(file).packs
-                except (DamagedVault, ObjectMissing) as error:
-                    self._damaged[file] = error
-                    continue
-                self._table.add_file(identity, packs)
-                records = self._table.records_of_file(identity)
-            self._view.add(records or ())
+        missing = [file for file in self._files if self._table.records_of_file(_identity(file)) is None]
+        self._table.add_files(self._read(missing))
+        for file in self._files:
+            self._view.add(self._table.records_of_file(_identity(file)) or ())
+
+    def _read(self, missing: Sequence[ObjectName]) -> Iterator[tuple[bytes, Sequence[IndexedPack]]]:
+        for done, file in enumerate(missing):
             if self._progress:
-                self._progress(done + 1, len(self._files))
+                self._progress(done, len(missing))
+            try:
+                packs = self._source.read_index_file(file).packs
+            except (DamagedVault, ObjectMissing) as error:
+                self._damaged[file] = error
+                continue
+            yield _identity(file), packs
+        if missing and self._progress:
+            self._progress(len(missing), len(missing))
 
     def _take(self, table: IndexTable, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
-        identity = bytes.fromhex(file.id)
-        table.add_file(identity, packs)
+        identity = _identity(file)
+        table.add_files([(identity, packs)])
         self._view.add(table.records_of_file(identity) or ())
 
     def _first_location(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> Location | None:
@@ -273,6 +291,10 @@ class Index:
                 if entry.kind == kind:
                     return Placed(self._tables_before, number, position, length, entry)
         return None
+
+    def _count_doubled(self, table: IndexTable) -> int:
+        places = (len(self._locations(table, kind, blob)) for blob in table.doubled() for kind in BlobKind)
+        return sum(count for count in places if count > 1)
 
     def _entries(self, table: IndexTable, pack: bytes) -> list[PackEntry]:
         merged: dict[PackEntry, None] = {}
@@ -313,18 +335,18 @@ class IndexWriter:
         """List a pack that this session stored; its blobs are found in the index from now on."""
         self._index.add_pack(pack, entries)
         with self._lock:
-            self._packs[bytes.fromhex(pack.id)] = IndexedPack(bytes.fromhex(pack.id), tuple(entries))
+            self._packs[_identity(pack)] = IndexedPack.of(_identity(pack), entries)
 
     def add_reserved(self, pack: ObjectName) -> None:
         """List a pack that the session reserved, as the index has it. Raises KeyError if the index has it not."""
-        identity = bytes.fromhex(pack.id)
+        identity = _identity(pack)
         with self._lock:
             if identity in self._packs or identity in self._listed:
                 return
             entries = self._index.entries_of_pack(pack)
             if not entries:
                 raise KeyError(pack)
-            self._packs[identity] = IndexedPack(identity, tuple(entries))
+            self._packs[identity] = IndexedPack.of(identity, entries)
 
     def flush(self) -> list[ObjectName]:
         """Store index files for what was added since the last flush, and answer their names.
@@ -355,18 +377,24 @@ def _location(table: IndexTable, number: int, position: int, kind: BlobKind, blo
     return Location(_pack_name(record_pack(record)), entry) if entry.kind == kind else None
 
 
+def _identity(name: ObjectName) -> bytes:
+    return bytes.fromhex(name.id)
+
+
 @lru_cache(maxsize=4096)
 def _pack_name(identity: bytes) -> ObjectName:
     return ObjectName(ObjectKind.PACK, identity.hex())
 
 
-def _tables(cache: Path | None, budget: int) -> Iterator[Callable[[], IndexTable]]:
+def _tables(cache: Path | None, budget: int, scratch: Path | None) -> Iterator[Callable[[], IndexTable]]:
     """The tables to try, best first. A cache that breaks is dropped and tried once more from empty."""
     if cache is not None:
         folder = cache
         yield lambda: LmdbTable(folder, budget)
         index_cache.drop(folder)
         yield lambda: LmdbTable(folder, budget)
+    if scratch is not None:
+        yield lambda: TemporaryTable(scratch)
     yield TemporaryTable
     while True:
         yield MemoryTable

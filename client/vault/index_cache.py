@@ -13,7 +13,7 @@ import shutil
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,18 @@ import lmdb
 
 from client.vault.blobs import BlobId, Buffer
 from client.vault.index_files import IndexedPack
-from client.vault.index_tables import BrokenTable, Place, encode_record
+from client.vault.index_filling import NUMBER, Databases, Filling
+from client.vault.index_places import PLACE
+from client.vault.index_tables import BrokenTable, Place
 
 try:
     import fcntl
 except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
     fcntl = None  # type: ignore[assignment]
 
-BUDGET = 4 << 30  # bytes on disk: about 16 million blobs
+BUDGET = 4 << 30  # bytes on disk: about 30 million blobs
 _TEMPORARY_BUDGET = 64 << 30
-_DATABASES = (b"meta", b"files", b"records", b"packs", b"blobs")
-_NUMBER = struct.Struct(">I")
-_PLACE = struct.Struct(">II")
+_PLAIN, _DOUBLING = (b"meta", b"files", b"records"), (b"packs", b"blobs")
 _LAYOUT = b"1"
 _ERRORS = (lmdb.Error, OSError, struct.error)
 
@@ -44,14 +44,17 @@ class _Environments:
         self._lock = threading.Lock()
         self._open: dict[Path, tuple[Any, int]] = {}
 
-    def open(self, folder: Path, budget: int) -> Any:
+    def open(self, folder: Path, budget: int, *, durable: bool) -> Any:
         with self._lock:
             environment, users = self._open.get(folder, (None, 0))
             if environment is None:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with _alone(folder):
                     # The map is only address space: the file grows with what is in it.
-                    environment = lmdb.open(str(folder), map_size=budget, max_dbs=len(_DATABASES), mode=0o600)
+                    databases = len(_PLAIN + _DOUBLING)
+                    environment = lmdb.open(
+                        str(folder), map_size=budget, max_dbs=databases, mode=0o600, sync=durable, metasync=durable
+                    )
                     try:
                         _refuse_cut_short(environment, folder)
                     except BaseException:
@@ -90,12 +93,14 @@ _environments = _Environments()
 class LmdbTable:
     """A table in `folder`. Raises BrokenTable for whatever goes wrong there, a full disk and a full budget included."""
 
+    durable = True
+
     def __init__(self, folder: Path, budget: int = BUDGET) -> None:
         self._folder = folder.absolute()
         self._reader: Any = None
         self._environment: Any = None
         with _broken():
-            self._environment = _environments.open(self._folder, budget)
+            self._environment = _environments.open(self._folder, budget, durable=self.durable)
         try:
             self._open_databases()
         except BaseException:
@@ -105,65 +110,53 @@ class LmdbTable:
     def _open_databases(self) -> None:
         with _broken():
             open_db = self._environment.open_db
-            self._meta, self._files, self._records = map(open_db, _DATABASES[:3])
-            self._packs, self._blobs = (open_db(name, dupsort=True, dupfixed=True) for name in _DATABASES[3:])
+            plain = map(open_db, _PLAIN)
+            doubling = (open_db(name, dupsort=True, dupfixed=True) for name in _DOUBLING)
+            self._databases = Databases(self._environment, *plain, *doubling)
             with self._environment.begin(write=True) as change:
-                layout = change.get(b"layout", db=self._meta)
+                layout = change.get(b"layout", db=self._databases.meta)
                 if layout is None:
-                    change.put(b"layout", _LAYOUT, db=self._meta)
+                    change.put(b"layout", _LAYOUT, db=self._databases.meta)
         if layout not in (None, _LAYOUT):
             raise BrokenTable("the cache has another layout")
 
-    def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
+    def add_files(self, files: Iterable[tuple[bytes, Sequence[IndexedPack]]]) -> None:
         self._end_reading()
-        with _broken(), self._environment.begin(write=True) as change:
-            if change.get(file, db=self._files) is None:
-                self._insert(change, file, packs)
-
-    def _insert(self, change: Any, file: bytes, packs: Sequence[IndexedPack]) -> None:
-        used = change.stat(self._records)["entries"]
-        numbers, places = [], []
-        for pack in packs:
-            record = encode_record(pack)
-            number = self._number_of(change, pack.pack, record)
-            if number is None:
-                number, used = used, used + 1
-                change.put(_NUMBER.pack(number), record, db=self._records, append=True)
-                change.put(pack.pack, _NUMBER.pack(number), db=self._packs)
-                places += [(entry.id, _PLACE.pack(number, place)) for place, entry in enumerate(pack.entries)]
-            numbers.append(number)
-        places.sort()  # neighbours share pages
-        with change.cursor(self._blobs) as cursor:
-            cursor.putmulti(places)
-        change.put(file, b"".join(map(_NUMBER.pack, numbers)), db=self._files)
-
-    def _number_of(self, change: Any, pack: bytes, record: bytes) -> int | None:
-        with change.cursor(self._packs) as cursor:
-            if cursor.set_key(pack):
-                for number in cursor.iternext_dup():
-                    if change.get(number, db=self._records) == record:
-                        return int(_NUMBER.unpack(number)[0])
-        return None
+        filling = Filling(self._databases)
+        for file, packs in files:
+            with _broken():
+                filling.add(file, packs)
+        with _broken():
+            filling.finish()
 
     def records_of_file(self, file: bytes) -> Sequence[int] | None:
         with _broken():
-            numbers = self._reading().get(file, db=self._files)
-            return None if numbers is None else [number for (number,) in _NUMBER.iter_unpack(bytes(numbers))]
+            numbers = self._reading().get(file, db=self._databases.files)
+            return None if numbers is None else [number for (number,) in NUMBER.iter_unpack(bytes(numbers))]
 
     def first_place(self, blob: BlobId) -> Place | None:
         try:  # asked for every blob of every backup: a context manager would be a third of its cost
-            place = (self._reader or self._reading()).get(blob, db=self._blobs)
-            return None if place is None else _PLACE.unpack(place)
+            place = (self._reader or self._reading()).get(blob, db=self._databases.blobs)
+            return None if place is None else PLACE.unpack(place)
         except _ERRORS as error:
             raise BrokenTable(str(error)) from None
 
     def places(self, blob: BlobId) -> Sequence[Place]:
         with _broken():
-            return [_PLACE.unpack(place) for place in self._duplicates(self._blobs, blob)]
+            return [PLACE.unpack(place) for place in self._duplicates(self._databases.blobs, blob)]
+
+    def doubled(self) -> Iterator[BlobId]:
+        before = found = None
+        with _broken(), self._reading().cursor(self._databases.blobs) as cursor:
+            for blob in cursor.iternext(values=False):
+                if blob == before and blob != found:
+                    found = bytes(blob)
+                    yield found
+                before = blob
 
     def records_of_pack(self, pack: bytes) -> Sequence[int]:
         with _broken():
-            return [_NUMBER.unpack(number)[0] for number in self._duplicates(self._packs, pack)]
+            return [NUMBER.unpack(number)[0] for number in self._duplicates(self._databases.packs, pack)]
 
     def _duplicates(self, database: Any, key: bytes) -> list[bytes]:
         first = self._reading().get(key, db=database)
@@ -174,7 +167,9 @@ class LmdbTable:
 
     def record(self, number: int) -> Buffer:
         try:
-            record: Buffer | None = (self._reader or self._reading()).get(_NUMBER.pack(number), db=self._records)
+            record: Buffer | None = (self._reader or self._reading()).get(
+                NUMBER.pack(number), db=self._databases.records
+            )
         except _ERRORS as error:
             raise BrokenTable(str(error)) from None
         if record is None:
@@ -204,6 +199,8 @@ class LmdbTable:
 
 class TemporaryTable(LmdbTable):
     """A table in a folder of its own that is gone when the table is closed."""
+
+    durable = False
 
     def __init__(self, parent: Path | None = None) -> None:
         with _broken():

@@ -1,29 +1,65 @@
 """Index files: which packs there are and what lies in them.
 
 Kept true: a pack is listed whole or not at all in a file that we write, since restic's check takes a partial entry
-for damage; lengths and offsets fit 32 bits.
+for damage; lengths and offsets fit 32 bits. Index files are decoded a pack at a time: of the document of a file with
+40,000 blobs, only one pack's part is ever there as objects.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from client.vault.blobs import SEAL_OVERHEAD, BlobKind, Buffer, PackEntry
+from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, BlobKind, Buffer, PackEntry
 from client.vault.documents import U32, Document
 
 MAX_ENTRIES = 40_000  # restic keeps index files below 8 MiB of JSON
+ENTRY = struct.Struct(f"<{ID_BYTES}sBIII")  # id, kind, offset, length, uncompressed length
 
-_IS_ID = re.compile(r"[0-9a-f]{64}").fullmatch
-_KINDS = {kind.value: kind for kind in BlobKind}
+_KINDS = (BlobKind.DATA, BlobKind.TREE)
+_KIND_NUMBERS = {kind.value: number for number, kind in enumerate(_KINDS)}
+_START, _END = '{"packs":[', "]}"
+_scan = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedPack:
-    """A pack's id (32 bytes) and its blobs, in the order the index file has them."""
+    """A pack's id (32 bytes) and its blobs, in the order the index file has them, as `ENTRY` packs them.
+
+    Entries are kept packed because an index has millions, most of which are only copied from one place to another.
+    """
 
     pack: bytes
-    entries: Sequence[PackEntry]
+    table: bytes
+
+    @classmethod
+    def of(cls, pack: bytes, entries: Iterable[PackEntry]) -> "IndexedPack":
+        """The pack with that id and those entries."""
+        packed = [
+            ENTRY.pack(entry.id, _KIND_NUMBERS[entry.kind], entry.offset, entry.length, entry.uncompressed_length)
+            for entry in entries
+        ]
+        return cls(pack, b"".join(packed))
+
+    @property
+    def entries(self) -> list[PackEntry]:
+        return list(iterate_entries(self.table))
+
+    def __len__(self) -> int:
+        return len(self.table) // ENTRY.size
+
+
+def iterate_entries(table: Buffer) -> Iterator[PackEntry]:
+    """The entries of a packed table. Raises struct.error if its length is none that a table has."""
+    for identity, kind, offset, length, plain in ENTRY.iter_unpack(table):
+        yield PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
+
+
+def entry_at(table: Buffer, start: int) -> PackEntry:
+    """The entry whose packed form begins at byte `start`. Raises struct.error."""
+    identity, kind, offset, length, plain = ENTRY.unpack_from(table, start)
+    return PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +82,63 @@ def encode_index_file(index: IndexFile) -> bytes:
 
 def decode_index_file(body: Buffer, name: str) -> IndexFile:
     """The packs that an index file lists. Raises DamagedVault."""
+    packs = _usual_packs(body, name)
+    if packs is not None:
+        return IndexFile(packs, [])
     document = Document.parse(body, name)
     supersedes = [document.as_id(value, "supersedes") for value in document.items("supersedes")]
-    packs = []
-    for fields in document.items("packs"):
-        pack = Document(name, fields)
-        packs.append(IndexedPack(pack.id("id"), [_decode_entry(name, blob) for blob in pack.items("blobs")]))
-    return IndexFile(packs, supersedes)
+    return IndexFile([_decode_pack(name, fields) for fields in document.items("packs")], supersedes)
+
+
+def _usual_packs(body: Buffer, name: str) -> list[IndexedPack] | None:
+    """The packs of a document that has nothing but packs, written without spaces; None for any other."""
+    try:
+        text = str(body, "utf-8")
+        if not text.startswith(_START):
+            return None
+        packs: list[IndexedPack] = []
+        at = len(_START)
+        while text[at] != "]" or (packs and text[at - 1] == ","):
+            fields, at = _scan(text, at)
+            packs.append(_decode_pack(name, fields))
+            if text[at] == ",":
+                at += 1
+            elif text[at] != "]":
+                return None
+        return packs if text[at:].rstrip() == _END else None
+    except (ValueError, IndexError, RecursionError):
+        return None  # no JSON: reading it as a whole says where not
+
+
+def _decode_pack(name: str, fields: Any) -> IndexedPack:
+    pack = Document(name, fields)
+    blobs = pack.items("blobs")
+    table = _usual_table(blobs)
+    if table is None:
+        table = b"".join([_decode_entry(Document(name, blob)) for blob in blobs])
+    return IndexedPack(pack.id("id"), table)
+
+
+def _usual_table(blobs: list[Any]) -> bytes | None:
+    """The blobs of a pack if all is as it should be: there are millions, so this is the short way. None if not."""
+    packed = []
+    try:
+        for blob in blobs:
+            digits, offset, length = blob["id"], blob["offset"], blob["length"]
+            plain = blob.get("uncompressed_length", 0)
+            identity = bytes.fromhex(digits)
+            if not (
+                type(offset) is type(length) is type(plain) is int
+                and SEAL_OVERHEAD <= length <= length + offset <= U32
+                and 0 <= plain <= U32
+                and len(identity) == ID_BYTES
+                and identity.hex() == digits
+            ):
+                return None
+            packed.append(ENTRY.pack(identity, _KIND_NUMBERS[blob["type"]], offset, length, plain))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+    return b"".join(packed)
 
 
 def split(packs: Iterable[IndexedPack], limit: int = MAX_ENTRIES) -> list[list[IndexedPack]]:
@@ -60,11 +146,11 @@ def split(packs: Iterable[IndexedPack], limit: int = MAX_ENTRIES) -> list[list[I
     groups: list[list[IndexedPack]] = []
     room = 0
     for pack in packs:
-        if room < len(pack.entries) or not groups:
+        if room < len(pack) or not groups:
             groups.append([])
             room = limit
         groups[-1].append(pack)
-        room -= len(pack.entries)
+        room -= len(pack)
     return groups
 
 
@@ -76,28 +162,12 @@ def _encode_entry(entry: PackEntry) -> str:
     )
 
 
-def _decode_entry(name: str, fields: Any) -> PackEntry:
-    """One blob of an index file; there are millions, so what is as it should be takes the short way."""
-    try:
-        identity, offset, length = fields["id"], fields["offset"], fields["length"]
-        plain = fields.get("uncompressed_length", 0)
-        if (
-            type(offset) is type(length) is type(plain) is int
-            and SEAL_OVERHEAD <= length <= length + offset <= U32
-            and 0 <= plain <= U32
-            and _IS_ID(identity)
-        ):
-            return PackEntry(bytes.fromhex(identity), _KINDS[fields["type"]], offset, length, plain)
-    except (KeyError, TypeError, AttributeError):
-        pass  # the long way says what is wrong
-    return _decode_doubtful_entry(Document(name, fields))
-
-
-def _decode_doubtful_entry(document: Document) -> PackEntry:
-    kind = _KINDS.get(document.text("type"))
+def _decode_entry(document: Document) -> bytes:
+    """One blob of an index file. Raises DamagedVault, which says what is wrong with it."""
+    kind = _KIND_NUMBERS.get(document.text("type"))
     if kind is None:
         document.refuse(f"a blob has the unknown type {document.text('type')!r}")
     offset, length = document.whole("offset", U32), document.whole("length", U32)
     if length < SEAL_OVERHEAD or offset + length > U32:
         document.refuse(f"a blob of {length} bytes at {offset} is not possible")
-    return PackEntry(document.id("id"), kind, offset, length, document.whole("uncompressed_length", U32))
+    return ENTRY.pack(document.id("id"), kind, offset, length, document.whole("uncompressed_length", U32))

@@ -8,18 +8,16 @@ numbered; blobs lead to record and position.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer, PackEntry
-from client.vault.index_files import IndexedPack
+from client.vault.blobs import ID_BYTES, BlobId, Buffer, PackEntry
+from client.vault.index_files import ENTRY, IndexedPack, entry_at, iterate_entries
 
-_ENTRY = struct.Struct(f"<{ID_BYTES}sBIII")  # id, kind, offset, length, uncompressed length
 _CHECKSUM_BYTES = 8
 _HEAD_BYTES = ID_BYTES + _CHECKSUM_BYTES
-_KINDS = (BlobKind.DATA, BlobKind.TREE)
-_KIND_NUMBERS = {BlobKind.DATA: 0, BlobKind.TREE: 1}
 
 Place = tuple[int, int]  # number of a record, position in it
 
@@ -31,8 +29,11 @@ class BrokenTable(Exception):
 class IndexTable(Protocol):
     """Contents of index files. Not for several threads at once; raises BrokenTable when it fails."""
 
-    def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
-        """Keep what the index file of that id (32 bytes) lists."""
+    def add_files(self, files: Iterable[tuple[bytes, Sequence[IndexedPack]]]) -> None:
+        """Keep what index files list, each given by its id (32 bytes) and its packs.
+
+        What `files` raises is passed on: the files before may be kept or not.
+        """
 
     def records_of_file(self, file: bytes) -> Sequence[int] | None:
         """The numbers of the records that a file lists; None if the file is not kept."""
@@ -43,8 +44,11 @@ class IndexTable(Protocol):
     def places(self, blob: BlobId) -> Sequence[Place]:
         """Where a blob of that id lies, in any file, of any kind."""
 
+    def doubled(self) -> Iterator[BlobId]:
+        """The ids of blobs that have several places, each once."""
+
     def records_of_pack(self, pack: bytes) -> Sequence[int]:
-        """The records of a pack; several only if index files differ about it."""
+        """The records of a pack; several only if index files differ about it, or two processes read them at once."""
 
     def record(self, number: int) -> Buffer:
         """A record; the buffer is valid until the next call."""
@@ -54,11 +58,7 @@ class IndexTable(Protocol):
 
 
 def encode_record(pack: IndexedPack) -> bytes:
-    entries = b"".join(
-        _ENTRY.pack(entry.id, _KIND_NUMBERS[entry.kind], entry.offset, entry.length, entry.uncompressed_length)
-        for entry in pack.entries
-    )
-    return pack.pack + _checksum(pack.pack, entries) + entries
+    return pack.pack + _checksum(pack.pack, pack.table) + pack.table
 
 
 def record_pack(record: Buffer) -> bytes:
@@ -68,31 +68,27 @@ def record_pack(record: Buffer) -> bytes:
 
 def record_length(record: Buffer) -> int:
     """The number of a record's entries."""
-    return (len(record) - _HEAD_BYTES) // _ENTRY.size
+    return (len(record) - _HEAD_BYTES) // ENTRY.size
 
 
 def record_entry(record: Buffer, position: int) -> PackEntry:
     """The entry at a position of a record. Raises BrokenTable."""
     try:
-        return _entry(*_ENTRY.unpack_from(record, _HEAD_BYTES + position * _ENTRY.size))
-    except (struct.error, IndexError):
+        return entry_at(record, _HEAD_BYTES + position * ENTRY.size)
+    except struct.error:
         raise BrokenTable("a place leads nowhere") from None
 
 
 def record_entries(record: Buffer) -> list[PackEntry]:
     """All entries of a record, which must be whole. Raises BrokenTable."""
-    entries = bytes(record[_HEAD_BYTES:])
-    if bytes(record[ID_BYTES:_HEAD_BYTES]) != _checksum(record_pack(record), entries) or len(entries) % _ENTRY.size:
+    table = bytes(record[_HEAD_BYTES:])
+    if bytes(record[ID_BYTES:_HEAD_BYTES]) != _checksum(record_pack(record), table) or len(table) % ENTRY.size:
         raise BrokenTable("a record has another checksum")
-    return [_entry(*fields) for fields in _ENTRY.iter_unpack(entries)]
+    return list(iterate_entries(table))
 
 
-def _entry(identity: bytes, kind: int, offset: int, length: int, plain: int) -> PackEntry:
-    return PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
-
-
-def _checksum(pack: bytes, entries: bytes) -> bytes:
-    return blake2b(entries, digest_size=_CHECKSUM_BYTES, key=pack).digest()
+def _checksum(pack: bytes, table: bytes) -> bytes:
+    return blake2b(table, digest_size=_CHECKSUM_BYTES, key=pack).digest()
 
 
 class MemoryTable:
@@ -104,8 +100,9 @@ class MemoryTable:
         self._packs: dict[bytes, list[int]] = {}
         self._blobs: dict[bytes, int | tuple[int, ...]] = {}  # record << 32 | position
 
-    def add_file(self, file: bytes, packs: Sequence[IndexedPack]) -> None:
-        self._files[file] = [self._add_pack(pack) for pack in packs]
+    def add_files(self, files: Iterable[tuple[bytes, Sequence[IndexedPack]]]) -> None:
+        for file, packs in files:
+            self._files[file] = [self._add_pack(pack) for pack in packs]
 
     def _add_pack(self, pack: IndexedPack) -> int:
         record = encode_record(pack)
@@ -138,6 +135,9 @@ class MemoryTable:
             return ()
         return [divmod(place, 1 << 32) for place in _many(known)]
 
+    def doubled(self) -> Iterator[BlobId]:
+        return (blob for blob, known in self._blobs.items() if isinstance(known, tuple))
+
     def records_of_pack(self, pack: bytes) -> Sequence[int]:
         return self._packs.get(pack, ())
 
@@ -156,18 +156,23 @@ class View:
     """The records that count: those listed by the index files that a session sees."""
 
     def __init__(self) -> None:
-        self._live = bytearray()
+        self._times = array("I")  # that each record is listed
 
     def add(self, records: Iterable[int]) -> None:
+        times = self._times
         for number in records:
-            if number >= len(self._live):
-                self._live.extend(bytes(number + 1 - len(self._live) + (len(self._live) >> 1)))
-            self._live[number] = 1
+            if number >= len(times):
+                more = number + 1 - len(times) + (len(times) >> 1)
+                times.frombytes(bytes(more * times.itemsize))
+            times[number] += 1
 
     def __contains__(self, number: int) -> bool:
-        return number < len(self._live) and bool(self._live[number])
+        return number < len(self._times) and self._times[number] > 0
+
+    def times(self, number: int) -> int:
+        """How often index files list a record."""
+        return self._times[number] if number < len(self._times) else 0
 
     def next_after(self, number: int) -> int | None:
         """The next number that counts, or None."""
-        found = self._live.find(1, number + 1)
-        return None if found < 0 else found
+        return next((found for found in range(number + 1, len(self._times)) if self._times[found]), None)

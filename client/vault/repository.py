@@ -77,14 +77,14 @@ class Vault:
         self.session = session
         self.keys = keys
         self.config = config
-        self._cache = cache
+        self.cache_folder = cache  # of the device, for all its vaults
         self._index: Index | None = None
         self._index_lock = threading.Lock()
         self._whole_packs = WholePacks(session)
 
     def in_session(self, session: StoreSession) -> "Vault":
         """The same vault in another session: keys are kept, the index is asked anew."""
-        return Vault(session, self.keys, self.config, self._cache)
+        return Vault(session, self.keys, self.config, self.cache_folder)
 
     @property
     def index(self) -> Index:
@@ -92,10 +92,10 @@ class Vault:
         return self.load_index()
 
     def load_index(self, progress: Callable[[int, int], None] | None = None) -> Index:
-        """As `index`; `progress` is told files done and files in all."""
+        """As `index`; `progress` is told index files read and to read."""
         with self._index_lock:
             if self._index is None:
-                folder = self._cache / self.config.id if self._cache else None
+                folder = self.cache_folder / self.config.id if self.cache_folder else None
                 self._index = Index(self, folder, progress=progress)
             return self._index
 

@@ -240,7 +240,7 @@ def relisted(writer: VaultWriter, pack: ObjectName, entries: list[PackEntry]) ->
     writer.index.flush()
     store = store_of(writer)
     packs = [
-        IndexedPack(bytes.fromhex(name.id), entries if name == pack else found)
+        IndexedPack.of(bytes.fromhex(name.id), entries if name == pack else found)
         for name, found in writer.vault.index.packs()
     ]
     for info in list(writer.session.list(ObjectKind.INDEX)):
@@ -270,7 +270,7 @@ def test_an_index_that_differs_from_a_header_is_named(
 def test_a_pack_that_is_listed_twice_or_without_blobs_is_named() -> None:
     writer, pack, entries = a_stored_file()
     identity = bytes.fromhex(pack.id)
-    packs = [IndexedPack(identity, entries), IndexedPack(identity, entries), IndexedPack(bytes(32), [])]
+    packs = [IndexedPack.of(identity, entries), IndexedPack.of(identity, entries), IndexedPack.of(bytes(32), [])]
     name = writer.vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(packs)))
     errors = errors_of(writer)
     assert f"{name}: pack {pack.id} is listed twice" in errors
@@ -360,7 +360,7 @@ def test_what_is_stored_or_listed_more_than_once_is_noted() -> None:
     pack, entries = writer.pack(BlobKind.DATA, [b"x"])
     writer.index.add_pack(pack, entries)
     writer.index.flush()
-    again = IndexFile([IndexedPack(bytes.fromhex(pack.id), entries)])
+    again = IndexFile([IndexedPack.of(bytes.fromhex(pack.id), entries)])
     writer.vault.save_unpacked(ObjectKind.INDEX, encode_index_file(again))
     assert sorted(notes_of(writer)) == [
         f"{pack}: 2 index files list it",

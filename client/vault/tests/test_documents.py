@@ -98,7 +98,7 @@ ENTRIES = st.builds(
     length=st.integers(32, 2**31 - 1),
     uncompressed_length=U32,
 )
-PACKS = st.builds(IndexedPack, pack=IDS, entries=st.lists(ENTRIES, max_size=3))
+PACKS = st.builds(IndexedPack.of, pack=IDS, entries=st.lists(ENTRIES, max_size=3))
 
 
 @given(st.lists(PACKS, max_size=3), st.lists(IDS, max_size=2))
@@ -141,7 +141,7 @@ def test_an_index_entry_that_cannot_be_is_damaged(change: dict[str, object]) -> 
 
 def test_packs_are_never_divided_between_index_files() -> None:
     entry = PackEntry(bytes(32), BlobKind.DATA, 0, 40, 0)
-    packs = [IndexedPack(bytes([number]) * 32, [entry] * size) for number, size in enumerate((3, 3, 10, 1, 1))]
+    packs = [IndexedPack.of(bytes([number]) * 32, [entry] * size) for number, size in enumerate((3, 3, 10, 1, 1))]
     assert [[len(pack.entries) for pack in group] for group in split(packs, 4)] == [[3], [3], [10], [1, 1]]
     assert split([]) == []
 
