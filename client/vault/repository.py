@@ -36,7 +36,9 @@ from domain.names import CONFIG, ObjectKind, ObjectName
 VERSIONS = (1, 2)
 _ZSTD_ENCODING = 2
 _JSON_ENCODINGS = frozenset(b"[{")
-_MAX_DOCUMENT = 1 << 30  # plain bytes of an unpacked file
+_MAX_DOCUMENT = (
+    256 << 20
+)  # plain bytes of an unpacked file; restic's index files have 8 MiB, a longer list of paths more
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Kept true: a snapshot's id is the name of its object. Item and device are tags, 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from client.errors import AmbiguousSnapshot, DamagedVault, NoSuchSnapshot
 from client.vault.blobs import BlobId, Buffer
@@ -16,6 +16,9 @@ from client.vault.times import format_time, parse_time
 ITEM_TAG = "oort:item="
 DEVICE_TAG = "oort:device="
 _SHORT = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,11 @@ class Snapshot:
 
     @property
     def time(self) -> datetime:
-        """The time in UTC, microseconds kept. Raises OverflowError for years that datetime lacks."""
-        return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).replace(
-            microsecond=self.time_ns // 1000 % 1_000_000
-        )
+        """The time in UTC, microseconds kept; the nearest that datetime has, for years that it lacks."""
+        try:
+            return _EPOCH + timedelta(microseconds=self.time_ns // 1000)
+        except OverflowError:
+            return _FIRST if self.time_ns < 0 else _LAST
 
     @property
     def item(self) -> str:
