@@ -306,7 +306,9 @@ def open_vault(
 
 def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
     damage: DamagedVault | None = None
+    found_any = False
     for name, body in _key_files(session):
+        found_any = True
         try:
             if isinstance(body, DamagedVault):
                 raise body
@@ -318,6 +320,8 @@ def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
             return keys
     if damage is not None:
         raise damage
+    if not found_any:
+        raise DamagedVault(name="keys", detail="there is no key file, and nothing else opens the vault")
     raise WrongRepositoryPassword(place=place)
 
 
