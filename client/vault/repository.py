@@ -29,7 +29,7 @@ from client.vault.keys import DataKeys, create_key_file, open_key_file
 from client.vault.nodes import Node, decode_tree
 from client.vault.polynomial import is_irreducible, random_polynomial
 from client.vault.sealing import COMPRESSED_VERSION, compress, decompress, open_blob
-from client.vault.snapshots import Snapshot, decode_snapshot, select_snapshot
+from client.vault.snapshots import Snapshot, decode_snapshot, newest_first, select_snapshot
 from client.vault.whole_packs import WholePacks
 from domain.names import CONFIG, ObjectKind, ObjectName
 
@@ -174,7 +174,7 @@ class Vault:
             if damaged is None:
                 raise error
             damaged(name, error if isinstance(error, DamagedVault) else _as_damage(name, error))
-        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+        return newest_first(found)[::-1]
 
     def _read_snapshots(self) -> tuple[list[Snapshot], list[tuple[ObjectName, DamagedVault | ObjectMissing]]]:
         """Those that can be read, and why the others cannot."""

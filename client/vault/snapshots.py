@@ -3,6 +3,8 @@
 Kept true: a snapshot's id is the name of its object. Item and device are tags, which survive restic's own rewrites.
 """
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -117,8 +119,29 @@ def decode_snapshot(body: Buffer, snapshot_id: str = "") -> Snapshot:
 
 
 def newest_first(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    """By time, newest first; the id decides between equal times."""
-    return sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id), reverse=True)
+    """Newest first: a snapshot before its parent, whatever the clocks said; else by time; the id decides at last.
+
+    A clock that was set back, or was ahead, thus misplaces nothing of the device whose clock it was, as long as the
+    chain of parents is unbroken (docs/decisions/clocks.md).
+    """
+    by_time = sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+    ranks = {snapshot.id: rank for rank, snapshot in enumerate(by_time)}
+    parents = [ranks.get(snapshot.parent or "", rank) for rank, snapshot in enumerate(by_time)]
+    children = Counter(parent for rank, parent in enumerate(parents) if parent != rank)
+    ready = [-rank for rank in range(len(by_time)) if not children[rank]]
+    heapq.heapify(ready)
+    ordered: list[int] = []
+    while ready:
+        rank = -heapq.heappop(ready)
+        ordered.append(rank)
+        parent = parents[rank]
+        if parent != rank:
+            children[parent] -= 1
+            if not children[parent]:
+                heapq.heappush(ready, -parent)
+    # Parents in a circle cannot come about, since a name is a hash; a forged document may claim one.
+    ordered += sorted(set(range(len(by_time))) - set(ordered), reverse=True)
+    return [by_time[rank] for rank in ordered]
 
 
 def select_snapshot(snapshots: Iterable[Snapshot], wanted: str) -> Snapshot:
