@@ -8,7 +8,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-fuzz lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -39,12 +39,19 @@ campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: 
 
 campaign-index: $(STUBS) ## memory and time on a vault of 10 million blobs: 20 minutes, 5 GB of disk  [BLOBS=N]
 	@$(BIN)/python -m deploy.campaigns.index $(if $(BLOBS),--blobs $(BLOBS))
+# Into the environment of the other targets, but not of their lock: it has wheels for few platforms.
+campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made wrong, by atheris  [MINUTES=1.5]
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.lock \
+	  || echo "atheris cannot be had here: going on without it"
+	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra server pyproject.toml -o requirements/server.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
+	@echo 'atheris>=3.0,<3.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/fuzz.lock
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) generated .demo .mypy_cache .ruff_cache

@@ -5,6 +5,7 @@ that cannot be reached.
 """
 
 import random
+import re
 import socket
 import ssl
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from client.errors import OortError, ServerUnreachable, UntrustedServer, UsageError
@@ -22,6 +24,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _PROBE_SECONDS = 5.0
+_is_port = re.compile(r"[0-9]{1,5}").fullmatch
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Channels of one process would otherwise share one TCP connection, and die together.
     ("grpc.use_local_subchannel_pool", 1),
@@ -54,13 +57,22 @@ def read_refusal(error: grpc.RpcError) -> Refusal:
     message = error.details() or error.code().name
     trailing = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
     for key, value in trailing:
-        if key == _DETAILS_KEY:
-            status = status_pb2.Status.FromString(value)
-            for detail in status.details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return Refusal(error.code(), info.reason, message, dict(info.metadata))
+        info = read_details(value) if key == _DETAILS_KEY else None
+        if info is not None:
+            return Refusal(error.code(), info.reason, message, dict(info.metadata))
     return Refusal(error.code(), "", message)
+
+
+def read_details(status: bytes) -> error_details_pb2.ErrorInfo | None:
+    """The ErrorInfo in a google.rpc.Status; None if it has none, or is no Status: the call has failed in any case."""
+    info = error_details_pb2.ErrorInfo()
+    try:
+        for detail in status_pb2.Status.FromString(status).details:
+            if detail.Unpack(info):
+                return info
+    except DecodeError:
+        pass
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,7 @@ def trusting(ca_pem: bytes) -> ssl.SSLContext:
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises UsageError."""
     host, _, port = endpoint.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not host or not _is_port(port) or not 0 < int(port) < 1 << 16:
         raise UsageError(detail=f"{endpoint!r} is not a server address: give HOST:PORT.")
     return host.strip("[]"), int(port)
 

@@ -12,6 +12,8 @@ AUDIENCE = "oort-storage"
 ISSUER = "oort-auth"
 ALGORITHM = "EdDSA"
 LIFETIME_SECONDS = 15 * 60
+_KEY_BYTES = 32
+_LARGEST_QUOTA = (1 << 63) - 1  # what the catalogue can count
 
 
 def key_id(public_key: bytes) -> str:
@@ -53,15 +55,20 @@ class VaultClaims:
     def from_payload(cls, payload: Mapping[str, Any]) -> "VaultClaims":
         """Read what `to_payload` wrote. Raises BadClaims."""
         try:
-            return cls(
+            claims = cls(
                 tenant=UUID(payload["tenant"]),
                 user=UUID(payload["user"]),
                 device=UUID(payload["device"]),
                 bucket=UUID(payload["bucket"]),
-                cluster=str(payload["cluster"]),
+                cluster=payload["cluster"],
                 scopes=frozenset(Scope(scope) for scope in payload["scopes"]),
-                quota_bytes=int(payload["quota"]),
+                quota_bytes=payload["quota"],
                 device_key=bytes.fromhex(payload["device_key"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadClaims(f"vault token: {error}") from error
+        if not isinstance(claims.cluster, str) or len(claims.device_key) != _KEY_BYTES:
+            raise BadClaims("vault token: a cluster or a key that can be none")
+        if type(claims.quota_bytes) is not int or not 0 <= claims.quota_bytes <= _LARGEST_QUOTA:
+            raise BadClaims("vault token: a quota that can be none")
+        return claims

@@ -75,8 +75,14 @@ class Account:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Account":
-        """Read what `to_json` wrote. Raises ValueError, KeyError, TypeError, AttributeError."""
-        fields = json.loads(text)
+        """Read what `to_json` wrote. Raises ValueError."""
+        try:
+            return cls._from_fields(json.loads(text))
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"no account: {error}") from None
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> "Account":
         if fields["version"] != _VERSION:
             raise ValueError("written by another version")
         if not all(isinstance(fields[name], str) for name in ("server", "ca_file", "tenant", "username")):
@@ -127,7 +133,7 @@ class Home:
             return None
         try:
             return Account.from_json(text)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ValueError:
             raise DamagedHome(file=self.folder / _ACCOUNT) from None
 
     def ca(self) -> bytes:
@@ -224,7 +230,7 @@ class Home:
         text = self.read(name)
         try:
             return None if text is None else json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from io import BufferedWriter
 from typing import Any
 
@@ -66,13 +66,30 @@ class JobRecord:
 
     @classmethod
     def from_json(cls, text: bytes) -> "JobRecord":
-        """Read what `to_json` wrote. Raises ValueError, KeyError, TypeError."""
-        fields: dict[str, Any] = json.loads(text)
-        fields["counts"] = JobCounts(**fields["counts"])
-        fields["lines"] = [
-            LogEntry(time_ns, severity, base64.b64decode(sealed)) for time_ns, severity, sealed in fields["lines"]
-        ]
-        return cls(**fields)
+        """Read what `to_json` wrote. Raises ValueError."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            fields["counts"] = JobCounts(**fields["counts"])
+            fields["lines"] = [
+                LogEntry(time_ns, severity, base64.b64decode(sealed)) for time_ns, severity, sealed in fields["lines"]
+            ]
+            record = cls(**fields)
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"no record of a job: {error}") from None
+        if not record.is_sound():
+            raise ValueError("a field of a job's record is of another kind")
+        return record
+
+    def is_sound(self) -> bool:
+        """Whether every field is what a message to auth can carry."""
+        texts = (self.id, self.vault_id, self.item_id, self.client_version, self.snapshot)
+        enums = (self.kind, self.status, self.sent_lines, *(line.severity for line in self.lines))
+        numbers = (self.started_ns, self.ended_ns, *(line.time_ns for line in self.lines), *astuple(self.counts))
+        return (
+            all(isinstance(text, str) and _is_utf8(text) for text in texts)
+            and all(type(number) is int and 0 <= number < 1 << 31 for number in enums)
+            and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+        )
 
 
 class JobShelf:
@@ -112,7 +129,7 @@ class JobShelf:
                 if not record.ended_ns:
                     record.status = JobStatus.ABANDONED
                     record.ended_ns = path.stat().st_mtime_ns
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError):
                 lock.close()  # another process has it, or has just reported it; damaged records wait for a person
                 continue
             yield record, lock
@@ -129,3 +146,7 @@ def keep_or_skip(shelf: JobShelf, record: JobRecord) -> OortError | None:
     except OortError as error:
         return error
     return None
+
+
+def _is_utf8(text: str) -> bool:
+    return text == text.encode(errors="ignore").decode()

@@ -49,9 +49,9 @@ class SealFile:
         """Raises BrokenSeal."""
         try:
             fields = json.loads(body)
-            seal = cls(UUID(fields["user"]), str(fields["vault"]), base64.b64decode(fields["sealed_key"]))
+            seal = cls(UUID(fields["user"]), str(UUID(fields["vault"])), base64.b64decode(fields["sealed_key"]))
             known = fields["version"] == _SEAL_VERSION
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known = False
         if not known:
             raise BrokenSeal(what="The file oort-vault")

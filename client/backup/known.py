@@ -4,7 +4,7 @@ Kept true: what cannot be read any more is treated as if there had been no paren
 read and stored again. A folder is read beside the walk, node by node: what is held of it is the tree as it was stored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from client.errors import DamagedVault, ObjectMissing
@@ -99,16 +99,20 @@ class NoKnownTrees:
 
 
 class VaultTrees:
-    """Loads trees of the pinned parent snapshot. Raises StoreError."""
+    """Loads trees of the pinned parent snapshot; `on_lost` hears when one cannot be. Raises StoreError."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, on_lost: Callable[[], None] = lambda: None) -> None:
         self._vault = vault
         self._trees = TreeReader(vault)
+        self._on_lost = on_lost
 
     def load(self, tree: BlobId | None) -> KnownFolder:
+        if tree is None:
+            return KnownFolder()
         try:
-            return KnownFolder() if tree is None else KnownFolder(tree, self._trees.load_body(tree))
+            return KnownFolder(tree, self._trees.load_body(tree))
         except (DamagedVault, ObjectMissing):
+            self._on_lost()
             return KnownFolder()
 
     def has_content(self, node: Node) -> bool:

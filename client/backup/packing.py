@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from client.backup.request import Counters
 from client.backup.upload import Uploader
+from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry, SealedBlob, blob_id
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
@@ -34,6 +35,7 @@ class Packer:
         self._counters = counters
         self._random = random
         self._lock = threading.Lock()
+        self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
         self._open: dict[BlobKind, list[PackBuilder]] = {
             kind: [PackBuilder(vault.keys, kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()
@@ -60,6 +62,10 @@ class Packer:
             self._pack(kind, sealed)
         return ids
 
+    def distrust_trees(self) -> None:
+        """A tree of the parent is lost: from now on one that the index has counts as stored if it can be read."""
+        self._trees_doubted = True
+
     def finish(self) -> None:
         """Hand over the packs that are still open."""
         with self._lock:
@@ -71,6 +77,7 @@ class Packer:
     def _missing(self, kind: BlobKind, ids: Sequence[BlobId], reached: Container[BlobId]) -> list[int]:
         """The positions of the blobs that must be stored; they are this caller's to store from now on."""
         index, uploader = self._vault.index, self._uploader
+        lost = self._lost_trees(ids) if kind is BlobKind.TREE and self._trees_doubted else _NOTHING
         missing: list[int] = []
         to_reserve: dict[ObjectName, list[int]] = {}
         with self._lock:
@@ -79,7 +86,7 @@ class Packer:
                 if identity in claimed:
                     continue
                 packs = [found.pack for found in index.find_all(kind, identity) if not uploader.is_gone(found.pack)]
-                if not packs:
+                if not packs or identity in lost:
                     claimed.add(identity)
                     missing.append(position)
                 elif identity not in reached and not any(map(uploader.holds, packs)):
@@ -93,6 +100,16 @@ class Packer:
                             claimed.add(ids[position])
                             missing.append(position)
         return missing
+
+    def _lost_trees(self, ids: Sequence[BlobId]) -> frozenset[BlobId]:
+        """Those that cannot be read, whatever the index says."""
+        lost: set[BlobId] = set()
+        for identity in ids:
+            try:
+                self._vault.load_blob(BlobKind.TREE, identity)
+            except (DamagedVault, ObjectMissing):
+                lost.add(identity)
+        return frozenset(lost)
 
     def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
         full: list[PackBuilder] = []

@@ -131,7 +131,7 @@ class _Backup:
 
     def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
         """Scan, read and store everything; when it returns all packs are acknowledged and no thread is left."""
-        known: KnownTrees = VaultTrees(self._vault) if known_tree else NoKnownTrees()
+        known: KnownTrees = VaultTrees(self._vault, self._packer.distrust_trees) if known_tree else NoKnownTrees()
         scanner = Scanner(
             self._trees,
             known,

@@ -35,9 +35,9 @@ TAG_BYTES = 16
 _SALT_BYTES = 64
 _R_MASK = bytes.fromhex("ffffff0ffcffff0ffcffff0ffcffff0f")
 # A key file is read before anything vouches for it, so what it may ask for is bounded: restic itself calibrates
-# to 60 MiB and half a second.
-_SCRYPT_MEMORY = 1 << 30
-_SCRYPT_WORK = 1 << 28  # N * r * p
+# to 60 MiB and half a second, and this is four times the memory and about eight seconds.
+_SCRYPT_MEMORY = 256 << 20
+_SCRYPT_WORK = 1 << 24  # N * r * p
 _RANDOM_PASSWORD = re.compile(r"[0-9a-f]{64}")
 
 
@@ -115,11 +115,16 @@ class DataKeys:
 
 @dataclass(frozen=True, slots=True)
 class ScryptCost:
-    """Parameters of scrypt: memory is 128 * n * r bytes."""
+    """Parameters of scrypt (RFC 7914)."""
 
     n: int
     r: int
     p: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that stretching holds at once."""
+        return 128 * self.r * (self.n + self.p + 2)
 
 
 # The repository password of our own vaults is 256 random bits in hex: stretching adds nothing to it, so opening a
@@ -159,41 +164,61 @@ def create_key_file(
     ).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key file as it was read: `sealed` are the data keys under what scrypt makes of the password."""
+
+    name: str
+    cost: ScryptCost
+    salt: bytes
+    sealed: bytes
+
+    def open(self, password: str) -> DataKeys | None:
+        """The data keys, or None if `password` is not the file's. Raises DamagedVault."""
+        try:
+            user = _stretch(password, self.salt, self.cost)
+        except ValueError as error:
+            raise DamagedVault(name=self.name, detail=f"its scrypt parameters do not work: {error}") from None
+        try:
+            plaintext = user.open(self.sealed, self.name)
+        except DamagedVault:
+            return None
+        return parse_master(plaintext, self.name)
+
+
 def open_key_file(password: str, body: Buffer, name: str = "key file") -> DataKeys | None:
     """The data keys in a key file, or None if `password` is not its password. Raises DamagedVault."""
+    return read_key_file(body, name).open(password)
+
+
+def read_key_file(body: Buffer, name: str = "key file") -> KeyFile:
+    """What a key file says, before any work is spent on it. Raises DamagedVault."""
     try:
-        document = json.loads(bytes(body))
+        document = json.loads(str(body, "utf-8"))
         if not isinstance(document, dict) or document.get("kdf") != "scrypt":
             raise DamagedVault(name=name, detail="it is not a scrypt key file")
         cost = ScryptCost(*(_whole(document.get(field)) for field in ("N", "r", "p")))
         salt, sealed = _unb64(document.get("salt")), _unb64(document.get("data"))
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedVault(name=name, detail=f"it cannot be read: {error}") from None
-    if cost.n & (cost.n - 1) or 128 * cost.n * cost.r > _SCRYPT_MEMORY or cost.n * cost.r * cost.p > _SCRYPT_WORK:
+    if cost.n & (cost.n - 1) or cost.memory > _SCRYPT_MEMORY or cost.n * cost.r * cost.p > _SCRYPT_WORK:
         raise DamagedVault(name=name, detail=f"scrypt parameters {cost.n}, {cost.r}, {cost.p} are not allowed")
     if len(sealed) < SEAL_OVERHEAD:
         raise DamagedVault(name=name, detail="its data is too short")
-    try:
-        user = _stretch(password, salt, cost)
-    except ValueError as error:
-        raise DamagedVault(name=name, detail=f"its scrypt parameters do not work: {error}") from None
-    try:
-        plaintext = user.open(sealed, name)
-    except DamagedVault:
-        return None
-    return _parse_master(plaintext, name)
+    return KeyFile(name, cost, salt, sealed)
 
 
-def _parse_master(plaintext: bytes, name: str) -> DataKeys:
+def parse_master(plaintext: Buffer, name: str = "key file") -> DataKeys:
+    """The data keys in the document that a key file seals. Raises DamagedVault."""
     try:
-        master = json.loads(plaintext)
+        master = json.loads(str(plaintext, "utf-8"))
         return DataKeys(_unb64(master["encrypt"]), _unb64(master["mac"]["k"]), _unb64(master["mac"]["r"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedVault(name=name, detail=f"its data keys cannot be read: {error}") from None
 
 
 def _stretch(password: str, salt: bytes, cost: ScryptCost) -> DataKeys:
-    memory = 128 * cost.r * (cost.n + cost.p + 2) + (1 << 20)
+    memory = cost.memory + (1 << 20)
     key = hashlib.scrypt(password.encode(), salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=memory, dklen=64)
     return DataKeys(key[:32], key[32:48], key[48:])
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,6 +24,8 @@ from client.vault.modes import NodeType, unix_mode
 from client.vault.times import format_time, parse_time
 
 _TREE_START, _TREE_END = b'{"nodes":[', b"]}\n"
+_BLANKS = " \t\n\r"  # of JSON (RFC 8259)
+_BLANK = tuple(_BLANKS)
 _WINDOW = 256 << 10  # bytes of a tree that are decoded at once
 _TYPES = {kind.value: kind for kind in NodeType}
 _NUMBERS = (
@@ -30,6 +33,8 @@ _NUMBERS = (
     *(("size", U64), ("links", U64), ("device", U64)),
 )
 _TEXTS = ("user", "group", "error")
+# os.fsencode takes U+DC80 to U+DCFF for bytes that are no UTF-8; no other surrogate, and no NUL, can go to the system.
+_NO_ATTRIBUTE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ def iterate_tree(body: Buffer, name: str = "a tree") -> Iterator[Node]:
     That no name comes twice is not seen to.
     """
     if bytes(body[: len(_TREE_START)]) != _TREE_START:
-        yield from decode_tree(body, name)  # another writer's layout
+        document = Document.parse(body, name)  # another writer's layout
+        yield from (decode_node(Document(name, fields)) for fields in document.items("nodes"))
         return
     text = _SlidingText(body, len(_TREE_START), name)
     while (fields := text.next_item()) is not None:
@@ -119,11 +125,12 @@ class _SlidingText:
         """The next item, or None at the end. Raises DamagedVault."""
         following = self._peek()
         if following == "]":
-            return None
+            return self._end()
         if self._items:
             if following != ",":
                 self._refuse("its nodes are not parted by commas")
             self._at += 1
+            self._peek()
         self._items += 1
         window = _WINDOW
         while True:
@@ -137,10 +144,27 @@ class _SlidingText:
                 continue
             return item
 
+    def _end(self) -> None:
+        """Only the end of the document, or fields that this program does not know, may come after the nodes."""
+        self._at += 1
+        self._read(len(self._rest))
+        if self._text.strip(_BLANKS) == "}":
+            return
+        try:
+            others = json.loads('{"":0' + self._text)
+        except (ValueError, RecursionError) as error:
+            self._refuse(f"it is no JSON ({error})")
+        if "nodes" in others:
+            self._refuse("it has two lists of nodes")
+
     def _peek(self) -> str:
-        if self._at >= len(self._text):
+        """The next character that is no blank, or nothing at the end of the text."""
+        while True:
+            while self._text[self._at : self._at + 1] in _BLANK:
+                self._at += 1
+            if self._at < len(self._text) or not self._rest:
+                return self._text[self._at : self._at + 1]
             self._read(_WINDOW)
-        return self._text[self._at : self._at + 1]
 
     def _read(self, length: int) -> None:
         part, self._rest = self._rest[:length], self._rest[length:]
@@ -156,12 +180,11 @@ class _SlidingText:
 
 def decode_tree(body: Buffer, name: str = "a tree") -> list[Node]:
     """The nodes of a tree blob. Raises DamagedVault."""
-    document = Document.parse(body, name)
-    nodes = [decode_node(Document(name, fields)) for fields in document.items("nodes")]
+    nodes = list(iterate_tree(body, name))
     seen: set[bytes] = set()
     for node in nodes:
         if node.name in seen:
-            document.refuse(f"two nodes are named {node.name!r}")
+            raise DamagedVault(name=name, detail=f"two nodes are named {node.name!r}")
         seen.add(node.name)
     return nodes
 
@@ -301,10 +324,8 @@ def _decode_time(document: Document, field: str) -> int:
 
 def _decode_link(document: Document) -> bytes:
     raw = document.fields.get("linktarget_raw")
-    if raw is not None:
-        return _decode_base64(document, raw)
     try:
-        target = document.text("linktarget").encode()
+        target = document.text("linktarget").encode() if raw is None else _decode_base64(document, raw)
     except UnicodeEncodeError:
         document.refuse("a link's target is no UTF-8")
     if b"\0" in target:
@@ -316,8 +337,10 @@ def _decode_attributes(document: Document) -> tuple[tuple[str, bytes], ...]:
     attributes: list[tuple[str, bytes]] = []
     for fields in document.items("extended_attributes"):
         attribute = Document(document.name, fields)
-        value = fields.get("value")
-        attributes.append((attribute.text("name"), b"" if value is None else _decode_base64(document, value)))
+        name, value = attribute.text("name"), fields.get("value")
+        if _NO_ATTRIBUTE.search(name):
+            document.refuse("an extended attribute's name holds a NUL or is no UTF-8")
+        attributes.append((name, b"" if value is None else _decode_base64(document, value)))
     return tuple(attributes)
 
 

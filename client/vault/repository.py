@@ -29,14 +29,16 @@ from client.vault.keys import DataKeys, create_key_file, open_key_file
 from client.vault.nodes import Node, decode_tree
 from client.vault.polynomial import is_irreducible, random_polynomial
 from client.vault.sealing import COMPRESSED_VERSION, compress, decompress, open_blob
-from client.vault.snapshots import Snapshot, decode_snapshot, select_snapshot
+from client.vault.snapshots import Snapshot, decode_snapshot, newest_first, select_snapshot
 from client.vault.whole_packs import WholePacks
 from domain.names import CONFIG, ObjectKind, ObjectName
 
 VERSIONS = (1, 2)
 _ZSTD_ENCODING = 2
 _JSON_ENCODINGS = frozenset(b"[{")
-_MAX_DOCUMENT = 1 << 30  # plain bytes of an unpacked file
+_MAX_DOCUMENT = (
+    256 << 20
+)  # plain bytes of an unpacked file; restic's index files have 8 MiB, a longer list of paths more
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class Vault:
             if damaged is None:
                 raise error
             damaged(name, error if isinstance(error, DamagedVault) else _as_damage(name, error))
-        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+        return newest_first(found)[::-1]
 
     def _read_snapshots(self) -> tuple[list[Snapshot], list[tuple[ObjectName, DamagedVault | ObjectMissing]]]:
         """Those that can be read, and why the others cannot."""
@@ -325,7 +327,9 @@ def open_vault(
 
 def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
     damage: DamagedVault | None = None
+    found_any = False
     for name, body in _key_files(session):
+        found_any = True
         try:
             if isinstance(body, DamagedVault):
                 raise body
@@ -337,6 +341,8 @@ def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
             return keys
     if damage is not None:
         raise damage
+    if not found_any:
+        raise DamagedVault(name="keys", detail="there is no key file, and nothing else opens the vault")
     raise WrongRepositoryPassword(place=place)
 
 

@@ -19,6 +19,7 @@ MAX_BLOB = 128 << 20  # plain bytes of data; no writer comes near, so a larger c
 MAX_TREE = 2 << 30  # of a tree: 350 for each file in the folder, and 67 more for each MiB of a file
 _LARGE = 16 << 20  # from this size on, the tree of a folder with some 40,000 files, no more copies than needed
 _STEP = 1 << 20
+_MOST_OUT_OF_A_BYTE = 32 << 10  # a zstd block has at least 4 bytes and at most 128 KiB come out of it (RFC 8878)
 _SMALL = 256 << 10  # up to this size blobs are compressed as one batch, in C
 
 
@@ -80,9 +81,13 @@ def decompress(frame: Buffer, size: int, name: str) -> bytes:
         announced = zstandard.frame_content_size(frame)
         if announced > size:
             raise DamagedVault(name=name, detail=f"it holds {announced} bytes where at most {size} were announced")
+        possible = len(frame) * _MOST_OUT_OF_A_BYTE
+        if announced > possible:
+            raise DamagedVault(name=name, detail=f"{len(frame)} compressed bytes cannot hold {announced}")
         if not announced:
             return b""
-        return _codecs.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
+        # What is announced, or may come where nothing is, is taken from memory at once.
+        return _codecs.decompressor.decompress(frame, max_output_size=min(size, possible), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedVault(name=name, detail=f"its compression is broken ({error})") from None
 

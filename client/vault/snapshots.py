@@ -4,10 +4,12 @@ Kept true: a snapshot's id is the name of its object, so changing one means anot
 `original`. Item, device and note are tags, which survive restic's own rewrites; tags that begin with `oort:` are ours.
 """
 
+import heapq
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from client.errors import AmbiguousSnapshot, DamagedVault, NoOwnSnapshot, NoSuchSnapshot
 from client.vault.blobs import BlobId, Buffer
@@ -25,6 +27,9 @@ _FIELDS = (
     "program_version",
 )
 _SHORT = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,11 @@ class Snapshot:
 
     @property
     def time(self) -> datetime:
-        """The time in UTC, microseconds kept. Raises OverflowError for years that datetime lacks."""
-        return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).replace(
-            microsecond=self.time_ns // 1000 % 1_000_000
-        )
+        """The time in UTC, microseconds kept; the nearest that datetime has, for years that it lacks."""
+        try:
+            return _EPOCH + timedelta(microseconds=self.time_ns // 1000)
+        except OverflowError:
+            return _FIRST if self.time_ns < 0 else _LAST
 
     @property
     def item(self) -> str:
@@ -136,8 +142,31 @@ def decode_snapshot(body: Buffer, snapshot_id: str = "") -> Snapshot:
 
 
 def newest_first(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    """By time, newest first; the id decides between equal times."""
-    return sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id), reverse=True)
+    """Newest first: a snapshot before its parent, whatever the clocks said; else by time; the id decides at last.
+
+    A clock that was set back, or was ahead, thus misplaces nothing of the device whose clock it was, as long as the
+    chain of parents is unbroken (docs/decisions/clocks.md).
+    """
+    by_time = sorted(snapshots, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+    # A snapshot that was changed since is known to its children by what it was changed from.
+    ranks = {snapshot.original: rank for rank, snapshot in enumerate(by_time) if snapshot.original}
+    ranks |= {snapshot.id: rank for rank, snapshot in enumerate(by_time)}
+    parents = [ranks.get(snapshot.parent or "", rank) for rank, snapshot in enumerate(by_time)]
+    children = Counter(parent for rank, parent in enumerate(parents) if parent != rank)
+    ready = [-rank for rank in range(len(by_time)) if not children[rank]]
+    heapq.heapify(ready)
+    ordered: list[int] = []
+    while ready:
+        rank = -heapq.heappop(ready)
+        ordered.append(rank)
+        parent = parents[rank]
+        if parent != rank:
+            children[parent] -= 1
+            if not children[parent]:
+                heapq.heappush(ready, -parent)
+    # Parents in a circle cannot come about, since a name is a hash; a forged document may claim one.
+    ordered += sorted(set(range(len(by_time))) - set(ordered), reverse=True)
+    return [by_time[rank] for rank in ordered]
 
 
 def select_snapshot(snapshots: Iterable[Snapshot], wanted: str, device: str | None = None) -> Snapshot:

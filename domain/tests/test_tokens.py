@@ -34,7 +34,19 @@ def test_a_missing_claim_is_refused(claim: str) -> None:
 
 @pytest.mark.parametrize(
     ("claim", "value"),
-    [("tenant", "x"), ("user", 7), ("scopes", ["everything"]), ("scopes", 3), ("quota", None), ("device_key", "zz")],
+    [
+        ("tenant", "x"),
+        ("user", 7),
+        ("scopes", ["everything"]),
+        ("scopes", 3),
+        ("quota", None),
+        ("quota", float("inf")),
+        ("quota", -1),
+        ("quota", 1 << 63),
+        ("cluster", 5),
+        ("device_key", "zz"),
+        ("device_key", "ab"),
+    ],
 )
 def test_a_claim_of_the_wrong_form_is_refused(claim: str, value: Any) -> None:
     with pytest.raises(BadClaims):

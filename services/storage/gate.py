@@ -80,7 +80,7 @@ class TokenGate:
             expires = float(payload["exp"])
         except jwt.InvalidAudienceError:
             raise BadToken(detail="it is for another kind of server") from None
-        except (jwt.PyJWTError, BadClaims, TypeError, ValueError):
+        except (jwt.PyJWTError, BadClaims, TypeError, ValueError, OverflowError, RecursionError):
             raise BadToken(detail="it is not one that auth signed") from None
         if self._clock.now().timestamp() > expires + _LEEWAY_SECONDS:
             raise BadToken(detail="it has expired")

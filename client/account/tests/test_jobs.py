@@ -126,12 +126,12 @@ def test_jobs_are_listed_newest_first(device: Device) -> None:
 
 
 def test_the_same_paths_are_the_same_item_on_the_same_device(office: Office, device: Device) -> None:
-    item = Items(device).of_paths(["/b", "/a"])
-    assert Items(device).of_paths(["/a", "/b"]) == item
-    assert Items(device).of_paths(["/a"]) != item
+    item = Items(device).of_paths(["/brown", "/amber"])
+    assert Items(device).of_paths(["/amber", "/brown"]) == item
+    assert Items(device).of_paths(["/amber"]) != item
     with Device(office.logged_in("second")) as other:
-        assert Items(other).of_paths(["/a", "/b"]) != item
-    assert all(b"/a" not in sent for sent in office.auth.seen)
+        assert Items(other).of_paths(["/amber", "/brown"]) != item
+    assert all(b"/amber" not in sent for sent in office.auth.seen)
 
 
 def test_an_item_made_while_auth_is_away_is_entered_later(office: Office, device: Device, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from oort.auth.v1.profiles_pb2 import Vault, VaultKind
@@ -211,7 +212,15 @@ def test_a_vault_whose_disk_is_not_mounted_is_not_made_anew(device: Device, tmp_
     assert not (tmp_path / "vault" / str(CONFIG)).exists()
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"version": 2}', b"\xff", b'{"version": 1, "user": "x"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'{"version": 2}', b"\xff", b'{"version": 1, "user": "x"}', b"[" * 9999]
+)
 def test_a_damaged_seal_file_is_told_as_such(body: bytes) -> None:
+    with pytest.raises(BrokenSeal):
+        SealFile.from_bytes(body)
+
+
+def test_a_seal_file_for_what_is_no_vault_is_damaged() -> None:
+    body = SealFile(UUID(int=1), "\ud800", b"sealed").to_bytes()
     with pytest.raises(BrokenSeal):
         SealFile.from_bytes(body)

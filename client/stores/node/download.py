@@ -1,6 +1,7 @@
 """One object, or a part of it, on its way from a node: gone on with elsewhere when a node dies, and checked.
 
-Kept true: what is returned has the length that was asked for; a whole object has the SHA-256 of its name.
+Kept true: what is returned has the length that was asked for; a whole object has the SHA-256 of its name; a node that
+sends without an end fills no memory.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,19 @@ from oort.storage.v1 import objects_pb2
 from client.errors import DamagedVault, OortError, TruncatedObject
 from client.stores.node.nodes import BadCopy
 from client.stores.node.stalls import Progress
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
+
+_SMALL = 1 << 20
+# Bytes that come at most where no length is asked for. A pack holds one blob at least: the tree of a large folder.
+_LARGEST = {
+    ObjectKind.CONFIG: _SMALL,
+    ObjectKind.SEAL: _SMALL,
+    ObjectKind.KEY: _SMALL,
+    ObjectKind.LOCK: _SMALL,
+    ObjectKind.SNAPSHOT: 256 << 20,
+    ObjectKind.INDEX: 256 << 20,
+    ObjectKind.PACK: 4 << 30,
+}
 
 
 class Download:
@@ -39,7 +52,14 @@ class Download:
         )
 
     def receive(self, frames: Iterable[memoryview], progress: Progress) -> None:
+        """Take what comes. Raises BadCopy if it is more than there can be."""
+        have = self._have()
+        limit = _LARGEST[self._name.kind] if self._length is None else self._length
         for frame in frames:
+            have += len(frame)
+            if have > limit:
+                self._frames.clear()
+                raise BadCopy(DamagedVault(name=self._name, detail=f"more than {limit} bytes came"))
             self._frames.append(frame)
             progress.moved()
 
@@ -62,6 +82,4 @@ class Download:
         elif len(body) < self._length:
             detail = f"{len(body)} bytes came from {self._offset} in place of {self._length}"
             return TruncatedObject(name=self._name, detail=detail)
-        elif len(body) > self._length:
-            return DamagedVault(name=self._name, detail=f"{len(body)} bytes came in place of {self._length}")
         return None

@@ -7,7 +7,7 @@ the session wakes every thread that waits in a call of it, whatever the node doe
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -23,7 +23,7 @@ from client.stores.node.nodes import Action, BadCopy, Refused
 from client.stores.node.refusals import translate
 from client.stores.node.stalls import Cancellable, Stalled
 from client.stores.node.wire import Connection, PutPart, frames
-from domain.names import CONFIG, ObjectKind, ObjectName
+from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 
 if TYPE_CHECKING:
     from client.stores.node.stalls import Progress
@@ -139,7 +139,7 @@ class NodeSession:
 
             page = self._run(action)
             for listed in page.objects:
-                yield ObjectInfo(ObjectName.parse(listed.name), listed.size)
+                yield ObjectInfo(self._named(listed.name, kind), listed.size)
             if not page.next_page_token:
                 return
             if page.next_page_token == token:
@@ -160,7 +160,7 @@ class NodeSession:
                     connection.sessions.Reserve.future(request, timeout=CALL_SECONDS, metadata=metadata)
                 )
 
-            gone.update(ObjectName.parse(name) for name in self._run(action).gone)
+            gone.update(self._named(name, ObjectKind.PACK) for name in self._run(action).gone)
         return frozenset(gone)
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:
@@ -212,6 +212,14 @@ class NodeSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _named(self, text: str, kind: ObjectKind) -> ObjectName:
+        """An object of `kind` that a node names. Raises StoreError: a node may say anything."""
+        with suppress(BadName):
+            name = ObjectName.parse(text)
+            if name.kind is kind:
+                return name
+        raise StoreError(place=self._place, detail=f"a node names {text[:80]!r} among {kind.value}")
 
     def _run(self, action: Action[T], name: ObjectName | None = None) -> T:
         if self._over is not None:

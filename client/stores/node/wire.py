@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FRAME_BYTES = 1024 * 1024
 _PUT_FRAME_TAG = 2 << 3 | 2  # PutRequest.frame: field 2, length-delimited
 _GET_FRAME_TAG = 1 << 3 | 2  # GetResponse.frame
+_VARINT_BYTES = 10  # of 64 bits (protobuf encoding)
 _SERVICE = "/oort.storage.v1.ObjectService/"
 
 PutPart = objects_pb2.PutHeader | memoryview
@@ -87,9 +88,9 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(message: bytes, start: int) -> tuple[int, int]:
-    """Value and the place after it; a varint cut short gives a place past the end."""
+    """Value and the place after it; a varint that is cut short or too long gives a place past the end."""
     value = shift = 0
-    for place in range(start, len(message)):
+    for place in range(start, min(start + _VARINT_BYTES, len(message))):
         value |= (message[place] & 0x7F) << shift
         if not message[place] & 0x80:
             return value, place + 1

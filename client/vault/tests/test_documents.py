@@ -90,6 +90,46 @@ def test_snapshots_are_selected_by_latest_id_or_unambiguous_prefix() -> None:
         select_snapshot([], "latest")
 
 
+def chained(*times: int) -> list[Snapshot]:
+    """Snapshots of one device, each the parent of the next."""
+    made: list[Snapshot] = []
+    for number, time in enumerate(times):
+        parent = made[-1].id if made else None
+        made.append(Snapshot(time, bytes(32), ("/",), parent=parent, id=f"{number:02x}" * 32))
+    return made
+
+
+def test_a_snapshot_is_newer_than_its_parent_whatever_the_clock_said() -> None:
+    first, second, third = chained(100, 20, 30)
+    assert select_snapshot([third, first, second], "latest") is third
+    assert newest_first([third, first, second]) == [third, second, first]
+
+
+def test_a_clock_that_was_ahead_for_one_backup_does_not_hide_those_of_other_devices() -> None:
+    first, ahead, third = chained(10, 9_000, 20)
+    other = Snapshot(25, bytes(32), ("/",), id="ee" * 32)
+    assert newest_first([first, ahead, other, third]) == [other, third, ahead, first]
+
+
+def test_snapshots_whose_parents_are_gone_or_form_a_circle_are_all_listed_by_time() -> None:
+    one = Snapshot(1, bytes(32), ("/",), parent="bb" * 32, id="aa" * 32)
+    other = Snapshot(2, bytes(32), ("/",), parent="aa" * 32, id="bb" * 32)
+    orphan = Snapshot(3, bytes(32), ("/",), parent="cc" * 32, id="dd" * 32)
+    assert newest_first([one, other, orphan]) == [orphan, other, one]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=9))
+def test_every_snapshot_is_listed_once_and_before_its_parent(drawn: list[tuple[int, int]]) -> None:
+    made: list[Snapshot] = []
+    for number, (time, parent) in enumerate(drawn):
+        known = made[parent].id if parent < len(made) else None
+        made.append(Snapshot(time, bytes(32), ("/",), parent=known, id=f"{number:02x}" * 32))
+    listed = newest_first(made)
+    assert sorted(listed, key=lambda snapshot: snapshot.id) == made
+    places = {snapshot.id: place for place, snapshot in enumerate(listed)}
+    assert all(places[snapshot.id] < places[snapshot.parent] for snapshot in listed if snapshot.parent)
+
+
 ENTRIES = st.builds(
     PackEntry,
     id=IDS,

@@ -126,6 +126,8 @@ def test_a_key_file_of_restic_opens() -> None:
         {"N": 1000},
         {"N": 1},
         {"N": 1 << 40},
+        {"N": 1 << 18, "r": 16},  # half a gigabyte
+        {"N": 1 << 10, "r": 8, "p": 1 << 12},  # a quarter of a minute
         {"N": "16"},
         {"N": True},
         {"r": 1 << 30},

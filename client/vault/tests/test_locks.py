@@ -158,6 +158,32 @@ def test_a_lock_that_grew_stale_while_the_machine_slept_is_lost_though_it_could_
     lock.release()
 
 
+def test_a_clock_set_back_does_not_hide_that_a_lock_grew_stale(vault: Vault) -> None:
+    clock, running = Clock(), Clock()
+    lock = VaultLock(vault, now_ns=clock, running_ns=running)
+    lock.acquire()
+    clock.now -= 24 * 60 * MINUTE
+    lock.ensure_held()
+    running.now += 31 * MINUTE
+    with pytest.raises(LockLost):
+        lock.ensure_held()
+    lock.release()
+
+
+def test_a_lock_is_refreshed_and_released_after_the_clock_was_set_back(vault: Vault) -> None:
+    clock = Clock()
+    lock = VaultLock(vault, now_ns=clock)
+    lock.acquire()
+    clock.now -= 24 * 60 * MINUTE
+    lock.refresh()
+    lock.ensure_held()
+    assert len(locks_in(vault)) == 1
+    with vault_lock(vault, needed=True):
+        assert len(locks_in(vault)) == 2
+    lock.release()
+    assert locks_in(vault) == []
+
+
 def test_a_thread_keeps_the_lock_fresh() -> None:
     writer = a_writer(needs_locks=True)
     clock = Clock()

@@ -20,7 +20,7 @@ from client.vault.modes import (
     go_mode,
     unix_mode,
 )
-from client.vault.nodes import Node, decode_tree, encode_tree, name_complaint
+from client.vault.nodes import Node, decode_tree, encode_tree, iterate_tree, name_complaint
 from client.vault.strict import tree_complaints
 from client.vault.tests.builders import TIME_NS, a_node
 from client.vault.tests.test_keys import JSON
@@ -29,6 +29,7 @@ IDS = st.binary(min_size=32, max_size=32)
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 TIMES = st.integers(-(2**62), 2**62)
 TEXTS = st.text(max_size=8)
+ATTRIBUTE_NAMES = TEXTS.map(lambda text: text.replace("\0", "_"))  # no system takes a NUL there
 NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not name_complaint(name))
 
 
@@ -53,7 +54,7 @@ def nodes(draw: st.DrawFn) -> Node:
         size=draw(U64) if is_file else 0,
         links=draw(U64),
         linktarget=draw(NAMES) if kind is NodeType.SYMLINK else b"",
-        extended_attributes=tuple(draw(st.lists(st.tuples(TEXTS, st.binary(max_size=8)), max_size=2))),
+        extended_attributes=tuple(draw(st.lists(st.tuples(ATTRIBUTE_NAMES, st.binary(max_size=8)), max_size=2))),
         device=draw(U64) if is_device else 0,
         content=tuple(draw(st.lists(IDS, max_size=3))) if is_file else None,
         subtree=draw(IDS) if kind is NodeType.DIR else None,
@@ -116,6 +117,43 @@ def test_a_name_that_comes_twice_is_not_read() -> None:
     link = {"name": "a", "type": "symlink", "linktarget": "/etc"}
     with pytest.raises(DamagedVault, match="two nodes"):
         decode_tree(json.dumps({"nodes": [link, {"name": "a", "type": "dir"}]}).encode())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "symlink", "linktarget_raw": "YQBi"},
+        {"type": "symlink", "linktarget": "a\0b"},
+        {"type": "file", "extended_attributes": [{"name": "user.\0", "value": ""}]},
+        {"type": "file", "extended_attributes": [{"name": "user.\ud800", "value": ""}]},
+    ],
+)
+def test_what_no_system_takes_is_not_read(fields: dict[str, object]) -> None:
+    with pytest.raises(DamagedVault):
+        decode_tree(json.dumps({"nodes": [{"name": "a"} | fields]}).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"nodes":[]}{"nodes":[]}',
+        b'{"nodes":[],"nodes":[]}',
+        b'{"nodes":[]',
+        b'{"nodes":[],"later":[}',
+        b'{"nodes":[{"name":"a","type":"dir"} {"name":"b","type":"dir"}]}',
+    ],
+)
+def test_a_tree_that_does_not_end_with_its_nodes_is_damaged(body: bytes) -> None:
+    with pytest.raises(DamagedVault):
+        list(iterate_tree(body))
+    with pytest.raises(DamagedVault):
+        decode_tree(body)
+
+
+def test_blanks_and_fields_after_the_nodes_are_read() -> None:
+    one, other = (f'{{"name":"{name}","type":"dir"}}' for name in "ab")
+    for text in ('{"nodes":[ ' + one + "\n,\t" + other + ' ] ,"later": {} } ', '{"nodes":[' + one + "]}"):
+        assert decode_tree(text.encode()) == list(iterate_tree(text.encode()))
 
 
 def test_unknown_fields_and_other_zones_are_read() -> None:

@@ -1,5 +1,6 @@
 import os
 import threading
+import tracemalloc
 
 import pytest
 import zstandard
@@ -108,6 +109,26 @@ def test_arbitrary_bytes_are_a_frame_or_damaged(frame: bytes, size: int) -> None
         assert len(decompress(frame, size, "frame")) <= size
     except DamagedVault:
         return
+
+
+def test_a_short_frame_cannot_ask_for_much_memory() -> None:
+    """The header of the format: magic number, a descriptor for a content size of 4 bytes, the size, a last block."""
+    frame = bytes.fromhex("28b52ffd a0") + (100 << 20).to_bytes(4, "little") + bytes.fromhex("01 00 00")
+    assert zstandard.frame_content_size(frame) == 100 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedVault, match="cannot hold"):
+            decompress(frame, sealing.MAX_TREE, "frame")
+        assert decompress(bytes.fromhex("28b52ffd 00 58 01 00 00"), sealing.MAX_TREE, "of unknown size") == b""
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_much_as_can_come_out_of_a_frame_is_read() -> None:
+    hole = bytes(64 << 20)
+    for frame in (compress(hole), zstandard.ZstdCompressor(write_content_size=False, level=19).compress(hole)):
+        assert decompress(frame, len(hole), "frame") == hole
 
 
 def test_a_frame_without_its_content_size_is_read_too() -> None:

@@ -285,6 +285,21 @@ def test_lists_go_through_all_pages(cluster: Cluster) -> None:
         assert list(session.list(ObjectKind.INDEX)) == []
 
 
+@pytest.mark.parametrize("name", ["data/../../etc/passwd", "data/", f"data/{'AB' * 32}", f"data/{'ab' * 31}\n"])
+def test_a_node_that_names_what_is_no_object_is_refused_in_one_line(cluster: Cluster, name: str) -> None:
+    with cluster.store().open(Purpose.BACKUP) as session:
+        cluster.nodes[0].bucket.objects[name] = b""
+        with pytest.raises(StoreError, match="a node names"):
+            list(session.list(ObjectKind.PACK))
+
+
+def test_a_node_that_sends_without_an_end_fills_no_memory(cluster: Cluster) -> None:
+    with cluster.store().open(Purpose.BACKUP) as session:
+        cluster.nodes[0].bucket.objects[str(CONFIG)] = bytes(8 << 20)
+        with pytest.raises(DamagedVault, match="more than"):
+            session.get(CONFIG)
+
+
 def test_reserving_goes_in_thousands(cluster: Cluster) -> None:
     packs = [ObjectName(ObjectKind.PACK, f"{number:064x}") for number in range(2500)]
     with cluster.store().open(Purpose.BACKUP) as session:

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from oort.storage.v1 import objects_pb2
@@ -21,6 +22,11 @@ def test_a_header_is_written_as_the_generated_class_does() -> None:
 
 def test_a_full_frame_stays_below_the_message_limit() -> None:
     assert len(encode_put(memoryview(bytes(FRAME_BYTES)))) < 4 << 20
+
+
+def test_a_length_without_an_end_is_refused_at_once() -> None:
+    with pytest.raises(DecodeError):
+        decode_get(b"\x0a" + b"\xff" * (4 << 20))
 
 
 @pytest.mark.parametrize("message", [b"", b"\x12\x01x", b"\x0a\x01x\x12\x01y"])

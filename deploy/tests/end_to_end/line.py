@@ -1,0 +1,118 @@
+"""The line between a device and its servers, which a test can cut: real TCP proxies in threads of this process."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+_PART = 64 << 10
+
+
+class Line:
+    """All proxies of a device. While it is cut, connections are reset and new ones refused, as without a network."""
+
+    def __init__(self) -> None:
+        self.is_cut = threading.Event()
+        self.carried = 0  # bytes in both directions
+        self.cuts = 0
+        self._cut_at: int | None = None
+        self._back_after: float | None = None
+        self._lock = threading.Lock()
+        self._proxies: dict[str, Proxy] = {}
+
+    def to(self, endpoint: str) -> str:
+        """Where to find a server (host:port) by way of this line."""
+        with self._lock:
+            if endpoint not in self._proxies:
+                self._proxies[endpoint] = Proxy(self, endpoint)
+            return self._proxies[endpoint].address
+
+    def cut_after(self, carried: int, seconds: float | None) -> None:
+        """Cut when so many bytes more have been carried; it is back after `seconds`, or never."""
+        self._back_after = seconds
+        self._cut_at = self.carried + carried
+
+    def count(self, size: int) -> None:
+        with self._lock:
+            self.carried += size
+            if self._cut_at is None or self.carried < self._cut_at:
+                return
+            self._cut_at = None
+            self.cuts += 1
+            self.is_cut.set()
+            proxies = list(self._proxies.values())
+        for proxy in proxies:
+            proxy.cut()
+        if self._back_after is not None:
+            threading.Timer(self._back_after, self.mend).start()
+
+    def mend(self) -> None:
+        for proxy in self._proxies.values():
+            proxy.listen()
+        self.is_cut.clear()
+
+    def close(self) -> None:
+        for proxy in self._proxies.values():
+            proxy.cut()
+
+
+class Proxy:
+    """One server by way of a line, on a port of the loopback that stays the same."""
+
+    def __init__(self, line: Line, endpoint: str) -> None:
+        self._line = line
+        host, _, port = endpoint.rpartition(":")
+        self._server = (host.strip("[]"), int(port))
+        self._port = 0
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self.listen()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def listen(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        with self._lock:
+            ended = [*self._open, *([self._listener] if self._listener else [])]
+            self._open.clear()
+            self._listener = None
+        for one in ended:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._server)
+                with self._lock:
+                    self._open |= {near, far}
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(_PART):
+                target.sendall(part)
+                self._line.count(len(part))
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def a_line() -> Iterator[Line]:
+    line = Line()
+    try:
+        yield line
+    finally:
+        line.close()

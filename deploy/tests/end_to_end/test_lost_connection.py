@@ -1,0 +1,114 @@
+"""The network goes away in the middle: for half a minute, and for good. A clock that runs faster keeps tests short."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.account import opening
+from client.cli.program import run
+from client.restore.compare import differences
+from client.rpc import Pacing
+from client.stores.node import NodeStore, VaultAccess
+from client.stores.node.store import PATIENCE_SECONDS
+from deploy.driver import Device, Operator
+from deploy.tests.end_to_end.conftest import a_user
+from deploy.tests.end_to_end.line import Line, a_line
+from deploy.tests.end_to_end.trees import MIB, incompressible, restored
+from domain.sessions import Scope
+
+SIZE = 48 * MIB
+LOST_SECONDS = 30
+# In flight, and so perhaps sent again: two packs, each with what the queue of its stream holds.
+SENT_AGAIN = 40 * MIB
+
+
+@dataclass
+class Caller:
+    """Runs commands of one home in this process, over a line that can be cut."""
+
+    home: Path
+    line: Line
+    capture: pytest.CaptureFixture[str]
+    times: float = 10.0  # as fast as the clock on the wall
+
+    def __call__(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """Exit code, the last document on standard output, and standard error."""
+        code = run(["--home", str(self.home), *arguments, "--vault", "main", "--json"])
+        output, errors = self.capture.readouterr()
+        return code, json.loads(output.splitlines()[-1]) if output else {}, errors
+
+    def store(self, source: Callable[[Sequence[Scope]], VaultAccess], **others: Any) -> NodeStore:
+        """A node store as the program makes it, but for the way there and the pace of its clock."""
+
+        def on_line(scopes: Sequence[Scope]) -> VaultAccess:
+            access = source(scopes)
+            return VaultAccess(access.token, tuple(map(self.line.to, access.endpoints)))
+
+        pacing = Pacing(
+            PATIENCE_SECONDS,
+            monotonic=lambda: time.monotonic() * self.times,
+            sleep=lambda seconds: time.sleep(seconds / self.times),
+        )
+        return NodeStore(source=on_line, pacing=pacing, **others)
+
+
+@pytest.fixture
+def caller(
+    stack: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Caller]:
+    name, password = a_user(stack)
+    device = Device(tmp_path / "home")
+    with a_line() as line:
+        server = line.to(stack.env["OORT_AUTH"])
+        options = ("--server", server, "--ca", stack.env["OORT_CA"], "--username", name, "--password-stdin")
+        device.tool.ok("login", *options, stdin=password)
+        device.request_vault("main")
+        caller = Caller(device.home, line, capsys)
+        monkeypatch.setattr(opening, "NodeStore", caller.store)
+        yield caller
+
+
+def test_backup_and_restore_go_on_after_half_a_minute_without_a_network(caller: Caller, tmp_path: Path) -> None:
+    source = incompressible(tmp_path / "source/file", SIZE // MIB, seed=71).parent
+    caller.line.cut_after(SIZE // 3, LOST_SECONDS / caller.times)
+    code, summary, errors = caller("backup", str(source))
+    assert (code, errors) == (0, "")
+    assert summary["uploaded_bytes"] - summary["stored_bytes"] <= SENT_AGAIN
+
+    assert caller.line.cuts == 1
+    before = caller.line.carried
+    caller.line.cut_after(SIZE // 3, LOST_SECONDS / caller.times)
+    code, summary, errors = caller("restore", "latest", "--target", str(tmp_path / "target"))
+    assert (code, errors) == (0, "")
+    assert caller.line.cuts == 2
+    assert caller.line.carried - before <= SIZE + SENT_AGAIN
+    assert not list(differences(source, restored(tmp_path / "target", source)))
+    jobs = run(["--home", str(caller.home), "jobs", "--json"])
+    assert jobs == 0
+    assert [job["status"] for job in json.loads(caller.capture.readouterr().out)] == [5000, 5000]
+
+
+def test_a_network_that_does_not_come_back_ends_in_one_line_and_loses_nothing(caller: Caller, tmp_path: Path) -> None:
+    caller.times = 100.0
+    source = incompressible(tmp_path / "source/file", SIZE // MIB, seed=72).parent
+    (tmp_path / "source/small").write_text("small")
+    for arguments in (("backup", str(source)), ("restore", "latest", "--target", str(tmp_path / "target"))):
+        caller.line.cut_after(SIZE // 3, None)
+        began = time.monotonic()
+        code, _, errors = caller(*arguments)
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        assert caller.line.is_cut.is_set()
+        (line,) = errors.splitlines()
+        assert code == json.loads(line)["exit_code"] == 5
+        assert "storage" in json.loads(line)["message"]
+        assert not list(tmp_path.rglob(".oort-partial-*"))
+        caller.line.mend()
+        if arguments[0] == "backup":
+            code, summary, errors = caller(*arguments)
+            assert (code, errors) == (0, "")
+            assert summary["uploaded_bytes"] < SIZE + SENT_AGAIN
