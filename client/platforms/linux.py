@@ -114,7 +114,7 @@ def open_for_writing(name: bytes, folder: int) -> int:
     return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
 
-def write_all(opened: int, content: bytes, offset: int = 0) -> None:
+def write_all(opened: int, content: bytes | memoryview, offset: int = 0) -> None:
     """Write all of `content` at `offset`. Raises OSError."""
     rest = memoryview(content)
     while rest:
