@@ -148,8 +148,4 @@ def _show(result: "BackupResult") -> None:
         f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"
     )
     if summary.warnings:
-        is_one = summary.warned == 1
-        say(
-            f"{plural(summary.warned, 'path')} could not be backed up as {'it is' if is_one else 'they are'} "
-            "(named above)."
-        )
+        say(f"{plural(summary.warned, 'warning')}: what is named above is not in the snapshot, or not as it should be.")

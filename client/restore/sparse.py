@@ -1,7 +1,7 @@
 """Content written with holes where it is zeros.
 
-Kept true: only a file that was made of zeros, and has not been written there, is written so. A block of the file that is
-all zeros becomes a hole, however its bytes are spread over contents.
+Kept true: only a file that was made of zeros, and has not been written there, is written so. A block of the file that
+is all zeros becomes a hole, however its bytes are spread over contents.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """Holes are where whole blocks of zeros are, wherever the content was cut."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -37,7 +38,7 @@ def test_content_that_was_cut_anywhere_has_every_hole(tmp_path: Path, seed: int)
     cuts = sorted({0, len(content), *(random.randrange(len(content)) for _ in range(8))})
     with written.open("wb") as file:
         file.truncate(len(content))
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             reached = write_sparsely(file.fileno(), content[start:end], start)
             assert not any(content[start + reached : end])
     for path in (original, written):
