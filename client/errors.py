@@ -142,7 +142,11 @@ class NoSuchPath(OortError):
 
 
 class NothingLeft(OortError):
-    """Nothing of {paths} could be read: no snapshot was made."""
+    """Nothing of {paths} could be read, or all of it is left out: no snapshot was made."""
+
+
+class StreamIncomplete(OortError):
+    """{stream} {what}: no snapshot was made."""
 
 
 class TargetFull(OortError):

@@ -4,8 +4,8 @@ A pattern is matched against whole names of an absolute path. One that begins wi
 other from every folder. `*`, `?` and `[...]` match within a name; `**` stands for any number of folders, also none.
 `\` takes the meaning from what follows it. What matches a folder matches everything below it.
 
-Kept true: what a pattern says of a path is a regular expression's answer, made once, so that judging a path takes
-about a microsecond for however many patterns there are.
+Kept true: what a pattern says of a path is a regular expression's answer, made once: judging a path costs about half a
+microsecond a pattern, and no pattern can make it cost much more.
 """
 
 import posixpath

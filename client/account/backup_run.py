@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from client.account.device import Device
-from client.account.items import Items
+from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
 from client.account.opening import Place, place_of
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned, identities
-from client.backup.run import backup
+from client.backup.run import Machinery, backup
+from client.backup.selection import EVERYTHING, Selection, Selector
+from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
 from client.errors import DamagedVault, OortError, ParentGone, QuotaExceeded, SessionOver
 from client.interrupts import was_interrupted
@@ -52,38 +54,60 @@ class BackupResult:
     untold: OortError | None
 
 
-def run_backup(
-    device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView, tags: Sequence[str] = ()
-) -> BackupResult:
-    """Back up `paths` to a vault; the snapshot gets `tags` beside those of item and device.
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """What is left out; what comes through a `stream` instead of files; and how many threads work on it.
 
-    Raises OortError; KeyboardInterrupt ends the job as cancelled.
+    `missing` are paths that were wanted too, but that there are not. The snapshot gets `tags` beside those of item and
+    device.
     """
-    wanted = absolute_paths(paths)
+
+    selection: Selection = EVERYTHING
+    stream: Stream | None = None
+    missing: tuple[Warned, ...] = ()
+    tags: tuple[str, ...] = ()
+    machinery: Machinery | None = None
+
+
+_NO_OPTIONS = BackupOptions()
+
+
+def run_backup(
+    device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView, options: BackupOptions = _NO_OPTIONS
+) -> BackupResult:
+    """Back up `paths` to a vault, or a stream under the one path. Raises OortError.
+
+    KeyboardInterrupt ends the job as cancelled.
+    """
+    Selector(options.selection)  # what is wrong with it is told before anything is done
+    wanted = tuple(paths) if options.stream else absolute_paths(paths)
     with place_of(device, vault_name) as place:
         with suppress(OortError):  # they are told by a later command, and this one has work to do
             report_kept(device)
-        item = Items(device).of_paths([os.fsdecode(path) for path in wanted])
-        run = _BackupRun(device, place, wanted, item, view, tags)
+        engine = STREAM_ENGINE if options.stream else FILE_ENGINE
+        item = Items(device).of_paths([os.fsdecode(path) for path in wanted], engine)
+        run = _BackupRun(device, place, wanted, options, item, view=view)
         return run.carry_out()
 
 
 class _BackupRun:
     """One job."""
 
-    def __init__(  # noqa: PLR0917 - what, where, and for whom
+    def __init__(
         self,
         device: Device,
         place: Place,
         paths: tuple[bytes, ...],
+        options: BackupOptions,
         item: str,
+        *,
         view: BackupView,
-        tags: Sequence[str],
     ) -> None:
         self._device = device
         self._place = place
         self._item = item
         self._view = view
+        self._options = options
         self._sent_before = 0  # by sessions that were ended
         self._warnings = 0
         self._unreadable: list[Warned] = []  # snapshots
@@ -93,9 +117,11 @@ class _BackupRun:
             time=datetime.now(UTC),
             hostname=socket.gethostname(),
             username=_username(),
-            tags=(f"{ITEM_TAG}{item}", f"{DEVICE_TAG}{device.id}", *tags),
+            tags=(f"{ITEM_TAG}{item}", f"{DEVICE_TAG}{device.id}", *options.tags),
             uid=os.getuid(),
             gid=os.getgid(),
+            selection=options.selection,
+            stream=options.stream,
         )
 
     def carry_out(self) -> BackupResult:
@@ -138,7 +164,8 @@ class _BackupRun:
     # Sessions
 
     def _in_sessions(self) -> BackupSummary:
-        for _ in range(_SESSIONS - 1):
+        sessions = 1 if self._request.stream else _SESSIONS  # a stream comes once
+        for _ in range(sessions - 1):
             try:
                 return self._in_session()
             except SessionOver as over:
@@ -159,11 +186,17 @@ class _BackupRun:
                         self._request,
                         parent=parent,
                         excluded=identities(self._place.own_folders()),
-                        warnings=tuple(self._unreadable),
+                        warnings=(*self._options.missing, *self._unreadable),
                     )
                     ensure_locked = _nothing if lock is None else lock.ensure_held
                     summary = backup(
-                        vault, session, request, self, locked=lock is not None, ensure_locked=ensure_locked
+                        vault,
+                        session,
+                        request,
+                        self,
+                        self._options.machinery,
+                        locked=lock is not None,
+                        ensure_locked=ensure_locked,
                     )
             return replace(summary, uploaded_bytes=summary.uploaded_bytes + self._sent_before)
         finally:

@@ -1,6 +1,7 @@
 """Protected items of this device: which paths are backed up together, sealed under K.
 
-Kept true: the same paths on the same device are the same item, so that their snapshots follow one another.
+Kept true: the same paths on the same device are the same item, so that their snapshots follow one another; a file of
+that name and a stream that is called so are different items.
 """
 
 import json
@@ -16,6 +17,7 @@ from client.account.vaults import keep_if_possible, new_id
 from client.errors import BrokenSeal
 
 FILE_ENGINE = "engine1/file"
+STREAM_ENGINE = "engine1/stdout"
 _CACHE = "items.cache"
 
 
@@ -25,27 +27,27 @@ class Items:
     def __init__(self, device: Device) -> None:
         self._device = device
 
-    def of_paths(self, paths: Sequence[str]) -> str:
-        """The id of the item with exactly these paths; made if there is none. Raises OortError."""
+    def of_paths(self, paths: Sequence[str], engine: str = FILE_ENGINE) -> str:
+        """The id of the engine's item with exactly these paths; made if there is none. Raises OortError."""
         wanted = sorted(set(paths))
         try:
             items = self._enter_kept(self._fetch())
         except OUT_OF_REACH:
             items = self._cached()
-            found = self._find(items, wanted)
+            found = self._find(items, wanted, engine)
             if found is None:
-                found = self._new(wanted)
+                found = self._new(wanted, engine)
                 self._keep([*items, found])
             return found.id
-        found = self._find(items, wanted)
+        found = self._find(items, wanted, engine)
         if found is None:
-            found = self._put(self._new(wanted))
+            found = self._put(self._new(wanted, engine))
             items.append(found)
         self._keep(items)
         return found.id
 
-    def _find(self, items: Sequence[profiles_pb2.Item], wanted: list[str]) -> profiles_pb2.Item | None:
-        return next((item for item in items if item.engine == FILE_ENGINE and self._paths(item) == wanted), None)
+    def _find(self, items: Sequence[profiles_pb2.Item], wanted: list[str], engine: str) -> profiles_pb2.Item | None:
+        return next((item for item in items if item.engine == engine and self._paths(item) == wanted), None)
 
     def _paths(self, item: profiles_pb2.Item) -> list[str] | None:
         try:
@@ -55,11 +57,11 @@ class Items:
             return None  # another version's, or damaged: never this one
         return sorted(paths) if isinstance(paths, list) else None
 
-    def _new(self, paths: list[str]) -> profiles_pb2.Item:
+    def _new(self, paths: list[str], engine: str) -> profiles_pb2.Item:
         item_id = new_id()
         selection = json.dumps({"description": ", ".join(paths)[:200], "paths": paths}).encode()
         sealed = self._device.sealer.seal(SealPurpose.ITEM, selection, item_id)
-        return profiles_pb2.Item(id=item_id, engine=FILE_ENGINE, sealed=sealed)
+        return profiles_pb2.Item(id=item_id, engine=engine, sealed=sealed)
 
     def _put(self, item: profiles_pb2.Item) -> profiles_pb2.Item:
         request = profiles_pb2.PutItemRequest(item=item)

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from client.backup.packing import Packer
@@ -31,6 +31,8 @@ _TASK_BYTES = 2 << 20  # chunks of a big file that a worker takes at once
 _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
 _FILE_COST = 1 << 10  # what an unread file holds in memory
+
+ReadInto = Callable[[memoryview], int | None]
 
 _REPLACED = "it was replaced by something else while the backup ran: left out"
 _CHANGED = "it changed while it was read: stored as it was read"
@@ -93,6 +95,17 @@ class Reader:
         self._batch_bytes += size
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_FILES:
             self._flush()
+
+    def take_stream(self, found: FileFound, readinto: ReadInto, node: Node) -> int:
+        """Read a stream to its end, in the caller's thread, as a file of which `node` says the rest; answers its size.
+
+        Raises OSError, Stopped.
+        """
+        file = _BigFile(found)
+        self._feed(file, readinto)
+        file.node = replace(node, size=file.size)
+        self._part_done(file)
+        return file.size
 
     def close(self) -> None:
         """The scan is over: the threads end when everything is read."""
@@ -173,10 +186,11 @@ class Reader:
         before = os.fstat(opened)
         content: list[BlobId] = []
         size = 0
-        for chunks in self._grouped(opened):
-            self._crew.ensure_running()
-            content += self._packer.store(BlobKind.DATA, chunks)
-            size += sum(map(len, chunks))
+        with open(opened, "rb", buffering=0, closefd=False) as raw:
+            for chunks in self._grouped(raw.readinto):
+                self._crew.ensure_running()
+                content += self._packer.store(BlobKind.DATA, chunks)
+                size += sum(map(len, chunks))
         node = read_node(found.name, opened, before, tuple(content), size)
         self._counters.warn(found.path, _CHANGED)
         self._arrived(found, node)
@@ -203,15 +217,8 @@ class Reader:
         try:
             before = os.fstat(opened)
             read_ahead(opened)
-            for chunks in self._grouped(opened):
-                self._crew.ensure_running()
-                with self._lock:
-                    part = len(file.parts)
-                    file.parts.append(())
-                    file.waiting += 1
-                size = sum(map(len, chunks))
-                file.size += size
-                self._tasks.put(_Chunks(file, part, chunks), size)
+            with open(opened, "rb", buffering=0, closefd=False) as raw:
+                self._feed(file, raw.readinto)
             file.node = read_node(found.name, opened, before, size=file.size)
             if not _is_as_before(before, os.fstat(opened)):
                 self._counters.warn(found.path, _CHANGED)
@@ -219,17 +226,28 @@ class Reader:
             file.failure = reason(error)
         self._part_done(file)
 
-    def _grouped(self, opened: int) -> Iterator[list[bytes]]:
+    def _feed(self, file: _BigFile, readinto: ReadInto) -> None:
+        """Cut what `readinto` gives, and hand it to the workers. Raises OSError, Stopped."""
+        for chunks in self._grouped(readinto):
+            self._crew.ensure_running()
+            with self._lock:
+                part = len(file.parts)
+                file.parts.append(())
+                file.waiting += 1
+            size = sum(map(len, chunks))
+            file.size += size
+            self._tasks.put(_Chunks(file, part, chunks), size)
+
+    def _grouped(self, readinto: ReadInto) -> Iterator[list[bytes]]:
         """The chunks of a file in groups that make a worker's task each. Raises OSError."""
         group: list[bytes] = []
         size = 0
-        with open(opened, "rb", buffering=0, closefd=False) as raw:
-            for chunk in self._chunker.stream(raw.readinto):
-                group.append(chunk)
-                size += len(chunk)
-                if size >= _TASK_BYTES:
-                    yield group
-                    group, size = [], 0
+        for chunk in self._chunker.stream(readinto):
+            group.append(chunk)
+            size += len(chunk)
+            if size >= _TASK_BYTES:
+                yield group
+                group, size = [], 0
         if group:
             yield group
 

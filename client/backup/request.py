@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from client.backup.selection import EVERYTHING, Selection
 from domain.names import ObjectName
+
+if TYPE_CHECKING:
+    from client.backup.stream import Stream
 
 FolderIdentity = tuple[int, int]  # st_dev, st_ino
 
@@ -27,7 +31,8 @@ class BackupRequest:
     """Which paths to back up, and what the snapshot says about them.
 
     `paths` are absolute or taken from the working folder. `time` is aware. `tags` hold the item and device
-    (`oort:item=...`, `oort:device=...`). Folders that are `excluded` are left out with all that is in them.
+    (`oort:item=...`, `oort:device=...`). Folders that are `excluded` are left out with all that is in them;
+    so is what the `selection` says. With a `stream` it is that which is backed up, as a file of the one path.
     """
 
     paths: tuple[bytes, ...]
@@ -40,6 +45,8 @@ class BackupRequest:
     parent: ObjectName | None = None
     warnings: tuple[Warned, ...] = ()
     excluded: frozenset[FolderIdentity] = frozenset()
+    selection: Selection = EVERYTHING
+    stream: "Stream | None" = None
 
 
 def identities(folders: Iterable[Path | None]) -> frozenset[FolderIdentity]:

@@ -16,7 +16,9 @@ from client.backup.packing import Packer
 from client.backup.read import Reader
 from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
 from client.backup.scan import Scanner
-from client.backup.targets import absolute_paths, links_among, target_tree
+from client.backup.selection import Selector
+from client.backup.stream import StreamReader
+from client.backup.targets import absolute_paths, links_among
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
 from client.errors import DamagedVault, NothingLeft, ObjectMissing
@@ -57,8 +59,9 @@ def backup(
     `locked` says that the vault's lock file is held, as stores need that do not keep sessions apart; `ensure_locked`
     raises LockLost when it was lost, and is asked before anything is stored.
 
-    Files that cannot be read are warnings. Raises UsageError for a path that does not exist, before anything is
-    stored; StoreError and its kinds if something cannot be stored, and then nothing is committed.
+    Files that cannot be read are warnings. Raises UsageError for a path that does not exist or a pattern that is none,
+    before anything is stored; StoreError and its kinds if something cannot be stored, StreamIncomplete if a stream
+    failed, and then nothing is committed.
     """
     metered = MeteredSession(session, vault, ensure_locked)
     return _Backup(vault, metered, request, progress or NoProgress(), machinery or Machinery(), locked=locked).run()
@@ -80,6 +83,7 @@ class _Backup:
         self._vault = vault
         self._session = session
         self._request = request
+        self._selector = Selector(request.selection)
         self._machinery = machinery
         self._crew = Crew()
         self._counters = Counters(progress, self._session.uploaded, machinery.monotonic)
@@ -92,8 +96,8 @@ class _Backup:
     def run(self) -> BackupSummary:
         started = self._machinery.monotonic()
         give_back_large_buffers()
-        paths = absolute_paths(self._request.paths)
-        for link in links_among(paths):
+        paths = self._request.paths if self._request.stream else absolute_paths(self._request.paths)
+        for link in () if self._request.stream else links_among(paths):
             self._counters.warn(link, _ONLY_A_LINK.format(link=os.fsdecode(link)))
         for damage in self._request.warnings:
             self._counters.warn(damage.path, damage.reason)
@@ -131,19 +135,10 @@ class _Backup:
 
     def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
         """Scan, read and store everything; when it returns all packs are acknowledged and no thread is left."""
-        known: KnownTrees = VaultTrees(self._vault, self._packer.distrust_trees) if known_tree else NoKnownTrees()
-        scanner = Scanner(
-            self._trees,
-            known,
-            self._counters,
-            self._reader.take,
-            self._crew.ensure_running,
-            excluded=self._request.excluded,
-        )
         try:
             self._uploader.start()
             self._reader.start(self._machinery.workers, self._machinery.readers)
-            scanner.scan(target_tree(paths), known_tree)
+            self._scan(paths, known_tree)
             self._counters.scanned = True
             self._reader.close()
             self._reader.wait()
@@ -156,6 +151,26 @@ class _Backup:
             # A thread that waits for the store is woken by closing the session under it.
             self._crew.end(self._session.close)
         self._crew.check()
+
+    def _scan(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
+        """Hand everything to the reader, in this thread."""
+        known: KnownTrees = VaultTrees(self._vault, self._packer.distrust_trees) if known_tree else NoKnownTrees()
+        request, trees, counters, ensure_running = self._request, self._trees, self._counters, self._crew.ensure_running
+        if request.stream is not None:
+            time_ns, owner = time_in_ns(request.time), (request.uid, request.gid)
+            stream = StreamReader(trees, known, counters, self._reader, ensure_running, time_ns=time_ns, owner=owner)
+            stream.scan(paths[0], request.stream, known_tree)
+            return
+        scanner = Scanner(
+            trees,
+            known,
+            counters,
+            self._reader.take,
+            ensure_running,
+            selector=self._selector,
+            excluded=request.excluded,
+        )
+        scanner.scan(paths, known_tree)
 
     def _parent_tree(self) -> BlobId | None:
         parent = self._request.parent
@@ -176,6 +191,7 @@ class _Backup:
             username=request.username,
             uid=request.uid,
             gid=request.gid,
+            excludes=request.selection.excludes,
             tags=request.tags,
             parent=request.parent.id if request.parent else None,
         )

@@ -6,12 +6,13 @@ cannot be read is named with its reason and left out, and the walk goes on.
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass, replace
 
 from client.backup.known import KnownTrees
 from client.backup.request import Counters, FolderIdentity
-from client.backup.targets import Target
+from client.backup.selection import Selector
+from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
 from client.platforms.nodes import is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
@@ -37,6 +38,15 @@ class _Entry:
     target: Target | None = None  # set above and at the paths that were given
 
 
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A folder that is being walked; `device` is the file system that what is in it must be on, if that matters."""
+
+    folder: Folder
+    entries: Iterator[_Entry]
+    device: int | None = None
+
+
 class Scanner:
     """Walks the targets in one thread and hands out what it finds."""
 
@@ -48,6 +58,7 @@ class Scanner:
         read: Callable[[FileFound], None],
         ensure_running: Callable[[], None],
         *,
+        selector: Selector,
         excluded: Container[FolderIdentity] = frozenset(),
     ) -> None:
         self._trees = trees
@@ -55,37 +66,52 @@ class Scanner:
         self._counters = counters
         self._read = read
         self._ensure_running = ensure_running
+        self._selector = selector
         self._excluded = excluded
+        self._given: frozenset[bytes] = frozenset()
 
-    def scan(self, root: Target, known_tree: BlobId | None) -> None:
-        """Walk everything below `root`; the folder tree is finished when all files handed out are."""
-        folder = Folder(None, None, self._known.load(known_tree), above_target=not root.whole)
-        entries = _list(root.path) if root.whole else _below(root)
-        stack: list[tuple[Folder, Iterator[_Entry]]] = [(folder, entries)]
+    def scan(self, paths: Collection[bytes], known_tree: BlobId | None) -> None:
+        """Walk the absolute paths and all below; the folder tree is finished when all files handed out are."""
+        self._given = frozenset(path.rstrip(b"/") or b"/" for path in paths)
+        root = target_tree(paths)
+        stack = [self._root(root, known_tree)]
         while stack:
             self._ensure_running()
-            folder, remaining = stack[-1]
-            for entry in remaining:
-                opened = self._visit(folder, entry)
+            walk = stack[-1]
+            for entry in walk.entries:
+                opened = self._visit(walk, entry)
                 if opened is not None:
                     stack.append(opened)
                     break
             else:
                 stack.pop()
-                self._trees.finish(folder)
+                self._trees.finish(walk.folder)
 
-    def _visit(self, folder: Folder, entry: _Entry) -> tuple[Folder, Iterator[_Entry]] | None:
+    def _root(self, root: Target, known_tree: BlobId | None) -> _Walk:
+        folder = Folder(None, None, self._known.load(known_tree), above_target=not root.whole)
+        if root.whole:
+            return _Walk(folder, self._list(root.path), os.lstat(root.path).st_dev)
+        return _Walk(folder, _below(root))
+
+    def _visit(self, walk: _Walk, entry: _Entry) -> _Walk | None:
         """Deal with one entry; for a folder, answer what to walk next."""
         target = entry.target
         above_target = target is not None and not target.whole
+        folder = walk.folder
+        if not above_target and self._selector.leaves_out_path(entry.path):
+            return None
         try:
             # On the way to a given path links are followed, as the system did when it found the path.
             found = os.stat(entry.path) if above_target else os.lstat(entry.path)
+            if not above_target and self._selector.leaves_out(entry.path, found):
+                return None
             known = folder.known.find(entry.name)
             if stat.S_ISDIR(found.st_mode):
                 if (found.st_dev, found.st_ino) in self._excluded:
                     return None
-                return self._open_folder(folder, entry, found, known)
+                return self._open_folder(walk, entry, found, known)
+            if self._is_elsewhere(walk, entry, found):
+                return None
             if stat.S_ISREG(found.st_mode):
                 self._file(folder, entry, found, known)
             elif stat.S_ISSOCK(found.st_mode):
@@ -114,12 +140,16 @@ class Scanner:
         self._trees.expect(folder)
         self._read(FileFound(folder, entry.name, entry.path, found, known))
 
-    def _open_folder(
-        self, above: Folder, entry: _Entry, found: os.stat_result, known: Node | None
-    ) -> tuple[Folder, Iterator[_Entry]] | None:
-        target = entry.target
+    def _open_folder(self, walk: _Walk, entry: _Entry, found: os.stat_result, known: Node | None) -> _Walk:
+        above, target = walk.folder, entry.target
         above_target = target is not None and not target.whole
-        entries = _below(target) if target is not None and above_target else _list(entry.path)
+        device = None if above_target else found.st_dev
+        if target is not None and above_target:
+            entries = _below(target)
+        elif self._is_elsewhere(walk, entry, found):
+            entries = iter(())  # a mount point is kept, for what is mounted there to have a place
+        else:
+            entries = self._list(entry.path)
         node = read_node(entry.name, entry.path, found)
         below = self._known.load(known.subtree if known is not None and known.type is NodeType.DIR else None)
         as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known
@@ -127,18 +157,23 @@ class Scanner:
             self._counters.add(dirs=1)
         self._trees.expect(above)
         known_at = above.known.position if as_known else None
-        return Folder(above, node, below, known_at=known_at, above_target=above_target), entries
+        return _Walk(Folder(above, node, below, known_at=known_at, above_target=above_target), entries, device)
+
+    def _is_elsewhere(self, walk: _Walk, entry: _Entry, found: os.stat_result) -> bool:
+        """Whether it is on another file system than the folder it is in, and only that one is wanted."""
+        if not self._selector.one_file_system or walk.device is None or walk.device == found.st_dev:
+            return False
+        return entry.path not in self._given
+
+    def _list(self, path: bytes) -> Iterator[_Entry]:
+        """What is in a folder, in the order of restic's trees. Raises OSError, before the first entry is asked for."""
+        names = self._selector.kept_of(path, sorted(os.listdir(path)))
+        return (_Entry(name, os.path.join(path, name)) for name in names)
 
 
 def reason(error: OSError) -> str:
     """An error of the system in a few words, without the path."""
     return (error.strerror or str(error)).lower()
-
-
-def _list(path: bytes) -> Iterator[_Entry]:
-    """What is in a folder, in the order of restic's trees. Raises OSError, before the first entry is asked for."""
-    names = sorted(os.listdir(path))
-    return (_Entry(name, os.path.join(path, name)) for name in names)
 
 
 def _below(target: Target) -> Iterator[_Entry]:

@@ -41,7 +41,7 @@ def links_among(paths: Sequence[bytes]) -> list[bytes]:
     return [path for path in paths if not path.endswith(b"/") and os.path.islink(path)]
 
 
-def target_tree(paths: Sequence[bytes]) -> Target:
+def target_tree(paths: Collection[bytes]) -> Target:
     """The root folder, with the given absolute paths below it; a path below another one given is part of that."""
     root = Target(b"/")
     for path in sorted(paths):

@@ -1,38 +1,123 @@
 """backup-tool backup"""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.cli.choice import file_patterns, listed_paths, marker_of, size_of, stream_of
 from client.cli.console import duration_text, emit, note, plural, say, size_text
 from client.cli.invocation import Invocation, Json, VaultName
+from client.errors import UsageError
 
 if TYPE_CHECKING:
     from client.account.backup_run import BackupResult
 
 WARNINGS_EXIT_CODE = 3
-Tags = Annotated[list[str], typer.Option("--tag", help="A tag for the snapshot. May be repeated.")]
+_MOST_READERS = 64
+
+Texts = list[str] | None
+Files = list[Path] | None
+Paths = Annotated[
+    Texts,
+    typer.Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="PATH"),
+]
+Exclude = Annotated[Texts, typer.Option("--exclude", "-e", help="Leave out what matches a path or a glob.")]
+Iexclude = Annotated[Texts, typer.Option("--iexclude", help="The same, in upper or lower case.")]
+ExcludeFile = Annotated[Files, typer.Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
+IexcludeFile = Annotated[Files, typer.Option("--iexclude-file", help="The same, in upper or lower case.")]
+ExcludeRegex = Annotated[
+    Texts, typer.Option("--exclude-regex", help="Leave out paths in which RE2 finds the regular expression.")
+]
+ExcludeLarger = Annotated[
+    str | None, typer.Option("--exclude-larger-than", help="Leave out files of more bytes; also as 10k, 10M, 10G, 10T.")
+]
+ExcludeCaches = Annotated[
+    bool, typer.Option("--exclude-caches", help="Leave out what is in folders with a CACHEDIR.TAG.")
+]
+ExcludeIfPresent = Annotated[
+    Texts, typer.Option("--exclude-if-present", help="Leave out what is beside a file NAME, or NAME:BEGINNING.")
+]
+ExcludeNodump = Annotated[bool, typer.Option("--exclude-nodump", help="Leave out what has the flag of `chattr +d`.")]
+OneFileSystem = Annotated[bool, typer.Option("--one-file-system", "-x", help="Leave out other file systems.")]
+FilesFrom = Annotated[
+    Texts, typer.Option("--files-from", help="Back up what the file lists: paths and globs, one a line.")
+]
+FilesFromVerbatim = Annotated[Texts, typer.Option("--files-from-verbatim", help="The same, of paths alone.")]
+FilesFromRaw = Annotated[Texts, typer.Option("--files-from-raw", help="The same, of paths that each end with a NUL.")]
+Stdin = Annotated[bool, typer.Option("--stdin", help="Back up standard input, as one file.")]
+StdinCommand = Annotated[
+    bool, typer.Option("--stdin-command", help="Back up the output of -- PROGRAM ARGUMENT..., as one file.")
+]
+StdinFilename = Annotated[str, typer.Option("--stdin-filename", help="The path of that file in the snapshot.")]
+Tag = Annotated[Texts, typer.Option("--tag", help="A tag for the snapshot. May be repeated.")]
 Note = Annotated[str, typer.Option("--note", help="A note on the snapshot.")]
-Paths = Annotated[list[str], typer.Argument(help="Files and folders.", metavar="PATH...", show_default=False)]
+Readers = Annotated[
+    int | None, typer.Option("--readers", min=1, max=_MOST_READERS, help="How many big files are read at once.")
+]
 
 
-def backup(  # noqa: PLR0917 - typer reads them by name
+def backup(
     context: typer.Context,
-    paths: Paths,
+    *,
+    paths: Paths = None,
     vault: VaultName,
-    tag: Tags = [],  # noqa: B006 - typer reads the default, nobody changes it
+    exclude: Exclude = None,
+    iexclude: Iexclude = None,
+    exclude_file: ExcludeFile = None,
+    iexclude_file: IexcludeFile = None,
+    exclude_regex: ExcludeRegex = None,
+    exclude_larger_than: ExcludeLarger = None,
+    exclude_caches: ExcludeCaches = False,
+    exclude_if_present: ExcludeIfPresent = None,
+    exclude_nodump: ExcludeNodump = False,
+    one_file_system: OneFileSystem = False,
+    files_from: FilesFrom = None,
+    files_from_verbatim: FilesFromVerbatim = None,
+    files_from_raw: FilesFromRaw = None,
+    stdin: Stdin = False,
+    stdin_command: StdinCommand = False,
+    stdin_filename: StdinFilename = "stdin",
+    tag: Tag = None,
     note_text: Note = "",
+    readers: Readers = None,
     as_json: Json = False,
 ) -> int:
-    """Back up files and folders to a vault. Exit code 3: done, but not everything could be read."""
-    from client.account.backup_run import run_backup
+    """Back up files and folders, or a program's output, to a vault. Exit code 3: done, but something is missing."""
+    from client.account.backup_run import BackupOptions, run_backup
     from client.account.tagging import checked_tags, note_tags
+    from client.backup.run import Machinery
+    from client.backup.selection import CACHE_TAG, EVERYTHING, Selection
+    from client.backup.stream import stream_path
     from client.cli.views import view_of
 
-    tags = (*checked_tags(tag), *note_tags(note_text))
+    selection = Selection(
+        excludes=(*(exclude or ()), *file_patterns(exclude_file or (), os.environ)),
+        iexcludes=(*(iexclude or ()), *file_patterns(iexclude_file or (), os.environ)),
+        expressions=tuple(exclude_regex or ()),
+        markers=(*((CACHE_TAG,) if exclude_caches else ()), *map(marker_of, exclude_if_present or ())),
+        larger_than=None if exclude_larger_than is None else size_of(exclude_larger_than),
+        one_file_system=one_file_system,
+        nodump=exclude_nodump,
+    )
+    listed = listed_paths(files_from or (), files_from_verbatim or (), files_from_raw or ())
+    stream = stream_of(paths or (), stdin=stdin, command=stdin_command)
+    if stream is None:
+        wanted = (*map(os.fsencode, paths or ()), *listed.paths)
+    elif listed.names or selection != EVERYTHING:
+        raise UsageError(detail="a stream is one file: --stdin and --stdin-command take no lists and leave nothing out")
+    else:
+        wanted = (stream_path(stdin_filename),)
+    options = BackupOptions(
+        selection,
+        stream,
+        tuple(listed.missing),
+        (*checked_tags(tag or ()), *note_tags(note_text)),
+        Machinery(readers=readers) if readers else None,
+    )
     with Invocation.of(context).device() as device, view_of("Backing up", as_json=as_json) as view:
-        result = run_backup(device, vault, [os.fsencode(path) for path in paths], view, tags)
+        result = run_backup(device, vault, wanted, view, options)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     view.finish(
@@ -74,8 +159,4 @@ def _show(result: "BackupResult") -> None:
         f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"
     )
     if summary.warnings:
-        is_one = summary.warned == 1
-        say(
-            f"{plural(summary.warned, 'path')} could not be backed up as {'it is' if is_one else 'they are'} "
-            "(named above)."
-        )
+        say(f"{plural(summary.warned, 'warning')}: what is named above is not in the snapshot, or not as it should be.")

@@ -9,6 +9,8 @@ import errno
 import grp
 import os
 import pwd
+import struct
+from collections.abc import Callable
 from functools import lru_cache
 
 # What says "this file system or this user has no such thing", as opposed to a failure.
@@ -35,6 +37,34 @@ def give_back_large_buffers() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
         mallopt(_M_TRIM_THRESHOLD, _LARGE)
+
+
+# statx(2), as linux/stat.h lays it out
+_AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_SIZE = 256
+_STATX_ATTRIBUTES = 8  # where they are, 64 bits
+_STATX_ATTR_NODUMP = 0x40
+
+
+def nodump_reader() -> Callable[[bytes], bool] | None:
+    """What tells whether a file has the flag of `chattr +d`, or None if this C library cannot ask.
+
+    Asked without opening the file. What cannot be looked at, or lies on a file system without flags, has none.
+    """
+    statx = getattr(ctypes.CDLL(None), "statx", None)
+    if statx is None:
+        return None
+    statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
+
+    def has_nodump(path: bytes) -> bool:
+        answer = ctypes.create_string_buffer(_STATX_SIZE)
+        if statx(_AT_FDCWD, path, _AT_SYMLINK_NOFOLLOW, 0, answer):
+            return False
+        (attributes,) = struct.unpack_from("=Q", answer, _STATX_ATTRIBUTES)
+        return bool(attributes & _STATX_ATTR_NODUMP)
+
+    return has_nodump
 
 
 def is_superuser() -> bool:
@@ -84,7 +114,7 @@ def open_for_writing(name: bytes, folder: int) -> int:
     return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
 
-def write_all(opened: int, content: bytes, offset: int = 0) -> None:
+def write_all(opened: int, content: bytes | memoryview, offset: int = 0) -> None:
     """Write all of `content` at `offset`. Raises OSError."""
     rest = memoryview(content)
     while rest:

@@ -1,14 +1,16 @@
-"""How a restored tree differs from its original: names, kinds, bytes, modes, owners, times, links and attributes.
+"""How a restored tree differs from its original: names, kinds, bytes, modes, owners, times, links, attributes, holes.
 
 Access and change times are not compared: no program can give a file its former change time.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BLOCK = 1 << 20
+_HOLE = 4096  # bytes; what a hole is made of on common file systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +30,25 @@ def differences(
     *,
     owners: bool = True,
     skipped: frozenset[bytes] = frozenset(),
+    holes: bool = False,
 ) -> Iterator[Difference]:
     """Compare two folders (or two files). An original that vanishes meanwhile is a difference.
 
     Without `owners`, user and group are left out: only root can give files away. `skipped` are paths below the two
-    trees that are left out with all that is in them. Raises OSError when either tree cannot be read.
+    trees that are left out with all that is in them. With `holes`, what was a hole must be one: a snapshot does not
+    tell holes from zeros, so there may be more of them. Raises OSError when either tree cannot be read.
     """
-    comparison = _Comparison(os.fsencode(original), os.fsencode(restored), owners, skipped)
+    comparison = _Comparison(os.fsencode(original), os.fsencode(restored), owners, skipped, holes)
     yield from comparison.node(b"")
 
 
 class _Comparison:
-    def __init__(self, original: bytes, restored: bytes, owners: bool, skipped: frozenset[bytes]) -> None:
+    def __init__(self, original: bytes, restored: bytes, owners: bool, skipped: frozenset[bytes], holes: bool) -> None:
         self._original = original
         self._restored = restored
         self._owners = owners
         self._skipped = skipped
+        self._holes = holes
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
 
     def node(self, path: bytes) -> Iterator[Difference]:
@@ -105,6 +110,8 @@ class _Comparison:
             yield f"has {after.st_size} bytes and had {before.st_size}"
         elif not _same_bytes(one, other):
             yield "has other content"
+        elif self._holes and before.st_size and not _data(other) <= _data(one):
+            yield "takes up disk where it had a hole"
 
 
 def _kind(found: os.stat_result) -> str:
@@ -129,6 +136,22 @@ def _attributes(one: bytes, other: bytes) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield f"has another attribute {name}"
+
+
+def _data(path: bytes) -> set[int]:
+    """The numbers of the blocks of a file that are no holes."""
+    blocks: set[int] = set()
+    with open(path, "rb") as file:
+        end = 0
+        while True:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return blocks
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            blocks.update(range(start // _HOLE, -(-end // _HOLE)))
 
 
 def _same_bytes(one: bytes, other: bytes) -> bool:

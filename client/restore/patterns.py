@@ -21,10 +21,14 @@ class Wanted(Enum):
 
 
 class Includes:
-    """A set of patterns; the empty set wants everything. Raises UsageError for a pattern that is none."""
+    """A set of patterns, some of which do not tell capitals from small letters; the empty set wants everything.
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    Raises UsageError for a pattern that is none.
+    """
+
+    def __init__(self, patterns: Sequence[str], ignoring_case: Sequence[str] = ()) -> None:
         self._patterns = [Pattern(pattern) for pattern in patterns]
+        self._patterns += [Pattern(pattern, ignore_case=True) for pattern in ignoring_case]
 
     def look(self, path: bytes) -> Wanted:
         """Judge an absolute path of the snapshot, none of whose folders was judged YES or NO."""

@@ -9,9 +9,10 @@ import os
 import threading
 from dataclasses import dataclass
 
-from client.platforms.linux import create_file, open_for_writing, write_all
+from client.platforms.linux import create_file, open_for_writing
 from client.platforms.nodes import write_metadata
 from client.restore.request import Counters
+from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder
 from client.vault.nodes import Node
 
@@ -86,19 +87,18 @@ class FileWriter:
         with self._target.opened(file.folder) as folder:
             opened = self._create(file, folder)
             try:
-                write_all(opened, content)
+                if write_sparsely(opened, content, 0) < len(content):
+                    os.truncate(opened, len(content))
                 self._complain(file, write_metadata(file.node, opened))
             finally:
                 os.close(opened)
             self._name(file, folder)
 
     def _write_piece(self, file: PlannedFile, offset: int, content: bytes) -> None:
-        if _is_zeros(content):
-            return  # the file was made of zeros, and keeps a hole there
         with self._target.opened(file.folder) as folder:
             opened = open_for_writing(file.partial, folder)
             try:
-                write_all(opened, content, offset)
+                write_sparsely(opened, content, offset)
             finally:
                 os.close(opened)
 
@@ -164,7 +164,3 @@ class FileWriter:
             known, file.failed = file.failed, True
         if not known:
             self._counters.warn(file.path, f"not restored: {(error.strerror or str(error)).lower()}")
-
-
-def _is_zeros(content: bytes) -> bool:
-    return not content or (not content[0] and not content[-1] and not content.strip(b"\0"))

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.backup.request import BackupRequest, BackupSummary, NoProgress
+from client.backup.request import BackupRequest, BackupSummary, FolderIdentity, NoProgress
 from client.backup.run import backup
+from client.backup.selection import EVERYTHING, Selection
+from client.backup.stream import Stream
 from client.restore.request import RestoreSummary
 from client.restore.run import restore
 from client.stores.abc import ObjectStore, StoreSession
@@ -46,12 +48,15 @@ class VaultForTests:
         around: Around | None = None,
         progress: NoProgress | None = None,
         locked: bool = True,
-        excluded: frozenset[tuple[int, int]] = frozenset(),
+        excluded: frozenset[FolderIdentity] = frozenset(),
+        selection: Selection = EVERYTHING,
+        stream: Stream | None = None,
     ) -> BackupSummary:
         with self.store.open(Purpose.BACKUP, parent) as plain:
             session = around(plain) if around else plain
             with open_vault(session, PASSWORD) as vault:
-                request = replace(a_request(*paths, parent=parent), excluded=excluded)
+                request = a_request(*paths, parent=parent)
+                request = replace(request, excluded=excluded, selection=selection, stream=stream)
                 return backup(vault, session, request, progress, locked=locked)
 
     def restore(

@@ -10,16 +10,27 @@ import pytest
 
 from client import interrupts
 from client.account import jobs, opening
-from client.account.backup_run import choose_parent, run_backup
+from client.account.backup_run import BackupOptions, choose_parent, run_backup
 from client.account.device import Device
+from client.account.items import STREAM_ENGINE, Items
 from client.account.job_record import JobRecord, JobShelf, keep_or_skip
 from client.account.jobs import read_log
 from client.account.opening import add_local
 from client.account.restore_run import run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
+from client.backup.programs import ProgramOutput
 from client.backup.request import BackupRequest, Tally
-from client.errors import DamagedVault, NoSuchSnapshot, OortError, QuotaExceeded, SessionOver, StoreError, UsageError
+from client.errors import (
+    DamagedVault,
+    NoSuchSnapshot,
+    OortError,
+    QuotaExceeded,
+    SessionOver,
+    StoreError,
+    StreamIncomplete,
+    UsageError,
+)
 from client.restore.compare import differences
 from client.restore.request import RestoreTally
 from client.stores.abc import Buffer
@@ -154,6 +165,40 @@ def test_sessions_that_end_again_and_again_end_the_backup(
     with pytest.raises(SessionOver):
         run_backup(device, "main", [os.fsencode(source)], View())
     assert last_status(office) == JobStatus.ERROR
+
+
+def test_what_a_program_complains_of_is_in_the_sealed_log_and_shown(
+    office: Office, device: Device, store: FaultyStore
+) -> None:
+    program = ProgramOutput(["sh", "-c", "echo data; echo careful >&2"])
+    view = View()
+    result = run_backup(device, "main", [b"/dump"], view, BackupOptions(stream=program))
+    assert last_status(office) == JobStatus.WARNING
+    assert (b"/dump", "sh: careful") in view.warnings
+    assert "/dump: sh: careful" in [text for _, text in read_log(device, result.job)]
+    again = run_backup(device, "main", [b"/dump"], View(), BackupOptions(stream=program))
+    assert again.summary.parent == result.summary.snapshot
+    items = {office.auth.jobs[job.job].item_id for job in (result, again)}
+    assert len(items) == 1
+    failing = BackupOptions(stream=ProgramOutput(["sh", "-c", "echo half of it; exit 3"]))
+    with pytest.raises(StreamIncomplete):
+        run_backup(device, "main", [b"/dump"], View(), failing)
+    assert last_status(office) == JobStatus.ERROR
+    assert sum(name.kind is ObjectKind.SNAPSHOT for name in store.objects) == 2
+
+
+def test_a_stream_is_not_read_again_in_another_session(office: Office, device: Device, store: FaultyStore) -> None:
+    store.faults = [SessionOver(place="memory")]
+    program = ProgramOutput(["sh", "-c", "echo data"])
+    with pytest.raises(SessionOver):
+        run_backup(device, "main", [b"/dump"], View(), BackupOptions(stream=program))
+    assert last_status(office) == JobStatus.ERROR
+
+
+def test_a_stream_and_a_file_of_one_name_are_different_items(device: Device, source: Path) -> None:
+    items = Items(device)
+    assert items.of_paths([str(source)]) == items.of_paths([str(source)])
+    assert items.of_paths([str(source)], STREAM_ENGINE) not in ("", items.of_paths([str(source)]))
 
 
 @pytest.mark.parametrize("reads", [[0], [3], [5], [6], [7], [8, 2, 2], [9, 4]])

@@ -78,3 +78,18 @@ def test_missing_and_added_names_and_other_kinds_are_named(tmp_path: Path) -> No
         "more: was not there",
         "sub: is a file and was a folder",
     }
+
+
+def test_a_hole_that_was_filled_is_named_and_a_new_one_is_not(tmp_path: Path) -> None:
+    full, sparse = tmp_path / "full", tmp_path / "sparse"
+    full.write_bytes(b"x" * 4096 + bytes(60_000) + b"end")
+    sparse.write_bytes(b"x" * 4096)
+    os.truncate(sparse, 64_096)
+    with sparse.open("ab") as file:
+        file.write(b"end")
+    for path in (full, sparse):
+        os.utime(path, ns=(5, 5))
+    assert sparse.stat().st_blocks < full.stat().st_blocks
+    assert list(differences(full, sparse, holes=True)) == []
+    assert [str(found) for found in differences(sparse, full, holes=True)] == [".: takes up disk where it had a hole"]
+    assert list(differences(sparse, full)) == []

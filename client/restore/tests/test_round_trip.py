@@ -32,6 +32,21 @@ def test_every_kind_of_file_comes_back_as_it_was(tmp_path: Path, version: int) -
     assert vault.problems() == []
 
 
+@pytest.mark.skipif(not ROOT, reason="only root may give links attributes")
+def test_attributes_of_links_come_back(tmp_path: Path) -> None:
+    """restic 0.14 neither keeps nor restores them."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "link").symlink_to("nowhere")
+    os.setxattr(source / "link", "trusted.oort", b"of the link", follow_symlinks=False)
+    vault = a_vault(tmp_path / "vault")
+    vault.backup(source)
+    vault.restore(tmp_path / "target")
+    link = tmp_path / "target" / source.relative_to("/") / "link"
+    assert os.getxattr(link, "trusted.oort", follow_symlinks=False) == b"of the link"
+    assert vault.problems() == []
+
+
 @pytest.mark.needs("restic")
 def test_restic_restores_what_we_backed_up(tmp_path: Path) -> None:
     source = tmp_path / "source"

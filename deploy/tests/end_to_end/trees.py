@@ -2,6 +2,8 @@
 
 import os
 import socket
+import stat
+import struct
 from pathlib import Path
 from random import Random
 
@@ -37,6 +39,76 @@ def a_tree(root: Path, seed: int = 1) -> Path:
         os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
     os.utime(root, ns=(10**18 + 7, 10**18 + 7))
     return root
+
+
+NOT_TEXT = b"to-no-text"  # a link whose target is no UTF-8: restic 0.14 garbles that on its way out and in
+SOCKET = b"socket"  # left out by both programs
+
+
+def every_kind(root: Path) -> Path:
+    """`a_tree`, and what is rarer: holes, devices, ACLs, other owners, odd times, longest names.
+
+    Devices, owners and capabilities only as root, who alone may make them.
+    """
+    a_tree(root)
+    rare = root / "rare"
+    rare.mkdir()
+    _make_sparse(rare)
+    os.symlink(b"\xff\xfe", os.fsencode(root / os.fsdecode(NOT_TEXT)))  # noqa: PTH211 - its target is bytes
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(root / os.fsdecode(SOCKET)))
+    (rare / ("n" * 255)).write_text("the longest name")
+    (rare / "long link").symlink_to("/".join(["up"] * 1000))
+    (rare / "second pipe").hardlink_to(root / "pipe")
+    os.link(root / "dangling", rare / "second link", follow_symlinks=False)
+    (rare / "nobody may read this").touch(mode=0)
+    for folder, mode in (("set gid", 0o2775), ("sticky", 0o1777), ("closed", 0o000)):
+        (rare / folder).mkdir()
+        (rare / folder).chmod(mode)
+    (rare / "attributes").write_text("has many")
+    for number in range(20):
+        os.setxattr(rare / "attributes", f"user.number {number:02}", bytes([number]) * number * 10)
+    os.setxattr(rare / "attributes", "system.posix_acl_access", _acl(access=True))
+    os.setxattr(rare / "set gid", "system.posix_acl_default", _acl(access=False))
+    if os.geteuid() == 0:
+        os.mknod(rare / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(rare / "many minors", stat.S_IFCHR | 0o600, os.makedev(4095, 1048575))
+        os.mknod(rare / "disk", stat.S_IFBLK | 0o660, os.makedev(7, 200))
+        os.chown(rare / "disk", 0, 6)
+        os.chown(rare / "attributes", 12345, 54321)
+        os.chown(rare / "long link", 1, 2, follow_symlinks=False)
+        os.setxattr(rare / "attributes", "security.capability", bytes.fromhex("01000002 00040000" + 24 * "0"))
+    for number, path in enumerate(sorted(rare.rglob("*"), reverse=True)):
+        os.utime(path, ns=(1, 1_600_000_000_987_654_321 - number * 10**9), follow_symlinks=False)
+    os.utime(rare / "attributes", ns=(0, -1_234_567_891))  # before 1970
+    os.utime(rare / "sparse", ns=(0, 4_102_444_800_000_000_001))  # 2100
+    os.utime(rare, ns=(0, 999_999_999))
+    return root
+
+
+def _make_sparse(folder: Path) -> None:
+    """Files with holes at the beginning, in the middle, at the end, and everywhere."""
+    random = Random(9)
+    with (folder / "sparse").open("wb") as file:
+        for block in (2, 3, 500, 1200, 1201, 9000):
+            file.seek(block * 4096)
+            file.write(random.randbytes(4096))
+        file.seek(5000 * 4096)
+        file.write(random.randbytes(3 * MIB))
+        file.truncate(60 * MIB + 5)
+    with (folder / "only a hole").open("wb") as file:
+        file.truncate(100 * MIB)
+    with (folder / "small and sparse").open("wb") as file:
+        file.seek(40_960)
+        file.write(b"end")
+
+
+def _acl(*, access: bool) -> bytes:
+    """user::rwx user:1:rw- group::r-x group:2:r-- mask::rwx other::r--, as in the kernel's posix_acl_xattr.h."""
+    everybody = 0xFFFFFFFF
+    entries = ((0x01, 7, everybody), (0x02, 6, 1), (0x04, 5, everybody), (0x08, 4, 2))
+    others = ((0x10, 7 if access else 5, everybody), (0x20, 4, everybody))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (*entries, *others))
 
 
 def incompressible(path: Path, mib: int, seed: int) -> Path:
