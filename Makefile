@@ -31,8 +31,9 @@ lint: $(STUBS) ## ruff, mypy --strict, import rules
 
 protos: $(STUBS) ## generate the gRPC code
 
-bench: $(STUBS) ## measure against restic and borg, where they are installed
-	@$(BIN)/python -m bench
+# Bound to the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
+bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
+	@$(BIN)/python -m bench compare $(BENCH_ARGS)
 
 campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind
 	@deploy/campaigns/fresh
