@@ -70,7 +70,7 @@ class Comparison:
             if ours not in by_key or peer not in by_key:
                 return None
             ratios.append(by_key[ours] / by_key[peer])
-        return median(ratios)
+        return float(median(ratios))
 
     def stored_ratio(self, ours: str, peer: str) -> float | None:
         """Stored bytes of one copy by the peer's; None when either took no part."""

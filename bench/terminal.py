@@ -9,8 +9,8 @@ from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
 
 LEGEND = (
-    "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored MiB of one copy.\n"
-    "Ratios of seconds (of all processor seconds). Oort: to storage nodes over TLS, synced. restic: to rclone over HTTP."
+    "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored: MiB, one copy.\n"
+    "Ratios of seconds (of processor seconds). Oort: to storage nodes over TLS, synced; restic: to rclone over HTTP."
 )
 _WIDTH = 132
 
