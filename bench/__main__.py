@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import comparison, machine
+from bench import comparison, growth, machine, page, profiling
 from bench.datasets.catalogue import DATASETS
 from bench.datasets.dataset import Dataset, folder
 from bench.measure import CommandFailed
@@ -40,20 +40,46 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    compare = commands.add_parser("compare", help="first backup, second one, restore and stored size, beside the peers")
-    compare.set_defaults(command=_compare)
-    compare.add_argument(
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--short", action="store_true", help="small and once: whether it works")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, for `report`")
+    common.add_argument("--place", type=_folder, metavar="DIR", help="where to work; default: the temporary folder")
+    _add_compare(commands.add_parser("compare", parents=[common], help="Oort and its peers, and the targets"))
+    _add_growth(commands.add_parser("growth", parents=[common], help="Oort alone, 1 to 16 GiB and 10 k to 1 M files"))
+    _add_profile(
+        commands.add_parser("profile", parents=[common], help="where the time goes, by function, at both ends")
+    )
+    _add_report(commands.add_parser("report", help="put figures into docs/benchmarks.md and its chart"))
+    return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_compare)
+    parser.add_argument(
         "--dataset",
         action="append",
         choices=[*DATASETS, "all"],
         help=f"may be repeated; default: those of the targets, {' and '.join(_MUST_SHOW)}",
     )
-    compare.add_argument("--source", type=_folder, metavar="DIR", help="a real folder instead, as it is")
-    compare.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
-    compare.add_argument("--short", action="store_true", help="an eighth of the size, once: whether it works")
-    compare.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, for `report`")
-    compare.add_argument("--place", type=_folder, metavar="DIR", help="where to work; default: the temporary folder")
-    return parser
+    parser.add_argument("--source", type=_folder, metavar="DIR", help="a real folder instead, as it is")
+    parser.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_growth)
+    parser.add_argument("--rounds", type=_count, default=1, help="whose medians are shown; default 1")
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_profile)
+    parser.add_argument("work", choices=["backup", "restore"], nargs="?", default="backup")
+    parser.add_argument("--dataset", choices=list(DATASETS), default=_MUST_SHOW[0], help=f"default {_MUST_SHOW[0]}")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_report)
+    parser.add_argument("figures", type=Path, nargs="+", metavar="FILE", help="of --json, in the order of the page")
+    parser.add_argument("--docs", type=_folder, default=Path("docs"), metavar="DIR", help="default: docs")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -65,6 +91,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     report = Report(
         machine=machine.describe(),
         date=datetime.now(UTC).date().isoformat(),
+        rounds=rounds,
         scale=scale,
         missing=absent,
         comparisons=[
@@ -72,9 +99,29 @@ def _compare(arguments: argparse.Namespace) -> None:
             for dataset in _chosen(arguments)
         ],
     )
-    print_report(report, rounds)
     if arguments.json:
         report.save(arguments.json)
+    print_report(report)
+
+
+def _growth(arguments: argparse.Namespace) -> None:
+    found = growth.grow(short=arguments.short, rounds=arguments.rounds, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    found.print()
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    dataset, scale = DATASETS[arguments.dataset], _SHORT_SCALE if arguments.short else 1
+    found = profiling.profile(dataset, arguments.work, scale=scale, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    for line in found.lines():
+        print(line)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    page.write(arguments.docs, arguments.figures)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Dataset]:

@@ -20,6 +20,7 @@ from bench.results import AGAIN, FIRST, RESTORE, Comparison, Result
 Say = Callable[[str], None]
 _COPIES = (1, 2)
 _PIECE = 1 << 20
+_ROOM = 8  # times the data: six repositories of it, and one that is restored
 
 
 def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, say: Say) -> Comparison:
@@ -30,6 +31,7 @@ def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, 
         with work_folder(place) as folder:
             source = dataset.place(folder, scale)
             tree = read(source)
+            ensure_room(folder, _ROOM * tree.size)
             say(f"{dataset.name}: {tree.files:,} files, {tree.size / 1e6:,.0f} MB; round {number + 1} of {rounds}")
             with contestants(folder) as everyone:
                 found.append(_round(dataset, source, everyone, number))
@@ -44,6 +46,15 @@ def work_folder(place: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def ensure_room(folder: Path, size: int) -> None:
+    """Raises CommandFailed when the disk has fewer bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise CommandFailed(
+            f"{folder.parent} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} are needed: give --place"
+        )
 
 
 def read(source: Path) -> Tree:

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.measure import Run, measure
@@ -47,13 +47,13 @@ class Contestant(ABC):
         """Bytes in the repository, of one copy."""
 
     def backup(self, source: Path) -> Run:
-        return self._run(self.backup_command(source))
+        return self.run(self.backup_command(source))
 
     def restore(self, target: Path) -> Run:
-        return self._run(self.restore_command(target))
+        return self.run(self.restore_command(target))
 
-    def _run(self, command: Sequence[str]) -> Run:
-        return measure(command, self.env, self.log, self.servers)
+    def run(self, command: Sequence[str], on_start: Callable[[int], None] = lambda _pid: None) -> Run:
+        return measure(command, self.env, self.log, self.servers, on_start)
 
 
 def version_of(*command: str) -> str:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -43,16 +43,27 @@ class Run:
         return self.client_cpu + self.server_cpu
 
 
-def measure(command: Sequence[str], env: Mapping[str, str], log: Path, servers: Sequence[int] = ()) -> Run:
-    """Run a command to its end, its output into `log`; `servers` are pids it talks to. Raises CommandFailed."""
+def measure(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: Path,
+    servers: Sequence[int] = (),
+    on_start: Callable[[int], None] = lambda _pid: None,
+) -> Run:
+    """Run a command to its end, its output into `log`; `servers` are pids it talks to. Raises CommandFailed.
+
+    `on_start` is told its pid as soon as it runs.
+    """
     # What was written before is no burden of this command's.
     os.sync()
     before = processor_seconds(servers)
     with log.open("ab") as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        memory = _Memory(process.pid)
         try:
-            with _Watch(process.pid) as watch:
+            on_start(process.pid)
+            with Watch(memory.look, _LOOK_SECONDS):
                 _, status, usage = os.wait4(process.pid, 0)
                 seconds = time.perf_counter() - started
         except BaseException:  # Ctrl-C too: nothing that we started goes on
@@ -64,7 +75,7 @@ def measure(command: Sequence[str], env: Mapping[str, str], log: Path, servers: 
         tail = log.read_text(errors="replace")[-2_000:]
         raise CommandFailed(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
     served = processor_seconds(servers) - before
-    return Run(seconds, usage.ru_utime + usage.ru_stime, served, watch.peak)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, served, memory.peak)
 
 
 def processor_seconds(pids: Sequence[int]) -> float:
@@ -96,14 +107,14 @@ def anonymous(pid: int) -> int:
     return 0
 
 
-class _Watch:
-    """Looks at the memory of a process and its descendants until it is left."""
+class Watch:
+    """Calls `look` at once and then every `seconds`, in a thread of its own, until it is left."""
 
-    def __init__(self, pid: int) -> None:
-        self.peak = 0
-        self._pid = pid
+    def __init__(self, look: Callable[[], None], seconds: float) -> None:
+        self._look = look
+        self._seconds = seconds
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch")
+        self._thread = threading.Thread(target=self._work, name="watch")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,12 +124,23 @@ class _Watch:
         self._over.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        looks = 0
-        pids = [self._pid]
+    def _work(self) -> None:
         while not self._over.is_set():
-            if looks % _FAMILY_LOOKS == 0:
-                pids = [process.pid for process in family(self._pid)] or pids
-            looks += 1
-            self.peak = max(self.peak, sum(map(anonymous, pids)))
-            self._over.wait(_LOOK_SECONDS)
+            self._look()
+            self._over.wait(self._seconds)
+
+
+class _Memory:
+    """The anonymous memory of a process and its descendants; `peak` is the most that `look` has seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self._pid = pid
+        self._looks = 0
+        self._pids = [pid]
+
+    def look(self) -> None:
+        if self._looks % _FAMILY_LOOKS == 0:
+            self._pids = [process.pid for process in family(self._pid)] or self._pids
+        self._looks += 1
+        self.peak = max(self.peak, sum(map(anonymous, self._pids)))

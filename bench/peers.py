@@ -41,7 +41,7 @@ class Restic(Contestant):
         return self._servers
 
     def prepare(self) -> None:
-        self._run(["restic", "init", "--repository-version", "2"])
+        self.run(["restic", "init", "--repository-version", "2"])
 
     def backup_command(self, source: Path) -> list[str]:
         return ["restic", "backup", "--quiet", str(source)]
@@ -69,7 +69,7 @@ class Borg(Contestant):
         return {**super().env, "BORG_PASSPHRASE": "bench", "BORG_REPO": str(self.home / "repository")}
 
     def prepare(self) -> None:
-        self._run(["borg", "init", "--encryption", "repokey"])
+        self.run(["borg", "init", "--encryption", "repokey"])
 
     def backup_command(self, source: Path) -> list[str]:
         self._archives += 1

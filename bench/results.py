@@ -41,7 +41,7 @@ class Result:
             key=first.key,
             title=first.title,
             version=first.version,
-            runs={work: _middle_run([result.runs[work] for result in results]) for work in first.runs},
+            runs={work: middle_run([result.runs[work] for result in results]) for work in first.runs},
             stored_first=int(median(result.stored_first for result in results)),
             stored=int(median(result.stored for result in results)),
         )
@@ -93,23 +93,26 @@ class Report:
 
     machine: Mapping[str, str]
     date: str
+    rounds: int
     scale: float
     missing: Sequence[str]
     comparisons: Sequence[Comparison]
 
     def save(self, path: Path) -> None:
-        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        whole: dict[str, Any] = {"kind": "comparison"} | {
+            field.name: getattr(self, field.name) for field in fields(self)
+        }
         whole["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         path.write_text(json.dumps(whole, indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        value = json.loads(path.read_text())
-        comparisons = [Comparison.from_json(comparison) for comparison in value["comparisons"]]
-        return cls(**{**value, "comparisons": comparisons})
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        own = {field.name: value[field.name] for field in fields(cls)}
+        return cls(**{**own, "comparisons": [Comparison.from_json(each) for each in value["comparisons"]]})
 
 
-def _middle_run(runs: Iterable[Run]) -> Run:
+def middle_run(runs: Iterable[Run]) -> Run:
+    """The median of every figure."""
     figures = [asdict(run) for run in runs]
     middle = {name: median(run[name] for run in figures) for name in figures[0]}
     return Run(**{**middle, "peak": int(middle["peak"])})

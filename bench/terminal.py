@@ -9,13 +9,13 @@ from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
 
 LEGEND = (
-    "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored: MiB, one copy.\n"
+    "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored MiB.\n"
     "Ratios of seconds (of processor seconds). Oort: to storage nodes over TLS, synced; restic: to rclone over HTTP."
 )
 _WIDTH = 132
 
 
-def print_report(report: Report, rounds: int) -> None:
+def print_report(report: Report) -> None:
     """Print every contestant's figures, Oort's as ratios of each peer's, and the targets."""
     console = Console(width=_WIDTH, highlight=False)
     for comparison in report.comparisons:
@@ -23,7 +23,7 @@ def print_report(report: Report, rounds: int) -> None:
         console.print(_ratios(comparison))
     console.print(LEGEND)
     console.print(
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}, at {report.scale:g} of the full size. "
+        f"Medians of {report.rounds} round{'s' if report.rounds > 1 else ''}, at {report.scale:g} of the full size. "
         + "; ".join(f"{name}: {value}" for name, value in report.machine.items())
     )
     print_targets(console, report)
