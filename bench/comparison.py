@@ -4,6 +4,7 @@ Kept true: within a round the contestants take turns with the same data, each wo
 and each round begins with another one; the data has been read before, and what was restored is counted.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ def ensure_room(folder: Path, size: int) -> None:
 
 
 def read(source: Path) -> Tree:
-    """Read everything once, so that every contestant finds it in memory."""
+    """Read everything once, so that every contestant finds it in memory, and none finds the disk busy with it."""
+    os.sync()
     for path in source.rglob("*"):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:

@@ -63,7 +63,7 @@ class Growth:
             table.add_column(heading, justify="right" if heading else "left")
         for step in self.steps:
             runs = [run_text(step.runs[work]) for work in WORKS]
-            table.add_row(step.dataset, f"{step.tree.files:,}", f"{step.tree.size / MIB:,.0f}", *runs)
+            table.add_row(step.dataset, f"{step.tree.files:,}", f"{step.tree.size / MIB:,.1f}", *runs)
         Console(width=120, highlight=False).print(table)
 
 

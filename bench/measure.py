@@ -54,8 +54,6 @@ def measure(
 
     `on_start` is told its pid as soon as it runs.
     """
-    # What was written before is no burden of this command's.
-    os.sync()
     before = processor_seconds(servers)
     with log.open("ab") as output:
         started = time.perf_counter()

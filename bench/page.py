@@ -93,4 +93,4 @@ def growth_lines(growth: Growth) -> Iterator[str]:
     yield from ("| | files | MiB | first backup | unchanged | restore |", "|---|---|---|---|---|---|")
     for step in growth.steps:
         runs = " | ".join(run_text(step.runs[work]) for work in WORKS)
-        yield f"| {step.dataset} | {step.tree.files:,} | {step.tree.size / MIB:,.0f} | {runs} |"
+        yield f"| {step.dataset} | {step.tree.files:,} | {step.tree.size / MIB:,.1f} | {runs} |"
