@@ -8,7 +8,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-fuzz lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-fuzz bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -31,8 +31,19 @@ lint: $(STUBS) ## ruff, mypy --strict, import rules
 
 protos: $(STUBS) ## generate the gRPC code
 
-bench: $(STUBS) ## measure against restic and borg, where they are installed
-	@$(BIN)/python -m bench
+# Bound to the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
+bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
+	@$(BIN)/python -m bench compare $(BENCH_ARGS)
+
+FIGURES := .demo/bench
+bench-report: $(STUBS) ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
+	@mkdir -p $(FIGURES)
+	@$(BIN)/python -m bench compare --dataset all --json $(FIGURES)/compare.json $(BENCH_ARGS)
+	@$(BIN)/python -m bench growth --json $(FIGURES)/growth.json $(BENCH_ARGS)
+	@for work in backup restore; do for dataset in image small; do \
+	  $(BIN)/python -m bench profile $$work --dataset $$dataset --json $(FIGURES)/$$work-$$dataset.json $(BENCH_ARGS) || exit; \
+	done; done
+	@$(BIN)/python -m bench report $(FIGURES)/compare.json $(FIGURES)/growth.json $(FIGURES)/*-image.json $(FIGURES)/*-small.json
 
 campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind
 	@deploy/campaigns/fresh

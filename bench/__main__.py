@@ -1,76 +1,153 @@
-"""First backup, unchanged backup and restore of one mixed tree, beside the peers that are installed.
+"""`python -m bench`: Oort measured beside the peers that are installed, alone as it grows, and function by function.
 
 Every figure of a peer is a ratio within one run on one machine: absolute times say little on a noisy one.
 """
 
 import argparse
-import shutil
-import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import signal
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
-from bench.contestants import Contestant, contestants
-from bench.dataset import MIB, Tree, write_mixed_tree
-from bench.measure import Run
-from bench.report import Result, print_report
+from bench import comparison, growth, machine, page, profiling
+from bench.datasets.catalogue import DATASETS
+from bench.datasets.dataset import Dataset, folder
+from bench.measure import CommandFailed
+from bench.peers import missing
+from bench.results import Report
+from bench.terminal import print_report
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="of the tree (default 1024)")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of everything; medians are shown (default 1)")
-    parser.add_argument("--folder", type=Path, help="where to work (default: a new temporary folder)")
-    arguments = parser.parse_args()
-    rounds = []
-    for _ in range(arguments.rounds):
-        folder = Path(tempfile.mkdtemp(prefix="oort-bench-", dir=arguments.folder))
-        try:
-            rounds.append(_round(folder, arguments.size * MIB))
-        finally:
-            shutil.rmtree(folder)
-    tree = rounds[0][0]
-    print_report(tree, [_medians(list(results)) for results in zip(*(found for _, found in rounds), strict=True)])
+_MUST_SHOW = ("image", "small")
+_ROUNDS = 5
+_SHORT_SCALE = 0.125
 
 
-def _round(folder: Path, size: int) -> tuple[Tree, list[Result]]:
-    source = folder / "source"
-    source.mkdir()
-    # In a process of its own: a command counts as large as the process that starts it was at its largest.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as maker:
-        tree = maker.submit(write_mixed_tree, source, size).result()
-    with contestants(folder) as all_contestants:
-        return tree, [_contest(contestant, source) for contestant in all_contestants]
+def main() -> int:
+    """Run a command; 1 and one line when a contestant failed, 130 when interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = _parser().parse_args()
+    try:
+        arguments.command(arguments)
+    except CommandFailed as error:
+        _say(f"bench: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("bench: interrupted")
+        return 130
+    return 0
 
 
-def _contest(contestant: Contestant, source: Path) -> Result:
-    contestant.prepare()
-    first = contestant.backup(source)
-    unchanged = contestant.backup(source)
-    target = contestant.home / "restored"
-    restore = contestant.restore(target)
-    shutil.rmtree(target)
-    return Result(contestant.name, contestant.version, first, unchanged, restore, contestant.stored())
-
-
-def _medians(results: list[Result]) -> Result:
-    def middle(runs: list[Run]) -> Run:
-        return Run(
-            seconds=median(run.seconds for run in runs),
-            cpu=median(run.cpu for run in runs),
-            peak=int(median(run.peak for run in runs)),
-        )
-
-    return Result(
-        name=results[0].name,
-        version=results[0].version,
-        first=middle([result.first for result in results]),
-        unchanged=middle([result.unchanged for result in results]),
-        restore=middle([result.restore for result in results]),
-        stored=int(median(result.stored for result in results)),
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--short", action="store_true", help="small and once: whether it works")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, for `report`")
+    common.add_argument("--place", type=_folder, metavar="DIR", help="where to work; default: the temporary folder")
+    _add_compare(commands.add_parser("compare", parents=[common], help="Oort and its peers, and the targets"))
+    _add_growth(commands.add_parser("growth", parents=[common], help="Oort alone, 1 to 16 GiB and 10 k to 1 M files"))
+    _add_profile(
+        commands.add_parser("profile", parents=[common], help="where the time goes, by function, at both ends")
     )
+    _add_report(commands.add_parser("report", help="put figures into docs/benchmarks.md and its chart"))
+    return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_compare)
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=[*DATASETS, "all"],
+        help=f"may be repeated; default: those of the targets, {' and '.join(_MUST_SHOW)}",
+    )
+    parser.add_argument("--source", type=_folder, metavar="DIR", help="a real folder instead, as it is")
+    parser.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_growth)
+    parser.add_argument("--rounds", type=_count, default=1, help="whose medians are shown; default 1")
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_profile)
+    parser.add_argument("work", choices=["backup", "restore"], nargs="?", default="backup")
+    parser.add_argument("--dataset", choices=list(DATASETS), default=_MUST_SHOW[0], help=f"default {_MUST_SHOW[0]}")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_report)
+    parser.add_argument("figures", type=Path, nargs="+", metavar="FILE", help="of --json, in the order of the page")
+    parser.add_argument("--docs", type=_folder, default=Path("docs"), metavar="DIR", help="default: docs")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    rounds = arguments.rounds or (1 if arguments.short else _ROUNDS)
+    scale = _SHORT_SCALE if arguments.short else 1
+    absent = missing()
+    for line in absent:
+        _say(line)
+    report = Report(
+        machine=machine.describe(),
+        date=datetime.now(UTC).date().isoformat(),
+        rounds=rounds,
+        scale=scale,
+        missing=absent,
+        comparisons=[
+            comparison.compare(dataset, scale=scale, rounds=rounds, place=arguments.place, say=_say)
+            for dataset in _chosen(arguments)
+        ],
+    )
+    if arguments.json:
+        report.save(arguments.json)
+    print_report(report)
+
+
+def _growth(arguments: argparse.Namespace) -> None:
+    found = growth.grow(short=arguments.short, rounds=arguments.rounds, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    found.print()
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    dataset, scale = DATASETS[arguments.dataset], _SHORT_SCALE if arguments.short else 1
+    found = profiling.profile(dataset, arguments.work, scale=scale, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    for line in found.lines():
+        print(line)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    page.write(arguments.docs, arguments.figures)
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Dataset]:
+    if arguments.source:
+        return [folder(arguments.source)]
+    names = arguments.dataset or _MUST_SHOW
+    return list(DATASETS.values()) if "all" in names else [DATASETS[name] for name in names]
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).resolve()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return count
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from oort.auth.v1 import accounts_pb2, accounts_pb2_grpc, admin_pb2, admin_pb2_g
 
 from client.account.connection import Connection, Refused, translate
 from client.account.passwords import Stretching, new_account, stretch
-from client.errors import OortError, UsageError
+from client.errors import NameTaken, OortError, UsageError
 from client.rpc import read_ca
 from deploy.local.errors import StackNotRunning
 from deploy.local.folder import StackFolder
@@ -156,6 +156,18 @@ class Administrator:
                 yield TenantEntry(tenant.id, tenant.name, _time(tenant.created))
             token = page.next_page_token
             more = bool(token)
+
+    def add_template(self, name: str, copies: int) -> None:
+        """Offer vaults in `copies` copies, of which one must be whole before a put is acknowledged.
+
+        On the only storage cluster, to the administrator's own tenant. Raises NameTaken (vaults were asked for by
+        that name, in its number of copies), UsageError for a bad name or number.
+        """
+        if any(entry.name == name for entry in self.templates()):
+            raise NameTaken(detail=f"There is a template named {name} already: choose another name.")
+        described = "one copy" if copies == 1 else f"{copies} copies on {copies} nodes"
+        template = profiles_pb2.Template(name=name, description=described, copies=copies, ack_copies=1)
+        self._connection.call(self._admin.PutTemplate, admin_pb2.PutTemplateRequest(template=template))
 
     def templates(self) -> Iterator[TemplateEntry]:
         profiles = profiles_pb2_grpc.ProfileServiceStub(self._connection.channel)

@@ -93,6 +93,9 @@ class Operator:
     def add_user(self, name: str, password: str) -> None:
         self.oort.ok("user", "add", name, "--password-stdin", "--data", str(self.data), stdin=password)
 
+    def add_template(self, name: str, copies: int) -> None:
+        self.oort.ok("template", "add", name, "--copies", str(copies), "--data", str(self.data))
+
     @property
     def env(self) -> dict[str, str]:
         """`DIR/env` as a shell would read it."""

@@ -6,12 +6,12 @@ server unreachable, 130 interrupted. `stack status` ends with 1 when the stack d
 
 import sys
 
-import click
 import typer
 
 from client.errors import OortError
 from deploy.cli import accounts, demo, stack
 
+USAGE = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -33,12 +33,14 @@ def main() -> int:
     except OortError as error:
         sys.stderr.write(f"oort: {error}\n")
         return error.exit_code
-    except click.Abort:
+    except typer.Abort:
         sys.stderr.write("oort: interrupted\n")
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except typer.TyperException as error:
+        said = getattr(error, "format_message", error.__str__)()
+        is_help = type(error).__name__ == "NoArgsIsHelpError"
+        sys.stderr.write(f"{said}\n" if is_help else f"oort: {said}\n")
+        return USAGE
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; nothing more can be said
         return 1

@@ -63,6 +63,18 @@ def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
     _show(rows, ("name", "id", "created"), as_json=as_json)
 
 
+@templates.command("add")
+def add_template(
+    name: Annotated[str, typer.Argument(help="the new template's name")],
+    copies: Annotated[int, typer.Option("--copies", help="nodes that each hold all of a vault")],
+    data: Data = None,
+) -> None:
+    """Add a template that the users of the administrator's tenant may request vaults from."""
+    with Administrator.sign_in(Target.find(data)) as administrator:
+        administrator.add_template(name, copies)
+    typer.echo(f"Template {name} is added.")
+
+
 @templates.command("list")
 def list_templates(as_json: AsJson = False, data: Data = None) -> None:
     """Show the templates that the administrator's tenant may request vaults from."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.driver import Command, Operator
+from deploy.driver import Command, Device, Operator
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
 
@@ -90,3 +90,32 @@ def test_a_tenant_has_an_administrator_of_its_own(operator: Operator) -> None:
     assert "acme" in {tenant["name"] for tenant in operator.oort.ok("tenant", "list", "--json", *data).json()}
     templates = operator.oort.ok("template", "list", "--json", *data).json()
     assert [(template["name"], template["copies"]) for template in templates] == [("default", 2)]
+
+
+def test_vaults_of_an_added_template_have_its_number_of_copies(operator: Operator, tmp_path: Path) -> None:
+    operator.add_template("single", copies=1)
+    device = Device(tmp_path / "home")
+    operator.add_user("dora", PASSWORD)
+    device.log_in(operator, "dora", PASSWORD)
+    device.request_vault("main", template="single")
+    (tmp_path / "file").write_text("in one place")
+    device.backup("main", tmp_path / "file")
+    assert len(operator.bucket_folders(device.recovery("main")["bucket"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "copies", "code", "said"),
+    [
+        ("default", 1, 1, "There is a template named default already"),
+        ("none", 0, 2, "template.copies"),
+        ("", 1, 2, "name"),
+        ("many", 1000, 2, "template.copies"),
+    ],
+)
+def test_a_template_that_cannot_be_is_refused(operator: Operator, name: str, copies: int, code: int, said: str) -> None:
+    data = ("--data", str(operator.data))
+    refused = operator.oort.run("template", "add", name, "--copies", str(copies), *data)
+    assert refused.code == code
+    assert said in refused.stderr
+    listed = operator.oort.ok("template", "list", "--json", *data).json()
+    assert (name, copies) not in [(template["name"], template["copies"]) for template in listed]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.driver import Command
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,3 +22,14 @@ def test_an_interruption_while_the_program_loads_is_one_line(number: signal.Sign
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "oort: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["template", "add", "single"], ["stack", "up", "--restart-delay", "-1", "--data", "nowhere"], ["unknown"]],
+)
+def test_a_wrong_command_line_is_one_line_and_code_2(arguments: list[str]) -> None:
+    refused = Command("oort").run(*arguments)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("oort: ")
+    assert len(refused.stderr.splitlines()) == 1

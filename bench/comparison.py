@@ -1,0 +1,112 @@
+"""Rounds of one dataset through all contestants.
+
+Kept true: within a round the contestants take turns with the same data, each work by all of them before the next work,
+and each round begins with another one; the data has been read before, and what was restored is counted.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.contestant import Contestant
+from bench.datasets.dataset import Dataset, Tree
+from bench.measure import CommandFailed, Run
+from bench.oort import Oort, running_stack
+from bench.peers import peers
+from bench.results import AGAIN, FIRST, RESTORE, Comparison, Result
+
+Say = Callable[[str], None]
+_COPIES = (1, 2)
+_PIECE = 1 << 20
+_ROOM = 8  # times the data: six repositories of it, and one that is restored
+
+
+def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, say: Say) -> Comparison:
+    """Measure. Raises CommandFailed when a contestant fails or does not give back what it was given."""
+    found = []
+    tree = Tree(0, 0)
+    for number in range(rounds):
+        with work_folder(place) as folder:
+            source = dataset.place(folder, scale)
+            tree = read(source)
+            ensure_room(folder, _ROOM * tree.size)
+            say(f"{dataset.name}: {tree.files:,} files, {tree.size / 1e6:,.0f} MB; round {number + 1} of {rounds}")
+            with contestants(folder) as everyone:
+                found.append(_round(dataset, source, everyone, number))
+    return Comparison(dataset.name, dataset.about, dataset.change is not None, tree, found)
+
+
+@contextmanager
+def work_folder(place: Path | None) -> Iterator[Path]:
+    """A new folder below `place`, or below the temporary folder, that is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="oort-bench-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def ensure_room(folder: Path, size: int) -> None:
+    """Raises CommandFailed when the disk has fewer bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise CommandFailed(
+            f"{folder.parent} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} are needed: give --place"
+        )
+
+
+def read(source: Path) -> Tree:
+    """Read everything once, so that every contestant finds it in memory, and none finds the disk busy with it."""
+    os.sync()
+    for path in source.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                while file.read(_PIECE):
+                    pass
+    return Tree.of(source)
+
+
+@contextmanager
+def contestants(folder: Path) -> Iterator[list[Contestant]]:
+    """Oort with one copy and with two, then the peers that are there; their servers run meanwhile."""
+    with ExitStack() as running:
+        operator = running.enter_context(running_stack(folder))
+        ours = [Oort(folder / f"oort-{copies}", operator, copies) for copies in _COPIES]
+        yield [*ours, *running.enter_context(peers(folder))]
+
+
+def _round(dataset: Dataset, source: Path, everyone: list[Contestant], number: int) -> list[Result]:
+    turn = number % len(everyone)
+    order = [*everyone[turn:], *everyone[:turn]]
+    runs: dict[str, dict[str, Run]] = {contestant.key: {} for contestant in everyone}
+    stored_first = {}
+    for contestant in order:
+        contestant.prepare()
+        runs[contestant.key][FIRST] = contestant.backup(source)
+        stored_first[contestant.key] = contestant.stored()
+    if dataset.change is not None:
+        dataset.change(source)
+    tree = read(source)
+    for contestant in order:
+        runs[contestant.key][AGAIN] = contestant.backup(source)
+    for contestant in order:
+        target = contestant.home / "restored"
+        runs[contestant.key][RESTORE] = contestant.restore(target)
+        restored = Tree.of(target)
+        if restored != tree:
+            raise CommandFailed(f"{contestant.title} was given {tree} and restored {restored}")
+        shutil.rmtree(target)
+    return [
+        Result(
+            key=contestant.key,
+            title=contestant.title,
+            version=contestant.version,
+            runs=runs[contestant.key],
+            stored_first=stored_first[contestant.key],
+            stored=contestant.stored(),
+        )
+        for contestant in everyone
+    ]
