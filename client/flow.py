@@ -91,6 +91,57 @@ class Crew:
         return not any(thread.is_alive() for thread in self._threads)
 
 
+class Buffers:
+    """Buffers of `size` bytes that threads lend each other, at most `number` at once; used again when given back."""
+
+    def __init__(self, crew: Crew, number: int, size: int) -> None:
+        self._crew = crew
+        self._size = size
+        self._unmade = number
+        self._free: list[memoryview] = []
+        self._returned = crew.condition()
+
+    def lend(self) -> "Loan":
+        """Wait for a buffer; what is in it is left from earlier. Raises Stopped."""
+        with self._returned:
+            while not (self._free or self._unmade):
+                self._crew.ensure_running()
+                self._returned.wait()
+            self._crew.ensure_running()
+            if self._free:
+                return Loan(self, self._free.pop())
+            self._unmade -= 1
+        return Loan(self, memoryview(bytearray(self._size)))
+
+    def give_back(self, buffer: memoryview) -> None:
+        with self._returned:
+            self._free.append(buffer)
+            self._returned.notify()
+
+
+class Loan:
+    """A buffer in the hands of one or more users; the last to let go gives it back."""
+
+    def __init__(self, owner: Buffers, buffer: memoryview) -> None:
+        self.buffer = buffer
+        self._owner = owner
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def share(self) -> None:
+        """One user more."""
+        with self._lock:
+            self._users += 1
+
+    def let_go(self) -> None:
+        """One user less."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        self._owner.give_back(self.buffer)
+
+
 class ByteQueue(Generic[T]):
     """Hands items from threads to threads; holds at most `limit` bytes, or a single item that is larger."""
 

@@ -18,11 +18,11 @@ from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
 from client.backup.trees import TreeWriter
-from client.flow import ByteQueue, Crew
+from client.flow import Buffers, ByteQueue, Crew, Loan
 from client.platforms.linux import open_for_reading, read_ahead
 from client.platforms.nodes import read_node
 from client.vault.blobs import BlobId, BlobKind
-from client.vault.chunker import MIN_CHUNK, Chunker
+from client.vault.chunker import MAX_CHUNK, MIN_CHUNK, Chunker
 from client.vault.nodes import Node
 
 BATCH_FILES = 256
@@ -30,6 +30,7 @@ BATCH_BYTES = 2 << 20  # also the size up to which a file is small
 _TASK_BYTES = 2 << 20  # chunks of a big file that a worker takes at once
 _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
+_BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
 
 ReadInto = Callable[[memoryview], int | None]
@@ -53,11 +54,12 @@ class _BigFile:
 
 @dataclass(frozen=True, slots=True)
 class _Chunks:
-    """One task: store these chunks as part number `part` of a file."""
+    """One task: store these chunks, which lie in a lent buffer, as part number `part` of a file."""
 
     file: _BigFile
     part: int
-    chunks: list[bytes]
+    chunks: list[memoryview]
+    loan: Loan
 
 
 class Reader:
@@ -75,11 +77,13 @@ class Reader:
         self._batch_bytes = 0
         self._lock = threading.Lock()
         self._readers = 0
+        self._buffers = Buffers(crew, 0, MAX_CHUNK)
         self._threads: list[threading.Thread] = []
 
     def start(self, workers: int, readers: int) -> None:
         """`workers` hash, compress and seal; `readers` is the number of big files that are read at once."""
         self._readers = readers
+        self._buffers = Buffers(self._crew, workers + readers + _BUFFERS_MORE, MAX_CHUNK)
         for number in range(workers):
             self._threads.append(self._crew.start(f"seal-{number}", self._work))
         for number in range(readers):
@@ -186,9 +190,13 @@ class Reader:
         before = os.fstat(opened)
         content: list[BlobId] = []
         size = 0
+        # Lent buffers may all be held by tasks that wait for this very thread.
+        buffer = memoryview(bytearray(MAX_CHUNK))
         with open(opened, "rb", buffering=0, closefd=False) as raw:
-            for chunks in self._grouped(raw.readinto):
+            cutter = self._chunker.cutter(raw.readinto)
+            while not cutter.is_at_end:
                 self._crew.ensure_running()
+                chunks = cutter.fill(buffer)
                 content += self._packer.store(BlobKind.DATA, chunks)
                 size += sum(map(len, chunks))
         node = read_node(found.name, opened, before, tuple(content), size)
@@ -228,28 +236,25 @@ class Reader:
 
     def _feed(self, file: _BigFile, readinto: ReadInto) -> None:
         """Cut what `readinto` gives, and hand it to the workers. Raises OSError, Stopped."""
-        for chunks in self._grouped(readinto):
-            self._crew.ensure_running()
-            with self._lock:
-                part = len(file.parts)
-                file.parts.append(())
-                file.waiting += 1
-            size = sum(map(len, chunks))
-            file.size += size
-            self._tasks.put(_Chunks(file, part, chunks), size)
+        cutter = self._chunker.cutter(readinto)
+        while not cutter.is_at_end:
+            loan = self._buffers.lend()
+            try:
+                for chunks in _grouped(cutter.fill(loan.buffer)):
+                    loan.share()
+                    self._hand_out(file, chunks, loan)
+            finally:
+                loan.let_go()
 
-    def _grouped(self, readinto: ReadInto) -> Iterator[list[bytes]]:
-        """The chunks of a file in groups that make a worker's task each. Raises OSError."""
-        group: list[bytes] = []
-        size = 0
-        for chunk in self._chunker.stream(readinto):
-            group.append(chunk)
-            size += len(chunk)
-            if size >= _TASK_BYTES:
-                yield group
-                group, size = [], 0
-        if group:
-            yield group
+    def _hand_out(self, file: _BigFile, chunks: list[memoryview], loan: Loan) -> None:
+        self._crew.ensure_running()
+        with self._lock:
+            part = len(file.parts)
+            file.parts.append(())
+            file.waiting += 1
+        size = sum(map(len, chunks))
+        file.size += size
+        self._tasks.put(_Chunks(file, part, chunks, loan), size)
 
     def _store_chunks(self, task: _Chunks) -> None:
         known = task.file.found.known
@@ -257,6 +262,7 @@ class Reader:
         if not reached and known is not None and known.content:
             reached = task.file.reached = frozenset(known.content)
         task.file.parts[task.part] = self._packer.store(BlobKind.DATA, task.chunks, reached)
+        task.loan.let_go()
         self._counters.add(done_bytes=sum(map(len, task.chunks)))
         self._part_done(task.file)
 
@@ -295,6 +301,20 @@ class Reader:
         self._counters.warn(found.path, why)
         self._counters.add(total_files=-1, total_bytes=-found.stat.st_size)
         self._trees.arrived(found.folder, None)
+
+
+def _grouped(chunks: list[memoryview]) -> Iterator[list[memoryview]]:
+    """Neighbouring chunks in groups that make a worker's task each."""
+    group: list[memoryview] = []
+    size = 0
+    for chunk in chunks:
+        group.append(chunk)
+        size += len(chunk)
+        if size >= _TASK_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _is_as_before(before: os.stat_result, after: os.stat_result) -> bool:

@@ -24,19 +24,23 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Parameters of mallopt(3), as malloc.h numbers them
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGE = 8 << 20
+_M_ARENA_MAX = -8
+_PACK = 16 << 20
+_KEPT = 32 << 20
 
 
 def give_back_large_buffers() -> None:
     """Have the C library give buffers of packs back to the system when they are freed, in this process from now on.
 
-    By itself glibc learns to keep them, once per thread: the same backup then holds 205 MB instead of 165, at
-    3 % less CPU. Other C libraries have no such call, and need none.
+    Smaller ones it keeps for all threads together, where by itself it would keep some for each of them. On 512 MiB of
+    an image: 103 MB and 118,000 page faults when all above 8 MiB is given back at once, 165 MB and 42,000 when each
+    thread keeps its own, 115 MB and 70,000 so. Other C libraries have no such call, and need none.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE)
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _PACK)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 # statx(2), as linux/stat.h lays it out

@@ -9,7 +9,7 @@ What hides chunk lengths is how packs are filled and sent.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pyfastcdc import FastCDC
 
@@ -19,7 +19,6 @@ from client.vault.keys import DataKeys
 MIN_CHUNK = 512 << 10
 AVERAGE_CHUNK = 1 << 20
 MAX_CHUNK = 8 << 20
-_BUFFER = MAX_CHUNK + (4 << 20)
 _SEED_BITS = 63  # what pyfastcdc takes
 
 
@@ -52,25 +51,42 @@ class Chunker:
             offset += length
         return chunks
 
-    def stream(self, readinto: Callable[[memoryview], int | None]) -> Iterator[bytes]:
-        """The chunks of what `readinto` gives (as a raw file's does) until it gives 0. Holds 12 MiB.
+    def cutter(self, readinto: Callable[[memoryview], int | None]) -> "Cutter":
+        """Cuts what `readinto` gives (as a raw file's does) until it gives 0."""
+        return Cutter(self._cutter, readinto)
 
-        A cut is final when its maximum length was looked at or the end is known; until then more is read.
+
+class Cutter:
+    """One content on its way from where it is read into chunks. For one thread.
+
+    A cut before the end of what was read is final, since the chunker looks at nothing behind it; so is one at the
+    greatest length, and the end.
+    """
+
+    def __init__(self, cutter: FastCDC, readinto: Callable[[memoryview], int | None]) -> None:
+        self._cutter = cutter
+        self._readinto = readinto
+        self._carried = b""  # read, and not cut yet
+        self.is_at_end = False
+
+    def fill(self, buffer: memoryview) -> list[memoryview]:
+        """Read until `buffer`, of MAX_CHUNK bytes, is full, and cut: the chunks are parts of it, empty only at the end.
+
+        What is behind the last cut begins the next buffer. Raises what `readinto` does.
         """
-        buffer = bytearray(_BUFFER)
-        view = memoryview(buffer)
-        start = end = 0
-        at_end = False
-        while True:
-            while not at_end and end - start < MAX_CHUNK:
-                if end == _BUFFER:
-                    view[: end - start] = bytes(view[start:end])
-                    start, end = 0, end - start
-                read = readinto(view[end:])
-                at_end = not read
-                end += read or 0
-            if start == end:
-                return
-            length = next(iter(self._cutter.cut_buf(view[start:end]))).length
-            yield bytes(view[start : start + length])
+        end = len(self._carried)
+        buffer[:end] = self._carried
+        while end < MAX_CHUNK and not self.is_at_end:
+            read = self._readinto(buffer[end:])
+            self.is_at_end = not read
+            end += read or 0
+        chunks: list[memoryview] = []
+        start = 0
+        while start < end:
+            length = next(iter(self._cutter.cut_buf(buffer[start:end]))).length
+            if start + length == end and length < MAX_CHUNK and not self.is_at_end:
+                break
+            chunks.append(buffer[start : start + length])
             start += length
+        self._carried = bytes(buffer[start:end])
+        return chunks

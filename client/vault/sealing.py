@@ -20,6 +20,7 @@ MAX_TREE = 2 << 30  # of a tree: 350 for each file in the folder, and 67 more fo
 _LARGE = 16 << 20  # from this size on, the tree of a folder with some 40,000 files, no more copies than needed
 _STEP = 1 << 20
 _MOST_OUT_OF_A_BYTE = 32 << 10  # a zstd block has at least 4 bytes and at most 128 KiB come out of it (RFC 8878)
+_SCRATCH = 128 << 10  # stays in the processor's own cache
 _SMALL = 256 << 10  # up to this size blobs are compressed as one batch, in C
 
 
@@ -29,6 +30,7 @@ class _Codecs(threading.local):
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor()
+        self.scratch = bytearray(_SCRATCH)
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         codec = self.compressors.get(level)
@@ -134,27 +136,32 @@ def _compress_in_steps(compressor: zstandard.ZstdCompressor, plaintext: Buffer) 
 def _opens_to(frame: Buffer, plaintext: Buffer) -> bool:
     """Whether a frame holds the plaintext, seen step by step: another copy of what is large is not made."""
     view = memoryview(plaintext)
+    scratch = _codecs.scratch
     at = 0
     try:
         with _codecs.decompressor.stream_reader(frame) as reader:
-            while part := reader.read(_STEP):
-                if part != view[at : at + len(part)]:
+            while length := reader.readinto(scratch):
+                part = scratch if length == len(scratch) else scratch[:length]
+                if not _is_same(part, view[at : at + length]):
                     return False
-                at += len(part)
+                at += length
     except zstandard.ZstdError:
         return False
     return at == len(view)
 
 
+def _is_same(one: bytes | bytearray, other: Buffer) -> bool:
+    """As `==`, which compares a memoryview byte by byte, at a fifth of the speed of reading the memory."""
+    return len(one) == len(other) and one.startswith(other)
+
+
 def _verify(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> None:
     name = f"{blob.kind} blob {blob.id.hex()}"
     opened = keys.open(blob.body, name)
-    if blob.compressed and blob.length_plain >= _LARGE:
+    if blob.compressed and blob.length_plain > _SMALL:
         is_whole = _opens_to(opened, plaintext)
-    elif blob.compressed:
-        is_whole = decompress(opened, blob.length_plain, name) == plaintext
     else:
-        is_whole = opened == plaintext
+        is_whole = _is_same(decompress(opened, blob.length_plain, name) if blob.compressed else opened, plaintext)
     if not is_whole:
         raise DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
 

@@ -15,6 +15,7 @@ from services.storage.disk import Disk, Disks
 from services.storage.gate import Gate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
+from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.peers import Peers
 from services.storage.puts import Puts
@@ -116,4 +117,5 @@ def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:
 ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)
 
 if __name__ == "__main__":
+    keep_frames()
     sys.exit(main(ROLE))
