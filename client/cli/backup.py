@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.choice import file_patterns, listed_paths, marker_of, size_of, stream_of
+from client.cli.amounts import size_of
+from client.cli.choice import file_patterns, listed_paths, marker_of, stream_of
 from client.cli.console import duration_text, emit, note, plural, say, size_text
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import UsageError

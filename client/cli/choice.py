@@ -5,7 +5,6 @@ Kept true: whatever is wrong with them is told here, before anything is done.
 
 import glob
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from client.backup.stream import Stream
 
 _STANDARD_INPUT = "-"
-_SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
-_STEPS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
 @dataclass(slots=True)
@@ -65,14 +62,6 @@ def file_patterns(files: Sequence[Path], environment: Mapping[str, str]) -> Iter
         except UnicodeDecodeError:
             text = os.fsdecode(content)  # names need not be text, and patterns for them neither
         yield from read_patterns(text, environment)
-
-
-def size_of(text: str) -> int:
-    """Bytes of a size such as 500, 100k or 2G; units are powers of 1024. Raises UsageError."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(detail=f"{text!r} is no size: give a number, and k, M, G or T after it")
-    return int(found[1]) << _STEPS[found[2].lower()]
 
 
 def marker_of(text: str) -> "Marker":

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.choice import listed_paths, size_of
+from client.cli.amounts import size_of
+from client.cli.choice import listed_paths
 from client.cli.tests.terminal import ROOT, Terminal
 from client.errors import UsageError
 
