@@ -14,7 +14,7 @@ from client.backup.request import Counters, FolderIdentity
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
-from client.platforms.nodes import is_same, is_unchanged, read_node
+from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
@@ -31,7 +31,7 @@ class FileFound:
     known: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     name: bytes
     path: bytes
@@ -105,29 +105,46 @@ class Scanner:
             found = os.stat(entry.path) if above_target else os.lstat(entry.path)
             if not above_target and self._selector.leaves_out(entry.path, found):
                 return None
-            known = folder.known.find(entry.name)
             if stat.S_ISDIR(found.st_mode):
                 if (found.st_dev, found.st_ino) in self._excluded:
                     return None
-                return self._open_folder(walk, entry, found, known)
+                return self._open_folder(walk, entry, found, folder.known.find(entry.name))
             if self._is_elsewhere(walk, entry, found):
                 return None
             if stat.S_ISREG(found.st_mode):
-                self._file(folder, entry, found, known)
-            elif stat.S_ISSOCK(found.st_mode):
-                pass  # nothing in it can be kept or brought back: left out, as restic does
-            elif known is not None and is_unchanged(known, found) and is_same(known, found):
-                self._trees.reuse(folder, folder.known.position)
-            else:
-                self._trees.add(folder, read_node(entry.name, entry.path, found))
+                self._file(folder, entry, found)
+            elif not stat.S_ISSOCK(found.st_mode):  # nothing in one can be kept or brought back: restic has none either
+                self._special(folder, entry, found)
         except OSError as error:
             self._counters.warn(entry.path, reason(error))
         return None
 
-    def _file(self, folder: Folder, entry: _Entry, found: os.stat_result, known: Node | None) -> None:
+    def _special(self, folder: Folder, entry: _Entry, found: os.stat_result) -> None:
+        known = folder.known.find(entry.name)
+        if known is not None and is_unchanged(known, found) and is_same(known, found):
+            self._trees.reuse(folder, folder.known.position)
+        else:
+            self._trees.add(folder, read_node(entry.name, entry.path, found))
+
+    def _is_as_stored(self, folder: Folder, entry: _Entry, found: os.stat_result) -> bool:
+        """Take a file over from the parent, if its node would come out the same to the last byte; nearly all do."""
+        if folder.known.tree is None:
+            return False
+        content = folder.known.find_encoded(entry.name, encoded_head(entry.name, found))
+        if content is None or not self._known.has_content(content):
+            return False
+        self._trees.reuse(folder, folder.known.position)
+        size = found.st_size
+        self._counters.add(files_unmodified=1, total_files=1, total_bytes=size, done_bytes=size)
+        return True
+
+    def _file(self, folder: Folder, entry: _Entry, found: os.stat_result) -> None:
+        if self._is_as_stored(folder, entry, found):
+            return
+        known = folder.known.find(entry.name)
         if known is not None and known.type is not NodeType.FILE:
             known = None
-        if known is not None and is_unchanged(known, found) and self._known.has_content(known):
+        if known is not None and is_unchanged(known, found) and self._known.has_content(known.content or ()):
             if is_same(known, found):
                 self._trees.reuse(folder, folder.known.position)
             else:
@@ -168,7 +185,8 @@ class Scanner:
     def _list(self, path: bytes) -> Iterator[_Entry]:
         """What is in a folder, in the order of restic's trees. Raises OSError, before the first entry is asked for."""
         names = self._selector.kept_of(path, sorted(os.listdir(path)))
-        return (_Entry(name, os.path.join(path, name)) for name in names)
+        above = path if path.endswith(b"/") else path + b"/"
+        return (_Entry(name, above + name) for name in names)
 
 
 def reason(error: OSError) -> str:

@@ -8,15 +8,16 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 from client.platforms.linux import group_name, is_superuser, read_attributes, user_name
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType, go_mode, node_type
-from client.vault.nodes import Node
+from client.vault.nodes import Node, encode_head, encode_owner
 
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
 _MODE_BITS = 0o7777
+_go_mode = lru_cache(maxsize=256)(go_mode)  # there are few modes and many files
 _DEVICES = frozenset({NodeType.DEV, NodeType.CHARDEV})
 
 
@@ -48,6 +49,17 @@ def read_node(
         device=found.st_rdev if kind in _DEVICES else 0,
         content=content,
     )
+
+
+def encoded_head(name: bytes, found: os.stat_result) -> bytes:
+    """What the encoded node of a regular file begins with, up to its content, if it has no extended attributes."""
+    owner = encode_owner(found.st_uid, found.st_gid, user_name(found.st_uid), group_name(found.st_gid))
+    mtime = found.st_mtime_ns
+    head = encode_head(
+        *(name, NodeType.FILE, _go_mode(found.st_mode), mtime, mtime, found.st_ctime_ns, owner),
+        *(found.st_ino, found.st_dev, found.st_size, found.st_nlink),
+    )
+    return f'{head}"content":['.encode()
 
 
 def write_metadata(node: Node, opened: int) -> list[str]:

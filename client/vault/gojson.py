@@ -15,6 +15,7 @@ _quote_json = json.encoder.encode_basestring  # escapes the quote, the backslash
 _HTML = re.compile("[<>&\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_NAME = re.compile(rb"[ !#-\[\]-~]*")
+_VERBATIM_NAME = re.compile(rb"[ !#-%'-;=?-\[\]-~]*").fullmatch  # neither Quote nor JSON changes it
 _SHORT = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: r"\"", 92: r"\\"}
 _TOKEN = re.compile(
     r"""[^"\\\n]+|\\(?:([abfnrtv\\"])|x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))"""
@@ -40,6 +41,11 @@ def quote_name(name: bytes) -> str:
     if _PLAIN_NAME.fullmatch(name):
         return name.decode("ascii")
     return "".join(map(_quote_character, name.decode("utf-8", "surrogateescape")))
+
+
+def json_name(name: bytes) -> str:
+    """A file's name as it stands in a node: quoted by `quote_name`, then as a JSON string."""
+    return f'"{name.decode("ascii")}"' if _VERBATIM_NAME(name) else json_string(quote_name(name))
 
 
 def _quote_character(character: str) -> str:

@@ -14,16 +14,19 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from client.errors import DamagedVault
 from client.vault.blobs import BlobId, Buffer
 from client.vault.documents import U32, U64, Document
-from client.vault.gojson import json_string, quote_name, unquote_name
+from client.vault.gojson import json_name, json_string, unquote_name
 from client.vault.modes import NodeType, unix_mode
 from client.vault.times import format_time, parse_time
 
-_TREE_START, _TREE_END = b'{"nodes":[', b"]}\n"
+TREE_START, _TREE_END = b'{"nodes":[', b"]}\n"
+EMPTY_TREE = TREE_START + _TREE_END
+_NODE_WINDOW = 4 << 10  # bytes in which a single node is looked for at first
 _BLANKS = " \t\n\r"  # of JSON (RFC 8259)
 _BLANK = tuple(_BLANKS)
 _WINDOW = 256 << 10  # bytes of a tree that are decoded at once
@@ -86,7 +89,7 @@ def encode_tree(nodes: Iterable[Node]) -> bytes:
 
 def join_tree(encoded: Iterable[Buffer]) -> bytearray:
     """The tree blob of nodes that `encode_node` wrote, sorted by their names, each once."""
-    body = bytearray(_TREE_START)
+    body = bytearray(TREE_START)
     for number, node in enumerate(encoded):
         if number:
             body += b","
@@ -100,13 +103,30 @@ def iterate_tree(body: Buffer, name: str = "a tree") -> Iterator[Node]:
 
     That no name comes twice is not seen to.
     """
-    if bytes(body[: len(_TREE_START)]) != _TREE_START:
+    if bytes(body[: len(TREE_START)]) != TREE_START:
         document = Document.parse(body, name)  # another writer's layout
         yield from (decode_node(Document(name, fields)) for fields in document.items("nodes"))
         return
-    text = _SlidingText(body, len(_TREE_START), name)
+    text = _SlidingText(body, len(TREE_START), name)
     while (fields := text.next_item()) is not None:
         yield decode_node(Document(name, fields))
+
+
+def node_at(body: Buffer, offset: int, name: str) -> tuple[Node, int]:
+    """The node of a tree blob that begins at `offset`, and where it ends. Raises DamagedVault."""
+    length = _NODE_WINDOW
+    while True:
+        part = body[offset : offset + length]
+        is_all = offset + length >= len(body)
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(bytes(part), final=is_all)
+            fields, end = json.JSONDecoder().raw_decode(text)
+        except (ValueError, RecursionError) as error:
+            if is_all or isinstance(error, RecursionError):
+                raise DamagedVault(name=name, detail=f"it is no JSON ({error})") from None
+            length *= 8  # a large file's list of blobs
+            continue
+        return decode_node(Document(name, fields)), offset + len(text[:end].encode())
 
 
 class _SlidingText:
@@ -201,41 +221,67 @@ def name_complaint(name: bytes) -> str:
 def encode_node(node: Node) -> bytes:
     """One node of a tree, as `join_tree` takes it."""
     parts = [
-        f'{{"name":{json_string(quote_name(node.name))},"type":"{node.type.value}"',
-        f'"mode":{node.mode}' if node.mode else "",
-        f'"mtime":"{format_time(node.mtime_ns)}","atime":"{format_time(node.atime_ns)}"',
-        f'"ctime":"{format_time(node.ctime_ns)}","uid":{node.uid},"gid":{node.gid}',
-    ]
-    if node.user:
-        parts.append(f'"user":{json_string(node.user)}')
-    if node.group:
-        parts.append(f'"group":{json_string(node.group)}')
-    parts += [
-        f'"{field}":{value}'
-        for field, value in (
-            ("inode", node.inode),
-            ("device_id", node.device_id),
-            ("size", node.size),
-            ("links", node.links),
+        encode_head(
+            *(node.name, node.type, node.mode, node.mtime_ns, node.atime_ns, node.ctime_ns),
+            *(encode_owner(node.uid, node.gid, node.user, node.group), node.inode, node.device_id, node.size),
+            node.links,
         )
-        if value
     ]
     if node.linktarget:
-        parts.append(_encode_link(node.linktarget))
+        parts.append(_encode_link(node.linktarget) + ",")
     if node.extended_attributes:
         pairs = (
             f'{{"name":{json_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
             for name, value in node.extended_attributes
         )
-        parts.append(f'"extended_attributes":[{",".join(pairs)}]')
+        parts.append(f'"extended_attributes":[{",".join(pairs)}],')
     if node.device:
-        parts.append(f'"device":{node.device}')
+        parts.append(f'"device":{node.device},')
     parts.append(_encode_content(node))
     if node.subtree is not None:
-        parts.append(f'"subtree":"{node.subtree.hex()}"')
+        parts.append(f',"subtree":"{node.subtree.hex()}"')
     if node.error:
-        parts.append(f'"error":{json_string(node.error)}')
-    return (",".join(filter(None, parts)) + "}").encode()
+        parts.append(f',"error":{json_string(node.error)}')
+    parts.append("}")
+    return "".join(parts).encode()
+
+
+def encode_head(  # noqa: PLR0917 - a node's fields in their order; a quarter of a walk is spent here
+    name: bytes,
+    kind: NodeType,
+    mode: int,
+    mtime_ns: int,
+    atime_ns: int,
+    ctime_ns: int,
+    owner: str,
+    inode: int,
+    device_id: int,
+    size: int,
+    links: int,
+) -> str:
+    """An encoded node up to its link count, the comma included; `owner` is what `encode_owner` gave."""
+    mtime = format_time(mtime_ns)
+    atime = mtime if atime_ns == mtime_ns else format_time(atime_ns)
+    ctime = mtime if ctime_ns == mtime_ns else format_time(ctime_ns)
+    mode_field = f'"mode":{mode},' if mode else ""
+    counts = f'"inode":{inode},' if inode else ""
+    if device_id:
+        counts += f'"device_id":{device_id},'
+    if size:
+        counts += f'"size":{size},'
+    if links:
+        counts += f'"links":{links},'
+    return (
+        f'{{"name":{json_name(name)},"type":"{kind.value}",{mode_field}"mtime":"{mtime}","atime":"{atime}",'
+        f'"ctime":"{ctime}",{owner}{counts}'
+    )
+
+
+@lru_cache(maxsize=4096)
+def encode_owner(uid: int, gid: int, user: str, group: str) -> str:
+    """The fields of an encoded node that say whose it is, the comma included."""
+    names = (f'"{field}":{json_string(name)},' for field, name in (("user", user), ("group", group)) if name)
+    return f'"uid":{uid},"gid":{gid},{"".join(names)}'
 
 
 def _encode_link(target: bytes) -> str:

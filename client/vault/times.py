@@ -21,13 +21,18 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a zone would only cost time: all
 def format_time(ns: int) -> str:
     """`ns` nanoseconds since 1970 as Go writes the time in UTC."""
     seconds, fraction = divmod(ns, 1_000_000_000)
+    if not fraction:
+        return f"{_second(seconds)}Z"
+    return f"{_second(seconds)}.{fraction:09d}".rstrip("0") + "Z"
+
+
+@lru_cache(maxsize=4096)  # files that came together have times together
+def _second(seconds: int) -> str:
     seconds = min(max(seconds, _EARLIEST), _LATEST)
     day, second = divmod(seconds, _DAY)
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)
-    if not fraction:
-        return f"{_date(day)}T{hour:02d}:{minute:02d}:{second:02d}Z"
-    return f"{_date(day)}T{hour:02d}:{minute:02d}:{second:02d}." + f"{fraction:09d}".rstrip("0") + "Z"
+    return f"{_date(day)}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
 @lru_cache(maxsize=4096)

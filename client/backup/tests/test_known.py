@@ -1,5 +1,6 @@
 """The parent's folders, read beside the walk."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,7 @@ from client.backup.known import KnownFolder
 from client.errors import DamagedVault
 from client.testing.vaults import VaultForTests, a_vault
 from client.vault.modes import NodeType
-from client.vault.nodes import Node, encode_tree, iterate_tree
+from client.vault.nodes import Node, encode_node, encode_tree, iterate_tree
 
 TREE = bytes(32)
 NAMES = [b"a", b"a b", b"a-b", b"a.b", b"aa", b"b", b"\xc3\xa9", b"\xff"]
@@ -79,6 +80,42 @@ def test_trees_larger_than_a_window_are_read_node_by_node() -> None:
     for cut in (11, 300_000, len(body) - 4):
         with pytest.raises(DamagedVault):
             list(iterate_tree(body[:cut]))
+
+
+def head_of(node: Node) -> bytes:
+    head, start, _ = encode_node(node).partition(b'"content":[')
+    return head + start
+
+
+def test_files_are_told_by_their_encoded_nodes_as_by_their_decoded_ones() -> None:
+    nodes = [a_node(name, content=number % 3) for number, name in enumerate(sorted(NAMES))]
+    known = KnownFolder(TREE, encode_tree(nodes))
+    for number, node in enumerate(nodes):
+        assert known.find_encoded(node.name, head_of(replace(node, uid=7))) is None
+        if number % 2:
+            assert known.find(node.name) == node
+        assert known.find_encoded(node.name, head_of(node)) == list(node.content or ())
+        assert known.find_encoded(node.name + b"!", head_of(replace(node, name=node.name + b"!"))) is None
+        assert known.position == number + 1
+        known.reuse(number)
+    assert known.is_all_reused()
+    assert list(known.reused()) == [(node.name, encode_node(node)) for node in nodes]
+
+
+def test_a_file_with_more_than_usual_is_not_told_by_its_encoded_node() -> None:
+    node = replace(a_node(b"a"), extended_attributes=(("user.a", b"1"),))
+    known = KnownFolder(TREE, encode_tree([node, replace(a_node(b"b"), error="lost")]))
+    assert known.find_encoded(b"a", head_of(a_node(b"a"))) is None
+    assert known.find(b"a") == node
+    assert known.find_encoded(b"b", head_of(a_node(b"b"))) is None
+
+
+def test_encoded_nodes_of_a_tree_out_of_order_are_not_taken_for_others() -> None:
+    known = KnownFolder(TREE, a_tree(b"a", b"b", b"c").replace(b'"b"', b'"d"'))
+    assert known.find_encoded(b"a", head_of(a_node(b"a"))) == []
+    assert known.find_encoded(b"d", head_of(a_node(b"d"))) == []
+    assert known.find(b"e") is None
+    assert not known.is_all_reused()
 
 
 @pytest.fixture
