@@ -79,6 +79,8 @@ class Profile:
             yield f"{'own s':>8} {'whole s':>8}  function"
             for function in end.functions:
                 yield f"{function.own:8.2f} {function.whole:8.2f}  {function.name}"
+            others = end.python - sum(function.own for function in end.functions)
+            yield f"{others:8.2f} {'':8}  all other functions"
             yield f"{max(0.0, end.cpu - end.python):8.2f} {'':8}  threads outside Python: gRPC, TLS"
 
 
