@@ -9,9 +9,14 @@ Memory does not grow with the vault, but for 50 bytes a pack and 8 a tree.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from client.errors import DamagedVault, ObjectMissing, OortError, StoreError
+from client.vault.blob_lengths import BlobLengths
 from client.vault.blobs import SEAL_OVERHEAD, BlobId, BlobKind, PackEntry
 from client.vault.index import Index, Location
 from client.vault.index_files import IndexFile, decode_index_file, encode_index_file
@@ -75,8 +80,9 @@ class _Check:
         with Index(self, scratch=self.vault.cache_folder, progress=self._read_files) as index:
             yield from self._found()
             sizes = PackSizes(self.session.list(ObjectKind.PACK))
-            yield from self._check_packs(index, sizes)
-            yield from _TreeCheck(self.vault, index, self.progress).run(snapshots)
+            with _Lengths(index, self.vault.cache_folder) as lengths:
+                yield from self._check_packs(index, sizes, lengths)
+                yield from _TreeCheck(self.vault, index, lengths, self.progress).run(snapshots)
 
     def _read_files(self, done: int, total: int) -> None:
         self.progress("index files", done, total)
@@ -113,9 +119,10 @@ class _Check:
 
     # Packs
 
-    def _check_packs(self, index: Index, sizes: PackSizes) -> Iterator[Problem]:
+    def _check_packs(self, index: Index, sizes: PackSizes, lengths: "_Lengths") -> Iterator[Problem]:
         done = 0
         for name, entries in index.packs():
+            lengths.add(entries)
             size = sizes.take(bytes.fromhex(name.id))
             if size is None:
                 yield Problem(str(name), "index files list it, but it is missing")
@@ -228,9 +235,10 @@ def _describe(entry: PackEntry) -> str:
 class _TreeCheck:
     """Everything that snapshots reach. Trees that several snapshots share are looked at once."""
 
-    def __init__(self, vault: Vault, index: Index, progress: Progress) -> None:
+    def __init__(self, vault: Vault, index: Index, lengths: "_Lengths", progress: Progress) -> None:
         self.vault = vault
         self.index = index
+        self.lengths = lengths
         self.progress = progress
         self.seen = _SeenPlaces()
         self.missing: set[BlobId] = set()
@@ -289,13 +297,63 @@ class _TreeCheck:
             return
         size = 0
         for blob in node.content:
-            location = self.index.find(BlobKind.DATA, blob)
-            if location is None:
+            length = self.lengths.find(blob)
+            if length is None:
                 yield Problem("", f"{node.name!r}: data blob {blob.hex()} is in no index file")
                 return
-            size += location.entry.length_plain
+            size += length
         if size != node.size:
             yield Problem("", f"{node.name!r}: its size is {node.size}, that of its blobs {size}")
+
+
+class _Lengths:
+    """Plain lengths of data blobs: from a file of their own, or from the index where no disk has room for that."""
+
+    def __init__(self, index: Index, scratch: Path | None) -> None:
+        self._index = index
+        self._noted: BlobLengths | None = None
+        self._is_finished = False
+        for folder in (scratch, None):
+            with suppress(OSError):
+                self._noted = BlobLengths(folder)
+                break
+
+    def add(self, entries: list[PackEntry]) -> None:
+        """Note what the index says of a pack. Comes before the first `find`."""
+        if self._noted is not None:
+            try:
+                for entry in entries:
+                    if entry.kind is BlobKind.DATA:
+                        self._noted.add(entry.id, entry.length_plain)
+            except OSError:
+                self._do_without()
+
+    def find(self, blob: BlobId) -> int | None:
+        """The length of a blob; None if no index file has it."""
+        if self._noted is not None and not self._is_finished:
+            try:
+                self._noted.finish()
+                self._is_finished = True
+            except OSError:
+                self._do_without()
+        if self._noted is not None:
+            return self._noted.find(blob)
+        location = self._index.find(BlobKind.DATA, blob)
+        return location and location.entry.length_plain
+
+    def _do_without(self) -> None:
+        if self._noted is not None:
+            with suppress(OSError):
+                self._noted.close()
+            self._noted = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._do_without()
 
 
 class _SeenPlaces:

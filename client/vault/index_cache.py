@@ -52,8 +52,16 @@ class _Environments:
                 with _alone(folder):
                     # The map is only address space: the file grows with what is in it.
                     databases = len(_PLAIN + _DOUBLING)
+                    # Lookups fall anywhere: where memory is short, what a system reads ahead of each drives out what
+                    # the next one needs (21 ms a lookup in 10 million blobs and 400 MB, without 0.15).
                     environment = lmdb.open(
-                        str(folder), map_size=budget, max_dbs=databases, mode=0o600, sync=durable, metasync=durable
+                        str(folder),
+                        map_size=budget,
+                        max_dbs=databases,
+                        mode=0o600,
+                        sync=durable,
+                        metasync=durable,
+                        readahead=False,
                     )
                     try:
                         _refuse_cut_short(environment, folder)

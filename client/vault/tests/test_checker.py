@@ -1,5 +1,6 @@
 """Every fault that the strict check must name, planted one by one."""
 
+import errno
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from client.stores.tests.memory import MemoryStore
+from client.vault.blob_lengths import BlobLengths
 from client.vault.blobs import BlobKind, PackEntry, blob_id
 from client.vault.checker import Problem, check
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
@@ -383,3 +385,18 @@ def test_trees_that_snapshots_share_are_named_once() -> None:
     for user in (1, 2, 3):
         writer.snapshot(tree, uid=user)
     assert len(errors_of(writer)) == 1
+
+
+@pytest.mark.parametrize("call", ["__init__", "add", "finish"])
+def test_a_disk_without_room_for_lengths_changes_no_verdict(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = a_writer()
+    missing = a_node(b"missing", content=(b"\1" * 32,), size=1)
+    wrong = replace(writer.file(b"wrong", b"content"), size=8)
+    writer.snapshot(writer.tree(writer.file(b"right", b"more content"), missing, wrong))
+    expected = errors_of(writer)
+    assert len(expected) == 2
+    monkeypatch.setattr(BlobLengths, call, full)
+    assert errors_of(writer) == expected
