@@ -1,30 +1,27 @@
 """A restore as the account sees it: job, session, lock; the restore engine does the rest.
 
-Kept true: a session that a node has ended, because this machine slept, is followed by a new one, in which the restore
-goes on with what is left. What else of the vault cannot be read is named, and stops nothing.
+Kept true: what of the vault cannot be read is named, and stops nothing. A dry run is no job.
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from client.account.device import Device
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
-from client.account.opening import Place, place_of
-from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, OortError, StoreError
+from client.account.reading import Reading, Unreadable, reading
+from client.errors import OortError
 from client.interrupts import was_interrupted
-from client.restore.request import RestoreSummary, RestoreTally
+from client.restore.deletion import Deletions, plan_deletions
+from client.restore.request import RestoreOptions, RestoreSummary, RestoreTally, Step
 from client.restore.run import restore
-from client.stores.resuming import ResumingSession
-from client.vault.locks import VaultLocked, vault_lock
-from client.vault.repository import Vault, reason_unread
+from client.vault.repository import reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobKind, JobStatus
-from domain.names import ObjectKind, ObjectName
 
 
 class RestoreView(Protocol):
@@ -36,10 +33,12 @@ class RestoreView(Protocol):
 
     def damaged(self, path: bytes, reason: str) -> None: ...
 
+    def would(self, step: Step, path: bytes) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """`untold` is why auth has not heard the end of the job yet, if it has not."""
+    """`untold` is why auth has not heard the end of the job yet, if it has not; a dry run has no `job`."""
 
     summary: RestoreSummary
     snapshot: Snapshot
@@ -47,45 +46,55 @@ class RestoreResult:
     untold: OortError | None
 
 
-def run_restore(  # noqa: PLR0917 - what and where to
-    device: Device,
-    vault_name: str,
-    wanted: str,
-    target: Path,
-    includes: Sequence[str],
-    view: RestoreView,
-    *,
-    all_devices: bool = False,
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """What to restore and where to; `deletes` takes away what the target has beyond it.
+
+    The snapshot `latest` is of this device, unless `all_devices`.
+    """
+
+    snapshot: str
+    target: Path
+    options: RestoreOptions
+    deletes: bool = False
+    all_devices: bool = False
+
+
+def run_restore(
+    device: Device, vault_name: str, order: RestoreOrder, view: RestoreView, agree: Callable[[Deletions], None]
 ) -> RestoreResult:
-    """Restore a snapshot; `latest` is of this device unless `all_devices`.
+    """Restore a snapshot. `agree` raises if a person does not want what is to be deleted, before anything is done.
 
     Raises OortError; KeyboardInterrupt ends the job as cancelled.
     """
-    with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
-        vault = place.open(session)
-        if vault is None:
-            raise NoSuchSnapshot(snapshot=wanted)
-        with vault:
-            unreadable: dict[ObjectName, DamagedVault | ObjectMissing] = {}
-            snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
-            session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
-            with suppress(OortError):  # they are told by a later command, and this one has work to do
-                report_kept(device)
-            with ExitStack() as locks:
-                _lock(locks, place, vault)
-                run = _RestoreRun(RunningJob(device, JobKind.RESTORE, place.entry.id, snapshot.item), view)
-                summary, untold = run.carry_out(vault, snapshot, target, includes, unreadable)
-            return RestoreResult(summary, snapshot, run.job.id, untold)
+    with reading(device, vault_name, order.snapshot, all_devices=order.all_devices) as opened:
+        options = replace(order.options, protected=opened.protected())
+        deletions = Deletions(())
+        if order.deletes:
+            deletions = plan_deletions(opened.vault, opened.snapshot, order.target, options.patterns)
+            if deletions.paths and not options.dry_run:
+                agree(deletions)
+        if options.dry_run:
+            return RestoreResult(_try_out(opened, order.target, options, deletions, view), opened.snapshot, "", None)
+        with suppress(OortError):  # they are told by a later command, and this one has work to do
+            report_kept(device)
+        job = RunningJob(device, JobKind.RESTORE, opened.place.entry.id, opened.snapshot.item)
+        run = _RestoreRun(job, view)
+        summary, untold = run.carry_out(opened, order.target, options, deletions)
+        return RestoreResult(summary, opened.snapshot, run.job.id, untold)
 
 
-def _lock(locks: ExitStack, place: Place, vault: Vault) -> None:
-    """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
-    try:
-        locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))
-    except VaultLocked:
-        raise
-    except StoreError:
-        return
+def _try_out(
+    opened: Reading, target: Path, options: RestoreOptions, deletions: Deletions, view: RestoreView
+) -> RestoreSummary:
+    for name, reason in _named(opened.unreadable):
+        view.warned(name, reason)
+    vault = opened.vault
+    return restore(vault, vault.session, opened.snapshot, target, options, deletions=deletions, progress=view)
+
+
+def _named(unreadable: Unreadable) -> list[tuple[bytes, str]]:
+    return [(str(name).encode(), f"cannot be read: {reason_unread(error)}") for name, error in unreadable.items()]
 
 
 class _RestoreRun:
@@ -98,19 +107,19 @@ class _RestoreRun:
 
     def carry_out(
         self,
-        vault: Vault,
-        snapshot: Snapshot,
+        opened: Reading,
         target: Path,
-        includes: Sequence[str],
-        unreadable: dict[ObjectName, DamagedVault | ObjectMissing],
+        options: RestoreOptions,
+        deletions: Deletions,
     ) -> tuple[RestoreSummary, OortError | None]:
-        """`unreadable` are other snapshots, of which a person hears."""
+        """Restore, and end the job with what came of it."""
+        vault, snapshot = opened.vault, opened.snapshot
         try:
             self.job.begin()
-            for name, error in {**unreadable, **vault.index.damaged}.items():
+            for name, reason in _named(opened.unreadable):
                 # No warning of the restore's own: if something of the snapshot is lost, that is told as such.
-                self.warned(str(name).encode(), f"cannot be read: {reason_unread(error)}")
-            summary = restore(vault, vault.session, snapshot, target, includes, progress=self)
+                self.warned(name, reason)
+            summary = restore(vault, vault.session, snapshot, target, options, deletions=deletions, progress=self)
         except OortError as error:
             self.job.log(ERROR, str(error))
             self.job.end(JobStatus.ERROR)
@@ -165,3 +174,6 @@ class _RestoreRun:
         self._warnings += 1
         self.job.log(ERROR, f"{os.fsdecode(path)}: {reason}")
         self._view.damaged(path, reason)
+
+    def would(self, step: Step, path: bytes) -> None:
+        self._view.would(step, path)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from client.cli.console import duration_text, emit, flush, note, path_fields, plural, printable, size_text
+from client.cli.console import duration_text, emit, flush, note, path_fields, plural, printable, say, size_text
 from client.errors import OutputLost
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from client.backup.request import Tally
     from client.restore.request import RestoreTally
+    from client.restore.request import Step as RestoreStep
 
 _LINE_SECONDS = 10.0
 _JSON_SECONDS = 0.2
@@ -54,6 +55,14 @@ class View(ABC):
     def damaged(self, path: bytes, reason: str) -> None:
         with self._going_on():
             self.warn("damaged", path, reason)
+
+    def would(self, step: "RestoreStep", path: bytes) -> None:
+        """A line of a dry run, which is a result."""
+        with self._going_on():
+            self.tell(step, path)
+
+    def tell(self, step: "RestoreStep", path: bytes) -> None:
+        say(f"{step}  {printable(os.fsdecode(path))}")
 
     @abstractmethod
     def step(self, step: Step) -> None: ...
@@ -121,6 +130,9 @@ class JsonView(View):
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:
         emit({"type": kind, **path_fields(path), "reason": reason})
+
+    def tell(self, step: "RestoreStep", path: bytes) -> None:
+        emit({"type": "would", "action": step.value, **path_fields(path)})
 
 
 class LineView(View):

@@ -6,6 +6,7 @@ Kept true: nothing here follows a symlink in its last component, and opening som
 
 import ctypes
 import errno
+import fcntl
 import grp
 import os
 import pwd
@@ -17,7 +18,7 @@ from functools import lru_cache
 _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOSYS})
 
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -27,6 +28,8 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _PACK = 16 << 20
 _KEPT = 32 << 20
+
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
 def give_back_large_buffers() -> None:
@@ -93,6 +96,12 @@ def read_ahead(opened: int) -> None:
     os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
+def forget_cached(opened: int) -> None:
+    """See that an open file is on the disk, and that it is read from there again."""
+    os.fdatasync(opened)
+    os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def open_folder(name: bytes, folder: int | None = None) -> int:
     """Open a folder, `name` within the open `folder`; a symlink in its place raises OSError."""
     return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
@@ -116,6 +125,20 @@ def open_within(name: bytes, folder: int) -> int:
 def open_for_writing(name: bytes, folder: int) -> int:
     """Open an existing file to write parts of it. Raises OSError."""
     return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+
+
+def open_to_mend(name: bytes, folder: int) -> int:
+    """Open an existing file to read and write parts of it. Raises OSError."""
+    return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+
+
+def clone_file(source: int, copy: int) -> bool:
+    """Make an empty open file share all blocks of another, where the file system can; False where it cannot."""
+    try:
+        fcntl.ioctl(copy, _FICLONE, source)
+    except OSError:
+        return False
+    return True
 
 
 def write_all(opened: int, content: bytes | memoryview, offset: int = 0) -> None:

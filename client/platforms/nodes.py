@@ -18,6 +18,7 @@ from client.vault.nodes import Node, encode_head, encode_owner
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
 _MODE_BITS = 0o7777
 _go_mode = lru_cache(maxsize=256)(go_mode)  # there are few modes and many files
+_REPLACED_ATTRIBUTES = ("user.", "system.posix_acl_")  # others are the system's affair
 _DEVICES = frozenset({NodeType.DEV, NodeType.CHARDEV})
 
 
@@ -86,10 +87,19 @@ def write_metadata(node: Node, opened: int) -> list[str]:
     return complaints
 
 
-def write_metadata_at(node: Node, folder: int) -> list[str]:
-    """As `write_metadata`, for a link, FIFO or device of the node's name in the open `folder`."""
+def replace_metadata(node: Node, opened: int) -> list[str]:
+    """As `write_metadata`, for a file or folder that was there before: attributes and ACLs that it has beyond go."""
     complaints: list[str] = []
-    name = node.name
+    wanted = {name for name, _ in node.extended_attributes}
+    for name, _ in read_attributes(opened):
+        if name not in wanted and name.startswith(_REPLACED_ATTRIBUTES):
+            _try(complaints, f"attribute {name}", partial(os.removexattr, opened, name))
+    return complaints + write_metadata(node, opened)
+
+
+def write_metadata_at(node: Node, name: bytes, folder: int) -> list[str]:
+    """As `write_metadata`, for a link, FIFO or device named `name` in the open `folder`."""
+    complaints: list[str] = []
     own = partial(os.chown, name, dir_fd=folder, follow_symlinks=False)
     _try(complaints, "owner", lambda: _give_away(node, own))
     if node.type is not NodeType.SYMLINK:

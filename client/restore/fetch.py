@@ -33,6 +33,11 @@ class Request:
     length: int
     blobs: Sequence[tuple[PackEntry, Sequence[Place]]]
 
+    def part(self, body: memoryview | None, entry: PackEntry) -> memoryview | None:
+        """A blob's part of what was read."""
+        first = entry.offset - self.start
+        return body[first : first + entry.length] if body is not None else None
+
 
 def requests_of(pack: ObjectName, wanted: Mapping[PackEntry, Sequence[Place]]) -> list[Request]:
     """The ranges to read for the wanted blobs of a pack: neighbours together."""
@@ -101,10 +106,7 @@ class Fetcher:
         size = 0
         for entry, places in request.blobs:
             self._crew.ensure_running()
-            first = entry.offset - request.start
-            content = self._opened(
-                request.pack, entry, body[first : first + entry.length] if body is not None else None
-            )
+            content = opened_blob(self._vault, request.pack, entry, request.part(body, entry))
             ready.append((content, places))
             size += len(content)
             if size >= _WRITTEN:
@@ -135,14 +137,15 @@ class Fetcher:
             self.fetched_bytes += len(body)
         return memoryview(body)
 
-    def _opened(self, pack: ObjectName, entry: PackEntry, sealed: memoryview | None) -> bytes | str:
-        """The blob's content, from here or any other place; or why it cannot be had."""
-        if sealed is not None:
-            try:
-                return self._vault.open_at(Location(pack, entry), sealed)
-            except (DamagedVault, ObjectMissing):
-                pass  # another pack may hold it whole
+
+def opened_blob(vault: Vault, pack: ObjectName, entry: PackEntry, sealed: memoryview | None) -> bytes | str:
+    """A blob's content, from what was read of its pack or any other place; or why it cannot be had."""
+    if sealed is not None:
         try:
-            return self._vault.load_blob(BlobKind.DATA, entry.id)
-        except (DamagedVault, ObjectMissing) as error:
-            return str(error)
+            return vault.open_at(Location(pack, entry), sealed)
+        except (DamagedVault, ObjectMissing):
+            pass  # another pack may hold it whole
+    try:
+        return vault.load_blob(BlobKind.DATA, entry.id)
+    except (DamagedVault, ObjectMissing) as error:
+        return str(error)

@@ -5,14 +5,16 @@ window pieces come by pack. A folder's metadata is set in the window in which th
 it; links come after all files of their window, so no file is ever written through one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from client.errors import DamagedVault, ObjectMissing
-from client.restore.patterns import Includes, Wanted
+from client.restore.patterns import Wanted
+from client.restore.present import Found, Judge, Verdict
 from client.restore.request import Counters
-from client.restore.target import TargetFolder
-from client.restore.write import PlannedFile
+from client.restore.selection import Selection
+from client.restore.target import PARTIAL, TargetFolder
+from client.restore.write import Piece, PlannedFile
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index import Index
 from client.vault.modes import NodeType
@@ -42,21 +44,35 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class MakeSpecial:
-    """Make a symlink, FIFO or device."""
+    """Make a symlink, FIFO or device; `replaces` what has its name."""
 
     folder: TargetFolder
     node: Node
     path: bytes
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MakeLink:
-    """Another name for a file that was restored before."""
+    """Another name for a file that was restored before; `replaces` what has it."""
 
     folder: TargetFolder
     node: Node
     path: bytes
     first: PlannedFile
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """Compare a file that is written with the blobs that it was made of."""
+
+    file: PlannedFile
+    pieces: Sequence[Piece]
+    path: bytes
+
+
+Action = Finish | MakeSpecial | MakeLink | ReadBack
 
 
 @dataclass(slots=True)
@@ -65,7 +81,7 @@ class Window:
 
     pieces: dict[ObjectName, dict[PackEntry, list[Place]]] = field(default_factory=dict)
     begin: list[PlannedFile] = field(default_factory=list)
-    after: list[Finish | MakeSpecial | MakeLink] = field(default_factory=list)
+    after: list[Action] = field(default_factory=list)
     size: int = 0
 
 
@@ -73,33 +89,40 @@ class Window:
 class _Walked:
     folder: TargetFolder
     nodes: Iterator[Node]
-    wanted: bool  # the folder itself, and so all below it
+    wanted: bool  # what is below, but for excludes
+    finished: bool  # the folder itself gets its metadata
+    names: frozenset[bytes]  # what is in it already
 
 
 class Planner:
-    """Walks one snapshot, in one thread."""
+    """Walks one snapshot, in one thread. With `verify`, what is written is read back."""
 
     def __init__(
         self,
         trees: TreeReader,
         index: Index,
-        includes: Includes,
+        selection: Selection,
         counters: Counters,
+        judge: Judge,
+        *,
         hand_out: Callable[[Window], None],
+        verify: bool = False,
     ) -> None:
         self._trees = trees
         self._index = index
-        self._includes = includes
+        self._selection = selection
         self._counters = counters
+        self._judge = judge
         self._hand_out = hand_out
+        self._verify = verify
         self._window = Window()
         self.found_any = False  # that is wanted
         self._linked: dict[tuple[int, int], PlannedFile] = {}
 
     def plan(self, root: TargetFolder, tree: BlobId) -> None:
         """Walk everything below the root tree. Raises DamagedVault if that itself is lost, StoreError."""
-        everything = self._includes.look(b"/") is Wanted.YES
-        stack = [_Walked(root, iter(self._trees.load(tree)), everything)]
+        everything = self._selection.look(b"/") is Wanted.YES
+        stack = [self._enter(root, self._trees.load(tree), wanted=everything, finished=False)]
         while stack:
             walked = stack[-1]
             for node in walked.nodes:
@@ -110,30 +133,40 @@ class Planner:
             else:
                 stack.pop()
                 if walked.folder.node is not None:
-                    self._later(Finish(walked.folder, walked.wanted))
+                    self._later(Finish(walked.folder, walked.finished))
         self._counters.planned = True
         self._hand_out(self._window)
+
+    def _enter(self, folder: TargetFolder, nodes: list[Node], *, wanted: bool, finished: bool) -> _Walked:
+        folder.taken = frozenset(node.name for node in nodes if node.name.startswith(PARTIAL))
+        return _Walked(folder, iter(nodes), wanted, finished, self._judge.names(folder, nodes))
 
     def _visit(self, walked: _Walked, node: Node) -> _Walked | None:
         folder = walked.folder
         path = folder.path.rstrip(b"/") + b"/" + node.name
-        wanted = Wanted.YES if walked.wanted else self._includes.look(path)
+        wanted = Wanted.YES
+        if not walked.wanted or self._selection.has_excludes:
+            wanted = self._selection.look(path)
         if wanted is Wanted.NO:
             return None
         self.found_any = self.found_any or wanted is Wanted.YES
+        found = self._judge.look(folder, node, path, walked.names)
         if node.type is NodeType.DIR:
-            return self._folder(folder, node, path, wanted=wanted is Wanted.YES)
-        if wanted is not Wanted.YES:
+            return self._folder(folder, node, path, found, wanted=wanted is Wanted.YES)
+        if wanted is not Wanted.YES or found is None or found.verdict is Verdict.LEAVE:
             return None
         if node.type is NodeType.FILE:
-            self._file(folder, node, path)
+            self._file(walked, node, path, found)
         elif node.type in _MADE:
-            self._later(MakeSpecial(folder, node, path))
+            if self._judge.may_make(path, found):
+                self._later(MakeSpecial(folder, node, path, replaces=found.stat is not None))
         elif node.type is not NodeType.SOCKET:  # a socket lives only as long as the program that made it
             self._counters.warn(path, f"not restored: a node of type {node.type} cannot be made")
         return None
 
-    def _folder(self, above: TargetFolder, node: Node, path: bytes, *, wanted: bool) -> _Walked | None:
+    def _folder(
+        self, above: TargetFolder, node: Node, path: bytes, found: Found | None, *, wanted: bool
+    ) -> _Walked | None:
         folder = TargetFolder(above, node.name, path, node)
         nodes: list[Node] = []
         try:
@@ -143,38 +176,56 @@ class Planner:
                 nodes = self._trees.load(node.subtree)
         except (DamagedVault, ObjectMissing) as error:
             self._counters.lose(path, f"its list of files is lost ({error}): nothing in it was restored")
-        return _Walked(folder, iter(nodes), wanted)
+        if found is None or not self._judge.may_enter(folder, found, wanted=wanted):
+            return None
+        finished = wanted and found.verdict is not Verdict.LEAVE
+        return self._enter(folder, nodes, wanted=wanted, finished=finished)
 
-    def _file(self, folder: TargetFolder, node: Node, path: bytes) -> None:
+    def _file(self, walked: _Walked, node: Node, path: bytes, found: Found) -> None:
+        folder = walked.folder
         if node.links > 1:
             first = self._linked.get((node.device_id, node.inode))
             if first is not None and first.node.content == node.content:
-                self._later(MakeLink(folder, node, path, first))
+                if self._judge.may_make(path, found):
+                    self._later(MakeLink(folder, node, path, first, replaces=found.stat is not None))
                 return
         content = node.content or ()
-        found = [self._index.find(BlobKind.DATA, blob) for blob in content]
-        size = sum(location.entry.length_plain for location in found if location)
+        located = [self._index.find(BlobKind.DATA, blob) for blob in content]
+        size = sum(location.entry.length_plain for location in located if location)
         file = PlannedFile(folder, node, path, size, pieces=len(content), waiting=len(content))
         if node.links > 1:
             self._linked[node.device_id, node.inode] = file
         self._counters.add(total_files=1, total_bytes=size)
-        if None in found:
-            blob = content[found.index(None)]
+        if None in located:
+            blob = content[located.index(None)]
             file.failed = file.lost = True
             self._counters.lose(path, f"no index file lists its blob {blob.hex()}")
             return
-        if file.pieces != 1:
+        pieces: list[Piece] = []
+        offset = 0
+        for location in located:
+            if location is not None:
+                pieces.append(Piece(location, offset))
+                offset += location.entry.length_plain
+        right = self._judge.right_pieces(file, pieces, found, walked.names)
+        if right is not None:
+            self._write(file, pieces, right)
+
+    def _write(self, file: PlannedFile, pieces: Sequence[Piece], right: frozenset[int]) -> None:
+        """Plan what is not in the target already."""
+        file.waiting -= len(right)
+        if file.pieces != 1 or not file.waiting:
             self._window.begin.append(file)
         self._grow()
-        offset = 0
-        for location in found:
-            if location is not None:
+        for number, (location, offset) in enumerate(pieces):
+            if number not in right:
                 entries = self._window.pieces.setdefault(location.pack, {})
                 entries.setdefault(location.entry, []).append(Place(file, offset))
-                offset += location.entry.length_plain
                 self._grow()
+        if self._verify:
+            self._later(ReadBack(file, pieces, file.path))
 
-    def _later(self, action: Finish | MakeSpecial | MakeLink) -> None:
+    def _later(self, action: Action) -> None:
         self._window.after.append(action)
         self._grow()
 

@@ -1,12 +1,61 @@
-"""What a restore says while it works, and what it answers."""
+"""What a restore is asked for, what it says while it works, and what it answers."""
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from enum import StrEnum
+from typing import Protocol
 
+from client.restore.selection import Patterns
+
+WARNINGS_EXIT_CODE = 3
 DAMAGED_EXIT_CODE = 8
+
+
+class Overwrite(StrEnum):
+    """When something in the target gives way to what the snapshot has by its name."""
+
+    ALWAYS = "always"
+    IF_CHANGED = "if-changed"  # unless size and time are the same
+    IF_NEWER = "if-newer"  # if the snapshot's was modified later
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """What is restored and how.
+
+    Without `overwrite` the target must be new, empty, or hold the same restore unfinished.
+    `replaces_folders` lets a file take the place of a folder and all that is in it; what is `protected`
+    (st_dev, st_ino) is never removed.
+    """
+
+    patterns: Patterns = field(default_factory=Patterns)
+    overwrite: Overwrite | None = None
+    replaces_folders: bool = False
+    dry_run: bool = False
+    verify: bool = False
+    protected: frozenset[tuple[int, int]] = frozenset()
+
+
+class ArchiveFormat(StrEnum):
+    """The archives there are."""
+
+    TAR = "tar"
+    TAR_GZ = "tar.gz"
+    TAR_ZST = "tar.zst"
+    ZIP = "zip"
+
+
+class Step(StrEnum):
+    """What a dry run says of a path."""
+
+    CREATE = "create"
+    REPLACE = "replace"  # what has its name, taking over what of it is right already
+    UPDATE = "update"  # its mode, owner, times or attributes; its content is right already
+    DELETE = "delete"  # what the snapshot has not
+    LEAVE = "leave"  # what is in the target, because `overwrite` says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +77,8 @@ class RestoreTally:
     total_files: int = 0
     total_bytes: int = 0
     planned: bool = False
+    same: int = 0  # files whose content was in the target already; they count in `files` too
+    left: int = 0  # paths that were left as they are in the target
 
 
 class Progress(Protocol):
@@ -42,6 +93,9 @@ class Progress(Protocol):
     def damaged(self, path: bytes, reason: str) -> None:
         """A path is not there, because the vault has lost something of it."""
 
+    def would(self, step: Step, path: bytes) -> None:
+        """What a restore would do, in a dry run."""
+
 
 class NoProgress:
     """Tells nobody."""
@@ -55,16 +109,18 @@ class NoProgress:
     def damaged(self, path: bytes, reason: str) -> None:
         """Nothing to say."""
 
+    def would(self, step: Step, path: bytes) -> None:
+        """Nothing to say."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreSummary:
     """What a restore did. `damaged` names what the vault has lost: it is not in the target. Sizes in bytes.
 
-    `warned` and `lost` count all of them; `warnings` and `damaged` are the first.
+    `warned` and `lost` count all of them; `warnings` and `damaged` are the first. Of the files, `same` had their
+    content in the target already; `left` paths were left as they are there; `resumed` says that an earlier restore was
+    gone on with. A dry run counts what it would do.
     """
-
-    EXIT_DONE: ClassVar[int] = 0
-    EXIT_WARNINGS: ClassVar[int] = 3
 
     files: int
     dirs: int
@@ -76,13 +132,22 @@ class RestoreSummary:
     damaged: tuple[Failed, ...] = ()
     warned: int = 0
     lost: int = 0
+    same: int = 0
+    left: int = 0
+    resumed: bool = False
+    deleted: int = 0
 
     @property
     def exit_code(self) -> int:
         """0, or 3 with warnings, or 8 if the vault has lost something."""
-        if self.damaged:
-            return DAMAGED_EXIT_CODE
-        return self.EXIT_WARNINGS if self.warnings else self.EXIT_DONE
+        return exit_code_of(warned=self.warned, lost=self.lost)
+
+
+def exit_code_of(*, warned: int, lost: int) -> int:
+    """0, or 3 with warnings, or 8 if the vault has lost something."""
+    if lost:
+        return DAMAGED_EXIT_CODE
+    return WARNINGS_EXIT_CODE if warned else 0
 
 
 KEPT_WARNINGS = 1000  # and as many losses; all are told as they come
@@ -127,6 +192,10 @@ class Counters:
             if len(self.losses) < KEPT_WARNINGS:
                 self.losses.append(Failed(path, reason))
             self.progress.damaged(path, reason)
+
+    def would(self, step: Step, path: bytes) -> None:
+        with self._lock:
+            self.progress.would(step, path)
 
     def report(self) -> RestoreTally:
         """Report at once, and answer what was reported."""

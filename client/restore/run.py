@@ -1,24 +1,31 @@
 """A restore, from a snapshot to files.
 
 Kept true: what the vault still has is restored, whatever else it has lost, and each path that is not there is named;
-no file is under its own name with wrong content, whenever and however the restore ends.
+no file is under its own name with wrong content, whenever and however the restore ends: what has that name before
+keeps it until then.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from client.errors import OortError
+from client.errors import OortError, TargetFull
 from client.flow import ByteQueue, Crew
 from client.platforms.linux import create_file, make_special, open_within, write_all
-from client.platforms.nodes import write_metadata, write_metadata_at
+from client.platforms.nodes import replace_metadata, write_metadata, write_metadata_at
+from client.restore.deletion import Deletions, carry_out
 from client.restore.fetch import Fetcher
-from client.restore.patterns import Includes, NothingMatches
-from client.restore.plan import Finish, MakeLink, MakeSpecial, Planner, Window
-from client.restore.request import Counters, NoProgress, Progress, RestoreSummary
+from client.restore.patterns import NothingMatches
+from client.restore.plan import Action, Finish, MakeLink, MakeSpecial, Planner, Window
+from client.restore.present import Judge
+from client.restore.readback import read_back
+from client.restore.request import Counters, NoProgress, Overwrite, Progress, RestoreOptions, RestoreSummary, Step
+from client.restore.selection import Selection
 from client.restore.target import Target
+from client.restore.unfinished import Unfinished
+from client.restore.way import ClearWay
 from client.restore.write import FileWriter
 from client.stores.abc import StoreSession
 from client.vault.modes import NodeType
@@ -34,23 +41,31 @@ def restore(
     session: StoreSession,
     snapshot: Snapshot,
     target: Path,
-    includes: Sequence[str] = (),
+    options: RestoreOptions | None = None,
     *,
+    deletions: Deletions | None = None,
     progress: Progress | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> RestoreSummary:
-    """Restore what `includes` take of `snapshot` into `target`, a new or empty folder.
+    """Restore what `options` take of `snapshot` into `target`.
 
-    Damaged and missing parts are named in the summary, whose `exit_code` says so. Raises UsageError for a target that
-    is not empty or a pattern that is none, NothingMatches if no path matches, TargetFull, DamagedVault if the
-    snapshot's root is lost, StoreError.
+    Unless something is to be overwritten, the target is a new or empty folder, or one that holds the same restore
+    unfinished, which is gone on with. `deletions` come last, and only if nothing is lost. Damaged and missing parts
+    are named in the summary, whose `exit_code` says so. Raises UsageError for another target or a pattern that is none,
+    NothingMatches if no path matches, TargetFull, DamagedVault if the snapshot's root is lost, StoreError.
     """
-    wanted = Includes(includes)
-    place = Target(target)
-    place.prepare()
+    options = options or RestoreOptions()
+    selection = Selection(options.patterns)
+    place = Target(target, Unfinished(snapshot.id))
+    overwriting = options.overwrite is not None
     try:
+        if options.dry_run:
+            place.inspect(overwriting=overwriting)
+        else:
+            place.prepare(overwriting=overwriting)
         counters = Counters(progress or NoProgress(), monotonic)
-        return _Restore(vault, session, place, wanted, patterns=includes, counters=counters).run(snapshot)
+        work = _Restore(vault, session, place, selection, options=options, counters=counters)
+        return work.run(snapshot, deletions or Deletions(()))
     except OortError:
         place.remove_if_untouched()
         raise
@@ -66,22 +81,33 @@ class _Restore:
         vault: Vault,
         session: StoreSession,
         target: Target,
-        includes: Includes,
+        selection: Selection,
         *,
-        patterns: Sequence[str],
+        options: RestoreOptions,
         counters: Counters,
     ) -> None:
-        self._patterns = patterns
+        self._selection = selection
+        self._options = options
         self._session = session
         self._target = target
         self._crew = Crew()
         self._counters = counters
-        self._writer = FileWriter(target, self._counters)
+        self._way = ClearWay(options.protected, replaces_folders=options.replaces_folders)
+        self._writer = FileWriter(target, counters, self._way)
         self._fetcher = Fetcher(self._crew, vault, self._writer)
         self._windows: ByteQueue[Window] = ByteQueue(self._crew, 1)
-        self._planner = Planner(TreeReader(vault), vault.index, includes, self._counters, self._hand_out)
+        overwrite = options.overwrite or Overwrite.IF_CHANGED
+        self._planner = Planner(
+            TreeReader(vault),
+            vault.index,
+            selection,
+            counters,
+            Judge(target, self._writer, counters, overwrite, dry_run=options.dry_run),
+            hand_out=self._hand_out,
+            verify=options.verify,
+        )
 
-    def run(self, snapshot: Snapshot) -> RestoreSummary:
+    def run(self, snapshot: Snapshot, deletions: Deletions) -> RestoreSummary:
         started = self._counters.monotonic()
         try:
             self._crew.start("plan", lambda: self._plan(snapshot))
@@ -93,9 +119,12 @@ class _Restore:
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             self._end()
-        self._crew.check()
-        if self._patterns and not self._planner.found_any and not self._counters.losses:
-            raise NothingMatches(snapshot=snapshot.short_id, patterns=" or ".join(self._patterns))
+        including = self._selection.including
+        if including and not self._planner.found_any and not self._counters.losses:
+            raise NothingMatches(snapshot=snapshot.short_id, patterns=" or ".join(including))
+        deleted = self._delete(deletions)
+        if not self._options.dry_run:
+            self._target.finish()
         tally = self._counters.report()
         return RestoreSummary(
             files=tally.files,
@@ -108,19 +137,45 @@ class _Restore:
             damaged=tuple(self._counters.losses),
             warned=self._counters.warned,
             lost=self._counters.lost,
+            same=tally.same,
+            left=tally.left,
+            resumed=self._target.is_resumed,
+            deleted=deleted,
         )
+
+    def _delete(self, deletions: Deletions) -> int:
+        if self._options.dry_run:
+            for path in deletions.paths:
+                self._counters.would(Step.DELETE, path)
+            return len(deletions.paths)
+        if deletions.paths and (self._counters.lost or self._counters.warned):
+            self._counters.warn(b"/", "nothing was deleted, because not everything could be restored as it was")
+            return 0
+        options = self._options
+        return carry_out(deletions, self._target.path, options.patterns, options.protected, self._counters)
 
     def _plan(self, snapshot: Snapshot) -> None:
         self._planner.plan(self._target.root, snapshot.tree)
         self._windows.close()
 
     def _hand_out(self, window: Window) -> None:
-        self._windows.put(window, 1)
+        if not self._options.dry_run:
+            self._windows.put(window, 1)
 
     def _end(self) -> None:
-        """End all threads, then take away the files that are not whole."""
+        """End all threads, and raise what failed.
+
+        Files that are not whole are kept, to be gone on with, unless it is room that lacks.
+        """
         self._crew.end(self._session.close)
-        self._writer.abandon()
+        try:
+            self._crew.check()
+        except TargetFull:
+            self._writer.abandon(keep=False)
+            raise
+        except BaseException:
+            self._writer.abandon(keep=True)
+            raise
 
     def _carry_out(self, window: Window) -> None:
         for file in window.begin:
@@ -130,35 +185,45 @@ class _Restore:
             self._crew.ensure_running()
             path = action.folder.path if isinstance(action, Finish) else action.path
             try:
-                if isinstance(action, Finish):
-                    complaints = self._finish(action)
-                elif isinstance(action, MakeSpecial):
-                    complaints = self._make_special(action)
-                else:
-                    complaints = self._make_link(action)
+                complaints = self._do(action)
             except OSError as error:
                 self._target.fail_if_unusable(error)
                 complaints = [f"not restored: {(error.strerror or str(error)).lower()}"]
             for complaint in complaints:
                 self._counters.warn(path, complaint)
 
+    def _do(self, action: Action) -> list[str]:
+        """Carry out what comes after the pieces; answers complaints. Raises OSError."""
+        if isinstance(action, Finish):
+            return self._finish(action)
+        if isinstance(action, MakeSpecial):
+            return self._make_special(action)
+        if isinstance(action, MakeLink):
+            return self._make_link(action)
+        read_back(self._target, self._writer, action.file, action.pieces)
+        return []
+
     def _finish(self, action: Finish) -> list[str]:
         folder = action.folder
-        if folder.node is None or not (action.wanted or folder.made):
+        if folder.node is None or not (action.wanted or (folder.made and not folder.found)):
             return []
         with self._target.opened(folder) as opened:
-            complaints = write_metadata(folder.node, opened)
+            complaints = (replace_metadata if folder.found else write_metadata)(folder.node, opened)
         self._counters.add(dirs=1)
         return complaints
 
     def _make_special(self, action: MakeSpecial) -> list[str]:
         node = action.node
+        made = action.folder.partial_name(node.name) if action.replaces else node.name
         with self._target.opened(action.folder) as folder:
             if node.type is NodeType.SYMLINK:
-                os.symlink(node.linktarget, node.name, dir_fd=folder)
+                os.symlink(node.linktarget, made, dir_fd=folder)
             else:
-                make_special(node.name, folder, node.unix_mode & ~0o7777 | 0o600, node.device)
-            complaints = write_metadata_at(node, folder)
+                make_special(made, folder, node.unix_mode & ~0o7777 | 0o600, node.device)
+            complaints = write_metadata_at(node, made, folder)
+            if action.replaces:
+                with _removed_on_failure(made, folder):
+                    self._way.rename(made, node.name, folder)
         self._counters.add(others=1)
         return complaints
 
@@ -170,31 +235,51 @@ class _Restore:
                 return [f"not restored: neither was {other}, which is the same file"]
             self._counters.lose(action.path, f"it is the same file as {other}, which is lost")
             return []
+        name = action.node.name
+        made = action.folder.partial_name(name) if action.replaces else name
         with self._target.opened(first.folder) as source, self._target.opened(action.folder) as folder:
+            if action.replaces and _is_same_file(first.node.name, source, name, folder):
+                self._counters.add(others=1)
+                return []
             try:
-                os.link(first.node.name, action.node.name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+                os.link(first.node.name, made, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
             except OSError:
                 return self._copy(action, source, folder)
+            if action.replaces:
+                with _removed_on_failure(made, folder):
+                    self._way.rename(made, name, folder)
         self._counters.add(others=1)
         return []
 
     def _copy(self, action: MakeLink, source: int, folder: int) -> list[str]:
         """Where the target has no hard links, or no more of them, the file is there twice."""
-        partial = self._target.partial_name()
+        partial = action.folder.partial_name(action.node.name)
         with contextlib.ExitStack() as stack:
             original = open_within(action.first.node.name, source)
             stack.callback(os.close, original)
             copy = create_file(partial, folder)
             stack.callback(os.close, copy)
-            try:
+            with _removed_on_failure(partial, folder):
                 offset = 0
                 while content := os.pread(original, _COPIED, offset):
                     write_all(copy, content, offset)
                     offset += len(content)
                 complaints = write_metadata(action.node, copy)
-                os.rename(partial, action.node.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                os.unlink(partial, dir_fd=folder)
-                raise
+                self._way.rename(partial, action.node.name, folder)
         self._counters.add(others=1)
         return complaints
+
+
+@contextlib.contextmanager
+def _removed_on_failure(name: bytes, folder: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+
+
+def _is_same_file(name: bytes, folder: int, other: bytes, other_folder: int) -> bool:
+    one = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return os.path.samestat(one, os.stat(other, dir_fd=other_folder, follow_symlinks=False))

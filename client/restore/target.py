@@ -2,25 +2,27 @@
 
 Kept true: nothing outside the target is touched, whatever the snapshot says: every name is one component, every
 folder is opened from the one above it, and no link is followed. A file has its own name only when it is whole and
-has its metadata; until then it is called `.oort-partial-...`, and is removed when the restore ends, so that what an
-interrupted restore leaves can be told by its name.
+has its metadata; until then it is called `.oort-partial-...`, so that what an interrupted restore leaves can be told
+by its name, and is taken over or removed by the next one. Two restores never write to one target at once.
 """
 
 import contextlib
 import errno
+import fcntl
 import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from hashlib import sha256
 from pathlib import Path
 
 from client.errors import TargetFull, UsageError
 from client.platforms.linux import make_folder, open_folder
+from client.restore.unfinished import MARKER, Unfinished
 from client.vault.nodes import Node
 
+PARTIAL = b".oort-partial-"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _OPEN_FOLDERS = 64
 
@@ -34,6 +36,15 @@ class TargetFolder:
     path: bytes  # in the snapshot
     node: Node | None
     made: bool = False
+    found: bool = False  # it was there before
+    taken: frozenset[bytes] = frozenset()  # names in the snapshot that look like those of partial files
+
+    def partial_name(self, name: bytes) -> bytes:
+        """What the file `name` is called until it is whole: the same in every restore."""
+        partial = PARTIAL + sha256(name).hexdigest()[:16].encode()
+        while partial in self.taken:
+            partial += b"-"
+        return partial
 
 
 @dataclass(slots=True)
@@ -45,29 +56,46 @@ class _Opened:
 class Target:
     """Folders of the target as open descriptors. Safe for several threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unfinished: Unfinished) -> None:
         self.path = path
         self.root = TargetFolder(None, b"", b"/", None, made=True)
+        self.is_resumed = False
+        self.is_fresh = True  # there was nothing in it
+        self._unfinished = unfinished
         self._lock = threading.Lock()
         self._open: OrderedDict[TargetFolder, _Opened] = OrderedDict()
         self._root = -1
         self._is_new = False
-        self._run = secrets.token_hex(4).encode()
-        self._partials = count(1)
 
-    def prepare(self) -> None:
-        """Make the target if it is not there. Raises UsageError if anything is in it, or it cannot be used."""
-        try:
+    @property
+    def keeps_data(self) -> bool:
+        """Whether a file of the right size and time has its content, even if it was written by a restore that ended."""
+        return self._unfinished.same_boot
+
+    def prepare(self, *, overwriting: bool) -> None:
+        """Make the target if it is not there. Raises UsageError if it cannot be used.
+
+        Unless `overwriting`, nothing may be in it, or what the same restore left there unfinished.
+        """
+        with self._told():
             self._is_new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
-                raise UsageError(detail=f"{self.path} is not empty: restore into a new or an empty folder")
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            detail = (error.strerror or str(error)).lower()
-            if error.errno in _FULL:
-                raise TargetFull(target=self.path, detail=detail) from None
-            raise UsageError(detail=f"cannot restore to {self.path}: {detail}") from None
+            self._take()
+            self._look(overwriting=overwriting)
+            if not overwriting and not self.is_resumed:
+                self._unfinished.begin(self._root)
+
+    def inspect(self, *, overwriting: bool) -> None:
+        """As `prepare`, touching nothing."""
+        with self._told():
+            if self.path.exists():
+                self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._look(overwriting=overwriting)
+
+    def finish(self) -> None:
+        """All that can be restored is: the target is no unfinished restore any more."""
+        self._unfinished.end(self._root)
 
     def close(self) -> None:
         """Close all folders."""
@@ -80,14 +108,12 @@ class Target:
                 self._root = -1
 
     def remove_if_untouched(self) -> None:
-        """Take the target away again if `prepare` made it and nothing came into it."""
+        """Leave no trace in the target if nothing came into it."""
+        if self._root >= 0 and os.listdir(self._root) == [os.fsdecode(MARKER)]:
+            self._unfinished.end(self._root)
         if self._is_new:
             with contextlib.suppress(OSError):  # it is not empty
                 self.path.rmdir()
-
-    def partial_name(self) -> bytes:
-        """A name for a file that is not whole yet."""
-        return b".oort-partial-%s-%d" % (self._run, next(self._partials))
 
     def fail_if_unusable(self, error: OSError) -> None:
         """Raise the error that ends the restore if nothing more can be written; return if one path is concerned."""
@@ -111,6 +137,32 @@ class Target:
             with self._lock:
                 opened.users -= 1
                 self._close_oldest()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            detail = (error.strerror or str(error)).lower()
+            if error.errno in _FULL:
+                raise TargetFull(target=self.path, detail=detail) from None
+            raise UsageError(detail=f"cannot restore to {self.path}: {detail}") from None
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(detail=f"another restore is writing to {self.path}: wait until it has ended") from None
+        except OSError:
+            return  # a file system without such locks
+
+    def _look(self, *, overwriting: bool) -> None:
+        with os.scandir(self._root) as entries:
+            self.is_fresh = next(entries, None) is None
+        if overwriting or self.is_fresh:
+            return
+        self._unfinished.check(self._root, self.path)
+        self.is_resumed = True
 
     def _opened(self, folder: TargetFolder) -> _Opened:
         """Open the chain of folders from the nearest open one down."""

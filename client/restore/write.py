@@ -1,20 +1,30 @@
 """Files on their way into the target.
 
-Kept true: a file gets its own name when all its pieces are written and its metadata is set; one that the vault has
-lost a piece of never does, and is named instead.
+Kept true: a file gets its own name when all its pieces are written and its metadata is set, and only then does what
+had that name before give way; one that the vault has lost a piece of never does, and is named instead.
 """
 
 import contextlib
 import os
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from client.platforms.linux import create_file, open_for_writing
-from client.platforms.nodes import write_metadata
+from client.platforms.linux import create_file, open_for_writing, open_within, write_all
+from client.platforms.nodes import replace_metadata, write_metadata
 from client.restore.request import Counters
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder
+from client.restore.way import ClearWay
+from client.vault.index import Location
 from client.vault.nodes import Node
+
+
+class Piece(NamedTuple):
+    """A blob of a file, and where in the file it goes."""
+
+    location: Location
+    offset: int
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +38,7 @@ class PlannedFile:
     pieces: int
     waiting: int  # pieces that are not written yet
     partial: bytes = b""  # its name until it is whole, once it is begun
+    holds_old: bool = False  # its partial file was not made of zeros
     failed: bool = False  # it will not be there
     lost: bool = False  # because the vault has lost something of it
     done: bool = False
@@ -36,31 +47,40 @@ class PlannedFile:
 class FileWriter:
     """Writes pieces of files in whatever order they come. Safe for several threads."""
 
-    def __init__(self, target: Target, counters: Counters) -> None:
+    def __init__(self, target: Target, counters: Counters, way: ClearWay) -> None:
         self._target = target
         self._counters = counters
+        self._way = way
         self._lock = threading.Lock()
         self._begun: set[PlannedFile] = set()
 
     def begin(self, file: PlannedFile) -> None:
-        """Make room for a file of several pieces, or for an empty one. Called once, before its first piece."""
+        """Make room for a file of several pieces, or for an empty one, unless that is done. Called once, first."""
         try:
-            with self._target.opened(file.folder) as folder:
-                opened = self._create(file, folder)
-                try:
-                    os.truncate(opened, file.size)
-                finally:
-                    os.close(opened)
+            if not file.partial:
+                with self._target.opened(file.folder) as folder:
+                    opened = self._create(file, folder)
+                    try:
+                        os.truncate(opened, file.size)
+                    finally:
+                        os.close(opened)
         except OSError as error:
             self._cannot(file, error)
-        if not file.pieces:
+        if not file.waiting:
             self._finish(file)
+
+    def adopt(self, file: PlannedFile, partial: bytes, *, holds_old: bool) -> None:
+        """Take a partial file that is there for a file's own. `holds_old`: not all that was not written is zeros."""
+        with self._lock:
+            file.partial = partial
+            file.holds_old = holds_old
+            self._begun.add(file)
 
     def write(self, file: PlannedFile, offset: int, content: bytes) -> None:
         """Write one piece, and finish the file with its last. Raises TargetFull, UsageError."""
         try:
             if not file.failed:
-                if file.pieces == 1:
+                if file.pieces == 1 and not file.partial:
                     self._write_whole(file, content)
                 else:
                     self._write_piece(file, offset, content)
@@ -76,12 +96,39 @@ class FileWriter:
             self._counters.lose(file.path, why)
         self._piece_done(file, 0)
 
-    def abandon(self) -> None:
-        """Remove every file that is not whole: the restore has failed."""
+    def fail(self, file: PlannedFile, error: OSError) -> None:
+        """The file cannot be begun. Raises TargetFull, UsageError if nothing can."""
+        self._cannot(file, error)
+        self._remove_partial(file)
+
+    def abandon(self, *, keep: bool) -> None:
+        """The restore has failed: remove every file that is not whole, or `keep` them to be gone on with."""
         with self._lock:
             begun = list(self._begun)
         for file in begun:
-            self._remove_partial(file)
+            if not keep or file.failed or file.pieces == 1:
+                self._remove_partial(file)
+
+    def set_metadata(self, file: PlannedFile) -> None:
+        """Give a file whose content is there already what its node says. Raises TargetFull, UsageError."""
+        try:
+            with self._target.opened(file.folder) as folder:
+                opened = open_within(file.node.name, folder)
+                try:
+                    self._complain(file, replace_metadata(file.node, opened))
+                finally:
+                    os.close(opened)
+        except OSError as error:
+            self._target.fail_if_unusable(error)
+            self._counters.warn(file.path, f"its metadata could not be set: {(error.strerror or str(error)).lower()}")
+
+    def take_back(self, file: PlannedFile, why: str) -> None:
+        """A file does not read back as it was written: it loses its name, and is named among what is lost."""
+        partial = file.folder.partial_name(file.node.name)
+        with self._target.opened(file.folder) as folder:
+            os.rename(file.node.name, partial, src_dir_fd=folder, dst_dir_fd=folder)
+        file.done = False
+        self._counters.lose(file.path, why)
 
     def _write_whole(self, file: PlannedFile, content: bytes) -> None:
         with self._target.opened(file.folder) as folder:
@@ -98,7 +145,10 @@ class FileWriter:
         with self._target.opened(file.folder) as folder:
             opened = open_for_writing(file.partial, folder)
             try:
-                write_sparsely(opened, content, offset)
+                if file.holds_old:
+                    write_all(opened, content, offset)
+                else:
+                    write_sparsely(opened, content, offset)
             finally:
                 os.close(opened)
 
@@ -132,15 +182,17 @@ class FileWriter:
         self._counters.add(files=1, done_bytes=size)
 
     def _create(self, file: PlannedFile, folder: int) -> int:
-        partial = self._target.partial_name()
-        opened = create_file(partial, folder)
-        with self._lock:
-            file.partial = partial
-            self._begun.add(file)
+        partial = file.folder.partial_name(file.node.name)
+        try:
+            opened = create_file(partial, folder)
+        except FileExistsError:  # an earlier restore was ended just here
+            os.unlink(partial, dir_fd=folder)
+            opened = create_file(partial, folder)
+        self.adopt(file, partial, holds_old=False)
         return opened
 
     def _name(self, file: PlannedFile, folder: int) -> None:
-        os.rename(file.partial, file.node.name, src_dir_fd=folder, dst_dir_fd=folder)
+        self._way.rename(file.partial, file.node.name, folder)
         with self._lock:
             file.done = True
             self._begun.discard(file)

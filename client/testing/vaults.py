@@ -11,8 +11,10 @@ from client.backup.request import BackupRequest, BackupSummary, FolderIdentity, 
 from client.backup.run import backup
 from client.backup.selection import EVERYTHING, Selection
 from client.backup.stream import Stream
-from client.restore.request import RestoreSummary
+from client.restore.request import Progress as RestoreProgress
+from client.restore.request import RestoreOptions, RestoreSummary
 from client.restore.run import restore
+from client.restore.selection import Patterns
 from client.stores.abc import ObjectStore, StoreSession
 from client.stores.local import LocalStore
 from client.vault.checker import check
@@ -65,12 +67,15 @@ class VaultForTests:
         snapshot: str = "latest",
         *,
         includes: Sequence[str] = (),
+        options: RestoreOptions | None = None,
         around: Around | None = None,
+        progress: RestoreProgress | None = None,
     ) -> RestoreSummary:
+        options = options or RestoreOptions(Patterns(includes))
         with self.store.open(Purpose.READ) as plain:
             session = around(plain) if around else plain
             with open_vault(session, PASSWORD) as vault:
-                return restore(vault, session, vault.find_snapshot(snapshot), target, includes)
+                return restore(vault, session, vault.find_snapshot(snapshot), target, options, progress=progress)
 
     def problems(self) -> list[str]:
         """What the strict check says, every blob opened."""

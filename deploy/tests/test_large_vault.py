@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from client.restore.request import RestoreOptions
 from client.restore.run import restore
+from client.restore.selection import Patterns
 from client.stores.abc import StoreSession
 from client.stores.local import LocalStore
 from client.testing.faults import SessionAround
@@ -49,7 +51,7 @@ def restore_one_file(vault: LargeVault, cache: Path, target: Path) -> Metered:
     with closing(LocalStore(vault.path)) as store, store.open(Purpose.READ) as plain:
         session = Metered(plain)
         with open_vault(session, vault.repository_password, cache) as opened:
-            restore(opened, session, opened.find_snapshot(vault.snapshot), target, [path])
+            restore(opened, session, opened.find_snapshot(vault.snapshot), target, RestoreOptions(Patterns([path])))
     assert (target / path.lstrip("/")).read_bytes() == content
     return session
 

@@ -16,7 +16,7 @@ from client.account.items import STREAM_ENGINE, Items
 from client.account.job_record import JobRecord, JobShelf, keep_or_skip
 from client.account.jobs import read_log
 from client.account.opening import add_local
-from client.account.restore_run import run_restore
+from client.account.restore_run import RestoreOrder, RestoreResult, RestoreView, run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
 from client.backup.programs import ProgramOutput
@@ -32,7 +32,7 @@ from client.errors import (
     UsageError,
 )
 from client.restore.compare import differences
-from client.restore.request import RestoreTally
+from client.restore.request import RestoreOptions, RestoreTally, Step
 from client.stores.abc import Buffer
 from client.stores.tests.memory import MemorySession, MemoryStore
 from client.vault.locks import LockLost, VaultLock
@@ -56,6 +56,9 @@ class View:
 
     def damaged(self, path: bytes, reason: str) -> None:
         self.warnings.append((path, reason))
+
+    def would(self, step: Step, path: bytes) -> None:
+        self.warnings.append((path, step))
 
 
 @dataclass
@@ -132,12 +135,16 @@ def test_a_backup_is_a_job_and_its_snapshot_names_item_and_device(
     again = run_backup(device, "main", [os.fsencode(source)], View())
     assert again.summary.parent == result.summary.snapshot
     assert again.summary.files_unmodified == 1
-    restored = run_restore(device, "main", "latest", tmp_path / "target", [], View())
+    restored = run_restore_of(device, "main", "latest", tmp_path / "target", View())
     assert f"{ITEM_TAG}{job.item_id}" in restored.snapshot.tags
     assert restored.snapshot.device == device.id
     below = tmp_path / "target" / str(source).lstrip("/") / "letter.txt"
     assert below.read_text() == "dear reader"
     assert office.auth.jobs[restored.job].status == JobStatus.SUCCESS
+
+
+def run_restore_of(device: Device, vault: str, snapshot: str, target: Path, view: RestoreView) -> RestoreResult:
+    return run_restore(device, vault, RestoreOrder(snapshot, target, RestoreOptions()), view, lambda _: None)
 
 
 def test_a_path_that_does_not_exist_is_refused_before_anything_is_made(
@@ -210,7 +217,7 @@ def test_a_restore_goes_on_in_another_session_when_its_own_was_ended(  # noqa: P
     run_backup(device, "main", [os.fsencode(source)], View())
     store.reads = reads
     view = View()
-    result = run_restore(device, "main", "latest", tmp_path / "target", [], view)
+    result = run_restore_of(device, "main", "latest", tmp_path / "target", view)
     assert store.reads == []
     assert (result.summary.exit_code, view.warnings) == (0, [])
     assert last_status(office) == JobStatus.SUCCESS
@@ -264,12 +271,12 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     assert last_status(office) == JobStatus.WARNING
     assert second.summary.new_bytes > 3 << 20
     restored = View()
-    result = run_restore(device, "main", second.summary.snapshot.id, tmp_path / "target", [], restored)
+    result = run_restore_of(device, "main", second.summary.snapshot.id, tmp_path / "target", restored)
     assert result.summary.exit_code == 0
     assert {path.decode() for path, _ in restored.warnings} == set(map(str, broken))
     with pytest.raises(DamagedVault):
-        run_restore(device, "main", broken[-1].id[:10], tmp_path / "other", [], View())
-    assert run_restore(device, "main", first.summary.snapshot.id, tmp_path / "first", [], View()).summary.files == 2
+        run_restore_of(device, "main", broken[-1].id[:10], tmp_path / "other", View())
+    assert run_restore_of(device, "main", first.summary.snapshot.id, tmp_path / "first", View()).summary.files == 2
 
 
 @pytest.mark.parametrize(
@@ -314,7 +321,7 @@ def test_a_backup_holds_neither_its_own_vault_nor_the_caches(device: Device, sou
         run_backup(device, "usb", paths, View())
     assert (home / "vaults" / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
-    run_restore(device, "usb", "latest", tmp_path / "target", [], View())
+    run_restore_of(device, "usb", "latest", tmp_path / "target", View())
 
     restored = tmp_path / "target"
     assert (restored / home.relative_to("/")).is_dir()
@@ -328,7 +335,7 @@ def test_a_backup_holds_neither_its_own_vault_nor_the_caches(device: Device, sou
 @pytest.mark.usefixtures("store")
 def test_an_empty_vault_has_no_snapshot_to_restore(device: Device, tmp_path: Path) -> None:
     with pytest.raises(NoSuchSnapshot):
-        run_restore(device, "main", "latest", tmp_path / "target", [], View())
+        run_restore_of(device, "main", "latest", tmp_path / "target", View())
     assert not (tmp_path / "target").exists()
 
 
@@ -344,7 +351,7 @@ def test_a_vault_that_is_lost_for_a_path_fails_the_restore_job(
     body[len(body) // 2] ^= 1
     packs[-1].write_bytes(body)
     view = View()
-    result = run_restore(device, "usb", "latest", tmp_path / "target", [], view)
+    result = run_restore_of(device, "usb", "latest", tmp_path / "target", view)
     assert result.summary.exit_code == 8
     assert view.warnings
     assert last_status(office) == JobStatus.ERROR

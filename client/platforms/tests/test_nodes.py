@@ -35,7 +35,7 @@ def write(node: Node, path: Path) -> list[str]:
 def write_at(node: Node, folder: Path) -> list[str]:
     opened = os.open(folder, os.O_RDONLY)
     try:
-        return write_metadata_at(node, opened)
+        return write_metadata_at(node, node.name, opened)
     finally:
         os.close(opened)
 

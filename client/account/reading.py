@@ -1,0 +1,70 @@
+"""A snapshot opened for reading as the account sees it: vault, session, lock.
+
+Kept true: a session that a node has ended, because this machine slept, is followed by a new one, which must see the
+same snapshot. What else of the vault cannot be read is collected, and stops nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from client.account.device import Device
+from client.account.opening import Place, place_of
+from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
+from client.stores.resuming import ResumingSession
+from client.vault.locks import VaultLocked, vault_lock
+from client.vault.repository import Vault
+from client.vault.snapshots import Snapshot
+from domain.names import ObjectKind, ObjectName
+
+Unreadable = dict[ObjectName, DamagedVault | ObjectMissing]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A snapshot and its vault. `unreadable` are the vault's other snapshots that cannot be read, and index files."""
+
+    place: Place
+    vault: Vault
+    snapshot: Snapshot
+    unreadable: Unreadable
+
+    def protected(self) -> frozenset[tuple[int, int]]:
+        """Device and inode number of what no restore may remove: the vault, and this device's home with its keys."""
+        folders = (*self.place.own_folders(), self.place.device.home.folder)
+        found = set()
+        for folder in folders:
+            with suppress(OSError):
+                if folder is not None:
+                    status = folder.stat()
+                    found.add((status.st_dev, status.st_ino))
+        return frozenset(found)
+
+
+@contextmanager
+def reading(device: Device, vault_name: str, wanted: str, *, all_devices: bool) -> Iterator[Reading]:
+    """Open the vault and find the snapshot that `wanted` names; `latest` is of this device unless `all_devices`.
+
+    Raises OortError.
+    """
+    with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
+        vault = place.open(session)
+        if vault is None:
+            raise NoSuchSnapshot(snapshot=wanted)
+        with vault, ExitStack() as locks:
+            unreadable: Unreadable = {}
+            snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
+            session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
+            _lock(locks, place, vault)
+            unreadable.update(vault.index.damaged)
+            yield Reading(place, vault, snapshot, unreadable)
+
+
+def _lock(locks: ExitStack, place: Place, vault: Vault) -> None:
+    """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
+    try:
+        locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))
+    except VaultLocked:
+        raise
+    except StoreError:
+        return

@@ -1,0 +1,105 @@
+"""backup-tool dump"""
+
+import contextlib
+import errno
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from client.cli.console import note, printable
+from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
+from client.cli.ls import absolute_path
+from client.errors import OutputLost, ReaderGone, TargetFull, UsageError
+from client.restore.request import ArchiveFormat, NoProgress
+
+From = Annotated[str, typer.Argument(help="A file, or with --archive a folder.", metavar="PATH", show_default=False)]
+Archive = Annotated[
+    ArchiveFormat | None, typer.Option("--archive", help="All below PATH, as an archive.", show_default=False)
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", help="Write to this new file, not to standard output.", show_default=False)
+]
+
+
+def dump(
+    context: typer.Context,
+    *,
+    snapshot: SnapshotName,
+    path: From,
+    vault: VaultName,
+    archive: Archive = None,
+    output: Output = None,
+    all_devices: AllDevices = False,
+) -> int:
+    """Write a file of a snapshot, or a folder as an archive, to standard output. Exit codes as for `restore`."""
+    wanted = absolute_path(path)
+    from client.account.reading import reading
+    from client.restore.archive import open_archive
+    from client.restore.dump import dump_archive, dump_file
+    from client.restore.request import Counters, exit_code_of
+    from client.vault.repository import reason_unread
+
+    counters = Counters(_Told())
+    with Invocation.of(context).device() as device, reading(device, vault, snapshot, all_devices=all_devices) as opened:
+        for name, error in opened.unreadable.items():
+            note(f"backup-tool: {name} cannot be read: {reason_unread(error)}")
+        with _output(output, is_archive=archive is not None) as stream:
+            if archive is None:
+                dump_file(opened.vault, opened.snapshot, wanted, stream)
+            else:
+                with open_archive(archive, stream) as written:
+                    dump_archive(opened.vault, opened.snapshot, wanted, written, counters)
+    return exit_code_of(warned=counters.warned, lost=counters.lost)
+
+
+class _Told(NoProgress):
+    """What is left out is named on standard error."""
+
+    def warned(self, path: bytes, reason: str) -> None:
+        note(f"backup-tool: {printable(os.fsdecode(path))}: {printable(reason)}")
+
+    def damaged(self, path: bytes, reason: str) -> None:
+        self.warned(path, reason)
+
+
+def _output(path: Path | None, *, is_archive: bool) -> contextlib.AbstractContextManager[IO[bytes]]:
+    if path is not None:
+        return _file(path)
+    if is_archive and sys.stdout.isatty():
+        raise UsageError(detail="an archive is nothing for a terminal: give --output, or a pipe")
+    return _standard_output()
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[IO[bytes]]:
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone(reason=error.strerror) from None
+    except OSError as error:
+        raise OutputLost(reason=error.strerror or error) from None
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, which has its name only when it is whole."""
+    if os.path.lexists(path):
+        raise UsageError(detail=f"{path} exists already: choose another name")
+    partial = path.with_name(f".oort-partial-{secrets.token_hex(4)}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.rename(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TargetFull(target=path, detail=reason) from None
+        raise UsageError(detail=f"cannot write {path}: {reason}") from None
+    finally:
+        partial.unlink(missing_ok=True)

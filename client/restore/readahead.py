@@ -1,0 +1,99 @@
+"""Contents of blobs in the order in which they are asked for, fetched ahead of that.
+
+Kept true: memory does not grow with what is read: what is held is some 24 MiB of opened blobs, and what the requests
+for them bring. Neighbours in a pack come with one request, several requests at once.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from client.errors import DamagedVault, ObjectMissing
+from client.restore.fetch import FETCHERS, Request, opened_blob, requests_of
+from client.restore.plan import Place
+from client.vault.blobs import PackEntry
+from client.vault.index import Location
+from client.vault.repository import Vault
+from domain.names import ObjectName
+
+_BATCH = 8 << 20  # plain bytes, or one blob that is larger
+_BATCH_ITEMS = 1024
+_BATCHES = 3  # one that is given out and two that are fetched
+
+Content = bytes | str
+_Found = dict[PackEntry, Content]
+_NOWHERE: Sequence[Place] = ()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Some blobs in order, and the requests that bring them, by pack."""
+
+    locations: list[Location] = field(default_factory=list)
+    coming: dict[ObjectName, list[Future[_Found]]] = field(default_factory=dict)
+    size: int = 0
+    items: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= _BATCH or self.items >= _BATCH_ITEMS
+
+
+def contents(vault: Vault, locations: Iterable[Location | None]) -> Generator[Content, None, None]:
+    """The content of each blob in order, or why it cannot be had; `locations` is drawn some 24 MiB ahead of that.
+
+    None stands for what has no blob, gives nothing, and counts only for how far ahead is looked. Raises StoreError.
+    Whoever does not take all closes it.
+    """
+    waiting: deque[_Batch] = deque()
+    with ThreadPoolExecutor(FETCHERS, "fetch") as pool:
+        try:
+            for batch in _batches(locations):
+                _request(vault, batch, pool)
+                waiting.append(batch)
+                if len(waiting) == _BATCHES:
+                    yield from _given_out(waiting.popleft())
+            while waiting:
+                yield from _given_out(waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _batches(locations: Iterable[Location | None]) -> Iterator[_Batch]:
+    batch = _Batch()
+    for location in locations:
+        batch.items += 1
+        if location is not None:
+            batch.locations.append(location)
+            batch.size += location.entry.length_plain
+        if batch.is_full:
+            yield batch
+            batch = _Batch()
+    yield batch
+
+
+def _request(vault: Vault, batch: _Batch, pool: ThreadPoolExecutor) -> None:
+    wanted: dict[ObjectName, dict[PackEntry, Sequence[Place]]] = {}
+    for pack, entry in batch.locations:
+        wanted.setdefault(pack, {})[entry] = _NOWHERE
+    for pack, entries in wanted.items():
+        batch.coming[pack] = [pool.submit(_fetch, vault, request) for request in requests_of(pack, entries)]
+
+
+def _fetch(vault: Vault, request: Request) -> _Found:
+    body: memoryview | None = None
+    with suppress(ObjectMissing, DamagedVault):  # each blob is looked for elsewhere
+        body = memoryview(vault.session.get(request.pack, request.start, request.length))
+    return {entry: opened_blob(vault, request.pack, entry, request.part(body, entry)) for entry, _ in request.blobs}
+
+
+def _given_out(batch: _Batch) -> Iterator[Content]:
+    found: dict[ObjectName, _Found] = {}
+    for pack, requests in batch.coming.items():
+        of_pack = found[pack] = {}
+        for request in requests:
+            of_pack.update(request.result())
+    for pack, entry in batch.locations:
+        yield found[pack][entry]

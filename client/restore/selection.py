@@ -1,0 +1,36 @@
+"""What of a snapshot is wanted: what the includes take, without what the excludes take.
+
+Kept true: an exclude is stronger than any include, and takes everything below what it matches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from client.restore.patterns import Includes, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Glob patterns as a person gives them; those that begin with `i` do not tell capitals from small letters."""
+
+    includes: Sequence[str] = ()
+    excludes: Sequence[str] = ()
+    iincludes: Sequence[str] = ()
+    iexcludes: Sequence[str] = ()
+
+
+class Selection:
+    """Patterns, ready to judge paths. Raises UsageError for an empty pattern."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.including = (*patterns.includes, *patterns.iincludes)
+        self._includes = Includes(patterns.includes, patterns.iincludes)
+        self._excludes = Includes(patterns.excludes, patterns.iexcludes)
+        self.has_excludes = bool(patterns.excludes or patterns.iexcludes)
+
+    def look(self, path: bytes) -> Wanted:
+        """Judge an absolute path of the snapshot, none of whose folders was judged NO."""
+        if self.has_excludes and self._excludes.look(path) is Wanted.YES:
+            return Wanted.NO
+        return self._includes.look(path)
