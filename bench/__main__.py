@@ -12,10 +12,11 @@ from pathlib import Path
 from bench import comparison, growth, machine, page, profiling
 from bench.datasets.catalogue import DATASETS
 from bench.datasets.dataset import Dataset, folder
-from bench.measure import CommandFailed
+from bench.measure import NotMeasured
 from bench.peers import missing
 from bench.results import Report
 from bench.terminal import print_report
+from deploy.driver import CommandFailed
 
 _MUST_SHOW = ("image", "small")
 _ROUNDS = 5
@@ -28,7 +29,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         arguments.command(arguments)
-    except CommandFailed as error:
+    except (NotMeasured, CommandFailed) as error:
         _say(f"bench: {error}")
         return 1
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.contestant import Contestant
 from bench.datasets.dataset import Dataset, Tree
-from bench.measure import CommandFailed, Run
+from bench.measure import NotMeasured, Run
 from bench.oort import Oort, running_stack
 from bench.peers import peers
 from bench.results import AGAIN, FIRST, RESTORE, Comparison, Result
@@ -25,7 +25,7 @@ _ROOM = 8  # times the data: six repositories of it, and one that is restored
 
 
 def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, say: Say) -> Comparison:
-    """Measure. Raises CommandFailed when a contestant fails or does not give back what it was given."""
+    """Measure. Raises NotMeasured when a contestant fails or does not give back what it was given."""
     found = []
     tree = Tree(0, 0)
     for number in range(rounds):
@@ -50,12 +50,10 @@ def work_folder(place: Path | None) -> Iterator[Path]:
 
 
 def ensure_room(folder: Path, size: int) -> None:
-    """Raises CommandFailed when the disk has fewer bytes free."""
+    """Raises NotMeasured when the disk has fewer bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise CommandFailed(
-            f"{folder.parent} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} are needed: give --place"
-        )
+        raise NotMeasured(f"{folder.parent} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} are needed: give --place")
 
 
 def read(source: Path) -> Tree:
@@ -97,7 +95,7 @@ def _round(dataset: Dataset, source: Path, everyone: list[Contestant], number: i
         runs[contestant.key][RESTORE] = contestant.restore(target)
         restored = Tree.of(target)
         if restored != tree:
-            raise CommandFailed(f"{contestant.title} was given {tree} and restored {restored}")
+            raise NotMeasured(f"{contestant.title} was given {tree} and restored {restored}")
         shutil.rmtree(target)
     return [
         Result(

@@ -68,7 +68,7 @@ class Growth:
 
 
 def grow(*, short: bool, rounds: int, place: Path | None, say: Say) -> Growth:
-    """Measure all steps. Raises CommandFailed, for want of room too."""
+    """Measure all steps. Raises NotMeasured, for want of room too."""
     less = _SHORT if short else 1
     plan = [(IMAGE, size / _FULL_GIB / less, int(size * 2.5 * GIB)) for size in _GIBS]
     plan += [(TINY, count / _FULL_FILES / less, 2 * count * _FILE_ON_DISK) for count in _FILES]

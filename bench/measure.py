@@ -21,8 +21,8 @@ _LOOK_SECONDS = 0.01
 _FAMILY_LOOKS = 20  # looks between two searches for new child processes
 
 
-class CommandFailed(Exception):
-    """A measured command did not end with 0, so its figures mean nothing."""
+class NotMeasured(Exception):
+    """Figures could not be had, or mean nothing: a command failed, did not do its work, or had no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def measure(
     servers: Sequence[int] = (),
     on_start: Callable[[int], None] = lambda _pid: None,
 ) -> Run:
-    """Run a command to its end, its output into `log`; `servers` are pids it talks to. Raises CommandFailed.
+    """Run a command to its end, its output into `log`; `servers` are pids it talks to. Raises NotMeasured.
 
     `on_start` is told its pid as soon as it runs.
     """
@@ -71,7 +71,7 @@ def measure(
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         tail = log.read_text(errors="replace")[-2_000:]
-        raise CommandFailed(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
+        raise NotMeasured(f"{' '.join(command)} ended with {process.returncode}:\n{tail}")
     served = processor_seconds(servers) - before
     return Run(seconds, usage.ru_utime + usage.ru_stime, served, memory.peak)
 

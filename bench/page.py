@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.chart import draw
 from bench.datasets.content import MIB
 from bench.growth import Growth
-from bench.measure import CommandFailed
+from bench.measure import NotMeasured
 from bench.profiling import Profile
 from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
@@ -18,12 +18,12 @@ BEGIN, END = "<!-- figures: made by `make bench-report` -->", "<!-- end of figur
 
 
 def write(docs: Path, figures: Sequence[Path]) -> None:
-    """Show what `--json` files hold, in their order. Raises CommandFailed for one that cannot be shown."""
+    """Show what `--json` files hold, in their order. Raises NotMeasured for one that cannot be shown."""
     page = docs / PAGE
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise CommandFailed(f"{page} lacks the lines {BEGIN} and {END}")
+        raise NotMeasured(f"{page} lacks the lines {BEGIN} and {END}")
     lines: list[str] = []
     for path in figures:
         value = json.loads(path.read_text())
@@ -37,14 +37,14 @@ def write(docs: Path, figures: Sequence[Path]) -> None:
             case "profile":
                 lines += ["", "```", *Profile.from_json(value).lines(), "```"]
             case _:
-                raise CommandFailed(f"{path} holds no figures of a benchmark")
+                raise NotMeasured(f"{path} holds no figures of a benchmark")
     page.write_text("\n".join([before + BEGIN, *lines, "", END + after]))
 
 
 def _chart(report: Report, path: Path) -> str:
     for comparison in report.comparisons:
         if all(result.key != PEER for result in comparison.results):
-            raise CommandFailed(f"{path} has nothing of restic to its REST server: install restic and rclone")
+            raise NotMeasured(f"{path} has nothing of restic to its REST server: install restic and rclone")
     return draw(report)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.contestant import Contestant, version_of
 from bench.datasets.dataset import Tree
-from bench.measure import CommandFailed
+from bench.measure import NotMeasured
 from deploy.local.ports import LOOPBACK, free_port
 
 _START_PATIENCE_SECONDS = 20.0
@@ -113,7 +113,7 @@ def missing() -> list[str]:
 
 @contextmanager
 def _rclone(repository: Path, home: Path) -> Iterator[tuple[str, int]]:
-    """`rclone serve restic` on a loopback port; answers its address and pid. Raises CommandFailed."""
+    """`rclone serve restic` on a loopback port; answers its address and pid. Raises NotMeasured."""
     home.mkdir(parents=True)
     log = home / "log"
     port = free_port()
@@ -144,4 +144,4 @@ def _wait_until_open(port: int, server: subprocess.Popen[bytes], log: Path) -> N
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
             return
         time.sleep(_POLL_SECONDS)
-    raise CommandFailed(f"rclone does not serve on port {port}:\n{log.read_text(errors='replace')[-2_000:]}")
+    raise NotMeasured(f"rclone does not serve on port {port}:\n{log.read_text(errors='replace')[-2_000:]}")

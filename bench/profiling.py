@@ -22,7 +22,7 @@ import psutil
 
 from bench.comparison import Say, read, work_folder
 from bench.datasets.dataset import Dataset
-from bench.measure import CommandFailed, Watch, family, processor_seconds
+from bench.measure import NotMeasured, Watch, family, processor_seconds
 from bench.oort import Oort, running_stack
 
 _RATE = 100
@@ -85,7 +85,7 @@ class Profile:
 
 
 def profile(dataset: Dataset, work: str, *, scale: float, place: Path | None, say: Say) -> Profile:
-    """One backup, or one restore after a backup, to one copy. Raises CommandFailed."""
+    """One backup, or one restore after a backup, to one copy. Raises NotMeasured."""
     with work_folder(place) as folder:
         source = dataset.place(folder, scale)
         tree = read(source)
@@ -130,7 +130,7 @@ class _Spied:
 
 @contextmanager
 def _spy(pid: int, stacks: Path) -> Iterator[_Spied]:
-    """Look at a process until it ends or this is left; then the stacks are whole. Raises CommandFailed."""
+    """Look at a process until it ends or this is left; then the stacks are whole. Raises NotMeasured."""
     options = ("--rate", str(_RATE), "--nonblocking", "--subprocesses", "--threads", "--function")
     command = [str(_PY_SPY), "record", "--pid", str(pid), *options, "--format", "raw", "--output", str(stacks)]
     spied = _Spied(pid, stacks)
@@ -146,7 +146,7 @@ def _spy(pid: int, stacks: Path) -> Iterator[_Spied]:
     for thread, used in before.items():
         spied.threads[thread] -= used
     if spy.returncode != 0:
-        raise CommandFailed(f"py-spy cannot look into process {pid} (root may, see ptrace(2)): {said.strip()[-500:]}")
+        raise NotMeasured(f"py-spy cannot look into process {pid} (root may, see ptrace(2)): {said.strip()[-500:]}")
 
 
 def _end(name: str, cpu: float, spied: _Spied) -> End:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import CommandFailed, measure, processor_seconds
+from bench.measure import NotMeasured, measure, processor_seconds
 
 # Takes memory, maps as much again from a file, and stays until it has been looked at.
 _TAKE = """
@@ -45,5 +45,5 @@ def test_the_processor_seconds_of_ended_children_count(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_has_no_figures(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match=r"(?s)ended with 3:.*out of ink"):
+    with pytest.raises(NotMeasured, match=r"(?s)ended with 3:.*out of ink"):
         measure(["sh", "-c", "echo out of ink; exit 3"], os.environ, tmp_path / "log")

@@ -6,7 +6,7 @@ import pytest
 
 from bench import page
 from bench.chart import draw
-from bench.measure import CommandFailed
+from bench.measure import NotMeasured
 from bench.results import FIRST, Report
 from bench.targets import verdicts
 from bench.tests.a_report import a_report
@@ -70,5 +70,5 @@ def test_the_chart_is_well_formed_and_has_a_bar_for_each_figure() -> None:
 def test_what_holds_no_figures_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / page.PAGE).write_text(page.BEGIN + page.END)
     (tmp_path / "list.json").write_text(text)
-    with pytest.raises(CommandFailed, match=r"list\.json"):
+    with pytest.raises(NotMeasured, match=r"list\.json"):
         page.write(tmp_path, [tmp_path / "list.json"])
