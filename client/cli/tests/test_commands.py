@@ -286,6 +286,22 @@ def test_a_snapshot_that_cannot_be_read_hides_no_other(with_vault: Terminal, sou
     assert (code, broken.id in errors) == (8, True)
 
 
+def test_a_check_says_how_far_it_is(
+    with_vault: Terminal, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = ("--vault", tmp_path.name)
+    assert with_vault("backup", str(source), *vault)[0] == 0
+    monkeypatch.setattr("client.cli.check._PROGRESS_SECONDS", 0.0)
+    _, output, errors = with_vault("check", *vault)
+    assert "is in order" in output
+    assert "index files: 1 of 1" in errors
+    assert "packs: 3 of 3" in errors
+    lines = [json.loads(line) for line in with_vault("check", *vault, "--json")[1].splitlines()]
+    told = [(line["checking"], line["done"], line["total"]) for line in lines if line["type"] == "progress"]
+    assert {("index files", 1, 1), ("packs", 3, 3), ("trees", 1, 0)} <= set(told)
+    assert lines[-1]["type"] == "summary"
+
+
 def test_a_check_whose_session_was_ended_begins_again(
     with_vault: Terminal, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
