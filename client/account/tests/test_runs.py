@@ -259,7 +259,7 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     office: Office, device: Device, store: FaultyStore, source: Path, tmp_path: Path
 ) -> None:
     (source / "large").write_bytes(os.urandom(3 << 20))
-    first = run_backup(device, "main", [os.fsencode(source)], View())
+    run_backup(device, "main", [os.fsencode(source)], View())
     shutil.rmtree(device.home.folder / "vaults")  # what was read once needs not be read again
     broken = [name for name in store.objects if name.kind is ObjectKind.INDEX]
     broken.append(put_raw(store, ObjectKind.SNAPSHOT, b"rubbish" * 20))
@@ -276,7 +276,6 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     assert {path.decode() for path, _ in restored.warnings} == set(map(str, broken))
     with pytest.raises(DamagedVault):
         run_restore_of(device, "main", broken[-1].id[:10], tmp_path / "other", View())
-    assert run_restore_of(device, "main", first.summary.snapshot.id, tmp_path / "first", View()).summary.files == 2
 
 
 @pytest.mark.parametrize(
