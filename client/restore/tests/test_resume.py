@@ -149,9 +149,9 @@ def test_partial_files_that_were_backed_up_are_files_like_others(tmp_path: Path,
     for path in list(there.rglob(".oort-partial-*")):
         (path.parent / "disk").write_bytes(random_bytes(4 * MIB, 3))
         (path.parent / "large").write_bytes(random_bytes(4 * MIB, 4))
-    vault.backup(interrupted_target)
+    second = vault.backup(interrupted_target)
 
-    vault.restore(tmp_path / "target")
+    vault.restore(tmp_path / "target", second.snapshot.id)
 
     assert not list(differences(interrupted_target, tmp_path / "target" / interrupted_target.relative_to("/")))
 
