@@ -153,3 +153,27 @@ def kill_after(objects: int, delay: float, vault: VaultForTests, source: Path) -
                 break
         process.kill()
     process.wait()
+
+
+def test_a_file_replaced_by_a_folder_while_it_is_read_is_stored_as_it_was_read_and_named(tmp_path: Path) -> None:
+    vault, source = a_vault(tmp_path / "vault"), tmp_path / "source"
+    source.mkdir()
+    file, content = source / "large", random_bytes(80 * _MIB, 7)
+    file.write_bytes(content)
+
+    def replace(_name: ObjectName) -> None:
+        if file.is_file():
+            file.unlink()
+            file.mkdir()
+            (file / "inner").write_text("inner")
+
+    summary = vault.backup(source, around=lambda session: Watched(session, replace))
+
+    assert [Path(warned.path.decode()).name for warned in summary.warnings] == ["large"]
+    assert (file / "inner").exists()
+    assert vault.errors() == []
+    vault.restore(tmp_path / "target")
+    assert (tmp_path / "target" / file.relative_to("/")).read_bytes() == content
+    vault.backup(source, parent=summary.snapshot)
+    vault.restore(tmp_path / "again")
+    assert (tmp_path / "again" / file.relative_to("/") / "inner").read_text() == "inner"

@@ -1,4 +1,4 @@
-"""Full disks, for real: small memory disks, mounted in a namespace that only the tested command sees."""
+"""Full disks and read-only ones, for real: memory disks, mounted in a namespace that only the tested command sees."""
 
 import os
 import shlex
@@ -100,3 +100,45 @@ def test_a_full_disk_under_the_cache_does_not_stop_a_backup(device: Device, tmp_
     tool = with_disks(device.tool, cache, size="16k")
     summary = tool.ok("backup", str(source), "--vault", "main", "--json").summary()
     assert [one["id"] for one in device.snapshots("main")] == [summary["snapshot"]]
+
+
+def read_only(command: Command, disk: Path) -> Command:
+    """The command in a namespace of its own, where what lies in this folder cannot be written, not even by root."""
+    folder = shlex.quote(str(disk))
+    script = f'mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && exec "$0" "$@"'
+    return replace(command, prefix=("unshare", "-rm", "sh", "-c", script))
+
+
+def assert_refused(outcome: Outcome, code: int, place: Path) -> None:
+    (line,) = outcome.stderr.splitlines()
+    assert outcome.code == code, line
+    assert line.startswith("backup-tool: ")
+    assert str(place) in line
+    assert "read-only" in line.lower()
+
+
+def test_a_read_only_target_refuses_a_restore_with_one_line(device: Device, tmp_path: Path) -> None:
+    source = incompressible(tmp_path / "source/file", 1, seed=6).parent
+    device.backup("main", source)
+    disk = tmp_path / "disk"
+    (disk / "empty").mkdir(parents=True)
+    tool = read_only(device.tool, disk)
+    for target in (disk / "new", disk / "empty"):
+        assert_refused(tool.run("restore", "latest", "--vault", "main", "--target", str(target)), 2, target)
+    assert [path.name for path in disk.rglob("*")] == ["empty"]
+    assert [job["status"] for job in device.tool.ok("jobs", "--json").json()] == [7002, 7002, 5000]
+
+
+def test_a_read_only_local_vault_is_restored_from_and_refuses_a_backup(device: Device, tmp_path: Path) -> None:
+    source = incompressible(tmp_path / "source/file", 1, seed=7).parent
+    vault = tmp_path / "disk/vault"
+    device.tool.ok("vault", "add", "--local", str(vault), "--name", "disk")
+    device.backup("disk", source)
+    tool = read_only(device.tool, vault.parent)
+    tool.ok("restore", "latest", "--vault", "disk", "--target", str(tmp_path / "target"))
+    assert not list(differences(source, restored(tmp_path / "target", source)))
+    tool.ok("check", "--vault", "disk", "--read-data")
+    (source / "new").write_text("new")
+    assert_refused(tool.run("backup", str(source), "--vault", "disk"), 5, vault)
+    assert len(device.snapshots("disk")) == 1
+    device.backup("disk", source)

@@ -4,19 +4,22 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, copies_pb2, copies_pb2_grpc
 
 from domain.names import CONFIG, ObjectKind
 from domain.sessions import Purpose, Scope
-from domain.tokens import VaultClaims
+from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
 from services.common.errors import StartError
+from services.common.testing.clock import ManualClock
 from services.common.testing.server import reason_of
-from services.storage.gate import load_keys
+from services.storage.errors import BadToken
+from services.storage.gate import TokenGate, load_keys
 from services.storage.tests.cluster import Client, Cluster
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
@@ -221,3 +224,25 @@ def test_keys_that_cannot_be_read_stop_the_start_with_one_line(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(StartError, match=r"no \*\.pem file"):
         load_keys(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_tokens_of_an_auth_with_the_right_clock_outlive_a_clock_of_the_node_that_is_set_back(days: int) -> None:
+    """Set back, a node takes tokens for longer; ahead, it says that they have expired, and holds no caller up."""
+    key = Ed25519PrivateKey.generate()
+    kid = key_id(key.public_key().public_bytes_raw())
+    clock = ManualClock()
+    some = UUID(int=1)
+    claims = VaultClaims(some, some, some, some, "main", frozenset({Scope.READ}), 0, bytes(32))
+    payload = claims.to_payload() | {"iss": ISSUER, "aud": AUDIENCE, "exp": clock.now() + timedelta(minutes=15)}
+    token = jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": kid})
+    gate = TokenGate({kid: key.public_key()}, "main", clock)
+    assert gate.read(token) == claims
+
+    clock.set_wall(clock.now() + timedelta(days=days))
+
+    if days < 0:
+        assert gate.read(token) == claims
+    else:
+        with pytest.raises(BadToken, match="expired"):
+            gate.read(token)
