@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from client.backup.request import Warned
     from client.backup.selection import Marker
     from client.backup.stream import Stream
+    from client.vault.sealing import Compression
 
 _STANDARD_INPUT = "-"
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
@@ -73,6 +74,16 @@ def size_of(text: str) -> int:
     if found is None:
         raise UsageError(detail=f"{text!r} is no size: give a number, and k, M, G or T after it")
     return int(found[1]) << _STEPS[found[2].lower()]
+
+
+def compression_of(text: str) -> "Compression":
+    """Raises UsageError."""
+    from client.vault.sealing import Compression
+
+    try:
+        return Compression(text)
+    except ValueError:
+        raise UsageError(detail=f"--compression is {', '.join(Compression)}, and not {text!r}") from None
 
 
 def marker_of(text: str) -> "Marker":
