@@ -17,7 +17,7 @@ from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry, SealedBlob, blob_id
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
-from client.vault.sealing import seal_batch
+from client.vault.sealing import Compression, seal_batch
 
 if TYPE_CHECKING:
     from domain.names import ObjectName
@@ -29,11 +29,19 @@ _NOTHING: frozenset[BlobId] = frozenset()
 class Packer:
     """Takes plaintexts from any thread, answers their ids, and fills packs with those that are new."""
 
-    def __init__(self, vault: Vault, uploader: Uploader, counters: Counters, random: Random) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        uploader: Uploader,
+        counters: Counters,
+        random: Random,
+        compression: Compression = Compression.AUTO,
+    ) -> None:
         self._vault = vault
         self._uploader = uploader
         self._counters = counters
         self._random = random
+        self._compression = compression
         self._lock = threading.Lock()
         self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
@@ -53,8 +61,14 @@ class Packer:
         missing = self._missing(kind, ids, reached)
         if missing:
             new = [plaintexts[position] for position in missing]
-            version = self._vault.config.version
-            sealed = seal_batch(self._vault.keys, kind, new, ids=[ids[at] for at in missing], version=version)
+            sealed = seal_batch(
+                self._vault.keys,
+                kind,
+                new,
+                ids=[ids[at] for at in missing],
+                version=self._vault.config.version,
+                compression=self._compression,
+            )
             self._counters.add(
                 new_bytes=sum(blob.length_plain for blob in sealed),
                 stored_bytes=sum(blob.length_sealed for blob in sealed),

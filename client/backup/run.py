@@ -28,6 +28,7 @@ from client.stores.abc import StoreSession
 from client.vault.blobs import BlobId
 from client.vault.chunker import Chunker, chunker_seed
 from client.vault.repository import Vault, reason_unread
+from client.vault.sealing import Compression
 from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 
@@ -36,10 +37,11 @@ _ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its
 
 @dataclass(frozen=True, slots=True)
 class Machinery:
-    """How many threads work on a backup; what else it takes from its surroundings."""
+    """How a backup is worked on: by how many threads, compressing how; what else it takes from its surroundings."""
 
     workers: int = max(2, os.cpu_count() or 1)
     readers: int = 1  # big files read at once
+    compression: Compression = Compression.AUTO
     monotonic: Callable[[], float] = time.monotonic
     random: Random | None = None
 
@@ -88,7 +90,8 @@ class _Backup:
         self._crew = Crew()
         self._counters = Counters(progress, self._session.uploaded, machinery.monotonic)
         self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
-        self._packer = Packer(vault, self._uploader, self._counters, machinery.random or SystemRandom())
+        random = machinery.random or SystemRandom()
+        self._packer = Packer(vault, self._uploader, self._counters, random, machinery.compression)
         self._trees = TreeWriter(self._packer)
         chunker = Chunker(chunker_seed(vault.keys))
         self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)

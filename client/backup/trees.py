@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from client.backup.known import KnownFolder
+from client.backup.new_nodes import NewNodes
 from client.backup.packing import Packer
 from client.vault.blobs import BlobId, BlobKind, blob_id
 from client.vault.nodes import Node, encode_node, join_tree
@@ -24,9 +25,8 @@ class Folder:
 
     `node` is its own metadata, without its tree, None for the root. `known` is the tree that the parent snapshot has of
     it; `known_at` is where in the tree above the parent has the folder, if but for its tree it is still the same.
-    `new` are nodes that the parent does not have, each as its name, a NUL and the encoded node: in large folders the
-    objects would take several times the room. `waiting` counts children that are not known yet, and 1 for the scan of
-    the folder itself. `above_target` folders are only the way to what is backed up.
+    `new` are nodes that the parent does not have. `waiting` counts children that are not known yet, and 1 for the scan
+    of the folder itself. `above_target` folders are only the way to what is backed up.
     """
 
     above: "Folder | None"
@@ -34,7 +34,7 @@ class Folder:
     known: KnownFolder
     known_at: int | None = None
     above_target: bool = False
-    new: list[bytes] = field(default_factory=list)
+    new: NewNodes = field(default_factory=NewNodes)
     waiting: int = 1
 
 
@@ -62,9 +62,9 @@ class TreeWriter:
 
     def add(self, folder: Folder, node: Node) -> None:
         """A child is known at once."""
-        encoded = _encoded(node)
+        encoded = encode_node(node)
         with self._lock:
-            folder.new.append(encoded)
+            folder.new.add(node.name, encoded)
             self.kept += 1
 
     def arrived(self, folder: Folder, node: Node | None) -> None:
@@ -106,7 +106,7 @@ class TreeWriter:
         known = folder.known
         if known.tree is not None and not folder.new and known.is_all_reused():
             return known.tree
-        encoded = join_tree(_merged(known.reused(), folder.new))
+        encoded = join_tree(_merged(known.reused(), folder.new.in_order()))
         known.forget()
         tree = blob_id(encoded)
         if tree == known.tree:
@@ -121,16 +121,14 @@ class TreeWriter:
         return tree
 
 
-def _encoded(node: Node) -> bytes:
-    return node.name + b"\0" + encode_node(node)
-
-
-def _merged(reused: Iterator[tuple[bytes, bytes]], new: list[bytes]) -> Iterator[bytes]:
-    """Encoded nodes in the order of their names; `new` is empty afterwards."""
-    new.sort(reverse=True)  # a NUL comes before whatever else a longer name goes on with
+def _merged(reused: Iterator[tuple[bytes, bytes]], new: Iterator[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Encoded nodes in the order of their names."""
+    following = next(new, None)
     for name, encoded in reused:
-        while new and new[-1].partition(b"\0")[0] < name:
-            yield new.pop().partition(b"\0")[2]
+        while following is not None and following[0] < name:
+            yield following[1]
+            following = next(new, None)
         yield encoded
-    while new:
-        yield new.pop().partition(b"\0")[2]
+    while following is not None:
+        yield following[1]
+        following = next(new, None)

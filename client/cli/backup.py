@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.amounts import size_of
-from client.cli.choice import file_patterns, listed_paths, marker_of, stream_of
+from client.cli.choice import compression_of, file_patterns, listed_paths, marker_of, stream_of
 from client.cli.console import duration_text, emit, note, plural, say, size_text
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import UsageError
@@ -58,6 +58,10 @@ Readers = Annotated[
     int | None, typer.Option("--readers", min=1, max=_MOST_READERS, help="How many big files are read at once.")
 ]
 
+CompressionWord = Annotated[
+    str, typer.Option("--compression", help="auto, max (smaller, a tenth of the speed) or off.", metavar="HOW")
+]
+
 
 def backup(
     context: typer.Context,
@@ -83,6 +87,7 @@ def backup(
     tag: Tag = None,
     note_text: Note = "",
     readers: Readers = None,
+    compression: CompressionWord = "auto",
     as_json: Json = False,
 ) -> int:
     """Back up files and folders, or a program's output, to a vault. Exit code 3: done, but something is missing."""
@@ -115,7 +120,7 @@ def backup(
         stream,
         tuple(listed.missing),
         (*checked_tags(tag or ()), *note_tags(note_text)),
-        Machinery(readers=readers) if readers else None,
+        Machinery(readers=readers or 1, compression=compression_of(compression)),
     )
     with Invocation.of(context).device() as device, view_of("Backing up", as_json=as_json) as view:
         result = run_backup(device, vault, wanted, view, options)

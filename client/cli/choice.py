@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from client.backup.request import Warned
     from client.backup.selection import Marker
     from client.backup.stream import Stream
+    from client.vault.sealing import Compression
 
 _STANDARD_INPUT = "-"
 
@@ -62,6 +63,16 @@ def file_patterns(files: Sequence[Path], environment: Mapping[str, str]) -> Iter
         except UnicodeDecodeError:
             text = os.fsdecode(content)  # names need not be text, and patterns for them neither
         yield from read_patterns(text, environment)
+
+
+def compression_of(text: str) -> "Compression":
+    """Raises UsageError."""
+    from client.vault.sealing import Compression
+
+    try:
+        return Compression(text)
+    except ValueError:
+        raise UsageError(detail=f"--compression is {', '.join(Compression)}, and not {text!r}") from None
 
 
 def marker_of(text: str) -> "Marker":

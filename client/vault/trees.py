@@ -47,6 +47,8 @@ class TreeReader:
     def _sealed(self, location: Location) -> bytes:
         start = location.entry.offset
         end = start + location.entry.length
+        if location.entry.length > _SEGMENT:  # of a large folder: no neighbour comes with it
+            return self._vault.session.get(location.pack, start, location.entry.length)
         parts = []
         while start < end:
             number = start // _SEGMENT

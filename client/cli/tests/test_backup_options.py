@@ -31,7 +31,19 @@ def test_what_is_left_out_is_no_warning(with_vault: Terminal, source: Path, tmp_
     (source / "cache" / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
     (source / "cache" / "data").touch()
     options = ("--exclude-file", str(tmp_path / "rules"), "--iexclude", "B.*", "--exclude-regex", "letters/x+")
-    more = ("--exclude-larger-than", "1k", "--exclude-caches", "--exclude-nodump", "-x", "--readers", "2", "-e", "none")
+    more = (
+        "--exclude-larger-than",
+        "1k",
+        "--exclude-caches",
+        "--exclude-nodump",
+        "-x",
+        "--readers",
+        "2",
+        "-e",
+        "none",
+        "--compression",
+        "max",
+    )
     code, output, errors = with_vault("backup", str(source), "--vault", tmp_path.name, *options, *more)
     assert (code, errors) == (0, "")
     assert "warning" not in output
@@ -55,6 +67,7 @@ WRONG = (
     (("--stdin-command",), "there is no command to run"),
     (("--stdin-command", "--", "no-such-program"), "cannot run no-such-program"),
     (("SOURCE", "--readers", "0"), "--readers"),
+    (("SOURCE", "--compression", "best"), "--compression is auto, max, off"),
 )
 
 

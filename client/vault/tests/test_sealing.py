@@ -1,6 +1,7 @@
 import os
 import threading
 import tracemalloc
+from random import Random
 
 import pytest
 import zstandard
@@ -19,7 +20,7 @@ from client.vault.packs import (
     parse_pack,
     read_pack_header,
 )
-from client.vault.sealing import compress, decompress, entry_of, open_blob, seal_batch
+from client.vault.sealing import Compression, compress, decompress, entry_of, open_blob, seal_batch
 from client.vault.tests.builders import KEYS, a_writer
 from client.vault.tests.test_documents import ENTRIES
 from domain.names import ObjectKind, ObjectName
@@ -48,6 +49,31 @@ def test_blobs_of_every_size_open_again(size: int) -> None:
 def test_a_mixed_batch_is_compressed_blob_by_blob() -> None:
     blobs = seal_batch(KEYS, BlobKind.DATA, [bytes(1 << 20), os.urandom(5000), bytes(10)])
     assert [blob.compressed for blob in blobs] == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", BlobKind)
+@pytest.mark.parametrize("compression", Compression)
+def test_data_is_compressed_as_was_asked_for_and_trees_always(kind: BlobKind, compression: Compression) -> None:
+    words = [b"word%d" % number for number in range(2000)]
+    text = b" ".join(Random(1).choices(words, k=60_000))
+    plaintexts = [text, text[:1000], os.urandom(400 << 10)]
+    blobs = seal_batch(KEYS, kind, plaintexts, compression=compression)
+    is_compressed = kind is BlobKind.TREE or compression is not Compression.OFF
+    assert [blob.compressed for blob in blobs] == [is_compressed, is_compressed, False]
+    for blob, plaintext in zip(blobs, plaintexts, strict=True):
+        assert open_blob(KEYS, entry_of(blob, 0), blob.body) == plaintext
+    if compression is Compression.MAX:
+        (quick,) = seal_batch(KEYS, kind, [text])
+        assert blobs[0].length_sealed < quick.length_sealed
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_what_only_a_part_of_compresses_is_compressed(at: int) -> None:
+    plaintext = bytearray(os.urandom(1 << 20))
+    plaintext[at << 17 : at + 1 << 17] = bytes(1 << 17)
+    (blob,) = seal_batch(KEYS, BlobKind.DATA, [plaintext])
+    assert blob.compressed
+    assert blob.length_sealed < 7.1 * (1 << 17)
 
 
 def test_version_1_has_no_compression() -> None:
