@@ -10,6 +10,7 @@ from bench.datasets.content import MIB
 from bench.results import FIRST, RESTORE, WORKS, Comparison, Report, Result
 from bench.targets import PEER, TARGETS
 from bench.terminal import again
+from client.cli.console import plural
 
 _NAMES, _PANEL, _GAP = 172, 240, 22  # widths
 _BAR, _PITCH, _HEAD, _TOP = 13, 19, 44, 96  # heights
@@ -74,8 +75,8 @@ def _block(comparison: Comparison, top: int) -> Iterator[str]:
     width = _NAMES + 3 * _PANEL + 2 * _GAP
     yield f'<path d="M{_MARGIN} {top}h{width}" stroke="{_GRID}"/>'
     yield _text(_MARGIN, top + 20, comparison.dataset, "head")
-    size = f"{comparison.tree.size / MIB:,.0f} MiB in {comparison.tree.files:,} file"
-    yield _text(_MARGIN, top + 36, size + ("s" if comparison.tree.files > 1 else ""), "faint small")
+    size = f"{comparison.tree.size / MIB:,.0f} MiB in {plural(comparison.tree.files, 'file')}"
+    yield _text(_MARGIN, top + 36, size, "faint small")
     titles = {FIRST: "first backup", RESTORE: "restore"}
     rows = top + _HEAD
     for result in comparison.results:

@@ -17,6 +17,7 @@ from bench.measure import NotMeasured, Run
 from bench.oort import Oort, running_stack
 from bench.peers import peers
 from bench.results import AGAIN, FIRST, RESTORE, Comparison, Result
+from client.cli.console import plural
 
 Say = Callable[[str], None]
 _COPIES = (1, 2)
@@ -33,7 +34,8 @@ def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, 
             source = dataset.place(folder, scale)
             tree = read(source)
             ensure_room(folder, _ROOM * tree.size)
-            say(f"{dataset.name}: {tree.files:,} files, {tree.size / 1e6:,.0f} MB; round {number + 1} of {rounds}")
+            size = f"{plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB"
+            say(f"{dataset.name}: {size}; round {number + 1} of {rounds}")
             with contestants(folder) as everyone:
                 found.append(_round(dataset, source, everyone, number))
     return Comparison(dataset.name, dataset.about, dataset.change is not None, tree, found)

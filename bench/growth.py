@@ -19,6 +19,7 @@ from bench.measure import Run
 from bench.oort import Oort, running_stack
 from bench.results import AGAIN, FIRST, RESTORE, WORKS, middle_run
 from bench.terminal import run_text
+from client.cli.console import plural
 
 _GIBS = (1, 2, 4, 8, 16)
 _FILES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -78,7 +79,7 @@ def grow(*, short: bool, rounds: int, place: Path | None, say: Say) -> Growth:
             ensure_room(folder, room // less)
             source = dataset.place(folder, scale)
             tree = read(source)
-            say(f"growth, {dataset.name}: {tree.files:,} files, {tree.size / 1e6:,.0f} MB")
+            say(f"growth, {dataset.name}: {plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB")
             found = [_round(folder / str(number), source) for number in range(rounds)]
         runs = {work: middle_run([one[work] for one in found]) for work in WORKS}
         steps.append(Step(dataset.name, tree, runs))

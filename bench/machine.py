@@ -17,6 +17,7 @@ def describe() -> dict[str, str]:
     return {
         "processor": f"{len(os.sched_getaffinity(0))} cores, {_processor()}",
         "memory": f"{memory:.0f} GiB",
+        "load before": f"{os.getloadavg()[0]:.1f} processes that run or wait for a disk",
         "system": f"{_system()}, {platform.system()} {platform.release().split('-')[0]}",
         "Python": f"{platform.python_version()} with {libraries}",
     }

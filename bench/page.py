@@ -12,6 +12,7 @@ from bench.profiling import Profile
 from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
 from bench.terminal import again, ratio_text, run_text
+from client.cli.console import plural
 
 PAGE, CHART = "benchmarks.md", "benchmarks.svg"
 BEGIN, END = "<!-- figures: made by `make bench-report` -->", "<!-- end of figures -->"
@@ -35,7 +36,8 @@ def write(docs: Path, figures: Sequence[Path]) -> None:
             case "growth":
                 lines += growth_lines(Growth.from_json(value))
             case "profile":
-                lines += ["", "```", *Profile.from_json(value).lines(), "```"]
+                profile = Profile.from_json(value)
+                lines += ["", f"### Where the time goes: {profile.title}", "", "```", *profile.lines(), "```"]
             case _:
                 raise NotMeasured(f"{path} holds no figures of a benchmark")
     page.write_text("\n".join([before + BEGIN, *lines, "", END + after]))
@@ -73,7 +75,12 @@ def comparison_lines(report: Report) -> Iterator[str]:
 
 def _dataset_lines(comparison: Comparison) -> Iterator[str]:
     tree = comparison.tree
-    yield from ("", f"### {comparison.dataset}: {tree.files:,} files, {tree.size / MIB:,.0f} MiB", "", comparison.about)
+    yield from (
+        "",
+        f"### {comparison.dataset}: {plural(tree.files, 'file')}, {tree.size / MIB:,.0f} MiB",
+        "",
+        comparison.about,
+    )
     yield from ("", f"| | first backup | {again(comparison)} | restore | stored |", "|---|---|---|---|---|")
     for result in comparison.results:
         runs = " | ".join(run_text(result.runs[work]) for work in WORKS)

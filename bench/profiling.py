@@ -24,6 +24,7 @@ from bench.comparison import Say, read, work_folder
 from bench.datasets.dataset import Dataset
 from bench.measure import NotMeasured, Watch, family, processor_seconds
 from bench.oort import Oort, running_stack
+from client.cli.console import plural
 
 _RATE = 100
 _NODES = ("node-a", "node-b")
@@ -89,7 +90,7 @@ def profile(dataset: Dataset, work: str, *, scale: float, place: Path | None, sa
     with work_folder(place) as folder:
         source = dataset.place(folder, scale)
         tree = read(source)
-        title = f"{work} of {dataset.name}, {tree.files:,} files, {tree.size / 1e6:,.0f} MB"
+        title = f"{work} of {dataset.name}, {plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB"
         say(title)
         with running_stack(folder) as operator:
             oort = Oort(folder / "oort", operator, copies=1)

@@ -7,6 +7,7 @@ from bench.datasets.content import MIB
 from bench.measure import Run
 from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
+from client.cli.console import plural
 
 LEGEND = (
     "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored MiB.\n"
@@ -32,7 +33,7 @@ def print_report(report: Report) -> None:
 
 
 def _figures(comparison: Comparison) -> Table:
-    title = f"{comparison.dataset}: {comparison.tree.files:,} files, {comparison.tree.size / MIB:,.0f} MiB"
+    title = f"{comparison.dataset}: {plural(comparison.tree.files, 'file')}, {comparison.tree.size / MIB:,.0f} MiB"
     table = _table(title, "", "first backup", again(comparison), "restore", "stored")
     for result in comparison.results:
         runs = [run_text(result.runs[work]) for work in WORKS]
