@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,20 @@ from deploy.tests.end_to_end.trees import restored
 from deploy.tests.end_to_end.waiting import wait_for_copies
 
 _LARGE = 10_000  # bytes: packs of data are larger here, those of trees smaller
+
+
+# Kind of object, whether of data, how it is harmed, the exit code of a restore.
+COSTS: list[tuple[str, bool | None, Damage, int]] = [
+    ("data", True, flip, 8),
+    ("data", True, remove, 8),
+    ("data", True, swap, 8),
+    ("data", False, truncate, 8),
+    ("data", False, remove, 8),
+    ("index", None, flip, 8),
+    ("snapshots", None, flip, 0),
+    ("snapshots", None, remove, 0),
+]
+CLOSED = [(kind, damage) for kind in ("config", "keys") for damage in (flip, truncate, remove)]
 
 
 @dataclass
@@ -48,62 +63,53 @@ class Commands:
     """Commands of one device, in this process; each finds no cache, as on a new device."""
 
     device: Device
-    capture: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         shutil.rmtree(self.device.home / "vaults", ignore_errors=True)
-        code = run(["--home", str(self.device.home), *arguments])
-        output, errors = self.capture.readouterr()
-        assert "unexpected" not in errors
-        return code, output, errors
+        with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+            code = run(["--home", str(self.device.home), *arguments])
+        assert "unexpected" not in errors.getvalue()
+        return code, output.getvalue(), errors.getvalue()
 
 
 def files_below(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
-Make = Callable[[Sequence[str]], tuple[list[Bucket], Commands]]
+@dataclass
+class Harmful:
+    """A stack of its own, whose vaults are all whole until a test harms one."""
+
+    command: Commands
+    buckets: dict[str, Bucket]
 
 
 @pytest.fixture
-def make(own_stack: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Make:
-    """Makes whole vaults of these names; before any is harmed, since a stack with harmed copies is never complete."""
-    commands = Commands(a_device(own_stack, tmp_path / "home", "first"), capsys)
-
-    def make(vaults: Sequence[str]) -> tuple[list[Bucket], Commands]:
-        made = []
-        for vault in vaults:
-            assert commands("vault", "request", "--template", "default", "--name", vault)[0] == 0
-            source = tmp_path / f"source-{vault}"
-            source.mkdir()
-            (source / "old").write_bytes(os.urandom(2 * _LARGE))
-            assert commands("backup", str(source), "--vault", vault)[0] == 0
-            bucket = json.loads(commands("vault", "recovery", vault, "--json")[1])["bucket"]
-            folders = own_stack.bucket_folders(bucket)
-            assert len(folders) == 2
-            before = files_below(folders[0]) & files_below(folders[1])
-            (source / "new").write_bytes(os.urandom(2 * _LARGE))
-            assert commands("backup", str(source), "--vault", vault)[0] == 0
-            made.append(Bucket(vault, folders, source, before))
-        wait_for_copies(own_stack)
-        return made, commands
-
-    return make
+def harmful(own_stack: Operator, tmp_path: Path) -> Harmful:
+    command = Commands(a_device(own_stack, tmp_path / "home", "first"))
+    names = [*(f"vault-{number}" for number in range(len(COSTS))), *(f"{kind}-{way.__name__}" for kind, way in CLOSED)]
+    buckets = {name: a_bucket(own_stack, command, tmp_path / f"source-{name}", name) for name in names}
+    wait_for_copies(own_stack)
+    return Harmful(command, buckets)
 
 
-def test_harm_on_all_nodes_costs_what_was_harmed_and_is_named(make: Make, tmp_path: Path) -> None:
-    cases: list[tuple[str, bool | None, Damage, int]] = [
-        ("data", True, flip, 8),
-        ("data", True, remove, 8),
-        ("data", True, swap, 8),
-        ("data", False, truncate, 8),
-        ("data", False, remove, 8),
-        ("index", None, flip, 8),
-        ("snapshots", None, flip, 0),
-        ("snapshots", None, remove, 0),
-    ]
-    buckets, command = make([f"vault-{number}" for number in range(len(cases))])
-    for number, (bucket, (folder, data, damage, code)) in enumerate(zip(buckets, cases, strict=True)):
+def a_bucket(operator: Operator, command: Commands, source: Path, vault: str) -> Bucket:
+    assert command("vault", "request", "--template", "default", "--name", vault)[0] == 0
+    source.mkdir()
+    (source / "old").write_bytes(os.urandom(2 * _LARGE))
+    assert command("backup", str(source), "--vault", vault)[0] == 0
+    folders = operator.bucket_folders(json.loads(command("vault", "recovery", vault, "--json")[1])["bucket"])
+    assert len(folders) == 2
+    before = files_below(folders[0]) & files_below(folders[1])
+    (source / "new").write_bytes(os.urandom(2 * _LARGE))
+    assert command("backup", str(source), "--vault", vault)[0] == 0
+    return Bucket(vault, folders, source, before)
+
+
+def harm_costs_what_was_harmed_and_is_named(harmful: Harmful, tmp_path: Path) -> None:
+    command = harmful.command
+    for number, (folder, data, damage, code) in enumerate(COSTS):
+        bucket = harmful.buckets[f"vault-{number}"]
         case = f"{folder}-{data}-{damage.__name__}"
         victim = bucket.of(folder, data=data)
         bucket.harm(damage, victim, bucket.of(folder, data=data, new=False))
@@ -127,10 +133,10 @@ def test_harm_on_all_nodes_costs_what_was_harmed_and_is_named(make: Make, tmp_pa
             assert (restored(again, bucket.source) / "new").exists(), case
 
 
-def test_a_vault_that_no_node_can_open_is_refused_and_not_made_anew(make: Make, tmp_path: Path) -> None:
-    cases = [(kind, damage) for kind in ("config", "keys") for damage in (flip, truncate, remove)]
-    buckets, command = make([f"{kind}-{damage.__name__}" for kind, damage in cases])
-    for bucket, (kind, damage) in zip(buckets, cases, strict=True):
+def vaults_that_no_node_can_open_are_refused_and_not_made_anew(harmful: Harmful, tmp_path: Path) -> None:
+    command = harmful.command
+    for kind, damage in CLOSED:
+        bucket = harmful.buckets[f"{kind}-{damage.__name__}"]
         victim = next(path for path in bucket.before if kind in path.parts)
         bucket.harm(damage, victim, victim)
         files = files_below(bucket.folders[0])
@@ -144,3 +150,9 @@ def test_a_vault_that_no_node_can_open_is_refused_and_not_made_anew(make: Make, 
             assert code == 8, (kind, damage.__name__, arguments, line)
             assert kind in line, (kind, damage.__name__, arguments, line)
         assert files_below(bucket.folders[0]) == files
+
+
+def test_harm_on_all_nodes(harmful: Harmful, tmp_path: Path) -> None:
+    """One test, since workers that ran two of them would each start a stack."""
+    harm_costs_what_was_harmed_and_is_named(harmful, tmp_path)
+    vaults_that_no_node_can_open_are_refused_and_not_made_anew(harmful, tmp_path)
