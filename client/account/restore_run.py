@@ -71,7 +71,7 @@ def run_restore(
         options = replace(order.options, protected=opened.protected())
         deletions = Deletions(())
         if order.deletes:
-            deletions = plan_deletions(opened.vault, opened.snapshot, order.target, options.patterns)
+            deletions = plan_deletions(opened.vault, opened.snapshot, order.target, options.patterns, options.protected)
             if deletions.paths and not options.dry_run:
                 agree(deletions)
         if options.dry_run:

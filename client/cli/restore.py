@@ -66,7 +66,7 @@ def restore(
     from client.cli.views import view_of
 
     patterns = Patterns(include, exclude, iinclude, iexclude)
-    options = RestoreOptions(patterns, overwrite, replaces_folders=delete, dry_run=dry_run, verify=verify)
+    options = RestoreOptions(patterns, overwrite, dry_run=dry_run, verify=verify)
     order = RestoreOrder(snapshot, target, options, deletes=delete, all_devices=all_devices)
 
     def agree(deletions: "Deletions") -> None:

@@ -1,10 +1,11 @@
 """What the target has and the snapshot has not, below what was restored: listed first, removed when all else is done.
 
 Kept true: only what lies in a folder that was backed up, as the snapshot's own paths say, and that the patterns take,
-is removed; never a vault or a device's keys, nor anything in a folder whose list of files is lost. Nothing is removed
-unless everything could be restored.
+is removed; never a vault or a device's keys, nor anything in these, on a file system that is mounted below the target,
+or in a folder whose list of files is lost. Nothing is removed unless everything could be restored.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from client.platforms.linux import open_folder
 from client.restore.patterns import Wanted
 from client.restore.request import Counters
 from client.restore.selection import Patterns, Selection
-from client.restore.target import PARTIAL
+from client.restore.target import is_partial
 from client.restore.unfinished import MARKER
 from client.restore.way import Identity, remove
 from client.vault.modes import NodeType
@@ -32,9 +33,11 @@ class Deletions:
     paths: Sequence[bytes]
 
 
-def plan_deletions(vault: Vault, snapshot: Snapshot, target: Path, patterns: Patterns) -> Deletions:
+def plan_deletions(
+    vault: Vault, snapshot: Snapshot, target: Path, patterns: Patterns, protected: frozenset[Identity] = frozenset()
+) -> Deletions:
     """What `target` has beyond the snapshot. Touches nothing. Raises UsageError, DamagedVault, StoreError."""
-    walk = _Walk(TreeReader(vault), snapshot, Selection(patterns))
+    walk = _Walk(TreeReader(vault), snapshot, Selection(patterns), protected)
     try:
         opened = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -80,17 +83,20 @@ def carry_out(
 class _Walk:
     """Trees and folders, side by side."""
 
-    def __init__(self, trees: TreeReader, snapshot: Snapshot, selection: Selection) -> None:
+    def __init__(
+        self, trees: TreeReader, snapshot: Snapshot, selection: Selection, protected: frozenset[Identity]
+    ) -> None:
         self.trees = trees
         self.extra: list[bytes] = []
         self._selection = selection
+        self._protected = protected
         self._roots = [os.fsencode(path).rstrip(b"/") for path in snapshot.paths]
 
     def below(self, opened: int, path: bytes, nodes: Sequence[Node]) -> None:
         known = {node.name for node in nodes}
         if self._was_backed_up(path):
             for name in sorted(set(map(os.fsencode, os.listdir(opened))) - known):
-                is_ours = name == MARKER or name.startswith(PARTIAL)
+                is_ours = name == MARKER or is_partial(name)
                 if not is_ours and self._selection.look(path + b"/" + name) is Wanted.YES:
                     self.extra.append(path + b"/" + name)
         for node in nodes:
@@ -102,11 +108,16 @@ class _Walk:
             except OSError:
                 continue  # nothing has its name, or what is no folder: the restore deals with it
             try:
-                self.below(inner, below, self.trees.load(node.subtree))
+                if self._is_entered(inner, opened):
+                    self.below(inner, below, self.trees.load(node.subtree))
             except (DamagedVault, ObjectMissing):
                 continue  # the restore names it, and then nothing at all is deleted
             finally:
                 os.close(inner)
+
+    def _is_entered(self, folder: int, above: int) -> bool:
+        found = os.fstat(folder)
+        return (found.st_dev, found.st_ino) not in self._protected and found.st_dev == os.fstat(above).st_dev
 
     def _was_backed_up(self, path: bytes) -> bool:
         return any(path == root or path.startswith(root + b"/") for root in self._roots)
@@ -119,6 +130,10 @@ def _open_above(target: Path, path: bytes) -> int:
         above = folder
         try:
             folder = open_folder(name, above)
+            is_other = os.fstat(folder).st_dev != os.fstat(above).st_dev
         finally:
             os.close(above)
+        if is_other:
+            os.close(folder)
+            raise OSError(errno.EXDEV, "another file system is mounted there")
     return folder

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from enum import Enum
 
-from client.errors import NoSuchPath
+from client.errors import NoSuchPath, UsageError
 from client.patterns import Pattern
 
 
@@ -23,10 +23,16 @@ class Wanted(Enum):
 class Includes:
     """A set of patterns, some of which do not tell capitals from small letters; the empty set wants everything.
 
-    Raises UsageError for a pattern that is none.
+    Raises UsageError for a pattern that is none, and for one that begins with `!`: an include takes nothing away.
     """
 
     def __init__(self, patterns: Sequence[str], ignoring_case: Sequence[str] = ()) -> None:
+        for pattern in (*patterns, *ignoring_case):
+            if pattern.startswith("!"):
+                raise UsageError(
+                    detail=f"the pattern {pattern!r} takes nothing: leave out with --exclude, "
+                    "or write '\\!' for the character"
+                )
         self._patterns = [Pattern(pattern) for pattern in patterns]
         self._patterns += [Pattern(pattern, ignore_case=True) for pattern in ignoring_case]
 

@@ -18,7 +18,7 @@ from hashlib import sha256
 from client.platforms.linux import clone_file, create_file, open_to_mend, open_within
 from client.restore.request import Counters, Overwrite, Step
 from client.restore.sparse import write_sparsely
-from client.restore.target import PARTIAL, Target, TargetFolder
+from client.restore.target import Target, TargetFolder, is_partial
 from client.restore.write import FileWriter, Piece, PlannedFile
 from client.vault.modes import NodeType, go_mode
 from client.vault.nodes import Node
@@ -51,12 +51,20 @@ class Judge:
     """Looks at the target for one walk. For one thread."""
 
     def __init__(
-        self, target: Target, writer: FileWriter, counters: Counters, overwrite: Overwrite, *, dry_run: bool
+        self,
+        target: Target,
+        writer: FileWriter,
+        counters: Counters,
+        overwrite: Overwrite,
+        *,
+        protected: frozenset[tuple[int, int]] = frozenset(),
+        dry_run: bool,
     ) -> None:
         self._target = target
         self._writer = writer
         self._counters = counters
         self._overwrite = overwrite
+        self._protected = protected
         self._dry_run = dry_run
 
     def names(self, folder: TargetFolder, nodes: Sequence[Node]) -> frozenset[bytes]:
@@ -66,7 +74,7 @@ class Judge:
         try:
             with self._target.opened(folder) as opened:
                 names = frozenset(map(os.fsencode, os.listdir(opened)))
-                partials = {name for name in names if name.startswith(PARTIAL)} - folder.taken
+                partials = set(filter(is_partial, names)) - folder.taken
                 if partials and not self._dry_run:
                     for partial in partials - {folder.partial_name(node.name) for node in nodes}:
                         with contextlib.suppress(OSError):  # a folder is none of ours
@@ -99,12 +107,18 @@ class Judge:
             return Verdict.LEAVE
         if self._overwrite is not Overwrite.IF_CHANGED or not stat.S_ISREG(found.st_mode):
             return Verdict.REPLACE
-        if node.type is NodeType.FILE and (found.st_size, found.st_mtime_ns) == (node.size, node.mtime_ns):
+        is_shared = found.st_nlink > 1 and node.links <= 1  # its other names are to stay as they are
+        is_alike = node.type is NodeType.FILE and (found.st_size, found.st_mtime_ns) == (node.size, node.mtime_ns)
+        if is_alike and not (is_shared and metadata_differs(node, found)):
             return Verdict.SAME if self._target.keeps_data else Verdict.REPLACE
         return Verdict.CHANGED if self._target.is_resumed else Verdict.REPLACE
 
     def may_enter(self, folder: TargetFolder, found: Found, *, wanted: bool) -> bool:
         """Whether what is in a folder can be restored; what is no folder gives way to one that is `wanted` itself."""
+        if found.stat is not None and (found.stat.st_dev, found.stat.st_ino) in self._protected:
+            # A vault, or the home with the keys that are in use: older ones must not take their place.
+            self._leave(folder.path)
+            return False
         if found.stat is not None and stat.S_ISDIR(found.stat.st_mode):
             folder.made = folder.found = True
         elif found.verdict is Verdict.LEAVE:

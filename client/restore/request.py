@@ -27,13 +27,11 @@ class RestoreOptions:
     """What is restored and how.
 
     Without `overwrite` the target must be new, empty, or hold the same restore unfinished.
-    `replaces_folders` lets a file take the place of a folder and all that is in it; what is `protected`
-    (st_dev, st_ino) is never removed.
+    What is `protected` (st_dev, st_ino: vaults, the device's home) is neither removed nor restored into.
     """
 
     patterns: Patterns = field(default_factory=Patterns)
     overwrite: Overwrite | None = None
-    replaces_folders: bool = False
     dry_run: bool = False
     verify: bool = False
     protected: frozenset[tuple[int, int]] = frozenset()

@@ -25,7 +25,7 @@ from client.restore.request import Counters, NoProgress, Overwrite, Progress, Re
 from client.restore.selection import Selection
 from client.restore.target import Target
 from client.restore.unfinished import Unfinished
-from client.restore.way import ClearWay
+from client.restore.way import give_name
 from client.restore.write import FileWriter
 from client.stores.abc import StoreSession
 from client.vault.modes import NodeType
@@ -56,7 +56,7 @@ def restore(
     """
     options = options or RestoreOptions()
     selection = Selection(options.patterns)
-    place = Target(target, Unfinished(snapshot.id))
+    place = Target(target, Unfinished(snapshot.id, options.patterns.scope))
     overwriting = options.overwrite is not None
     try:
         if options.dry_run:
@@ -92,8 +92,7 @@ class _Restore:
         self._target = target
         self._crew = Crew()
         self._counters = counters
-        self._way = ClearWay(options.protected, replaces_folders=options.replaces_folders)
-        self._writer = FileWriter(target, counters, self._way)
+        self._writer = FileWriter(target, counters)
         self._fetcher = Fetcher(self._crew, vault, self._writer)
         self._windows: ByteQueue[Window] = ByteQueue(self._crew, 1)
         overwrite = options.overwrite or Overwrite.IF_CHANGED
@@ -102,7 +101,7 @@ class _Restore:
             vault.index,
             selection,
             counters,
-            Judge(target, self._writer, counters, overwrite, dry_run=options.dry_run),
+            Judge(target, self._writer, counters, overwrite, protected=options.protected, dry_run=options.dry_run),
             hand_out=self._hand_out,
             verify=options.verify,
         )
@@ -223,7 +222,7 @@ class _Restore:
             complaints = write_metadata_at(node, made, folder)
             if action.replaces:
                 with _removed_on_failure(made, folder):
-                    self._way.rename(made, node.name, folder)
+                    give_name(made, node.name, folder)
         self._counters.add(others=1)
         return complaints
 
@@ -247,7 +246,7 @@ class _Restore:
                 return self._copy(action, source, folder)
             if action.replaces:
                 with _removed_on_failure(made, folder):
-                    self._way.rename(made, name, folder)
+                    give_name(made, name, folder)
         self._counters.add(others=1)
         return []
 
@@ -265,7 +264,7 @@ class _Restore:
                     write_all(copy, content, offset)
                     offset += len(content)
                 complaints = write_metadata(action.node, copy)
-                self._way.rename(partial, action.node.name, folder)
+                give_name(partial, action.node.name, folder)
         self._counters.add(others=1)
         return complaints
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -23,8 +24,14 @@ from client.restore.unfinished import MARKER, Unfinished
 from client.vault.nodes import Node
 
 PARTIAL = b".oort-partial-"
+_PARTIAL_NAME = re.compile(re.escape(PARTIAL) + rb"[0-9a-f]{16}-*")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _OPEN_FOLDERS = 64
+
+
+def is_partial(name: bytes) -> bool:
+    """Whether a name is one that `TargetFolder.partial_name` gives."""
+    return _PARTIAL_NAME.fullmatch(name) is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +166,10 @@ class Target:
     def _look(self, *, overwriting: bool) -> None:
         with os.scandir(self._root) as entries:
             self.is_fresh = next(entries, None) is None
-        if overwriting or self.is_fresh:
+        if self.is_fresh:
+            return
+        if overwriting:
+            self._unfinished.adopt(self._root)
             return
         self._unfinished.check(self._root, self.path)
         self.is_resumed = True

@@ -28,12 +28,13 @@ def _boot() -> str:
 
 @dataclass(slots=True)
 class Unfinished:
-    """The mark of a restore of one snapshot, 64 hex digits.
+    """The mark of a restore of one snapshot, 64 hex digits; `scope` says which of its paths.
 
     `identity` tells it from a file that was restored. `same_boot`: the machine has run ever since it was made.
     """
 
     snapshot: str
+    scope: str = ""
     boot: str = field(default_factory=_boot)
     identity: tuple[int, int] | None = None
     same_boot: bool = True
@@ -42,7 +43,7 @@ class Unfinished:
         """Mark the open folder `target`. Raises OSError."""
         opened = create_file(MARKER, target)
         try:
-            write_all(opened, json.dumps({"snapshot": self.snapshot, "boot": self.boot}).encode())
+            write_all(opened, json.dumps({"snapshot": self.snapshot, "scope": self.scope, "boot": self.boot}).encode())
             self.identity = _identity(os.fstat(opened))
         finally:
             os.close(opened)
@@ -50,23 +51,42 @@ class Unfinished:
     def check(self, target: int, path: Path) -> None:
         """See that the open folder `target` holds this restore unfinished. Raises UsageError, OSError."""
         try:
-            opened = open_within(MARKER, target)
+            found = self._find(target)
         except OSError:
             raise UsageError(
                 detail=f"{path} is not empty: restore into a new or an empty folder, or say with --overwrite "
                 "what gives way"
             ) from None
+        snapshot, scope = found
+        if snapshot != self.snapshot:
+            raise UsageError(
+                detail=f"{path} holds an unfinished restore of snapshot {snapshot[:8] or 'unknown'}: go on with that "
+                "one, choose another folder, or say with --overwrite what gives way"
+            )
+        if scope != self.scope:
+            raise UsageError(
+                detail=f"{path} holds an unfinished restore of other paths of this snapshot: give the same patterns, "
+                "choose another folder, or say with --overwrite what gives way"
+            )
+
+    def adopt(self, target: int) -> None:
+        """Finish what is marked in the open folder `target`, if it is this restore."""
         try:
-            found, boot = _read(os.read(opened, _MOST))
+            if self._find(target) != (self.snapshot, self.scope):
+                self.identity = None
+        except OSError:
+            return
+
+    def _find(self, target: int) -> tuple[str, str]:
+        """Snapshot and scope of the mark in a folder; remembers the rest of it. Raises OSError."""
+        opened = open_within(MARKER, target)
+        try:
+            snapshot, scope, boot = _read(os.read(opened, _MOST))
             self.identity = _identity(os.fstat(opened))
         finally:
             os.close(opened)
         self.same_boot = boot == self.boot != ""
-        if found != self.snapshot:
-            raise UsageError(
-                detail=f"{path} holds an unfinished restore of snapshot {found[:8] or 'unknown'}: go on with that one, "
-                "choose another folder, or say with --overwrite what gives way"
-            )
+        return snapshot, scope
 
     def end(self, target: int) -> None:
         """Take the mark away, if it is this restore's own."""
@@ -79,12 +99,12 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _read(body: bytes) -> tuple[str, str]:
-    """Snapshot and boot of a mark; empty where it is none."""
+def _read(body: bytes) -> tuple[str, str, str]:
+    """Snapshot, scope and boot of a mark; empty where it is none."""
     try:
         document = json.loads(body)
-        found, boot = document["snapshot"], document["boot"]
+        found = [document[key] for key in ("snapshot", "scope", "boot")]
     except (ValueError, KeyError, TypeError):
-        return "", ""
-    is_id = isinstance(found, str) and found.isalnum()
-    return (found, boot) if is_id and isinstance(boot, str) else ("", "")
+        return "", "", ""
+    snapshot, scope, boot = (text if isinstance(text, str) else "" for text in found)
+    return (snapshot, scope, boot) if snapshot.isalnum() else ("", "", "")

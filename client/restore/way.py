@@ -1,7 +1,7 @@
 """What stands where something restored is to be, or what is to go: removed only as far as a person has said.
 
 Kept true: no link is followed, no other file system is entered, and what is protected (a vault, the keys of a device)
-is never removed, nor any folder above it.
+is never removed, nor any folder above it; what looks like a vault is one, whoever it belongs to.
 """
 
 import errno
@@ -12,33 +12,24 @@ from collections.abc import Callable
 from client.platforms.linux import open_folder
 
 Identity = tuple[int, int]  # st_dev, st_ino
+_VAULT_NAMES = frozenset({b"config", b"data", b"keys"})  # in the folder of every restic repository
 
 
-class ClearWay:
-    """Gives restored files their names. `replaces_folders`: even where a folder with something in it has the name."""
+def give_name(partial: bytes, name: bytes, folder: int) -> None:
+    """Give `partial` in the open `folder` the name `name`, which an empty folder gives up, and no other does.
 
-    def __init__(self, protected: frozenset[Identity], *, replaces_folders: bool) -> None:
-        self._protected = protected
-        self._replaces_folders = replaces_folders
-
-    def rename(self, partial: bytes, name: bytes, folder: int) -> None:
-        """Give `partial` in the open `folder` the name `name`. Raises OSError if what has it must not give way."""
-        try:
-            os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except IsADirectoryError:
-            self._remove_folder(name, folder)
-            os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-    def _remove_folder(self, name: bytes, folder: int) -> None:
-        if self._replaces_folders:
-            remove(name, folder, self._protected)
-            return
+    What is in a folder of that name was never listed for anybody. Raises OSError.
+    """
+    try:
+        os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except IsADirectoryError:
         try:
             os.rmdir(name, dir_fd=folder)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            raise OSError(errno.ENOTEMPTY, "a folder with something in it has its name") from None
+            raise OSError(errno.ENOTEMPTY, "a folder with something in it has its name: move that away") from None
+        os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def remove(
@@ -64,7 +55,10 @@ def remove(
     is_empty = True
     opened = open_folder(name, folder)
     try:
-        for child in map(os.fsencode, os.listdir(opened)):
+        children = frozenset(map(os.fsencode, os.listdir(opened)))
+        if children >= _VAULT_NAMES:
+            raise OSError(errno.EBUSY, "it is a vault")
+        for child in children:
             below = path + b"/" + child
             if kept(below):
                 is_empty = False

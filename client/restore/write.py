@@ -15,7 +15,7 @@ from client.platforms.nodes import replace_metadata, write_metadata
 from client.restore.request import Counters
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder
-from client.restore.way import ClearWay
+from client.restore.way import give_name
 from client.vault.index import Location
 from client.vault.nodes import Node
 
@@ -47,10 +47,9 @@ class PlannedFile:
 class FileWriter:
     """Writes pieces of files in whatever order they come. Safe for several threads."""
 
-    def __init__(self, target: Target, counters: Counters, way: ClearWay) -> None:
+    def __init__(self, target: Target, counters: Counters) -> None:
         self._target = target
         self._counters = counters
-        self._way = way
         self._lock = threading.Lock()
         self._begun: set[PlannedFile] = set()
 
@@ -192,7 +191,7 @@ class FileWriter:
         return opened
 
     def _name(self, file: PlannedFile, folder: int) -> None:
-        self._way.rename(file.partial, file.node.name, folder)
+        give_name(file.partial, file.node.name, folder)
         with self._lock:
             file.done = True
             self._begun.discard(file)

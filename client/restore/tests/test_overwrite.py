@@ -192,7 +192,7 @@ def _write(path: bytes) -> None:
     os.setxattr(path, "user.old", b"1")
 
 
-def test_a_folder_with_something_in_it_gives_way_only_when_that_is_asked_for(
+def test_a_folder_with_something_in_it_never_gives_way(
     tmp_path: Path, source: Path, vault: VaultForTests, there: Path
 ) -> None:
     (there / "docs" / "a.txt").unlink()
@@ -203,8 +203,8 @@ def test_a_folder_with_something_in_it_gives_way_only_when_that_is_asked_for(
     assert [(warning.path, kept.exit_code) for warning in kept.warnings] == [(os.fsencode(source / "docs/a.txt"), 3)]
     assert (there / "docs" / "a.txt" / "mine").exists()
 
-    forced = RestoreOptions(overwrite=Overwrite.ALWAYS, replaces_folders=True)
-    assert vault.restore(tmp_path / "target", options=forced).exit_code == 0
+    (there / "docs" / "a.txt" / "mine").unlink()
+    assert vault.restore(tmp_path / "target", options=ALWAYS).exit_code == 0
     assert not list(differences(source, there))
 
 
@@ -220,6 +220,11 @@ def test_another_name_of_an_overwritten_file_keeps_its_content(
 
     assert (tmp_path / "elsewhere").read_text() == "mine"
     assert (tmp_path / "another").stat().st_mode & 0o777 == 0o640
+
+    os.link(there / "docs" / "a.txt", tmp_path / "third")
+    (tmp_path / "third").chmod(0o604)
+    vault.restore(tmp_path / "target", options=RestoreOptions(overwrite=Overwrite.IF_CHANGED))
+    assert (tmp_path / "third").stat().st_mode & 0o777 == 0o604
 
 
 def test_a_dry_run_says_what_would_be_done_and_touches_nothing(

@@ -8,7 +8,8 @@ import pytest
 from client.errors import ServerUnreachable, UsageError
 from client.restore import fetch, unfinished
 from client.restore.compare import differences
-from client.restore.request import RestoreOptions
+from client.restore.request import Overwrite, RestoreOptions
+from client.restore.selection import Patterns
 from client.restore.tests.test_restore import some_files
 from client.stores.abc import StoreSession
 from client.testing.faults import SessionAround
@@ -174,10 +175,23 @@ def test_two_restores_never_write_to_one_target(tmp_path: Path, vault: VaultForT
     assert vault.restore(target, around=Meanwhile).exit_code == 0
 
 
-def mark(target: Path, vault: VaultForTests) -> None:
-    """Have the target look as if the latest snapshot were not all restored to it."""
+def mark(target: Path, vault: VaultForTests, patterns: Patterns | None = None) -> None:
+    """Have the target look as if the latest snapshot, or some of it, were not all restored to it."""
     with vault.opened() as opened:
         snapshot = opened.find_snapshot("latest")
     folder = os.open(target, os.O_RDONLY)
-    unfinished.Unfinished(snapshot.id).begin(folder)
+    unfinished.Unfinished(snapshot.id, (patterns or Patterns()).scope).begin(folder)
     os.close(folder)
+
+
+def test_an_unfinished_restore_of_some_paths_is_gone_on_with_for_the_same_paths_only(
+    tmp_path: Path, vault: VaultForTests
+) -> None:
+    some = Patterns(includes=["docs"])
+    target = tmp_path / "target"
+    target.mkdir()
+    mark(target, vault, some)
+    with pytest.raises(UsageError, match="other paths"):
+        vault.restore(target)
+    assert vault.restore(target, options=RestoreOptions(some, Overwrite.ALWAYS)).exit_code == 0
+    assert not (target / MARK).exists()
