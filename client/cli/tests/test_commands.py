@@ -295,10 +295,11 @@ def test_a_check_says_how_far_it_is(
     _, output, errors = with_vault("check", *vault)
     assert "is in order" in output
     assert "index files: 1 of 1" in errors
-    assert "packs: 3 of 3" in errors
+    assert re.search(r"packs: (\d+) of \1\b", errors)  # how many there are is chance
     lines = [json.loads(line) for line in with_vault("check", *vault, "--json")[1].splitlines()]
     told = [(line["checking"], line["done"], line["total"]) for line in lines if line["type"] == "progress"]
-    assert {("index files", 1, 1), ("packs", 3, 3), ("trees", 1, 0)} <= set(told)
+    assert {("index files", 1, 1), ("trees", 1, 0)} <= set(told)
+    assert any(checking == "packs" and done == total for checking, done, total in told)
     assert lines[-1]["type"] == "summary"
 
 
