@@ -15,11 +15,14 @@ from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 
 pytestmark = pytest.mark.needs("unshare")
 
+# The command stays the user it was, who alone owns files there: as root it would want to set owners.
+NAMESPACE = ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c")
+
 
 def with_disks(command: Command, *disks: Path, size: str) -> Command:
     """The command in a namespace of its own, where a memory disk of `size` lies over each of these folders."""
     mounts = [f"mount -t tmpfs -o size={size} none {shlex.quote(str(disk))}" for disk in disks]
-    return replace(command, prefix=("unshare", "-rm", "sh", "-c", " && ".join([*mounts, 'exec "$0" "$@"'])))
+    return replace(command, prefix=(*NAMESPACE, " && ".join([*mounts, 'exec "$0" "$@"'])))
 
 
 def assert_full(outcome: Outcome, *words: str) -> None:
@@ -106,7 +109,7 @@ def read_only(command: Command, disk: Path) -> Command:
     """The command in a namespace of its own, where what lies in this folder cannot be written, not even by root."""
     folder = shlex.quote(str(disk))
     script = f'mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && exec "$0" "$@"'
-    return replace(command, prefix=("unshare", "-rm", "sh", "-c", script))
+    return replace(command, prefix=(*NAMESPACE, script))
 
 
 def assert_refused(outcome: Outcome, code: int, place: Path) -> None:

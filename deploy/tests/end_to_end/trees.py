@@ -55,8 +55,7 @@ def every_kind(root: Path) -> Path:
     rare.mkdir()
     _make_sparse(rare)
     os.symlink(b"\xff\xfe", os.fsencode(root / os.fsdecode(NOT_TEXT)))  # noqa: PTH211 - its target is bytes
-    with socket.socket(socket.AF_UNIX) as unix:
-        unix.bind(str(root / os.fsdecode(SOCKET)))
+    _make_socket(root, SOCKET)
     (rare / ("n" * 255)).write_text("the longest name")
     (rare / "long link").symlink_to("/".join(["up"] * 1000))
     (rare / "second pipe").hardlink_to(root / "pipe")
@@ -84,6 +83,16 @@ def every_kind(root: Path) -> Path:
     os.utime(rare / "sparse", ns=(0, 4_102_444_800_000_000_001))  # 2100
     os.utime(rare, ns=(0, 999_999_999))
     return root
+
+
+def _make_socket(folder: Path, name: bytes) -> None:
+    """Its address has 107 bytes at most, however deep the folder lies: the folder is named by its descriptor."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(f"/proc/self/fd/{descriptor}/".encode() + name)
+    finally:
+        os.close(descriptor)
 
 
 def _make_sparse(folder: Path) -> None:
