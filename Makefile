@@ -21,7 +21,7 @@ up: $(STUBS) ## start the embedded stack in .demo/stack and stay with it
 	@$(BIN)/oort stack up --data .demo/stack
 
 test: lint ## lint, then every test
-	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STUBS) ## ruff, mypy --strict, import rules
 	@$(BIN)/ruff check .

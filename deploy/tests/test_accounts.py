@@ -1,7 +1,6 @@
 """`oort user`, `oort tenant` and `oort template` on a running stack."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,9 @@ from deploy.driver import Command, Device, Operator
 PASSWORD = "seventeen-lanterns-over-the-harbour"
 
 
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    operator = Operator(tmp_path_factory.mktemp("accounts") / "stack")
-    operator.up()
-    yield operator
-    operator.down()
+@pytest.fixture
+def operator(stack: Operator) -> Operator:
+    return stack
 
 
 def test_a_user_is_added_and_listed(operator: Operator) -> None:

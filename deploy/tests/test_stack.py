@@ -23,16 +23,31 @@ PASSWORD = "seventeen-lanterns-over-the-harbour"
 SERVICES = {"postgres", "redis", "license", "auth", "node-a", "node-b", "branding", "cluster"}
 
 
+Owned = dict[Path, tuple[int, int, int]]
+
+
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    """A stack that is not up yet, in a folder whose name has a space, below one that only its owner may enter."""
+    """A stack that is not up yet, in a folder whose name has a space, below one that only its owner may enter.
+
+    Whatever a test does to it: at the end nothing runs, and nothing outside has changed its mode or owner.
+    """
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
+    (private / "neighbour").mkdir(mode=0o751)
     operator = Operator(private / "the stack")
+    before = modes_and_owners(outside=operator.data)
     yield operator
     if operator.data.exists():
         operator.oort.run("stack", "down", "--data", str(operator.data))
     assert living(operator.data) == []
+    assert modes_and_owners(outside=operator.data) == before
+
+
+def modes_and_owners(outside: Path) -> Owned:
+    """Of the folders beside and above one."""
+    statuses = {path: path.stat() for path in (outside.parent / "neighbour", *outside.parents)}
+    return {path: (status.st_mode, status.st_uid, status.st_gid) for path, status in statuses.items()}
 
 
 def living(folder: Path) -> list[str]:
@@ -140,20 +155,6 @@ def test_ports_that_are_taken_are_replaced_and_written_down(operator: Operator) 
         assert users(operator) == {"admin"}
 
 
-def test_nothing_outside_the_folder_changes_its_mode_or_owner(operator: Operator) -> None:
-    neighbour = operator.data.parent / "neighbour"
-    neighbour.mkdir(mode=0o751)
-
-    def outside() -> dict[Path, tuple[int, int, int]]:
-        statuses = {path: path.stat() for path in (neighbour, *operator.data.parents)}
-        return {path: (status.st_mode, status.st_uid, status.st_gid) for path, status in statuses.items()}
-
-    before = outside()
-    operator.up()
-    operator.down()
-    assert outside() == before
-
-
 def test_what_dies_is_started_again(operator: Operator) -> None:
     operator.up("--restart-delay", "0.1")
     for name in ("node-a", "redis", "postgres"):
@@ -181,19 +182,19 @@ def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator:
     assert "node-z" in unknown.stderr
 
 
-def test_in_the_foreground_a_signal_stops_everything(operator: Operator) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        command = operator.oort.line("stack", "up", "--data", str(operator.data))
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
-            assert stack.stdout is not None
-            for line in stack.stdout:
-                if "Ctrl-C stops it" in line:
-                    break
-            assert operator.status()["running"]
-            stack.send_signal(number)
-            stack.communicate(timeout=60)
-            assert stack.returncode == 0
-        assert living(operator.data) == []
+def test_in_the_foreground_ctrl_c_stops_everything(operator: Operator) -> None:
+    """As `down` does with SIGTERM."""
+    command = operator.oort.line("stack", "up", "--data", str(operator.data))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
+        assert stack.stdout is not None
+        for line in stack.stdout:
+            if "Ctrl-C stops it" in line:
+                break
+        assert operator.status()["running"]
+        stack.send_signal(signal.SIGINT)
+        stack.communicate(timeout=60)
+        assert stack.returncode == 0
+    assert living(operator.data) == []
 
 
 def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
@@ -214,15 +215,14 @@ def test_a_removed_folder_ends_the_stack(operator: Operator) -> None:
     wait_until(lambda: living(operator.data.parent) == [])
 
 
-def test_a_copy_of_the_folder_is_another_stack(operator: Operator, tmp_path: Path) -> None:
-    operator.up()
+def test_a_copy_of_the_folder_is_another_stack(stack: Operator, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     copied.mkdir()
-    shutil.copy(operator.data / "stack.json", copied)
+    shutil.copy(stack.data / "stack.json", copied)
     folder = StackFolder.find(copied)
     assert orphans.find(folder, folder.load().id) == {}
     assert Operator(copied).oort.run("stack", "down", "--data", str(copied)).code == 0
-    assert operator.status()["running"]
+    assert stack.status()["running"]
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stack for each xdist worker, shared by the tests that leave it as it was; own stacks for the others."""
+"""Stacks of their own, for tests that harm them, and devices."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -10,15 +10,6 @@ import pytest
 from deploy.driver import Device, Operator
 
 ADeviceFactory = Callable[[], Device]
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """A running stack that no test stops or harms."""
-    operator = Operator(tmp_path_factory.mktemp("shared") / "stack")
-    operator.up()
-    yield operator
-    operator.down()
 
 
 @pytest.fixture

@@ -106,15 +106,3 @@ def test_an_altered_object_is_found_and_only_what_it_held_is_lost(own_stack: Ope
         assert (target / source.relative_to("/") / name).read_text() == f"{name} is still whole"
     lost = target / source.relative_to("/") / "large"
     assert not lost.exists() or lost.stat().st_size != 24 * MIB
-
-
-def test_a_truncated_object_is_served_from_the_other_node(own_stack: Operator, tmp_path: Path) -> None:
-    device = a_device(own_stack, tmp_path / "home")
-    source = incompressible(tmp_path / "source/large", 24, seed=6).parent
-    device.backup("main", source)
-    wait_for_copies(own_stack)
-    folder = own_stack.bucket_folders(device.recovery("main")["bucket"])[0]
-    for pack in folder.glob("data/*/*"):
-        with pack.open("r+b") as file:
-            file.truncate(1_000)
-    device.restore("main", tmp_path / "target")
