@@ -2,8 +2,8 @@
 
 Kept true: once the node has said that the session is over, every further call says so without asking; bodies count
 in `sent_bytes` each time they are handed to the wire, so it is what the line carried and not what was stored; closing
-the session wakes every thread that waits in a call of it, whatever the node does, and waits for no answer itself: the
-node is told beside what follows, and has been told when the store is closed.
+the session wakes every thread that waits in a call of it, whatever the node does. Of one that only read, which keeps
+nobody out, the node is told beside what follows, and has been told when the store is closed.
 """
 
 import threading
@@ -25,6 +25,7 @@ from client.stores.node.refusals import translate
 from client.stores.node.stalls import Cancellable, Stalled
 from client.stores.node.wire import Connection, PutPart, frames
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 if TYPE_CHECKING:
     from client.stores.node.stalls import Progress
@@ -52,8 +53,11 @@ class _Pending(Protocol[T_co]):
 class NodeSession:
     """StoreSession on the storage role. Made by NodeStore.open."""
 
-    def __init__(self, store: "NodeStore", keeper: AccessKeeper, session_id: str, beat_seconds: float) -> None:
+    def __init__(
+        self, store: "NodeStore", keeper: AccessKeeper, session_id: str, purpose: Purpose, beat_seconds: float
+    ) -> None:
         self._store = store
+        self._purpose = purpose
         self._keeper = keeper
         self.id = session_id
         self._place = store.place
@@ -195,7 +199,10 @@ class NodeSession:
         if self._over is not None:
             return
         self._over = SessionOver(place=self._place)
-        self._store.beside(self._end)
+        if self._purpose is Purpose.READ:
+            self._store.beside(self._end)
+        else:
+            self._end()
 
     def __enter__(self) -> Self:
         return self

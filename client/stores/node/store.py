@@ -93,7 +93,7 @@ class NodeStore:
             opened = self.nodes.run(keeper, action)
         except Refused as refused:
             raise translate(refused.refusal, self._place, parent=parent_id) from None
-        return NodeSession(self, keeper, session_id, opened.beat_interval.ToNanoseconds() / 1e9)
+        return NodeSession(self, keeper, session_id, purpose, opened.beat_interval.ToNanoseconds() / 1e9)
 
     def beside(self, work: Callable[[], None]) -> None:
         """Do what nothing waits for in a thread of its own; only `close` does."""
