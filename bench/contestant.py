@@ -24,7 +24,9 @@ class Contestant(ABC):
 
     @property
     def env(self) -> Mapping[str, str]:
-        return os.environ | {"HOME": str(self.home)}
+        # As on users' machines, where a program is compiled once; with this variable it would be in every run.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return kept | {"HOME": str(self.home)}
 
     @property
     def servers(self) -> Sequence[int]:

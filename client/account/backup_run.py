@@ -81,7 +81,7 @@ def run_backup(
     """
     Selector(options.selection)  # what is wrong with it is told before anything is done
     wanted = tuple(paths) if options.stream else absolute_paths(paths)
-    with place_of(device, vault_name) as place:
+    with place_of(device, vault_name, Purpose.BACKUP) as place:
         with suppress(OortError):  # they are told by a later command, and this one has work to do
             report_kept(device)
         engine = STREAM_ENGINE if options.stream else FILE_ENGINE

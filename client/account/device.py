@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.account import login
 from client.account.connection import Connection
+from client.account.device_login import connect, sealer_of
 from client.account.home import Home
 from client.account.seals import Sealer
 
@@ -30,7 +30,7 @@ class Device:
     @cached_property
     def sealer(self) -> Sealer:
         """Seals under K. Raises BrokenSeal."""
-        return login.sealer_of(self.account)
+        return sealer_of(self.account)
 
     @cached_property
     def key(self) -> Ed25519PrivateKey:
@@ -38,7 +38,7 @@ class Device:
 
     @cached_property
     def connection(self) -> Connection:
-        return login.connect(self.home)
+        return connect(self.home)
 
     @cached_property
     def profiles(self) -> "ProfileServiceStub":

@@ -133,7 +133,7 @@ class _Teller:
         self._record = record
         self._started = False
         self._counter = 0
-        self._told: JobCounts | None = None
+        self._told = JobCounts()  # a job begins with these
 
     def progress(self) -> None:
         """Raises OortError."""

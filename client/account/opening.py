@@ -29,12 +29,11 @@ from client.errors import (
 )
 from client.stores.abc import ObjectStore, StoreSession
 from client.stores.local import LocalStore
-from client.stores.node import NodeStore, VaultAccess
 from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
 
-_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of oort; see https://bford.info/cachedir/\n"
+_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
 _NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
 
 
@@ -52,15 +51,8 @@ class Place:
         return self.entry.kind == VaultKind.VAULT_KIND_LOCAL
 
     def cache(self) -> Path | None:
-        """Where index caches lie; None when the home's disk is full or read-only, which stops nothing."""
-        try:
-            folder = self.device.home.subfolder(self.device.home.folder / "vaults")
-        except OortError:
-            return None
-        with suppress(OSError):  # other backup programs leave the folder out then
-            if not (folder / "CACHEDIR.TAG").exists():
-                (folder / "CACHEDIR.TAG").write_text(_CACHE_TAG)
-        return folder
+        """Where caches lie; None when the home's disk is full or read-only, which stops nothing."""
+        return _cache(self.device)
 
     def own_folders(self) -> list[Path | None]:
         """What is not worth a place in a backup to this vault: the caches, and the vault itself."""
@@ -114,11 +106,14 @@ class Place:
 
 
 @contextmanager
-def place_of(device: Device, name: str) -> Iterator[Place]:
-    """The vault named `name`, with its store. Raises NoSuchVault."""
+def place_of(device: Device, name: str, purpose: Purpose = Purpose.READ, *, from_cache: bool = True) -> Iterator[Place]:
+    """The vault named `name`, with its store. Raises NoSuchVault.
+
+    `purpose` is the utmost of what follows; `from_cache` allows that the device's own copies of small objects are read.
+    """
     vaults = Vaults(device)
     entry = vaults.named(name)
-    store = _store(device, vaults, entry)
+    store = _store(device, vaults, entry, purpose, _cache(device) if from_cache else None)
     try:
         yield Place(entry, store, vaults, device)
     finally:
@@ -200,22 +195,36 @@ def _path_or_none(vaults: Vaults, entry: VaultEntry) -> Path | None:
         return None
 
 
-def _store(device: Device, vaults: Vaults, entry: VaultEntry) -> ObjectStore:
+def _cache(device: Device) -> Path | None:
+    try:
+        folder = device.home.subfolder(device.home.folder / "vaults")
+    except OortError:
+        return None
+    with suppress(OSError):  # other backup programs leave the folder out then
+        if not (folder / "CACHEDIR.TAG").exists():
+            (folder / "CACHEDIR.TAG").write_text(_CACHE_TAG)
+    return folder
+
+
+def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, cache: Path | None) -> ObjectStore:
     if entry.kind == VaultKind.VAULT_KIND_LOCAL:
         return LocalStore(vaults.path(entry))
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
+    from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk
 
     def source(scopes: Sequence[Scope]) -> VaultAccess:
         request = IssueVaultTokenRequest(vault_id=entry.id, scopes=[scope.value for scope in scopes])
         issued = device.connection.call(device.profiles.IssueVaultToken, request)
         return VaultAccess(issued.token, tuple(issued.endpoints))
 
-    return NodeStore(
+    store = NodeStore(
         bucket=UUID(entry.bucket_id),
         place=f"The storage of vault {entry.name}",
         source=source,
         device_key=device.key,
         ca_pem=device.home.ca(),
         ca_file=device.account.ca_file,
+        purpose=purpose,
     )
+    return store if cache is None else KeepingStore(store, cache / f"{entry.id}.objects")

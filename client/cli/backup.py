@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from client.cli.amounts import size_of
 from client.cli.choice import compression_of, file_patterns, listed_paths, marker_of, stream_of
 from client.cli.console import duration_text, emit, note, plural, say, size_text
 from client.cli.invocation import Invocation, Json, VaultName
+from client.cli.parameters import Argument, Option
 from client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,49 +23,45 @@ Texts = list[str] | None
 Files = list[Path] | None
 Paths = Annotated[
     Texts,
-    typer.Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="PATH"),
+    Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="[PATH]..."),
 ]
-Exclude = Annotated[Texts, typer.Option("--exclude", "-e", help="Leave out what matches a path or a glob.")]
-Iexclude = Annotated[Texts, typer.Option("--iexclude", help="The same, in upper or lower case.")]
-ExcludeFile = Annotated[Files, typer.Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
-IexcludeFile = Annotated[Files, typer.Option("--iexclude-file", help="The same, in upper or lower case.")]
+Exclude = Annotated[Texts, Option("--exclude", "-e", help="Leave out what matches a path or a glob.")]
+Iexclude = Annotated[Texts, Option("--iexclude", help="The same, in upper or lower case.")]
+ExcludeFile = Annotated[Files, Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
+IexcludeFile = Annotated[Files, Option("--iexclude-file", help="The same, in upper or lower case.")]
 ExcludeRegex = Annotated[
-    Texts, typer.Option("--exclude-regex", help="Leave out paths in which RE2 finds the regular expression.")
+    Texts, Option("--exclude-regex", help="Leave out paths in which RE2 finds the regular expression.")
 ]
 ExcludeLarger = Annotated[
-    str | None, typer.Option("--exclude-larger-than", help="Leave out files of more bytes; also as 10k, 10M, 10G, 10T.")
+    str | None, Option("--exclude-larger-than", help="Leave out files of more bytes; also as 10k, 10M, 10G, 10T.")
 ]
-ExcludeCaches = Annotated[
-    bool, typer.Option("--exclude-caches", help="Leave out what is in folders with a CACHEDIR.TAG.")
-]
+ExcludeCaches = Annotated[bool, Option("--exclude-caches", help="Leave out what is in folders with a CACHEDIR.TAG.")]
 ExcludeIfPresent = Annotated[
-    Texts, typer.Option("--exclude-if-present", help="Leave out what is beside a file NAME, or NAME:BEGINNING.")
+    Texts, Option("--exclude-if-present", help="Leave out what is beside a file NAME, or NAME:BEGINNING.")
 ]
-ExcludeNodump = Annotated[bool, typer.Option("--exclude-nodump", help="Leave out what has the flag of `chattr +d`.")]
-OneFileSystem = Annotated[bool, typer.Option("--one-file-system", "-x", help="Leave out other file systems.")]
-FilesFrom = Annotated[
-    Texts, typer.Option("--files-from", help="Back up what the file lists: paths and globs, one a line.")
-]
-FilesFromVerbatim = Annotated[Texts, typer.Option("--files-from-verbatim", help="The same, of paths alone.")]
-FilesFromRaw = Annotated[Texts, typer.Option("--files-from-raw", help="The same, of paths that each end with a NUL.")]
-Stdin = Annotated[bool, typer.Option("--stdin", help="Back up standard input, as one file.")]
+ExcludeNodump = Annotated[bool, Option("--exclude-nodump", help="Leave out what has the flag of `chattr +d`.")]
+OneFileSystem = Annotated[bool, Option("--one-file-system", "-x", help="Leave out other file systems.")]
+FilesFrom = Annotated[Texts, Option("--files-from", help="Back up what the file lists: paths and globs, one a line.")]
+FilesFromVerbatim = Annotated[Texts, Option("--files-from-verbatim", help="The same, of paths alone.")]
+FilesFromRaw = Annotated[Texts, Option("--files-from-raw", help="The same, of paths that each end with a NUL.")]
+Stdin = Annotated[bool, Option("--stdin", help="Back up standard input, as one file.")]
 StdinCommand = Annotated[
-    bool, typer.Option("--stdin-command", help="Back up the output of -- PROGRAM ARGUMENT..., as one file.")
+    bool, Option("--stdin-command", help="Back up the output of -- PROGRAM ARGUMENT..., as one file.")
 ]
-StdinFilename = Annotated[str, typer.Option("--stdin-filename", help="The path of that file in the snapshot.")]
-Tag = Annotated[Texts, typer.Option("--tag", help="A tag for the snapshot. May be repeated.")]
-Note = Annotated[str, typer.Option("--note", help="A note on the snapshot.")]
+StdinFilename = Annotated[str, Option("--stdin-filename", help="The path of that file in the snapshot.")]
+Tag = Annotated[Texts, Option("--tag", help="A tag for the snapshot. May be repeated.")]
+Note = Annotated[str, Option("--note", help="A note on the snapshot.")]
 Readers = Annotated[
-    int | None, typer.Option("--readers", min=1, max=_MOST_READERS, help="How many big files are read at once.")
+    int | None, Option("--readers", min=1, max=_MOST_READERS, help="How many big files are read at once.")
 ]
 
 CompressionWord = Annotated[
-    str, typer.Option("--compression", help="auto, max (smaller, a tenth of the speed) or off.", metavar="HOW")
+    str, Option("--compression", help="auto, max (smaller, a tenth of the speed) or off.", metavar="HOW")
 ]
 
 
 def backup(
-    context: typer.Context,
+    context: click.Context,
     *,
     paths: Paths = None,
     vault: VaultName,

@@ -3,10 +3,11 @@
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from client.cli.console import duration_text, emit, note, plural, printable, say
 from client.cli.invocation import Invocation, Json, VaultName
+from client.cli.parameters import Option
 from client.errors import DamagedVault, SessionOver
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 10.0
 _PROGRESS_SECONDS = 10.0
-ReadData = Annotated[bool, typer.Option("--read-data", help="Also fetch and open every pack.")]
+ReadData = Annotated[bool, Option("--read-data", help="Also fetch and open every pack.")]
 
 
-def check(context: typer.Context, vault: VaultName, read_data: ReadData = False, as_json: Json = False) -> int:
+def check(context: click.Context, vault: VaultName, read_data: ReadData = False, as_json: Json = False) -> int:
     """Check a vault strictly. Exit code 8: something is damaged or missing."""
     from client.account.opening import place_of
 
     errors = notes = 0
-    with Invocation.of(context).device() as device, place_of(device, vault) as place:
+    with Invocation.of(context).device() as device, place_of(device, vault, from_cache=False) as place:
         for problem in _problems(place, _Progress(as_json=as_json), read_data=read_data):
             errors += problem.is_error
             notes += not problem.is_error

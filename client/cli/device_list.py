@@ -1,12 +1,12 @@
 """backup-tool device list"""
 
-import typer
+import click
 
 from client.cli.console import emit_array, table
 from client.cli.invocation import Invocation, Json
 
 
-def device_list(context: typer.Context, as_json: Json = False) -> None:
+def device_list(context: click.Context, as_json: Json = False) -> None:
     """List the account's devices."""
     from oort.auth.v1.devices_pb2 import ListDevicesRequest, RegisteredDevice
     from oort.auth.v1.devices_pb2_grpc import DeviceServiceStub

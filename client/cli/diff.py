@@ -5,25 +5,26 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit, list_lines, path_fields, plural, printable, say, size_text
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.ls import absolute_path
+from client.cli.parameters import Argument
 from client.cli.unread import UnreadParts
 
 if TYPE_CHECKING:
     from client.looking.diff import Amount, Difference, Totals
 
-Old = Annotated[str, typer.Argument(help="The older snapshot: an id, or the beginning of one.", metavar="SNAPSHOT")]
-New = Annotated[str, typer.Argument(help="The newer: an id, the beginning of one, or `latest`.", metavar="SNAPSHOT")]
-Path = Annotated[str, typer.Argument(help="A path: only it and what is below it.", metavar="[PATH]")]
+Old = Annotated[str, Argument(help="The older snapshot: an id, or the beginning of one.", metavar="SNAPSHOT")]
+New = Annotated[str, Argument(help="The newer: an id, the beginning of one, or `latest`.", metavar="SNAPSHOT")]
+Path = Annotated[str, Argument(help="A path: only it and what is below it.", metavar="[PATH]")]
 
 _SIGNS = {"added": "+", "removed": "-", "type": "T", "content": "M", "metadata": "U"}
 
 
-def diff(  # noqa: PLR0917 - typer reads them by name
-    context: typer.Context,
+def diff(  # noqa: PLR0917 - they are given by name
+    context: click.Context,
     old: Old,
     new: New,
     vault: VaultName,

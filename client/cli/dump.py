@@ -9,25 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
+import click
 
 from client.cli.console import note, printable
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
+from client.cli.parameters import Argument, Option
 from client.errors import OutputLost, ReaderGone, TargetFull, UsageError
 from client.restore.request import ArchiveFormat, NoProgress
 
-From = Annotated[str, typer.Argument(help="A file, or with --archive a folder.", metavar="PATH", show_default=False)]
-Archive = Annotated[
-    ArchiveFormat | None, typer.Option("--archive", help="All below PATH, as an archive.", show_default=False)
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", help="Write to this new file, not to standard output.", show_default=False)
-]
+From = Annotated[str, Argument(help="A file, or with --archive a folder.", metavar="PATH")]
+Archive = Annotated[ArchiveFormat | None, Option("--archive", help="All below PATH, as an archive.")]
+Output = Annotated[Path | None, Option("--output", help="Write to this new file, not to standard output.")]
 
 
 def dump(
-    context: typer.Context,
+    context: click.Context,
     *,
     snapshot: SnapshotName,
     path: From,

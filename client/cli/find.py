@@ -3,12 +3,13 @@
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.amounts import size_of, time_of
 from client.cli.console import emit_array, list_lines, note, path_fields, plural, printable, size_text
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.ls import describe_node
+from client.cli.parameters import Argument, Option
 from client.cli.unread import UnreadParts
 
 if TYPE_CHECKING:
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
 Patterns = Annotated[
     list[str],
-    typer.Argument(help="A name, a path from the root, or a glob such as '*.txt'.", metavar="PATTERN..."),
+    Argument(help="A name, a path from the root, or a glob such as '*.txt'.", metavar="PATTERN..."),
 ]
-IgnoreCase = Annotated[bool, typer.Option("--ignore-case", "-i", help="Take small and capital letters as the same.")]
-Snapshots = Annotated[list[str], typer.Option("--snapshot", help="Only in this snapshot. May be repeated.")]
-Newer = Annotated[str | None, typer.Option("--newer", help="Only what was changed at this time or later (UTC).")]
-Older = Annotated[str | None, typer.Option("--older", help="Only what was changed at this time or earlier (UTC).")]
-Larger = Annotated[str | None, typer.Option("--larger", help="Only files of this size or more: 500, 100k, 2G.")]
-Smaller = Annotated[str | None, typer.Option("--smaller", help="Only files of this size or less.")]
+IgnoreCase = Annotated[bool, Option("--ignore-case", "-i", help="Take small and capital letters as the same.")]
+Snapshots = Annotated[list[str], Option("--snapshot", help="Only in this snapshot. May be repeated.")]
+Newer = Annotated[str | None, Option("--newer", help="Only what was changed at this time or later (UTC).")]
+Older = Annotated[str | None, Option("--older", help="Only what was changed at this time or earlier (UTC).")]
+Larger = Annotated[str | None, Option("--larger", help="Only files of this size or more: 500, 100k, 2G.")]
+Smaller = Annotated[str | None, Option("--smaller", help="Only files of this size or less.")]
 
 
 def find(
-    context: typer.Context,
+    context: click.Context,
     patterns: Patterns,
     vault: VaultName,
     *,
     ignore_case: IgnoreCase = False,
-    snapshot: Snapshots = [],  # noqa: B006 - typer reads the default, nobody changes it
+    snapshot: Snapshots = [],  # noqa: B006 - nobody changes it
     newer: Newer = None,
     older: Older = None,
     larger: Larger = None,

@@ -1,5 +1,6 @@
 """What every command is given: the home to use, and how to read secrets."""
 
+import gc
 import getpass
 import os
 import sys
@@ -8,21 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from client.account import home as homes
+from client.cli.parameters import Argument, Option
 from client.errors import UsageError
 
 if TYPE_CHECKING:
     from client.account.device import Device
 
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-VaultName = Annotated[str, typer.Option("--vault", help="Name of the vault.", show_default=False)]
-SnapshotName = Annotated[
-    str, typer.Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT", show_default=False)
-]
-AllDevices = Annotated[bool, typer.Option("--all-devices", help="Also what other devices of the account backed up.")]
-PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input, without asking.")]
+Json = Annotated[bool, Option("--json", help="Answer in JSON.")]
+VaultName = Annotated[str, Option("--vault", help="Name of the vault.")]
+SnapshotName = Annotated[str, Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT")]
+AllDevices = Annotated[bool, Option("--all-devices", help="Also what other devices of the account backed up.")]
+PasswordStdin = Annotated[bool, Option("--password-stdin", help="Read it from standard input, without asking.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,12 @@ class Invocation:
     home: homes.Home
 
     @classmethod
-    def of(cls, context: typer.Context) -> "Invocation":
+    def of(cls, context: click.Context) -> "Invocation":
+        """The one that a command was given. From here on it works, so garbage is collected as ever (start.py)."""
         found = context.find_object(cls)
         if found is None:
             raise AssertionError("the program's own callback makes it")
+        gc.enable()
         return found
 
     @classmethod

@@ -3,10 +3,11 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit_array, list_lines, printable, say, size_text, table
 from client.cli.invocation import Invocation, Json
+from client.cli.parameters import Option
 from domain.jobs import JobKind, JobStatus
 
 if TYPE_CHECKING:
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
     from client.account.device import Device
 
-AllDevices = Annotated[bool, typer.Option("--all-devices", help="Also those of the account's other devices.")]
-Most = Annotated[int, typer.Option("--limit", help="How many, newest first.", min=1)]
-Log = Annotated[str, typer.Option("--log", help="Show the log of the job with this id.", metavar="JOB")]
+AllDevices = Annotated[bool, Option("--all-devices", help="Also those of the account's other devices.")]
+Most = Annotated[int, Option("--limit", help="How many, newest first.", min=1)]
+Log = Annotated[str, Option("--log", help="Show the log of the job with this id.", metavar="JOB")]
 
 
 _WORDS: dict[int, str] = {
@@ -37,7 +38,7 @@ _WORDS: dict[int, str] = {
 
 
 def jobs(
-    context: typer.Context, all_devices: AllDevices = False, limit: Most = 100, log: Log = "", as_json: Json = False
+    context: click.Context, all_devices: AllDevices = False, limit: Most = 100, log: Log = "", as_json: Json = False
 ) -> None:
     """List jobs and how they ended, or show the log of one."""
     from client.account.jobs import list_jobs, report_kept

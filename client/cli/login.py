@@ -3,21 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.console import say
 from client.cli.invocation import Invocation, PasswordStdin, read_secrets
+from client.cli.parameters import Option
 
-Server = Annotated[str, typer.Option("--server", help="HOST:PORT of the server.", show_default=False)]
-CaFile = Annotated[
-    Path, typer.Option("--ca", help="File with the CA that signed the server's certificate.", show_default=False)
-]
-Username = Annotated[str, typer.Option("--username", show_default=False)]
-Tenant = Annotated[str, typer.Option("--tenant", help="Your provider's tenant; empty for the first one.")]
+Server = Annotated[str, Option("--server", help="HOST:PORT of the server.")]
+CaFile = Annotated[Path, Option("--ca", help="File with the CA that signed the server's certificate.")]
+Username = Annotated[str, Option("--username")]
+Tenant = Annotated[str, Option("--tenant", help="Your provider's tenant; empty for the first one.")]
 
 
 def login(
-    context: typer.Context,
+    context: click.Context,
     *,
     server: Server,
     ca: CaFile,

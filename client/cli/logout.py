@@ -2,17 +2,18 @@
 
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.console import note, say
 from client.cli.invocation import Invocation
+from client.cli.parameters import Option
 
 RemoveDevice = Annotated[
-    bool, typer.Option("--remove-device", help="Also remove the device from the account; its snapshots stay.")
+    bool, Option("--remove-device", help="Also remove the device from the account; its snapshots stay.")
 ]
 
 
-def logout(context: typer.Context, remove_device: RemoveDevice = False) -> None:
+def logout(context: click.Context, remove_device: RemoveDevice = False) -> None:
     """Log this device out and forget the account's key."""
     from client.account import login as logins
 

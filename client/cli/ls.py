@@ -4,21 +4,22 @@ import os
 import stat
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit_array, list_lines, path_fields, printable
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
+from client.cli.parameters import Argument
 from client.cli.unread import UnreadParts
 from client.errors import UsageError
 
 if TYPE_CHECKING:
     from client.vault.nodes import Node
 
-Path = Annotated[str, typer.Argument(help="A path, as for `backup`: only it and what is below it.", metavar="[PATH]")]
+Path = Annotated[str, Argument(help="A path, as for `backup`: only it and what is below it.", metavar="[PATH]")]
 
 
-def ls(  # noqa: PLR0917 - typer reads them by name
-    context: typer.Context,
+def ls(  # noqa: PLR0917 - they are given by name
+    context: click.Context,
     snapshot: SnapshotName,
     vault: VaultName,
     path: Path = "/",

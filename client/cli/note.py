@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
+from client.cli.parameters import Argument
 from client.cli.tag import tell_changed
 
-Text = Annotated[str, typer.Argument(help="What to note; '' takes the note away.", show_default=False)]
+Text = Annotated[str, Argument(help="What to note; '' takes the note away.")]
 
 
-def note(  # noqa: PLR0917 - typer reads them by name
-    context: typer.Context,
+def note(  # noqa: PLR0917 - they are given by name
+    context: click.Context,
     snapshot: SnapshotName,
     text: Text,
     vault: VaultName,

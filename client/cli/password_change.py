@@ -1,12 +1,12 @@
 """backup-tool password change"""
 
-import typer
+import click
 
 from client.cli.console import say
 from client.cli.invocation import Invocation, PasswordStdin, read_secrets
 
 
-def password_change(context: typer.Context, password_stdin: PasswordStdin = False) -> None:
+def password_change(context: click.Context, password_stdin: PasswordStdin = False) -> None:
     """Change the password. All devices stay logged in."""
     from client.account import login as logins
 

@@ -1,13 +1,13 @@
 """backup-tool password recovery-code"""
 
-import typer
+import click
 
 from client.cli.console import emit, note, say
 from client.cli.invocation import Invocation, Json, PasswordStdin, read_secrets
 
 
 def password_recovery_code(
-    context: typer.Context, password_stdin: PasswordStdin = False, as_json: Json = False
+    context: click.Context, password_stdin: PasswordStdin = False, as_json: Json = False
 ) -> None:
     """Make a recovery code, to be kept on paper. It replaces the former one."""
     from client.account import login as logins

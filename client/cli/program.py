@@ -1,7 +1,7 @@
 """backup-tool: the commands, and the one place where errors become a line and an exit code.
 
 Kept true: whatever happens, a person gets one clear line and no traceback; docs/exit-codes.md has the codes.
-Commands import what they need when they run, so that the program starts fast.
+A command is imported when it is run, and imports what it needs, so that the program starts fast.
 """
 
 import json
@@ -9,46 +9,19 @@ import os
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from client import interrupts
 from client.account.home import Home, locate
-from client.cli import (
-    backup,
-    check,
-    device_list,
-    diff,
-    dump,
-    find,
-    jobs,
-    login,
-    logout,
-    ls,
-    password_change,
-    password_recover,
-    password_recovery_code,
-    restore,
-    snapshots,
-    stats,
-    status,
-    tag,
-    vault_add,
-    vault_list,
-    vault_recovery,
-    vault_request,
-    vault_templates,
-    version,
-)
-from client.cli import (
-    note as note_command,
-)
+from client.cli.commands import CommandGroup, make_program
 from client.cli.console import flush, note, say
 from client.cli.invocation import Invocation
+from client.cli.parameters import Option
 from client.errors import OortError, OutputLost, ReaderGone, UsageError
 from client.version import VERSION
 
@@ -58,114 +31,62 @@ _DIGITS = 8
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", envvar="BACKUP_TOOL_HOME", help="This device's folder; one home is one device."),
+    Option("--home", envvar="BACKUP_TOOL_HOME", help="This device's folder; one home is one device."),
 ]
-VersionOption = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)]
+VersionOption = Annotated[bool, Option("--version", help="Print the version.", is_eager=True)]
 
 
-def build() -> typer.Typer:
+def build() -> CommandGroup:
     """The whole command line."""
-    app = typer.Typer(
-        help="Back up to vaults that only you can read.",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-        add_completion=False,
-    )
-    app.callback()(_begin)
-    for command in (
-        login.login,
-        logout.logout,
-        status.status,
-        backup.backup,
-        snapshots.snapshots,
-        tag.tag,
-        note_command.note,
-        ls.ls,
-        find.find,
-        diff.diff,
-        stats.stats,
-        restore.restore,
-        dump.dump,
-        jobs.jobs,
-        check.check,
-        version.version,
-    ):
-        app.command()(command)
-    groups: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {
-        "vault": (
-            "Vaults: where backups lie.",
-            {
-                "request": vault_request.vault_request,
-                "add": vault_add.vault_add,
-                "list": vault_list.vault_list,
-                "recovery": vault_recovery.vault_recovery,
-                "templates": vault_templates.vault_templates,
-            },
-        ),
-        "password": (
-            "The password and the recovery code.",
-            {
-                "change": password_change.password_change,
-                "recovery-code": password_recovery_code.password_recovery_code,
-                "recover": password_recover.password_recover,
-            },
-        ),
-        "device": ("The account's devices.", {"list": device_list.device_list}),
-    }
-    for name, (text, commands) in groups.items():
-        group = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
-        for title, function in commands.items():
-            group.command(title)(function)
-        app.add_typer(group, name=name)
-    return app
+    return make_program(PROGRAM, "Back up to vaults that only you can read.", _begin)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and answer its exit code."""
     as_json = "--json" in arguments
     try:
-        answer = build()(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        answer = _carry_out(arguments)
         flush()
-    except typer.TyperException as error:
+    except click.ClickException as error:
         return _tell_usage(error, as_json=as_json)
     except OortError as error:
         return _tell(error, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, click.Abort):
         return tell_interrupted(arguments)
-    except SystemExit:  # typer's, when its help is not read to the end
-        return ReaderGone.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a report in the home, one line for the person
         return _tell_unexpected(error, arguments, as_json=as_json)
-    return _ended(answer, as_json=as_json)
+    return answer if isinstance(answer, int) else 0
 
 
 def tell_interrupted(arguments: Sequence[str]) -> int:
     return _tell_text("interrupted.", "Interrupted", INTERRUPTED_EXIT_CODE, as_json="--json" in arguments)
 
 
-def _begin(context: typer.Context, home: HomeOption = None, show_version: VersionOption = False) -> None:
+def _carry_out(arguments: Sequence[str]) -> object:
+    """What the command answers. Not by click's own `main`, which has words of its own for interruptions and pipes."""
+    try:
+        with build().make_context(PROGRAM, list(arguments)) as context:
+            return context.command.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _begin(context: click.Context, home: HomeOption = None, show_version: VersionOption = False) -> None:
     if show_version:
         say(f"{PROGRAM} {VERSION}")
-        raise typer.Exit
+        context.exit()
     if context.invoked_subcommand is None:
         say(context.get_help())
-        raise typer.Exit(UsageError.exit_code)
+        context.exit(UsageError.exit_code)
     context.obj = Invocation.make(home)
 
 
-def _ended(answer: object, *, as_json: bool) -> int:
-    """A command's own exit code; an interruption comes as one too, for typer takes it."""
-    if answer == INTERRUPTED_EXIT_CODE:
-        return tell_interrupted(["--json"] if as_json else [])
-    return answer if isinstance(answer, int) else 0
-
-
-def _tell_usage(error: typer.TyperException, *, as_json: bool) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":
+def _tell_usage(error: click.ClickException, *, as_json: bool) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         with suppress(OutputLost):
-            say(str(error))  # the help of a group of commands
+            say(error.format_message())  # the help of a group of commands
         return UsageError.exit_code
-    return _tell(UsageError(detail=getattr(error, "format_message", error.__str__)()), as_json=as_json)
+    return _tell(UsageError(detail=error.format_message()), as_json=as_json)
 
 
 def _tell(error: OortError, *, as_json: bool) -> int:

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from client.cli.console import duration_text, emit, note, plural, printable, say, size_text
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
+from client.cli.parameters import Option
 from client.errors import UsageError
 from client.restore.request import Overwrite, RestoreOptions
 from client.restore.selection import Patterns
@@ -19,32 +20,32 @@ if TYPE_CHECKING:
 
 Target = Annotated[
     Path,
-    typer.Option("--target", help="The folder below which paths are restored; new or empty.", show_default=False),
+    Option("--target", help="The folder below which paths are restored; new or empty."),
 ]
 Include = Annotated[
     list[str],
-    typer.Option("--include", help="Only what matches: a path, or a glob such as '*.txt'. May be repeated."),
+    Option("--include", help="Only what matches: a path, or a glob such as '*.txt'. May be repeated."),
 ]
-IInclude = Annotated[list[str], typer.Option("--iinclude", help="As --include, capitals and small letters alike.")]
-Exclude = Annotated[list[str], typer.Option("--exclude", help="Not what matches, nor what is below it.")]
-IExclude = Annotated[list[str], typer.Option("--iexclude", help="As --exclude, capitals and small letters alike.")]
+IInclude = Annotated[list[str], Option("--iinclude", help="As --include, capitals and small letters alike.")]
+Exclude = Annotated[list[str], Option("--exclude", help="Not what matches, nor what is below it.")]
+IExclude = Annotated[list[str], Option("--iexclude", help="As --exclude, capitals and small letters alike.")]
 OverwriteOption = Annotated[
     Overwrite | None,
-    typer.Option("--overwrite", help="Restore onto existing data, and when that gives way.", show_default=False),
+    Option("--overwrite", help="Restore onto existing data, and when that gives way."),
 ]
-Delete = Annotated[bool, typer.Option("--delete", help="Remove what the snapshot has not, below what it holds.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Read back from the disk what was written, and compare.")]
+Delete = Annotated[bool, Option("--delete", help="Remove what the snapshot has not, below what it holds.")]
+Yes = Annotated[bool, Option("--yes", help="Delete without asking.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
+Verify = Annotated[bool, Option("--verify", help="Read back from the disk what was written, and compare.")]
 
 
 def restore(
-    context: typer.Context,
+    context: click.Context,
     *,
     snapshot: SnapshotName,
     target: Target,
     vault: VaultName,
-    include: Include = [],  # noqa: B006 - typer reads the defaults, nobody changes them
+    include: Include = [],  # noqa: B006 - nobody changes them
     iinclude: IInclude = [],  # noqa: B006
     exclude: Exclude = [],  # noqa: B006
     iexclude: IExclude = [],  # noqa: B006
@@ -95,7 +96,7 @@ def _agree(deletions: "Deletions", target: Path, *, yes: bool) -> None:
             detail=f"{plural(len(deletions.paths), 'path')} would be deleted {below} (named above): nothing was done; "
             "give --yes to agree"
         )
-    if not typer.confirm(f"Delete {plural(len(deletions.paths), 'path')} {below}?", err=True):
+    if not click.confirm(f"Delete {plural(len(deletions.paths), 'path')} {below}?", err=True):
         raise UsageError(detail="nothing was done")
 
 

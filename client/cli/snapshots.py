@@ -4,10 +4,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit_array, note, plural, printable, say, table
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
+from client.cli.parameters import Option
 from client.cli.unread import UnreadParts
 from client.errors import UsageError
 
@@ -16,13 +17,11 @@ if TYPE_CHECKING:
 
     from client.vault.snapshots import Snapshot
 
-GroupBy = Annotated[str, typer.Option("--group-by", help="By host, paths, tags, item, device; several with commas.")]
-Latest = Annotated[
-    int | None, typer.Option("--latest", help="Only the newest so many, of each group.", min=1, show_default=False)
-]
-Tags = Annotated[list[str], typer.Option("--tag", help="Only with this tag; with all of several between commas.")]
-Hosts = Annotated[list[str], typer.Option("--host", help="Only of this host.")]
-Paths = Annotated[list[str], typer.Option("--path", help="Only those that were asked to back up this path.")]
+GroupBy = Annotated[str, Option("--group-by", help="By host, paths, tags, item, device; several with commas.")]
+Latest = Annotated[int | None, Option("--latest", help="Only the newest so many, of each group.", min=1)]
+Tags = Annotated[list[str], Option("--tag", help="Only with this tag; with all of several between commas.")]
+Hosts = Annotated[list[str], Option("--host", help="Only of this host.")]
+Paths = Annotated[list[str], Option("--path", help="Only those that were asked to back up this path.")]
 
 _RARE = frozenset(("TAGS", "NOTE"))
 _KEYS: "dict[str, Callable[[Snapshot], str | list[str] | None]]" = {
@@ -35,13 +34,13 @@ _KEYS: "dict[str, Callable[[Snapshot], str | list[str] | None]]" = {
 
 
 def snapshots(
-    context: typer.Context,
+    context: click.Context,
     vault: VaultName,
     *,
     all_devices: AllDevices = False,
     group_by: GroupBy = "",
     latest: Latest = None,
-    tag: Tags = [],  # noqa: B006 - typer reads the default, nobody changes it
+    tag: Tags = [],  # noqa: B006 - nobody changes it
     host: Hosts = [],  # noqa: B006
     path: Paths = [],  # noqa: B006
     as_json: Json = False,

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit, note, plural, say, size_text, table
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
+from client.cli.parameters import Argument
 from client.cli.unread import UnreadParts
 from client.errors import NoSuchSnapshot
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 Chosen = Annotated[
     str | None,
-    typer.Argument(help="Only this: `latest`, an id, or the beginning of one.", metavar="[SNAPSHOT]"),
+    Argument(help="Only this: `latest`, an id, or the beginning of one.", metavar="[SNAPSHOT]"),
 ]
 
 
 def stats(
-    context: typer.Context,
+    context: click.Context,
     vault: VaultName,
     snapshot: Chosen = None,
     all_devices: AllDevices = False,

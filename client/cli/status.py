@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import typer
+import click
 
 from client.cli.console import emit, say
 from client.cli.invocation import Invocation, Json
 from client.errors import NotLoggedIn, OortError
 
 
-def status(context: typer.Context, as_json: Json = False) -> int:
+def status(context: click.Context, as_json: Json = False) -> int:
     """Say who is logged in, where, and whether the server answers."""
     home = Invocation.of(context).home
     account = home.known_account()
@@ -45,7 +45,7 @@ def status(context: typer.Context, as_json: Json = False) -> int:
     return error.exit_code if error else 0
 
 
-def _ask(context: typer.Context) -> tuple[dict[str, Any], OortError | None]:
+def _ask(context: click.Context) -> tuple[dict[str, Any], OortError | None]:
     from oort.auth.v1 import accounts_pb2, accounts_pb2_grpc
 
     try:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from client.cli.console import emit, printable, say
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
+from client.cli.parameters import Argument, Option
 from client.cli.snapshots import describe
 from client.errors import UsageError
 
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
 
 Snapshots = Annotated[
     list[str],
-    typer.Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT...", show_default=False),
+    Argument(help="`latest`, an id, or the beginning of one.", metavar="SNAPSHOT..."),
 ]
-Add = Annotated[list[str], typer.Option("--add", help="A tag to give. May be repeated.")]
-Remove = Annotated[list[str], typer.Option("--remove", help="A tag to take away. May be repeated.")]
-Set = Annotated[list[str], typer.Option("--set", help="The only tag to have. May be repeated; '' for none at all.")]
+Add = Annotated[list[str], Option("--add", help="A tag to give. May be repeated.")]
+Remove = Annotated[list[str], Option("--remove", help="A tag to take away. May be repeated.")]
+Set = Annotated[list[str], Option("--set", help="The only tag to have. May be repeated; '' for none at all.")]
 
 
-def tag(  # noqa: PLR0917 - typer reads them by name
-    context: typer.Context,
+def tag(  # noqa: PLR0917 - they are given by name
+    context: click.Context,
     snapshots: Snapshots,
     vault: VaultName,
-    add: Add = [],  # noqa: B006 - typer reads the default, nobody changes it
+    add: Add = [],  # noqa: B006 - nobody changes it
     remove: Remove = [],  # noqa: B006
     only: Set = [],  # noqa: B006
     all_devices: AllDevices = False,

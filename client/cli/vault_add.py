@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.console import emit, say
 from client.cli.invocation import Invocation, Json, read_secrets
+from client.cli.parameters import Option
 from client.cli.vault_request import Name
 
-Local = Annotated[
-    Path, typer.Option("--local", help="Folder of the vault: empty, missing, or a repository.", show_default=False)
-]
+Local = Annotated[Path, Option("--local", help="Folder of the vault: empty, missing, or a repository.")]
 PasswordOption = Annotated[
-    bool, typer.Option("--repository-password-stdin", help="Read the repository's password from standard input.")
+    bool, Option("--repository-password-stdin", help="Read the repository's password from standard input.")
 ]
 
 
 def vault_add(
-    context: typer.Context,
+    context: click.Context,
     local: Local,
     name: Name,
     repository_password_stdin: PasswordOption = False,

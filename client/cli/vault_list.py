@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from client.cli.console import emit_array, note, say, size_text, table
 from client.cli.invocation import Invocation, Json
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from client.account.vaults import Vaults
 
 
-def vault_list(context: typer.Context, as_json: Json = False) -> None:
+def vault_list(context: click.Context, as_json: Json = False) -> None:
     """List the account's vaults; all its devices share them."""
     from client.account.vaults import Vaults
 

@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.console import emit, note, say
 from client.cli.invocation import Invocation, Json
+from client.cli.parameters import Argument
 from client.errors import OortError, StoreError
 
-Name = Annotated[str, typer.Argument(help="Name of the vault.", show_default=False)]
+Name = Annotated[str, Argument(help="Name of the vault.")]
 
 
-def vault_recovery(context: typer.Context, name: Name, as_json: Json = False) -> None:
+def vault_recovery(context: click.Context, name: Name, as_json: Json = False) -> None:
     """Say where a vault lies, and the password with which restic opens it. Keep both on paper."""
     from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
 

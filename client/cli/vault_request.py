@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-import typer
+import click
 
 from client.cli.console import emit, say
 from client.cli.invocation import Invocation, Json
+from client.cli.parameters import Option
 
-Template = Annotated[str, typer.Option("--template", help="See `vault templates`.", show_default=False)]
-Name = Annotated[str, typer.Option("--name", help="What the vault shall be called.", show_default=False)]
+Template = Annotated[str, Option("--template", help="See `vault templates`.")]
+Name = Annotated[str, Option("--name", help="What the vault shall be called.")]
 
 
-def vault_request(context: typer.Context, template: Template, name: Name, as_json: Json = False) -> None:
+def vault_request(context: click.Context, template: Template, name: Name, as_json: Json = False) -> None:
     """Take storage for a new vault from one of the provider's templates."""
     from client.account.vaults import Vaults
 

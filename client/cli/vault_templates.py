@@ -1,12 +1,12 @@
 """backup-tool vault templates"""
 
-import typer
+import click
 
 from client.cli.console import emit_array, say, size_text, table
 from client.cli.invocation import Invocation, Json
 
 
-def vault_templates(context: typer.Context, as_json: Json = False) -> None:
+def vault_templates(context: click.Context, as_json: Json = False) -> None:
     """List what `vault request` can be asked for."""
     from oort.auth.v1.profiles_pb2 import ListTemplatesRequest, Template
 

@@ -5,7 +5,7 @@ import pytest
 
 from client.account import login as logins
 from client.account.device import Device
-from client.account.login import account_key
+from client.account.device_login import account_key
 from client.account.passwords import Stretching
 from client.account.tests.an_auth import PASSWORD, Office
 from client.account.vaults import Vaults

@@ -1,4 +1,5 @@
 import base64
+import gc
 import json
 import os
 import re
@@ -8,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import click
 import pytest
-import typer
 
 from client.cli import jobs
+from client.cli.commands import COMMANDS, GROUPS
 from client.cli.program import build
 from client.cli.tests.terminal import ROOT, Terminal, started
 from client.errors import SessionOver
@@ -122,13 +123,16 @@ def test_what_was_asked_for_is_quoted(with_vault: Terminal, source: Path, tmp_pa
 
 
 def test_the_guide_names_exactly_the_commands_that_answer_in_json() -> None:
-    def commands(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
-        if not hasattr(command, "commands"):
+    def commands(command: click.Command | None, *names: str) -> Iterator[tuple[str, click.Command]]:
+        assert command is not None
+        if not isinstance(command, click.Group):
             yield " ".join(names), command
-        for name, below in getattr(command, "commands", {}).items():
-            yield from commands(below, *names, name)
+            return
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), *names, name)
 
-    found = dict(commands(typer.main.get_command(build())))
+    found = dict(commands(build()))
     having = {name for name, command in found.items() if any("--json" in option.opts for option in command.params)}
     guide = (ROOT / "docs" / "user-guide.md").read_text()
     claim = guide.partition("These commands take `--json`:")[2].partition(". ")[0]
@@ -261,13 +265,43 @@ def test_an_interruption_while_the_program_loads_is_one_line_too(number: signal.
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "backup-tool: interrupted.\n")
 
 
-def test_starting_does_not_load_what_a_command_does_not_need() -> None:
-    code = (
-        "import sys, client.cli.start, client.cli.program; "
-        "print([name for name in ('grpc', 'rich.progress', 'zxcvbn', 'cryptography') if name in sys.modules])"
-    )
+def loaded(statement: str) -> set[str]:
+    """The modules that another process has imported after a statement."""
+    code = f"import sys; {statement}; print(*sys.modules, file=sys.stderr)"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout == "[]\n"
+    return set(answer.stderr.split())
+
+
+def test_a_command_that_is_run_is_imported_and_no_other() -> None:
+    modules = loaded("from client.cli.program import run; run(['version'])")
+    assert "client.cli.version" in modules
+    commands = {"_".join(name.split("-")) for name in COMMANDS} | {f"{name}_list" for name in GROUPS}
+    assert {name for name in commands if f"client.cli.{name}" in modules} == {"version"}
+    for other in ("grpc", "google.protobuf", "cryptography", "rich", "client.account.device", "client.vault"):
+        assert other not in modules
+
+
+def test_what_a_backup_and_a_restore_import_is_what_they_need() -> None:
+    modules = loaded("import client.account.backup_run, client.account.restore_run, client.cli.views")
+    assert "client.vault.repository" in modules
+    # The password; keys as files; the terminal's bars; nodes, for vaults on a disk of the device.
+    others = ("client.account.login", "cryptography.hazmat.primitives.serialization", "rich", "client.stores.node")
+    assert not modules.intersection((*others, "zxcvbn"))
+
+
+def test_every_module_with_a_command_is_among_the_commands() -> None:
+    having = {file.stem for file in (ROOT / "client" / "cli").glob("*.py") if f"\ndef {file.stem}(" in file.read_text()}
+    listed = {*COMMANDS, *(f"{group} {name}" for group, (_, names) in GROUPS.items() for name in names)}
+    assert {re.sub("[ -]", "_", name) for name in listed} == having
+
+
+def test_garbage_is_collected_while_a_command_works(terminal: Terminal) -> None:
+    gc.disable()  # as the start of the program does
+    try:
+        assert terminal("status")[0] == 4
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_snapshot_that_cannot_be_read_hides_no_other(with_vault: Terminal, source: Path, tmp_path: Path) -> None:

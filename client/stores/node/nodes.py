@@ -7,7 +7,9 @@ their content and sessions by the client.
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
@@ -21,7 +23,8 @@ from client.stores.node.wire import Connection
 T = TypeVar("T")
 Action = Callable[[Connection, Metadata], T]
 
-# Two, because one TLS connection keeps about one core of a node busy and several uploads run at once.
+# Two, because one TLS connection keeps about one core of a node busy and several uploads run at once. The second is
+# made when two bodies go at the same time, so that a short command makes one.
 CONNECTIONS_TO_A_NODE = 2
 _RENEWABLE = ("BAD_TOKEN", "NOT_SIGNED_IN")
 _TRIES_WHEN_BROKEN = 3
@@ -52,19 +55,24 @@ class Nodes:
         self._ca_file = ca_file
         self._pacing = pacing
         self._lock = threading.Lock()
-        self._connections: dict[str, list[Connection]] = {}
-        self._turns = itertools.count()
+        self._lines: dict[str, list[_Line]] = {}
         self._favoured = ""
 
-    def run(self, keeper: AccessKeeper, action: Action[T], patience: float | None = None) -> T:
-        """Do `action` on a node. Raises Refused, the error of a BadCopy, StoreError when no node takes it."""
+    def run(
+        self, keeper: AccessKeeper, action: Action[T], patience: float | None = None, *, is_body: bool = False
+    ) -> T:
+        """Do `action` on a node; `is_body` says that it carries one, and keeps a connection busy.
+
+        Raises Refused, the error of a BadCopy, StoreError when no node takes it.
+        """
         attempts = _Attempts(self._pacing, self._pacing.patience if patience is None else patience)
         renewed = False
         while True:
             access = keeper.current()
             endpoint = self._choose(access.endpoints, attempts.tried)
             try:
-                result = action(self._connection(endpoint), (("authorization", f"Bearer {access.token}"),))
+                with self._line(endpoint, is_body=is_body) as connection:
+                    result = action(connection, (("authorization", f"Bearer {access.token}"),))
             except BadCopy as bad:
                 if not attempts.elsewhere(endpoint, access.endpoints):
                     raise bad.error from None
@@ -85,10 +93,10 @@ class Nodes:
 
     def close(self) -> None:
         with self._lock:
-            connections = list(itertools.chain.from_iterable(self._connections.values()))
-            self._connections.clear()
-        for connection in connections:
-            connection.close()
+            lines = list(itertools.chain.from_iterable(self._lines.values()))
+            self._lines.clear()
+        for line in lines:
+            line.connection.close()
 
     def _next(self, attempts: "_Attempts", endpoint: str, endpoints: Sequence[str], said: str) -> None:
         """Get ready for the next attempt, or raise StoreError; UntrustedServer at once."""
@@ -109,13 +117,38 @@ class Nodes:
             return self._favoured
         return untried[int(self._pacing.jitter() * len(untried)) % len(untried)]
 
-    def _connection(self, endpoint: str) -> Connection:
+    @contextmanager
+    def _line(self, endpoint: str, *, is_body: bool) -> Iterator[Connection]:
+        """The connection with the least to do, for one call."""
         with self._lock:
-            connections = self._connections.get(endpoint)
-            if connections is None:
-                connections = [Connection(endpoint, self._ca_pem) for _ in range(CONNECTIONS_TO_A_NODE)]
-                self._connections[endpoint] = connections
-        return connections[next(self._turns) % len(connections)]
+            lines = self._lines.setdefault(endpoint, [])
+            is_free = any(not line.failures and not (is_body and line.bodies) for line in lines)
+            if not is_free and len(lines) < CONNECTIONS_TO_A_NODE:
+                line = _Line(Connection(endpoint, self._ca_pem))
+                lines.append(line)
+            else:
+                line = min(lines, key=_Line.burden)
+            line.bodies += is_body
+        failures = line.failures + 1
+        try:
+            yield line.connection
+            failures = 0
+        finally:
+            with self._lock:
+                line.bodies -= is_body
+                line.failures = failures
+
+
+@dataclass(slots=True)
+class _Line:
+    """A connection, the bodies on their way on it, and its failures since a call succeeded."""
+
+    connection: Connection
+    bodies: int = 0
+    failures: int = 0
+
+    def burden(self) -> int:
+        return self.bodies + self.failures
 
 
 def _renew(keeper: AccessKeeper, refused: str, attempts: "_Attempts") -> None:

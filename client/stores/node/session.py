@@ -2,7 +2,8 @@
 
 Kept true: once the node has said that the session is over, every further call says so without asking; bodies count
 in `sent_bytes` each time they are handed to the wire, so it is what the line carried and not what was stored; closing
-the session wakes every thread that waits in a call of it, whatever the node does.
+the session wakes every thread that waits in a call of it, whatever the node does. Of one that only read, which keeps
+nobody out, the node is told beside what follows, and has been told when the store is closed.
 """
 
 import threading
@@ -24,6 +25,7 @@ from client.stores.node.refusals import translate
 from client.stores.node.stalls import Cancellable, Stalled
 from client.stores.node.wire import Connection, PutPart, frames
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 if TYPE_CHECKING:
     from client.stores.node.stalls import Progress
@@ -51,8 +53,11 @@ class _Pending(Protocol[T_co]):
 class NodeSession:
     """StoreSession on the storage role. Made by NodeStore.open."""
 
-    def __init__(self, store: "NodeStore", keeper: AccessKeeper, session_id: str, beat_seconds: float) -> None:
+    def __init__(
+        self, store: "NodeStore", keeper: AccessKeeper, session_id: str, purpose: Purpose, beat_seconds: float
+    ) -> None:
         self._store = store
+        self._purpose = purpose
         self._keeper = keeper
         self.id = session_id
         self._place = store.place
@@ -102,7 +107,7 @@ class NodeSession:
                 progress.watches(call)
                 return self._answer(call)
 
-        return not self._run(action, name).existed
+        return not self._run(action, name, is_body=True).existed
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         download = Download(name, offset, length)
@@ -125,7 +130,7 @@ class NodeSession:
                         raise
             return download.whole()
 
-        return self._run(action, name)
+        return self._run(action, name, is_body=True)
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
         token = ""
@@ -194,16 +199,10 @@ class NodeSession:
         if self._over is not None:
             return
         self._over = SessionOver(place=self._place)
-        request = sessions_pb2.EndRequest(session_id=self.id)
-
-        def action(connection: Connection, metadata: Metadata) -> None:
-            connection.sessions.End(request, timeout=_END_PATIENCE, metadata=metadata)
-
-        try:
-            self._store.nodes.run(self._keeper, action, patience=_END_PATIENCE)
-        except (OortError, Refused):
-            # What was put and committed is safe already; the node ends a session by itself when beats stop.
-            return
+        if self._purpose is Purpose.READ:
+            self._store.beside(self._end)
+        else:
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +212,16 @@ class NodeSession:
     ) -> None:
         self.close()
 
+    def _end(self) -> None:
+        """Tell the node. What was put and committed is safe already, and it ends a session by itself without beats."""
+        request = sessions_pb2.EndRequest(session_id=self.id)
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            connection.sessions.End(request, timeout=_END_PATIENCE, metadata=metadata)
+
+        with suppress(OortError, Refused):
+            self._store.nodes.run(self._keeper, action, patience=_END_PATIENCE)
+
     def _named(self, text: str, kind: ObjectKind) -> ObjectName:
         """An object of `kind` that a node names. Raises StoreError: a node may say anything."""
         with suppress(BadName):
@@ -221,11 +230,11 @@ class NodeSession:
                 return name
         raise StoreError(place=self._place, detail=f"a node names {text[:80]!r} among {kind.value}")
 
-    def _run(self, action: Action[T], name: ObjectName | None = None) -> T:
+    def _run(self, action: Action[T], name: ObjectName | None = None, *, is_body: bool = False) -> T:
         if self._over is not None:
             raise SessionOver(place=self._place)
         try:
-            return self._store.nodes.run(self._keeper, self._ended_by_close(action))
+            return self._store.nodes.run(self._keeper, self._ended_by_close(action), is_body=is_body)
         except Refused as refused:
             error = translate(refused.refusal, self._place, str(name) if name else "")
             if isinstance(error, SessionOver):

@@ -1,6 +1,7 @@
 """NodeStore: one bucket of the storage role as an ObjectStore."""
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -20,6 +21,7 @@ from domain.names import ObjectName
 from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
 
 PATIENCE_SECONDS = 120.0  # without any node that takes a call
+_SCOPES = (Scope.READ, Scope.APPEND, Scope.DELETE)
 STALL_SECONDS = 90.0  # without a frame on a stream: 12 KB/s is slow, less is dead
 
 
@@ -28,6 +30,7 @@ class NodeStore:
 
     Args:
         bucket: its id.
+        purpose: what it is opened for in the end, if not to read: one token does for that and what comes before.
         place: how messages call it.
         source: asks the auth role for a token.
         device_key: signs the opening of sessions; the tokens name its public half.
@@ -49,6 +52,7 @@ class NodeStore:
         device_key: Ed25519PrivateKey,
         ca_pem: bytes,
         ca_file: str,
+        purpose: Purpose = Purpose.READ,
         pacing: Pacing | None = None,
         stall_seconds: float = STALL_SECONDS,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -60,6 +64,8 @@ class NodeStore:
         self._device_key = device_key
         self._monotonic = pacing.monotonic
         self._wall_ms = wall_ms
+        self._purpose = purpose
+        self._beside: list[threading.Thread] = []
         self._keepers: dict[Scope, AccessKeeper] = {}
         self.nodes = Nodes(place, ca_pem, ca_file, pacing)
         self.stalls = StallWatch(stall_seconds, pacing.monotonic)
@@ -78,7 +84,7 @@ class NodeStore:
             parent=parent_id,
             device_signature=self._device_key.sign(statement),
         )
-        keeper = self._keeper(NEEDED_SCOPE[purpose])
+        keeper = self._keeper(max(NEEDED_SCOPE[purpose], NEEDED_SCOPE[self._purpose], key=_SCOPES.index))
 
         def action(connection: Connection, metadata: Metadata) -> sessions_pb2.OpenResponse:
             return connection.sessions.Open(request, timeout=CALL_SECONDS, metadata=metadata)
@@ -87,9 +93,17 @@ class NodeStore:
             opened = self.nodes.run(keeper, action)
         except Refused as refused:
             raise translate(refused.refusal, self._place, parent=parent_id) from None
-        return NodeSession(self, keeper, session_id, opened.beat_interval.ToNanoseconds() / 1e9)
+        return NodeSession(self, keeper, session_id, purpose, opened.beat_interval.ToNanoseconds() / 1e9)
+
+    def beside(self, work: Callable[[], None]) -> None:
+        """Do what nothing waits for in a thread of its own; only `close` does."""
+        thread = threading.Thread(target=work, name="oort-beside", daemon=True)
+        self._beside.append(thread)
+        thread.start()
 
     def close(self) -> None:
+        for thread in self._beside:
+            thread.join()
         self.stalls.close()
         self.nodes.close()
 
@@ -97,7 +111,6 @@ class NodeStore:
         """One token for each kind of work: who appends may read, who deletes may do both."""
         keeper = self._keepers.get(scope)
         if keeper is None:
-            scopes = [Scope.READ, Scope.APPEND, Scope.DELETE]
-            scopes = scopes[: scopes.index(scope) + 1]
+            scopes = _SCOPES[: _SCOPES.index(scope) + 1]
             keeper = self._keepers[scope] = AccessKeeper(self._source, scopes, self._monotonic)
         return keeper

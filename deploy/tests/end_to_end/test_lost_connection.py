@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from client.account import opening
 from client.cli.program import run
 from client.restore.compare import differences
 from client.rpc import Pacing
@@ -69,7 +68,7 @@ def caller(
         device.tool.ok("login", *options, stdin=password)
         device.request_vault("main")
         caller = Caller(device.home, line, capsys)
-        monkeypatch.setattr(opening, "NodeStore", caller.store)
+        monkeypatch.setattr("client.stores.node.NodeStore", caller.store)
         yield caller
 
 
