@@ -71,8 +71,8 @@ def write_metadata(node: Node, opened: int) -> list[str]:
     """
     try:
         # Nearly always nothing is in the way, and of small files there are many.
-        if not node.extended_attributes and is_superuser():
-            os.fchown(opened, node.uid, node.gid)
+        if not node.extended_attributes:
+            _give_away(node, lambda uid, gid: os.fchown(opened, uid, gid))
             os.fchmod(opened, node.unix_mode & _MODE_BITS)
             os.utime(opened, ns=(node.atime_ns, node.mtime_ns))
             return []

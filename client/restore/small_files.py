@@ -1,0 +1,112 @@
+"""The process that opens blobs and writes the small files that are made of them.
+
+Kept true: it tells of a file that it is done only when it is; all else it leaves to the process that asked, which does
+that file itself and finds out what is wrong. The keys come through its standard input, never by its command line. It
+ends when that input does, so it does not outlive the restore, and of signals it hears nothing: a terminal sends them to
+both processes, and what becomes of the restore is decided in the other.
+"""
+
+import contextlib
+import mmap
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from client.errors import OortError
+from client.platforms.linux import open_folder
+from client.restore.whole import write_whole
+from client.vault.blobs import BlobId, BlobKind, PackEntry
+from client.vault.keys import DataKeys
+from client.vault.modes import NodeType
+from client.vault.nodes import Node
+from client.vault.sealing import open_blob
+
+Attributes = Sequence[tuple[str, bytes]]
+Sealed = tuple[BlobId, int, int, int]  # id, where it begins in the memory, sealed and uncompressed length
+SmallFile = tuple[int, bytes, bytes, int, int, int, int, int, Attributes]
+# number of its folder; its name, and until it is whole; Go's mode, uid, gid; access and modification time in ns
+Task = tuple[Sealed, Sequence[SmallFile]]
+
+
+class Setting(NamedTuple):
+    """What all jobs have in common: the data keys, and descriptors of the target and of the memory with the blobs."""
+
+    encrypt: bytes
+    mac_k: bytes
+    mac_r: bytes
+    target: int
+    memory: int
+
+
+class Job(NamedTuple):
+    """Files to make. A folder is the number of the one above it, counted from 1 and 0 for the target, and its name."""
+
+    folders: Sequence[tuple[int, bytes]]
+    tasks: Sequence[Task]
+
+
+class Outcome(NamedTuple):
+    """The numbers of tasks that were not carried out, wholly or in part; complaints by numbers of task and file."""
+
+    undone: Sequence[int]
+    complaints: Sequence[tuple[int, int, str]]
+
+
+class SmallFiles:
+    """Carries out jobs."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
+        self._target = setting.target
+        self._sealed = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
+
+    def carry_out(self, job: Job) -> Outcome:
+        """Open each blob and write its files."""
+        undone: list[int] = []
+        complaints: list[tuple[int, int, str]] = []
+        with contextlib.ExitStack() as stack:
+            folders = self._open(job.folders, stack)
+            for number, (sealed, files) in enumerate(job.tasks):
+                try:
+                    content = self._content(*sealed)
+                    for position, file in enumerate(files):
+                        said = write_whole(_node(file), file[2], content, folders[file[0]])
+                        complaints += [(number, position, complaint) for complaint in said]
+                except (OortError, OSError):
+                    undone.append(number)
+        return Outcome(undone, complaints)
+
+    def _open(self, folders: Sequence[tuple[int, bytes]], stack: contextlib.ExitStack) -> list[int]:
+        """Descriptors of the folders; -1, in which nothing can be made, for one that cannot be opened."""
+        opened = [self._target]
+        for above, name in folders:
+            folder = -1
+            with contextlib.suppress(OSError):
+                folder = open_folder(name, opened[above])
+                stack.callback(os.close, folder)
+            opened.append(folder)
+        return opened
+
+    def _content(self, blob: BlobId, start: int, length: int, uncompressed_length: int) -> bytes:
+        entry = PackEntry(blob, BlobKind.DATA, 0, length, uncompressed_length)
+        return open_blob(self._keys, entry, self._sealed[start : start + length])
+
+
+def _node(file: SmallFile) -> Node:
+    _, name, _, mode, uid, gid, atime_ns, mtime_ns, attributes = file
+    return Node(name, NodeType.FILE, mode, mtime_ns, atime_ns, uid=uid, gid=gid, extended_attributes=tuple(attributes))
+
+
+def main() -> None:
+    """Carry out the jobs that come, one after another."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    requests, outcomes = sys.stdin.buffer, sys.stdout.buffer
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        files = SmallFiles(pickle.load(requests))  # noqa: S301 - from the process that started this one
+        while True:
+            pickle.dump(files.carry_out(pickle.load(requests)), outcomes)  # noqa: S301
+            outcomes.flush()
