@@ -200,7 +200,7 @@ def _are_small_files(places: Sequence[Place]) -> bool:
 
 def _small_file(place: Place, folders: _Folders) -> SmallFile:
     folder, node = place.file.folder, place.file.node
-    return (
-        *(folders.number(folder), node.name, folder.partial_name(node.name), node.mode, node.uid, node.gid),
+    return SmallFile(
+        *(folders.number(folder), node.name, folder.partial_name(node.name), node.unix_mode, node.uid, node.gid),
         *(node.atime_ns, node.mtime_ns, node.extended_attributes),
     )

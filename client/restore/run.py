@@ -6,6 +6,7 @@ keeps it until then.
 """
 
 import contextlib
+import gc
 import os
 import time
 from collections import deque
@@ -36,6 +37,7 @@ from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader
 
 _AHEAD = 1  # windows that are begun before the one before them is completed
+_COLLECTED = 50_000  # objects made since the last look for garbage in cycles
 _COPIED = 1 << 20  # bytes at once, where a hard link has to become a copy
 _WORTH_PROCESSES = 1000  # small files in a window: to start one takes as long as writing that many
 
@@ -69,12 +71,24 @@ def restore(
             place.prepare(overwriting=overwriting)
         counters = Counters(progress or NoProgress(), monotonic)
         work = _Restore(vault, session, place, selection, options=options, counters=counters)
-        return work.run(snapshot, deletions or Deletions(()))
+        with _few_collections():
+            return work.run(snapshot, deletions or Deletions(()))
     except OortError:
         place.remove_if_untouched()
         raise
     finally:
         place.close()
+
+
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for garbage in cycles more rarely: a window is many objects, and no garbage before it is done."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_COLLECTED, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 class _Restore:

@@ -5,15 +5,22 @@ Kept true: whatever ends it, the name has the whole file with its metadata, or w
 
 import contextlib
 import os
+from typing import Protocol
 
 from client.platforms.linux import create_file
-from client.platforms.nodes import write_metadata
+from client.platforms.nodes import Metadata, write_metadata
 from client.restore.sparse import write_sparsely
 from client.restore.way import give_name
-from client.vault.nodes import Node
 
 
-def write_whole(node: Node, partial: bytes, content: bytes, folder: int) -> list[str]:
+class Named(Metadata, Protocol):
+    """A node, or what has its name and metadata."""
+
+    @property
+    def name(self) -> bytes: ...
+
+
+def write_whole(node: Named, partial: bytes, content: bytes, folder: int) -> list[str]:
     """Make the file of `node` in the open `folder`, which is called `partial` until it is whole.
 
     Answers complaints about its metadata. Raises OSError, and leaves nothing then.

@@ -11,7 +11,7 @@ from client.platforms.linux import open_folder, shared_memory
 from client.restore import processes, run
 from client.restore.compare import differences
 from client.restore.request import Overwrite, RestoreOptions
-from client.restore.small_files import Job, Outcome, Setting, SmallFiles
+from client.restore.small_files import Job, Outcome, Setting, SmallFile, SmallFiles
 from client.restore.tests.test_restore import flip_a_bit_of, restored, some_files
 from client.testing.vaults import VaultForTests, a_vault
 from client.vault.blobs import BlobKind, blob_id
@@ -154,7 +154,7 @@ def test_an_attribute_that_cannot_be_set_is_told(tmp_path: Path) -> None:
     memory, target = shared_memory(1 << 12), open_folder(os.fsencode(tmp_path))
     os.pwrite(memory, bytes(blob.body), 0)
     sealed = blob.id, 0, blob.length_sealed, 0
-    file = 0, b"name", b"partial", 0o600, os.getuid(), os.getgid(), 1, 2, [("nonsense", b"")]
+    file = SmallFile(0, b"name", b"partial", 0o600, os.getuid(), os.getgid(), 1, 2, [("nonsense", b"")])
     try:
         files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory))
         outcome = files.carry_out(Job([], [(sealed, [file])]))
