@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from client.errors import OortError
-from client.platforms.linux import open_folder
+from client.platforms.linux import give_back_large_buffers, open_folder
 from client.restore.whole import write_whole
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.keys import DataKeys
 from client.vault.sealing import open_blob
+
+_WRITTEN = 1 << 20  # bytes of opened blobs that are written together
 
 Attributes = Sequence[tuple[str, bytes]]
 Sealed = tuple[BlobId, int, int, int]  # id, where it begins in the memory, sealed and uncompressed length
@@ -64,8 +66,8 @@ class Job(NamedTuple):
 class Outcome(NamedTuple):
     """The numbers of tasks that were not carried out, wholly or in part; complaints by numbers of task and file."""
 
-    undone: Sequence[int]
-    complaints: Sequence[tuple[int, int, str]]
+    undone: list[int]
+    complaints: list[tuple[int, int, str]]
 
 
 class SmallFiles:
@@ -77,20 +79,25 @@ class SmallFiles:
         self._sealed = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
 
     def carry_out(self, job: Job) -> Outcome:
-        """Open each blob and write its files."""
-        undone: list[int] = []
-        complaints: list[tuple[int, int, str]] = []
+        """Open blobs and write their files, some and some: the processor's caches do not hold both works at once."""
+        outcome = Outcome([], [])
         with contextlib.ExitStack() as stack:
             folders = self._open(job.folders, stack)
-            for number, (sealed, files) in enumerate(job.tasks):
+            ready: list[tuple[int, bytes]] = []
+            size = 0
+            for number, (sealed, _) in enumerate(job.tasks):
                 try:
                     content = self._content(*sealed)
-                    for position, file in enumerate(files):
-                        said = write_whole(file, file.partial, content, folders[file.folder])
-                        complaints += [(number, position, complaint) for complaint in said]
-                except (OortError, OSError):
-                    undone.append(number)
-        return Outcome(undone, complaints)
+                except OortError:
+                    outcome.undone.append(number)
+                    continue
+                ready.append((number, content))
+                size += len(content)
+                if size >= _WRITTEN:
+                    _write(job, folders, ready, outcome)
+                    ready, size = [], 0
+            _write(job, folders, ready, outcome)
+        return outcome
 
     def _open(self, folders: Sequence[tuple[int, bytes]], stack: contextlib.ExitStack) -> list[int]:
         """Descriptors of the folders; -1, in which nothing can be made, for one that cannot be opened."""
@@ -108,8 +115,19 @@ class SmallFiles:
         return open_blob(self._keys, entry, self._sealed[start : start + length])
 
 
+def _write(job: Job, folders: Sequence[int], ready: Sequence[tuple[int, bytes]], outcome: Outcome) -> None:
+    for number, content in ready:
+        try:
+            for position, file in enumerate(job.tasks[number][1]):
+                said = write_whole(file, file.partial, content, folders[file.folder])
+                outcome.complaints.extend((number, position, complaint) for complaint in said)
+        except OSError:
+            outcome.undone.append(number)
+
+
 def main() -> None:
     """Carry out the jobs that come, one after another."""
+    give_back_large_buffers()
     gc.disable()  # there are no cycles, and looking for them takes a tenth of the time
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
