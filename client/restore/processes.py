@@ -63,13 +63,12 @@ class Processes:
 
         `body` is what lies from `start` of the pack. Waits for a process that is free. Raises Stopped.
         """
-        if not self._all or len(body) > _MEMORY:
+        if self._lost == len(self._all) or len(body) > _MEMORY:
             return blobs
-        mine = [blob for blob in blobs if _are_small_files(blob[1])]
-        process = self._take() if mine else None
+        job, taken = self._job(start, [blob for blob in blobs if _are_small_files(blob[1])])
+        process = self._take() if taken else None
         if process is None:
             return blobs
-        job, taken = self._job(start, mine)
         outcome = None
         try:
             outcome = process.carry_out(job, body)
