@@ -143,9 +143,25 @@ def clone_file(source: int, copy: int) -> bool:
     return True
 
 
+def shared_memory(size: int) -> int:
+    """The descriptor of `size` bytes of memory that other processes can have too. Raises OSError."""
+    memory = os.memfd_create("oort")
+    os.truncate(memory, size)
+    return memory
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def write_all(opened: int, content: bytes | memoryview, offset: int = 0) -> None:
     """Write all of `content` at `offset`. Raises OSError."""
-    rest = memoryview(content)
+    written = os.pwrite(opened, content, offset) if content else 0
+    if written == len(content):
+        return
+    rest = memoryview(content)[written:]
+    offset += written
     while rest:
         written = os.pwrite(opened, rest, offset)
         rest = rest[written:]

@@ -7,8 +7,9 @@ modification time, so that reading a file does not change its tree; directories 
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Protocol
 
 from client.platforms.linux import group_name, is_superuser, read_attributes, user_name
 from client.vault.blobs import BlobId
@@ -63,7 +64,24 @@ def encoded_head(name: bytes, found: os.stat_result) -> bytes:
     return f'{head}"content":['.encode()
 
 
-def write_metadata(node: Node, opened: int) -> list[str]:
+class Metadata(Protocol):
+    """What a node says of a file's owner, mode, times and attributes."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def unix_mode(self) -> int: ...
+    @property
+    def atime_ns(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def extended_attributes(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+def write_metadata(node: Metadata, opened: int) -> list[str]:
     """Give an open file or folder what its node says; answers what could not be set, in words.
 
     The order matters: a change of owner takes set-id bits and capabilities away, an ACL is part of the mode, and the
@@ -71,8 +89,8 @@ def write_metadata(node: Node, opened: int) -> list[str]:
     """
     try:
         # Nearly always nothing is in the way, and of small files there are many.
-        if not node.extended_attributes and is_superuser():
-            os.fchown(opened, node.uid, node.gid)
+        if not node.extended_attributes:
+            _give_away(node, lambda uid, gid: os.fchown(opened, uid, gid))
             os.fchmod(opened, node.unix_mode & _MODE_BITS)
             os.utime(opened, ns=(node.atime_ns, node.mtime_ns))
             return []
@@ -116,7 +134,7 @@ def write_metadata_at(node: Node, name: bytes, folder: int) -> list[str]:
     return complaints
 
 
-def _give_away(node: Node, own: Callable[[int, int], None]) -> None:
+def _give_away(node: Metadata, own: Callable[[int, int], None]) -> None:
     if is_superuser():
         own(node.uid, node.gid)
         return

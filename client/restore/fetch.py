@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from client.errors import DamagedVault, ObjectMissing
 from client.flow import ByteQueue, Crew
 from client.restore.plan import Place
+from client.restore.processes import Processes
 from client.restore.write import FileWriter
 from client.vault.blobs import BlobKind, PackEntry
 from client.vault.index import Location
@@ -58,16 +59,23 @@ def requests_of(pack: ObjectName, wanted: Mapping[PackEntry, Sequence[Place]]) -
     return requests
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Requests that are waited for together; `open` of them are not carried out yet."""
+
+    open: int = 0
+
+
 class Fetcher:
     """Carries out requests by several threads."""
 
-    def __init__(self, crew: Crew, vault: Vault, writer: FileWriter) -> None:
+    def __init__(self, crew: Crew, vault: Vault, writer: FileWriter, processes: Processes) -> None:
         self._crew = crew
         self._vault = vault
         self._writer = writer
-        self._queue: ByteQueue[Request] = ByteQueue(crew, _QUEUED_REQUESTS)
+        self._processes = processes
+        self._queue: ByteQueue[tuple[Request, Batch]] = ByteQueue(crew, _QUEUED_REQUESTS)
         self._idle = crew.condition()
-        self._open = 0
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self.fetched_bytes = 0
@@ -76,15 +84,20 @@ class Fetcher:
         for number in range(FETCHERS):
             self._crew.start(f"fetch-{number}", self._work)
 
-    def fetch(self, pieces: Mapping[ObjectName, Mapping[PackEntry, Sequence[Place]]]) -> None:
-        """Fetch and write all pieces; returns when they are written. Raises Stopped."""
+    def fetch(self, pieces: Mapping[ObjectName, Mapping[PackEntry, Sequence[Place]]]) -> Batch:
+        """Have all pieces fetched and written; returns when the last are about to be. Raises Stopped."""
+        batch = Batch()
         for pack, wanted in pieces.items():
             for request in requests_of(pack, wanted):
                 with self._idle:
-                    self._open += 1
-                self._queue.put(request, 1)
+                    batch.open += 1
+                self._queue.put((request, batch), 1)
+        return batch
+
+    def wait(self, batch: Batch) -> None:
+        """Wait until all of a batch is written. Raises Stopped."""
         with self._idle:
-            while self._open:
+            while batch.open:
                 self._crew.ensure_running()
                 self._idle.wait()
 
@@ -93,18 +106,20 @@ class Fetcher:
         self._queue.close()
 
     def _work(self) -> None:
-        while (request := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None:
+            request, batch = item
             self._carry_out(request)
             with self._idle:
-                self._open -= 1
-                if not self._open:
+                batch.open -= 1
+                if not batch.open:
                     self._idle.notify_all()
 
     def _carry_out(self, request: Request) -> None:
         body = self._read(request)
+        blobs = request.blobs if body is None else self._processes.write(request.start, body, request.blobs)
         ready: list[tuple[bytes | str, Sequence[Place]]] = []
         size = 0
-        for entry, places in request.blobs:
+        for entry, places in blobs:
             self._crew.ensure_running()
             content = opened_blob(self._vault, request.pack, entry, request.part(body, entry))
             ready.append((content, places))

@@ -2,11 +2,13 @@
 
 Kept true: the plan is handed out in windows of bounded size, so that memory does not grow with the snapshot; within a
 window pieces come by pack. A folder's metadata is set in the window in which the walk leaves it, after all that is in
-it; links come after all files of their window, so no file is ever written through one.
+it. Links come after all files of their window; that no file of a later one is written through them is the writers'
+affair, who follow none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from client.errors import DamagedVault, ObjectMissing
 from client.restore.patterns import Wanted
@@ -26,8 +28,7 @@ _WINDOW = 4096  # pieces, files and other things together
 _MADE = frozenset({NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV, NodeType.FIFO})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where in which file a blob goes."""
 
     file: PlannedFile
@@ -83,6 +84,9 @@ class Window:
     begin: list[PlannedFile] = field(default_factory=list)
     after: list[Action] = field(default_factory=list)
     size: int = 0
+    total_files: int = 0  # that were planned in it, of so many bytes
+    total_bytes: int = 0
+    small_files: int = 0  # of one piece
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ class Planner:
                 if walked.folder.node is not None:
                     self._later(Finish(walked.folder, walked.finished))
         self._counters.planned = True
-        self._hand_out(self._window)
+        self._pass_on()
 
     def _enter(self, folder: TargetFolder, nodes: list[Node], *, wanted: bool, finished: bool) -> _Walked:
         folder.taken = frozenset(node.name for node in nodes if node.name.startswith(PARTIAL))
@@ -190,23 +194,25 @@ class Planner:
                     self._later(MakeLink(folder, node, path, first, replaces=found.stat is not None))
                 return
         content = node.content or ()
-        located = [self._index.find(BlobKind.DATA, blob) for blob in content]
-        size = sum(location.entry.length_plain for location in located if location)
+        pieces: list[Piece] = []
+        missing: BlobId | None = None
+        size = 0
+        for blob in content:
+            location = self._index.find(BlobKind.DATA, blob)
+            if location is None:
+                missing = missing or blob
+            else:
+                pieces.append(Piece(location, size))
+                size += location.entry.length_plain
         file = PlannedFile(folder, node, path, size, pieces=len(content), waiting=len(content))
         if node.links > 1:
             self._linked[node.device_id, node.inode] = file
-        self._counters.add(total_files=1, total_bytes=size)
-        if None in located:
-            blob = content[located.index(None)]
+        self._window.total_files += 1
+        self._window.total_bytes += size
+        if missing is not None:
             file.failed = file.lost = True
-            self._counters.lose(path, f"no index file lists its blob {blob.hex()}")
+            self._counters.lose(path, f"no index file lists its blob {missing.hex()}")
             return
-        pieces: list[Piece] = []
-        offset = 0
-        for location in located:
-            if location is not None:
-                pieces.append(Piece(location, offset))
-                offset += location.entry.length_plain
         right = self._judge.right_pieces(file, pieces, found, walked.names)
         if right is not None:
             self._write(file, pieces, right)
@@ -216,6 +222,8 @@ class Planner:
         file.waiting -= len(right)
         if file.pieces != 1 or not file.waiting:
             self._window.begin.append(file)
+        else:
+            self._window.small_files += 1
         self._grow()
         for number, (location, offset) in enumerate(pieces):
             if number not in right:
@@ -232,5 +240,9 @@ class Planner:
     def _grow(self) -> None:
         self._window.size += 1
         if self._window.size >= _WINDOW:
-            window, self._window = self._window, Window()
-            self._hand_out(window)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        window, self._window = self._window, Window()
+        self._counters.add(total_files=window.total_files, total_bytes=window.total_bytes)
+        self._hand_out(window)

@@ -6,8 +6,10 @@ keeps it until then.
 """
 
 import contextlib
+import gc
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from client.flow import ByteQueue, Crew
 from client.platforms.linux import create_file, make_special, open_within, write_all
 from client.platforms.nodes import replace_metadata, write_metadata, write_metadata_at
 from client.restore.deletion import Deletions, carry_out
-from client.restore.fetch import Fetcher
+from client.restore.fetch import Batch, Fetcher
 from client.restore.patterns import NothingMatches
 from client.restore.plan import Action, Finish, MakeLink, MakeSpecial, Planner, Window
 from client.restore.present import Judge
+from client.restore.processes import Processes
 from client.restore.readback import read_back
 from client.restore.request import Counters, NoProgress, Overwrite, Progress, RestoreOptions, RestoreSummary, Step
 from client.restore.selection import Selection
@@ -33,7 +36,10 @@ from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader
 
+_AHEAD = 1  # windows that are begun before the one before them is completed
+_COLLECTED = 50_000  # objects made since the last look for garbage in cycles
 _COPIED = 1 << 20  # bytes at once, where a hard link has to become a copy
+_WORTH_PROCESSES = 1000  # small files in a window: to start one takes as long as writing that many
 
 
 def restore(
@@ -65,12 +71,24 @@ def restore(
             place.prepare(overwriting=overwriting)
         counters = Counters(progress or NoProgress(), monotonic)
         work = _Restore(vault, session, place, selection, options=options, counters=counters)
-        return work.run(snapshot, deletions or Deletions(()))
+        with _few_collections():
+            return work.run(snapshot, deletions or Deletions(()))
     except OortError:
         place.remove_if_untouched()
         raise
     finally:
         place.close()
+
+
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for garbage in cycles more rarely: a window is many objects, and no garbage before it is done."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_COLLECTED, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 class _Restore:
@@ -93,7 +111,8 @@ class _Restore:
         self._crew = Crew()
         self._counters = counters
         self._writer = FileWriter(target, counters)
-        self._fetcher = Fetcher(self._crew, vault, self._writer)
+        self._processes = Processes(self._crew, vault.keys, target, self._writer)
+        self._fetcher = Fetcher(self._crew, vault, self._writer, self._processes)
         self._windows: ByteQueue[Window] = ByteQueue(self._crew, 1)
         overwrite = options.overwrite or Overwrite.IF_CHANGED
         self._planner = Planner(
@@ -111,13 +130,20 @@ class _Restore:
         try:
             self._crew.start("plan", lambda: self._plan(snapshot))
             self._fetcher.start()
+            begun: deque[tuple[Window, Batch]] = deque()
             while (window := self._windows.get()) is not None:
-                self._carry_out(window)
+                begun.append((window, self._begin(window)))
+                if len(begun) > _AHEAD:
+                    self._complete(*begun.popleft())
+            while begun:
+                self._complete(*begun.popleft())
             self._fetcher.close()
             self._crew.wait()
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             self._end()
+        finally:
+            self._processes.close()
         including = self._selection.including
         if including and not self._planner.found_any and not self._counters.losses:
             raise NothingMatches(snapshot=snapshot.short_id, patterns=" or ".join(including))
@@ -176,10 +202,17 @@ class _Restore:
             self._writer.abandon(keep=True)
             raise
 
-    def _carry_out(self, window: Window) -> None:
+    def _begin(self, window: Window) -> Batch:
+        """Have the pieces of a window written."""
         for file in window.begin:
             self._writer.begin(file)
-        self._fetcher.fetch(window.pieces)
+        if window.small_files >= _WORTH_PROCESSES:
+            self._processes.start()
+        return self._fetcher.fetch(window.pieces)
+
+    def _complete(self, window: Window, batch: Batch) -> None:
+        """Do what comes after the pieces of a window, while those of the next one are written."""
+        self._fetcher.wait(batch)
         for action in window.after:
             self._crew.ensure_running()
             path = action.folder.path if isinstance(action, Finish) else action.path

@@ -7,15 +7,17 @@ had that name before give way; one that the vault has lost a piece of never does
 import contextlib
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from client.platforms.linux import create_file, open_for_writing, open_within, write_all
+from client.platforms.linux import open_for_writing, open_within, write_all
 from client.platforms.nodes import replace_metadata, write_metadata
 from client.restore.request import Counters
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder
 from client.restore.way import give_name
+from client.restore.whole import create_partial, write_whole
 from client.vault.index import Location
 from client.vault.nodes import Node
 
@@ -87,6 +89,18 @@ class FileWriter:
             self._cannot(file, error)
         self._piece_done(file, len(content))
 
+    def note_written(self, files: Sequence[PlannedFile]) -> None:
+        """Files of one piece are whole, by the work of another process."""
+        for file in files:
+            file.waiting = 0
+            file.done = True
+        self._counters.add(files=len(files), done_bytes=sum(file.size for file in files))
+
+    def complain(self, file: PlannedFile, complaints: Sequence[str]) -> None:
+        """Name what of a file's metadata could not be set."""
+        for complaint in complaints:
+            self._counters.warn(file.path, complaint)
+
     def lose(self, file: PlannedFile, why: str) -> None:
         """A piece cannot be had: the file will not be there."""
         with self._lock:
@@ -105,7 +119,7 @@ class FileWriter:
         with self._lock:
             begun = list(self._begun)
         for file in begun:
-            if not keep or file.failed or file.pieces == 1:
+            if not keep or file.failed:
                 self._remove_partial(file)
 
     def set_metadata(self, file: PlannedFile) -> None:
@@ -114,7 +128,7 @@ class FileWriter:
             with self._target.opened(file.folder) as folder:
                 opened = open_within(file.node.name, folder)
                 try:
-                    self._complain(file, replace_metadata(file.node, opened))
+                    self.complain(file, replace_metadata(file.node, opened))
                 finally:
                     os.close(opened)
         except OSError as error:
@@ -130,15 +144,11 @@ class FileWriter:
         self._counters.lose(file.path, why)
 
     def _write_whole(self, file: PlannedFile, content: bytes) -> None:
+        partial = file.folder.partial_name(file.node.name)
         with self._target.opened(file.folder) as folder:
-            opened = self._create(file, folder)
-            try:
-                if write_sparsely(opened, content, 0) < len(content):
-                    os.truncate(opened, len(content))
-                self._complain(file, write_metadata(file.node, opened))
-            finally:
-                os.close(opened)
-            self._name(file, folder)
+            complaints = write_whole(file.node, partial, content, folder)
+        file.done = True
+        self.complain(file, complaints)
 
     def _write_piece(self, file: PlannedFile, offset: int, content: bytes) -> None:
         with self._target.opened(file.folder) as folder:
@@ -170,7 +180,7 @@ class FileWriter:
                 with self._target.opened(file.folder) as folder:
                     opened = open_for_writing(file.partial, folder)
                     try:
-                        self._complain(file, write_metadata(file.node, opened))
+                        self.complain(file, write_metadata(file.node, opened))
                     finally:
                         os.close(opened)
                     self._name(file, folder)
@@ -182,11 +192,7 @@ class FileWriter:
 
     def _create(self, file: PlannedFile, folder: int) -> int:
         partial = file.folder.partial_name(file.node.name)
-        try:
-            opened = create_file(partial, folder)
-        except FileExistsError:  # an earlier restore was ended just here
-            os.unlink(partial, dir_fd=folder)
-            opened = create_file(partial, folder)
+        opened = create_partial(partial, folder)
         self.adopt(file, partial, holds_old=False)
         return opened
 
@@ -203,10 +209,6 @@ class FileWriter:
             self._begun.discard(file)
         with contextlib.suppress(OSError), self._target.opened(file.folder) as folder:
             os.unlink(file.partial, dir_fd=folder)
-
-    def _complain(self, file: PlannedFile, complaints: list[str]) -> None:
-        for complaint in complaints:
-            self._counters.warn(file.path, complaint)
 
     def _cannot(self, file: PlannedFile, error: OSError) -> None:
         """This machine cannot hold the file, or nothing more at all."""

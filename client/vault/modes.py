@@ -2,6 +2,7 @@
 
 import stat
 from enum import StrEnum
+from functools import lru_cache
 
 
 class NodeType(StrEnum):
@@ -67,6 +68,7 @@ def go_mode(st_mode: int) -> int:
     return mode
 
 
+@lru_cache(maxsize=256)  # there are few modes and many files
 def unix_mode(mode: int) -> int:
     """The `st_mode` of stat(2), file format included, of a Go FileMode."""
     st_mode = mode & _PERMISSIONS

@@ -101,6 +101,19 @@ def test_an_empty_directory_has_no_nodes() -> None:
     assert decode_tree(b'{"nodes":null}') == []
 
 
+@pytest.fixture(params=[True, False])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small trees parsed as a whole, and node by node as large ones are."""
+    if not request.param:
+        monkeypatch.setattr("client.vault.nodes._AT_ONCE", 0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_name_that_looks_like_the_list_of_nodes_is_a_name() -> None:
+    tree = [a_node(b'"nodes"'), a_node(b"nodes"), a_node(b"nodes:[")]
+    assert decode_tree(encode_tree(tree)) == tree
+
+
 @pytest.mark.parametrize("names", [[b"a", b"a"], [b""], [b"."], [b".."], [b"a/b"], [b"a\0b"]])
 def test_names_that_must_not_stand_in_a_tree_are_not_written(names: list[bytes]) -> None:
     with pytest.raises(ValueError, match="a node named"):
@@ -143,6 +156,7 @@ def test_what_no_system_takes_is_not_read(fields: dict[str, object]) -> None:
         b'{"nodes":[{"name":"a","type":"dir"} {"name":"b","type":"dir"}]}',
     ],
 )
+@pytest.mark.usefixtures("at_once")
 def test_a_tree_that_does_not_end_with_its_nodes_is_damaged(body: bytes) -> None:
     with pytest.raises(DamagedVault):
         list(iterate_tree(body))
@@ -150,10 +164,11 @@ def test_a_tree_that_does_not_end_with_its_nodes_is_damaged(body: bytes) -> None
         decode_tree(body)
 
 
+@pytest.mark.usefixtures("at_once")
 def test_blanks_and_fields_after_the_nodes_are_read() -> None:
     one, other = (f'{{"name":"{name}","type":"dir"}}' for name in "ab")
-    for text in ('{"nodes":[ ' + one + "\n,\t" + other + ' ] ,"later": {} } ', '{"nodes":[' + one + "]}"):
-        assert decode_tree(text.encode()) == list(iterate_tree(text.encode()))
+    for text in ('{"nodes":[ ' + one + "\n,\t" + other + ' ] ,"later": {} } ', '{"nodes":[' + one + "," + other + "]}"):
+        assert decode_tree(text.encode()) == [Node(b"a", NodeType.DIR), Node(b"b", NodeType.DIR)]
 
 
 def test_unknown_fields_and_other_zones_are_read() -> None:

@@ -1,0 +1,139 @@
+"""The process that opens blobs and writes the small files that are made of them.
+
+Kept true: it tells of a file that it is done only when it is; all else it leaves to the process that asked, which does
+that file itself and finds out what is wrong. The keys come through its standard input, never by its command line. It
+ends when that input does, so it does not outlive the restore, and of signals it hears nothing: a terminal sends them to
+both processes, and what becomes of the restore is decided in the other.
+"""
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from client.errors import OortError
+from client.platforms.linux import give_back_large_buffers, open_folder
+from client.restore.whole import write_whole
+from client.vault.blobs import BlobId, BlobKind, PackEntry
+from client.vault.keys import DataKeys
+from client.vault.sealing import open_blob
+
+_WRITTEN = 1 << 20  # bytes of opened blobs that are written together
+
+Attributes = Sequence[tuple[str, bytes]]
+Sealed = tuple[BlobId, int, int, int]  # id, where it begins in the memory, sealed and uncompressed length
+
+
+class SmallFile(NamedTuple):
+    """A file to make in the folder of that number of its job, and its metadata as a node has it."""
+
+    folder: int
+    name: bytes
+    partial: bytes  # its name until it is whole
+    unix_mode: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    extended_attributes: Attributes
+
+
+Task = tuple[Sealed, Sequence[SmallFile]]
+
+
+class Setting(NamedTuple):
+    """What all jobs have in common: the data keys, and descriptors of the target and of the memory with the blobs."""
+
+    encrypt: bytes
+    mac_k: bytes
+    mac_r: bytes
+    target: int
+    memory: int
+
+
+class Job(NamedTuple):
+    """Files to make. A folder is the number of the one above it, counted from 1 and 0 for the target, and its name."""
+
+    folders: Sequence[tuple[int, bytes]]
+    tasks: Sequence[Task]
+
+
+class Outcome(NamedTuple):
+    """The numbers of tasks that were not carried out, wholly or in part; complaints by numbers of task and file."""
+
+    undone: list[int]
+    complaints: list[tuple[int, int, str]]
+
+
+class SmallFiles:
+    """Carries out jobs."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
+        self._target = setting.target
+        self._sealed = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
+
+    def carry_out(self, job: Job) -> Outcome:
+        """Open blobs and write their files, some and some: the processor's caches do not hold both works at once."""
+        outcome = Outcome([], [])
+        with contextlib.ExitStack() as stack:
+            folders = self._open(job.folders, stack)
+            ready: list[tuple[int, bytes]] = []
+            size = 0
+            for number, (sealed, _) in enumerate(job.tasks):
+                try:
+                    content = self._content(*sealed)
+                except OortError:
+                    outcome.undone.append(number)
+                    continue
+                ready.append((number, content))
+                size += len(content)
+                if size >= _WRITTEN:
+                    _write(job, folders, ready, outcome)
+                    ready, size = [], 0
+            _write(job, folders, ready, outcome)
+        return outcome
+
+    def _open(self, folders: Sequence[tuple[int, bytes]], stack: contextlib.ExitStack) -> list[int]:
+        """Descriptors of the folders; -1, in which nothing can be made, for one that cannot be opened."""
+        opened = [self._target]
+        for above, name in folders:
+            folder = -1
+            with contextlib.suppress(OSError):
+                folder = open_folder(name, opened[above])
+                stack.callback(os.close, folder)
+            opened.append(folder)
+        return opened
+
+    def _content(self, blob: BlobId, start: int, length: int, uncompressed_length: int) -> bytes:
+        entry = PackEntry(blob, BlobKind.DATA, 0, length, uncompressed_length)
+        return open_blob(self._keys, entry, self._sealed[start : start + length])
+
+
+def _write(job: Job, folders: Sequence[int], ready: Sequence[tuple[int, bytes]], outcome: Outcome) -> None:
+    for number, content in ready:
+        try:
+            for position, file in enumerate(job.tasks[number][1]):
+                said = write_whole(file, file.partial, content, folders[file.folder])
+                outcome.complaints.extend((number, position, complaint) for complaint in said)
+        except OSError:
+            outcome.undone.append(number)
+
+
+def main() -> None:
+    """Carry out the jobs that come, one after another."""
+    give_back_large_buffers()
+    gc.disable()  # there are no cycles, and looking for them takes 7 % of the time
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    requests, outcomes = sys.stdin.buffer, sys.stdout.buffer
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        files = SmallFiles(pickle.load(requests))  # noqa: S301 - from the process that started this one
+        while True:
+            pickle.dump(files.carry_out(pickle.load(requests)), outcomes)  # noqa: S301
+            outcomes.flush()

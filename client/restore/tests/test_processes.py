@@ -1,0 +1,167 @@
+"""Small files written by processes of their own: as they would be without, whatever becomes of these."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.platforms.linux import open_folder, shared_memory
+from client.restore import processes, run
+from client.restore.compare import differences
+from client.restore.request import Overwrite, RestoreOptions
+from client.restore.small_files import Job, Outcome, Setting, SmallFile, SmallFiles
+from client.restore.tests.test_restore import flip_a_bit_of, restored, some_files
+from client.testing.vaults import VaultForTests, a_vault
+from client.vault.blobs import BlobKind, blob_id
+from client.vault.keys import DataKeys
+from client.vault.sealing import seal_batch
+
+
+class Seen:
+    """What the processes were asked and answered."""
+
+    def __init__(self) -> None:
+        self.processes: list[processes._Process] = []
+        self.outcomes: list[Outcome | None] = []
+        self.tasks = 0
+        self.kill = False
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    seen = Seen()
+    carry_out = processes._Process.carry_out
+
+    def carried_out(process: processes._Process, job: Job, body: memoryview) -> Outcome | None:
+        seen.processes.append(process)
+        seen.tasks += len(job.tasks)
+        if seen.kill:
+            os.kill(process._process.pid, signal.SIGKILL)
+        outcome = carry_out(process, job, body)
+        seen.outcomes.append(outcome)
+        return outcome
+
+    monkeypatch.setattr(run, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(processes, "processors", lambda: 2)
+    monkeypatch.setattr(processes._Process, "carry_out", carried_out)
+    return seen
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    source = some_files(tmp_path / "source")
+    (source / "docs" / "empty").touch()
+    (source / "docs" / "zeros").write_bytes(bytes(20_000) + b"end")
+    (source / "docs" / "a copy").write_bytes((source / "pictures" / "3").read_bytes())
+    (source / "docs" / "mine").write_text("mine")
+    (source / "docs" / "mine").chmod(0o4640)
+    return source
+
+
+@pytest.fixture
+def vault(tmp_path: Path, source: Path) -> VaultForTests:
+    made = a_vault(tmp_path / "vault")
+    made.backup(source)
+    return made
+
+
+def test_they_write_small_files_as_they_were(tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen) -> None:
+    summary = vault.restore(tmp_path / "target")
+
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/"), holes=True))
+    assert seen.tasks >= 20
+    assert all(outcome == Outcome([], []) for outcome in seen.outcomes)
+    assert all(process._process.returncode == 0 for process in seen.processes)
+    assert (summary.files, summary.bytes) == _figures(vault, tmp_path / "without")
+
+
+def _figures(vault: VaultForTests, target: Path) -> tuple[int, int]:
+    """Files and bytes of a restore without processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "processors", lambda: 1)
+        summary = vault.restore(target)
+    return summary.files, summary.bytes
+
+
+def test_they_replace_what_is_there(tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen) -> None:
+    target = tmp_path / "target"
+    there = target / source.relative_to("/")
+    vault.restore(target)
+    seen.tasks = 0
+    for path in (there / "pictures").iterdir():
+        path.write_bytes(b"other")
+    (there / "docs" / "a.txt").unlink()
+    (there / "docs" / "a.txt").symlink_to(source / "docs" / "b.md")
+
+    vault.restore(target, options=RestoreOptions(overwrite=Overwrite.ALWAYS))
+
+    assert seen.tasks >= 20
+    assert not list(differences(source, there))
+    assert not list(target.rglob(".oort-*"))
+
+
+def test_what_they_cannot_open_is_named_and_all_else_restored(
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen
+) -> None:
+    flip_a_bit_of(vault, blob_id((source / "pictures" / "4").read_bytes()))
+
+    summary = vault.restore(tmp_path / "target")
+
+    assert [lost.path for lost in summary.damaged] == [os.fsencode(source / "pictures" / "4")]
+    assert restored(tmp_path / "target", source) == restored(Path("/"), source) - {"pictures/4"}
+    assert sum(len(outcome.undone) for outcome in seen.outcomes if outcome) == 1
+
+
+def test_what_they_cannot_write_is_named(tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen) -> None:
+    target = tmp_path / "target"
+    (target / source.relative_to("/") / "docs" / "b.md").mkdir(parents=True)
+    (target / source.relative_to("/") / "docs" / "b.md" / "mine").touch()
+
+    summary = vault.restore(target, options=RestoreOptions(overwrite=Overwrite.ALWAYS))
+
+    assert [warning.path for warning in summary.warnings] == [os.fsencode(source / "docs" / "b.md")]
+    assert "something in it" in summary.warnings[0].reason
+    assert restored(target, source) == restored(Path("/"), source) - {"docs/b.md"} | {"docs/b.md/mine"}
+    assert seen.tasks
+
+
+def test_a_restore_goes_on_without_them(tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen) -> None:
+    seen.kill = True
+
+    vault.restore(tmp_path / "target")
+
+    assert seen.outcomes
+    assert set(seen.outcomes) == {None}
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_a_restore_does_without_them_where_none_can_be_started(
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+
+    vault.restore(tmp_path / "target")
+
+    assert not seen.tasks
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_an_attribute_that_cannot_be_set_is_told(tmp_path: Path) -> None:
+    keys = DataKeys.random()
+    (blob,) = seal_batch(keys, BlobKind.DATA, [b"content"])
+    memory, target = shared_memory(1 << 12), open_folder(os.fsencode(tmp_path))
+    os.pwrite(memory, bytes(blob.body), 0)
+    sealed = blob.id, 0, blob.length_sealed, 0
+    file = SmallFile(0, b"name", b"partial", 0o600, os.getuid(), os.getgid(), 1, 2, [("nonsense", b"")])
+    try:
+        files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory))
+        outcome = files.carry_out(Job([], [(sealed, [file])]))
+    finally:
+        os.close(memory)
+        os.close(target)
+
+    assert (tmp_path / "name").read_bytes() == b"content"
+    assert list(outcome.undone) == []
+    assert [(task, number) for task, number, _ in outcome.complaints] == [(0, 0)]
