@@ -19,6 +19,7 @@ from client.interrupts import was_interrupted
 from client.restore.deletion import Deletions, plan_deletions
 from client.restore.request import RestoreOptions, RestoreSummary, RestoreTally, Step
 from client.restore.run import restore
+from client.restore.way import refuse_vaults
 from client.vault.repository import reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobKind, JobStatus
@@ -67,7 +68,8 @@ def run_restore(
 
     Raises OortError; KeyboardInterrupt ends the job as cancelled.
     """
-    with reading(device, vault_name, order.snapshot, all_devices=order.all_devices) as opened:
+    refuse_vaults(order.target)
+    with reading(device, vault_name, order.snapshot, all_devices=order.all_devices, progress=view.index_read) as opened:
         options = replace(order.options, protected=opened.protected())
         deletions = Deletions(())
         if order.deletes:

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from client.restore.deletion import Deletions
 
 Target = Annotated[
-    Path,
-    typer.Option("--target", help="The folder below which paths are restored; new or empty.", show_default=False),
+    str,
+    typer.Option(
+        "--target",
+        help="The folder below which paths are restored: new or empty, or the same restore unfinished, or with "
+        "--overwrite any.",
+        metavar="FOLDER",
+        show_default=False,
+    ),
 ]
 Include = Annotated[
     list[str],
@@ -63,14 +69,16 @@ def restore(
     if delete and overwrite is None:
         raise UsageError(detail="--delete is for a target with something in it: give --overwrite too")
     from client.account.restore_run import RestoreOrder, run_restore
+    if not target:
+        raise UsageError(detail="--target is empty: name a folder; the working folder is '.'")
     from client.cli.views import view_of
 
     patterns = Patterns(include, exclude, iinclude, iexclude)
     options = RestoreOptions(patterns, overwrite, dry_run=dry_run, verify=verify)
-    order = RestoreOrder(snapshot, target, options, deletes=delete, all_devices=all_devices)
+    order = RestoreOrder(snapshot, Path(target), options, deletes=delete, all_devices=all_devices)
 
     def agree(deletions: "Deletions") -> None:
-        _agree(deletions, target, yes=yes)
+        _agree(deletions, order.target, yes=yes)
 
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
         result = run_restore(device, vault, order, view, agree)
