@@ -28,7 +28,7 @@ from client.interrupts import was_interrupted
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
-from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first
+from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first, paths_text
 from domain.jobs import JobKind, JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -142,7 +142,8 @@ class _BackupRun:
             self._job.log(ERROR, "The program failed unexpectedly.")
             self._job.end(JobStatus.ERROR)
             raise
-        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {', '.join(map(os.fsdecode, self._request.paths))}")
+        paths = list(map(os.fsdecode, self._request.paths))
+        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {paths_text(paths)}")
         self._job.advanced(_counts_of(summary))
         untold = self._job.end(
             JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id

@@ -1,14 +1,13 @@
 """backup-tool backup"""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.cli.amounts import size_of
-from client.cli.choice import compression_of, file_patterns, listed_paths, marker_of, stream_of
-from client.cli.console import duration_text, emit, note, plural, say, size_text
+from client.cli.choice import compression_of, ensure_read_once, file_patterns, listed_paths, marker_of, stream_of
+from client.cli.console import duration_text, emit, note, plural, say, size_text, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.errors import UsageError
 
@@ -19,15 +18,14 @@ WARNINGS_EXIT_CODE = 3
 _MOST_READERS = 64
 
 Texts = list[str] | None
-Files = list[Path] | None
 Paths = Annotated[
     Texts,
     typer.Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="PATH"),
 ]
 Exclude = Annotated[Texts, typer.Option("--exclude", "-e", help="Leave out what matches a path or a glob.")]
 Iexclude = Annotated[Texts, typer.Option("--iexclude", help="The same, in upper or lower case.")]
-ExcludeFile = Annotated[Files, typer.Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
-IexcludeFile = Annotated[Files, typer.Option("--iexclude-file", help="The same, in upper or lower case.")]
+ExcludeFile = Annotated[Texts, typer.Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
+IexcludeFile = Annotated[Texts, typer.Option("--iexclude-file", help="The same, in upper or lower case.")]
 ExcludeRegex = Annotated[
     Texts, typer.Option("--exclude-regex", help="Leave out paths in which RE2 finds the regular expression.")
 ]
@@ -98,6 +96,7 @@ def backup(
     from client.backup.stream import stream_path
     from client.cli.views import view_of
 
+    ensure_read_once(exclude_file, iexclude_file, files_from, files_from_verbatim, files_from_raw)
     selection = Selection(
         excludes=(*(exclude or ()), *file_patterns(exclude_file or (), os.environ)),
         iexcludes=(*(iexclude or ()), *file_patterns(iexclude_file or (), os.environ)),

@@ -134,6 +134,8 @@ def _show_empty(vault: str, *, as_json: bool) -> None:
 
 def _show(measured: "Stats", stored: int, own: str, *, all_devices: bool) -> None:
     shown = [one for one in measured.snapshots if all_devices or one.snapshot.is_seen_by(own)]
+    from client.vault.snapshots import paths_text
+
     _show_snapshots(shown[::-1])
     say("")
     table(
@@ -145,7 +147,7 @@ def _show(measured: "Stats", stored: int, own: str, *, all_devices: bool) -> Non
                 size_text(item.added_bytes),
                 size_text(item.added_stored_bytes),
                 item.newest.snapshot.hostname,
-                ", ".join(item.newest.snapshot.paths),
+                paths_text(item.newest.snapshot.paths),
             )
             for item in _items(shown)
         ),
