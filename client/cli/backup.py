@@ -125,9 +125,8 @@ def backup(
         result = run_backup(device, vault, wanted, view, options)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
-    view.finish(
-        lambda: emit(_describe(result)) if as_json else _show(result), f"snapshot {result.summary.snapshot.id} exists"
-    )
+    with telling(f"snapshot {result.summary.snapshot.id} exists"):
+        view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
     return WARNINGS_EXIT_CODE if result.summary.warnings else 0
 
 

@@ -2,12 +2,13 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.console import duration_text, emit, note, plural, printable, say, size_text
+from client.cli.console import duration_text, emit, note, plural, printable, say, size_text, telling
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
 from client.errors import UsageError
 from client.restore.request import Overwrite, RestoreOptions
@@ -68,9 +69,9 @@ def restore(
     """
     if delete and overwrite is None:
         raise UsageError(detail="--delete is for a target with something in it: give --overwrite too")
-    from client.account.restore_run import RestoreOrder, run_restore
     if not target:
         raise UsageError(detail="--target is empty: name a folder; the working folder is '.'")
+    from client.account.restore_run import RestoreOrder, run_restore
     from client.cli.views import view_of
 
     patterns = Patterns(include, exclude, iinclude, iexclude)
@@ -84,10 +85,8 @@ def restore(
         result = run_restore(device, vault, order, view, agree)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
-    view.finish(
-        lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run),
-        "nothing was done" if dry_run else f"snapshot {result.snapshot.id} is restored",
-    )
+    with nullcontext() if dry_run else telling(f"snapshot {result.snapshot.id} is restored"):
+        view.finish(lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run))
     return result.summary.exit_code
 
 

@@ -72,22 +72,20 @@ class View(ABC):
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        try:
-            yield
-        except OutputLost as lost:
-            self.lost = self.lost or lost
-        except OSError:
-            return  # a terminal that has gone: the result is told by the exit code
+        with self._lock:
+            try:
+                yield
+            except OutputLost as lost:
+                self.lost = self.lost or lost
+            except OSError:
+                return  # a terminal that has gone: the result is told by the exit code
 
-    def finish(self, write: Callable[[], None], done: str) -> None:
-        """Write the result. Raises OutputLost, saying what is done nevertheless, if any of the output was lost."""
-        try:
-            if self.lost is not None:
-                raise self.lost
-            write()
-            flush()
-        except OutputLost as lost:
-            raise OutputLost(reason=f"{lost.fields['reason']}; {done}") from None
+    def finish(self, write: Callable[[], None]) -> None:
+        """Write the result. Raises OutputLost if any of the output was lost, ReaderGone."""
+        if self.lost is not None:
+            raise self.lost
+        write()
+        flush()
 
     def close(self) -> None:  # noqa: B027 - most views have nothing to put back
         """Leave the terminal as a person wants it."""
