@@ -40,6 +40,9 @@ _PARENTS = 5  # that may be removed just before a session pins them
 class BackupView(Protocol):
     """Shows a person how it goes. Called from several threads, one call at a time."""
 
+    def index_read(self, done: int, total: int) -> None:
+        """Files of the vault's index that have been read, and that there are to read; before all else."""
+
     def advanced(self, tally: Tally) -> None: ...
 
     def warned(self, path: bytes, reason: str) -> None: ...
@@ -189,6 +192,7 @@ class _BackupRun:
                         excluded=identities(self._place.own_folders()),
                         warnings=(*self._options.missing, *self._unreadable),
                     )
+                    vault.load_index(self._view.index_read)
                     ensure_locked = _nothing if lock is None else lock.ensure_held
                     summary = backup(
                         vault,

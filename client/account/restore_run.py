@@ -28,6 +28,9 @@ from domain.jobs import JobKind, JobStatus
 class RestoreView(Protocol):
     """Shows a person how it goes. Called from several threads, one call at a time."""
 
+    def index_read(self, done: int, total: int) -> None:
+        """Files of the vault's index that have been read, and that there are to read; before all else."""
+
     def advanced(self, tally: RestoreTally) -> None: ...
 
     def warned(self, path: bytes, reason: str) -> None: ...
