@@ -73,13 +73,13 @@ def _below(root: Path) -> Iterator[Path]:
     yield root
 
 
-def a_deep_folder(root: Path, depth: int) -> None:
-    """A folder, in it one called `d`, and so on for `depth` levels, and a file `f` in the last, by no long path."""
+def a_deep_folder(root: Path, depth: int, name: str = "d") -> None:
+    """A folder, in it one called `name`, and so on for `depth` levels, and a file `f` in the last, by no long path."""
     root.mkdir()
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     for _ in range(depth):
-        os.mkdir("d", dir_fd=here)
-        above, here = here, os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.mkdir(name, dir_fd=here)
+        above, here = here, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
         os.close(above)
     os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=here))
     os.close(here)

@@ -11,8 +11,8 @@ from client.cli.tests.terminal import Terminal
 from client.restore.way import remove
 from client.testing.files import a_deep_folder
 
-DEEP = 1100  # Python gives up at 1,000 calls
-TOO_DEEP = 2100  # a path has at most 4,095 bytes
+DEEP = 1010  # Python gives up at 1,000 calls
+LONG, TOO_LONG = "d" * 250, 20  # a path has at most 4,095 bytes
 
 
 @pytest.fixture
@@ -66,11 +66,13 @@ def test_every_command_takes_a_tree_that_is_deeper_than_the_stack(
 def test_what_lies_deeper_than_a_path_may_be_long_is_named_and_the_rest_comes_back(
     with_vault: Terminal, tmp_path: Path, folder: Path
 ) -> None:
-    a_deep_folder(folder, TOO_DEEP)
+    a_deep_folder(folder, TOO_LONG, LONG)
     vault = ("--vault", tmp_path.name)
     code, _, errors = with_vault("backup", str(folder), *vault)
     assert (code, errors.count("\n")) == (3, 1)
-    assert errors.startswith(f"backup-tool: {folder}/d/d/d")
-    assert errors.endswith("/d: file name too long\n")
+    assert errors.startswith(f"backup-tool: {folder}/{LONG}/{LONG}/")
+    assert errors.endswith(f"/{LONG}: file name too long\n")
     assert with_vault("restore", "latest", "--target", str(tmp_path / "target"), *vault)[0] == 0
-    assert with_vault("ls", "latest", *vault)[1].count("\n") > TOO_DEEP - 600
+    listed = [node["path"] for node in with_vault.json("ls", "latest", *vault)]
+    assert listed[-1] == errors.removeprefix("backup-tool: ").removesuffix(f"/{LONG}: file name too long\n")
+    assert listed[-1].count(LONG) > TOO_LONG // 2
