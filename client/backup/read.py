@@ -20,7 +20,7 @@ from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
 from client.backup.trees import TreeWriter
 from client.flow import Buffers, ByteQueue, Crew, Loan
-from client.platforms.linux import open_for_reading, read_ahead
+from client.platforms.linux import open_for_reading, read_ahead, reader_past_holes
 from client.platforms.nodes import read_node
 from client.vault.blobs import BlobId, BlobKind
 from client.vault.chunker import MAX_CHUNK, MIN_CHUNK, Chunker
@@ -226,8 +226,7 @@ class Reader:
         try:
             before = os.fstat(opened)
             read_ahead(opened)
-            with open(opened, "rb", buffering=0, closefd=False) as raw:
-                self._feed(file, raw.readinto)
+            self._feed(file, reader_past_holes(opened))
             node = read_node(found.name, opened, before, size=file.size)
             file.node = storable(node, found.path, self._counters)
             if not _is_as_before(before, os.fstat(opened)):
