@@ -28,7 +28,7 @@ class OutputLost(OortError):
 
 
 class ReaderGone(OutputLost):
-    """Whoever read the listing has closed the pipe: {reason}."""
+    """Whoever read what was told has closed the pipe: {reason}."""
 
     exit_code = 141
 

@@ -69,7 +69,7 @@ def read_patterns(text: str, environment: Mapping[str, str]) -> Iterator[str]:
     `$NAME` and `${NAME}` stand for variables of `environment`, `$$` for a `$`. Raises UsageError for one that is not
     set: restic takes it as empty, which may turn a pattern for one folder into one for a whole disk.
     """
-    for line in text.splitlines():
+    for line in text.split("\n"):
         pattern = line.strip()
         if pattern and not pattern.startswith("#"):
             yield _VARIABLE.sub(lambda found: _value(found, environment), pattern)

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+MAX_SNAPSHOT_BYTES = 3 << 20  # sealed; a message has at most 4 MiB
+
 
 class Purpose(StrEnum):
     """What a session was opened for. Only backups and adoptions write; retention comes alone."""

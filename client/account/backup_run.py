@@ -28,7 +28,7 @@ from client.interrupts import was_interrupted
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
-from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first
+from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first, paths_text
 from domain.jobs import JobKind, JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -39,6 +39,9 @@ _PARENTS = 5  # that may be removed just before a session pins them
 
 class BackupView(Protocol):
     """Shows a person how it goes. Called from several threads, one call at a time."""
+
+    def index_read(self, done: int, total: int) -> None:
+        """Files of the vault's index that have been read, and that there are to read; before all else."""
 
     def advanced(self, tally: Tally) -> None: ...
 
@@ -142,7 +145,8 @@ class _BackupRun:
             self._job.log(ERROR, "The program failed unexpectedly.")
             self._job.end(JobStatus.ERROR)
             raise
-        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {', '.join(map(os.fsdecode, self._request.paths))}")
+        paths = list(map(os.fsdecode, self._request.paths))
+        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {paths_text(paths)}")
         self._job.advanced(_counts_of(summary))
         untold = self._job.end(
             JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id
@@ -188,6 +192,7 @@ class _BackupRun:
                         excluded=identities(self._place.own_folders()),
                         warnings=(*self._options.missing, *self._unreadable),
                     )
+                    vault.load_index(self._view.index_read)
                     ensure_locked = _nothing if lock is None else lock.ensure_held
                     summary = backup(
                         vault,

@@ -1,11 +1,13 @@
 """Protected items of this device: which paths are backed up together, sealed under K.
 
 Kept true: the same paths on the same device are the same item, so that their snapshots follow one another; a file of
-that name and a stream that is called so are different items.
+that name and a stream that is called so are different items. An item names its paths, or, where a list has more than
+auth takes, their number and what tells them from others.
 """
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 
 from google.protobuf.message import DecodeError
 from oort.auth.v1 import profiles_pb2
@@ -19,6 +21,7 @@ from client.errors import BrokenSeal
 FILE_ENGINE = "engine1/file"
 STREAM_ENGINE = "engine1/stdout"
 _CACHE = "items.cache"
+_LONGEST = 200 << 10  # bytes of a selection; auth takes 256 KiB, sealed
 
 
 class Items:
@@ -47,19 +50,26 @@ class Items:
         return found.id
 
     def _find(self, items: Sequence[profiles_pb2.Item], wanted: list[str], engine: str) -> profiles_pb2.Item | None:
-        return next((item for item in items if item.engine == engine and self._paths(item) == wanted), None)
+        sought = (wanted, _digest(wanted))
+        return next((item for item in items if item.engine == engine and self._paths(item) in sought), None)
 
-    def _paths(self, item: profiles_pb2.Item) -> list[str] | None:
+    def _paths(self, item: profiles_pb2.Item) -> list[str] | str | None:
+        """The paths of an item, sorted, or their digest."""
         try:
-            opened = self._device.sealer.open(SealPurpose.ITEM, item.sealed, item.id)
-            paths = json.loads(opened)["paths"]
+            selection = json.loads(self._device.sealer.open(SealPurpose.ITEM, item.sealed, item.id))
+            if "paths_sha256" in selection:
+                return str(selection["paths_sha256"])
+            paths = selection["paths"]
         except (BrokenSeal, ValueError, KeyError, TypeError):
             return None  # another version's, or damaged: never this one
         return sorted(paths) if isinstance(paths, list) else None
 
     def _new(self, paths: list[str], engine: str) -> profiles_pb2.Item:
         item_id = new_id()
-        selection = json.dumps({"description": ", ".join(paths)[:200], "paths": paths}).encode()
+        described = {"description": ", ".join(paths)[:200]}
+        selection = json.dumps({**described, "paths": paths}).encode()
+        if len(selection) > _LONGEST:
+            selection = json.dumps({**described, "count": len(paths), "paths_sha256": _digest(paths)}).encode()
         sealed = self._device.sealer.seal(SealPurpose.ITEM, selection, item_id)
         return profiles_pb2.Item(id=item_id, engine=engine, sealed=sealed)
 
@@ -93,3 +103,8 @@ class Items:
         body = profiles_pb2.ListItemsResponse(items=items).SerializeToString(deterministic=True)
         if self._device.home.read(_CACHE) != body:
             keep_if_possible(self._device, _CACHE, body)
+
+
+def _digest(paths: Sequence[str]) -> str:
+    """64 hex digits, the same for the same sorted paths."""
+    return sha256(json.dumps(paths).encode()).hexdigest()

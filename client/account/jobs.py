@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _TELL_SECONDS = 2.0
 _RECORD_SECONDS = 20.0
 _LINES_AT_ONCE = 500
+_LONGEST_LINE = 8000  # bytes; so many of these fit into a message
 _MOST_LINES = 20_000  # of one job; what comes after is counted only
 
 INFO, WARNING, ERROR = (
@@ -68,14 +69,13 @@ class RunningJob:
         self.record.counts = counts
 
     def log(self, severity: jobs_pb2.Severity.ValueType, text: str) -> None:
-        """Add a line. Seals it under K."""
+        """Add a line, cut where it is too long. Seals it under K."""
         with self._lock:
             number = len(self.record.lines)
             if number >= _MOST_LINES:
                 return
-            sealed = self._device.sealer.seal(
-                SealPurpose.JOB_LOG, text.encode(errors="surrogateescape"), self._line(number)
-            )
+            plain = text.encode(errors="surrogateescape")[:_LONGEST_LINE]
+            sealed = self._device.sealer.seal(SealPurpose.JOB_LOG, plain, self._line(number))
             self.record.lines.append(LogEntry(time.time_ns(), severity, sealed))
 
     def end(self, status: JobStatus, snapshot: str = "") -> OortError | None:

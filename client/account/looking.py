@@ -37,9 +37,9 @@ class Look:
         self.session.stay_with(ObjectName(ObjectKind.SNAPSHOT, found[-1].id))
         return found
 
-    def read_index(self) -> None:
-        """Read the index, and tell what of it cannot be read."""
-        for name, error in self.vault.index.damaged.items():
+    def read_index(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read the index, and tell what of it cannot be read; `progress` is told files read and to read."""
+        for name, error in self.vault.load_index(progress).damaged.items():
             self.unread(name, error)
 
 

@@ -4,7 +4,7 @@ Kept true: a session that a node has ended, because this machine slept, is follo
 same snapshot. What else of the vault cannot be read is collected, and stops nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -42,9 +42,17 @@ class Reading:
 
 
 @contextmanager
-def reading(device: Device, vault_name: str, wanted: str, *, all_devices: bool) -> Iterator[Reading]:
+def reading(
+    device: Device,
+    vault_name: str,
+    wanted: str,
+    *,
+    all_devices: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Reading]:
     """Open the vault and find the snapshot that `wanted` names; `latest` is of this device unless `all_devices`.
 
+    `progress` is told index files read and to read.
     Raises OortError.
     """
     with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
@@ -56,7 +64,7 @@ def reading(device: Device, vault_name: str, wanted: str, *, all_devices: bool) 
             snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
             session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
             _lock(locks, place, vault)
-            unreadable.update(vault.index.damaged)
+            unreadable.update(vault.load_index(progress).damaged)
             yield Reading(place, vault, snapshot, unreadable)
 
 

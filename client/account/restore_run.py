@@ -19,6 +19,7 @@ from client.interrupts import was_interrupted
 from client.restore.deletion import Deletions, plan_deletions
 from client.restore.request import RestoreOptions, RestoreSummary, RestoreTally, Step
 from client.restore.run import restore
+from client.restore.way import refuse_vaults
 from client.vault.repository import reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobKind, JobStatus
@@ -26,6 +27,9 @@ from domain.jobs import JobKind, JobStatus
 
 class RestoreView(Protocol):
     """Shows a person how it goes. Called from several threads, one call at a time."""
+
+    def index_read(self, done: int, total: int) -> None:
+        """Files of the vault's index that have been read, and that there are to read; before all else."""
 
     def advanced(self, tally: RestoreTally) -> None: ...
 
@@ -67,7 +71,8 @@ def run_restore(
 
     Raises OortError; KeyboardInterrupt ends the job as cancelled.
     """
-    with reading(device, vault_name, order.snapshot, all_devices=order.all_devices) as opened:
+    refuse_vaults(order.target)
+    with reading(device, vault_name, order.snapshot, all_devices=order.all_devices, progress=view.index_read) as opened:
         options = replace(order.options, protected=opened.protected())
         deletions = Deletions(())
         if order.deletes:

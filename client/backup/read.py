@@ -14,12 +14,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from client.backup.attributes import storable
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
 from client.backup.trees import TreeWriter
 from client.flow import Buffers, ByteQueue, Crew, Loan
-from client.platforms.linux import open_for_reading, read_ahead
+from client.platforms.linux import open_for_reading, read_ahead, reader_past_holes
 from client.platforms.nodes import read_node
 from client.vault.blobs import BlobId, BlobKind
 from client.vault.chunker import MAX_CHUNK, MIN_CHUNK, Chunker
@@ -177,7 +178,7 @@ class Reader:
                 if sum(map(len, parts)) > BATCH_BYTES:
                     return None
             content = b"".join(parts)
-        node = read_node(found.name, opened, before, size=len(content))
+        node = storable(read_node(found.name, opened, before, size=len(content)), found.path, self._counters)
         if not _is_as_before(before, os.fstat(opened)):
             self._counters.warn(found.path, _CHANGED)
         if len(content) <= MIN_CHUNK:
@@ -199,7 +200,7 @@ class Reader:
                 chunks = cutter.fill(buffer)
                 content += self._packer.store(BlobKind.DATA, chunks)
                 size += sum(map(len, chunks))
-        node = read_node(found.name, opened, before, tuple(content), size)
+        node = storable(read_node(found.name, opened, before, tuple(content), size), found.path, self._counters)
         self._counters.warn(found.path, _CHANGED)
         self._arrived(found, node)
 
@@ -225,9 +226,9 @@ class Reader:
         try:
             before = os.fstat(opened)
             read_ahead(opened)
-            with open(opened, "rb", buffering=0, closefd=False) as raw:
-                self._feed(file, raw.readinto)
-            file.node = read_node(found.name, opened, before, size=file.size)
+            self._feed(file, reader_past_holes(opened))
+            node = read_node(found.name, opened, before, size=file.size)
+            file.node = storable(node, found.path, self._counters)
             if not _is_as_before(before, os.fstat(opened)):
                 self._counters.warn(found.path, _CHANGED)
         except OSError as error:

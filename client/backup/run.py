@@ -21,17 +21,19 @@ from client.backup.stream import StreamReader
 from client.backup.targets import absolute_paths, links_among
 from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
-from client.errors import DamagedVault, NothingLeft, ObjectMissing
+from client.errors import DamagedVault, NothingLeft, ObjectMissing, UsageError
 from client.flow import Crew
 from client.platforms.linux import give_back_large_buffers
 from client.stores.abc import StoreSession
-from client.vault.blobs import BlobId
+from client.vault.blobs import ID_BYTES, BlobId
 from client.vault.chunker import Chunker, chunker_seed
 from client.vault.repository import Vault, reason_unread
 from client.vault.sealing import Compression
-from client.vault.snapshots import Snapshot, encode_snapshot
+from client.vault.snapshots import Snapshot, encode_snapshot, paths_text
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import MAX_SNAPSHOT_BYTES
 
+_TREE_DIGITS = 128  # by which a snapshot may grow when its tree is known
 _ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its target"
 
 
@@ -107,13 +109,14 @@ class _Backup:
         for name, error in self._vault.index.damaged.items():
             # What is listed nowhere else is stored again; nothing that is stored is lost by that.
             self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
+        self._ensure_fits(paths)
         known_tree = self._parent_tree()
         self._work(paths, known_tree)
         tree = self._trees.root
         if tree is None:
             raise AssertionError("the root folder was not finished")
         if not self._trees.kept:
-            raise NothingLeft(paths=", ".join(map(os.fsdecode, paths)))
+            raise NothingLeft(paths=paths_text(list(map(os.fsdecode, paths))))
         self._uploader.list_rest()
         snapshot = self._commit(paths, tree)
         self._counters.scanned = True
@@ -184,7 +187,22 @@ class _Backup:
         except (DamagedVault, ObjectMissing):
             return None
 
+    def _ensure_fits(self, paths: tuple[bytes, ...]) -> None:
+        """Find out now, and not when all is stored, whether a snapshot can name so many paths."""
+        _, body = self._sealed(paths, BlobId(ID_BYTES))
+        if len(body) > MAX_SNAPSHOT_BYTES - _TREE_DIGITS:
+            raise UsageError(
+                detail=f"{len(paths):,} paths, with the patterns, are more than a snapshot can name "
+                f"({MAX_SNAPSHOT_BYTES >> 20} MiB, compressed): give folders that hold them, and leave out the rest"
+            )
+
     def _commit(self, paths: tuple[bytes, ...], tree: BlobId) -> ObjectName:
+        name, body = self._sealed(paths, tree)
+        self._session.commit(name, body)
+        return name
+
+    def _sealed(self, paths: tuple[bytes, ...], tree: BlobId) -> tuple[ObjectName, bytes]:
+        """Name and body of the snapshot."""
         request = self._request
         snapshot = Snapshot(
             time_ns=time_in_ns(request.time),
@@ -198,9 +216,7 @@ class _Backup:
             tags=request.tags,
             parent=request.parent.id if request.parent else None,
         )
-        name, body = self._vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
-        self._session.commit(name, body)
-        return name
+        return self._vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
 
 
 def time_in_ns(time: datetime) -> int:

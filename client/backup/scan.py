@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass, replace
 
+from client.backup.attributes import storable
 from client.backup.known import KnownTrees
 from client.backup.request import Counters, FolderIdentity
 from client.backup.selection import Selector
@@ -119,12 +120,15 @@ class Scanner:
             self._counters.warn(entry.path, reason(error))
         return None
 
+    def _node(self, entry: _Entry, found: os.stat_result) -> Node:
+        return storable(read_node(entry.name, entry.path, found), entry.path, self._counters)
+
     def _special(self, folder: Folder, entry: _Entry, found: os.stat_result) -> None:
         known = folder.known.find(entry.name)
         if known is not None and is_unchanged(known, found) and is_same(known, found):
             self._trees.reuse(folder, folder.known.position)
         else:
-            self._trees.add(folder, read_node(entry.name, entry.path, found))
+            self._trees.add(folder, self._node(entry, found))
 
     def _is_as_stored(self, folder: Folder, entry: _Entry, found: os.stat_result) -> bool:
         """Take a file over from the parent, if its node would come out the same to the last byte; nearly all do."""
@@ -148,7 +152,7 @@ class Scanner:
             if is_same(known, found):
                 self._trees.reuse(folder, folder.known.position)
             else:
-                fresh = read_node(entry.name, entry.path, found)
+                fresh = self._node(entry, found)
                 self._trees.add(folder, replace(fresh, content=known.content, size=known.size))
             size = found.st_size
             self._counters.add(files_unmodified=1, total_files=1, total_bytes=size, done_bytes=size)
@@ -167,7 +171,7 @@ class Scanner:
             entries = iter(())  # a mount point is kept, for what is mounted there to have a place
         else:
             entries = self._list(entry.path)
-        node = read_node(entry.name, entry.path, found)
+        node = self._node(entry, found)
         below = self._known.load(known.subtree if known is not None and known.type is NodeType.DIR else None)
         as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known
         if not above_target:

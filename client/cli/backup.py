@@ -1,14 +1,13 @@
 """backup-tool backup"""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from client.cli.amounts import size_of
-from client.cli.choice import compression_of, file_patterns, listed_paths, marker_of, stream_of
-from client.cli.console import duration_text, emit, note, plural, say, size_text
+from client.cli.choice import compression_of, ensure_read_once, file_patterns, listed_paths, marker_of, stream_of
+from client.cli.console import duration_text, emit, note, plural, say, size_text, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Argument, Option
 from client.errors import UsageError
@@ -20,15 +19,14 @@ WARNINGS_EXIT_CODE = 3
 _MOST_READERS = 64
 
 Texts = list[str] | None
-Files = list[Path] | None
 Paths = Annotated[
     Texts,
     Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="[PATH]..."),
 ]
 Exclude = Annotated[Texts, Option("--exclude", "-e", help="Leave out what matches a path or a glob.")]
 Iexclude = Annotated[Texts, Option("--iexclude", help="The same, in upper or lower case.")]
-ExcludeFile = Annotated[Files, Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
-IexcludeFile = Annotated[Files, Option("--iexclude-file", help="The same, in upper or lower case.")]
+ExcludeFile = Annotated[Texts, Option("--exclude-file", help="Leave out what matches a pattern in the file.")]
+IexcludeFile = Annotated[Texts, Option("--iexclude-file", help="The same, in upper or lower case.")]
 ExcludeRegex = Annotated[
     Texts, Option("--exclude-regex", help="Leave out paths in which RE2 finds the regular expression.")
 ]
@@ -95,6 +93,7 @@ def backup(
     from client.backup.stream import stream_path
     from client.cli.views import view_of
 
+    ensure_read_once(exclude_file, iexclude_file, files_from, files_from_verbatim, files_from_raw)
     selection = Selection(
         excludes=(*(exclude or ()), *file_patterns(exclude_file or (), os.environ)),
         iexcludes=(*(iexclude or ()), *file_patterns(iexclude_file or (), os.environ)),
@@ -123,9 +122,8 @@ def backup(
         result = run_backup(device, vault, wanted, view, options)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
-    view.finish(
-        lambda: emit(_describe(result)) if as_json else _show(result), f"snapshot {result.summary.snapshot.id} exists"
-    )
+    with telling(f"snapshot {result.summary.snapshot.id} exists"):
+        view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
     return WARNINGS_EXIT_CODE if result.summary.warnings else 0
 
 

@@ -3,6 +3,7 @@
 Kept true: whatever is wrong with them is told here, before anything is done.
 """
 
+import codecs
 import glob
 import os
 import sys
@@ -37,8 +38,6 @@ def listed_paths(globs: Sequence[str], verbatim: Sequence[str], raw: Sequence[st
     Raises UsageError for a file that cannot be read or lists nothing.
     """
     files = [*globs, *verbatim, *raw]
-    if files.count(_STANDARD_INPUT) > 1:
-        raise UsageError(detail="standard input can be read once only: name - once")
     listed = ListedPaths(files)
     for readers, names in ((_globs, globs), (_lines, verbatim), (_terminated, raw)):
         for name in names:
@@ -52,14 +51,20 @@ def listed_paths(globs: Sequence[str], verbatim: Sequence[str], raw: Sequence[st
     return listed
 
 
-def file_patterns(files: Sequence[Path], environment: Mapping[str, str]) -> Iterator[str]:
+def ensure_read_once(*files: Sequence[str] | None) -> None:
+    """See that at most one of the named files is standard input. Raises UsageError."""
+    if [name for names in files for name in names or ()].count(_STANDARD_INPUT) > 1:
+        raise UsageError(detail="standard input can be read once only: name - once")
+
+
+def file_patterns(files: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
     """The patterns in the files, in order. Raises UsageError."""
     from client.patterns import read_patterns
 
     for file in files:
-        content = _content(os.fspath(file))
+        content = _content(file).removeprefix(codecs.BOM_UTF8)
         try:
-            text = content.decode("utf-8-sig")
+            text = content.decode()
         except UnicodeDecodeError:
             text = os.fsdecode(content)  # names need not be text, and patterns for them neither
         yield from read_patterns(text, environment)
@@ -117,7 +122,7 @@ def _take(listed: ListedPaths, path: bytes) -> None:
 
 
 def _globs(_name: str, content: bytes) -> Iterator[bytes]:
-    for line in content.splitlines():
+    for line in _text_lines(content):
         pattern = line.strip()
         if not pattern or pattern.startswith(b"#"):
             continue
@@ -128,7 +133,12 @@ def _globs(_name: str, content: bytes) -> Iterator[bytes]:
 
 
 def _lines(_name: str, content: bytes) -> Iterable[bytes]:
-    return filter(None, content.split(b"\n"))
+    return filter(None, _text_lines(content))
+
+
+def _text_lines(content: bytes) -> list[bytes]:
+    """The lines of a text as Unix or Windows ends them; a mark at its beginning that it is UTF-8 is no part of it."""
+    return [line.removesuffix(b"\r") for line in content.removeprefix(codecs.BOM_UTF8).split(b"\n")]
 
 
 def _terminated(name: str, content: bytes) -> Iterable[bytes]:

@@ -1,7 +1,8 @@
 """What a person, or a script, gets to see: plain lines, JSON, and nothing that could steer a terminal.
 
 Kept true: with --json standard output holds JSON and nothing else; names that come from a vault or a server are
-shown with their control characters escaped.
+shown with their control characters escaped. Who only shows something ends quietly when its reader has gone; who has
+done something says so then too.
 """
 
 import base64
@@ -21,7 +22,7 @@ _FIRST_STRAY_BYTE, _LAST_STRAY_BYTE = "\udc80", "\udcff"
 
 
 def say(text: str) -> None:
-    """A line on standard output. Raises OutputLost."""
+    """A line on standard output. Raises OutputLost, ReaderGone."""
     with _written():
         print(text)  # noqa: T201 - this is where lines are printed
 
@@ -36,7 +37,7 @@ def note(text: str) -> None:
 
 
 def emit(document: Any) -> None:
-    """One JSON document on a line of its own, at once. Raises OutputLost."""
+    """One JSON document on a line of its own, at once. Raises OutputLost, ReaderGone."""
     with _written():
         print(json.dumps(document), flush=True)  # noqa: T201
 
@@ -45,35 +46,45 @@ def emit_array(documents: Iterable[Any]) -> None:
     """A JSON array, one document a line, written as they come. Raises OutputLost, ReaderGone."""
     opened = "[\n"
     for document in documents:
-        with _written(is_listing=True):
+        with _written():
             sys.stdout.write(opened + json.dumps(document))
         opened = ",\n"
-    with _written(is_listing=True):
+    with _written():
         sys.stdout.write("[]\n" if opened == "[\n" else "\n]\n")
         sys.stdout.flush()
 
 
 def list_lines(lines: Iterable[str]) -> None:
-    """Lines on standard output, which a reader need not read to the end. Raises OutputLost, ReaderGone."""
+    """Lines on standard output, written as they come. Raises OutputLost, ReaderGone."""
     for line in lines:
-        with _written(is_listing=True):
+        with _written():
             print(line)  # noqa: T201
-    with _written(is_listing=True):
+    with _written():
         sys.stdout.flush()
 
 
 def flush() -> None:
-    """See that all of the result is written. Raises OutputLost."""
+    """See that all of the result is written. Raises OutputLost, ReaderGone."""
     with _written():
         sys.stdout.flush()
 
 
 @contextmanager
-def _written(*, is_listing: bool = False) -> Iterator[None]:
+def telling(done: str) -> Iterator[None]:
+    """Around what tells of something that is done: if that cannot be written, OutputLost says what is `done`."""
+    try:
+        yield
+        flush()
+    except OutputLost as lost:
+        raise OutputLost(reason=f"{lost.fields['reason']}; {done}") from None
+
+
+@contextmanager
+def _written() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise (ReaderGone if is_listing else OutputLost)(reason=error.strerror) from None
+        raise ReaderGone(reason=error.strerror) from None
     except OSError as error:
         raise OutputLost(reason=error.strerror or error) from None
 

@@ -39,13 +39,14 @@ def diff(  # noqa: PLR0917 - they are given by name
     """
     wanted = absolute_path(path)
     from client.account.looking import looking_at
+    from client.cli.views import index_lines
     from client.looking.diff import Differ
     from client.vault.trees import TreeReader
 
     unread = UnreadParts()
     with Invocation.of(context).device() as device, looking_at(device, vault, old, unread.object) as look:
         first, second = look.named(old, new, all_devices=all_devices)
-        look.read_index()
+        look.read_index(index_lines(as_json=as_json))
         differ = Differ(TreeReader(look.vault), unread.folder)
         found = differ.diff(first, second, wanted)
         list_lines(json.dumps(_describe(one)) if as_json else _line(one) for one in found)

@@ -36,13 +36,17 @@ def dump(
     """Write a file of a snapshot, or a folder as an archive, to standard output. Exit codes as for `restore`."""
     wanted = absolute_path(path)
     from client.account.reading import reading
+    from client.cli.views import index_lines
     from client.restore.archive import open_archive
     from client.restore.dump import dump_archive, dump_file
     from client.restore.request import Counters, exit_code_of
     from client.vault.repository import reason_unread
 
     counters = Counters(_Told())
-    with Invocation.of(context).device() as device, reading(device, vault, snapshot, all_devices=all_devices) as opened:
+    with (
+        Invocation.of(context).device() as device,
+        reading(device, vault, snapshot, all_devices=all_devices, progress=index_lines(as_json=False)) as opened,
+    ):
         for name, error in opened.unreadable.items():
             note(f"backup-tool: {name} cannot be read: {reason_unread(error)}")
         with _output(output, is_archive=archive is not None) as stream:

@@ -50,6 +50,7 @@ def find(
     Exit codes: 3, a snapshot or index file cannot be read; 8, nor can a folder.
     """
     from client.account.looking import looking_into
+    from client.cli.views import index_lines
     from client.looking.find import Finder, Wanted
     from client.patterns import Pattern
     from client.vault.trees import TreeReader
@@ -66,7 +67,7 @@ def find(
         chosen, hidden = _chosen(look, snapshot, all_devices=all_devices)
         found: Iterator[Found] = iter(())
         if look is not None:
-            look.read_index()
+            look.read_index(index_lines(as_json=as_json))
             found = Finder(TreeReader(look.vault), wanted, unread.folder).find(chosen)
         if as_json:
             emit_array(_describe(one) for one in found)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import click
 
-from client.cli.console import say
+from client.cli.console import say, telling
 from client.cli.invocation import Invocation, PasswordStdin, read_secrets
 from client.cli.parameters import Option
 
@@ -29,4 +29,5 @@ def login(
 
     (password,) = read_secrets(["Password"], from_stdin=password_stdin, option="--password-stdin")
     account = logins.login(Invocation.of(context).home, logins.Server(server, ca, tenant), username, password)
-    say(f"Logged in to {account.server} as {account.username}; this device is {account.device_id}.")
+    with telling("this device is logged in"):
+        say(f"Logged in to {account.server} as {account.username}; this device is {account.device_id}.")

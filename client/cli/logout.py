@@ -4,7 +4,7 @@ from typing import Annotated
 
 import click
 
-from client.cli.console import note, say
+from client.cli.console import note, say, telling
 from client.cli.invocation import Invocation
 from client.cli.parameters import Option
 
@@ -20,4 +20,5 @@ def logout(context: click.Context, remove_device: RemoveDevice = False) -> None:
     untold = logins.logout(Invocation.of(context).home, remove_device=remove_device)
     if untold is not None:
         note(f"backup-tool: the server could not be told: {untold}")
-    say("Logged out.")
+    with telling("this device is logged out"):
+        say("Logged out.")

@@ -29,6 +29,7 @@ def ls(  # noqa: PLR0917 - they are given by name
     """List what a snapshot holds, folder by folder."""
     wanted = absolute_path(path)
     from client.account.looking import looking_at
+    from client.cli.views import index_lines
     from client.vault.walk import list_snapshot
 
     unread = UnreadParts()
@@ -37,7 +38,7 @@ def ls(  # noqa: PLR0917 - they are given by name
         looking_at(device, vault, snapshot, unread.object) as look,
     ):
         (chosen,) = look.named(snapshot, all_devices=all_devices)
-        look.read_index()
+        look.read_index(index_lines(as_json=as_json))
         found = list_snapshot(look.vault, chosen, wanted)
         if as_json:
             emit_array({**path_fields(listed.path), **describe_node(listed.node)} for listed in found)

@@ -2,7 +2,7 @@
 
 import click
 
-from client.cli.console import say
+from client.cli.console import say, telling
 from client.cli.invocation import Invocation, PasswordStdin, read_secrets
 
 
@@ -17,4 +17,5 @@ def password_change(context: click.Context, password_stdin: PasswordStdin = Fals
         confirm="New password",
     )
     logins.change_password(Invocation.of(context).home, present, new)
-    say("The password is changed. Your devices stay logged in.")
+    with telling("the password is changed"):
+        say("The password is changed. Your devices stay logged in.")

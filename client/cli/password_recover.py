@@ -1,6 +1,6 @@
 """backup-tool password recover"""
 
-from client.cli.console import say
+from client.cli.console import say, telling
 from client.cli.invocation import PasswordStdin, read_secrets
 from client.cli.login import CaFile, Server, Tenant, Username
 
@@ -18,4 +18,5 @@ def password_recover(
         confirm="New password",
     )
     logins.recover(logins.Server(server, ca, tenant), username, code, new)
-    say("The password is set: `backup-tool login` takes it now.")
+    with telling("the password is set"):
+        say("The password is set: `backup-tool login` takes it now.")

@@ -2,7 +2,7 @@
 
 import click
 
-from client.cli.console import emit, note, say
+from client.cli.console import emit, note, say, telling
 from client.cli.invocation import Invocation, Json, PasswordStdin, read_secrets
 
 
@@ -14,8 +14,10 @@ def password_recovery_code(
 
     (password,) = read_secrets(["Password"], from_stdin=password_stdin, option="--password-stdin")
     code = logins.set_recovery_code(Invocation.of(context).home, password)
-    if as_json:
-        emit({"recovery_code": code})
-    else:
-        say(code)
+    with telling("a new code was made, and the former one is void: make another"):
+        if as_json:
+            emit({"recovery_code": code})
+        else:
+            say(code)
+    if not as_json:
         note("Print it and keep it safe: it opens your account without the password. It is not shown again.")

@@ -2,12 +2,13 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from client.cli.console import duration_text, emit, note, plural, printable, say, size_text
+from client.cli.console import duration_text, emit, note, plural, printable, say, size_text, telling
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
 from client.cli.parameters import Option
 from client.errors import UsageError
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from client.restore.deletion import Deletions
 
 Target = Annotated[
-    Path,
-    Option("--target", help="The folder below which paths are restored; new or empty."),
+    str,
+    Option(
+        "--target",
+        help="The folder below which paths are restored: new or empty, or the same restore unfinished, or with "
+        "--overwrite any.",
+        metavar="FOLDER",
+    ),
 ]
 Include = Annotated[
     list[str],
@@ -63,24 +69,24 @@ def restore(
     """
     if delete and overwrite is None:
         raise UsageError(detail="--delete is for a target with something in it: give --overwrite too")
+    if not target:
+        raise UsageError(detail="--target is empty: name a folder; the working folder is '.'")
     from client.account.restore_run import RestoreOrder, run_restore
     from client.cli.views import view_of
 
     patterns = Patterns(include, exclude, iinclude, iexclude)
     options = RestoreOptions(patterns, overwrite, dry_run=dry_run, verify=verify)
-    order = RestoreOrder(snapshot, target, options, deletes=delete, all_devices=all_devices)
+    order = RestoreOrder(snapshot, Path(target), options, deletes=delete, all_devices=all_devices)
 
     def agree(deletions: "Deletions") -> None:
-        _agree(deletions, target, yes=yes)
+        _agree(deletions, order.target, yes=yes)
 
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
         result = run_restore(device, vault, order, view, agree)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
-    view.finish(
-        lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run),
-        "nothing was done" if dry_run else f"snapshot {result.snapshot.id} is restored",
-    )
+    with nullcontext() if dry_run else telling(f"snapshot {result.snapshot.id} is restored"):
+        view.finish(lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run))
     return result.summary.exit_code
 
 

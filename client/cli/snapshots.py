@@ -150,12 +150,15 @@ def _json_of(groups: "Sequence[_Group]", own: str, *, is_grouped: bool) -> "Iter
 
 
 def _heading(key: "dict[str, str | list[str] | None]") -> str:
-    words = {name: ", ".join(value) if isinstance(value, list) else value for name, value in key.items()}
+    from client.vault.snapshots import paths_text
+
+    words = {name: paths_text(value) if isinstance(value, list) else value for name, value in key.items()}
     parts = [f"{name} {word or '-'}" for name, word in words.items()]
     return printable(f"{'; '.join(parts)}:")
 
 
 def _show(found: "Sequence[Snapshot]", own: str) -> None:
+    from client.vault.snapshots import paths_text
     from client.vault.times import format_time
 
     columns: list[tuple[str, Callable[[Snapshot], str]]] = [
@@ -164,7 +167,7 @@ def _show(found: "Sequence[Snapshot]", own: str) -> None:
         ("DEVICE", lambda one: "this device" if one.device == own else one.device[-12:] or "-"),
         ("HOST", lambda one: one.hostname),
         ("TAGS", lambda one: ", ".join(one.user_tags)),
-        ("PATHS", lambda one: ", ".join(one.paths)),
+        ("PATHS", lambda one: paths_text(one.paths)),
         ("NOTE", lambda one: one.note),
     ]
     rows = [[cell(one) for _, cell in columns] for one in found]

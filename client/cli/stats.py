@@ -34,6 +34,7 @@ def stats(
     Exit codes: 3, a snapshot or index file cannot be read; 8, nor can a folder: the figures lack what is in it.
     """
     from client.account.looking import looking_into
+    from client.cli.views import index_lines
     from client.looking.stats import measure, stored_size
 
     unread = UnreadParts()
@@ -44,7 +45,7 @@ def stats(
             _show_empty(vault, as_json=as_json)
             return 0
         chosen = look.snapshots() if snapshot is None else look.named(snapshot, all_devices=all_devices)
-        look.read_index()
+        look.read_index(index_lines(as_json=as_json))
         measured = measure(look.vault, chosen, unread.folder)
         stored = stored_size(look.vault) if snapshot is None else None
         own = device.id
@@ -134,6 +135,8 @@ def _show_empty(vault: str, *, as_json: bool) -> None:
 
 
 def _show(measured: "Stats", stored: int, own: str, *, all_devices: bool) -> None:
+    from client.vault.snapshots import paths_text
+
     shown = [one for one in measured.snapshots if all_devices or one.snapshot.is_seen_by(own)]
     _show_snapshots(shown[::-1])
     say("")
@@ -146,7 +149,7 @@ def _show(measured: "Stats", stored: int, own: str, *, all_devices: bool) -> Non
                 size_text(item.added_bytes),
                 size_text(item.added_stored_bytes),
                 item.newest.snapshot.hostname,
-                ", ".join(item.newest.snapshot.paths),
+                paths_text(item.newest.snapshot.paths),
             )
             for item in _items(shown)
         ),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from client.cli.console import emit, printable, say
+from client.cli.console import emit, printable, say, telling
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.parameters import Argument, Option
 from client.cli.snapshots import describe
@@ -45,9 +45,14 @@ def tag(  # noqa: PLR0917 - they are given by name
 
 def tell_changed(changed: "Changed", own: str, *, as_json: bool) -> None:
     """What became of one snapshot."""
-    if as_json:
-        emit(describe_changed(changed, own))
-        return
+    with telling(f"snapshot {changed.old.short_id} is now {changed.new.short_id}"):
+        if as_json:
+            emit(describe_changed(changed, own))
+        else:
+            _show(changed)
+
+
+def _show(changed: "Changed") -> None:
     new = changed.new
     said = [f"tags {', '.join(new.user_tags)}" if new.user_tags else "no tags"]
     if new.note:

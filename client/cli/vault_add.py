@@ -5,7 +5,7 @@ from typing import Annotated
 
 import click
 
-from client.cli.console import emit, say
+from client.cli.console import emit, say, telling
 from client.cli.invocation import Invocation, Json, read_secrets
 from client.cli.parameters import Option
 from client.cli.vault_request import Name
@@ -31,8 +31,10 @@ def vault_add(
         (password,) = read_secrets(["Repository password"], from_stdin=True, option="--repository-password-stdin")
     with Invocation.of(context).device() as device:
         vault, created = add_local(device, name, local, password)
-    if as_json:
-        path = str(local.expanduser().absolute())
-        emit({"id": vault.id, "name": vault.name, "kind": "local", "path": path, "created": created})
-    else:
-        say(f"The vault {vault.name} was {'created' if created else 'taken in'}.")
+    done = f"the vault {vault.name} was {'created' if created else 'taken in'}"
+    with telling(done):
+        if as_json:
+            path = str(local.expanduser().absolute())
+            emit({"id": vault.id, "name": vault.name, "kind": "local", "path": path, "created": created})
+        else:
+            say(f"T{done[1:]}.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import click
 
-from client.cli.console import emit, say
+from client.cli.console import emit, say, telling
 from client.cli.invocation import Invocation, Json
 from client.cli.parameters import Option
 
@@ -18,7 +18,8 @@ def vault_request(context: click.Context, template: Template, name: Name, as_jso
 
     with Invocation.of(context).device() as device:
         vault = Vaults(device).request(name, template)
-    if as_json:
-        emit({"id": vault.id, "name": vault.name, "kind": "bucket", "bucket": vault.bucket_id})
-    else:
-        say(f"The vault {vault.name} is ready: back up with `backup-tool backup PATH --vault {vault.name}`.")
+    with telling(f"the vault {vault.name} is ready"):
+        if as_json:
+            emit({"id": vault.id, "name": vault.name, "kind": "bucket", "bucket": vault.bucket_id})
+        else:
+            say(f"The vault {vault.name} is ready: back up with `backup-tool backup PATH --vault {vault.name}`.")

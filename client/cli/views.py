@@ -5,6 +5,7 @@ Kept true: standard output belongs to the result (and to JSON lines with --json)
 
 import os
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -43,6 +44,12 @@ class View(ABC):
 
     def __init__(self) -> None:
         self.lost: OutputLost | None = None  # why standard output takes no more
+        self._lock = threading.Lock()  # the index is read in any thread
+
+    def index_read(self, done: int, total: int) -> None:
+        """Files of the index that have been read, and that there are to read."""
+        with self._going_on():
+            self.index_step(done, total)
 
     def advanced(self, tally: "Tally | RestoreTally") -> None:
         with self._going_on():
@@ -65,6 +72,9 @@ class View(ABC):
         say(f"{step}  {printable(os.fsdecode(path))}")
 
     @abstractmethod
+    def index_step(self, done: int, total: int) -> None: ...
+
+    @abstractmethod
     def step(self, step: Step) -> None: ...
 
     @abstractmethod
@@ -72,22 +82,20 @@ class View(ABC):
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        try:
-            yield
-        except OutputLost as lost:
-            self.lost = self.lost or lost
-        except OSError:
-            return  # a terminal that has gone: the result is told by the exit code
+        with self._lock:
+            try:
+                yield
+            except OutputLost as lost:
+                self.lost = self.lost or lost
+            except OSError:
+                return  # a terminal that has gone: the result is told by the exit code
 
-    def finish(self, write: Callable[[], None], done: str) -> None:
-        """Write the result. Raises OutputLost, saying what is done nevertheless, if any of the output was lost."""
-        try:
-            if self.lost is not None:
-                raise self.lost
-            write()
-            flush()
-        except OutputLost as lost:
-            raise OutputLost(reason=f"{lost.fields['reason']}; {done}") from None
+    def finish(self, write: Callable[[], None]) -> None:
+        """Write the result. Raises OutputLost if any of the output was lost, ReaderGone."""
+        if self.lost is not None:
+            raise self.lost
+        write()
+        flush()
 
     def close(self) -> None:  # noqa: B027 - most views have nothing to put back
         """Leave the terminal as a person wants it."""
@@ -115,18 +123,24 @@ def step_of(tally: "Tally | RestoreTally") -> Step:
 
 
 class JsonView(View):
-    """JSON lines with `type` progress, warning or damaged."""
+    """JSON lines with `type` index, progress, warning or damaged."""
 
     def __init__(self) -> None:
         super().__init__()
         self._started = time.monotonic()
         self._last = self._started
 
+    def index_step(self, done: int, total: int) -> None:
+        self._emit("index", {"done": done, "total": total})
+
     def step(self, step: Step) -> None:
+        self._emit("progress", asdict(step))
+
+    def _emit(self, kind: str, fields: dict[str, object]) -> None:
         now = time.monotonic()
         if now - self._last >= _JSON_SECONDS:
             self._last = now
-            emit({"type": "progress", **asdict(step), "seconds": round(now - self._started, 1)})
+            emit({"type": kind, **fields, "seconds": round(now - self._started, 1)})
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:
         emit({"type": kind, **path_fields(path), "reason": reason})
@@ -143,15 +157,18 @@ class LineView(View):
         self._started = time.monotonic()
         self._last = self._started
 
+    def index_step(self, done: int, total: int) -> None:
+        self._note(f"index files: {done:,} of {total:,}")
+
     def step(self, step: Step) -> None:
+        total = f" of {size_text(step.total_bytes)}" if step.is_final else ""
+        self._note(f"{plural(step.files, 'file')}, {size_text(step.done_bytes)}{total}")
+
+    def _note(self, text: str) -> None:
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
-            total = f" of {size_text(step.total_bytes)}" if step.is_final else ""
-            note(
-                f"{duration_text(now - self._started)}: {plural(step.files, 'file')}, "
-                f"{size_text(step.done_bytes)}{total}"
-            )
+            note(f"{duration_text(now - self._started)}: {text}")
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:  # noqa: ARG002 - people read the reason
         note(f"backup-tool: {printable(os.fsdecode(path))}: {printable(reason)}")
@@ -182,13 +199,17 @@ class TerminalView(View):
             console=Console(stderr=True, markup=False, highlight=False, soft_wrap=True),
             transient=True,
         )
+        self._title = title
         self._task: TaskID = self._progress.add_task(title, total=None, files="")
         self._progress.start()
+
+    def index_step(self, done: int, total: int) -> None:
+        self._progress.update(self._task, description=f"Reading the index, {done:,} of {total:,} files")
 
     def step(self, step: Step) -> None:
         total = step.total_bytes if step.is_final else None
         files = f"{step.files:,}/{step.total_files:,} files" if step.is_final else plural(step.files, "file")
-        self._progress.update(self._task, completed=step.done_bytes, total=total, files=files)
+        self._progress.update(self._task, description=self._title, completed=step.done_bytes, total=total, files=files)
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:  # noqa: ARG002 - people read the reason
         self._progress.console.print(f"{printable(os.fsdecode(path))}: {printable(reason)}")
@@ -206,3 +227,8 @@ def view_of(title: str, *, as_json: bool) -> Iterator[View]:
         yield view
     finally:
         view.close()
+
+
+def index_lines(*, as_json: bool) -> Callable[[int, int], None] | None:
+    """What tells of the reading of an index by lines on standard error; nothing does beside a result in JSON."""
+    return None if as_json else LineView().index_read

@@ -2,23 +2,27 @@
 
 Kept true: only what lies in a folder that was backed up, as the snapshot's own paths say, and that the patterns take,
 is removed; never a vault or a device's keys, nor anything in these, on a file system that is mounted below the target,
-or in a folder whose list of files is lost. Nothing is removed unless everything could be restored.
+or in a folder whose list of files is lost. The folder keeps its times. Nothing is removed unless everything could be
+restored.
 """
 
+import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.errors import DamagedVault, ObjectMissing, UsageError
 from client.platforms.linux import open_folder
+from client.restore.descent import Descent
 from client.restore.patterns import Wanted
 from client.restore.request import Counters
 from client.restore.selection import Patterns, Selection
 from client.restore.target import is_partial
 from client.restore.unfinished import MARKER
 from client.restore.way import Identity, remove
+from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
 from client.vault.repository import Vault
@@ -43,12 +47,18 @@ def plan_deletions(
     except FileNotFoundError:
         return Deletions(())
     except OSError as error:
-        raise UsageError(detail=f"cannot restore to {target}: {(error.strerror or str(error)).lower()}") from None
+        raise _refused(target, error) from None
     try:
-        walk.below(opened, b"", walk.trees.load(snapshot.tree))
+        walk.run(opened, snapshot.tree)
+    except OSError as error:
+        raise _refused(target, error) from None
     finally:
         os.close(opened)
     return Deletions(walk.extra)
+
+
+def _refused(target: Path, error: OSError) -> UsageError:
+    return UsageError(detail=f"cannot restore to {target}: {(error.strerror or str(error)).lower()}")
 
 
 def carry_out(
@@ -63,6 +73,7 @@ def carry_out(
         except OSError as error:
             counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
             continue
+        found = os.fstat(folder)
         try:
             removed += remove(
                 path.rpartition(b"/")[2],
@@ -76,6 +87,8 @@ def carry_out(
         except OSError as error:
             counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
         finally:
+            with contextlib.suppress(OSError):  # of a folder of somebody else's, which has no times of the snapshot
+                os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
             os.close(folder)
     return removed
 
@@ -90,37 +103,61 @@ class _Walk:
         self.extra: list[bytes] = []
         self._selection = selection
         self._protected = protected
-        self._roots = [os.fsencode(path).rstrip(b"/") for path in snapshot.paths]
+        self._roots = frozenset(os.fsencode(path).rstrip(b"/") for path in snapshot.paths)
 
-    def below(self, opened: int, path: bytes, nodes: Sequence[Node]) -> None:
+    def run(self, opened: int, root: BlobId) -> None:
+        """Look through the open folder and all that it shares with the snapshot. Raises OSError."""
+        with Descent(opened) as here:
+            stack = [self._look(here, b"", self.trees.load(root))]
+            while stack:
+                path, folders = stack[-1]
+                node = next(folders, None)
+                if node is None:
+                    stack.pop()
+                    if stack:
+                        here.leave()
+                    continue
+                below = path + b"/" + node.name
+                nodes = self._enter(here, node)
+                if nodes is not None:
+                    stack.append(self._look(here, below, nodes))
+
+    def _look(self, here: Descent, path: bytes, nodes: Sequence[Node]) -> tuple[bytes, Iterator[Node]]:
+        """Note what is in the folder beyond `nodes`; answers those of them that are to be entered, after the path."""
         known = {node.name for node in nodes}
         if self._was_backed_up(path):
-            for name in sorted(set(map(os.fsencode, os.listdir(opened))) - known):
+            for name in sorted(set(map(os.fsencode, os.listdir(here.folder))) - known):
                 is_ours = name == MARKER or is_partial(name)
                 if not is_ours and self._selection.look(path + b"/" + name) is Wanted.YES:
                     self.extra.append(path + b"/" + name)
-        for node in nodes:
-            below = path + b"/" + node.name
-            if node.type is not NodeType.DIR or node.subtree is None or self._selection.look(below) is Wanted.NO:
-                continue
-            try:
-                inner = open_folder(node.name, opened)
-            except OSError:
-                continue  # nothing has its name, or what is no folder: the restore deals with it
-            try:
-                if self._is_entered(inner, opened):
-                    self.below(inner, below, self.trees.load(node.subtree))
-            except (DamagedVault, ObjectMissing):
-                continue  # the restore names it, and then nothing at all is deleted
-            finally:
-                os.close(inner)
+        folders = [
+            node
+            for node in nodes
+            if node.type is NodeType.DIR
+            and node.subtree is not None
+            and self._selection.look(path + b"/" + node.name) is not Wanted.NO
+        ]
+        return path, iter(folders)
 
-    def _is_entered(self, folder: int, above: int) -> bool:
-        found = os.fstat(folder)
-        return (found.st_dev, found.st_ino) not in self._protected and found.st_dev == os.fstat(above).st_dev
+    def _enter(self, here: Descent, node: Node) -> list[Node] | None:
+        """Go into a folder that both have; what the snapshot has in it, or None if it is not to be entered."""
+        above = here.found
+        try:
+            here.enter(node.name)
+        except OSError:
+            return None  # nothing has its name, or what is no folder: the restore deals with it
+        found = here.found
+        try:
+            if node.subtree and (found.st_dev, found.st_ino) not in self._protected and found.st_dev == above.st_dev:
+                return self.trees.load(node.subtree)
+        except (DamagedVault, ObjectMissing):
+            pass  # the restore names it, and then nothing at all is deleted
+        here.leave()
+        return None
 
     def _was_backed_up(self, path: bytes) -> bool:
-        return any(path == root or path.startswith(root + b"/") for root in self._roots)
+        ends = (*(at for at, byte in enumerate(path) if byte == ord("/")), len(path))
+        return any(path[:end] in self._roots for end in ends)
 
 
 def _open_above(target: Path, path: bytes) -> int:

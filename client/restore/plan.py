@@ -162,7 +162,7 @@ class Planner:
         if node.type is NodeType.FILE:
             self._file(walked, node, path, found)
         elif node.type in _MADE:
-            if self._judge.may_make(path, found):
+            if self._judge.may_make(folder, node, path, found):
                 self._later(MakeSpecial(folder, node, path, replaces=found.stat is not None))
         elif node.type is not NodeType.SOCKET:  # a socket lives only as long as the program that made it
             self._counters.warn(path, f"not restored: a node of type {node.type} cannot be made")
@@ -190,7 +190,7 @@ class Planner:
         if node.links > 1:
             first = self._linked.get((node.device_id, node.inode))
             if first is not None and first.node.content == node.content:
-                if self._judge.may_make(path, found):
+                if self._judge.may_link(path, found, first):
                     self._later(MakeLink(folder, node, path, first, replaces=found.stat is not None))
                 return
         content = node.content or ()

@@ -146,8 +146,21 @@ class Judge:
             return False
         return True
 
-    def may_make(self, path: bytes, found: Found) -> bool:
-        """Whether a link, FIFO or device is to be made."""
+    def may_make(self, folder: TargetFolder, node: Node, path: bytes, found: Found) -> bool:
+        """Whether a symlink, FIFO or device is to be made; one that is right already is counted."""
+        if found.stat is not None and self._is_right_special(folder, node, found.stat):
+            self._counters.add(others=1)
+            return False
+        return self._may_replace(path, found)
+
+    def may_link(self, path: bytes, found: Found, first: PlannedFile) -> bool:
+        """Whether another name of a file is to be made; one that is in place already is counted."""
+        if found.stat is not None and first.done and self._is_name_of(first, found.stat):
+            self._counters.add(others=1)
+            return False
+        return self._may_replace(path, found)
+
+    def _may_replace(self, path: bytes, found: Found) -> bool:
         if found.verdict is Verdict.CHANGED:
             self._counters.warn(path, _CHANGED)
             return False
@@ -155,6 +168,25 @@ class Judge:
             self._counters.would(Step.CREATE if found.stat is None else Step.REPLACE, path)
             self._counters.add(others=1)
         return not self._dry_run
+
+    def _is_right_special(self, folder: TargetFolder, node: Node, there: os.stat_result) -> bool:
+        """Whether what is there is the symlink, FIFO or device of the node, with all its metadata."""
+        if stat.S_IFMT(there.st_mode) != stat.S_IFMT(node.unix_mode) or metadata_differs(node, there):
+            return False
+        if node.type is not NodeType.SYMLINK:
+            return node.type is NodeType.FIFO or there.st_rdev == node.device
+        try:
+            with self._target.opened(folder) as opened:
+                return os.readlink(node.name, dir_fd=opened) == node.linktarget
+        except OSError:
+            return False
+
+    def _is_name_of(self, first: PlannedFile, there: os.stat_result) -> bool:
+        try:
+            with self._target.opened(first.folder) as opened:
+                return os.path.samestat(os.stat(first.node.name, dir_fd=opened, follow_symlinks=False), there)
+        except OSError:
+            return False
 
     def right_pieces(
         self, file: PlannedFile, pieces: Sequence[Piece], found: Found, names: frozenset[bytes]

@@ -8,11 +8,23 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from client.platforms.linux import open_folder
+from client.errors import UsageError
+from client.restore.descent import Descent
 
 Identity = tuple[int, int]  # st_dev, st_ino
 _VAULT_NAMES = frozenset({b"config", b"data", b"keys"})  # in the folder of every restic repository
+
+
+def refuse_vaults(target: Path) -> None:
+    """Raise UsageError if `target` is, or lies in, what looks like the folder of a vault."""
+    place = Path(os.path.realpath(target))
+    for folder in (place, *place.parents):
+        config, keys, data = (os.path.join(folder, name) for name in ("config", "keys", "data"))
+        if os.path.isfile(config) and os.path.isdir(keys) and os.path.isdir(data):
+            raise UsageError(detail=f"cannot restore to {target}: {folder} is a vault; choose a folder outside it")
 
 
 def give_name(partial: bytes, name: bytes, folder: int) -> None:
@@ -32,6 +44,15 @@ def give_name(partial: bytes, name: bytes, folder: int) -> None:
         os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
+@dataclass(slots=True)
+class _Emptied:
+    """A folder that is being emptied: the names in it that are to be dealt with, and whether something stays."""
+
+    name: bytes
+    waiting: list[bytes]
+    keeps: bool = False
+
+
 def remove(
     name: bytes,
     folder: int,
@@ -43,39 +64,51 @@ def remove(
 
     `path` is that of `name`. Raises OSError.
     """
+    if not _is_folder(name, folder, protected):
+        os.unlink(name, dir_fd=folder)
+        return 1
+    removed = 0
+    with Descent(folder) as here:
+        stack = [_entered(name, here)]
+        while stack:
+            emptied = stack[-1]
+            if not emptied.waiting:
+                here.leave()
+                stack.pop()
+                path = path.rpartition(b"/")[0]
+                if not emptied.keeps:
+                    os.rmdir(emptied.name, dir_fd=here.folder)
+                    removed += 1
+                elif stack:
+                    stack[-1].keeps = True
+                continue
+            child = emptied.waiting.pop()
+            if kept(path + b"/" + child):
+                emptied.keeps = True
+            elif _is_folder(child, here.folder, protected):
+                stack.append(_entered(child, here))
+                path += b"/" + child
+            else:
+                os.unlink(child, dir_fd=here.folder)
+                removed += 1
+    return removed
+
+
+def _is_folder(name: bytes, folder: int, protected: frozenset[Identity]) -> bool:
+    """Whether it is a folder, which may be entered to be removed. Raises OSError if it must stay."""
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if (found.st_dev, found.st_ino) in protected:
         raise OSError(errno.EBUSY, "it holds a vault or the keys of this device")
     if not stat.S_ISDIR(found.st_mode):
-        os.unlink(name, dir_fd=folder)
-        return 1
+        return False
     if found.st_dev != os.fstat(folder).st_dev:
         raise OSError(errno.EXDEV, "another file system is mounted there")
-    removed = 0
-    is_empty = True
-    opened = open_folder(name, folder)
-    try:
-        children = frozenset(map(os.fsencode, os.listdir(opened)))
-        if children >= _VAULT_NAMES:
-            raise OSError(errno.EBUSY, "it is a vault")
-        for child in children:
-            below = path + b"/" + child
-            if kept(below):
-                is_empty = False
-                continue
-            removed += remove(child, opened, protected, kept, below)
-            is_empty = is_empty and not _exists(child, opened)
-    finally:
-        os.close(opened)
-    if is_empty:
-        os.rmdir(name, dir_fd=folder)
-        removed += 1
-    return removed
-
-
-def _exists(name: bytes, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
     return True
+
+
+def _entered(name: bytes, here: Descent) -> _Emptied:
+    here.enter(name)
+    children = list(map(os.fsencode, os.listdir(here.folder)))
+    if _VAULT_NAMES.issubset(children):
+        raise OSError(errno.EBUSY, "it is a vault")
+    return _Emptied(name, children)

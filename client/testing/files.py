@@ -73,6 +73,18 @@ def _below(root: Path) -> Iterator[Path]:
     yield root
 
 
+def a_deep_folder(root: Path, depth: int, name: str = "d") -> None:
+    """A folder, in it one called `name`, and so on for `depth` levels, and a file `f` in the last, by no long path."""
+    root.mkdir()
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=here)
+        above, here = here, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(above)
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+
+
 def described(root: Path) -> dict[bytes, tuple[object, ...]]:
     """Everything that a restore must bring back, by path: kind, mode, owner, time, content, links, attributes."""
     found: dict[bytes, tuple[object, ...]] = {}

@@ -27,6 +27,7 @@ _FIELDS = (
     "program_version",
 )
 _SHORT = 8
+_SHOWN_PATHS = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -91,6 +92,12 @@ class Snapshot:
 
     def _tagged(self, prefix: str) -> str:
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), "")
+
+
+def paths_text(paths: Sequence[str]) -> str:
+    """Paths as a person reads them; of a long list the first, and how many more there are."""
+    more = len(paths) - _SHOWN_PATHS
+    return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:

@@ -144,3 +144,22 @@ def test_an_item_made_while_auth_is_away_is_entered_later(office: Office, device
         assert Items(later).of_paths([path]) == item
         Items(later).of_paths(["/other"])
     assert item in office.auth.items
+
+
+def test_a_list_of_more_paths_than_auth_takes_is_one_item_too(office: Office, device: Device) -> None:
+    many = [f"/home/alice/{number:06}" for number in range(10_000)]
+    item = Items(device).of_paths(many)
+    assert Items(device).of_paths(many[::-1]) == item
+    assert Items(device).of_paths(many[1:]) != item
+    assert all(len(item.sealed) < 256 << 10 for item in office.auth.items.values())
+    office.auth.is_down = True
+    assert Items(device).of_paths(many) == item
+
+
+def test_a_long_line_is_cut_so_that_a_message_holds_as_many_as_are_sent(device: Device) -> None:
+    job = a_job(device)
+    job.begin()
+    for _ in range(500):
+        job.log(WARNING, "x" * 100_000)
+    assert job.end(JobStatus.WARNING) is None
+    assert {len(text) for _, text in read_log(device, job.id)} == {8000}

@@ -19,6 +19,7 @@ from client.account.opening import add_local
 from client.account.restore_run import RestoreOrder, RestoreResult, RestoreView, run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
+from client.backup import scan
 from client.backup.programs import ProgramOutput
 from client.backup.request import BackupRequest, Tally
 from client.errors import (
@@ -31,11 +32,13 @@ from client.errors import (
     StreamIncomplete,
     UsageError,
 )
+from client.platforms import nodes
 from client.restore.compare import differences
 from client.restore.request import RestoreOptions, RestoreTally, Step
 from client.stores.abc import Buffer
 from client.stores.tests.memory import MemorySession, MemoryStore
 from client.vault.locks import LockLost, VaultLock
+from client.vault.nodes import Node
 from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot
 from client.vault.tests.builders import put_raw
 from domain.jobs import JobStatus
@@ -47,6 +50,10 @@ from domain.sessions import Purpose
 class View:
     warnings: list[tuple[bytes, str]] = field(default_factory=list)
     steps: list[Tally | RestoreTally] = field(default_factory=list)
+    index_files: list[tuple[int, int]] = field(default_factory=list)
+
+    def index_read(self, done: int, total: int) -> None:
+        self.index_files.append((done, total))
 
     def advanced(self, tally: Tally | RestoreTally) -> None:
         self.steps.append(tally)
@@ -255,11 +262,23 @@ def test_a_backup_whose_first_look_is_ended_looks_again(
     assert last_status(office) == JobStatus.SUCCESS
 
 
+@pytest.fixture
+def still_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every folder stays as it is seen first: those above the source are changed by other programs."""
+    seen: dict[bytes | int, Node] = {}
+
+    def read_once(name: bytes, at: bytes | int, found: os.stat_result) -> Node:
+        return seen.setdefault(at, nodes.read_node(name, at, found))
+
+    monkeypatch.setattr(scan, "read_node", read_once)
+
+
+@pytest.mark.usefixtures("still_folders")
 def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is_stored_again(
     office: Office, device: Device, store: FaultyStore, source: Path, tmp_path: Path
 ) -> None:
     (source / "large").write_bytes(os.urandom(3 << 20))
-    run_backup(device, "main", [os.fsencode(source)], View())
+    first = run_backup(device, "main", [os.fsencode(source)], View())
     shutil.rmtree(device.home.folder / "vaults")  # what was read once needs not be read again
     broken = [name for name in store.objects if name.kind is ObjectKind.INDEX]
     broken.append(put_raw(store, ObjectKind.SNAPSHOT, b"rubbish" * 20))
@@ -276,6 +295,9 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     assert {path.decode() for path, _ in restored.warnings} == set(map(str, broken))
     with pytest.raises(DamagedVault):
         run_restore_of(device, "main", broken[-1].id[:10], tmp_path / "other", View())
+    again = run_restore_of(device, "main", first.summary.snapshot.id, tmp_path / "first", View()).summary
+    assert (again.files, again.lost) == (2, 0)
+    assert not list(differences(source, tmp_path / "first" / source.relative_to("/")))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from client.backup import run
 from client.backup.request import Counters, NoProgress, identities
 from client.errors import NothingLeft, UsageError
 from client.stores.abc import StoreSession
@@ -297,3 +298,17 @@ def watch(session: StoreSession, seen: list[Watched]) -> Watched:
 
 def pack_name(path: Path) -> ObjectName:
     return ObjectName(ObjectKind.PACK, path.name)
+
+
+def test_more_paths_than_a_snapshot_can_name_are_refused_before_anything_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, source = a_vault(tmp_path / "vault"), some_files(tmp_path / "source")
+    monkeypatch.setattr(run, "MAX_SNAPSHOT_BYTES", 1200)
+    vault.backup(source)
+    before = vault.size()
+    names = enumerate((source / "below").iterdir())
+    renamed = [path.rename(source / random_bytes(32, number).hex()) for number, path in names]
+    with pytest.raises(UsageError, match="30 paths, with the patterns, are more than a snapshot can name"):
+        vault.backup(*renamed)
+    assert vault.size() == before

@@ -60,6 +60,8 @@ WRONG = (
     (("--files-from", "/dev/null"), "/dev/null lists no path"),
     (("--files-from-raw", "/proc/version"), "/proc/version is cut off"),
     (("--files-from", "-", "--files-from-raw", "-"), "standard input can be read once only"),
+    (("--files-from", "-", "--exclude-file", "-"), "standard input can be read once only"),
+    (("SOURCE", "--exclude-file", "-", "--iexclude-file", "-"), "standard input can be read once only"),
     (("SOURCE", "--stdin"), "--stdin takes no PATH"),
     (("--stdin", "--stdin-command"), "not both"),
     (("--stdin", "--exclude", "x"), "a stream is one file"),
@@ -97,6 +99,32 @@ def test_lists_name_what_to_back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("gone").write_text("none\nnone either\n")
     with pytest.raises(UsageError, match="none of the paths in gone exists"):
         listed_paths([], ["gone"], [])
+
+
+def test_lists_may_be_written_as_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c\r", "d\r"):
+        Path(name).touch()
+    Path("globs").write_bytes(b"\xef\xbb\xbf# these\r\na\r\n\r\nb\r\n")
+    Path("lines").write_bytes(b"\xef\xbb\xbfa\r\n\r\nb")
+    Path("raw").write_bytes(b"c\r\0")
+    listed = listed_paths(["globs"], ["lines"], ["raw"])
+    assert listed.paths == [b"a", b"b", b"a", b"b", b"c\r"]
+    assert listed.missing == []
+    Path("only a mark").write_bytes(b"\xef\xbb\xbf\r\n")
+    for globs, lines, raw in ((["only a mark"], [], []), ([], ["only a mark"], []), ([], [], ["/dev/null"])):
+        with pytest.raises(UsageError, match="lists no path"):
+            listed_paths(globs, lines, raw)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf*.md\r\nlink\r\n", b"\xef\xbb\xbf*.md\r\nlink\n\xff"])
+def test_patterns_may_be_written_as_on_windows(
+    with_vault: Terminal, source: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "rules").write_bytes(content)
+    rules = ("--exclude-file", str(tmp_path / "rules"))
+    assert with_vault("backup", str(source), "--vault", tmp_path.name, *rules)[0] == 0
+    assert names_in(with_vault, tmp_path.name) == {"a.txt"}
 
 
 def test_what_a_list_names_and_is_not_there_is_a_warning(with_vault: Terminal, source: Path, tmp_path: Path) -> None:

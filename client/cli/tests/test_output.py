@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.cli.program import run
 from client.cli.tests.terminal import ROOT, Terminal
 
 
@@ -69,10 +71,44 @@ def test_an_error_that_cannot_be_told_still_has_its_exit_code(terminal: Terminal
     assert a_run(terminal, "frobnicate", redirection=redirection)[0] == 2
 
 
-@pytest.mark.parametrize(
-    "arguments", [("ls", "latest"), ("ls", "latest", "--json"), ("snapshots",), ("snapshots", "--json")]
+def a_run_into(descriptor: int, terminal: Terminal, *arguments: str) -> tuple[int, str]:
+    """Exit code and standard error in this process, with another standard output."""
+    with terminal.monkeypatch.context() as patched, suppress(OSError), os.fdopen(descriptor, "w") as stream:
+        patched.setattr(sys, "stdout", stream)
+        code = run(["--home", str(terminal.home), *arguments])
+    return code, terminal.capture.readouterr()[1]
+
+
+TELLING = (
+    *(
+        ("ls", "latest", "VAULT"),
+        ("snapshots", "VAULT"),
+        ("find", "*.txt", "VAULT"),
+        ("diff", "latest", "latest", "VAULT"),
+    ),
+    *(("stats", "VAULT"), ("stats", "latest", "VAULT"), ("check", "VAULT"), ("jobs",), ("status",), ("vault", "list")),
+    *(("vault", "templates"), ("vault", "recovery", "NAME")),
+    ("restore", "latest", "VAULT", "--target", "TARGET", "--dry-run"),
 )
-def test_a_listing_that_is_not_read_to_its_end_ends_quietly(
+
+
+def test_what_only_tells_something_ends_quietly_when_its_reader_has_gone(
+    with_vault: Terminal, source: Path, tmp_path: Path
+) -> None:
+    assert with_vault("backup", str(source), "--vault", tmp_path.name)[0] == 0
+    words = {"VAULT": ("--vault", tmp_path.name), "NAME": (tmp_path.name,), "TARGET": (str(tmp_path / "target"),)}
+    commands = [[word for part in command for word in words.get(part, (part,))] for command in TELLING]
+    for command in commands:
+        for options in ((), ("--json",)):
+            told = a_run_into(a_closed_pipe(), with_vault, *command, *options)
+            assert told == (141, ""), (command, options)
+        code, errors = a_run_into(os.open("/dev/full", os.O_WRONLY), with_vault, *command)
+        assert (code, errors.count("\n")) == (1, 1), command
+        assert "No space left on device" in errors
+
+
+@pytest.mark.parametrize("arguments", [("ls", "latest"), ("stats",), ("stats", "--json")])
+def test_a_process_whose_reader_has_gone_says_nothing(
     with_vault: Terminal, source: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     assert with_vault("backup", str(source), "--vault", tmp_path.name)[0] == 0
@@ -81,9 +117,23 @@ def test_a_listing_that_is_not_read_to_its_end_ends_quietly(
         assert a_run(with_vault, *arguments, "--vault", tmp_path.name, stdout=writing) == (141, "")
     finally:
         os.close(writing)
-    code, errors = a_run(with_vault, *arguments, "--vault", tmp_path.name, redirection=">/dev/full")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_was_changed_is_told_even_if_the_reader_has_gone(
+    with_vault: Terminal, source: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    assert with_vault("backup", str(source), "--vault", tmp_path.name)[0] == 0
+    writing = a_closed_pipe()
+    try:
+        arguments = ("tag", "latest", "--add", "kept", "--vault", tmp_path.name, *options)
+        code, errors = a_run(with_vault, *arguments, stdout=writing)
+    finally:
+        os.close(writing)
+    (snapshot,) = with_vault.json("snapshots", "--vault", tmp_path.name)
+    assert snapshot["tags"] == ["kept"]
     assert (code, errors.count("\n")) == (1, 1)
-    assert "No space left on device" in errors
+    assert f"Broken pipe; snapshot {snapshot['original'][:8]} is now {snapshot['short_id']}" in errors
 
 
 @pytest.mark.parametrize("arguments", [("version",), ("--version",)])

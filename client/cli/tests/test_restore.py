@@ -158,3 +158,26 @@ def test_what_cannot_be_dumped_is_refused(
     assert said in errors
     assert errors.count("\n") == 1
     assert not list(tmp_path.glob(".oort-partial-*"))
+
+
+@pytest.mark.parametrize("place", ["vault", "vault/data", "vault/data/new/deep", "link", "other"])
+def test_nothing_is_restored_into_a_vault(backed_up: Terminal, tmp_path: Path, place: str) -> None:
+    (tmp_path / "link").symlink_to("vault/data")
+    for name in ("keys", "data"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    (tmp_path / "other" / "config").touch()
+    before = sorted(tmp_path.rglob("*"))
+    jobs = backed_up.json("jobs")
+    options = ("--vault", tmp_path.name, "--overwrite", "always", "--delete", "--yes")
+
+    code, output, errors = backed_up("restore", "latest", "--target", str(tmp_path / place), *options)
+
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert "is a vault; choose a folder outside it" in errors
+    assert sorted(tmp_path.rglob("*")) == before
+    assert backed_up.json("jobs") == jobs
+
+
+def test_an_empty_target_is_not_the_working_folder(backed_up: Terminal, tmp_path: Path) -> None:
+    code, _, errors = backed_up("restore", "latest", "--target", "", "--vault", tmp_path.name)
+    assert (code, errors) == (2, "backup-tool: --target is empty: name a folder; the working folder is '.'\n")

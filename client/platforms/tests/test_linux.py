@@ -154,3 +154,59 @@ def test_a_disk_that_fails_is_not_a_file_without_attributes(tmp_path: Path, monk
 def test_users_and_groups_that_nobody_knows_have_no_name() -> None:
     assert (linux.user_name(0), linux.group_name(0)) == ("root", "root")
     assert (linux.user_name(4_000_000_123), linux.group_name(4_000_000_123)) == ("", "")
+
+
+def all_of(opened: int, room: int = 700_000) -> bytes:
+    """What `reader_past_holes` gives."""
+    buffer = memoryview(bytearray(room))
+    readinto = linux.reader_past_holes(opened)
+    parts = []
+    while read := readinto(buffer):
+        parts.append(bytes(buffer[:read]))
+    return b"".join(parts)
+
+
+def a_file_with_holes(path: Path) -> Path:
+    with path.open("wb") as file:
+        for offset in (1 << 20, 5 << 20):
+            file.seek(offset)
+            file.write(b"data" * 2000)
+        file.truncate(9 << 20)
+    return path
+
+
+def test_holes_come_as_zeros_and_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_file_with_holes(tmp_path / "file")
+    asked: list[int] = []
+    genuine = os.preadv
+
+    def preadv(opened: int, rooms: list[memoryview], offset: int) -> int:
+        asked.append(sum(map(len, rooms)))
+        return genuine(opened, rooms, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with path.open("rb") as file:
+        assert all_of(file.fileno()) == path.read_bytes()
+    if path.stat().st_blocks * 512 < 1 << 20:  # the file system keeps holes
+        assert sum(asked) < 1 << 20
+
+
+def test_a_file_system_that_knows_nothing_of_holes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_file_with_holes(tmp_path / "file")
+
+    def lseek(*_: int) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    with closing(os.open(path, os.O_RDONLY)) as opened:
+        assert all_of(opened) == path.read_bytes()
+
+
+def test_a_file_that_shrinks_while_it_is_read_ends_there(tmp_path: Path) -> None:
+    path = a_file_with_holes(tmp_path / "file")
+    room = memoryview(bytearray(1 << 20))
+    with path.open("rb") as file:
+        readinto = linux.reader_past_holes(file.fileno())
+        assert readinto(room) == 1 << 20
+        os.truncate(path, 1 << 19)
+        assert readinto(room) == 0

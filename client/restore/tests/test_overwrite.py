@@ -321,3 +321,44 @@ def test_a_blob_that_only_a_tree_lists_twice_is_restored_to_both_places(tmp_path
     vault.restore(tmp_path / "target", options=ALWAYS)
     assert not list(differences(source, there))
     assert restored(tmp_path / "target", source) == {"one", "other"}
+
+
+def test_links_pipes_and_devices_that_are_right_already_are_left_and_not_told(tmp_path: Path) -> None:
+    a_mixed_tree(tmp_path / "mixed", privileged=ROOT)
+    vault = a_vault(tmp_path / "another vault")
+    vault.backup(tmp_path / "mixed")
+    vault.restore(tmp_path / "target")
+    there = tmp_path / "target" / (tmp_path / "mixed").relative_to("/")
+    others = (
+        "link",
+        "dangling",
+        "link to no text",
+        "fifo",
+        "medium",
+        *(("device", "disk") if ROOT else ()),
+    )
+
+    def state() -> list[tuple[int, int]]:
+        return [(found.st_ino, found.st_ctime_ns) for found in ((there / name).lstat() for name in others)]
+
+    before = state()
+
+    told = Told()
+    options = RestoreOptions(overwrite=Overwrite.ALWAYS, dry_run=True)
+    tried = vault.restore(tmp_path / "target", options=options, progress=told)
+    assert not {os.fsencode(tmp_path / "mixed" / name) for name in others} & told.steps.keys()
+
+    done = vault.restore(tmp_path / "target", options=ALWAYS)
+    assert state() == before
+    assert tried.others == done.others == len(others)
+
+    (there / "link").unlink()
+    (there / "link").symlink_to("elsewhere")
+    (there / "fifo").chmod(0o600)
+    (there / "medium").unlink()
+    (there / "medium").write_text("other")
+    vault.restore(tmp_path / "target", options=options, progress=told)
+    changed = {os.fsencode(tmp_path / "mixed" / name) for name in ("link", "fifo", "medium")}
+    assert {path for path, step in told.steps.items() if step is Step.REPLACE} == changed
+    vault.restore(tmp_path / "target", options=ALWAYS)
+    assert not list(differences(tmp_path / "mixed", there))

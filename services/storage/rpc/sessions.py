@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from oort.storage.v1 import sessions_pb2, sessions_pb2_grpc
 
 from domain.names import ObjectKind
-from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
+from domain.sessions import MAX_SNAPSHOT_BYTES, NEEDED_SCOPE, Purpose, Scope, opening_statement
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
@@ -17,7 +17,6 @@ from services.storage.puts import Put, Puts
 from services.storage.rpc.names import name_of, pack_names
 
 Context = grpc.aio.ServicerContext[Any, Any]
-MAX_SNAPSHOT_BYTES = 1 << 20
 
 
 class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):

@@ -14,7 +14,7 @@ import pytest
 from oort.storage.v1 import objects_pb2, sessions_pb2
 
 from domain.names import ObjectKind, ObjectName
-from domain.sessions import Purpose, Scope
+from domain.sessions import MAX_SNAPSHOT_BYTES, Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.testing.server import reason_of
 from services.storage import sessions
@@ -382,7 +382,7 @@ async def test_a_commit_whose_body_has_another_name_or_is_too_long_is_refused(cl
             for name, body, expected in (
                 (snapshot(b"other"), b"body", "NAME_MISMATCH"),
                 (pack(b"body"), b"body", "INVALID_ARGUMENT"),
-                (snapshot(bytes(2 << 20)), bytes(2 << 20), "INVALID_ARGUMENT"),
+                (snapshot(bytes(MAX_SNAPSHOT_BYTES + 1)), bytes(MAX_SNAPSHOT_BYTES + 1), "INVALID_ARGUMENT"),
             ):
                 request = sessions_pb2.CommitRequest(session_id=str(session), name=str(name), body=body)
                 with pytest.raises(grpc.aio.AioRpcError) as refusal:
