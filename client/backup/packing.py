@@ -96,10 +96,10 @@ class Packer:
         to_reserve: dict[ObjectName, list[int]] = {}
         with self._lock:
             claimed = self._claimed[kind]
-            for position, identity in enumerate(ids):
+            for position, (identity, places) in enumerate(zip(ids, index.find_each(kind, ids), strict=True)):
                 if identity in claimed:
                     continue
-                packs = [found.pack for found in index.find_all(kind, identity) if not uploader.is_gone(found.pack)]
+                packs = [found.pack for found in places if not uploader.is_gone(found.pack)]
                 if not packs or identity in lost:
                     claimed.add(identity)
                     missing.append(position)
@@ -129,8 +129,8 @@ class Packer:
         full: list[PackBuilder] = []
         with self._lock:
             builders = self._open[kind]
-            for blob in blobs:
-                at = self._random.randrange(len(builders)) if len(builders) > 1 else 0
+            for blob, drawn in zip(blobs, self._random.randbytes(len(blobs)), strict=True):
+                at = drawn % len(builders)
                 builders[at].add(blob)
                 if builders[at].is_full:
                     full.append(builders[at])

@@ -13,16 +13,17 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from client.backup.attributes import storable
+from client.backup.attributes import storable, storable_attributes
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
 from client.backup.trees import TreeWriter
 from client.flow import Buffers, ByteQueue, Crew, Loan
-from client.platforms.linux import open_for_reading, read_ahead, reader_past_holes
-from client.platforms.nodes import read_node
-from client.vault.blobs import BlobId, BlobKind
+from client.platforms.linux import open_for_reading, read_ahead, read_attributes, reader_past_holes
+from client.platforms.nodes import encode_file, read_node
+from client.vault.blobs import BlobId, BlobKind, Buffer
 from client.vault.chunker import MAX_CHUNK, MIN_CHUNK, Chunker
 from client.vault.nodes import Node
 
@@ -51,6 +52,16 @@ class _BigFile:
     node: Node | None = None
     size: int = 0
     failure: str = ""
+
+
+class _SmallFile(NamedTuple):
+    """A small file that was read whole; its content has so many `chunks`."""
+
+    found: FileFound
+    stat: os.stat_result
+    attributes: tuple[tuple[str, bytes], ...]
+    size: int
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,37 +148,42 @@ class Reader:
     # Small files: read, stored and handed on by one worker
 
     def _store_batch(self, batch: list[FileFound]) -> None:
-        chunks: list[bytes] = []
-        read: list[tuple[FileFound, Node, int]] = []  # with the number of chunks
+        chunks: list[Buffer] = []
+        files: list[_SmallFile] = []
         reached: set[BlobId] = set()
         for found in batch:
             opened = self._open(found)
             if opened is None:
                 continue
             try:
-                small = self._read_small(found, opened)
+                small = self._read_small(found, *opened)
                 if small is None:
-                    self._store_grown(found, opened)
+                    self._store_grown(found, *opened)
                     continue
             except OSError as error:
                 self._leave_out(found, reason(error))
                 continue
             finally:
-                os.close(opened)
-            node, parts = small
+                os.close(opened[0])
+            file, parts = small
             chunks += parts
-            read.append((found, node, len(parts)))
+            files.append(file)
             if found.known is not None and found.known.content:
                 reached.update(found.known.content)
         ids = self._packer.store(BlobKind.DATA, chunks, reached) if chunks else []
+        new = sum(file.found.known is None for file in files)
+        self._counters.add(files_new=new, files_changed=len(files) - new, done_bytes=sum(file.size for file in files))
         position = 0
-        for found, node, count in read:
-            self._arrived(found, replace(node, content=tuple(ids[position : position + count])))
+        for found, as_read, attributes, size, count in files:
+            content = ids[position : position + count]
             position += count
+            encoded = encode_file(found.name, as_read, size, attributes, content)
+            self._trees.arrived_encoded(found.folder, found.name, encoded)
 
-    def _read_small(self, found: FileFound, opened: int) -> tuple[Node, list[bytes]] | None:
-        """The node without its content, and the chunks; None if the file is not small any more. Raises OSError."""
-        before = os.fstat(opened)
+    def _read_small(
+        self, found: FileFound, opened: int, before: os.stat_result
+    ) -> tuple[_SmallFile, Sequence[Buffer]] | None:
+        """The file and its chunks; None if it is not small any more. Raises OSError."""
         size = before.st_size
         content = os.read(opened, size + 1)
         if len(content) != size:
@@ -178,17 +194,18 @@ class Reader:
                 if sum(map(len, parts)) > BATCH_BYTES:
                     return None
             content = b"".join(parts)
-        node = storable(read_node(found.name, opened, before, size=len(content)), found.path, self._counters)
+            size = len(content)
+        attributes = read_attributes(opened)
+        if attributes:
+            attributes = storable_attributes(attributes, found.path, self._counters)
         if not _is_as_before(before, os.fstat(opened)):
             self._counters.warn(found.path, _CHANGED)
-        if len(content) <= MIN_CHUNK:
-            return node, [content] if content else []
-        return node, [bytes(chunk) for chunk in self._chunker.cut(content)]
+        chunks: Sequence[Buffer] = self._chunker.cut(content) if size > MIN_CHUNK else [content] if size else []
+        return _SmallFile(found, before, attributes, size, len(chunks)), chunks
 
-    def _store_grown(self, found: FileFound, opened: int) -> None:
+    def _store_grown(self, found: FileFound, opened: int, before: os.stat_result) -> None:
         """A file that the scan found small and that is not: cut and stored by this worker alone. Raises OSError."""
         os.lseek(opened, 0, os.SEEK_SET)
-        before = os.fstat(opened)
         content: list[BlobId] = []
         size = 0
         # Lent buffers may all be held by tasks that wait for this very thread.
@@ -212,19 +229,18 @@ class Reader:
             if opened is None:
                 continue
             try:
-                self._read_big(found, opened)
+                self._read_big(found, *opened)
             finally:
-                os.close(opened)
+                os.close(opened[0])
         with self._lock:
             self._readers -= 1
             last = not self._readers
         if last:
             self._tasks.close()
 
-    def _read_big(self, found: FileFound, opened: int) -> None:
+    def _read_big(self, found: FileFound, opened: int, before: os.stat_result) -> None:
         file = _BigFile(found)
         try:
-            before = os.fstat(opened)
             read_ahead(opened)
             self._feed(file, reader_past_holes(opened))
             node = read_node(found.name, opened, before, size=file.size)
@@ -280,15 +296,16 @@ class Reader:
 
     # Both
 
-    def _open(self, found: FileFound) -> int | None:
-        """The open file, or None if it cannot be read or is no file any more."""
+    def _open(self, found: FileFound) -> tuple[int, os.stat_result] | None:
+        """The open file and what it is, or None if it cannot be read or is no file any more."""
         try:
             opened = open_for_reading(found.path, found.stat.st_uid)
         except OSError as error:
             self._leave_out(found, _REPLACED if error.errno == errno.ELOOP else reason(error))
             return None
-        if stat.S_ISREG(os.fstat(opened).st_mode):
-            return opened
+        is_what = os.fstat(opened)
+        if stat.S_ISREG(is_what.st_mode):
+            return opened, is_what
         os.close(opened)
         self._leave_out(found, _REPLACED)
         return None

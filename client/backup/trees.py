@@ -73,6 +73,13 @@ class TreeWriter:
             self.add(folder, node)
         self.finish(folder)
 
+    def arrived_encoded(self, folder: Folder, name: bytes, encoded: bytes) -> None:
+        """As `arrived`, of a node that `encode_node` or the like wrote."""
+        with self._lock:
+            folder.new.add(name, encoded)
+            self.kept += 1
+        self.finish(folder)
+
     def finish(self, folder: Folder) -> None:
         """One thing less that `folder` waits for; with the last, its tree is made, and so on upwards."""
         current: Folder | None = folder

@@ -14,7 +14,7 @@ from typing import Protocol
 from client.platforms.linux import group_name, is_superuser, read_attributes, user_name
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType, go_mode, node_type
-from client.vault.nodes import Node, encode_head, encode_owner
+from client.vault.nodes import Node, encode_attributes, encode_head, encode_owner
 
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
 _MODE_BITS = 0o7777
@@ -55,13 +55,29 @@ def read_node(
 
 def encoded_head(name: bytes, found: os.stat_result) -> bytes:
     """What the encoded node of a regular file begins with, up to its content, if it has no extended attributes."""
+    return f'{_head(name, found, found.st_size)}"content":['.encode()
+
+
+def encode_file(
+    name: bytes, found: os.stat_result, size: int, attributes: Sequence[tuple[str, bytes]], content: Sequence[BlobId]
+) -> bytes:
+    """The encoded node of a regular file of which `size` bytes were read: `read_node` and `encode_node` at once.
+
+    A third of their time: a backup does so for every small file.
+    """
+    ids = '","'.join([blob.hex() for blob in content])
+    listed = f'"{ids}"' if ids else ""
+    extended = encode_attributes(attributes) if attributes else ""
+    return f'{_head(name, found, size)}{extended}"content":[{listed}]}}'.encode()
+
+
+def _head(name: bytes, found: os.stat_result, size: int) -> str:
     owner = encode_owner(found.st_uid, found.st_gid, user_name(found.st_uid), group_name(found.st_gid))
     mtime = found.st_mtime_ns
-    head = encode_head(
+    return encode_head(
         *(name, NodeType.FILE, _go_mode(found.st_mode), mtime, mtime, found.st_ctime_ns, owner),
-        *(found.st_ino, found.st_dev, found.st_size, found.st_nlink),
+        *(found.st_ino, found.st_dev, size, found.st_nlink),
     )
-    return f'{head}"content":['.encode()
 
 
 class Metadata(Protocol):

@@ -3,7 +3,6 @@
 Kept true: a blob id is 32 raw bytes everywhere in the program; hex is for JSON, file names and people.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
@@ -26,8 +25,7 @@ def blob_id(plaintext: Buffer) -> BlobId:
     return sha256(plaintext).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class SealedBlob:
+class SealedBlob(NamedTuple):
     """A blob ready for a pack: `body` is IV, ciphertext and tag.
 
     `length_plain` is the number of bytes before compression, `compressed` says whether `body` holds a zstd frame.

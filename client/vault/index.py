@@ -124,13 +124,14 @@ class Index:
 
     def find_all(self, kind: BlobKind, blob: BlobId) -> list[Location]:
         """Every place of a blob: each is in another pack, or twice in one."""
+        return self.find_each(kind, [blob])[0]
+
+    def find_each(self, kind: BlobKind, blobs: Sequence[BlobId]) -> list[list[Location]]:
+        """As `find_all`, of many blobs at once: a backup asks for all that is new."""
         with self._lock:
-            own = [
-                location
-                for number, position in self._own.places(blob)
-                if (location := _location(self._own, number, position, kind, blob))
-            ]
-            return own + self._using(lambda table: self._locations(table, kind, blob))
+            own = [self._own_locations(kind, blob) for blob in blobs]
+            kept = self._using(lambda table: [self._locations(table, kind, blob) for blob in blobs])
+        return [mine + others for mine, others in zip(own, kept, strict=True)]
 
     def placed(self, kind: BlobKind, blob: BlobId) -> Placed | None:
         """The first place of a blob in the index files: always the same, as long as the session is."""
@@ -187,12 +188,13 @@ class Index:
             if entries is not None and identity not in self._own_packs:
                 yield _pack_name(identity), entries
 
-    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
+    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> IndexedPack:
         """Make the blobs of a pack that this session stored known, before any index file lists them."""
         indexed = IndexedPack.of(_identity(pack), entries)
         with self._lock:
             self._own_packs[indexed.pack] = indexed
             self._own.add_files([(indexed.pack, [indexed])])
+        return indexed
 
     def absorb(self, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
         """Take over an index file that this session stored: its packs are kept where the others are."""
@@ -292,8 +294,17 @@ class Index:
                 return True
         return bool(self._locations(table, kind, blob))
 
+    def _own_locations(self, kind: BlobKind, blob: BlobId) -> list[Location]:
+        return [
+            location
+            for number, position in self._own.places(blob)
+            if (location := _location(self._own, number, position, kind, blob))
+        ]
+
     def _locations(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> list[Location]:
-        found = []
+        found: list[Location] = []
+        if table.first_place(blob) is None:  # most of what a backup asks for; the quick way
+            return found
         for number, position in table.places(blob):
             if number in self._view:
                 location = _location(table, number, position, kind, blob)
@@ -353,9 +364,9 @@ class IndexWriter:
 
     def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
         """List a pack that this session stored; its blobs are found in the index from now on."""
-        self._index.add_pack(pack, entries)
+        indexed = self._index.add_pack(pack, entries)
         with self._lock:
-            self._packs[_identity(pack)] = IndexedPack.of(_identity(pack), entries)
+            self._packs[indexed.pack] = indexed
 
     def add_reserved(self, pack: ObjectName) -> None:
         """List a pack that the session reserved, as the index has it. Raises KeyError if the index has it not."""

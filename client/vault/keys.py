@@ -99,18 +99,28 @@ class DataKeys:
 
     def open(self, sealed: Buffer, name: str = "a sealed object") -> bytes:
         """The plaintext of what `seal` made. Raises DamagedVault, naming `name`, if one bit differs."""
+        ciphertext = self._checked(sealed, name)
+        return self._contexts.ctr.update(ciphertext)
+
+    def open_into(self, sealed: Buffer, room: Buffer, name: str = "a sealed object") -> int:
+        """As `open`, but into `room`, which must be no shorter than the plaintext; answers the length of that."""
+        ciphertext = self._checked(sealed, name)
+        return self._contexts.ctr.update_into(ciphertext, room)
+
+    def _checked(self, sealed: Buffer, name: str) -> memoryview:
+        """The ciphertext, of which the tag is right; this thread's cipher is ready to decrypt it."""
         if len(sealed) < SEAL_OVERHEAD:
             raise DamagedVault(name=name, detail=f"{len(sealed)} bytes are too few for anything sealed")
-        with memoryview(sealed) as view:
-            iv = bytes(view[:IV_BYTES])
-            with view[IV_BYTES:-TAG_BYTES] as ciphertext:
-                contexts = self._contexts
-                try:
-                    Poly1305.verify_tag(self.mac_r + contexts.nonce.update(iv), ciphertext, bytes(view[-TAG_BYTES:]))
-                except InvalidSignature:
-                    raise DamagedVault(name=name, detail="it was altered, or sealed with other keys") from None
-                contexts.ctr.reset_nonce(iv)
-                return contexts.ctr.update(ciphertext)
+        view = memoryview(sealed)
+        iv = bytes(view[:IV_BYTES])
+        ciphertext = view[IV_BYTES:-TAG_BYTES]
+        contexts = self._contexts
+        try:
+            Poly1305.verify_tag(self.mac_r + contexts.nonce.update(iv), ciphertext, bytes(view[-TAG_BYTES:]))
+        except InvalidSignature:
+            raise DamagedVault(name=name, detail="it was altered, or sealed with other keys") from None
+        contexts.ctr.reset_nonce(iv)
+        return ciphertext
 
 
 @dataclass(frozen=True, slots=True)

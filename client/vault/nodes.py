@@ -235,11 +235,7 @@ def encode_node(node: Node) -> bytes:
     if node.linktarget:
         parts.append(_encode_link(node.linktarget) + ",")
     if node.extended_attributes:
-        pairs = (
-            f'{{"name":{json_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
-            for name, value in node.extended_attributes
-        )
-        parts.append(f'"extended_attributes":[{",".join(pairs)}],')
+        parts.append(encode_attributes(node.extended_attributes))
     if node.device:
         parts.append(f'"device":{node.device},')
     parts.append(_encode_content(node))
@@ -287,6 +283,14 @@ def encode_owner(uid: int, gid: int, user: str, group: str) -> str:
     """The fields of an encoded node that say whose it is, the comma included."""
     names = (f'"{field}":{json_string(name)},' for field, name in (("user", user), ("group", group)) if name)
     return f'"uid":{uid},"gid":{gid},{"".join(names)}'
+
+
+def encode_attributes(attributes: Iterable[tuple[str, bytes]]) -> str:
+    """The field of an encoded node that says its extended attributes, the comma included."""
+    pairs = (
+        f'{{"name":{json_string(name)},"value":"{base64.b64encode(value).decode()}"}}' for name, value in attributes
+    )
+    return f'"extended_attributes":[{",".join(pairs)}],'
 
 
 def _encode_link(target: bytes) -> str:

@@ -23,6 +23,7 @@ _LARGE = 16 << 20  # from this size on, the tree of a folder with some 40,000 fi
 _STEP = 1 << 20
 _MOST_OUT_OF_A_BYTE = 32 << 10  # a zstd block has at least 4 bytes and at most 128 KiB come out of it (RFC 8878)
 _SCRATCH = 128 << 10  # stays in the processor's own cache
+_OPENED = 1 << 20  # kept for what is opened again; few blobs are larger, sealed
 _SMALL = 256 << 10  # up to this size blobs are compressed as one batch, in C
 _PROBES, _PROBE = 8, 4 << 10  # parts of a larger blob, and bytes in each, that are tried before the whole is
 
@@ -42,6 +43,7 @@ class _Codecs(threading.local):
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor()
         self.scratch = bytearray(_SCRATCH)
+        self.opened = bytearray(_OPENED)
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         codec = self.compressors.get(level)
@@ -161,7 +163,31 @@ def _compress_in_steps(compressor: zstandard.ZstdCompressor, plaintext: Buffer) 
     return b"".join(parts)
 
 
-def _opens_to(frame: Buffer, plaintext: Buffer) -> bool:
+def _verify(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> None:
+    try:
+        is_whole = _opens_to(keys, blob, plaintext)
+    except DamagedVault:
+        is_whole = False
+    if not is_whole:
+        name = f"{blob.kind} blob {blob.id.hex()}"
+        raise DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
+
+
+def _opens_to(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> bool:
+    """Whether a sealed blob opens to the plaintext. Raises DamagedVault."""
+    opened = _codecs.opened
+    if blob.length_sealed - SEAL_OVERHEAD > len(opened):
+        opened = bytearray(blob.length_sealed - SEAL_OVERHEAD)
+    length = keys.open_into(blob.body, opened)
+    if not blob.compressed:
+        return length == len(plaintext) and opened.startswith(plaintext)
+    frame = memoryview(opened)[:length]
+    if blob.length_plain > _SMALL:
+        return _holds(frame, plaintext)
+    return _is_same(decompress(frame, blob.length_plain, "a new blob"), plaintext)
+
+
+def _holds(frame: Buffer, plaintext: Buffer) -> bool:
     """Whether a frame holds the plaintext, seen step by step: another copy of what is large is not made."""
     view = memoryview(plaintext)
     scratch = _codecs.scratch
@@ -181,17 +207,6 @@ def _opens_to(frame: Buffer, plaintext: Buffer) -> bool:
 def _is_same(one: bytes | bytearray, other: Buffer) -> bool:
     """As `==`, which compares a memoryview byte by byte, at a fifth of the speed of reading the memory."""
     return len(one) == len(other) and one.startswith(other)
-
-
-def _verify(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> None:
-    name = f"{blob.kind} blob {blob.id.hex()}"
-    opened = keys.open(blob.body, name)
-    if blob.compressed and blob.length_plain > _SMALL:
-        is_whole = _opens_to(opened, plaintext)
-    else:
-        is_whole = _is_same(decompress(opened, blob.length_plain, name) if blob.compressed else opened, plaintext)
-    if not is_whole:
-        raise DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
 
 
 def entry_of(blob: SealedBlob, offset: int) -> PackEntry:

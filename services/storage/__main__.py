@@ -82,7 +82,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
-        sessions = SessionsRpc(gate, db, puts, settings.beat_seconds)
+        sessions = SessionsRpc(gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent)
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
         yield Parts(
             public=[

@@ -74,6 +74,13 @@ def _opened_before(row: sessions.SessionRow, claims: VaultClaims, purpose: Purpo
     return row.opened_seq
 
 
+async def live_homes(db: Database, claims: VaultClaims, silent_seconds: float) -> list[str]:
+    """The public endpoints of the nodes that hold the bucket and live."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        homes = await buckets.homes(unit, claims.bucket, silent_seconds)
+    return [home.public_endpoint for home in homes if home.live]
+
+
 async def beat(db: Database, claims: VaultClaims, session: UUID) -> None:
     """Say that the session is alive. Raises SessionOver.
 

@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 from client.platforms import nodes
-from client.platforms.nodes import is_same, is_unchanged, read_node, write_metadata, write_metadata_at
+from client.platforms.nodes import (
+    encode_file,
+    is_same,
+    is_unchanged,
+    read_node,
+    write_metadata,
+    write_metadata_at,
+)
 from client.vault.modes import NodeType, go_mode
-from client.vault.nodes import Node
+from client.vault.nodes import Node, encode_node
 
 ACL = "system.posix_acl_access"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do that")
@@ -74,6 +81,21 @@ def test_a_node_says_of_a_file_what_the_system_says(file: Path) -> None:
     assert (node.uid, node.gid, node.inode, node.device_id) == (found.st_uid, found.st_gid, found.st_ino, found.st_dev)
     # Reading a file must not change its tree.
     assert node.atime_ns == node.mtime_ns == 1_500_000_000_123_456_789
+
+
+@pytest.mark.parametrize("attributes", [(), (("user.a", b"\xff"), ("user.b<", b""))])
+@pytest.mark.parametrize("content", [(), (b"\1" * 32,), (b"\1" * 32, b"\2" * 32)])
+def test_a_file_is_encoded_at_once_as_by_way_of_its_node(
+    tmp_path: Path, attributes: tuple[tuple[str, bytes], ...], content: tuple[bytes, ...]
+) -> None:
+    path = tmp_path / os.fsdecode(b'a "name" \xff')
+    path.touch(0o640)
+    name, size = os.fsencode(path.name), 5 * len(content)
+    node = replace(
+        read_node(name, os.fsencode(path), path.stat(), content, size),
+        extended_attributes=attributes,
+    )
+    assert encode_file(name, path.stat(), size, attributes, content) == encode_node(node)
 
 
 def test_links_folders_and_pipes_have_what_restic_records_of_them(tmp_path: Path) -> None:

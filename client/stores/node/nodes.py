@@ -91,6 +91,11 @@ class Nodes:
                 self._favoured = endpoint
                 return result
 
+    def prefer(self, endpoints: Sequence[str]) -> None:
+        """Ask one of these from now on, as long as it answers; an endpoint that no token names is never asked."""
+        if endpoints and self._favoured not in endpoints:
+            self._favoured = self._any_of(endpoints)
+
     def close(self) -> None:
         with self._lock:
             lines = list(itertools.chain.from_iterable(self._lines.values()))
@@ -109,13 +114,16 @@ class Nodes:
         raise StoreError(place=self._place, detail=f"no storage node takes the call ({endpoint}: {said})")
 
     def _choose(self, endpoints: Sequence[str], tried: Sequence[str]) -> str:
-        """The node that last answered, unless it has just failed; at first a random one, which spreads clients."""
+        """The node that last answered or is preferred, unless it has just failed; else a random one: clients spread."""
         untried = [endpoint for endpoint in endpoints if endpoint not in tried]
         if not untried:
             raise StoreError(place=self._place, detail="the cluster has no storage node at the moment")
         if self._favoured in untried:
             return self._favoured
-        return untried[int(self._pacing.jitter() * len(untried)) % len(untried)]
+        return self._any_of(untried)
+
+    def _any_of(self, endpoints: Sequence[str]) -> str:
+        return endpoints[int(self._pacing.jitter() * len(endpoints)) % len(endpoints)]
 
     @contextmanager
     def _line(self, endpoint: str, *, is_body: bool) -> Iterator[Connection]:

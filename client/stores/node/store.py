@@ -93,6 +93,8 @@ class NodeStore:
             opened = self.nodes.run(keeper, action)
         except Refused as refused:
             raise translate(refused.refusal, self._place, parent=parent_id) from None
+        # A node that does not hold the bucket takes each body and sends it on: twice the work, and twice the way.
+        self.nodes.prefer(opened.homes)
         return NodeSession(self, keeper, session_id, purpose, opened.beat_interval.ToNanoseconds() / 1e9)
 
     def beside(self, work: Callable[[], None]) -> None:

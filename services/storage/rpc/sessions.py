@@ -20,11 +20,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
-    def __init__(self, gate: Gate, db: Database, puts: Puts, beat_seconds: float) -> None:
+    def __init__(self, gate: Gate, db: Database, puts: Puts, *, beat_seconds: float, silent_seconds: float) -> None:
         self._gate = gate
         self._db = db
         self._puts = puts
         self._beat_seconds = beat_seconds
+        self._silent_seconds = silent_seconds
 
     async def Open(self, request: sessions_pb2.OpenRequest, context: Context) -> sessions_pb2.OpenResponse:
         try:
@@ -39,7 +40,8 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         opened = await sessions.open_session(self._db, claims, session, purpose, parent)
         interval = Duration()
         interval.FromNanoseconds(int(self._beat_seconds * 1_000_000_000))
-        return sessions_pb2.OpenResponse(opened_seq=opened, beat_interval=interval)
+        homes = await sessions.live_homes(self._db, claims, self._silent_seconds)
+        return sessions_pb2.OpenResponse(opened_seq=opened, beat_interval=interval, homes=homes)
 
     async def Beat(self, request: sessions_pb2.BeatRequest, context: Context) -> sessions_pb2.BeatResponse:
         claims = self._gate.require(context, Scope.READ)

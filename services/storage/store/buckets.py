@@ -56,6 +56,7 @@ class Home:
     """A node that holds a bucket; `live` by its heartbeat and the database's clock."""
 
     node_id: str
+    public_endpoint: str
     internal_endpoint: str
     live: bool
 
@@ -68,7 +69,7 @@ select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.ob
 from buckets b
 """
 _HOMES = """
-select h.node_id, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %s) as live
+select h.node_id, n.public_endpoint, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %s) as live
 from homes h join nodes n on n.id = h.node_id where h.bucket_id = %s order by h.node_id
 """
 

@@ -12,9 +12,10 @@ import pytest
 from oort.storage.v1 import objects_pb2
 
 from domain.names import CONFIG, ObjectName
+from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.testing.server import reason_of
-from services.storage.tests.cluster import Cluster, NodeProcess, a_body, pack, start_node
+from services.storage.tests.cluster import Cluster, NodeProcess, a_body, a_session_id, pack, start_node
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
 
@@ -48,6 +49,21 @@ async def test_a_put_through_any_node_lies_on_every_home_and_is_read_from_any(cl
         assert (cluster.bucket_folder(home, claims.bucket) / pack(body).path).read_bytes() == body
         assert len(cluster.files(home)) == 3
     assert cluster.files(guest) == []
+
+
+async def test_an_opening_names_the_nodes_that_hold_the_bucket_and_live(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        for copies in (1, 2):
+            claims = await cluster.bucket("a", copies=copies)
+            homes = {row[0] for row in cluster.sql("select node_id from homes where bucket_id = %s", claims.bucket)}
+            assert len(homes) == copies
+            async with cluster.client("b", claims) as client:
+                opened = await client.open_raw(a_session_id(), Purpose.BACKUP, None)
+            assert set(opened.homes) == {cluster.settings[home].public_endpoint for home in homes}
+    async with cluster.up("b"), cluster.client("b", claims) as client:
+        cluster.sql("update nodes set last_seen = to_timestamp(0) where id = 'a'")
+        opened = await client.open_raw(a_session_id(), Purpose.BACKUP, None)
+        assert list(opened.homes) == [cluster.settings["b"].public_endpoint]
 
 
 async def test_initialising_reaches_every_home(cluster: Cluster) -> None:

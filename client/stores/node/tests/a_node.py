@@ -33,6 +33,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
     cut_after: int | None = None
     spoil: bool = False
     hang: bool = False
+    homes: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
     headers: list[objects_pb2.PutHeader] = field(default_factory=list)
     opened: list[sessions_pb2.OpenRequest] = field(default_factory=list)
@@ -59,7 +60,9 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         self._enter("Open", context)
         self.opened.append(request)
         return sessions_pb2.OpenResponse(
-            opened_seq=1, beat_interval=Duration(nanos=int(self.beat_seconds % 1 * 1e9), seconds=int(self.beat_seconds))
+            opened_seq=1,
+            beat_interval=Duration(nanos=int(self.beat_seconds % 1 * 1e9), seconds=int(self.beat_seconds)),
+            homes=self.homes,
         )
 
     def Beat(self, request: sessions_pb2.BeatRequest, context: grpc.ServicerContext) -> sessions_pb2.BeatResponse:

@@ -194,6 +194,26 @@ def test_a_put_carries_the_packs_of_an_index_file_and_counts_what_it_sends(clust
     assert cluster.nodes[0].headers[0].size == len(body)
 
 
+def test_bodies_go_to_a_node_that_holds_the_bucket(cluster: Cluster) -> None:
+    pack, body = a_pack()
+    cluster.nodes[0].homes = (cluster.endpoints[1],)
+    with cluster.store().open(Purpose.BACKUP) as session:
+        session.put(pack, body)
+        assert session.get(pack) == body
+    assert cluster.nodes[0].calls == ["Open"]
+
+
+def test_another_node_is_asked_when_the_one_that_holds_the_bucket_fails_or_is_not_known(cluster: Cluster) -> None:
+    pack, body = a_pack()
+    for homes, faults in ((cluster.endpoints[1:], [UNAVAILABLE]), (["localhost:1"], [])):
+        cluster.nodes[0].homes, cluster.nodes[1].faults = tuple(homes), faults
+        with cluster.store().open(Purpose.BACKUP) as session:
+            session.put(pack, body)
+            session.put(pack, body)
+    assert [call for call in cluster.nodes[0].calls if call == "Put"] == 4 * ["Put"]
+    assert cluster.clock.slept == []
+
+
 def test_a_put_that_a_dying_node_cut_goes_to_the_other_node_and_is_counted_twice(cluster: Cluster) -> None:
     cluster.nodes[0].cut_after = FRAME_BYTES
     pack, body = a_pack(3 * FRAME_BYTES)
