@@ -34,7 +34,7 @@ from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
 
-_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of oort; see https://bford.info/cachedir/\n"
+_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
 _NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
 
 
@@ -52,7 +52,7 @@ class Place:
         return self.entry.kind == VaultKind.VAULT_KIND_LOCAL
 
     def cache(self) -> Path | None:
-        """Where index caches lie; None when the home's disk is full or read-only, which stops nothing."""
+        """Where caches lie; None when the home's disk is full or read-only, which stops nothing."""
         try:
             folder = self.device.home.subfolder(self.device.home.folder / "vaults")
         except OortError:

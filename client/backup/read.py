@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from client.backup.listing import signature
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
@@ -178,8 +179,7 @@ class Reader:
                     return None
             content = b"".join(parts)
         node = read_node(found.name, opened, before, size=len(content))
-        if not _is_as_before(before, os.fstat(opened)):
-            self._counters.warn(found.path, _CHANGED)
+        self._compare(found, before, os.fstat(opened))
         if len(content) <= MIN_CHUNK:
             return node, [content] if content else []
         return node, [bytes(chunk) for chunk in self._chunker.cut(content)]
@@ -201,6 +201,7 @@ class Reader:
                 size += sum(map(len, chunks))
         node = read_node(found.name, opened, before, tuple(content), size)
         self._counters.warn(found.path, _CHANGED)
+        found.folder.listing = None
         self._arrived(found, node)
 
     # Big files: cut by a reader, stored by the workers
@@ -228,8 +229,7 @@ class Reader:
             with open(opened, "rb", buffering=0, closefd=False) as raw:
                 self._feed(file, raw.readinto)
             file.node = read_node(found.name, opened, before, size=file.size)
-            if not _is_as_before(before, os.fstat(opened)):
-                self._counters.warn(found.path, _CHANGED)
+            self._compare(found, before, os.fstat(opened))
         except OSError as error:
             file.failure = reason(error)
         self._part_done(file)
@@ -292,9 +292,19 @@ class Reader:
         self._leave_out(found, _REPLACED)
         return None
 
+    def _compare(self, found: FileFound, before: os.stat_result, after: os.stat_result) -> None:
+        """See whether a file stayed what it was while it was read, and what it was when the folder was listed."""
+        if not _is_as_before(before, after):
+            self._counters.warn(found.path, _CHANGED)
+            found.folder.listing = None
+        elif signature(before) != signature(found.stat):
+            found.folder.listing = None
+
     def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
         known = "files_new" if found.known is None else "files_changed"
         self._counters.add(**{known: 1}, done_bytes=0 if counted else node.size)
+        if node.size != found.stat.st_size:  # /proc and /sys announce others: the next backup reads it again
+            found.folder.listing = None
         self._trees.arrived(found.folder, node)
 
     def _leave_out(self, found: FileFound, why: str) -> None:
