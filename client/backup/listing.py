@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import attrgetter
+from typing import Any
 
 from client.platforms.linux import group_name, user_name
 
@@ -22,6 +23,8 @@ AT_ONCE = 1024  # entries that are digested together
 
 _LAYOUT = b"oort listing 1"  # changes with whatever is digested, or with how a node is made of it
 _MARSHAL = 2  # the last version that gives equal bytes for equal values
+_MODE, _OWNER, _SIZE = 1, slice(2, 4), 4  # where they are in a row: a name, then the signature
+_KIND = 0o170000  # S_IFMT
 signature = attrgetter(
     *("st_mode", "st_uid", "st_gid", "st_size", "st_ino", "st_dev", "st_nlink", "st_mtime_ns", "st_ctime_ns", "st_rdev")
 )
@@ -51,7 +54,7 @@ class Lister:
         self.states = array("q")  # what `state` says of each
         self.folders = array("q")  # where they are among the names
         self._digest = blake2b(_LAYOUT, digest_size=DIGEST_BYTES)
-        self._owners: set[tuple[int, int]] = set()
+        self._owners: set[tuple[Any, ...]] = set()
         self._files = self._size = 0
 
     def add(self, entries: Sequence[tuple[bytes, os.stat_result]]) -> None:
@@ -59,14 +62,14 @@ class Lister:
         rows = [(name, *signature(found)) for name, found in entries]
         self._digest.update(marshal.dumps(rows, _MARSHAL))
         self.states.extend(map(hash, rows))
-        for name, mode, uid, gid, size, *_ in rows:
-            self._owners.add((uid, gid))
-            if stat.S_ISREG(mode):
-                self._files += 1
-                self._size += size
-            elif stat.S_ISDIR(mode):
-                self.folders.append(len(self.names))
-            self.names.append(name)
+        self._owners |= {row[_OWNER] for row in rows}
+        sizes = [row[_SIZE] for row in rows if row[_MODE] & _KIND == stat.S_IFREG]
+        self._files += len(sizes)
+        self._size += sum(sizes)
+        if len(sizes) < len(rows):
+            first = len(self.names)
+            self.folders.extend(at for at, row in enumerate(rows, first) if stat.S_ISDIR(row[_MODE]))
+        self.names += [name for name, _ in entries]
 
     def finish(self) -> Listing:
         owners = [(uid, gid, user_name(uid), group_name(gid)) for uid, gid in sorted(self._owners)]

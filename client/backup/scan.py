@@ -293,11 +293,12 @@ class Scanner:
 
     def _wanted(self, above: bytes, names: list[bytes], device: int) -> list[tuple[bytes, os.stat_result]]:
         wanted = []
+        wants_all_files = self._selector.wants_all_files  # asked once, for there are many
         for name in names:
             path = above + name
-            if not self._selector.leaves_out_path(path):
+            if wants_all_files or not self._selector.leaves_out_path(path):
                 found = os.lstat(path)
-                if self._is_wanted(path, found, device):
+                if (wants_all_files and stat.S_ISREG(found.st_mode)) or self._is_wanted(path, found, device):
                     wanted.append((name, found))
         return wanted
 

@@ -18,6 +18,7 @@ from client.vault.index_files import ENTRY, KINDS, IndexedPack, entry_at, iterat
 
 _CHECKSUM_BYTES = 8
 _HEAD_BYTES = ID_BYTES + _CHECKSUM_BYTES
+_ENTRY_NAME = struct.Struct(f"<{ID_BYTES}sB")  # id and kind, with which an entry begins
 
 Place = tuple[int, int]  # number of a record, position in it
 
@@ -81,11 +82,13 @@ def record_entry(record: Buffer, position: int) -> PackEntry:
 
 def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:
     """Whether the entry at a position is of that kind; it must be the blob's. Raises BrokenTable."""
-    start = _HEAD_BYTES + position * ENTRY.size
-    entry = bytes(record[start : start + ID_BYTES + 1])
-    if entry[:ID_BYTES] != blob or len(entry) <= ID_BYTES:
+    try:
+        found, number = _ENTRY_NAME.unpack_from(record, _HEAD_BYTES + position * ENTRY.size)
+    except struct.error:
+        raise BrokenTable("a place leads nowhere") from None
+    if found != blob:
         raise BrokenTable("a place leads to another blob")
-    return KINDS[entry[ID_BYTES] & 1] is kind
+    return KINDS[number & 1] is kind
 
 
 def record_entries(record: Buffer) -> list[PackEntry]:

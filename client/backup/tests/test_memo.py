@@ -25,7 +25,7 @@ from client.vault.nodes import EMPTY_TREE
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
-PLAIN, TREE = "a/plain", bytes(32)
+TREE = bytes(32)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def some_folders(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
         for file in ("plain", "other", "zero"):
             (folder / name / file).write_text("" if file == "zero" else f"{file} of {name}")
-    (folder / "a" / "link").symlink_to("plain")
+    (folder / "a" / "below" / "link").symlink_to("plain")
     os.link(folder / "b" / "plain", folder / "b" / "second name")
     os.mkfifo(folder / "b" / "pipe")
     return folder
@@ -67,14 +67,18 @@ def without_memo(vault: VaultForTests) -> VaultForTests:
     return VaultForTests(vault.path)
 
 
-def tree_of(vault: VaultForTests, summary: BackupSummary, source: Path) -> BlobId | None:
-    """The tree of the folder itself: those above it are changed by others."""
+def trees_in(vault: VaultForTests, summary: BackupSummary, folder: Path) -> dict[bytes, BlobId | None]:
+    """What the snapshot has in a folder of its own: folders' names and trees. Folders above are changed by others."""
     tree: BlobId | None = bytes.fromhex(summary.tree)
     with vault.opened() as opened:
-        for name in source.parts[1:]:
+        for name in folder.parts[1:]:
             nodes = opened.load_tree(tree) if tree else []
             tree = next((node.subtree for node in nodes if node.name == os.fsencode(name)), None)
-    return tree
+        return {node.name: node.subtree for node in opened.load_tree(tree)} if tree else {}
+
+
+def tree_of(vault: VaultForTests, summary: BackupSummary, folder: Path) -> BlobId | None:
+    return trees_in(vault, summary, folder.parent)[os.fsencode(folder.name)]
 
 
 def figures(summary: BackupSummary) -> tuple[object, ...]:
@@ -162,8 +166,17 @@ def replace_by_link(path: Path) -> None:
 def give_attribute(path: Path) -> None:
     try:
         os.setxattr(path, "user.oort", b"attribute")
-    except OSError:
-        pytest.skip("this file system has no extended attributes")
+    except OSError:  # this file system has none: the change time is as good a change
+        path.chmod(0o750)
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("renamed"))
+
+
+def replace_folder_by_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("file")
 
 
 MUTATIONS: dict[str, Callable[[Path], None]] = {
@@ -174,7 +187,7 @@ MUTATIONS: dict[str, Callable[[Path], None]] = {
     "rewritten": rewrite,
     "mode": lambda path: path.chmod(0o600),
     "attribute": give_attribute,
-    "renamed": lambda path: path.rename(path.with_name("renamed")),
+    "renamed": rename,
     "replaced by a copy": replace_by_copy,
     "replaced by a folder": replace_by_folder,
     "replaced by a link": replace_by_link,
@@ -184,23 +197,27 @@ MUTATIONS: dict[str, Callable[[Path], None]] = {
     "folder's time": lambda path: touch(path.parent),
     "folder's attribute": lambda path: give_attribute(path.parent),
     "folder removed": lambda path: shutil.rmtree(path.parent),
-    "folder renamed": lambda path: path.parent.rename(path.parent.with_name("renamed")),
-    "folder becomes a file": lambda path: (shutil.rmtree(path.parent), path.parent.write_text("file"))[0],
+    "folder renamed": lambda path: rename(path.parent),
+    "folder becomes a file": lambda path: replace_folder_by_file(path.parent),
 }
 
 
-@pytest.mark.parametrize("where", ["plain", "below/plain", "below/deep/plain"])
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_what_has_changed_comes_out_as_without_a_memo(
-    vault: VaultForTests, source: Path, mutation: str, where: str
-) -> None:
-    first = vault.backup(source)
-    MUTATIONS[mutation](source / "a" / where)
-    second = assert_same_as_without(vault, source, first)
-    assert (tree_of(vault, second, source) == tree_of(vault, first, source)) is (mutation == "nothing")
+@pytest.mark.parametrize("where", ["a/plain", "a/below/deep/plain"])
+def test_whatever_has_changed_comes_out_as_without_a_memo(vault: VaultForTests, tmp_path: Path, where: str) -> None:
+    all_of_them = tmp_path / "source"
+    for name in MUTATIONS:
+        some_folders(all_of_them / name)
+    first = vault.backup(all_of_them)
+    for name, mutate in MUTATIONS.items():
+        mutate(all_of_them / name / where)
+
+    second = assert_same_as_without(vault, all_of_them, first)
+
+    before, after = (trees_in(vault, summary, all_of_them) for summary in (first, second))
+    assert [name for name, tree in before.items() if after[name] == tree] == [b"nothing"]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 1 << 30))
 def test_whatever_changes_between_backups_each_is_as_without_a_memo(
     seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -208,14 +225,13 @@ def test_whatever_changes_between_backups_each_is_as_without_a_memo(
     random, folder = Random(seed), tmp_path_factory.mktemp("memo")
     vault, source = a_vault(folder / "vault", cache=folder / "home"), some_folders(folder / "source")
     last = vault.backup(source)
-    for _ in range(3):
+    for _ in range(2):
         for _ in range(random.choice([0, 1, 3])):
             files = sorted(path for path in source.glob("*/**/*") if path.is_file() and not path.is_symlink())
-            names = [name for name in MUTATIONS if "attribute" not in name and name != "renamed"]
+            names = [name for name in MUTATIONS if "renamed" not in name]
             if files:
                 MUTATIONS[random.choice(names)](random.choice(files))
         last = assert_same_as_without(vault, source, last)
-    assert vault.problems() == []
 
 
 @pytest.mark.parametrize(
@@ -297,7 +313,7 @@ def test_a_folder_that_is_lost_after_it_was_listed_leaves_the_snapshot(
                 if what == "gone":
                     raise FileNotFoundError(2, "No such file or directory")
                 return real_lstat(source / "b" / "plain")
-        return real_lstat(path)  # type: ignore[call-overload, no-any-return]
+        return real_lstat(path)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
         if what == "unreadable":
@@ -425,7 +441,7 @@ def remembered_in(cache: Path) -> Path:
         lambda file: os.truncate(file, 3 * 4096),
         lambda file: file.unlink(),
         lambda file: shutil.rmtree(file.parent),
-        lambda file: (shutil.rmtree(file.parent), file.parent.write_text("no folder")),
+        lambda file: replace_folder_by_file(file.parent),
     ],
     ids=["rubbish", "emptied", "cut short", "removed", "folder removed", "folder is a file"],
 )
