@@ -479,14 +479,15 @@ def test_values_that_were_altered_or_are_another_trees_are_none(tmp_path: Path) 
 
 
 def test_a_memo_that_outgrows_its_budget_begins_anew(tmp_path: Path) -> None:
+    listing = a_listing(1)
     for number in range(3):
         memo = DeviceMemo(tmp_path / "memo", budget=256 << 10)
         for tree in range(2000):
-            memo.add((number * 2000 + tree).to_bytes(32), a_listing(1), EMPTY_TREE)
+            memo.add((number * 2000 + tree).to_bytes(32), listing, EMPTY_TREE)
         memo.close()
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.mdb")) < 1 << 20
     memo = DeviceMemo(tmp_path / "memo")
-    memo.add(TREE, a_listing(1), EMPTY_TREE)
+    memo.add(TREE, listing, EMPTY_TREE)
     memo.close()
     memo = DeviceMemo(tmp_path / "memo")
     assert memo.find(TREE) is not None
