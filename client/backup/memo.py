@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,9 +35,9 @@ _BATCH_BYTES = 4 << 20
 
 # In our layout a quote within a string has a backslash before it: these stand for fields, whatever names there are.
 _FIELD = b'"content":'
-_CONTENT = re.compile(rb'"content":\[([^\]]*)\]')
+_CONTENT = re.compile(rb'"content":\[((?:"[0-9a-f]{64}",?)*)\]')
 _SUBTREE = re.compile(rb',"subtree":"([0-9a-f]{64})"')
-_HEX, _STEP = 2 * ID_BYTES, 2 * ID_BYTES + 3  # an id, and an id with its quotes and a comma
+_AT_ONCE = 1024  # lists of ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +160,22 @@ def _folder_of(vault: Vault) -> Path | None:
 
 def _encode(tree: BlobId, listing: Listing, body: bytes | bytearray) -> bytes | None:
     """None if the tree is not of exactly what was listed, as when something was unreadable, or in another layout."""
-    content, subtrees, files = bytearray(), bytearray(), 0
-    for match in _CONTENT.finditer(body):
-        files += 1
-        start, end = match.span(1)
-        for at in range(start + 1, end, _STEP):
-            content += bytes.fromhex(str(body[at : at + _HEX], "ascii"))
-    for match in _SUBTREE.finditer(body):
-        subtrees += bytes.fromhex(str(match[1], "ascii"))
+    files, content = _gathered(_CONTENT, body)
+    _, subtrees = _gathered(_SUBTREE, body)
     if (body.count(_FIELD), files, len(subtrees)) != (listing.entries, listing.files, listing.folders * ID_BYTES):
         return None
     value = _HEAD.pack(listing.digest, len(content) // ID_BYTES) + content + subtrees
     return _checksum(tree, value) + value
+
+
+def _gathered(ids: re.Pattern[bytes], body: bytes | bytearray) -> tuple[int, bytearray]:
+    """How many lists of ids there are, and all that is in them."""
+    count, found = 0, bytearray()
+    matches = ids.finditer(body)
+    while part := [match[1] for match in islice(matches, _AT_ONCE)]:
+        count += len(part)
+        found += bytes.fromhex(b"".join(part).translate(None, b'",').decode("ascii"))
+    return count, found
 
 
 def _decode(tree: BlobId, value: bytes) -> Remembered | None:

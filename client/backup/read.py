@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from client.backup.listing import signature
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
@@ -33,6 +32,7 @@ _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
 _BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
+_STATED = 7  # what a stat_result begins with: mode, inode, device, links, owner, group, size
 
 ReadInto = Callable[[memoryview], int | None]
 
@@ -297,7 +297,7 @@ class Reader:
         if not _is_as_before(before, after):
             self._counters.warn(found.path, _CHANGED)
             found.folder.listing = None
-        elif signature(before) != signature(found.stat):
+        elif before[:_STATED] != found.stat[:_STATED] or not _is_as_before(before, found.stat):
             found.folder.listing = None
 
     def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
