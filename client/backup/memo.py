@@ -131,7 +131,7 @@ class DeviceMemo:
             yield
         except (lmdb.Error, OSError) as error:
             self._let_go()
-            if isinstance(error, lmdb.Error) and not isinstance(error, lmdb.DiskError | lmdb.ReadersFullError):
+            if isinstance(error, lmdb.Error) and not isinstance(error, lmdb.ReadersFullError):
                 environments.drop(self._folder)
 
     def _let_go(self) -> None:
