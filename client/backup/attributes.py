@@ -12,26 +12,21 @@ Attributes = tuple[tuple[str, bytes], ...]
 
 
 def storable(node: Node, path: bytes, counters: Counters) -> Node:
-    """The node with the attributes that `storable_attributes` answers."""
-    if not node.extended_attributes:
-        return node
-    return replace(node, extended_attributes=storable_attributes(node.extended_attributes, path, counters))
+    """The node with the attributes that `storable_attributes` answers: the same node, if that is all."""
+    kept = storable_attributes(node.extended_attributes, path, counters)
+    return node if kept is node.extended_attributes else replace(node, extended_attributes=kept)
 
 
 def storable_attributes(attributes: Attributes, path: bytes, counters: Counters) -> Attributes:
-    """All but the extended attributes whose names are no UTF-8, each of which is a warning.
+    """All but the extended attributes whose names are no UTF-8, each of which is a warning; the same tuple, if all are.
 
     In a tree names are JSON strings. restic 0.14 puts U+FFFD for what is no UTF-8, and so restores another attribute.
     """
-    kept = tuple(pair for pair in attributes if _is_text(pair[0]))
-    if len(kept) < len(attributes):
-        for name, _ in attributes:
-            if not _is_text(name):
-                shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                counters.warn(
-                    path, f"its attribute {shown} is left out: its name is no UTF-8, for which there is no place"
-                )
-    return kept
+    nameless = [name for name, _ in attributes if not _is_text(name)]
+    for name in nameless:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        counters.warn(path, f"its attribute {shown} is left out: its name is no UTF-8, for which there is no place")
+    return tuple(pair for pair in attributes if pair[0] not in nameless) if nameless else attributes
 
 
 def _is_text(name: str) -> bool:

@@ -6,7 +6,8 @@ read and stored again. A folder is read beside the walk, node by node: what is h
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind, Buffer
@@ -22,6 +23,9 @@ from client.vault.nodes import (
 )
 from client.vault.repository import Vault
 from client.vault.trees import TreeReader
+
+if TYPE_CHECKING:
+    from domain.names import ObjectName
 
 # What follows `"content":[` in the encoded node of a file that has no more than usual
 _REST_OF_FILE = re.compile(rb'((?:"[0-9a-f]{64}"(?:,"[0-9a-f]{64}")*)?)\]\}(?=[,\]])').match
@@ -46,6 +50,18 @@ class KnownFolder:
         self._position = 0
         self._reused = bytearray()  # 1 for each position that is
         self._reused_count = 0
+        self._is_whole = False
+        self._changed: dict[bytes, BlobId | None] = {}
+
+    @property
+    def body(self) -> bytes:
+        """The tree in our layout."""
+        return self._body
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was taken over whole."""
+        return self._is_whole
 
     @property
     def position(self) -> int:
@@ -81,8 +97,18 @@ class KnownFolder:
         self._reused[position] = 1
         self._reused_count += 1
 
+    def take_whole(self) -> None:
+        """Every node is in the new tree as it is, but for those that `change` names."""
+        self._is_whole = True
+
+    def change(self, name: bytes, subtree: BlobId | None) -> None:
+        """Of a tree taken over whole: the folder of that name has another tree now, or (None) is not in the new one."""
+        self._changed[name] = subtree
+
     def is_all_reused(self) -> bool:
         """Whether every node is in the new tree. Asked when the walk has ended."""
+        if self._is_whole:
+            return not self._changed
         while self._position < self._reused_count and not self._is_at_end():
             self._present()
             self._advance()
@@ -90,8 +116,14 @@ class KnownFolder:
         return self.tree is not None and is_whole and self._position == self._reused_count
 
     def reused(self) -> Iterator[tuple[bytes, bytes]]:
-        """Names and encoded nodes that are in the new tree as they are, in order."""
-        if self._reused_count:
+        """Names and encoded nodes that are in the new tree, in order."""
+        if self._is_whole:
+            for node in iterate_tree(self._body):
+                if node.name not in self._changed:
+                    yield node.name, encode_node(node)
+                elif (subtree := self._changed[node.name]) is not None:
+                    yield node.name, encode_node(replace(node, subtree=subtree))
+        elif self._reused_count:
             for taken, node in zip(self._reused, iterate_tree(self._body), strict=False):
                 if taken:
                     yield node.name, encode_node(node)
@@ -148,6 +180,9 @@ class KnownTrees(Protocol):
     def has_content(self, content: Sequence[BlobId]) -> bool:
         """Whether all of a file's blobs are still in the index."""
 
+    def has_tree(self, tree: BlobId) -> bool:
+        """Whether a tree that is not read is still in the index, and its pack in the vault."""
+
 
 class NoKnownTrees:
     """There is no parent snapshot."""
@@ -158,14 +193,23 @@ class NoKnownTrees:
     def has_content(self, content: Sequence[BlobId]) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
+    def has_tree(self, tree: BlobId) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
 
 class VaultTrees:
-    """Loads trees of the pinned parent snapshot; `on_lost` hears when one cannot be. Raises StoreError."""
+    """Loads trees of the pinned parent snapshot; `on_lost` hears when one cannot be. Raises StoreError.
+
+    Of trees that are not read themselves, the first of each pack is: a pack that is gone is noticed. When anything was
+    lost, no tree counts as stored any more that was not read.
+    """
 
     def __init__(self, vault: Vault, on_lost: Callable[[], None] = lambda: None) -> None:
         self._vault = vault
         self._trees = TreeReader(vault)
         self._on_lost = on_lost
+        self._has_lost = False
+        self._seen: set[ObjectName] = set()  # packs
 
     def load(self, tree: BlobId | None) -> KnownFolder:
         if tree is None:
@@ -173,8 +217,25 @@ class VaultTrees:
         try:
             return KnownFolder(tree, self._trees.load_body(tree))
         except (DamagedVault, ObjectMissing):
-            self._on_lost()
+            self._lose()
             return KnownFolder()
 
     def has_content(self, content: Sequence[BlobId]) -> bool:
         return self._vault.index.has_all(BlobKind.DATA, content)
+
+    def has_tree(self, tree: BlobId) -> bool:
+        location = None if self._has_lost else self._vault.index.find(BlobKind.TREE, tree)
+        if location is None:
+            return False
+        if location.pack not in self._seen:
+            try:
+                self._vault.load_at(location)
+            except (DamagedVault, ObjectMissing):
+                self._lose()
+                return False
+            self._seen.add(location.pack)
+        return True
+
+    def _lose(self) -> None:
+        self._has_lost = True
+        self._on_lost()

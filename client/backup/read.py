@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from client.backup.attributes import storable, storable_attributes
+from client.backup.attributes import Attributes, storable, storable_attributes
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
@@ -34,6 +34,7 @@ _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
 _BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
+_STATED = 7  # what a stat_result begins with: mode, inode, device, links, owner, group, size
 
 ReadInto = Callable[[memoryview], int | None]
 
@@ -195,11 +196,9 @@ class Reader:
                     return None
             content = b"".join(parts)
             size = len(content)
-        attributes = read_attributes(opened)
-        if attributes:
-            attributes = storable_attributes(attributes, found.path, self._counters)
-        if not _is_as_before(before, os.fstat(opened)):
-            self._counters.warn(found.path, _CHANGED)
+            found.folder.listing = None  # /proc and /sys announce others: the next backup reads it again
+        attributes = self._attributes(found, opened)
+        self._compare(found, before, os.fstat(opened))
         chunks: Sequence[Buffer] = self._chunker.cut(content) if size > MIN_CHUNK else [content] if size else []
         return _SmallFile(found, before, attributes, size, len(chunks)), chunks
 
@@ -219,6 +218,7 @@ class Reader:
                 size += sum(map(len, chunks))
         node = storable(read_node(found.name, opened, before, tuple(content), size), found.path, self._counters)
         self._counters.warn(found.path, _CHANGED)
+        found.folder.listing = None
         self._arrived(found, node)
 
     # Big files: cut by a reader, stored by the workers
@@ -245,8 +245,9 @@ class Reader:
             self._feed(file, reader_past_holes(opened))
             node = read_node(found.name, opened, before, size=file.size)
             file.node = storable(node, found.path, self._counters)
-            if not _is_as_before(before, os.fstat(opened)):
-                self._counters.warn(found.path, _CHANGED)
+            if file.node is not node:
+                found.folder.listing = None
+            self._compare(found, before, os.fstat(opened))
         except OSError as error:
             file.failure = reason(error)
         self._part_done(file)
@@ -310,9 +311,27 @@ class Reader:
         self._leave_out(found, _REPLACED)
         return None
 
+    def _attributes(self, found: FileFound, opened: int) -> Attributes:
+        """The extended attributes that have a place in a tree. Raises OSError."""
+        attributes = read_attributes(opened)
+        kept = storable_attributes(attributes, found.path, self._counters)
+        if kept is not attributes:
+            found.folder.listing = None  # for each backup to name what is left out
+        return kept
+
+    def _compare(self, found: FileFound, before: os.stat_result, after: os.stat_result) -> None:
+        """See whether a file stayed what it was while it was read, and what it was when the folder was listed."""
+        if not _is_as_before(before, after):
+            self._counters.warn(found.path, _CHANGED)
+            found.folder.listing = None
+        elif before[:_STATED] != found.stat[:_STATED] or not _is_as_before(before, found.stat):
+            found.folder.listing = None
+
     def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
         known = "files_new" if found.known is None else "files_changed"
         self._counters.add(**{known: 1}, done_bytes=0 if counted else node.size)
+        if node.size != found.stat.st_size:  # /proc and /sys announce others: the next backup reads it again
+            found.folder.listing = None
         self._trees.arrived(found.folder, node)
 
     def _leave_out(self, found: FileFound, why: str) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from random import Random, SystemRandom
 
 from client.backup.known import KnownTrees, NoKnownTrees, VaultTrees
+from client.backup.memo import NoMemo, memo_of
 from client.backup.packing import Packer
 from client.backup.read import Reader
 from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
@@ -94,7 +95,8 @@ class _Backup:
         self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
         random = machinery.random or SystemRandom()
         self._packer = Packer(vault, self._uploader, self._counters, random, machinery.compression)
-        self._trees = TreeWriter(self._packer)
+        self._memo = memo_of(vault) if request.stream is None else NoMemo()
+        self._trees = TreeWriter(self._packer, self._memo)
         chunker = Chunker(chunker_seed(vault.keys))
         self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
 
@@ -156,6 +158,8 @@ class _Backup:
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
             self._crew.end(self._session.close)
+        finally:
+            self._memo.close()
         self._crew.check()
 
     def _scan(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
@@ -173,6 +177,7 @@ class _Backup:
             counters,
             self._reader.take,
             ensure_running,
+            memo=self._memo,
             selector=self._selector,
             excluded=request.excluded,
         )

@@ -1,16 +1,20 @@
 """The walk over what is to be backed up, beside the tree of the parent snapshot.
 
 Kept true: what the parent snapshot has, and type, size, inode and both times say is unchanged, is not opened; whatever
-cannot be read is named with its reason and left out, and the walk goes on.
+cannot be read is named with its reason and left out, and the walk goes on. A folder whose listing is the one that led
+to the parent's tree is taken over whole, and only the folders in it are walked: it comes out as if each of its entries
+had been compared with the parent's.
 """
 
 import os
 import stat
-from collections.abc import Callable, Collection, Container, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from client.backup.attributes import storable
-from client.backup.known import KnownTrees
+from client.backup.known import KnownFolder, KnownTrees
+from client.backup.listing import AT_ONCE, Lister, Listing, state
+from client.backup.memo import Memo
 from client.backup.request import Counters, FolderIdentity
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
@@ -19,6 +23,8 @@ from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_nod
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
+
+_HELD = 4096  # entries of a folder that are held, at some 700 bytes each; those of a larger one are looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,18 @@ class _Entry:
     name: bytes
     path: bytes
     target: Target | None = None  # set above and at the paths that were given
+    found: os.stat_result | None = None  # of what is no folder, where the listing was held
+    state: int | None = None  # in the listing, of what is looked at again
+    tree: BlobId | None = None  # that the parent has of a folder, if the one around it is taken over whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is wanted of a folder. The listing is None if something in it could not be looked at, or is not wanted."""
+
+    entries: Iterator[_Entry]
+    lister: Lister = field(default_factory=Lister)
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,14 @@ class _Walk:
     folder: Folder
     entries: Iterator[_Entry]
     device: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Recalled:
+    """The parent's tree of a folder that is the same, and the trees of the folders in it."""
+
+    known: KnownFolder
+    subtrees: Sequence[BlobId]
 
 
 class Scanner:
@@ -59,11 +85,13 @@ class Scanner:
         read: Callable[[FileFound], None],
         ensure_running: Callable[[], None],
         *,
+        memo: Memo,
         selector: Selector,
         excluded: Container[FolderIdentity] = frozenset(),
     ) -> None:
         self._trees = trees
         self._known = known
+        self._memo = memo
         self._counters = counters
         self._read = read
         self._ensure_running = ensure_running
@@ -89,46 +117,69 @@ class Scanner:
                 self._trees.finish(walk.folder)
 
     def _root(self, root: Target, known_tree: BlobId | None) -> _Walk:
-        folder = Folder(None, None, self._known.load(known_tree), above_target=not root.whole)
-        if root.whole:
-            return _Walk(folder, self._list(root.path), os.lstat(root.path).st_dev)
-        return _Walk(folder, _below(root))
+        if not root.whole:
+            return _Walk(Folder(None, None, self._known.load(known_tree), above_target=True), _below(root))
+        device = os.lstat(root.path).st_dev
+        look = self._look(root.path, device)
+        recalled = self._recall(known_tree, look)
+        known = recalled.known if recalled else self._known.load(known_tree)
+        return self._walk(Folder(None, None, known, listing=look.listing), root.path, device, look, recalled)
 
     def _visit(self, walk: _Walk, entry: _Entry) -> _Walk | None:
         """Deal with one entry; for a folder, answer what to walk next."""
-        target = entry.target
-        above_target = target is not None and not target.whole
-        folder = walk.folder
-        if not above_target and self._selector.leaves_out_path(entry.path):
-            return None
         try:
-            # On the way to a given path links are followed, as the system did when it found the path.
-            found = os.stat(entry.path) if above_target else os.lstat(entry.path)
-            if not above_target and self._selector.leaves_out(entry.path, found):
-                return None
-            if stat.S_ISDIR(found.st_mode):
-                if (found.st_dev, found.st_ino) in self._excluded:
-                    return None
-                return self._open_folder(walk, entry, found, folder.known.find(entry.name))
-            if self._is_elsewhere(walk, entry, found):
-                return None
-            if stat.S_ISREG(found.st_mode):
-                self._file(folder, entry, found)
-            elif not stat.S_ISSOCK(found.st_mode):  # nothing in one can be kept or brought back: restic has none either
-                self._special(folder, entry, found)
+            opened = self._open(walk, entry)
         except OSError as error:
             self._counters.warn(entry.path, reason(error))
+            opened = None
+        if opened is None and entry.tree is not None:
+            self._trees.drop(walk.folder, entry.name)  # no folder any more since it was listed, or unreadable
+        return opened
+
+    def _open(self, walk: _Walk, entry: _Entry) -> _Walk | None:
+        above_target = entry.target is not None and not entry.target.whole
+        found = entry.found
+        if found is None:
+            if not above_target and self._selector.leaves_out_path(entry.path):
+                return None
+            # On the way to a given path links are followed, as the system did when it found the path.
+            found = os.stat(entry.path) if above_target else os.lstat(entry.path)
+            if not self._is_wanted(entry.path, found, walk.device, above_target=above_target):
+                return None
+            if entry.state is not None and entry.state != state(entry.name, found):
+                walk.folder.listing = None
+        if stat.S_ISDIR(found.st_mode):
+            return self._open_folder(walk, entry, found)
+        if stat.S_ISREG(found.st_mode):
+            self._file(walk.folder, entry, found)
+        else:
+            self._special(walk.folder, entry, found)
         return None
 
-    def _node(self, entry: _Entry, found: os.stat_result) -> Node:
-        return storable(read_node(entry.name, entry.path, found), entry.path, self._counters)
+    def _node(self, folder: Folder, entry: _Entry, found: os.stat_result) -> Node:
+        """The node of an entry of the folder, which is not remembered if a node cannot say all: each backup names that."""
+        node = read_node(entry.name, entry.path, found)
+        kept = storable(node, entry.path, self._counters)
+        if kept is not node:
+            folder.listing = None
+        return kept
+
+    def _is_wanted(self, path: bytes, found: os.stat_result, device: int | None, *, above_target: bool = False) -> bool:
+        """Whether what is at a path, in a folder on that device, is wanted for what it is."""
+        if not above_target and self._selector.leaves_out(path, found):
+            return False
+        if stat.S_ISDIR(found.st_mode):
+            return (found.st_dev, found.st_ino) not in self._excluded
+        if stat.S_ISSOCK(found.st_mode):  # nothing in one can be kept or brought back: restic has none either
+            return False
+        return not self._is_elsewhere(path, found, device)
 
     def _special(self, folder: Folder, entry: _Entry, found: os.stat_result) -> None:
         known = folder.known.find(entry.name)
         if known is not None and is_unchanged(known, found) and is_same(known, found):
             self._trees.reuse(folder, folder.known.position)
         else:
-            self._trees.add(folder, self._node(entry, found))
+            self._trees.add(folder, self._node(folder, entry, found))
 
     def _is_as_stored(self, folder: Folder, entry: _Entry, found: os.stat_result) -> bool:
         """Take a file over from the parent, if its node would come out the same to the last byte; nearly all do."""
@@ -152,7 +203,7 @@ class Scanner:
             if is_same(known, found):
                 self._trees.reuse(folder, folder.known.position)
             else:
-                fresh = self._node(entry, found)
+                fresh = self._node(folder, entry, found)
                 self._trees.add(folder, replace(fresh, content=known.content, size=known.size))
             size = found.st_size
             self._counters.add(files_unmodified=1, total_files=1, total_bytes=size, done_bytes=size)
@@ -161,36 +212,104 @@ class Scanner:
         self._trees.expect(folder)
         self._read(FileFound(folder, entry.name, entry.path, found, known))
 
-    def _open_folder(self, walk: _Walk, entry: _Entry, found: os.stat_result, known: Node | None) -> _Walk:
+    def _open_folder(self, walk: _Walk, entry: _Entry, found: os.stat_result) -> _Walk:
         above, target = walk.folder, entry.target
         above_target = target is not None and not target.whole
         device = None if above_target else found.st_dev
         if target is not None and above_target:
-            entries = _below(target)
-        elif self._is_elsewhere(walk, entry, found):
-            entries = iter(())  # a mount point is kept, for what is mounted there to have a place
+            look = _Look(_below(target))
+        elif self._is_elsewhere(entry.path, found, walk.device):
+            # a mount point is kept, for what is mounted there to have a place
+            lister = Lister()
+            look = _Look(iter(()), lister, lister.finish())
         else:
-            entries = self._list(entry.path)
-        node = self._node(entry, found)
-        below = self._known.load(known.subtree if known is not None and known.type is NodeType.DIR else None)
-        as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known
+            look = self._look(entry.path, found.st_dev)
+        recalled = self._recall(entry.tree, look)
+        if recalled is not None:
+            folder = Folder(above, None, recalled.known, name=entry.name, listing=look.listing)
+        else:
+            known = above.known.find(entry.name)
+            subtree = known.subtree if known is not None and known.type is NodeType.DIR else None
+            node = self._node(above, entry, found)
+            recalled = self._recall(subtree, look) if entry.tree is None else None
+            below = recalled.known if recalled else self._known.load(subtree)
+            as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known
+            known_at = above.known.position if as_known else None
+            folder = Folder(above, node, below, known_at=known_at, above_target=above_target, listing=look.listing)
         if not above_target:
             self._counters.add(dirs=1)
         self._trees.expect(above)
-        known_at = above.known.position if as_known else None
-        return _Walk(Folder(above, node, below, known_at=known_at, above_target=above_target), entries, device)
+        return self._walk(folder, entry.path, device, look, recalled)
 
-    def _is_elsewhere(self, walk: _Walk, entry: _Entry, found: os.stat_result) -> bool:
+    def _walk(self, folder: Folder, path: bytes, device: int | None, look: _Look, recalled: _Recalled | None) -> _Walk:
+        """What is to be walked of a folder: of one that is the same, only the folders in it."""
+        if recalled is None or look.listing is None:
+            return _Walk(folder, look.entries, device)
+        files, size = look.listing.files, look.listing.size
+        self._trees.keep(folder, look.listing.entries - look.listing.folders)
+        self._counters.add(files_unmodified=files, total_files=files, total_bytes=size, done_bytes=size)
+        above, names, states = _above(path), look.lister.names, look.lister.states
+        trees = zip(look.lister.folders, recalled.subtrees, strict=True)
+        folders = (_Entry(names[at], above + names[at], state=states[at], tree=tree) for at, tree in trees)
+        return _Walk(folder, folders, device)
+
+    def _recall(self, tree: BlobId | None, look: _Look) -> _Recalled | None:
+        """What is known of a folder whose tree would come out the same, if its folders' trees do."""
+        memory = self._memo.find(tree) if tree is not None and look.listing is not None else None
+        if tree is None or memory is None or look.listing is None or memory.digest != look.listing.digest:
+            return None
+        if len(memory.subtrees) != look.listing.folders:
+            return None
+        if not (self._known.has_tree(tree) and self._known.has_content(memory.content)):
+            return None
+        # Where no folder is in it, nothing can come out differently: its tree is not read.
+        known = self._known.load(tree) if look.listing.folders else KnownFolder(tree)
+        return _Recalled(known, memory.subtrees) if known.tree is not None else None
+
+    def _is_elsewhere(self, path: bytes, found: os.stat_result, device: int | None) -> bool:
         """Whether it is on another file system than the folder it is in, and only that one is wanted."""
-        if not self._selector.one_file_system or walk.device is None or walk.device == found.st_dev:
+        if not self._selector.one_file_system or device is None or device == found.st_dev:
             return False
-        return entry.path not in self._given
+        return path not in self._given
 
-    def _list(self, path: bytes) -> Iterator[_Entry]:
-        """What is in a folder, in the order of restic's trees. Raises OSError, before the first entry is asked for."""
+    def _look(self, path: bytes, device: int) -> _Look:
+        """What is in a folder, in the order of restic's trees. Raises OSError if it cannot be listed."""
         names = self._selector.kept_of(path, sorted(os.listdir(path)))
-        above = path if path.endswith(b"/") else path + b"/"
-        return (_Entry(name, above + name) for name in names)
+        above = _above(path)
+        lister = Lister()
+        held: list[tuple[bytes, os.stat_result]] = []
+        try:
+            for start in range(0, len(names), AT_ONCE):
+                wanted = self._wanted(above, names[start : start + AT_ONCE], device)
+                lister.add(wanted)
+                if len(names) <= _HELD:
+                    held += wanted
+        except OSError:
+            # It is looked at again, and named then.
+            return _Look(_Entry(name, above + name) for name in names)
+        if len(names) > _HELD:
+            states = zip(lister.names, lister.states, strict=True)
+            entries = (_Entry(name, above + name, state=seen) for name, seen in states)
+        else:
+            # Folders are looked at again when the walk comes to them, which may be much later.
+            entries = (
+                _Entry(name, above + name, state=seen)
+                if stat.S_ISDIR(found.st_mode)
+                else _Entry(name, above + name, found=found)
+                for (name, found), seen in zip(held, lister.states, strict=True)
+            )
+        return _Look(entries, lister, lister.finish())
+
+    def _wanted(self, above: bytes, names: list[bytes], device: int) -> list[tuple[bytes, os.stat_result]]:
+        wanted = []
+        wants_all_files = self._selector.wants_all_files  # asked once, for there are many
+        for name in names:
+            path = above + name
+            if wants_all_files or not self._selector.leaves_out_path(path):
+                found = os.lstat(path)
+                if (wants_all_files and stat.S_ISREG(found.st_mode)) or self._is_wanted(path, found, device):
+                    wanted.append((name, found))
+        return wanted
 
 
 def reason(error: OSError) -> str:
@@ -198,5 +317,9 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _below(target: Target) -> Iterator[_Entry]:
-    return (_Entry(name, below.path, below) for name, below in sorted(target.below.items()))
+def _above(path: bytes) -> bytes:
+    return path if path.endswith(b"/") else path + b"/"
+
+
+def _below(root: Target) -> Iterator[_Entry]:
+    return (_Entry(name, below.path, below) for name, below in sorted(root.below.items()))

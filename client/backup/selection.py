@@ -55,6 +55,9 @@ class Selector:
         if selection.nodump and self._has_nodump is None:
             raise UsageError(detail="this system's C library cannot tell which files have the nodump flag")
         self.one_file_system = selection.one_file_system
+        self.wants_all_files = not (
+            self._by_path or selection.larger_than is not None or selection.nodump or selection.one_file_system
+        )  # that no marker speaks against
 
     def leaves_out_path(self, path: bytes) -> bool:
         """Whether an absolute path is left out for what it is called, whatever it is."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from client.backup.known import KnownFolder
+from client.backup.listing import Listing
+from client.backup.memo import Memo
 from client.backup.new_nodes import NewNodes
 from client.backup.packing import Packer
 from client.vault.blobs import BlobId, BlobKind, blob_id
@@ -23,8 +25,10 @@ _BATCH_TREES = 128
 class Folder:
     """A folder of the snapshot that is being made.
 
-    `node` is its own metadata, without its tree, None for the root. `known` is the tree that the parent snapshot has of
-    it; `known_at` is where in the tree above the parent has the folder, if but for its tree it is still the same.
+    `node` is its own metadata, without its tree; None for the root, and where the folder above was taken over whole:
+    there it is known by its `name`. `known` is the tree that the parent snapshot has of it; `known_at` is where in the
+    tree above the parent has the folder, if but for its tree it is still the same. `listing` is all that its tree is
+    made from, or None if it may be made from something else, as when a file is not read as the listing has it.
     `new` are nodes that the parent does not have. `waiting` counts children that are not known yet, and 1 for the scan
     of the folder itself. `above_target` folders are only the way to what is backed up.
     """
@@ -34,6 +38,8 @@ class Folder:
     known: KnownFolder
     known_at: int | None = None
     above_target: bool = False
+    name: bytes = b""
+    listing: Listing | None = None
     new: NewNodes = field(default_factory=NewNodes)
     waiting: int = 1
 
@@ -41,8 +47,10 @@ class Folder:
 class TreeWriter:
     """Turns finished folders into trees. Safe for any thread."""
 
-    def __init__(self, packer: Packer) -> None:
+    def __init__(self, packer: Packer, memo: Memo) -> None:
+        """Trees that are made or kept are entered in the `memo`."""
         self._packer = packer
+        self._memo = memo
         self._lock = threading.Lock()
         self._batch: list[bytearray] = []
         self._batch_bytes = 0
@@ -59,6 +67,18 @@ class TreeWriter:
         with self._lock:
             folder.known.reuse(position)
             self.kept += 1
+
+    def keep(self, folder: Folder, entries: int) -> None:
+        """The folder is taken over whole, with so many entries that are no folders."""
+        folder.known.take_whole()
+        with self._lock:
+            self.kept += entries
+
+    def drop(self, folder: Folder, name: bytes) -> None:
+        """A folder in one that is taken over whole is not in the snapshot, or as something else."""
+        with self._lock:
+            folder.known.change(name, None)
+            folder.listing = None
 
     def add(self, folder: Folder, node: Node) -> None:
         """A child is known at once."""
@@ -90,13 +110,10 @@ class TreeWriter:
                     return
             above = current.above
             tree = self._tree(current)
-            if above is None or current.node is None:
+            if above is None:
                 self.root = tree
                 return
-            if current.known_at is not None and tree == current.known.tree:
-                self.reuse(above, current.known_at)
-            else:
-                self.add(above, replace(current.node, subtree=tree))
+            self._enter(above, current, tree)
             if current.above_target:
                 with self._lock:
                     self.kept -= 1
@@ -109,13 +126,29 @@ class TreeWriter:
         if batch:
             self._packer.store(BlobKind.TREE, batch)
 
+    def _enter(self, above: Folder, folder: Folder, tree: BlobId) -> None:
+        """A folder's tree is known: enter it in the folder above."""
+        if folder.node is None:
+            with self._lock:
+                self.kept += 1
+                if tree != folder.known.tree:
+                    above.known.change(folder.name, tree)
+        elif folder.known_at is not None and tree == folder.known.tree:
+            self.reuse(above, folder.known_at)
+        else:
+            self.add(above, replace(folder.node, subtree=tree))
+
     def _tree(self, folder: Folder) -> BlobId:
         known = folder.known
         if known.tree is not None and not folder.new and known.is_all_reused():
+            if folder.listing is not None and not known.is_whole:
+                self._memo.add(known.tree, folder.listing, known.body)
             return known.tree
         encoded = join_tree(_merged(known.reused(), folder.new.in_order()))
         known.forget()
         tree = blob_id(encoded)
+        if folder.listing is not None:
+            self._memo.add(tree, folder.listing, encoded)
         if tree == known.tree:
             return tree
         with self._lock:
@@ -129,13 +162,14 @@ class TreeWriter:
 
 
 def _merged(reused: Iterator[tuple[bytes, bytes]], new: Iterator[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Encoded nodes in the order of their names."""
+    """Encoded nodes in the order of their names; of two with one name, the new one."""
     following = next(new, None)
     for name, encoded in reused:
         while following is not None and following[0] < name:
             yield following[1]
             following = next(new, None)
-        yield encoded
+        if following is None or following[0] != name:
+            yield encoded
     while following is not None:
         yield following[1]
         following = next(new, None)

@@ -64,6 +64,7 @@ class _Progress:
 
 def _problems(place: "Place", progress: _Progress, *, read_data: bool) -> "Iterator[Problem]":
     """What is wrong, each thing once. A check is of one session: if that is ended, all is checked again in another."""
+    from client.backup.memo import forget
     from client.vault.checker import check
     from domain.sessions import Purpose
 
@@ -79,6 +80,8 @@ def _problems(place: "Place", progress: _Progress, *, read_data: bool) -> "Itera
                         if problem not in told:
                             told.add(problem)
                             yield problem
+                    if any(problem.is_error for problem in told):
+                        forget(opened)
         except SessionOver as over:
             if is_last:
                 raise

@@ -30,9 +30,13 @@ Around = Callable[[StoreSession], StoreSession]
 
 @dataclass(slots=True)
 class VaultForTests:
-    """A local vault and what can be done with it; `around` puts a fault around each backup's session."""
+    """A local vault and what can be done with it; `around` puts a fault around each backup's session.
+
+    `cache` is the folder of a device that keeps caches, if it does.
+    """
 
     path: Path
+    cache: Path | None = None
     store: ObjectStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,7 +44,7 @@ class VaultForTests:
 
     @contextmanager
     def opened(self, purpose: Purpose = Purpose.READ, parent: ObjectName | None = None) -> Iterator[Vault]:
-        with self.store.open(purpose, parent) as session, open_vault(session, PASSWORD) as vault:
+        with self.store.open(purpose, parent) as session, open_vault(session, PASSWORD, self.cache) as vault:
             yield vault
 
     def backup(
@@ -56,7 +60,7 @@ class VaultForTests:
     ) -> BackupSummary:
         with self.store.open(Purpose.BACKUP, parent) as plain:
             session = around(plain) if around else plain
-            with open_vault(session, PASSWORD) as vault:
+            with open_vault(session, PASSWORD, self.cache) as vault:
                 request = a_request(*paths, parent=parent)
                 request = replace(request, excluded=excluded, selection=selection, stream=stream)
                 return backup(vault, session, request, progress, locked=locked)
@@ -103,9 +107,9 @@ class VaultForTests:
         return self.objects(kind)
 
 
-def a_vault(path: Path, *, version: int = 2) -> VaultForTests:
+def a_vault(path: Path, *, version: int = 2, cache: Path | None = None) -> VaultForTests:
     """A new vault in the folder `path`."""
-    made = VaultForTests(path)
+    made = VaultForTests(path, cache)
     with made.store.open(Purpose.BACKUP) as session:
         vault = create_vault(session, PASSWORD, version=version)
         if vault is None:

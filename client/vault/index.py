@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 from client.errors import DamagedVault, ObjectMissing
 from client.vault import index_cache
-from client.vault.blobs import BlobId, BlobKind, PackEntry
+from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry
 from client.vault.index_cache import BUDGET, LmdbTable, TemporaryTable
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file, split
 from client.vault.index_tables import (
@@ -23,6 +23,7 @@ from client.vault.index_tables import (
     IndexTable,
     MemoryTable,
     View,
+    is_entry_of,
     record_entries,
     record_entry,
     record_length,
@@ -141,9 +142,8 @@ class Index:
     def has_all(self, kind: BlobKind, blobs: Sequence[BlobId]) -> bool:
         """Whether each of the blobs is found: the quick way, as a backup asks for all that is unchanged."""
         with self._lock:
-            if self._own_packs:
-                return all((kind, blob) in self for blob in blobs)
-            return self._using(lambda table: all(self._is_listed(table, kind, blob) for blob in blobs))
+            others = [blob for blob in blobs if not self._is_own(kind, blob)] if self._own_packs else blobs
+            return self._using(lambda table: self._lists_all(table, kind, others))
 
     def __contains__(self, key: tuple[BlobKind, BlobId]) -> bool:
         return self.find(*key) is not None
@@ -281,18 +281,28 @@ class Index:
         location = _location(table, *place, kind, blob) if place[0] in self._view else None
         return location or next(iter(self._locations(table, kind, blob)), None)
 
-    def _is_listed(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> bool:
-        place = table.first_place(blob)
-        if place is None:
-            return False
-        number, position = place
-        if number in self._view:
-            entry = record_entry(table.record(number), position)
-            if entry.id != blob:
-                raise BrokenTable("a place leads to another blob")
-            if entry.kind is kind:
-                return True
-        return bool(self._locations(table, kind, blob))
+    def _is_own(self, kind: BlobKind, blob: BlobId) -> bool:
+        return any(_location(self._own, *place, kind, blob) for place in self._own.places(blob))
+
+    def _lists_all(self, table: IndexTable, kind: BlobKind, blobs: Sequence[BlobId]) -> bool:
+        """Neighbours are asked for together, and lie in few packs: the record of each is taken once."""
+        records: dict[int, Buffer] = {}
+        first_place, view = table.first_place, self._view
+        for blob in blobs:
+            place = first_place(blob)
+            if place is None:
+                return False
+            number, position = place
+            record = records.get(number)
+            if record is None:
+                if number not in view:
+                    if not self._locations(table, kind, blob):
+                        return False
+                    continue
+                record = records[number] = table.record(number)
+            if not is_entry_of(record, position, kind, blob) and not self._locations(table, kind, blob):
+                return False
+        return True
 
     def _own_locations(self, kind: BlobKind, blob: BlobId) -> list[Location]:
         return [

@@ -1,18 +1,15 @@
 """The table of index contents in a folder of the device, by LMDB.
 
 Kept true: nothing here is needed - the folder may be deleted, be full, be shared with other processes or hold
-rubbish, and the worst is that index files are read again. Commits are synchronous, so that a power cut leaves what
-was there before; the map is never written through (`writemap` dies of SIGBUS on a full disk). Entries are only
-added: contents of files that are gone are ignored by the view, and go when the whole cache outgrows its budget.
+rubbish, and the worst is that index files are read again. Entries are only added: contents of files that are gone are
+ignored by the view, and go when the whole cache outgrows its budget.
 """
 
 import contextlib
 import os
-import secrets
 import shutil
 import struct
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,82 +17,17 @@ from typing import Any
 import lmdb
 
 from client.vault.blobs import BlobId, Buffer
+from client.vault.environments import environments
 from client.vault.index_files import IndexedPack
 from client.vault.index_filling import NUMBER, Databases, Filling
 from client.vault.index_places import PLACE
 from client.vault.index_tables import BrokenTable, Place
-
-try:
-    import fcntl
-except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
-    fcntl = None  # type: ignore[assignment]
 
 BUDGET = 4 << 30  # bytes on disk: about 30 million blobs
 _TEMPORARY_BUDGET = 64 << 30
 _PLAIN, _DOUBLING = (b"meta", b"files", b"records"), (b"packs", b"blobs")
 _LAYOUT = b"1"
 _ERRORS = (lmdb.Error, OSError, struct.error)
-
-
-class _Environments:
-    """The LMDB environments that this process has open: LMDB allows one of a folder, so vaults share it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[Path, tuple[Any, int]] = {}
-
-    def open(self, folder: Path, budget: int, *, durable: bool) -> Any:
-        with self._lock:
-            environment, users = self._open.get(folder, (None, 0))
-            if environment is None:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with _alone(folder):
-                    # The map is only address space: the file grows with what is in it.
-                    databases = len(_PLAIN + _DOUBLING)
-                    # Lookups fall anywhere: where memory is short, what a system reads ahead of each drives out what
-                    # the next one needs (21 ms a lookup in 10 million blobs and 400 MB, without 0.15).
-                    environment = lmdb.open(
-                        str(folder),
-                        map_size=budget,
-                        max_dbs=databases,
-                        mode=0o600,
-                        sync=durable,
-                        metasync=durable,
-                        readahead=False,
-                    )
-                    try:
-                        _refuse_cut_short(environment, folder)
-                    except BaseException:
-                        environment.close()
-                        raise
-                environment.reader_check()
-            else:
-                _refuse_cut_short(environment, folder)
-            self._open[folder] = environment, users + 1
-            return environment
-
-    def close(self, folder: Path, environment: Any) -> None:
-        with self._lock:
-            known, users = self._open.get(folder, (None, 0))
-            if known is not environment:
-                return  # dropped meanwhile: it goes with its last reference
-            if users > 1:
-                self._open[folder] = environment, users - 1
-            else:
-                del self._open[folder]
-                environment.close()
-
-    def drop(self, folder: Path) -> None:
-        """Throw a cache away. Who has it open goes on with what is mapped."""
-        with self._lock, contextlib.suppress(OSError):
-            self._open.pop(folder, None)
-            away = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.dropped")
-            with _alone(folder):
-                folder.rename(away)
-            shutil.rmtree(away, ignore_errors=True)
-
-
-_environments = _Environments()
 
 
 class LmdbTable:
@@ -108,7 +40,7 @@ class LmdbTable:
         self._reader: Any = None
         self._environment: Any = None
         with _broken():
-            self._environment = _environments.open(self._folder, budget, durable=self.durable)
+            self._environment = environments.open(self._folder, budget, len(_PLAIN + _DOUBLING), durable=self.durable)
         try:
             self._open_databases()
         except BaseException:
@@ -188,7 +120,7 @@ class LmdbTable:
         self._end_reading()
         environment, self._environment = self._environment, None
         if environment is not None:
-            _environments.close(self._folder, environment)
+            environments.close(self._folder, environment)
 
     def _reading(self) -> Any:
         """One long reading transaction: what it shows stays, whatever other processes do."""
@@ -226,17 +158,6 @@ class TemporaryTable(LmdbTable):
         shutil.rmtree(self._own, ignore_errors=True)
 
 
-def _refuse_cut_short(environment: Any, folder: Path) -> None:
-    """Raise lmdb.Error if the file ends before its last page: reading what is not there is SIGBUS, not an error.
-
-    Only the meta pages are touched, and LMDB itself refuses a file without these. Entries are only added, so every
-    page up to the last was written; the file's size is asked after, as another process may be adding pages.
-    """
-    pages = environment.info()["last_pgno"] + 1
-    if (folder / "data.mdb").stat().st_size < pages * environment.stat()["psize"]:
-        raise lmdb.CorruptedError("the cache's file was cut short")
-
-
 @contextlib.contextmanager
 def _broken() -> Iterator[None]:
     try:
@@ -245,20 +166,6 @@ def _broken() -> Iterator[None]:
         raise BrokenTable(str(error)) from None
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep one process from opening a folder's files while another moves the folder away."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def drop(folder: Path) -> None:
     """Throw a cache away; it is made again from the index files."""
-    _environments.drop(folder.absolute())
+    environments.drop(folder.absolute())

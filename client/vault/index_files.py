@@ -17,8 +17,8 @@ from client.vault.documents import U32, Document
 MAX_ENTRIES = 40_000  # restic keeps index files below 8 MiB of JSON
 ENTRY = struct.Struct(f"<{ID_BYTES}sBIII")  # id, kind, offset, length, uncompressed length
 
-_KINDS = (BlobKind.DATA, BlobKind.TREE)
-_KIND_NUMBERS = {kind.value: number for number, kind in enumerate(_KINDS)}
+KINDS = (BlobKind.DATA, BlobKind.TREE)  # by their numbers in a packed entry
+_KIND_NUMBERS = {kind.value: number for number, kind in enumerate(KINDS)}
 _START, _END = '{"packs":[', "]}"
 _scan = json.JSONDecoder().raw_decode
 
@@ -53,13 +53,13 @@ class IndexedPack:
 def iterate_entries(table: Buffer) -> Iterator[PackEntry]:
     """The entries of a packed table. Raises struct.error if its length is none that a table has."""
     for identity, kind, offset, length, plain in ENTRY.iter_unpack(table):
-        yield PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
+        yield PackEntry(identity, KINDS[kind & 1], offset, length, plain)
 
 
 def entry_at(table: Buffer, start: int) -> PackEntry:
     """The entry whose packed form begins at byte `start`. Raises struct.error."""
     identity, kind, offset, length, plain = ENTRY.unpack_from(table, start)
-    return PackEntry(identity, _KINDS[kind & 1], offset, length, plain)
+    return PackEntry(identity, KINDS[kind & 1], offset, length, plain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from client.vault.blobs import ID_BYTES, BlobId, Buffer, PackEntry
-from client.vault.index_files import ENTRY, IndexedPack, entry_at, iterate_entries
+from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer, PackEntry
+from client.vault.index_files import ENTRY, KINDS, IndexedPack, entry_at, iterate_entries
 
 _CHECKSUM_BYTES = 8
 _HEAD_BYTES = ID_BYTES + _CHECKSUM_BYTES
+_ENTRY_NAME = struct.Struct(f"<{ID_BYTES}sB")  # id and kind, with which an entry begins
 
 Place = tuple[int, int]  # number of a record, position in it
 
@@ -51,7 +52,7 @@ class IndexTable(Protocol):
         """The records of a pack; several only if index files differ about it, or two processes read them at once."""
 
     def record(self, number: int) -> Buffer:
-        """A record; the buffer is valid until the next call."""
+        """A record; the buffer is valid until files are added, or the table is closed."""
 
     def close(self) -> None:
         """Let go of files."""
@@ -77,6 +78,17 @@ def record_entry(record: Buffer, position: int) -> PackEntry:
         return entry_at(record, _HEAD_BYTES + position * ENTRY.size)
     except struct.error:
         raise BrokenTable("a place leads nowhere") from None
+
+
+def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:
+    """Whether the entry at a position is of that kind; it must be the blob's. Raises BrokenTable."""
+    try:
+        found, number = _ENTRY_NAME.unpack_from(record, _HEAD_BYTES + position * ENTRY.size)
+    except struct.error:
+        raise BrokenTable("a place leads nowhere") from None
+    if found != blob:
+        raise BrokenTable("a place leads to another blob")
+    return KINDS[number & 1] is kind
 
 
 def record_entries(record: Buffer) -> list[PackEntry]:

@@ -23,7 +23,7 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 try:
-    vault = a_vault(Path(sys.argv[1]))
+    vault = a_vault(Path(sys.argv[1]), cache=Path(sys.argv[1] + "-cache"))
     first = vault.backup(Path(sys.argv[2]))
     (Path(sys.argv[2]) / "new").write_text("new")
     second = vault.backup(Path(sys.argv[2]), parent=first.snapshot)

@@ -1,0 +1,77 @@
+"""What lies in a folder, as far as the system tells it without anything being opened.
+
+Kept true: two listings have the same digest only if they have the same names and, of each, all of lstat's answer that a
+node can be made of (the access time is in no node), for the same user, whose rights decide what can be read, and with
+the same names of owners. Content, attributes and the targets of links are told by their change time alone, which no
+program can set.
+"""
+
+import marshal
+import os
+import stat
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any
+
+from client.platforms.linux import group_name, user_name
+
+DIGEST_BYTES = 32
+AT_ONCE = 1024  # entries that are digested together
+
+_LAYOUT = b"oort listing 1"  # changes with whatever is digested, or with how a node is made of it
+_MARSHAL = 2  # the last version that gives equal bytes for equal values
+_MODE, _OWNER, _SIZE = 1, slice(2, 4), 4  # where they are in a row: a name, then the signature
+_KIND = 0o170000  # S_IFMT
+signature = attrgetter(
+    *("st_mode", "st_uid", "st_gid", "st_size", "st_ino", "st_dev", "st_nlink", "st_mtime_ns", "st_ctime_ns", "st_rdev")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that is wanted of a folder: how many entries, of which so many folders and files, with `size` bytes."""
+
+    digest: bytes
+    entries: int = 0
+    folders: int = 0
+    files: int = 0
+    size: int = 0
+
+
+def state(name: bytes, found: os.stat_result) -> int:
+    """A number that tells, in this process, whether an entry is still what it was."""
+    return hash((name, *signature(found)))
+
+
+class Lister:
+    """Makes a listing of entries that come in order."""
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.states = array("q")  # what `state` says of each
+        self.folders = array("q")  # where they are among the names
+        self._digest = blake2b(_LAYOUT, digest_size=DIGEST_BYTES)
+        self._owners: set[tuple[Any, ...]] = set()
+        self._files = self._size = 0
+
+    def add(self, entries: Sequence[tuple[bytes, os.stat_result]]) -> None:
+        """The next entries, at most AT_ONCE: names and what lstat says."""
+        rows = [(name, *signature(found)) for name, found in entries]
+        self._digest.update(marshal.dumps(rows, _MARSHAL))
+        self.states.extend(map(hash, rows))
+        self._owners |= {row[_OWNER] for row in rows}
+        sizes = [row[_SIZE] for row in rows if row[_MODE] & _KIND == stat.S_IFREG]
+        self._files += len(sizes)
+        self._size += sum(sizes)
+        if len(sizes) < len(rows):
+            first = len(self.names)
+            self.folders.extend(at for at, row in enumerate(rows, first) if stat.S_ISDIR(row[_MODE]))
+        self.names += [name for name, _ in entries]
+
+    def finish(self) -> Listing:
+        owners = [(uid, gid, user_name(uid), group_name(gid)) for uid, gid in sorted(self._owners)]
+        self._digest.update(marshal.dumps((owners, os.geteuid()), _MARSHAL))
+        return Listing(self._digest.digest(), len(self.names), len(self.folders), self._files, self._size)

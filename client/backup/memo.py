@@ -1,0 +1,194 @@
+"""What this device remembers of folders that it backed up: which listing led to which tree.
+
+Kept true: nothing here is needed. Whatever is missing, damaged, foreign or of another version is as if it had never
+been there, and the folder is compared with its parent's tree node by node. What is remembered of a tree does not say
+that the vault still has it: that is asked of the index each time. Entries are only added, by any number of processes
+at once; those of trees that are in no new snapshot any more go when the whole memo outgrows its budget.
+"""
+
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import lmdb
+
+from client.backup.listing import DIGEST_BYTES, Listing
+from client.vault.blobs import ID_BYTES, BlobId, Buffer
+from client.vault.environments import environments
+from client.vault.repository import Vault
+
+BUDGET = 1 << 30  # bytes on disk: about 30 million files
+_DATABASE = b"folders"
+_LAYOUT = b"oort memo 1"
+_CHECKSUM_BYTES = 16
+_HEAD = struct.Struct(f"<{DIGEST_BYTES}sQ")  # of the listing; the number of blobs
+_START = _CHECKSUM_BYTES + _HEAD.size
+_BATCH_FOLDERS = 2048  # each makes a page or more dirty, which waits in memory for the commit
+_BATCH_BYTES = 4 << 20
+
+# In our layout a quote within a string has a backslash before it: these stand for fields, whatever names there are.
+_FIELD = b'"content":'
+_CONTENT = re.compile(rb'"content":\[((?:"[0-9a-f]{64}",?)*)\]')
+_SUBTREE = re.compile(rb',"subtree":"([0-9a-f]{64})"')
+_AT_ONCE = 1024  # lists of ids
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """`content` has the blobs of the folder's files, `subtrees` the trees of the folders in it, both in their order."""
+
+    digest: bytes
+    content: list[BlobId]
+    subtrees: list[BlobId]
+
+
+class Memo(Protocol):
+    """Safe for any thread."""
+
+    def find(self, tree: BlobId) -> Remembered | None:
+        """What led to a tree when it was made or kept last."""
+
+    def add(self, tree: BlobId, listing: Listing, body: bytes | bytearray) -> None:
+        """The listing led to the tree, whose blob is `body`, in our layout."""
+
+    def close(self) -> None:
+        """Keep what is not kept yet."""
+
+
+class NoMemo:
+    """Where there is no place for one."""
+
+    def find(self, tree: BlobId) -> Remembered | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def add(self, tree: BlobId, listing: Listing, body: bytes | bytearray) -> None:
+        """It is forgotten."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+class DeviceMemo:
+    """Kept in a folder of the device. Raises nothing for whatever goes wrong there."""
+
+    def __init__(self, folder: Path, budget: int = BUDGET) -> None:
+        self._folder = folder.absolute()
+        self._lock = threading.RLock()
+        self._new: dict[BlobId, bytes] = {}
+        self._new_bytes = 0
+        self._environment: Any = None
+        for _ in range(2):  # what cannot be opened is dropped, and made anew
+            with self._careful():
+                self._environment = environments.open(self._folder, budget, 1)
+                self._database = self._environment.open_db(_DATABASE)
+                break
+
+    def find(self, tree: BlobId) -> Remembered | None:
+        value = None
+        environment = self._environment
+        if environment is not None:
+            with self._careful(), environment.begin(db=self._database) as reading:
+                value = reading.get(tree)
+        return None if value is None else _decode(tree, value)
+
+    def add(self, tree: BlobId, listing: Listing, body: bytes | bytearray) -> None:
+        value = _encode(tree, listing, body) if self._environment is not None else None
+        if value is None:
+            return
+        with self._lock:
+            self._new[tree] = value
+            self._new_bytes += len(value)
+            if len(self._new) >= _BATCH_FOLDERS or self._new_bytes >= _BATCH_BYTES:
+                self._write()
+
+    def close(self) -> None:
+        with self._lock:
+            self._write()
+            self._let_go()
+
+    def _write(self) -> None:
+        new, self._new, self._new_bytes = self._new, {}, 0
+        if not new or self._environment is None:
+            return
+        with (
+            self._careful(),
+            self._environment.begin(write=True, db=self._database) as change,
+            change.cursor() as cursor,
+        ):
+            cursor.putmulti(sorted(new.items()))
+
+    @contextmanager
+    def _careful(self) -> Iterator[None]:
+        """Go on without a memo from the first error on. One that is broken or full is dropped."""
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            self._let_go()
+            if isinstance(error, lmdb.Error) and not isinstance(error, lmdb.ReadersFullError):
+                environments.drop(self._folder)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            environment, self._environment = self._environment, None
+            if environment is not None:
+                environments.close(self._folder, environment)
+
+
+def memo_of(vault: Vault) -> Memo:
+    """The memo of this device for a vault, beside the cache of its index."""
+    folder = _folder_of(vault)
+    return DeviceMemo(folder) if folder else NoMemo()
+
+
+def forget(vault: Vault) -> None:
+    """Something in the vault is damaged: have the next backup read its parent's trees, and store what is lost."""
+    folder = _folder_of(vault)
+    if folder is not None and folder.exists():
+        environments.drop(folder.absolute())
+
+
+def _folder_of(vault: Vault) -> Path | None:
+    return vault.cache_folder / f"{vault.config.id}.folders" if vault.cache_folder else None
+
+
+def _encode(tree: BlobId, listing: Listing, body: bytes | bytearray) -> bytes | None:
+    """None if the tree is not of exactly what was listed, as when something was unreadable, or in another layout."""
+    files, content = _gathered(_CONTENT, body)
+    _, subtrees = _gathered(_SUBTREE, body)
+    if (body.count(_FIELD), files, len(subtrees)) != (listing.entries, listing.files, listing.folders * ID_BYTES):
+        return None
+    value = _HEAD.pack(listing.digest, len(content) // ID_BYTES) + content + subtrees
+    return _checksum(tree, value) + value
+
+
+def _gathered(ids: re.Pattern[bytes], body: bytes | bytearray) -> tuple[int, bytearray]:
+    """How many lists of ids there are, and all that is in them."""
+    count, found = 0, bytearray()
+    matches = ids.finditer(body)
+    while part := [match[1] for match in islice(matches, _AT_ONCE)]:
+        count += len(part)
+        found += bytes.fromhex(b"".join(part).translate(None, b'",').decode("ascii"))
+    return count, found
+
+
+def _decode(tree: BlobId, value: bytes) -> Remembered | None:
+    if len(value) < _START or value[:_CHECKSUM_BYTES] != _checksum(tree, memoryview(value)[_CHECKSUM_BYTES:]):
+        return None
+    digest, blobs = _HEAD.unpack_from(value, _CHECKSUM_BYTES)
+    end = _START + blobs * ID_BYTES
+    return Remembered(digest, _ids(value, _START, end), _ids(value, end, len(value)))
+
+
+def _ids(value: bytes, start: int, end: int) -> list[BlobId]:
+    return [value[at : at + ID_BYTES] for at in range(start, end, ID_BYTES)]
+
+
+def _checksum(tree: BlobId, value: Buffer) -> bytes:
+    return blake2b(value, digest_size=_CHECKSUM_BYTES, key=tree, person=_LAYOUT).digest()
