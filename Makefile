@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Bytecode is kept, whatever the machine says of it: every process of the stack would compile all it imports.
+export PYTHONDONTWRITEBYTECODE :=
 PROTOS := $(shell find protos -name '*.proto')
 STUBS  := generated/.ready
 JOBS   ?= auto

@@ -21,11 +21,11 @@ import lmdb
 
 from client.backup.listing import DIGEST_BYTES, Listing
 from client.vault.blobs import ID_BYTES, BlobId, Buffer
-from client.vault.environments import environments
+from client.vault.environments import Database, environments
 from client.vault.repository import Vault
 
 BUDGET = 1 << 30  # bytes on disk: about 30 million files
-_DATABASE = b"folders"
+_FOLDERS = b"folders"
 _LAYOUT = b"oort memo 1"
 _CHECKSUM_BYTES = 16
 _HEAD = struct.Struct(f"<{DIGEST_BYTES}sQ")  # of the listing; the number of blobs
@@ -86,8 +86,8 @@ class DeviceMemo:
         self._environment: Any = None
         for _ in range(2):  # what cannot be opened is dropped, and made anew
             with self._careful():
-                self._environment = environments.open(self._folder, budget, 1)
-                self._database = self._environment.open_db(_DATABASE)
+                opened = environments.open(self._folder, budget, [Database(_FOLDERS)])
+                self._environment, (self._database,) = opened.environment, opened.handles
                 break
 
     def find(self, tree: BlobId) -> Remembered | None:

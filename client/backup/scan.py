@@ -157,7 +157,7 @@ class Scanner:
         return None
 
     def _node(self, folder: Folder, entry: _Entry, found: os.stat_result) -> Node:
-        """The node of an entry of the folder, which is not remembered if a node cannot say all: each backup names that."""
+        """The node of an entry of the folder; what a node cannot say is named by each backup: it is not remembered."""
         node = read_node(entry.name, entry.path, found)
         kept = storable(node, entry.path, self._counters)
         if kept is not node:

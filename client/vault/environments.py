@@ -1,6 +1,7 @@
 """LMDB environments in folders of the device, for what can be thrown away at any time.
 
-Kept true: LMDB allows a process one environment of a folder, so all that use a folder share it. Commits are
+Kept true: LMDB allows a process one environment of a folder, so all that use a folder share it, and its databases: to
+open one waits for whoever writes, with the interpreter's lock held, which a thread that writes may need. Commits are
 synchronous, so that a power cut leaves what was there before; the map is never written through (`writemap` dies of
 SIGBUS on a full disk). A file that was cut short is refused: to read what is not there is SIGBUS, not an error. That
 asks of the users that they only add entries.
@@ -11,7 +12,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,34 @@ except ImportError:  # Windows does not let go of a file that is open, so nothin
     fcntl = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A named database; a `doubling` one has any number of values of one length for a key."""
+
+    name: bytes
+    doubling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An environment, and LMDB's handles of the databases in it."""
+
+    environment: Any
+    handles: tuple[Any, ...]
+
+
 class Environments:
     """Those that this process has open. Raises lmdb.Error, OSError."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Path, tuple[Any, int]] = {}
+        self._open: dict[Path, tuple[Opened, int]] = {}
 
-    def open(self, folder: Path, budget: int, databases: int, *, durable: bool = True) -> Any:
-        """The environment of an absolute `folder`, which holds at most `budget` bytes, in so many named databases."""
+    def open(self, folder: Path, budget: int, databases: Sequence[Database], *, durable: bool = True) -> Opened:
+        """What is in an absolute `folder`, which holds at most `budget` bytes; all users name the same databases."""
         with self._lock:
-            environment, users = self._open.get(folder, (None, 0))
-            if environment is None:
+            opened, users = self._open.get(folder, (None, 0))
+            if opened is None:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with _alone(folder):
                     # The map is only address space: the file grows with what is in it.
@@ -43,7 +61,7 @@ class Environments:
                     environment = lmdb.open(
                         str(folder),
                         map_size=budget,
-                        max_dbs=databases,
+                        max_dbs=len(databases),
                         mode=0o600,
                         sync=durable,
                         metasync=durable,
@@ -51,22 +69,27 @@ class Environments:
                     )
                     try:
                         _refuse_cut_short(environment, folder)
+                        handles = [
+                            environment.open_db(database.name, dupsort=database.doubling, dupfixed=database.doubling)
+                            for database in databases
+                        ]
                     except BaseException:
                         environment.close()
                         raise
                 environment.reader_check()
+                opened = Opened(environment, tuple(handles))
             else:
-                _refuse_cut_short(environment, folder)
-            self._open[folder] = environment, users + 1
-            return environment
+                _refuse_cut_short(opened.environment, folder)
+            self._open[folder] = opened, users + 1
+            return opened
 
     def close(self, folder: Path, environment: Any) -> None:
         with self._lock:
-            known, users = self._open.get(folder, (None, 0))
-            if known is not environment:
+            opened, users = self._open.get(folder, (None, 0))
+            if opened is None or opened.environment is not environment:
                 return  # dropped meanwhile: it goes with its last reference
             if users > 1:
-                self._open[folder] = environment, users - 1
+                self._open[folder] = opened, users - 1
             else:
                 del self._open[folder]
                 environment.close()

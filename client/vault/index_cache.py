@@ -17,7 +17,7 @@ from typing import Any
 import lmdb
 
 from client.vault.blobs import BlobId, Buffer
-from client.vault.environments import environments
+from client.vault.environments import Database, environments
 from client.vault.index_files import IndexedPack
 from client.vault.index_filling import NUMBER, Databases, Filling
 from client.vault.index_places import PLACE
@@ -25,7 +25,10 @@ from client.vault.index_tables import BrokenTable, Place
 
 BUDGET = 4 << 30  # bytes on disk: about 30 million blobs
 _TEMPORARY_BUDGET = 64 << 30
-_PLAIN, _DOUBLING = (b"meta", b"files", b"records"), (b"packs", b"blobs")
+_DATABASES = (
+    *(Database(b"meta"), Database(b"files"), Database(b"records")),
+    *(Database(b"packs", doubling=True), Database(b"blobs", doubling=True)),
+)
 _LAYOUT = b"1"
 _ERRORS = (lmdb.Error, OSError, struct.error)
 
@@ -40,23 +43,20 @@ class LmdbTable:
         self._reader: Any = None
         self._environment: Any = None
         with _broken():
-            self._environment = environments.open(self._folder, budget, len(_PLAIN + _DOUBLING), durable=self.durable)
+            opened = environments.open(self._folder, budget, _DATABASES, durable=self.durable)
+        self._environment = opened.environment
+        self._databases = Databases(opened.environment, *opened.handles)
         try:
-            self._open_databases()
+            self._ensure_layout()
         except BaseException:
             self.close()
             raise
 
-    def _open_databases(self) -> None:
-        with _broken():
-            open_db = self._environment.open_db
-            plain = map(open_db, _PLAIN)
-            doubling = (open_db(name, dupsort=True, dupfixed=True) for name in _DOUBLING)
-            self._databases = Databases(self._environment, *plain, *doubling)
-            with self._environment.begin(write=True) as change:
-                layout = change.get(b"layout", db=self._databases.meta)
-                if layout is None:
-                    change.put(b"layout", _LAYOUT, db=self._databases.meta)
+    def _ensure_layout(self) -> None:
+        with _broken(), self._environment.begin(write=True) as change:
+            layout = change.get(b"layout", db=self._databases.meta)
+            if layout is None:
+                change.put(b"layout", _LAYOUT, db=self._databases.meta)
         if layout not in (None, _LAYOUT):
             raise BrokenTable("the cache has another layout")
 
