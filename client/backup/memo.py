@@ -6,14 +6,12 @@ that the vault still has it: that is asked of the index each time. Entries are o
 at once; those of trees that are in no new snapshot any more go when the whole memo outgrows its budget.
 """
 
-import re
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,9 +33,9 @@ _BATCH_BYTES = 4 << 20
 
 # In our layout a quote within a string has a backslash before it: these stand for fields, whatever names there are.
 _FIELD = b'"content":'
-_CONTENT = re.compile(rb'"content":\[((?:"[0-9a-f]{64}",?)*)\]')
-_SUBTREE = re.compile(rb',"subtree":"([0-9a-f]{64})"')
-_AT_ONCE = 1024  # lists of ids
+_CONTENT = b'"content":['
+_SUBTREE = b',"subtree":"'
+_PART = (2 * ID_BYTES + 3) << 10  # so many ids, with quotes and commas
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ def memo_of(vault: Vault) -> Memo:
 
 
 def forget(vault: Vault) -> None:
-    """Something in the vault is damaged: have the next backup read its parent's trees, and store what is lost."""
+    """Something in the vault is damaged: have the next backup read its parent's trees, and store again those lost."""
     folder = _folder_of(vault)
     if folder is not None and folder.exists():
         environments.drop(folder.absolute())
@@ -160,22 +158,29 @@ def _folder_of(vault: Vault) -> Path | None:
 
 def _encode(tree: BlobId, listing: Listing, body: bytes | bytearray) -> bytes | None:
     """None if the tree is not of exactly what was listed, as when something was unreadable, or in another layout."""
-    files, content = _gathered(_CONTENT, body)
-    _, subtrees = _gathered(_SUBTREE, body)
-    if (body.count(_FIELD), files, len(subtrees)) != (listing.entries, listing.files, listing.folders * ID_BYTES):
+    value = bytearray(_START)
+    files = _gather(_CONTENT, b"]", body, value)
+    end = len(value)
+    folders = _gather(_SUBTREE, b'"', body, value)
+    if (body.count(_FIELD), files, folders) != (listing.entries, listing.files, listing.folders):
         return None
-    value = _HEAD.pack(listing.digest, len(content) // ID_BYTES) + content + subtrees
-    return _checksum(tree, value) + value
+    _HEAD.pack_into(value, _CHECKSUM_BYTES, listing.digest, (end - _START) // ID_BYTES)
+    value[:_CHECKSUM_BYTES] = _checksum(tree, memoryview(value)[_CHECKSUM_BYTES:])
+    return bytes(value)
 
 
-def _gathered(ids: re.Pattern[bytes], body: bytes | bytearray) -> tuple[int, bytearray]:
-    """How many lists of ids there are, and all that is in them."""
-    count, found = 0, bytearray()
-    matches = ids.finditer(body)
-    while part := [match[1] for match in islice(matches, _AT_ONCE)]:
-        count += len(part)
-        found += bytes.fromhex(b"".join(part).translate(None, b'",').decode("ascii"))
-    return count, found
+def _gather(begin: bytes, end: bytes, body: bytes | bytearray, ids: bytearray) -> int:
+    """Add to `ids` all that stand between `begin` and `end`, a part at a time: a file may have millions of blobs."""
+    count = at = 0
+    while (at := body.find(begin, at)) >= 0:
+        count += 1
+        at += len(begin)
+        stop = body.index(end, at)
+        while at < stop:
+            part = body[at : min(at + _PART, stop)]
+            ids += bytes.fromhex(part.translate(None, b'",').decode("ascii"))
+            at += len(part)
+    return count
 
 
 def _decode(tree: BlobId, value: bytes) -> Remembered | None:

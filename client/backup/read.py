@@ -11,11 +11,12 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from client.backup.attributes import Attributes, storable, storable_attributes
+from client.backup.attributes import storable, storable_attributes
 from client.backup.packing import Packer
 from client.backup.request import Counters
 from client.backup.scan import FileFound, reason
@@ -35,6 +36,8 @@ _QUEUED_BIG_FILES = 1024
 _BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
 _STATED = 7  # what a stat_result begins with: mode, inode, device, links, owner, group, size
+
+_SETTLED_SECONDS = 60  # since a file changed: file systems have told of what was just written that it is a hole
 
 ReadInto = Callable[[memoryview], int | None]
 
@@ -197,7 +200,7 @@ class Reader:
             content = b"".join(parts)
             size = len(content)
             found.folder.listing = None  # /proc and /sys announce others: the next backup reads it again
-        attributes = self._attributes(found, opened)
+        attributes = storable_attributes(read_attributes(opened), found.path, self._counters)
         self._compare(found, before, os.fstat(opened))
         chunks: Sequence[Buffer] = self._chunker.cut(content) if size > MIN_CHUNK else [content] if size else []
         return _SmallFile(found, before, attributes, size, len(chunks)), chunks
@@ -242,11 +245,9 @@ class Reader:
         file = _BigFile(found)
         try:
             read_ahead(opened)
-            self._feed(file, reader_past_holes(opened))
+            self._feed(file, reader_past_holes(opened, is_settled=time.time() - before.st_ctime > _SETTLED_SECONDS))
             node = read_node(found.name, opened, before, size=file.size)
             file.node = storable(node, found.path, self._counters)
-            if file.node is not node:
-                found.folder.listing = None
             self._compare(found, before, os.fstat(opened))
         except OSError as error:
             file.failure = reason(error)
@@ -310,14 +311,6 @@ class Reader:
         os.close(opened)
         self._leave_out(found, _REPLACED)
         return None
-
-    def _attributes(self, found: FileFound, opened: int) -> Attributes:
-        """The extended attributes that have a place in a tree. Raises OSError."""
-        attributes = read_attributes(opened)
-        kept = storable_attributes(attributes, found.path, self._counters)
-        if kept is not attributes:
-            found.folder.listing = None  # for each backup to name what is left out
-        return kept
 
     def _compare(self, found: FileFound, before: os.stat_result, after: os.stat_result) -> None:
         """See whether a file stayed what it was while it was read, and what it was when the folder was listed."""

@@ -101,6 +101,12 @@ class _Backup:
         self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
 
     def run(self) -> BackupSummary:
+        try:
+            return self._run()
+        finally:
+            self._memo.close()
+
+    def _run(self) -> BackupSummary:
         started = self._machinery.monotonic()
         give_back_large_buffers()
         paths = self._request.paths if self._request.stream else absolute_paths(self._request.paths)
@@ -158,8 +164,6 @@ class _Backup:
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
             self._crew.end(self._session.close)
-        finally:
-            self._memo.close()
         self._crew.check()
 
     def _scan(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:

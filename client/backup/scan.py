@@ -24,7 +24,7 @@ from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
 
-_HELD = 4096  # entries of a folder that are held, at some 700 bytes each; those of a larger one are looked at again
+_HELD = 1024  # entries of a folder that are held, at some 700 bytes each; those of a larger one are looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +156,8 @@ class Scanner:
             self._special(walk.folder, entry, found)
         return None
 
-    def _node(self, folder: Folder, entry: _Entry, found: os.stat_result) -> Node:
-        """The node of an entry of the folder; what a node cannot say is named by each backup: it is not remembered."""
-        node = read_node(entry.name, entry.path, found)
-        kept = storable(node, entry.path, self._counters)
-        if kept is not node:
-            folder.listing = None
-        return kept
+    def _node(self, entry: _Entry, found: os.stat_result) -> Node:
+        return storable(read_node(entry.name, entry.path, found), entry.path, self._counters)
 
     def _is_wanted(self, path: bytes, found: os.stat_result, device: int | None, *, above_target: bool = False) -> bool:
         """Whether what is at a path, in a folder on that device, is wanted for what it is."""
@@ -179,7 +174,7 @@ class Scanner:
         if known is not None and is_unchanged(known, found) and is_same(known, found):
             self._trees.reuse(folder, folder.known.position)
         else:
-            self._trees.add(folder, self._node(folder, entry, found))
+            self._trees.add(folder, self._node(entry, found))
 
     def _is_as_stored(self, folder: Folder, entry: _Entry, found: os.stat_result) -> bool:
         """Take a file over from the parent, if its node would come out the same to the last byte; nearly all do."""
@@ -203,7 +198,7 @@ class Scanner:
             if is_same(known, found):
                 self._trees.reuse(folder, folder.known.position)
             else:
-                fresh = self._node(folder, entry, found)
+                fresh = self._node(entry, found)
                 self._trees.add(folder, replace(fresh, content=known.content, size=known.size))
             size = found.st_size
             self._counters.add(files_unmodified=1, total_files=1, total_bytes=size, done_bytes=size)
@@ -230,7 +225,7 @@ class Scanner:
         else:
             known = above.known.find(entry.name)
             subtree = known.subtree if known is not None and known.type is NodeType.DIR else None
-            node = self._node(above, entry, found)
+            node = self._node(entry, found)
             recalled = self._recall(subtree, look) if entry.tree is None else None
             below = recalled.known if recalled else self._known.load(subtree)
             as_known = known is not None and below.tree is not None and replace(node, subtree=below.tree) == known

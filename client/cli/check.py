@@ -78,10 +78,10 @@ def _problems(place: "Place", progress: _Progress, *, read_data: bool) -> "Itera
                 with opened:
                     for problem in check(opened, read_data, progress):
                         if problem not in told:
+                            if problem.is_error:
+                                forget(opened)
                             told.add(problem)
                             yield problem
-                    if any(problem.is_error for problem in told):
-                        forget(opened)
         except SessionOver as over:
             if is_last:
                 raise

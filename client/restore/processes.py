@@ -5,6 +5,7 @@ so nothing depends on there being any. Each has one job at a time, whose blobs l
 """
 
 import contextlib
+import errno
 import mmap
 import os
 import pickle
@@ -25,6 +26,7 @@ from client.vault.keys import DataKeys
 _PROCESSES = 2
 _PROGRAM = "from client.restore.small_files import main; main()"
 _MEMORY = 4 << 20  # sealed bytes of one job
+_FOLDERS = 512  # of one job, about: all are open at once
 
 Blobs = Sequence[tuple[PackEntry, Sequence[Place]]]
 
@@ -96,11 +98,13 @@ class Processes:
             self._changed.notify_all()
 
     def _job(self, start: int, blobs: Blobs) -> tuple[Job, Blobs]:
-        """The job, and the blobs whose files it makes: all but those whose folder cannot be made."""
+        """The job, and the blobs whose files it makes: those of as many folders as it may have, which can be made."""
         folders = _Folders(self._target)
         tasks: list[Task] = []
         taken = []
         for entry, places in blobs:
+            if len(folders.listed) >= _FOLDERS:
+                break
             try:
                 files = [_small_file(place, folders) for place in places]
             except OSError:
@@ -126,38 +130,44 @@ class _Process:
 
     def __init__(self, keys: DataKeys, target: int) -> None:
         """Start it. Raises OSError."""
-        memory = shared_memory(_MEMORY)
-        try:
-            self._memory = mmap.mmap(memory, _MEMORY)
+        if not sys.executable:
+            raise OSError(errno.ENOENT, "this Python cannot be started again")
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            memory = shared_memory(_MEMORY)
+            theirs.callback(os.close, memory)
+            outcomes, answers = os.pipe()  # not standard output, to which whatever starts with Python may write
+            theirs.callback(os.close, answers)
+            self._outcomes = ours.enter_context(os.fdopen(outcomes, "rb"))
+            self._memory = ours.enter_context(mmap.mmap(memory, _MEMORY))
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(target, memory),
+                pass_fds=(target, memory, answers),
+                process_group=0,  # a terminal's signals are for us
             )
-        finally:
-            os.close(memory)
+            ours.pop_all()
         self._messages = cast("IO[bytes]", self._process.stdin)
-        self._outcomes = cast("IO[bytes]", self._process.stdout)
         with contextlib.suppress(OSError):  # it is no more, which the first job finds out
-            self._send(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory))
+            self._send(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory, answers))
 
     def carry_out(self, job: Job, body: memoryview) -> Outcome | None:
-        """Have a job done, whose blobs lie in `body`; None if the process is no more."""
+        """Have a job done, whose blobs lie in `body`; None if it cannot be, and then the process is no more."""
         self._memory[: len(body)] = body
         try:
             self._send(job)
-            outcome = pickle.load(self._outcomes)  # noqa: S301
+            return cast("Outcome", pickle.load(self._outcomes))  # noqa: S301
         except (OSError, EOFError, pickle.UnpicklingError):
+            self._process.kill()  # or it would write what is now done here
+            self._process.wait()
             return None
-        return outcome if isinstance(outcome, Outcome) else None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._messages.close()
-        self._process.wait()
         self._outcomes.close()
+        self._process.wait()
         self._memory.close()
 
     def _send(self, message: Setting | Job) -> None:
@@ -175,17 +185,19 @@ class _Folders:
 
     def number(self, folder: TargetFolder) -> int:
         """What a job calls a folder, which is there then. Raises OSError."""
-        if folder.above is None:
-            return 0
-        known = self._numbers.get(folder)
-        if known is None:
-            if not folder.made:
-                with self._target.opened(folder):
-                    pass
-            above = self.number(folder.above)
-            self.listed.append((above, folder.name))
-            known = self._numbers[folder] = len(self.listed)
-        return known
+        if not folder.made:
+            with self._target.opened(folder):
+                pass
+        unknown: list[TargetFolder] = []
+        above: TargetFolder | None = folder
+        while above is not None and above.above is not None and above not in self._numbers:
+            unknown.append(above)
+            above = above.above
+        number = self._numbers.get(above, 0) if above is not None else 0
+        for each in reversed(unknown):
+            self.listed.append((number, each.name))
+            number = self._numbers[each] = len(self.listed)
+        return number
 
 
 def _are_small_files(places: Sequence[Place]) -> bool:

@@ -2,8 +2,8 @@
 
 Kept true: it tells of a file that it is done only when it is; all else it leaves to the process that asked, which does
 that file itself and finds out what is wrong. The keys come through its standard input, never by its command line. It
-ends when that input does, so it does not outlive the restore, and of signals it hears nothing: a terminal sends them to
-both processes, and what becomes of the restore is decided in the other.
+ends when that input does, so it does not outlive the restore. It is in a process group of its own, and asks not to be
+ended: what becomes of a restore that is interrupted is decided in the other process.
 """
 
 import contextlib
@@ -47,13 +47,14 @@ Task = tuple[Sealed, Sequence[SmallFile]]
 
 
 class Setting(NamedTuple):
-    """What all jobs have in common: the data keys, and descriptors of the target and of the memory with the blobs."""
+    """What all jobs have in common: the data keys; descriptors of the target, the blobs' memory, and outcomes."""
 
     encrypt: bytes
     mac_k: bytes
     mac_r: bytes
     target: int
     memory: int
+    outcomes: int
 
 
 class Job(NamedTuple):
@@ -131,9 +132,11 @@ def main() -> None:
     gc.disable()  # there are no cycles, and looking for them takes 7 % of the time
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    requests, outcomes = sys.stdin.buffer, sys.stdout.buffer
+    requests = sys.stdin.buffer
     with contextlib.suppress(EOFError, BrokenPipeError):
-        files = SmallFiles(pickle.load(requests))  # noqa: S301 - from the process that started this one
-        while True:
-            pickle.dump(files.carry_out(pickle.load(requests)), outcomes)  # noqa: S301
-            outcomes.flush()
+        setting = pickle.load(requests)  # noqa: S301 - from the process that started this one
+        files = SmallFiles(setting)
+        with os.fdopen(setting.outcomes, "wb") as outcomes:
+            while True:
+                pickle.dump(files.carry_out(pickle.load(requests)), outcomes)  # noqa: S301
+                outcomes.flush()

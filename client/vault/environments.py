@@ -1,7 +1,8 @@
 """LMDB environments in folders of the device, for what can be thrown away at any time.
 
-Kept true: LMDB allows a process one environment of a folder, so all that use a folder share it, and its databases: to
-open one waits for whoever writes, with the interpreter's lock held, which a thread that writes may need. Commits are
+Kept true: LMDB allows a process one environment of a folder, so all that use a folder share it, and its databases:
+those are opened once, in a transaction begun for that, for else LMDB would wait for whoever writes with the
+interpreter's lock held, which that writer may need. Commits are
 synchronous, so that a power cut leaves what was there before; the map is never written through (`writemap` dies of
 SIGBUS on a full disk). A file that was cut short is refused: to read what is not there is SIGBUS, not an error. That
 asks of the users that they only add entries.
@@ -41,6 +42,9 @@ class Opened:
     handles: tuple[Any, ...]
 
 
+_LOCKS_BYTES = 16 << 10  # twice what LMDB takes for 126 readers
+
+
 class Environments:
     """Those that this process has open. Raises lmdb.Error, OSError."""
 
@@ -55,6 +59,7 @@ class Environments:
             if opened is None:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with _alone(folder):
+                    _make_room_for_locks(folder)
                     # The map is only address space: the file grows with what is in it.
                     # Lookups fall anywhere: where memory is short, what a system reads ahead of each drives out what
                     # the next one needs (21 ms a lookup in 10 million blobs and 400 MB, without 0.15).
@@ -69,10 +74,13 @@ class Environments:
                     )
                     try:
                         _refuse_cut_short(environment, folder)
-                        handles = [
-                            environment.open_db(database.name, dupsort=database.doubling, dupfixed=database.doubling)
-                            for database in databases
-                        ]
+                        with environment.begin(write=True) as change:
+                            handles = [
+                                environment.open_db(
+                                    each.name, txn=change, dupsort=each.doubling, dupfixed=each.doubling
+                                )
+                                for each in databases
+                            ]
                     except BaseException:
                         environment.close()
                         raise
@@ -97,14 +105,24 @@ class Environments:
     def drop(self, folder: Path) -> None:
         """Throw a cache away. Who has it open goes on with what is mapped."""
         with self._lock, contextlib.suppress(OSError):
-            self._open.pop(folder, None)
             away = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.dropped")
             with _alone(folder):
                 folder.rename(away)
+                self._open.pop(folder, None)
             shutil.rmtree(away, ignore_errors=True)
 
 
 environments = Environments()
+
+
+def _make_room_for_locks(folder: Path) -> None:
+    """Raise OSError on a full disk: LMDB maps its file of locks, and to write there then is SIGBUS, not an error."""
+    if hasattr(os, "posix_fallocate"):
+        descriptor = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _LOCKS_BYTES)
+        finally:
+            os.close(descriptor)
 
 
 def _refuse_cut_short(environment: Any, folder: Path) -> None:

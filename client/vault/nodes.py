@@ -107,8 +107,9 @@ def iterate_tree(body: Buffer, name: str = "a tree") -> Iterator[Node]:
     That no name comes twice is not seen to.
     """
     is_usual = bytes(body[: len(TREE_START)]) == TREE_START
-    has_little = len(body) <= _AT_ONCE and bytes(body).count(b'"nodes"') == 1  # so it has no second list either
-    if has_little or not is_usual:  # another writer's layout
+    # With no second list, under an escaped key either, it is parsed at once.
+    plain = bytes(body) if len(body) <= _AT_ONCE else b""
+    if not is_usual or (plain.count(b'"nodes"') == 1 and b"\\u" not in plain):
         document = Document.parse(body, name)
         yield from (decode_node(Document(name, fields)) for fields in document.items("nodes"))
         return

@@ -159,7 +159,7 @@ def test_users_and_groups_that_nobody_knows_have_no_name() -> None:
 def all_of(opened: int, room: int = 700_000) -> bytes:
     """What `reader_past_holes` gives."""
     buffer = memoryview(bytearray(room))
-    readinto = linux.reader_past_holes(opened)
+    readinto = linux.reader_past_holes(opened, is_settled=True)
     parts = []
     while read := readinto(buffer):
         parts.append(bytes(buffer[:read]))
@@ -206,7 +206,28 @@ def test_a_file_that_shrinks_while_it_is_read_ends_there(tmp_path: Path) -> None
     path = a_file_with_holes(tmp_path / "file")
     room = memoryview(bytearray(1 << 20))
     with path.open("rb") as file:
-        readinto = linux.reader_past_holes(file.fileno())
+        readinto = linux.reader_past_holes(file.fileno(), is_settled=True)
         assert readinto(room) == 1 << 20
         os.truncate(path, 1 << 19)
         assert readinto(room) == 0
+
+
+def test_a_hole_that_ends_sooner_meanwhile_ends_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 1 << 30)
+    room = memoryview(bytearray(1 << 20))
+    with path.open("rb") as file:
+        readinto = linux.reader_past_holes(file.fileno(), is_settled=True)
+        assert readinto(room) == 1 << 20
+        os.truncate(path, 3 << 19)
+        assert readinto(room) == 1 << 19
+        assert readinto(room) == 0
+
+
+def test_of_a_file_that_has_just_changed_all_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_file_with_holes(tmp_path / "file")
+    monkeypatch.setattr(os, "lseek", None)
+    room = memoryview(bytearray(16 << 20))
+    with path.open("rb") as file:
+        assert linux.reader_past_holes(file.fileno(), is_settled=False)(room) == path.stat().st_size

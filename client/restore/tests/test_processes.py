@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -137,14 +138,67 @@ def test_a_restore_goes_on_without_them(tmp_path: Path, source: Path, vault: Vau
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
-def test_a_restore_does_without_them_where_none_can_be_started(
-    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacking", ["executable", "name of one", "shared memory"])
+def test_a_restore_does_without_them_where_none_can_be_started(  # noqa: PLR0917 - fixtures
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    if lacking == "shared memory":
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(sys, "executable", None if lacking == "name of one" else str(tmp_path / "none"))
 
     vault.restore(tmp_path / "target")
 
     assert not seen.tasks
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_what_else_starts_with_python_may_say_what_it_likes(
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('INFO: ' + 'hello ' * 100_000)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    vault.restore(tmp_path / "target")
+
+    assert seen.tasks >= 20
+    assert None not in seen.outcomes
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_files_lie_as_deep_as_folders_go(tmp_path: Path, vault: VaultForTests, seen: Seen) -> None:
+    source = tmp_path / "deep"
+    source.mkdir()
+    opened = os.open(source, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit()):
+        os.mkdir("d", dir_fd=opened)
+        opened, above = os.open("d", os.O_RDONLY, dir_fd=opened), opened
+        os.close(above)
+    with open("file", "xb", opener=lambda name, flags: os.open(name, flags, dir_fd=opened)) as file:
+        file.write(b"below")
+    os.close(opened)
+    made = vault.backup(source)
+
+    summary = vault.restore(tmp_path / "target", made.snapshot.id)
+
+    subprocess.run(["rm", "-rf", source, tmp_path / "target"], check=True)  # others give up at this depth
+    assert (summary.exit_code, summary.files) == (0, 1)
+    assert seen.tasks
+
+
+def test_files_in_many_folders_are_made_some_here_and_some_there(
+    tmp_path: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_FOLDERS", 12)
+    source = tmp_path / "many"
+    for number in range(40):
+        (source / str(number)).mkdir(parents=True)
+        (source / str(number) / "file").write_text(str(number))
+    made = vault.backup(source)
+
+    vault.restore(tmp_path / "target", made.snapshot.id)
+
+    assert 0 < seen.tasks < 40
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
@@ -156,7 +210,7 @@ def test_an_attribute_that_cannot_be_set_is_told(tmp_path: Path) -> None:
     sealed = blob.id, 0, blob.length_sealed, 0
     file = SmallFile(0, b"name", b"partial", 0o600, os.getuid(), os.getgid(), 1, 2, [("nonsense", b"")])
     try:
-        files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory))
+        files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory, -1))
         outcome = files.carry_out(Job([], [(sealed, [file])]))
     finally:
         os.close(memory)

@@ -60,7 +60,8 @@ class KeptObjects:
         with suppress(OSError):
             for path in (self._folder / kind.value).iterdir():
                 if path.name not in ids:
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
 
     def _place(self, name: ObjectName) -> Path:
         return self._folder / name.kind.value / name.id

@@ -92,9 +92,13 @@ class Nodes:
                 return result
 
     def prefer(self, endpoints: Sequence[str]) -> None:
-        """Ask one of these from now on, as long as it answers; an endpoint that no token names is never asked."""
-        if endpoints and self._favoured not in endpoints:
-            self._favoured = self._any_of(endpoints)
+        """Ask one of these from now on, as long as it answers, but none that has failed since it last did."""
+        if self._favoured in endpoints:
+            return
+        with self._lock:
+            sound = [end for end in endpoints if not any(line.failures for line in self._lines.get(end, ()))]
+        if sound:
+            self._favoured = self._any_of(sound)
 
     def close(self) -> None:
         with self._lock:

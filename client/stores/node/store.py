@@ -94,7 +94,8 @@ class NodeStore:
         except Refused as refused:
             raise translate(refused.refusal, self._place, parent=parent_id) from None
         # A node that does not hold the bucket takes each body and sends it on: twice the work, and twice the way.
-        self.nodes.prefer(opened.homes)
+        known = keeper.current().endpoints
+        self.nodes.prefer([home for home in opened.homes if home in known])
         return NodeSession(self, keeper, session_id, purpose, opened.beat_interval.ToNanoseconds() / 1e9)
 
     def beside(self, work: Callable[[], None]) -> None:
