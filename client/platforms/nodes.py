@@ -4,7 +4,7 @@ Kept true: a node holds exactly what restic would record (internal/restic/node.g
 modification time, so that reading a file does not change its tree; directories and FIFOs have no link count.
 """
 
-import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from client.vault.nodes import Node, encode_attributes, encode_head, encode_owne
 
 _COUNTED = frozenset({NodeType.FILE, NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV})
 _MODE_BITS = 0o7777
+_NOT_OURS_TO_GIVE = (errno.EPERM, errno.EINVAL)  # the second in a user namespace that does not know the group
 _go_mode = lru_cache(maxsize=256)(go_mode)  # there are few modes and many files
 _REPLACED_ATTRIBUTES = ("user.", "system.posix_acl_")  # others are the system's affair
 _DEVICES = frozenset({NodeType.DEV, NodeType.CHARDEV})
@@ -154,8 +155,11 @@ def _give_away(node: Metadata, own: Callable[[int, int], None]) -> None:
     if is_superuser():
         own(node.uid, node.gid)
         return
-    with contextlib.suppress(PermissionError):
+    try:
         own(-1, node.gid)
+    except OSError as error:
+        if error.errno not in _NOT_OURS_TO_GIVE:
+            raise
 
 
 def _try(complaints: list[str], what: str, do: Callable[[], None]) -> None:

@@ -206,14 +206,15 @@ def test_what_cannot_be_set_is_named_and_the_rest_is_set(file: Path, monkeypatch
     assert any("times" in complaint for complaint in write(replace(node, mtime_ns=1 << 100), file))
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
 def test_who_may_not_give_files_away_keeps_them_without_a_complaint(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     given: list[tuple[int, int]] = []
 
     def refusing(_: int, uid: int, gid: int) -> None:
         given.append((uid, gid))
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(nodes, "is_superuser", lambda: False)
     monkeypatch.setattr(os, "fchown", refusing)

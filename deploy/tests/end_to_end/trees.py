@@ -48,7 +48,7 @@ SOCKET = b"socket"  # left out by both programs
 def every_kind(root: Path) -> Path:
     """`a_tree`, and what is rarer: holes, devices, ACLs, other owners, odd times, longest names.
 
-    Devices, owners and capabilities only as root, who alone may make them.
+    Devices, owners and capabilities only as root, who alone may make them, and what nobody else may read.
     """
     a_tree(root)
     rare = root / "rare"
@@ -60,8 +60,7 @@ def every_kind(root: Path) -> Path:
     (rare / "long link").symlink_to("/".join(["up"] * 1000))
     (rare / "second pipe").hardlink_to(root / "pipe")
     os.link(root / "dangling", rare / "second link", follow_symlinks=False)
-    (rare / "nobody may read this").touch(mode=0)
-    for folder, mode in (("set gid", 0o2775), ("sticky", 0o1777), ("closed", 0o000)):
+    for folder, mode in (("set gid", 0o2775), ("sticky", 0o1777)):
         (rare / folder).mkdir()
         (rare / folder).chmod(mode)
     (rare / "attributes").write_text("has many")
@@ -70,6 +69,8 @@ def every_kind(root: Path) -> Path:
     os.setxattr(rare / "attributes", "system.posix_acl_access", _acl(access=True))
     os.setxattr(rare / "set gid", "system.posix_acl_default", _acl(access=False))
     if os.geteuid() == 0:
+        (rare / "nobody may read this").touch(mode=0)
+        (rare / "closed").mkdir(mode=0)
         os.mknod(rare / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         os.mknod(rare / "many minors", stat.S_IFCHR | 0o600, os.makedev(4095, 1048575))
         os.mknod(rare / "disk", stat.S_IFBLK | 0o660, os.makedev(7, 200))
