@@ -33,7 +33,7 @@ except OSError as error:
 @pytest.mark.needs("unshare")
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_program(tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
-    command = [*NAMESPACE, script, tmp_path, sys.executable, "-c", OPEN, tmp_path]
+    command = [*NAMESPACE, script, str(tmp_path), sys.executable, "-c", OPEN, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "No space left on device\n", "")
 
@@ -58,7 +58,7 @@ def test_the_interpreter_goes_on_while_another_process_writes(tmp_path: Path) ->
     def open_it() -> None:
         opened.append(environments.open(tmp_path / "cache", BUDGET, [Database(b"one")]))
 
-    command = [sys.executable, "-c", WRITE, tmp_path / "cache"]
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "cache")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"
