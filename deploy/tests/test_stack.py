@@ -182,8 +182,8 @@ def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator:
     assert "node-z" in unknown.stderr
 
 
-def test_in_the_foreground_ctrl_c_stops_everything(operator: Operator) -> None:
-    """As `down` does with SIGTERM."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_a_signal_stops_everything(operator: Operator, number: signal.Signals) -> None:
     command = operator.oort.line("stack", "up", "--data", str(operator.data))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
         assert stack.stdout is not None
@@ -191,7 +191,7 @@ def test_in_the_foreground_ctrl_c_stops_everything(operator: Operator) -> None:
             if "Ctrl-C stops it" in line:
                 break
         assert operator.status()["running"]
-        stack.send_signal(signal.SIGINT)
+        stack.send_signal(number)
         stack.communicate(timeout=60)
         assert stack.returncode == 0
     assert living(operator.data) == []
