@@ -33,7 +33,7 @@ lint: $(STUBS) ## ruff, mypy --strict, import rules
 
 protos: $(STUBS) ## generate the gRPC code
 
-# Bound to the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
+# A mixed tree and the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
 bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
 	@$(BIN)/python -m bench compare $(BENCH_ARGS)
 

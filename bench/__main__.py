@@ -18,7 +18,7 @@ from bench.results import Report
 from bench.terminal import print_report
 from deploy.driver import CommandFailed
 
-_MUST_SHOW = ("image", "small")
+_USUAL = ("mixed", "image", "small")
 _ROUNDS = 5
 _SHORT_SCALE = 0.125
 
@@ -60,7 +60,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         action="append",
         choices=[*DATASETS, "all"],
-        help=f"may be repeated; default: those of the targets, {' and '.join(_MUST_SHOW)}",
+        help=f"may be repeated; default: {', '.join(_USUAL)}",
     )
     parser.add_argument("--source", type=_folder, metavar="DIR", help="a real folder instead, as it is")
     parser.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
@@ -74,7 +74,7 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
 def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_profile)
     parser.add_argument("work", choices=["backup", "restore"], nargs="?", default="backup")
-    parser.add_argument("--dataset", choices=list(DATASETS), default=_MUST_SHOW[0], help=f"default {_MUST_SHOW[0]}")
+    parser.add_argument("--dataset", choices=list(DATASETS), default="image", help="default image")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +128,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _chosen(arguments: argparse.Namespace) -> list[Dataset]:
     if arguments.source:
         return [folder(arguments.source)]
-    names = arguments.dataset or _MUST_SHOW
+    names = arguments.dataset or _USUAL
     return list(DATASETS.values()) if "all" in names else [DATASETS[name] for name in names]
 
 

@@ -15,6 +15,7 @@ _GOLDEN = {
     "image": "fd250f825086c9b1",
     "incompressible": "44073db8c3f7f322",
     "log": "0a34fcc4e4e77022 84fb981d2620188a",
+    "mixed": "b7000959cf6930cc",
     "small": "d6275bd19374738d",
 }
 
@@ -41,6 +42,13 @@ def test_a_dataset_is_the_same_bytes_on_every_machine(name: str, tmp_path: Path)
 
 def test_an_image_has_its_size(tmp_path: Path) -> None:
     assert Tree.of(DATASETS["image"].place(tmp_path, _SCALE)) == Tree(1, 2 * GIB // 128)
+
+
+def test_a_mixed_tree_has_a_gibibyte_of_everything(tmp_path: Path) -> None:
+    source = DATASETS["mixed"].place(tmp_path, 1 / 16)
+    parts = {part.name: Tree.of(part).size for part in source.iterdir()}
+    assert set(parts) == {"documents", "films", "logs", "machines", "projects"}
+    assert sum(parts.values()) == pytest.approx(GIB / 16, rel=0.1)
 
 
 def test_small_files_have_the_share_of_duplicates_that_is_stated(tmp_path: Path) -> None:
