@@ -95,6 +95,7 @@ class LocalSession:
     def __init__(self, store: LocalStore) -> None:
         self._store = store
         self._over = threading.Event()
+        self._durable: set[str] = set()  # folders in data/ whose names there are on the disk
         self._folders = {kind: self._folder_of(kind) for kind in ObjectKind if not kind.is_root_file}
 
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
@@ -232,15 +233,27 @@ class LocalSession:
         root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for folder in (*_FOLDERS, _TEMPORARY):
             (root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        for number in range(256):
-            (root / ObjectKind.PACK.value / f"{number:02x}").mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(root / ObjectKind.PACK.value)
         _sync_folder(root)
+
+    def _ensure_pack_folder(self, folder: Path) -> None:
+        """Make one of the 256 folders of packs, with the first pack that lies in it.
+
+        One that is there may be another's, who has not synced `data` yet: what was there before our own sync is safe.
+        """
+        if folder.name in self._durable and folder.is_dir():
+            return
+        known = set() if self._durable else _names_of_folders(folder.parent)
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _sync_folder(folder.parent)
+        self._durable |= known | {folder.name}
 
     def _write(self, name: ObjectName, body: Buffer, *, exclusive: bool = False) -> bool:
         """Temporary file, sync, rename (or link, which refuses to replace), sync of the folder."""
         path = self._path(name)
-        _ensure_folder(path.parent)
+        if name.kind is ObjectKind.PACK:
+            self._ensure_pack_folder(path.parent)
+        else:
+            _ensure_folder(path.parent)
         temporary = self._temporary(path)
         try:
             _write_synced(temporary, body)
@@ -291,6 +304,11 @@ def _scan(folder: Path, kind: ObjectKind) -> list[ObjectInfo]:
                 if entry.is_file():
                     found.append(ObjectInfo(name, entry.stat().st_size))
     return found
+
+
+def _names_of_folders(folder: Path) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_dir()}
 
 
 def _is_file(path: Path) -> bool:

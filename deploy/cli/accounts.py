@@ -3,11 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.administrator import Administrator, Target
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from deploy.administrator import Administrator
 
 users = typer.Typer(help="The users of a tenant.", no_args_is_help=True)
 tenants = typer.Typer(help="The tenants of the installation.", no_args_is_help=True)
@@ -28,7 +31,7 @@ def add_user(
 ) -> None:
     """Add a user. Without --password-stdin the password is asked for."""
     password = _password(name, from_stdin=password_stdin)
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         administrator.add_user(name, password, admin=admin, tenant=tenant)
     typer.echo(f"User {name} is added.")
 
@@ -36,7 +39,7 @@ def add_user(
 @users.command("list")
 def list_users(as_json: AsJson = False, data: Data = None) -> None:
     """Show the users of the administrator's tenant."""
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.users()]
     _show(rows, ("username", "role", "suspended", "created"), as_json=as_json)
 
@@ -50,7 +53,7 @@ def add_tenant(
 ) -> None:
     """Add a tenant with its first administrator."""
     password = _password(admin, from_stdin=password_stdin)
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         tenant = administrator.add_tenant(name, admin, password)
     typer.echo(f"Tenant {name} is added, with id {tenant}.")
 
@@ -58,7 +61,7 @@ def add_tenant(
 @tenants.command("list")
 def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
     """Show all tenants."""
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.tenants()]
     _show(rows, ("name", "id", "created"), as_json=as_json)
 
@@ -70,7 +73,7 @@ def add_template(
     data: Data = None,
 ) -> None:
     """Add a template that the users of the administrator's tenant may request vaults from."""
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         administrator.add_template(name, copies)
     typer.echo(f"Template {name} is added.")
 
@@ -78,9 +81,15 @@ def add_template(
 @templates.command("list")
 def list_templates(as_json: AsJson = False, data: Data = None) -> None:
     """Show the templates that the administrator's tenant may request vaults from."""
-    with Administrator.sign_in(Target.find(data)) as administrator:
+    with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.templates()]
     _show(rows, ("name", "cluster", "copies", "ack_copies", "quota_bytes", "description"), as_json=as_json)
+
+
+def _signed_in(data: Path | None) -> "AbstractContextManager[Administrator]":
+    from deploy.administrator import Administrator, Target
+
+    return Administrator.sign_in(Target.find(data))
 
 
 def _password(name: str, *, from_stdin: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.local.folder import StackFolder
-from deploy.local.supervisor import RESTART_DELAY_SECONDS
+from deploy.local.roles import RESTART_DELAY_SECONDS
 
 app = typer.Typer(help="The embedded stack on this machine.", no_args_is_help=True)
 

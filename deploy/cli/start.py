@@ -3,6 +3,7 @@
 Imports nothing at its head but what the interpreter has loaded already.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -14,11 +15,14 @@ def main() -> int:
     """The program."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
+    # What is imported is no garbage, and a command ends before there is much.
+    gc.disable()
     from deploy.cli import __main__ as program
 
     # From here on the commands themselves tidy up, and take SIGTERM where they must.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.enable()
     return program.main()
 
 

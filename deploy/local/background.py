@@ -6,11 +6,13 @@ pipe open. What it says goes to `logs/supervisor.log`, and as JSON lines to its 
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from client.errors import OortError
 from deploy.local.errors import StackError
 from deploy.local.folder import StackFolder
 from deploy.local.roles import inherited
-from deploy.local.supervisor import Say, Supervisor
 
 _STOP_PATIENCE_SECONDS = 60.0
+
+Say = Callable[[str], None]
 
 
 def start(folder: StackFolder, restart_delay: float, say: Say) -> None:
@@ -89,6 +92,12 @@ class _Parent:
 
 
 def main() -> int:
+    # What is imported is no garbage, and stays for good.
+    gc.disable()
+    from deploy.local.supervisor import Supervisor
+
+    gc.freeze()
+    gc.enable()
     parser = argparse.ArgumentParser(description="hold a stack in the background; use `oort stack up --detach`")
     parser.add_argument("folder", type=Path)
     parser.add_argument("restart_delay", type=float)

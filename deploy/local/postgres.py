@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
 from deploy.local.errors import ServerDidNotStart
 from deploy.local.ports import LOOPBACK, free_port, is_free
 from deploy.local.processes import ProcessId, last_lines, spawn, stop
@@ -134,6 +131,8 @@ class PostgresServer:
 
     def dsn(self, database: str) -> str:
         """A connection string for the superuser."""
+        from psycopg.conninfo import make_conninfo
+
         return make_conninfo(host=LOOPBACK, port=self.port, user=SUPERUSER, password=self.password, dbname=database)
 
     def start(self) -> None:
@@ -246,6 +245,8 @@ class PostgresServer:
 
     def _wait_until_ready(self) -> bool:
         """False when the server ended, for instance because another program took its port."""
+        import psycopg
+
         popen = self._popen
         if popen is None:
             return False

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from deploy.local.certificates import CertificateAuthority
 from deploy.local.folder import Service, StackFolder
 from deploy.local.ports import LOOPBACK
-from deploy.local.secrets import InstallationSecrets
-from services.common.provision import DatabaseUrls
+
+if TYPE_CHECKING:
+    from deploy.local.certificates import CertificateAuthority
+    from deploy.local.secrets import InstallationSecrets
+    from services.common.provision import DatabaseUrls
 
 # Marks every process of a stack, so that it is found when nothing else remembers it.
 MARK = "OORT_STACK"
@@ -24,6 +27,7 @@ REDIS_PORT = 8379
 # What a process may need of the shell: where programs and temporary files are, and the language of messages.
 _INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _DRAIN_SECONDS = 10
+RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,9 @@ class Surroundings:
 
     folder: StackFolder
     stack_id: str
-    authority: CertificateAuthority
-    secrets: InstallationSecrets
-    databases: Mapping[str, DatabaseUrls]  # by role
+    authority: "CertificateAuthority"
+    secrets: "InstallationSecrets"
+    databases: "Mapping[str, DatabaseUrls]"  # by role
     redis_url: str
     services: Mapping[str, Service]  # with the endpoints in force
     now: datetime

@@ -16,12 +16,12 @@ from typing import Any
 from oort.storage.v1 import buckets_pb2
 
 from deploy.local import background, orphans, roles
+from deploy.local.background import Say
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.errors import StackError, StackIsBusy, StackNotRunning
 from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.processes import stop
-from deploy.local.supervisor import RESTART_DELAY_SECONDS, Say, Supervisor
 
 _DOWN_PATIENCE_SECONDS = 120.0
 _RESTART_PATIENCE_SECONDS = 60.0
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1
 
 
 def up(
-    path: Path, *, detach: bool, say: Say, ready: Callable[[], None], restart_delay: float = RESTART_DELAY_SECONDS
+    path: Path, *, detach: bool, say: Say, ready: Callable[[], None], restart_delay: float = roles.RESTART_DELAY_SECONDS
 ) -> bool:
     """Start a stack; without `detach`, stay until a signal and stop it.
 
@@ -44,6 +44,8 @@ def up(
         background.start(folder, restart_delay, say)
         ready()
         return True
+    from deploy.local.supervisor import Supervisor
+
     with folder.held():
         Supervisor(folder, restart_delay=restart_delay, say=say).run(ready)
     return True

@@ -35,7 +35,8 @@ from services.common.provision import DatabasePasswords, DatabaseUrls, provision
 if TYPE_CHECKING:
     from subprocess import Popen
 
-RESTART_DELAY_SECONDS = 10.0
+    from deploy.local.background import Say
+
 _START_PATIENCE_SECONDS = 60.0
 _STOP_PATIENCE_SECONDS = 20.0
 _WATCH_SECONDS = 0.25
@@ -45,8 +46,6 @@ _TEMPLATE = profiles_pb2.Template(
     name="default", description="two copies on this machine", cluster=roles.CLUSTER, copies=2, ack_copies=1
 )
 
-Say = Callable[[str], None]
-
 
 class Stopped(Exception):
     """A signal came while the stack was starting."""
@@ -55,7 +54,7 @@ class Stopped(Exception):
 class Supervisor:
     """One running stack. Use `run`."""
 
-    def __init__(self, folder: StackFolder, *, restart_delay: float, say: Say) -> None:
+    def __init__(self, folder: StackFolder, *, restart_delay: float, say: "Say") -> None:
         self._folder = folder
         self._restart_delay = restart_delay
         self._say = say

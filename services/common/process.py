@@ -8,6 +8,7 @@ Exit codes: 0 ended by a signal; 1 it could not start or go on (a taken port, no
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -94,6 +95,9 @@ class Started:
 
 def main(role: Role[Any]) -> int:
     """Run a role with settings from the environment until a signal; answers the exit code."""
+    # What was imported stays for good: no collection looks at it again. During the imports it took a fifth of them.
+    gc.freeze()
+    gc.enable()
     try:
         settings = load(role.settings)
         logs.configure(settings.log_level, role=role.name, instance=settings.instance)

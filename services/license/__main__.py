@@ -1,3 +1,8 @@
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage; process.main has it on again
+
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,5 +1,10 @@
 """A storage node: `python -m services.storage`, with its settings in the environment (settings.py)."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage; process.main has it on again
+
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor

@@ -3,7 +3,7 @@
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet
-    DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/00..ff/, index/, snapshots/, locks/
+    DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
 incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is ever unlinked here.
@@ -13,11 +13,13 @@ Crash order of a put: sync the file, rename it from `.part`, sync incoming's fol
 counted), then the catalogue entry, then the rename into its place. A crash before the entry leaves a file that
 incoming.py throws away when its session is over; a crash after it leaves one that incoming.py puts in its place.
 So a refused body never was in the bucket's folder, and two puts of one name never unlink each other's file.
+One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
 """
 
 import errno
 import fcntl
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +38,7 @@ from services.storage.reading import OpenObject, open_file, size_of
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
+_PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _PART = ".part"
 _log = structlog.get_logger("storage")
 NO_SESSION = UUID(int=0)  # of copies fetched by replication: their objects are entered already
@@ -171,6 +174,7 @@ class Disk:
         self._low_water = low_water_bytes
         self._free_bytes = free_bytes
         self._ready: set[UUID] = set()
+        self._pack_folders: dict[UUID, int] = {}  # of a bucket, a bit for each data/xx/ whose name is on the disk
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             for part in (self.incoming, self.buckets):
@@ -214,12 +218,13 @@ class Disk:
             _make_folder(top)
             for folder in _FOLDERS:
                 (top / folder).mkdir(0o700, exist_ok=True)
-            for number in range(256):
-                (top / "data" / f"{number:02x}").mkdir(0o700, exist_ok=True)
+            # An earlier run of this node may have made them and not come to the sync.
+            there = [path.name for path in (top / "data").iterdir()]
             _sync_folder(top / "data")
             _sync_folder(top)
         except OSError as error:
             raise self.explain(error) from error
+        self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
 
     def stage(self, staged: StagedName, size: int) -> StagedFile:
@@ -237,17 +242,30 @@ class Disk:
         target = self.path(bucket, name)
         try:
             try:
-                path.rename(target)
+                self._move(path, bucket, target)
             except FileNotFoundError:
                 if path.exists():
                     self._ready.discard(bucket)
                     self.make_bucket(bucket)
-                    path.rename(target)
+                    self._move(path, bucket, target)
                 elif not target.exists():
                     raise
             _sync_folder(target.parent)
         except OSError as error:
             raise self.explain(error) from error
+
+    def _move(self, path: Path, bucket: UUID, target: Path) -> None:
+        """Rename a file to where it belongs, for a pack after its data/xx/ is made and that name synced."""
+        if _PACK_FOLDER.fullmatch(target.parent.name):
+            folder = target.parent
+            bit = 1 << int(folder.name, 16)
+            if not self._pack_folders.get(bucket, 0) & bit:
+                folder.mkdir(0o700, exist_ok=True)
+                # Also if it was there: another thread may have made it, and not synced it yet.
+                _sync_folder(folder.parent)
+                # A bit that is lost to another thread's costs one more sync.
+                self._pack_folders[bucket] = self._pack_folders.get(bucket, 0) | bit
+        path.rename(target)
 
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path

@@ -1,13 +1,16 @@
 import errno
 import os
 import stat
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from client.errors import DamagedVault, NameMismatch, ObjectMissing, StoreError, StoreFull, TruncatedObject
-from client.stores.local import LocalStore, sweep
+from client.stores.local import LocalSession, LocalStore, sweep
 from client.stores.tests.contract import StoreContract, a_pack, initialised
 from domain.names import CONFIG, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -25,6 +28,24 @@ def store(tmp_path: Path) -> LocalStore:
     with store.open(Purpose.BACKUP) as session:
         initialised(session)
     return store
+
+
+def packs_of_one_folder(number: int) -> list[tuple[ObjectName, bytes]]:
+    found: dict[str, list[tuple[ObjectName, bytes]]] = defaultdict(list)
+    while True:
+        pack = a_pack(10)
+        same = found[pack[0].id[:2]]
+        same.append(pack)
+        if len(same) == number:
+            return same
+
+
+def packs_of_other_folders(number: int) -> list[tuple[ObjectName, bytes]]:
+    found: dict[str, tuple[ObjectName, bytes]] = {}
+    while len(found) < number:
+        pack = a_pack(10)
+        found[pack[0].id[:2]] = pack
+    return list(found.values())
 
 
 def files_below(folder: Path) -> list[str]:
@@ -50,12 +71,72 @@ def test_an_object_altered_on_the_disk_is_damaged_when_it_is_read_whole(store: L
         assert session.get(name, 1, 5) == body[1:6]
 
 
-def test_packs_lie_in_one_of_256_folders(store: LocalStore) -> None:
-    name, body = a_pack()
+def test_packs_lie_in_one_of_256_folders_made_with_the_first_of_each(store: LocalStore) -> None:
+    assert list((store.path / "data").iterdir()) == []
+    (name, body), (other, other_body) = packs = [a_pack(), a_pack()]
+    with store.open(Purpose.BACKUP) as session:
+        for pack in packs:
+            assert session.put(*pack)
+    assert (store.path / "data" / name.id[:2] / name.id).read_bytes() == body
+    assert (store.path / "data" / other.id[:2] / other.id).read_bytes() == other_body
+    assert {path.name for path in (store.path / "data").iterdir()} == {name.id[:2], other.id[:2]}
+
+
+def test_the_name_of_a_folder_is_synced_before_the_first_pack_in_it_is_acknowledged(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folders_synced(session: LocalSession, pack: tuple[ObjectName, bytes]) -> list[str]:
+        synced: list[str] = []
+
+        def fsync(descriptor: int) -> None:
+            path = Path(f"/proc/self/fd/{descriptor}").resolve()
+            synced.extend([str(path.relative_to(store.path))] if path.is_dir() else [])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            assert session.put(*pack)
+        return synced
+
+    first, second, foreign = packs = packs_of_other_folders(3)
+    folder, other_folder, foreign_folder = [f"data/{name.id[:2]}" for name, _ in packs]
+    with store.open(Purpose.BACKUP) as session, store.open(Purpose.BACKUP) as other:
+        assert folders_synced(session, first) == ["data", folder]
+        # Another process has made this one, and may not have come to its sync.
+        (store.path / foreign_folder).mkdir()
+        assert folders_synced(session, foreign) == ["data", foreign_folder]
+        assert folders_synced(session, second) == ["data", other_folder]
+        # Once synced by a session, all that it found there is durable.
+        for name, _ in packs:
+            session.remove(name)
+        assert folders_synced(other, first) == ["data", folder]
+        assert folders_synced(other, second) == [other_folder]
+
+
+def test_many_threads_and_sessions_may_need_the_same_folder_at_once(store: LocalStore) -> None:
+    packs = packs_of_one_folder(8)
+    at_once = Barrier(len(packs))
+
+    def put(pack: tuple[ObjectName, bytes], session: LocalSession) -> bool:
+        at_once.wait()
+        return session.put(*pack)
+
+    with (
+        store.open(Purpose.BACKUP) as one,
+        store.open(Purpose.BACKUP) as other,
+        ThreadPoolExecutor(len(packs)) as threads,
+    ):
+        assert all(threads.map(put, packs, [one, other] * 4))
+        assert {info.name for info in one.list(ObjectKind.PACK)} == {name for name, _ in packs}
+
+
+def test_a_folder_that_is_removed_while_a_session_is_open_is_made_again(store: LocalStore) -> None:
+    (name, body), (second, second_body) = packs_of_one_folder(2)
     with store.open(Purpose.BACKUP) as session:
         session.put(name, body)
-    assert (store.path / "data" / name.id[:2] / name.id).read_bytes() == body
-    assert len(list((store.path / "data").iterdir())) == 256
+        session.remove(name)
+        (store.path / name.path).parent.rmdir()
+        assert session.put(second, second_body)
+        assert session.get(second) == second_body
 
 
 def test_packs_of_the_flat_layout_are_listed_read_and_removed(store: LocalStore) -> None:
@@ -186,6 +267,7 @@ def test_a_truncated_object_is_said_to_be_truncated_and_is_mended_by_the_next_pu
 def test_what_is_no_object_is_not_listed(store: LocalStore) -> None:
     (store.path / "index" / "README").write_text("mine")
     (store.path / "index" / ("a" * 64)).mkdir()
+    (store.path / "data" / "00").mkdir()
     (store.path / "data" / "00" / "lost").write_text("mine")
     with store.open(Purpose.READ) as session:
         assert list(session.list(ObjectKind.INDEX)) == []

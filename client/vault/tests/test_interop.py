@@ -3,6 +3,8 @@
 import os
 import stat
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,9 @@ from domain.sessions import Purpose
 pytestmark = pytest.mark.needs("restic")
 
 
-def restic(repository: Path, *arguments: str, password: str = PASSWORD) -> str:
-    environment = os.environ | {"RESTIC_PASSWORD": password, "RESTIC_CACHE_DIR": str(repository.with_suffix(".cache"))}
-    command = ["restic", "--repo", str(repository), "--quiet", *arguments]
+def restic(repository: Path | str, *arguments: str, password: str = PASSWORD) -> str:
+    environment = os.environ | {"RESTIC_PASSWORD": password}
+    command = ["restic", "--repo", str(repository), "--quiet", "--no-cache", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -119,15 +121,41 @@ def test_what_restic_made_is_read_and_found_sound(tmp_path: Path, version: str, 
                 assert encode_tree(vault.load_tree(tree)) == vault.load_blob(BlobKind.TREE, tree)
 
 
-def test_restic_goes_on_with_our_vault_and_we_with_what_it_wrote(tmp_path: Path) -> None:
+@contextmanager
+def in_a_folder(repository: Path) -> Iterator[str]:
+    yield str(repository)
+
+
+@contextmanager
+def by_rclone(repository: Path) -> Iterator[str]:
+    """The repository behind `rclone serve restic`, which says where it listens once it does."""
+    command = ["rclone", "serve", "restic", "--addr", "127.0.0.1:0", str(repository)]
+    environment = os.environ | {"RCLONE_CONFIG": str(repository.with_suffix(".rclone"))}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            yield "rest:" + next(line for line in server.stderr if "Serving" in line).split()[-1]
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("served", [in_a_folder, pytest.param(by_rclone, marks=pytest.mark.needs("rclone"))])
+def test_restic_goes_on_with_our_vault_and_we_with_what_it_wrote(
+    tmp_path: Path, served: Callable[[Path], AbstractContextManager[str]]
+) -> None:
     writer = VaultWriter(LocalStore(tmp_path / "ours"))
     writer.snapshot(writer.tree(writer.file(b"ours", b"x" * 1000)))
     writer.finish().close()
+    assert len(list((tmp_path / "ours" / "data").iterdir())) < 256, "most folders of packs have yet to be made"
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "theirs").write_bytes(os.urandom(3 << 20))
-    restic(tmp_path / "ours", "backup", str(tmp_path / "source"))
-    restic(tmp_path / "ours", "tag", "--add", "more", "latest")
-    restic(tmp_path / "ours", "forget", "--keep-last", "1", "--group-by", "", "--prune")
+    with served(tmp_path / "ours") as place:
+        restic(place, "check", "--read-data")
+        restic(place, "rebuild-index")
+        restic(place, "backup", str(tmp_path / "source"))
+        restic(place, "tag", "--add", "more", "latest")
+        restic(place, "forget", "--keep-last", "1", "--group-by", "", "--prune")
+        restic(place, "check", "--read-data")
     with LocalStore(tmp_path / "ours").open(Purpose.READ) as session, open_vault(session, PASSWORD) as vault:
         (snapshot,) = vault.snapshots()
         assert snapshot.tags == ("more",)

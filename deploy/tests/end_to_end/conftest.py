@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
 
 ADeviceFactory = Callable[[], Device]
@@ -30,9 +31,10 @@ def device(stack: Operator, tmp_path: Path) -> Device:
 
 
 def a_user(operator: Operator) -> tuple[str, str]:
-    """A new user's name and password."""
+    """A new user's name and password; added in this process, which loads once what `oort` loads each time."""
     name, password = f"user-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
-    operator.add_user(name, password)
+    with Administrator.sign_in(Target.find(operator.data)) as administrator:
+        administrator.add_user(name, password, admin=False)
     return name, password
 
 

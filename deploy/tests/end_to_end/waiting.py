@@ -5,15 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 from deploy.driver import Operator
+from deploy.local import stack
 
 PATIENCE_SECONDS = 120.0
+_PAUSE_SECONDS = 0.05
 
 
 def wait_until(operator: Operator, what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
-    """Until `holds` is true of what `oort stack status` says; `what` is that in words."""
+    """Until `holds` is true of what `oort stack status` says; `what` is that in words.
+
+    Asked in this process: a command each time would keep the processor from what is waited for.
+    """
     end = time.monotonic() + PATIENCE_SECONDS
-    while not holds(status := operator.status()):
+    while not holds(status := stack.status(operator.data).to_json()):
         assert time.monotonic() < end, f"not within {PATIENCE_SECONDS:.0f} seconds: {what}: {status}"
+        time.sleep(_PAUSE_SECONDS)
 
 
 def wait_for_copies(operator: Operator) -> None:

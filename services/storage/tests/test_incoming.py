@@ -33,7 +33,7 @@ async def test_a_node_starts_and_places_the_others_when_one_incoming_file_cannot
         staged(cluster, "a", claims.bucket, name)
     # Where it belongs there is something that no file can take the place of.
     resisting = cluster.bucket_folder("a", claims.bucket) / names[1].path
-    resisting.mkdir()
+    resisting.mkdir(parents=True)
     (resisting / "something").touch()
     incoming = cluster.settings["a"].data_dirs[0] / "incoming"
     (incoming / "lost+found").mkdir()
@@ -73,7 +73,7 @@ async def test_a_copy_that_cannot_be_placed_is_entered_as_missing_and_healed(clu
             session = await client.open()
             await client.put_pack(session, b"so that the folder is there")
             place = cluster.bucket_folder("b", claims.bucket) / pack(body).path
-            place.mkdir()
+            place.mkdir(parents=True)
             (place / "something").touch()
             await client.put(session, pack(body), body)
             described = await cluster.describe("a")

@@ -1,0 +1,106 @@
+"""The folders of packs: each is made with the first pack in it, and its name is on the disk before that pack is."""
+
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.storage.disk import Disk, StagedFile, StagedName
+from services.storage.tests.cluster import a_body, pack
+
+BUCKET = uuid4()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk", "a", 0)
+    yield disk
+    disk.close()
+
+
+def bodies_of_one_folder(count: int) -> list[bytes]:
+    found: dict[str, list[bytes]] = defaultdict(list)
+    while True:
+        body = a_body(10)
+        same = found[pack(body).id[:2]]
+        same.append(body)
+        if len(same) == count:
+            return same
+
+
+def staged(disk: Disk, body: bytes) -> StagedFile:
+    file = disk.stage(StagedName(BUCKET, UUID(int=1), pack(body), sha256(body).digest()), len(body))
+    file.write(body)
+    file.finish()
+    return file
+
+
+def placing(disk: Disk, file: StagedFile, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Place it; answers the folders of the bucket that were synced, and `renamed` for the rename, in their order."""
+    seen: list[str] = []
+    bucket, fsync, rename = disk.buckets / str(BUCKET), os.fsync, Path.rename
+
+    def sync(handle: int) -> None:
+        seen.append(str(Path(f"/proc/self/fd/{handle}").resolve().relative_to(bucket)))
+        fsync(handle)
+
+    def move(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        seen.append("renamed")
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(Path, "rename", move)
+        file.place()
+    return seen
+
+
+def test_the_name_of_a_folder_is_synced_before_the_first_pack_is_moved_into_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = bodies_of_one_folder(2)
+    first, second = [staged(disk, body) for body in bodies]
+    folder = f"data/{pack(bodies[0]).id[:2]}"
+    assert list((disk.buckets / str(BUCKET) / "data").iterdir()) == []
+    assert placing(disk, first, monkeypatch) == ["data", "renamed", folder]
+    assert placing(disk, second, monkeypatch) == ["renamed", folder]
+
+
+def test_a_folder_that_this_run_of_the_node_has_not_synced_is_synced_although_it_is_there(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = staged(disk, body := secrets.token_bytes(10))
+    folder = f"data/{pack(body).id[:2]}"
+    (disk.buckets / str(BUCKET) / folder).mkdir()  # as another thread, or a run that was killed, leaves it
+    assert placing(disk, file, monkeypatch) == ["data", "renamed", folder]
+
+
+def test_threads_that_need_the_same_folder_at_once_all_place_their_packs(disk: Disk) -> None:
+    bodies = bodies_of_one_folder(8)
+    files = [staged(disk, body) for body in bodies]
+    at_once = Barrier(len(files))
+
+    def place(file: StagedFile) -> None:
+        at_once.wait()
+        file.place()
+
+    with ThreadPoolExecutor(len(files)) as threads:
+        list(threads.map(place, files))
+    assert [disk.path(BUCKET, pack(body)).read_bytes() for body in bodies] == bodies
+
+
+def test_a_folder_that_is_removed_under_a_running_node_is_made_again(disk: Disk) -> None:
+    first, second = bodies_of_one_folder(2)
+    staged(disk, first).place()
+    disk.path(BUCKET, pack(first)).unlink()
+    disk.path(BUCKET, pack(first)).parent.rmdir()
+    staged(disk, second).place()
+    assert disk.path(BUCKET, pack(second)).read_bytes() == second
