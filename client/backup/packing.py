@@ -44,6 +44,7 @@ class Packer:
         self._random = random
         self.sealing = Sealing(vault.keys, vault.config.version, compression)
         self._lock = threading.Lock()
+        self._packing = threading.Lock()
         self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
         self._open: dict[BlobKind, list[PackBuilder]] = {
@@ -91,7 +92,7 @@ class Packer:
 
     def finish(self) -> None:
         """Hand over the packs that are still open."""
-        with self._lock:
+        with self._packing:
             left = [builder for builders in self._open.values() for builder in builders if builder.entries]
             self._open.clear()
         for builder in left:
@@ -135,17 +136,15 @@ class Packer:
         return frozenset(lost)
 
     def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
-        full: list[PackBuilder] = []
-        with self._lock:
+        # A pack that must wait keeps all others waiting: with those open and those sent it is all that is in memory.
+        with self._packing:
             builders = self._open[kind]
             for blob, drawn in zip(blobs, self._random.randbytes(len(blobs)), strict=True):
                 at = drawn % len(builders)
                 builders[at].add(blob)
                 if builders[at].is_full:
-                    full.append(builders[at])
+                    self._uploader.submit(builders[at])
                     builders[at] = PackBuilder(self._vault.keys, kind)
-        for builder in full:
-            self._uploader.submit(builder)
 
     def _forget(self, entries: Sequence[PackEntry]) -> None:
         """The index finds these from now on: what is held here does not grow with the backup."""

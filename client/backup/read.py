@@ -35,7 +35,6 @@ BATCH_FILES = 256
 _TASK_BYTES = 2 << 20  # chunks of a big file that a worker takes at once
 _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
-_BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
 
 _SETTLED_SECONDS = 60  # since a file changed: file systems have told of what was just written that it is a hole
@@ -92,7 +91,7 @@ class Reader:
     def start(self, workers: int, readers: int) -> None:
         """`workers` hash, compress and seal; `readers` is the number of big files that are read at once."""
         self._readers = readers
-        memory = ChunkMemory((workers + readers + _BUFFERS_MORE) * MAX_CHUNK)
+        memory = ChunkMemory((workers + readers) * MAX_CHUNK)
         self._buffers = Buffers(self._crew, memory.view, MAX_CHUNK)
         self._staff = Staff(self._packer.sealing, self._chunker, memory)
         for number in range(workers):
