@@ -91,6 +91,8 @@ class ProcessWorker:
                 process_group=0,  # a terminal's signals are for us
             )
             ours.pop_all()
+        self._coming = select.poll()
+        self._coming.register(self._answers, select.POLLIN)
         self._messages = cast("IO[bytes]", self._process.stdin)
         keys = sealing.keys
         with contextlib.suppress(OSError):  # it is no more, which shows when it is not ready
@@ -103,7 +105,7 @@ class ProcessWorker:
 
     def is_ready(self) -> bool:
         """Whether it takes tasks: it takes a moment to start. Raises OSError if it never will."""
-        if not self._ready and select.select([self._answers], [], [], 0)[0]:
+        if not self._ready and self._coming.poll(0):
             try:
                 self._ready = isinstance(self._receive(), Ready)
             except WorkerLost as error:

@@ -21,7 +21,7 @@ from client.backup.regular import CHANGED, Seen, open_regular, reason, why_unope
 from client.backup.request import Counters
 from client.backup.scan import FileFound
 from client.backup.small_files import BATCH_BYTES, Batch, Remark, Wanted
-from client.backup.staff import Staff
+from client.backup.staff import Post, Staff
 from client.backup.trees import TreeWriter
 from client.backup.worker import Span, Worker
 from client.flow import Buffers, ByteQueue, Crew, Loan
@@ -85,7 +85,7 @@ class Reader:
         self._lock = threading.Lock()
         self._readers = 0
         self._buffers: Buffers
-        self._staff: Staff
+        self._staff: Staff | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self, workers: int, readers: int) -> None:
@@ -93,16 +93,17 @@ class Reader:
         self._readers = readers
         memory = ChunkMemory((workers + readers) * MAX_CHUNK)
         self._buffers = Buffers(self._crew, memory.view, MAX_CHUNK)
-        self._staff = Staff(self._packer.sealing, self._chunker, memory)
+        self._staff = staff = Staff(self._packer.sealing, self._chunker, memory)
         for number in range(workers):
-            self._threads.append(self._crew.start(f"seal-{number}", self._work))
+            self._threads.append(self._crew.start(f"seal-{number}", partial(self._work, staff.post())))
         for number in range(readers):
             self._threads.append(self._crew.start(f"read-{number}", self._read_big_files))
 
     def take(self, found: FileFound) -> None:
         """A file that the scan found. Called by the scan's thread alone; waits for room. Raises Stopped."""
         size = found.stat.st_size
-        self._staff.expect(size)
+        if self._staff is not None:
+            self._staff.expect(size)
         if size > BATCH_BYTES:
             self._big.put(found, 1)
             return
@@ -133,7 +134,8 @@ class Reader:
 
     def end(self) -> None:
         """End all processes, whatever they do."""
-        self._staff.close()
+        if self._staff is not None:
+            self._staff.close()
 
     def _flush(self) -> None:
         batch, size = self._batch, self._batch_bytes
@@ -141,8 +143,7 @@ class Reader:
         if batch:
             self._tasks.put(batch, size + len(batch) * _FILE_COST)
 
-    def _work(self) -> None:
-        post = self._staff.post()
+    def _work(self, post: Post) -> None:
         while (task := self._tasks.get()) is not None:
             if isinstance(task, _Chunks):
                 self._store_chunks(task, post.worker())
