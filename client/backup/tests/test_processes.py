@@ -101,7 +101,7 @@ def test_what_they_cannot_read_is_named(tmp_path: Path, source: Path, asked: Ask
     ]
 
 
-@pytest.mark.parametrize("kind", ["Read", "Hash", "Seal"])
+@pytest.mark.parametrize("kind", ["Read", "Seal"])
 def test_a_backup_that_loses_one_ends_and_the_next_is_whole(
     tmp_path: Path, source: Path, asked: Asked, kind: str
 ) -> None:
