@@ -145,6 +145,10 @@ class NothingLeft(OortError):
     """Nothing of {paths} could be read, or all of it is left out: no snapshot was made."""
 
 
+class WorkerLost(OortError):
+    """A process that worked for this backup {reason}: no snapshot was made. Run the backup again."""
+
+
 class StreamIncomplete(OortError):
     """{stream} {what}: no snapshot was made."""
 

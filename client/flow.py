@@ -92,37 +92,36 @@ class Crew:
 
 
 class Buffers:
-    """Buffers of `size` bytes that threads lend each other, at most `number` at once; used again when given back."""
+    """Parts of `size` bytes of a memory that threads lend each other; that which came back last is lent first."""
 
-    def __init__(self, crew: Crew, number: int, size: int) -> None:
-        self._crew = crew
+    def __init__(self, crew: Crew, memory: memoryview, size: int) -> None:
+        self._memory = memory
         self._size = size
-        self._unmade = number
-        self._free: list[memoryview] = []
+        self._crew = crew
+        self._free = list(range(0, len(memory), size))[::-1]
         self._returned = crew.condition()
 
     def lend(self) -> "Loan":
         """Wait for a buffer; what is in it is left from earlier. Raises Stopped."""
         with self._returned:
-            while not (self._free or self._unmade):
+            while not self._free:
                 self._crew.ensure_running()
                 self._returned.wait()
             self._crew.ensure_running()
-            if self._free:
-                return Loan(self, self._free.pop())
-            self._unmade -= 1
-        return Loan(self, memoryview(bytearray(self._size)))
+            start = self._free.pop()
+        return Loan(self, start, self._memory[start : start + self._size])
 
-    def give_back(self, buffer: memoryview) -> None:
+    def give_back(self, start: int) -> None:
         with self._returned:
-            self._free.append(buffer)
+            self._free.append(start)
             self._returned.notify()
 
 
 class Loan:
-    """A buffer in the hands of one or more users; the last to let go gives it back."""
+    """A buffer, which begins at `start` of the memory, with one or more users; the last to let go gives it back."""
 
-    def __init__(self, owner: Buffers, buffer: memoryview) -> None:
+    def __init__(self, owner: Buffers, start: int, buffer: memoryview) -> None:
+        self.start = start
         self.buffer = buffer
         self._owner = owner
         self._users = 1
@@ -139,7 +138,7 @@ class Loan:
             self._users -= 1
             if self._users:
                 return
-        self._owner.give_back(self.buffer)
+        self._owner.give_back(self.start)
 
 
 class ByteQueue(Generic[T]):

@@ -7,12 +7,13 @@ lengths of neighbouring chunks; trees have packs of their own.
 """
 
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
 from client.backup.request import Counters
 from client.backup.upload import Uploader
+from client.backup.worker import Sealing
 from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry, SealedBlob, blob_id
 from client.vault.packs import PackBuilder
@@ -41,8 +42,9 @@ class Packer:
         self._uploader = uploader
         self._counters = counters
         self._random = random
-        self._compression = compression
+        self.sealing = Sealing(vault.keys, vault.config.version, compression)
         self._lock = threading.Lock()
+        self._packing = threading.Lock()
         self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
         self._open: dict[BlobKind, list[PackBuilder]] = {
@@ -58,23 +60,31 @@ class Packer:
         `reached` are blobs that the pinned parent snapshot reaches. Raises StoreError, DamagedVault, Stopped.
         """
         ids = [blob_id(plaintext) for plaintext in plaintexts]
+
+        def seal(positions: Sequence[int]) -> list[SealedBlob]:
+            keys, version, compression = self.sealing
+            new, new_ids = [plaintexts[at] for at in positions], [ids[at] for at in positions]
+            return seal_batch(keys, kind, new, ids=new_ids, version=version, compression=compression)
+
+        self.store_hashed(kind, ids, seal, reached)
+        return ids
+
+    def store_hashed(
+        self,
+        kind: BlobKind,
+        ids: Sequence[BlobId],
+        seal: Callable[[Sequence[int]], list[SealedBlob]],
+        reached: Container[BlobId] = _NOTHING,
+    ) -> None:
+        """As `store`, of blobs whose plaintexts are elsewhere: `seal` seals those at the positions that it is given."""
         missing = self._missing(kind, ids, reached)
         if missing:
-            new = [plaintexts[position] for position in missing]
-            sealed = seal_batch(
-                self._vault.keys,
-                kind,
-                new,
-                ids=[ids[at] for at in missing],
-                version=self._vault.config.version,
-                compression=self._compression,
-            )
+            sealed = seal(missing)
             self._counters.add(
                 new_bytes=sum(blob.length_plain for blob in sealed),
                 stored_bytes=sum(blob.length_sealed for blob in sealed),
             )
             self._pack(kind, sealed)
-        return ids
 
     def distrust_trees(self) -> None:
         """A tree of the parent is lost: from now on one that the index has counts as stored if it can be read."""
@@ -82,7 +92,7 @@ class Packer:
 
     def finish(self) -> None:
         """Hand over the packs that are still open."""
-        with self._lock:
+        with self._packing:
             left = [builder for builders in self._open.values() for builder in builders if builder.entries]
             self._open.clear()
         for builder in left:
@@ -126,17 +136,15 @@ class Packer:
         return frozenset(lost)
 
     def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
-        full: list[PackBuilder] = []
-        with self._lock:
+        # A pack that must wait keeps all others waiting: with those open and those sent it is all that is in memory.
+        with self._packing:
             builders = self._open[kind]
             for blob, drawn in zip(blobs, self._random.randbytes(len(blobs)), strict=True):
                 at = drawn % len(builders)
                 builders[at].add(blob)
                 if builders[at].is_full:
-                    full.append(builders[at])
+                    self._uploader.submit(builders[at])
                     builders[at] = PackBuilder(self._vault.keys, kind)
-        for builder in full:
-            self._uploader.submit(builder)
 
     def _forget(self, entries: Sequence[PackEntry]) -> None:
         """The index finds these from now on: what is held here does not grow with the backup."""

@@ -7,42 +7,39 @@ Small files travel in batches, so that a task of a worker costs the interpreter'
 big file is cut by one reader, and its chunks are hashed, compressed and sealed by all workers.
 """
 
-import errno
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
 
-from client.backup.attributes import storable, storable_attributes
+from client.backup.attributes import storable
 from client.backup.packing import Packer
+from client.backup.processes import ChunkMemory
+from client.backup.regular import CHANGED, Seen, open_regular, reason, why_unopened
 from client.backup.request import Counters
-from client.backup.scan import FileFound, reason
+from client.backup.scan import FileFound
+from client.backup.small_files import BATCH_BYTES, Batch, Remark, Wanted
+from client.backup.staff import Post, Staff
 from client.backup.trees import TreeWriter
+from client.backup.worker import Span, Worker
 from client.flow import Buffers, ByteQueue, Crew, Loan
-from client.platforms.linux import open_for_reading, read_ahead, read_attributes, reader_past_holes
-from client.platforms.nodes import encode_file, read_node
-from client.vault.blobs import BlobId, BlobKind, Buffer
-from client.vault.chunker import MAX_CHUNK, MIN_CHUNK, Chunker
+from client.platforms.linux import read_ahead, reader_past_holes
+from client.platforms.nodes import read_node
+from client.vault.blobs import BlobId, BlobKind
+from client.vault.chunker import MAX_CHUNK, Chunker
 from client.vault.nodes import Node
 
 BATCH_FILES = 256
-BATCH_BYTES = 2 << 20  # also the size up to which a file is small
 _TASK_BYTES = 2 << 20  # chunks of a big file that a worker takes at once
 _QUEUED_BYTES = 8 << 20
 _QUEUED_BIG_FILES = 1024
-_BUFFERS_MORE = 1  # than one a thread: what is read next while all are busy
 _FILE_COST = 1 << 10  # what an unread file holds in memory
-_STATED = 7  # what a stat_result begins with: mode, inode, device, links, owner, group, size
 
 _SETTLED_SECONDS = 60  # since a file changed: file systems have told of what was just written that it is a hole
 
 ReadInto = Callable[[memoryview], int | None]
-
-_REPLACED = "it was replaced by something else while the backup ran: left out"
-_CHANGED = "it changed while it was read: stored as it was read"
 
 
 @dataclass(slots=True, eq=False)
@@ -58,24 +55,18 @@ class _BigFile:
     failure: str = ""
 
 
-class _SmallFile(NamedTuple):
-    """A small file that was read whole; its content has so many `chunks`."""
-
-    found: FileFound
-    stat: os.stat_result
-    attributes: tuple[tuple[str, bytes], ...]
-    size: int
-    chunks: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Chunks:
     """One task: store these chunks, which lie in a lent buffer, as part number `part` of a file."""
 
     file: _BigFile
     part: int
-    chunks: list[memoryview]
+    spans: list[Span]
     loan: Loan
+
+    @property
+    def size(self) -> int:
+        return sum(length for _, length in self.spans)
 
 
 class Reader:
@@ -93,21 +84,26 @@ class Reader:
         self._batch_bytes = 0
         self._lock = threading.Lock()
         self._readers = 0
-        self._buffers = Buffers(crew, 0, MAX_CHUNK)
+        self._buffers: Buffers
+        self._staff: Staff | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self, workers: int, readers: int) -> None:
         """`workers` hash, compress and seal; `readers` is the number of big files that are read at once."""
         self._readers = readers
-        self._buffers = Buffers(self._crew, workers + readers + _BUFFERS_MORE, MAX_CHUNK)
+        memory = ChunkMemory((workers + readers) * MAX_CHUNK)
+        self._buffers = Buffers(self._crew, memory.view, MAX_CHUNK)
+        self._staff = staff = Staff(self._packer.sealing, self._chunker, memory)
         for number in range(workers):
-            self._threads.append(self._crew.start(f"seal-{number}", self._work))
+            self._threads.append(self._crew.start(f"seal-{number}", partial(self._work, staff.post())))
         for number in range(readers):
             self._threads.append(self._crew.start(f"read-{number}", self._read_big_files))
 
     def take(self, found: FileFound) -> None:
         """A file that the scan found. Called by the scan's thread alone; waits for room. Raises Stopped."""
         size = found.stat.st_size
+        if self._staff is not None:
+            self._staff.expect(size)
         if size > BATCH_BYTES:
             self._big.put(found, 1)
             return
@@ -136,105 +132,99 @@ class Reader:
         """Wait until everything is read and stored. Raises Stopped."""
         self._crew.wait(self._threads)
 
+    def end(self) -> None:
+        """End all processes, whatever they do."""
+        if self._staff is not None:
+            self._staff.close()
+
     def _flush(self) -> None:
         batch, size = self._batch, self._batch_bytes
         self._batch, self._batch_bytes = [], 0
         if batch:
             self._tasks.put(batch, size + len(batch) * _FILE_COST)
 
-    def _work(self) -> None:
+    def _work(self, post: Post) -> None:
         while (task := self._tasks.get()) is not None:
             if isinstance(task, _Chunks):
-                self._store_chunks(task)
+                self._store_chunks(task, post.worker())
             else:
-                self._store_batch(task)
+                self._store_files(task, post.worker())
 
     # Small files: read, stored and handed on by one worker
 
-    def _store_batch(self, batch: list[FileFound]) -> None:
-        chunks: list[Buffer] = []
-        files: list[_SmallFile] = []
-        reached: set[BlobId] = set()
-        for found in batch:
-            opened = self._open(found)
-            if opened is None:
-                continue
-            try:
-                small = self._read_small(found, *opened)
-                if small is None:
-                    self._store_grown(found, *opened)
-                    continue
-            except OSError as error:
-                self._leave_out(found, reason(error))
-                continue
-            finally:
-                os.close(opened[0])
-            file, parts = small
-            chunks += parts
-            files.append(file)
-            if found.known is not None and found.known.content:
-                reached.update(found.known.content)
-        ids = self._packer.store(BlobKind.DATA, chunks, reached) if chunks else []
-        new = sum(file.found.known is None for file in files)
-        self._counters.add(files_new=new, files_changed=len(files) - new, done_bytes=sum(file.size for file in files))
-        position = 0
-        for found, as_read, attributes, size, count in files:
-            content = ids[position : position + count]
-            position += count
-            encoded = encode_file(found.name, as_read, size, attributes, content)
-            self._trees.arrived_encoded(found.folder, found.name, encoded)
+    def _store_files(self, files: list[FileFound], worker: Worker) -> None:
+        """Store a batch, which is more than one if more is read than the scan saw."""
+        while files:
+            wanted = [Wanted(found.path, found.name, Seen.of(found.stat)) for found in files]
+            batch = worker.read(wanted)
+            done, files = files[: len(batch.nodes)], files[len(batch.nodes) :]
+            reached = {blob for found in done if found.known is not None for blob in found.known.content or ()}
+            self._packer.store_hashed(BlobKind.DATA, batch.ids, partial(worker.seal, batch.ids), reached)
+            self._note(done, batch)
 
-    def _read_small(
-        self, found: FileFound, opened: int, before: os.stat_result
-    ) -> tuple[_SmallFile, Sequence[Buffer]] | None:
-        """The file and its chunks; None if it is not small any more. Raises OSError."""
-        size = before.st_size
-        content = os.read(opened, size + 1)
-        if len(content) != size:
-            # It shrank, or it grows: take what is there, but no more than a batch may hold.
-            parts = [content]
-            while parts[-1]:
-                parts.append(os.read(opened, BATCH_BYTES))
-                if sum(map(len, parts)) > BATCH_BYTES:
-                    return None
-            content = b"".join(parts)
-            size = len(content)
-            found.folder.listing = None  # /proc and /sys announce others: the next backup reads it again
-        attributes = storable_attributes(read_attributes(opened), found.path, self._counters)
-        self._compare(found, before, os.fstat(opened))
-        chunks: Sequence[Buffer] = self._chunker.cut(content) if size > MIN_CHUNK else [content] if size else []
-        return _SmallFile(found, before, attributes, size, len(chunks)), chunks
+    def _note(self, files: list[FileFound], batch: Batch) -> None:
+        """Files were read, and what is new of them is in packs."""
+        new = changed = 0
+        for found, encoded in zip(files, batch.nodes, strict=True):
+            if encoded:
+                new += found.known is None
+                changed += found.known is not None
+        self._counters.add(files_new=new, files_changed=changed, done_bytes=batch.size)
+        for remark in batch.remarks:
+            self._heed(files[remark.file], remark)
+        self._trees.arrived_encoded(
+            [(found.folder, found.name, encoded) for found, encoded in zip(files, batch.nodes, strict=True) if encoded]
+        )
 
-    def _store_grown(self, found: FileFound, opened: int, before: os.stat_result) -> None:
-        """A file that the scan found small and that is not: cut and stored by this worker alone. Raises OSError."""
-        os.lseek(opened, 0, os.SEEK_SET)
+    def _heed(self, found: FileFound, remark: Remark) -> None:
+        for warning in remark.warnings:
+            self._counters.warn(found.path, warning)
+        if not remark.as_listed:
+            found.folder.listing = None
+        if remark.left_out:
+            self._leave_out(found, remark.left_out)
+        elif remark.has_grown:
+            self._store_grown(found)
+
+    def _store_grown(self, found: FileFound) -> None:
+        """A file that the scan found small and that is not: cut and stored by this thread alone."""
+        try:
+            opened, before = open_regular(found.path, found.stat.st_uid)
+        except OSError as error:
+            self._leave_out(found, why_unopened(error))
+            return
         content: list[BlobId] = []
         size = 0
         # Lent buffers may all be held by tasks that wait for this very thread.
         buffer = memoryview(bytearray(MAX_CHUNK))
-        with open(opened, "rb", buffering=0, closefd=False) as raw:
-            cutter = self._chunker.cutter(raw.readinto)
-            while not cutter.is_at_end:
-                self._crew.ensure_running()
-                chunks = cutter.fill(buffer)
-                content += self._packer.store(BlobKind.DATA, chunks)
-                size += sum(map(len, chunks))
-        node = storable(read_node(found.name, opened, before, tuple(content), size), found.path, self._counters)
-        self._counters.warn(found.path, _CHANGED)
-        found.folder.listing = None
-        self._arrived(found, node)
+        try:
+            with open(opened, "rb", buffering=0) as raw:
+                cutter = self._chunker.cutter(raw.readinto)
+                while not cutter.is_at_end:
+                    self._crew.ensure_running()
+                    chunks = cutter.fill(buffer)
+                    content += self._packer.store(BlobKind.DATA, chunks)
+                    size += sum(map(len, chunks))
+                node = read_node(found.name, opened, before, tuple(content), size)
+        except OSError as error:
+            self._leave_out(found, reason(error))
+            return
+        self._counters.warn(found.path, CHANGED)
+        self._arrived(found, storable(node, partial(self._counters.warn, found.path)))
 
     # Big files: cut by a reader, stored by the workers
 
     def _read_big_files(self) -> None:
         while (found := self._big.get()) is not None:
-            opened = self._open(found)
-            if opened is None:
+            try:
+                opened, before = open_regular(found.path, found.stat.st_uid)
+            except OSError as error:
+                self._leave_out(found, why_unopened(error))
                 continue
             try:
-                self._read_big(found, *opened)
+                self._read_big(found, opened, before)
             finally:
-                os.close(opened[0])
+                os.close(opened)
         with self._lock:
             self._readers -= 1
             last = not self._readers
@@ -247,7 +237,7 @@ class Reader:
             read_ahead(opened)
             self._feed(file, reader_past_holes(opened, is_settled=time.time() - before.st_ctime > _SETTLED_SECONDS))
             node = read_node(found.name, opened, before, size=file.size)
-            file.node = storable(node, found.path, self._counters)
+            file.node = storable(node, partial(self._counters.warn, found.path))
             self._compare(found, before, os.fstat(opened))
         except OSError as error:
             file.failure = reason(error)
@@ -259,30 +249,32 @@ class Reader:
         while not cutter.is_at_end:
             loan = self._buffers.lend()
             try:
-                for chunks in _grouped(cutter.fill(loan.buffer)):
+                for spans in _grouped(cutter.fill(loan.buffer), loan.start):
                     loan.share()
-                    self._hand_out(file, chunks, loan)
+                    self._hand_out(file, spans, loan)
             finally:
                 loan.let_go()
 
-    def _hand_out(self, file: _BigFile, chunks: list[memoryview], loan: Loan) -> None:
+    def _hand_out(self, file: _BigFile, spans: list[Span], loan: Loan) -> None:
         self._crew.ensure_running()
         with self._lock:
             part = len(file.parts)
             file.parts.append(())
             file.waiting += 1
-        size = sum(map(len, chunks))
-        file.size += size
-        self._tasks.put(_Chunks(file, part, chunks, loan), size)
+        task = _Chunks(file, part, spans, loan)
+        file.size += task.size
+        self._tasks.put(task, task.size)
 
-    def _store_chunks(self, task: _Chunks) -> None:
+    def _store_chunks(self, task: _Chunks, worker: Worker) -> None:
         known = task.file.found.known
         reached = task.file.reached
         if not reached and known is not None and known.content:
             reached = task.file.reached = frozenset(known.content)
-        task.file.parts[task.part] = self._packer.store(BlobKind.DATA, task.chunks, reached)
+        ids = worker.hash(task.spans)
+        self._packer.store_hashed(BlobKind.DATA, ids, partial(worker.seal, ids), reached)
+        task.file.parts[task.part] = ids
         task.loan.let_go()
-        self._counters.add(done_bytes=sum(map(len, task.chunks)))
+        self._counters.add(done_bytes=task.size)
         self._part_done(task.file)
 
     def _part_done(self, file: _BigFile) -> None:
@@ -298,26 +290,13 @@ class Reader:
 
     # Both
 
-    def _open(self, found: FileFound) -> tuple[int, os.stat_result] | None:
-        """The open file and what it is, or None if it cannot be read or is no file any more."""
-        try:
-            opened = open_for_reading(found.path, found.stat.st_uid)
-        except OSError as error:
-            self._leave_out(found, _REPLACED if error.errno == errno.ELOOP else reason(error))
-            return None
-        is_what = os.fstat(opened)
-        if stat.S_ISREG(is_what.st_mode):
-            return opened, is_what
-        os.close(opened)
-        self._leave_out(found, _REPLACED)
-        return None
-
     def _compare(self, found: FileFound, before: os.stat_result, after: os.stat_result) -> None:
         """See whether a file stayed what it was while it was read, and what it was when the folder was listed."""
-        if not _is_as_before(before, after):
-            self._counters.warn(found.path, _CHANGED)
+        seen = Seen.of(before)
+        if not seen.is_unchanged(after):
+            self._counters.warn(found.path, CHANGED)
             found.folder.listing = None
-        elif before[:_STATED] != found.stat[:_STATED] or not _is_as_before(before, found.stat):
+        elif seen != Seen.of(found.stat):
             found.folder.listing = None
 
     def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
@@ -333,24 +312,17 @@ class Reader:
         self._trees.arrived(found.folder, None)
 
 
-def _grouped(chunks: list[memoryview]) -> Iterator[list[memoryview]]:
-    """Neighbouring chunks in groups that make a worker's task each."""
-    group: list[memoryview] = []
+def _grouped(chunks: list[memoryview], start: int) -> Iterator[list[Span]]:
+    """Neighbouring chunks, of which the first begins at `start`, in groups that make a worker's task each."""
+    group: list[Span] = []
     size = 0
     for chunk in chunks:
-        group.append(chunk)
-        size += len(chunk)
+        length = len(chunk)
+        group.append((start, length))
+        start += length
+        size += length
         if size >= _TASK_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
-
-
-def _is_as_before(before: os.stat_result, after: os.stat_result) -> bool:
-    """Whether a file stayed what it was while it was read. Sizes read are no sign: /proc and /sys announce others."""
-    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    )

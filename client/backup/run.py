@@ -163,8 +163,15 @@ class _Backup:
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
-            self._crew.end(self._session.close)
+            self._crew.end(self._break_off)
+        finally:
+            self._reader.end()
         self._crew.check()
+
+    def _break_off(self) -> None:
+        """Wake the threads that wait for something outside: their calls fail."""
+        self._reader.end()
+        self._session.close()
 
     def _scan(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
         """Hand everything to the reader, in this thread."""

@@ -10,11 +10,13 @@ import os
 import stat
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from client.backup.attributes import storable
 from client.backup.known import KnownFolder, KnownTrees
 from client.backup.listing import AT_ONCE, Lister, Listing, state
 from client.backup.memo import Memo
+from client.backup.regular import reason
 from client.backup.request import Counters, FolderIdentity
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
@@ -157,7 +159,7 @@ class Scanner:
         return None
 
     def _node(self, entry: _Entry, found: os.stat_result) -> Node:
-        return storable(read_node(entry.name, entry.path, found), entry.path, self._counters)
+        return storable(read_node(entry.name, entry.path, found), partial(self._counters.warn, entry.path))
 
     def _is_wanted(self, path: bytes, found: os.stat_result, device: int | None, *, above_target: bool = False) -> bool:
         """Whether what is at a path, in a folder on that device, is wanted for what it is."""
@@ -305,11 +307,6 @@ class Scanner:
                 if (wants_all_files and stat.S_ISREG(found.st_mode)) or self._is_wanted(path, found, device):
                     wanted.append((name, found))
         return wanted
-
-
-def reason(error: OSError) -> str:
-    """An error of the system in a few words, without the path."""
-    return (error.strerror or str(error)).lower()
 
 
 def _above(path: bytes) -> bytes:

@@ -12,8 +12,9 @@ from typing import Protocol, Self
 
 from client.backup.known import KnownTrees
 from client.backup.read import Reader
+from client.backup.regular import reason
 from client.backup.request import Counters
-from client.backup.scan import FileFound, reason
+from client.backup.scan import FileFound
 from client.backup.trees import Folder, TreeWriter
 from client.errors import StreamIncomplete, UsageError
 from client.platforms.linux import group_name, user_name

@@ -6,7 +6,7 @@ held in memory are the folders that still wait for something.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from client.backup.known import KnownFolder
@@ -93,30 +93,42 @@ class TreeWriter:
             self.add(folder, node)
         self.finish(folder)
 
-    def arrived_encoded(self, folder: Folder, name: bytes, encoded: bytes) -> None:
-        """As `arrived`, of a node that `encode_node` or the like wrote."""
+    def arrived_encoded(self, children: Sequence[tuple[Folder, bytes, bytes]]) -> None:
+        """As `arrived`, of many: folder, name, and what `encode_node` or the like wrote. Neighbours share a folder."""
+        whole: list[Folder] = []
         with self._lock:
-            folder.new.add(name, encoded)
-            self.kept += 1
-        self.finish(folder)
+            self.kept += len(children)
+            for folder, name, encoded in children:
+                folder.new.add(name, encoded)
+                folder.waiting -= 1
+                if not folder.waiting:
+                    whole.append(folder)
+        for folder in whole:
+            self._make(folder)
 
     def finish(self, folder: Folder) -> None:
         """One thing less that `folder` waits for; with the last, its tree is made, and so on upwards."""
-        current: Folder | None = folder
-        while current is not None:
-            with self._lock:
-                current.waiting -= 1
-                if current.waiting:
-                    return
+        with self._lock:
+            folder.waiting -= 1
+            if folder.waiting:
+                return
+        self._make(folder)
+
+    def _make(self, folder: Folder) -> None:
+        """Make the tree of a folder that waits for nothing, and those above it that waited for nothing else."""
+        current = folder
+        while True:
             above = current.above
             tree = self._tree(current)
             if above is None:
                 self.root = tree
                 return
             self._enter(above, current, tree)
-            if current.above_target:
-                with self._lock:
-                    self.kept -= 1
+            with self._lock:
+                self.kept -= current.above_target
+                above.waiting -= 1
+                if above.waiting:
+                    return
             current = above
 
     def flush(self) -> None:

@@ -17,7 +17,6 @@ from client.vault.repository import Vault
 from domain.names import ObjectKind, ObjectName
 
 UPLOADS = 2  # packs in flight: one is sent while the other is synced; each costs its size in memory
-_QUEUED_BYTES = 16 << 20
 _CHECKPOINT = 24 << 20  # bytes in packs that no index file lists yet
 _CHECKPOINT_SHARE = 64  # or this part of all that was sent: the number of index files grows with the logarithm
 _UNDER_WAY = 36 << 20  # above the checkpoint: what may be in flight while an index file is written
@@ -80,10 +79,11 @@ class Uploader:
         self._locked = locked
         self._vault = vault
         self._session = session
-        self._queue: ByteQueue[PackBuilder] = ByteQueue(crew, _QUEUED_BYTES)
+        self._queue: ByteQueue[PackBuilder] = ByteQueue(crew, UPLOADS)
         self._changed = crew.condition()
         self._writer = IndexWriter(vault.index, session)
         self._writing = threading.Lock()
+        self._full = 0  # packs handed over that are still in memory
         self._under_way = 0  # bytes of packs that are not acknowledged
         self._acknowledged = 0  # bytes of packs in the writer
         self._at_risk = 0  # and of those whose index file is not acknowledged
@@ -98,8 +98,14 @@ class Uploader:
             self._crew.start(f"upload-{number}", self._work)
 
     def submit(self, builder: PackBuilder) -> None:
-        """Hand over a full pack; waits while enough are queued. Raises Stopped."""
-        self._queue.put(builder, builder.size)
+        """Hand over a full pack; waits while as many are in memory as can be sent at once. Raises Stopped."""
+        with self._changed:
+            while self._full == UPLOADS:
+                self._crew.ensure_running()
+                self._changed.wait()
+            self._crew.ensure_running()
+            self._full += 1
+        self._queue.put(builder, 1)
 
     def close(self) -> None:
         """No more packs come: the threads end when all are sent."""
@@ -135,7 +141,9 @@ class Uploader:
             size = len(body)
             self._wait_for_room(size)
             self._session.put(name, body)
+            del builder, body
             with self._changed:
+                self._full -= 1
                 self._under_way -= size
                 self._sent += size
                 self._acknowledged += size
@@ -145,7 +153,6 @@ class Uploader:
                 due = self._acknowledged >= self._threshold()
                 self._changed.notify_all()
             self.on_indexed(entries)
-            del builder, body
             if due:
                 self._write_index()
 

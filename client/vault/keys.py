@@ -86,16 +86,27 @@ class DataKeys:
 
     def seal_buffer(self, plaintext: Buffer) -> bytearray:
         """As `seal`, without the last copy."""
-        size = len(plaintext)
+        sealed = bytearray(len(plaintext) + SEAL_OVERHEAD)
+        with memoryview(sealed) as room:
+            self.seal_into(plaintext, room)
+        return sealed
+
+    def seal_into(self, plaintext: Buffer, room: memoryview) -> int:
+        """As `seal`, into `room`, which must have SEAL_OVERHEAD bytes more than `plaintext`; answers how many it took.
+
+        Raises ValueError if there is no room.
+        """
+        end = IV_BYTES + len(plaintext)
+        if end + TAG_BYTES > len(room):
+            raise ValueError(f"there is no room for {len(plaintext)} sealed bytes")
         iv = os.urandom(IV_BYTES)
-        sealed = bytearray(size + SEAL_OVERHEAD)
-        sealed[:IV_BYTES] = iv
-        with memoryview(sealed) as view, view[IV_BYTES : IV_BYTES + size] as ciphertext:
+        room[:IV_BYTES] = iv
+        with room[IV_BYTES:end] as ciphertext:
             contexts = self._contexts
             contexts.ctr.reset_nonce(iv)
             contexts.ctr.update_into(plaintext, ciphertext)
-            view[IV_BYTES + size :] = Poly1305.generate_tag(self.mac_r + contexts.nonce.update(iv), ciphertext)
-        return sealed
+            room[end : end + TAG_BYTES] = Poly1305.generate_tag(self.mac_r + contexts.nonce.update(iv), ciphertext)
+        return end + TAG_BYTES
 
     def open(self, sealed: Buffer, name: str = "a sealed object") -> bytes:
         """The plaintext of what `seal` made. Raises DamagedVault, naming `name`, if one bit differs."""

@@ -64,10 +64,12 @@ def seal_batch(
     version: int = COMPRESSED_VERSION,
     compression: Compression = Compression.AUTO,
     verify: bool = True,
+    room: memoryview | None = None,
 ) -> list[SealedBlob]:
     """Compress, seal and open again each of `plaintexts`, which must not be empty.
 
-    `ids` saves hashing again where the ids are known; `version` is the repository's, version 1 has no compression.
+    `ids` saves hashing again where the ids are known; `version` is the repository's, version 1 has no compression. The
+    bodies lie one after another in `room`, if it is given: with SEAL_OVERHEAD bytes for each beyond what they hold.
     Raises DamagedVault if what was sealed does not open to the plaintext: this machine cannot be trusted.
     """
     if ids is None:
@@ -80,7 +82,14 @@ def seal_batch(
         # Incompressible data stays as it is: readers need no decompression for it.
         frame, frames[at] = frames[at], None
         compressed = frame is not None and len(frame) < len(plaintext)
-        body = keys.seal_buffer(frame if frame is not None and compressed else plaintext)
+        content = frame if frame is not None and compressed else plaintext
+        body: Buffer
+        if room is None:
+            body = keys.seal_buffer(content)
+        else:
+            length = keys.seal_into(content, room)
+            body, room = room[:length], room[length:]
+        del content
         del frame  # that of a large folder's tree has 100 bytes for each of its files
         blob = SealedBlob(identity, kind, len(plaintext), compressed, body)
         if verify:

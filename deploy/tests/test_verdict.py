@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client.backup import read
+from client.backup import regular
 from deploy.demo import run
 from deploy.demo.verdict import Expectation, compare, equality
 
@@ -79,4 +79,4 @@ def test_the_verdict_says_no_more_than_was_compared() -> None:
 
 
 def test_the_demonstration_knows_the_engine_s_word_for_a_file_that_changed() -> None:
-    assert run._CHANGED in read._CHANGED
+    assert run._CHANGED in regular.CHANGED

@@ -1,0 +1,192 @@
+"""Who reads small files, hashes, compresses, seals and opens again: in a thread of the backup, or a process beside it.
+
+Kept true: what was read or hashed stays in hand until the next task, so what turns out to be new is sealed as it was
+hashed. As a process it answers each message with one; it fails with a message or by its end, never by silence. The
+keys come through its standard input, never by its command line, and it ends when that input does, so it does not
+outlive the backup.
+"""
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from client.backup.small_files import Batch, Wanted, read_batch
+from client.errors import DamagedVault
+from client.platforms.linux import give_back_large_buffers
+from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
+from client.vault.chunker import Chunker, chunker_seed
+from client.vault.keys import DataKeys
+from client.vault.sealing import Compression, seal_batch
+
+_GARBAGE_LOOKS = 100_000  # objects made between two looks for cycles, of which there are next to none
+
+Span = tuple[int, int]  # where in the memory of chunks one begins, and its length
+
+
+class Sealing(NamedTuple):
+    """How blobs are sealed: the data keys, the repository's version, and how to compress."""
+
+    keys: DataKeys
+    version: int
+    compression: Compression
+
+
+class Worker(Protocol):
+    """Does one task after another: `read` or `hash`, then perhaps `seal`, once."""
+
+    def read(self, files: Sequence[Wanted]) -> Batch:
+        """Read small files, from the first on, until enough are read."""
+
+    def hash(self, spans: Sequence[Span]) -> list[BlobId]:
+        """The ids of chunks that lie in the memory of chunks."""
+
+    def seal(self, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
+        """Seal those chunks of the task at `positions`; `ids` are what `read` or `hash` answered for all of them.
+
+        The bodies hold until the next task. Raises DamagedVault.
+        """
+
+
+class OwnWorker:
+    """Works in the thread that calls it; for one thread."""
+
+    def __init__(self, sealing: Sealing, chunker: Chunker, memory: memoryview, room: memoryview | None = None) -> None:
+        """`memory` is where chunks of large files lie; `room`, if given, where sealed bodies go."""
+        self._sealing = sealing
+        self._chunker = chunker
+        self._memory = memory
+        self._room = room
+        self._chunks: Sequence[Buffer] = ()
+
+    def read(self, files: Sequence[Wanted]) -> Batch:
+        self._chunks = ()
+        batch, self._chunks = read_batch(files, self._chunker)
+        return batch
+
+    def hash(self, spans: Sequence[Span]) -> list[BlobId]:
+        self._chunks = [self._memory[start : start + length] for start, length in spans]
+        return [blob_id(chunk) for chunk in self._chunks]
+
+    def seal(self, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
+        chunks, self._chunks = self._chunks, ()
+        return seal_batch(
+            self._sealing.keys,
+            BlobKind.DATA,
+            [chunks[at] for at in positions],
+            ids=[ids[at] for at in positions],
+            version=self._sealing.version,
+            compression=self._sealing.compression,
+            room=self._room,
+        )
+
+
+class Setting(NamedTuple):
+    """The first message: the data keys, how to seal, and descriptors of chunks, of sealed bodies and of answers."""
+
+    encrypt: bytes
+    mac_k: bytes
+    mac_r: bytes
+    version: int
+    compression: Compression
+    memory: int
+    room: int
+    answers: int
+
+
+class Read(NamedTuple):
+    """Answered with a Batch."""
+
+    files: Sequence[Wanted]
+
+
+class Hash(NamedTuple):
+    """Answered with the ids."""
+
+    spans: Sequence[Span]
+
+
+class Seal(NamedTuple):
+    """Answered with the length before compression, whether it is compressed, and the sealed length of each blob."""
+
+    positions: Sequence[int]
+
+
+class Ready(NamedTuple):
+    """The first answer: messages may come."""
+
+
+class Damage(NamedTuple):
+    """The answer where DamagedVault was raised."""
+
+    name: str
+    detail: str
+
+
+class Failure(NamedTuple):
+    """The last answer, where anything else was raised."""
+
+    what: str
+
+
+Message = Read | Hash | Seal
+Sealed = list[tuple[int, bool, int]]
+Answer = Ready | Batch | list[BlobId] | Sealed | Damage | Failure
+
+
+class _Answering:
+    """Does what messages say."""
+
+    def __init__(self, setting: Setting) -> None:
+        keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
+        memory = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
+        room = memoryview(mmap.mmap(setting.room, 0))
+        sealing = Sealing(keys, setting.version, setting.compression)
+        self._worker = OwnWorker(sealing, Chunker(chunker_seed(keys)), memory, room)
+        self._ids: Sequence[BlobId] = ()
+
+    def answer(self, message: Message) -> Answer:
+        try:
+            if isinstance(message, Seal):
+                sealed = self._worker.seal(self._ids, message.positions)
+                return [(blob.length_plain, blob.compressed, blob.length_sealed) for blob in sealed]
+            if isinstance(message, Hash):
+                self._ids = ids = self._worker.hash(message.spans)
+                return ids
+            batch = self._worker.read(message.files)
+            self._ids = batch.ids
+        except DamagedVault as error:
+            return Damage(str(error.fields["name"]), str(error.fields["detail"]))
+        return batch
+
+
+def main() -> None:
+    """Answer the messages that come, one after another."""
+    give_back_large_buffers()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_LOOKS)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    messages = sys.stdin.buffer
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        setting = pickle.load(messages)  # noqa: S301 - from the process that started this one
+        with os.fdopen(setting.answers, "wb") as answers:
+
+            def tell(answer: Answer) -> None:
+                pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+                answers.flush()
+
+            try:
+                answering = _Answering(setting)
+                tell(Ready())
+                while True:
+                    tell(answering.answer(pickle.load(messages)))  # noqa: S301
+            except (EOFError, BrokenPipeError):
+                raise
+            except Exception as error:  # noqa: BLE001 - told to the backup, which ends
+                tell(Failure(f"{type(error).__name__}: {error}"))
