@@ -116,7 +116,16 @@ async def _until_signal(role: Role[Settings], settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(role, settings, SystemClock(), stop)
+    await run(role, settings, SystemClock(), stop, _never_look_again)
+
+
+def _never_look_again(_started: Started) -> None:
+    """Leave what is there after the start out of every look for garbage in cycles: it stays as long as the process.
+
+    Looking through it took 7 % of a storage node's processor time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def run(
