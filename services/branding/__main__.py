@@ -1,7 +1,7 @@
 import gc
 
 if __name__ == "__main__":
-    gc.disable()  # what is imported is no garbage; process.main has it on again
+    gc.disable()  # what a start makes is no garbage; process.main has it on again when the role serves
 
 import sys
 from collections.abc import AsyncIterator

@@ -95,9 +95,6 @@ class Started:
 
 def main(role: Role[Any]) -> int:
     """Run a role with settings from the environment until a signal; answers the exit code."""
-    # What was imported stays for good: no collection looks at it again. During the imports it took a fifth of them.
-    gc.freeze()
-    gc.enable()
     try:
         settings = load(role.settings)
         logs.configure(settings.log_level, role=role.name, instance=settings.instance)
@@ -116,7 +113,17 @@ async def _until_signal(role: Role[Settings], settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(role, settings, SystemClock(), stop)
+    await run(role, settings, SystemClock(), stop, _never_look_again)
+
+
+def _never_look_again(_started: Started) -> None:
+    """Begin to look for garbage in cycles, but never among what is there after the start, which stays.
+
+    Looking through it took a fifth of the imports, and 7 % of a storage node's processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 async def run(

@@ -50,7 +50,7 @@ def put_frames(body: bytes | memoryview) -> Iterator[Frame]:
         yield Frame(message, memoryview(message)[len(prefix) :])
 
 
-def get_message(body: bytes) -> bytes:
+def get_message(body: bytes | memoryview) -> bytes:
     """A GetResponse or GetCopyResponse with this frame."""
     return b"".join((_GET_TAG, _varint(len(body)), body))
 

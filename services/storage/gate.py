@@ -4,8 +4,9 @@ Kept true: a token is taken only if it is signed by one of the keys in the setti
 expired; and a session is opened only by who holds the private key of the device that the token names.
 """
 
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 import jwt
@@ -24,6 +25,8 @@ from services.storage.errors import BadSignature, BadToken
 Context = grpc.aio.ServicerContext[Any, Any]
 # Clocks of auth and a node may be this far apart.
 _LEEWAY_SECONDS = 5
+# Tokens whose signature is remembered. A client shows one for as long as it holds, with every call.
+_KNOWN_TOKENS = 1024
 
 
 class Gate(Protocol):
@@ -36,6 +39,13 @@ class Gate(Protocol):
         """Raises BadSignature unless the token's device signed the statement."""
 
 
+class _Signed(NamedTuple):
+    """What a token with a good signature says, and until when, in seconds since 1970."""
+
+    claims: VaultClaims
+    expires: float
+
+
 class TokenGate:
     """The gate of a running node; `keys` by their `kid` (domain/tokens.py)."""
 
@@ -43,6 +53,7 @@ class TokenGate:
         self._keys = keys
         self._cluster = cluster
         self._clock = clock
+        self._known: OrderedDict[str, _Signed] = OrderedDict()
 
     def require(self, context: Context, scope: Scope) -> VaultClaims:
         claims = self.read(bearer(context))
@@ -58,6 +69,18 @@ class TokenGate:
 
     def read(self, token: str) -> VaultClaims:
         """The claims of a token. Raises BadToken, which says what is wrong with it."""
+        signed = self._known.get(token)
+        if signed is None:
+            signed = self._signed(token)
+            self._known[token] = signed
+            if len(self._known) > _KNOWN_TOKENS:
+                self._known.popitem(last=False)
+        if self._clock.now().timestamp() > signed.expires + _LEEWAY_SECONDS:
+            raise BadToken(detail="it has expired")
+        return signed.claims
+
+    def _signed(self, token: str) -> _Signed:
+        """What a token says, if auth signed it, for this cluster. Raises BadToken."""
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid", "")))
             if key is None:
@@ -82,11 +105,9 @@ class TokenGate:
             raise BadToken(detail="it is for another kind of server") from None
         except (jwt.PyJWTError, BadClaims, TypeError, ValueError, OverflowError, RecursionError):
             raise BadToken(detail="it is not one that auth signed") from None
-        if self._clock.now().timestamp() > expires + _LEEWAY_SECONDS:
-            raise BadToken(detail="it has expired")
         if claims.cluster != self._cluster:
             raise BadToken(detail=f"it is for cluster {claims.cluster}, and this node is of {self._cluster}")
-        return claims
+        return _Signed(claims, expires)
 
 
 def load_keys(place: Path) -> dict[str, Ed25519PublicKey]:

@@ -76,6 +76,9 @@ class LocalObjects:
         self._disks = disks
         self._threads = threads
         self._incoming = incoming
+        self._scratch = memoryview(
+            bytearray(FRAME_BYTES)
+        )  # of the event loop alone, which does not wait while it is used
         self._log = structlog.get_logger("storage")
 
     async def open(self, bucket: UUID, name: ObjectName, size: int) -> OpenObject | None:
@@ -111,14 +114,15 @@ class LocalObjects:
         ahead: asyncio.Future[bytes] | None = None
         try:
             while offset < part.end:
-                data = await (ahead or self._read(opened, offset, part.end, hashed))
-                if not data:
+                message = await (ahead or self._read(opened, offset, part.end, hashed))
+                size = len(get_body(message))
+                if not size:
                     raise Damaged(name="The object", detail="its file was cut while it was read")
-                offset += len(data)
+                offset += size
                 ahead = self._read(opened, offset, part.end, hashed) if offset < part.end else None
                 if hashed is not None and ahead is None and hashed.digest() != digest:
                     raise Damaged(name="The object", detail="its content has another SHA-256")
-                yield get_message(data)
+                yield message
         except OSError as error:
             raise Damaged(name="The object", detail=f"its file cannot be read: {error.strerror}") from error
         finally:
@@ -129,11 +133,21 @@ class LocalObjects:
             opened.close()
 
     def _read(self, opened: OpenObject, offset: int, end: int, hashed: "Hash | None") -> asyncio.Future[bytes]:
+        """The message with the next frame: by a thread, unless it is in memory and need not be hashed.
+
+        To hand a frame to a thread and take it back costs more than to copy it.
+        """
+        length = min(FRAME_BYTES, end - offset)
+        if hashed is None and opened.read_cached(offset, self._scratch[:length]):
+            done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            done.set_result(get_message(self._scratch[:length]))
+            return done
+
         def read() -> bytes:
-            data = opened.read(offset, min(FRAME_BYTES, end - offset))
+            data = opened.read(offset, length)
             if hashed is not None:
                 hashed.update(data)
-            return data
+            return get_message(data)
 
         return asyncio.ensure_future(self._threads.run(read))
 

@@ -18,6 +18,7 @@ _PASSING = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE)
 )
 _HASH_BYTES = 1 << 20
+_NO_WAIT = getattr(os, "RWF_NOWAIT", 0)
 _log = structlog.get_logger("storage")
 
 
@@ -30,6 +31,18 @@ class OpenObject:
     def read(self, offset: int, length: int) -> bytes:
         """Bytes from `offset`; fewer than `length` only if the file was cut since it was opened. Raises OSError."""
         return os.pread(self._handle, length, offset)
+
+    def read_cached(self, offset: int, into: memoryview) -> bool:
+        """Fill `into` from `offset` without waiting; False unless all of it is in memory.
+
+        That cannot be asked of every system and file system.
+        """
+        if not _NO_WAIT:
+            return False
+        try:
+            return os.preadv(self._handle, [into], offset, _NO_WAIT) == len(into)
+        except OSError:
+            return False  # what is wrong, if anything, is told by `read`
 
     def hash(self, size: int) -> bytes | None:
         """The SHA-256 of all of it; None if it has been cut. Raises OSError."""

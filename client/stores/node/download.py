@@ -1,9 +1,10 @@
 """One object, or a part of it, on its way from a node: gone on with elsewhere when a node dies, and checked.
 
 Kept true: what is returned has the length that was asked for; a whole object has the SHA-256 of its name; a node that
-sends without an end fills no memory.
+sends without an end fills no memory. What has come is in memory once: each frame is copied behind the one before it.
 """
 
+import io
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -34,46 +35,44 @@ class Download:
         self._name = name
         self._offset = offset
         self._length = length
-        self._frames: list[memoryview] = []
+        self._body = io.BytesIO()
 
     @property
     def is_full(self) -> bool:
-        return self._length is not None and self._have() >= self._length
+        return self._length is not None and self._body.tell() >= self._length
 
     def request(self, session_id: str) -> objects_pb2.GetRequest:
         """Ask for what is missing yet."""
         if self._length is None:
             # The end is not known: what came may have been all of it, and nothing after the end can be asked for.
-            self._frames.clear()
+            self._drop()
             return objects_pb2.GetRequest(session_id=session_id, name=str(self._name), offset=self._offset)
-        have = self._have()
+        have = self._body.tell()
         return objects_pb2.GetRequest(
             session_id=session_id, name=str(self._name), offset=self._offset + have, length=self._length - have
         )
 
     def receive(self, frames: Iterable[memoryview], progress: Progress) -> None:
         """Take what comes. Raises BadCopy if it is more than there can be."""
-        have = self._have()
         limit = _LARGEST[self._name.kind] if self._length is None else self._length
         for frame in frames:
-            have += len(frame)
-            if have > limit:
-                self._frames.clear()
+            if self._body.tell() + len(frame) > limit:
+                self._drop()
                 raise BadCopy(DamagedVault(name=self._name, detail=f"more than {limit} bytes came"))
-            self._frames.append(frame)
+            self._body.write(frame)
             progress.moved()
 
     def whole(self) -> bytes:
-        """Join and check. Raises BadCopy; what is wrong is thrown away, so that another node sends it afresh."""
-        body = b"".join(self._frames)
+        """Check, and answer all. Raises BadCopy; what is wrong is thrown away, so that another node sends it afresh."""
+        body = self._body.getvalue()  # no copy, unless more is written
         error = self._fault(body)
         if error is not None:
-            self._frames.clear()
+            self._drop()
             raise BadCopy(error)
         return body
 
-    def _have(self) -> int:
-        return sum(map(len, self._frames))
+    def _drop(self) -> None:
+        self._body = io.BytesIO()
 
     def _fault(self, body: bytes) -> OortError | None:
         if self._length is None:

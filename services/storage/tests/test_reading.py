@@ -1,0 +1,22 @@
+"""Reading of an object's file with and without waiting for the disk."""
+
+import os
+from pathlib import Path
+
+from services.storage.reading import open_file
+
+
+def test_what_is_in_memory_is_read_at_once_or_not_at_all_but_never_wrongly(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    path = tmp_path / "object"
+    path.write_bytes(content)
+    opened = open_file(path, len(content))
+    assert opened is not None
+    room = bytearray(40_000)
+
+    was_cached = opened.read_cached(30_000, memoryview(room))
+
+    assert not was_cached or room == content[30_000:70_000]
+    assert not opened.read_cached(90_000, memoryview(room))  # the file ends before
+    assert opened.read(90_000, 40_000) == content[90_000:]
+    opened.close()
