@@ -28,6 +28,7 @@ COMMANDS = (
     "dump",
     "jobs",
     "check",
+    "retention",
     "version",
 )
 # Each with its help and the commands below it.

@@ -133,7 +133,9 @@ def test_what_is_not_right_is_refused_by_its_name(document: object, field: str) 
     assert str(caught.value).startswith(f"{field}: ")
 
 
-ODD = st.sampled_from([None, True, -1, 0, 7, 801, 802, 900, 905, 1.5, "7", "\n", [], {}, MAXINT])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 0, 7, 801, 802, 900, 905, 1.5, "7", "\n", [], {}, MAXINT]
+)
 RANGES = st.lists(st.dictionaries(st.sampled_from(["type", "jobs", "months", "\n", ""]), ODD, max_size=3), max_size=2)
 
 
