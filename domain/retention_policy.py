@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
 
 MAXINT = 1 << 50  # the greatest number of a field: for ever
-_MOST_RANGES = 100
+_MOST_RANGES = 32
 _LONGEST_ZONE = 100
 _LONGEST_NAME = 50
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -33,7 +33,7 @@ COMMANDS = (
 )
 # Each with its help and the commands below it.
 GROUPS = {
-    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "recovery", "templates")),
+    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "retention", "recovery", "templates")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
     "device": ("The account's devices.", ("list",)),
 }

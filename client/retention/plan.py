@@ -84,7 +84,7 @@ def make_plan(
     for order, snapshot in enumerate(oldest_first):
         groups.setdefault(_key(snapshot), []).append(Candidate(snapshot.id, snapshot.time, order))
     if wanted:
-        chosen = _chosen({by_id[group[0].id].item for group in groups.values()}, wanted)
+        chosen = chosen_item({by_id[group[0].id].item for group in groups.values()}, wanted)
         groups = {key: group for key, group in groups.items() if by_id[group[0].id].item == chosen}
     plans = []
     for group in sorted(groups.values(), key=lambda group: group[-1].order):
@@ -103,7 +103,8 @@ def _key(snapshot: Snapshot) -> tuple[str, ...]:
     return ("paths", snapshot.device, snapshot.hostname, *sorted(snapshot.paths))
 
 
-def _chosen(items: Iterable[str], wanted: str) -> str:
+def chosen_item(items: Iterable[str], wanted: str) -> str:
+    """The item whose id begins with `wanted`. Raises NoSuchItem, AmbiguousItem."""
     matches = [item for item in items if item and item.startswith(wanted.lower())]
     if len(matches) > 1:
         raise AmbiguousItem(item=wanted, count=len(matches))

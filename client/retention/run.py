@@ -16,6 +16,7 @@ from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_
 from client.account.opening import Place, place_of
 from client.errors import DamagedVault, ObjectMissing, OortError, SnapshotInUse
 from client.retention.plan import Plan, Rules, make_plan
+from client.retention.stored import stored_rules
 from client.retention.zones import named_zone
 from client.vault.locks import VaultLock, vault_lock
 from client.vault.repository import Vault
@@ -75,7 +76,7 @@ def run_retention(
     BadRetention, RetentionRunning, VaultLocked, StoreError; KeyboardInterrupt ends the job as cancelled.
     """
     with place_of(device, vault_name, Purpose.READ if order.dry_run else Purpose.RETENTION) as place:
-        rules = Rules(given=order.policy)
+        rules = stored_rules(place.entry, given=order.policy)
         run = _Pass(device, place, rules, order, view)
         result = run.look()
         view.planned(result.plan)

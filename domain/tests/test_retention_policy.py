@@ -96,7 +96,7 @@ def ranged(**fields: Any) -> dict[str, Any]:
         ({"mode": 802, "ranges": []}, "ranges"),
         ({"mode": 802, "ranges": {"type": 900, "jobs": 1}}, "ranges"),
         ({"mode": 801, "ranges": [{"type": 900, "jobs": 1}]}, "ranges"),
-        ({"mode": 802, "ranges": [{"type": 900, "jobs": 1}] * 101}, "ranges"),
+        ({"mode": 802, "ranges": [{"type": 900, "jobs": 1}] * 33}, "ranges"),
         ({"mode": 802, "Ranges": [{"type": 900, "jobs": 1}]}, "Ranges"),
         ({"mode": 801, "time_zone": 1}, "time_zone"),
         ({"mode": 801, "time_zone": "Europe/\nBerlin"}, "time_zone"),

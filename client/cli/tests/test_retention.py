@@ -209,3 +209,48 @@ def test_without_snapshots_or_rules_there_is_nothing_to_remove(with_vault: Termi
     assert with_vault("retention", *vault, "--yes") == (0, nothing, "")
     assert with_vault("retention", *vault, "--keep-last", "1", "--yes")[0] == 0
     assert with_vault("retention", "--vault", "nowhere", "--keep-last", "1", "--yes")[0] == 6
+
+
+def test_stored_rules_are_those_of_the_vault_and_of_single_items(history: History, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    (old,) = history.before(0, 7)
+    (other,) = history.before(1, 7)
+    terminal, stored = history.terminal, ("vault", "retention", history.vault)
+    assert terminal(*stored) == (0, f"{history.vault}: keep everything\nThere was no pass yet.\n", "")
+    assert terminal(*stored, "--keep-daily", "30", "--keep-last", "2")[0] == 0
+    shown = terminal.json(*stored, "--item", history.item(0)[:35], "--keep-last", "1")
+    assert shown["policy"] == {
+        "mode": 802,
+        "ranges": [{"type": 900, "jobs": 2}, {"type": 907, "jobs": 30}],
+        "time_zone": "Europe/Berlin",
+    }
+    assert [(one["item"], one["policy"]["ranges"]) for one in shown["items"]] == [
+        (history.item(0), [{"type": 900, "jobs": 1}])
+    ]
+    assert history.left() == history.all()
+    assert history("--keep-all", "--yes")[0] == 0  # rules that are given override all that are stored
+    assert history.left() == history.all()
+    code, output, errors = history("--yes")
+    assert (code, errors) == (0, "")
+    assert "rules: keep the latest (days of Europe/Berlin)\n" in output
+    assert history.left() == history.all() - {old}
+    assert terminal.json(*stored)["last_pass"] is not None
+    assert terminal(*stored, "--item", history.item(0), "--clear")[0] == 0
+    assert terminal.json(*stored)["items"] == []
+    assert terminal(*stored, "--clear")[1].startswith(f"{history.vault}: keep everything\n")
+    assert other in history.left()
+    for wrong, code in (
+        (("--item", "ffff", "--keep-last", "1"), 6),
+        (("--item", "ffff"), 2),
+        (("--keep-last", "0"), 2),
+    ):
+        assert terminal(*stored, *wrong)[0] == code
+    # A policy of a later version, or a zone that this device does not know, removes nothing.
+    vault = next(one for one in history.terminal.office.auth.vaults.values() if one.name == history.vault)
+    vault.retention.mode = 802
+    vault.retention.ranges.add(type=912, jobs=1)
+    code, _, errors = history("--yes")
+    assert (code, "of the vault" in errors, "ranges[0].type" in errors) == (2, True, True)
+    vault.retention.ranges[0].type = 900
+    vault.retention.time_zone = "Mars/Olympus"
+    assert history("--yes")[0] == 2
