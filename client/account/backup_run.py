@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
+
 from client.account.device import Device
 from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
@@ -49,9 +51,10 @@ class BackupView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """`untold` is why auth has not heard the end of the job yet, if it has not."""
+    """`untold` is why auth has not heard the end of the job yet, if it has not; `vault` as the profile had it."""
 
     summary: BackupSummary
+    vault: VaultEntry
     job: str
     untold: OortError | None
 
@@ -135,7 +138,7 @@ class _BackupRun:
         untold = self._job.end(
             JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id
         )
-        return BackupResult(summary, self._job.id, untold)
+        return BackupResult(summary, self._place.entry, self._job.id, untold)
 
     # What the engine tells
 

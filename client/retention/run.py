@@ -77,7 +77,7 @@ def run_retention(
     """
     with place_of(device, vault_name, Purpose.READ if order.dry_run else Purpose.RETENTION) as place:
         rules = stored_rules(place.entry, given=order.policy)
-        run = _Pass(device, place, rules, order, view)
+        run = Pass(device, place, rules, order, view)
         result = run.look()
         view.planned(result.plan)
         if not order.dry_run:
@@ -86,7 +86,9 @@ def run_retention(
         return result
 
 
-class _Pass:
+class Pass:
+    """One pass: `look`, then `carry_out`."""
+
     def __init__(self, device: Device, place: Place, rules: Rules, order: RetentionOrder, view: RetentionView) -> None:
         self._device = device
         self._place = place

@@ -16,6 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from oort.auth.v1 import (
     accounts_pb2,
     accounts_pb2_grpc,
+    devices_pb2,
+    devices_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     profiles_pb2,
@@ -38,7 +40,10 @@ def a_user_id() -> UUID:
 
 @dataclass
 class Auth(
-    accounts_pb2_grpc.AccountServiceServicer, profiles_pb2_grpc.ProfileServiceServicer, jobs_pb2_grpc.JobServiceServicer
+    accounts_pb2_grpc.AccountServiceServicer,
+    devices_pb2_grpc.DeviceServiceServicer,
+    profiles_pb2_grpc.ProfileServiceServicer,
+    jobs_pb2_grpc.JobServiceServicer,
 ):
     """One user, `alice`."""
 
@@ -63,6 +68,7 @@ class Auth(
 
     def add_to(self, server: grpc.Server) -> None:
         accounts_pb2_grpc.add_AccountServiceServicer_to_server(self, server)
+        devices_pb2_grpc.add_DeviceServiceServicer_to_server(self, server)
         profiles_pb2_grpc.add_ProfileServiceServicer_to_server(self, server)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self, server)
 
@@ -286,6 +292,28 @@ class Auth(
         item.device_id, item.version = device, 1
         self.items[item.id] = item
         return profiles_pb2.PutItemResponse(item=item)
+
+    # Devices
+
+    def ListDevices(
+        self, request: devices_pb2.ListDevicesRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.ListDevicesResponse:
+        self._enter("ListDevices", context)
+        in_force = [device for device in self.devices if device not in self.revoked]
+        return devices_pb2.ListDevicesResponse(devices=[devices_pb2.RegisteredDevice(id=one) for one in in_force])
+
+    def RenameDevice(
+        self, request: devices_pb2.RenameDeviceRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.RenameDeviceResponse:
+        self._enter("RenameDevice", context)
+        return devices_pb2.RenameDeviceResponse()
+
+    def RevokeDevice(
+        self, request: devices_pb2.RevokeDeviceRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.RevokeDeviceResponse:
+        self._enter("RevokeDevice", context)
+        self.revoked.add(request.id)
+        return devices_pb2.RevokeDeviceResponse()
 
     # Jobs
 

@@ -1,7 +1,8 @@
 """`retention` on a local vault: what it says, what it removes, and what it refuses."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,20 @@ class History:
 @pytest.fixture
 def history(with_vault: Terminal, tmp_path: Path) -> History:
     return History(with_vault, tmp_path, tmp_path.name)
+
+
+@contextmanager
+def in_use(history: History) -> Iterator[None]:
+    """Another program reads the vault, or backs up to it."""
+    with (
+        Device(Home(history.terminal.home)) as device,
+        place_of(device, history.vault) as place,
+        place.store.open(Purpose.READ) as session,
+    ):
+        vault = place.open(session)
+        assert vault is not None
+        with vault, vault_lock(vault, needed=True):
+            yield
 
 
 def reasons(lines: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -164,15 +179,8 @@ def test_a_mistyped_rule_is_one_line_and_removes_nothing(terminal: Terminal) -> 
 
 def test_a_vault_in_use_and_rules_that_would_leave_nothing_of_an_item_remove_nothing(history: History) -> None:
     (old,) = history.before(1, 7)
-    with (
-        Device(Home(history.terminal.home)) as device,
-        place_of(device, history.vault) as place,
-        place.store.open(Purpose.READ) as session,
-    ):
-        vault = place.open(session)
-        assert vault is not None
-        with vault, vault_lock(vault, needed=True):
-            code, _, errors = history("--keep-last", "1", "--yes")
+    with in_use(history):
+        code, _, errors = history("--keep-last", "1", "--yes")
     assert code == 5
     assert "is locked by" in errors
     assert history.left() == history.all()
@@ -254,3 +262,45 @@ def test_stored_rules_are_those_of_the_vault_and_of_single_items(history: Histor
     vault.retention.ranges[0].type = 900
     vault.retention.time_zone = "Mars/Olympus"
     assert history("--yes")[0] == 2
+
+
+def test_a_pass_follows_a_backup_as_the_level_has_it(history: History) -> None:
+    old = history.before(0, 7, 8, 9)
+    terminal, stored = history.terminal, ("vault", "retention", history.vault)
+
+    def backed_up(*options: str) -> tuple[int, list[dict[str, Any]], str]:
+        code, output, errors = terminal("backup", str(history.folders[0]), "--vault", history.vault, "--json", *options)
+        lines = [json.loads(line) for line in output.splitlines()]
+        history.ids[0].append(next(line["snapshot"] for line in lines if line["type"] == "summary"))
+        return code, lines, errors
+
+    assert backed_up("--auto-retention", "immediate")[1][-1]["type"] == "summary"  # no rules are stored
+    assert terminal(*stored, "--keep-last", "4")[0] == 0
+    # There was no pass yet, and two are over: with less-often that is a try, and a vault in use is no failure then.
+    with in_use(history):
+        code, lines, errors = backed_up("--auto-retention", "less-often")
+        assert (code, lines[-1]["type"]) == (0, "summary")
+        assert errors.startswith("backup-tool: no retention this time: ")
+        code, lines, errors = backed_up("--auto-retention", "immediate")
+        assert (code, lines[-1]["type"]) == (5, "summary")
+        assert "is locked by" in errors
+    assert history.left() == history.all()
+    code, lines, errors = backed_up("--auto-retention", "less-often")
+    assert (code, errors) == (0, "")
+    gone = {*old, history.ids[0][0]}
+    assert history.left() == history.all() - gone
+    assert lines[-1] == {
+        "type": "retention",
+        "need": "must",
+        "removed": lines[-1]["removed"],
+        "in_use": [],
+        "job": history.job()["id"],
+    }
+    assert set(lines[-1]["removed"]) == gone
+    # There was one just now: two over are too few for another, and three are a try for more-often.
+    for level in ("less-often", "automatic"):
+        assert backed_up("--auto-retention", level)[1][-1]["type"] == "summary"
+    output = terminal("backup", str(history.folders[0]), *("--vault", history.vault, "--auto-retention", "more-often"))[
+        1
+    ]
+    assert output.endswith("Retention: 3 snapshots removed that no rule keeps.\n")
