@@ -43,7 +43,7 @@ def pass_after_backup(
         with place_of(device, entry.name, Purpose.RETENTION) as place:
             run = Pass(device, place, rules, order, view)
             result = run.look()
-            need = _need(device, place.entry, level, result.plan, order.now)
+            need = _need(device, place.entry, level, result.plan, run.now)
             if need is PassNeed.NONE:
                 return AutomaticPass(need)
             run.carry_out(result)

@@ -41,7 +41,10 @@ class RetentionView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetentionOrder:
-    """Rules that override those stored, and the one item that is meant; `now` has a zone, `zone` is the device's."""
+    """Rules that override those stored, and the one item that is meant; `now` has a zone, `zone` is the device's.
+
+    Where auth can be asked, and has an earlier time, that counts: a clock that is ahead makes nothing old.
+    """
 
     now: datetime
     zone: tzinfo
@@ -95,6 +98,7 @@ class Pass:
         self._rules = rules
         self._order = order
         self._view = view
+        self.now = min(order.now, place.vaults.now or order.now)
 
     def look(self) -> RetentionResult:
         """What would be done, found in a session that only reads: whoever thinks about it keeps nobody out."""
@@ -155,7 +159,7 @@ class Pass:
 
     def _plan(self, vault: Vault, unread: Callable[[ObjectName, DamagedVault], None]) -> Plan:
         order = self._order
-        return make_plan(vault.snapshots(unread), self._rules, order.now, self._zone_of, order.item)
+        return make_plan(vault.snapshots(unread), self._rules, self.now, self._zone_of, order.item)
 
     def _zone_of(self, policy: Policy) -> tzinfo:
         return named_zone(policy.time_zone) if policy.time_zone else self._order.zone

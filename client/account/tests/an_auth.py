@@ -182,7 +182,9 @@ class Auth(
         vaults = [self._with_last_pass(vault) for vault in self.vaults.values()]
         start = int(request.page_token or 0)
         more = str(start + 1) if start + 1 < len(vaults) else ""
-        return profiles_pb2.ListVaultsResponse(vaults=vaults[start : start + 1], next_page_token=more)
+        now = Timestamp()
+        now.GetCurrentTime()
+        return profiles_pb2.ListVaultsResponse(vaults=vaults[start : start + 1], next_page_token=more, now=now)
 
     def _with_last_pass(self, stored: profiles_pb2.Vault) -> profiles_pb2.Vault:
         vault = profiles_pb2.Vault()

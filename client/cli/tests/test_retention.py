@@ -304,3 +304,22 @@ def test_a_pass_follows_a_backup_as_the_level_has_it(history: History) -> None:
         1
     ]
     assert output.endswith("Retention: 3 snapshots removed that no rule keeps.\n")
+
+
+def test_a_clock_that_is_ahead_makes_nothing_old(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "datetime":  # type: ignore[override]
+            return datetime.now(tz) + 400 * DAY
+
+    old, older = history.before(0, 7, 40)
+    monkeypatch.setattr("client.cli.retention.datetime", Ahead)
+    assert history("--keep-within", "30d", "--yes")[1].endswith("1 of 4 snapshots removed.\n")
+    assert history.left() == history.all() - {older}
+    history.terminal.office.auth.is_down = True
+    try:
+        # Nobody tells better now; and then it is every snapshot of the item, which is taken for a mistake.
+        assert history("--keep-within", "30d", "--yes")[0] == 3
+    finally:
+        history.terminal.office.auth.is_down = False
+    assert old in history.left()

@@ -64,7 +64,11 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
     ) -> profiles_pb2.ListVaultsResponse:
         caller = await self._gate.caller(context)
         rows, token = await self._vaults.page(caller, page_of(request))
-        return profiles_pb2.ListVaultsResponse(vaults=[_listed(*row) for row in rows], next_page_token=token)
+        return profiles_pb2.ListVaultsResponse(
+            vaults=[_listed(*row) for row in rows],
+            next_page_token=token,
+            now=timestamp_of(self._vaults.clock.now()),
+        )
 
     async def AddVault(self, request: profiles_pb2.AddVaultRequest, context: Context) -> profiles_pb2.AddVaultResponse:
         caller = await self._gate.caller(context)

@@ -20,6 +20,7 @@ async def set_policy(world: World, session: SignedIn, vault: str, policy: Policy
 async def the_vault(world: World, session: SignedIn) -> profiles_pb2.Vault:
     answer = await world.profiles.ListVaults(profiles_pb2.ListVaultsRequest(), metadata=session.metadata)
     (vault,) = answer.vaults
+    assert answer.now.ToDatetime(UTC) == world.clock.now()
     return vault
 
 
