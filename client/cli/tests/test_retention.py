@@ -1,6 +1,8 @@
 """`retention` on a local vault: what it says, what it removes, and what it refuses."""
 
+import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ import pytest
 from client.account.device import Device
 from client.account.home import Home
 from client.account.opening import place_of
+from client.cli.program import run
 from client.cli.tests.terminal import Terminal
 from client.vault.locks import vault_lock
 from client.vault.snapshots import encode_snapshot
@@ -155,12 +158,21 @@ def test_what_no_rule_keeps_is_removed_from_each_item_and_is_a_job_of_its_own(hi
     assert history.terminal("restore", week, "--vault", history.vault, "--target", str(history.target))[0] == 0
 
 
-def test_one_item_alone(history: History) -> None:
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_one_item_alone(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     (old,) = history.before(0, 7)
     (other,) = history.before(1, 7)
     item = history.item(0)
-    assert history("--item", item, "--keep-last", "1", "--yes")[0] == 0
-    assert history.left() == history.all() - {old}
+    for answer, code, gone in (("n", 2, set()), ("y", 0, {old})):  # a person is asked
+        monkeypatch.setattr(sys, "stdin", Keyboard(answer + "\n"))
+        home = ("--home", str(history.terminal.home))
+        assert run([*home, "retention", "--vault", history.vault, "--item", item, "--keep-last", "1"]) == code
+        history.terminal.capture.readouterr()
+        assert history.left() == history.all() - gone
     job = history.job()
     assert job["item"] == item
     assert other in history.left()
