@@ -115,15 +115,19 @@ class _View:
         from client.vault.times import format_time
 
         newest = one.snapshots[-1]
-        device = "this device" if one.device == self._own else f"device {one.device[-12:] or '-'}"
-        say(printable(f"{newest.hostname or '-'}:{paths_text(newest.paths)} ({device}, item {one.item or '-'})"))
-        say(f"  rules: {printable(str(one.policy))}")
+        device = "this device" if one.device == self._own else f"device {printable(one.device[-12:]) or '-'}"
+        called = printable(f"{newest.hostname or '-'}:{paths_text(newest.paths)}")
+        say(f"{called} ({device}, item {printable(one.item or '-')})")
+        say(printable(f"  rules: {one.policy}"))
         if one.verdict.keeps_none:
-            note("backup-tool: these rules would remove every snapshot of the item: none is removed")
+            note(f"backup-tool: {called}: the rules would remove every snapshot of this item: none is removed")
         rows = [(snapshot, "remove", "no rule keeps it") for snapshot in one.removed]
         if self._dry_run:
             rows += [(snapshot, "keep", "; ".join(reasons)) for snapshot, reasons in one.kept]
-        rows.sort(key=lambda row: one.snapshots.index(row[0]), reverse=True)
+        if not rows:
+            return
+        places = {snapshot.id: place for place, snapshot in enumerate(one.snapshots)}
+        rows.sort(key=lambda row: places[row[0].id], reverse=True)
         table(
             ("  ", "ID", "TIME (UTC)", "WHY"),
             (

@@ -199,7 +199,7 @@ def test_a_vault_in_use_and_rules_that_would_leave_nothing_of_an_item_remove_not
     assert history.job()["status"] == 7002
     code, output, errors = history("--keep-since", "2099-01-01", "--yes")
     assert code == 3
-    assert errors.count("these rules would remove every snapshot of the item: none is removed\n") == 2
+    assert errors.count(": the rules would remove every snapshot of this item: none is removed\n") == 2
     assert output.endswith("0 of 3 snapshots removed.\n")
     assert history.left() == history.all()
     code, output, _ = history("--keep-since", "2099-01-01", "--dry-run", "--json")
