@@ -42,7 +42,7 @@ def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, 
     from domain.automatic_pass import PassLevel, PassNeed
 
     order = RetentionOrder(datetime.now(UTC), local_zone(os.environ)[0])
-    done = pass_after_backup(device, entry, PassLevel[level], order, _View())
+    done = pass_after_backup(device, entry.name, PassLevel[level], order, _View())
     if done.failure is not None:
         if done.need is PassNeed.MUST:
             raise done.failure

@@ -19,7 +19,7 @@ from client.account.opening import place_of
 from client.errors import OortError
 from client.retention.plan import Plan
 from client.retention.run import Pass, RetentionOrder, RetentionResult, RetentionView
-from client.retention.stored import last_pass, stored_rules
+from client.retention.stored import last_pass
 from domain.automatic_pass import PassLevel, PassNeed, Strength, chosen_level, pass_need
 from domain.sessions import Purpose
 
@@ -34,14 +34,13 @@ class AutomaticPass:
 
 
 def pass_after_backup(
-    device: Device, entry: VaultEntry, level: PassLevel, order: RetentionOrder, view: RetentionView
+    device: Device, vault_name: str, level: PassLevel, order: RetentionOrder, view: RetentionView
 ) -> AutomaticPass:
     """Do the pass that is due after a backup to a vault, if one is. Only interruptions are raised."""
     need = PassNeed.MUST if level is PassLevel.IMMEDIATE else PassNeed.TRY  # as long as nothing says that it must be
     try:
-        rules = stored_rules(entry)
-        with place_of(device, entry.name, Purpose.RETENTION) as place:
-            run = Pass(device, place, rules, order, view)
+        with place_of(device, vault_name, Purpose.RETENTION) as place:
+            run = Pass(device, place, order, view)
             result = run.look()
             need = _need(device, place.entry, level, result.plan, run.now)
             if need is PassNeed.NONE:

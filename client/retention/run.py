@@ -79,8 +79,7 @@ def run_retention(
     BadRetention, RetentionRunning, VaultLocked, StoreError; KeyboardInterrupt ends the job as cancelled.
     """
     with place_of(device, vault_name, Purpose.READ if order.dry_run else Purpose.RETENTION) as place:
-        rules = stored_rules(place.entry, given=order.policy)
-        run = Pass(device, place, rules, order, view)
+        run = Pass(device, place, order, view)
         result = run.look()
         view.planned(result.plan)
         if not order.dry_run:
@@ -92,10 +91,10 @@ def run_retention(
 class Pass:
     """One pass: `look`, then `carry_out`."""
 
-    def __init__(self, device: Device, place: Place, rules: Rules, order: RetentionOrder, view: RetentionView) -> None:
+    def __init__(self, device: Device, place: Place, order: RetentionOrder, view: RetentionView) -> None:
         self._device = device
         self._place = place
-        self._rules = rules
+        self._rules = _rules_in_force(place, order.policy)
         self._order = order
         self._view = view
         self.now = min(order.now, place.vaults.now or order.now)
@@ -163,3 +162,12 @@ class Pass:
 
     def _zone_of(self, policy: Policy) -> tzinfo:
         return named_zone(policy.time_zone) if policy.time_zone else self._order.zone
+
+
+def _rules_in_force(place: Place, given: Policy | None) -> Rules:
+    """Those given, or those stored now: by stored ones of an earlier day nothing is removed. Raises OortError."""
+    if given is not None:
+        return Rules(given=given)
+    if place.vaults.unreachable is not None:
+        raise place.vaults.unreachable
+    return stored_rules(place.entry)

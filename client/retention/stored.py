@@ -14,10 +14,8 @@ from client.retention.plan import Rules, chosen_item
 from domain.retention_policy import KEEP_EVERYTHING, BadPolicy, Policy, parse_policy
 
 
-def stored_rules(entry: VaultEntry, given: Policy | None = None) -> Rules:
-    """The policies of a vault in the profile; with `given` those alone. Raises BadRetention."""
-    if given is not None:
-        return Rules(given=given)
+def stored_rules(entry: VaultEntry) -> Rules:
+    """The policies of a vault in the profile. Raises BadRetention."""
     default = _policy(entry.retention, f"of the vault {entry.name}") if entry.HasField("retention") else KEEP_EVERYTHING
     items = {one.item_id: _policy(one.policy, f"of the item {one.item_id}") for one in entry.item_retention}
     return Rules(default, items)
