@@ -1,18 +1,17 @@
 """backup-tool retention"""
 
 import os
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
 from client.cli import retention_rules as rules
+from client.cli.agreement import agree
 from client.cli.console import emit, note, plural, printable, say, table, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
 from client.cli.unread import UnreadParts
-from client.errors import UsageError
 
 if TYPE_CHECKING:
     from client.errors import DamagedVault, ObjectMissing
@@ -78,14 +77,8 @@ def retention(
 
 
 def _agree(plan: "Plan", *, yes: bool) -> None:
-    """Ask whether what was planned is to go. Raises UsageError where nobody can be asked, or somebody says no."""
-    going = plural(len(plan.removed), "snapshot")
-    if yes or not plan.removed:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(detail=f"{going} would be removed (named above): nothing was done; give --yes to agree")
-    if not click.confirm(f"Remove {going}?", err=True):
-        raise UsageError(detail="nothing was done")
+    if plan.removed:
+        agree(f"Remove {plural(len(plan.removed), 'snapshot')}?", yes=yes)
 
 
 class _View:

@@ -132,7 +132,7 @@ def test_a_dry_run_says_why_each_snapshot_stays_and_removes_none(history: Histor
     code, output, errors = history("--keep-last", "1", "--keep-within", "10d")
     assert code == 2
     assert f"  remove  {month[:8]}  " in output
-    assert errors == "backup-tool: 1 snapshot would be removed (named above): nothing was done; give --yes to agree\n"
+    assert errors == "backup-tool: the plan is named above: nothing was done; give --yes to agree\n"
     assert history("--yes")[1].endswith("everything is kept, 5 snapshots.\n")
     assert history.left() == history.all()
 
