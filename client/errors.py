@@ -154,7 +154,7 @@ class StreamIncomplete(OortError):
 
 
 class NoSuchItem(OortError):
-    """There is no snapshot of an item '{item}': `backup-tool snapshots --group-by item` lists those there are."""
+    """There is no item '{item}': `backup-tool snapshots --group-by item` lists those of a vault."""
 
     exit_code = 6
 

@@ -12,6 +12,7 @@ from client.account.jobs import list_jobs
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
 from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.retention.automatic import own_strength
 from client.retention.plan import Plan
 from client.retention.run import RetentionOrder, RetentionResult, run_retention
 from client.stores.tests.memory import MemorySession, MemoryStore
@@ -129,3 +130,9 @@ def test_a_pass_that_fails_half_way_is_gone_on_with_by_the_next(
     assert [one.id for one in ground.keep_last(1).removed] == [second]
     assert [job.status for job in list_jobs(ground.device, all_devices=False, most=2)] == [5000, 7002]
     assert first not in ground.left()
+
+
+def test_this_machine_says_how_strong_it_is() -> None:
+    strength = own_strength()
+    assert strength.uptime > timedelta()
+    assert strength.memory > 0
