@@ -153,6 +153,20 @@ class StreamIncomplete(OortError):
     """{stream} {what}: no snapshot was made."""
 
 
+class NoSuchItem(OortError):
+    """There is no item '{item}': `backup-tool snapshots --group-by item` lists those of a vault."""
+
+    exit_code = 6
+
+
+class AmbiguousItem(NoSuchItem):
+    """{count} items begin with '{item}': give more digits."""
+
+
+class BadRetention(UsageError):
+    """The retention rules are not right: {detail}. Nothing was removed."""
+
+
 class TargetFull(OortError):
     """{target} is full: {detail}. Free space there, or restore to another folder; what is whole already was kept."""
 
@@ -197,6 +211,10 @@ class ParentGone(StoreError):
 
 class SnapshotInUse(StoreError):
     """A backup that is running in {place} builds on snapshot {snapshot}: try again when it has ended."""
+
+
+class RetentionRunning(StoreError):
+    """Another retention is running in {place}: wait until it has ended, then run the command again."""
 
 
 class NotSupported(StoreError):

@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
+
 from client.account.device import Device
 from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
-from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
+from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned, identities
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
 from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
-from client.errors import DamagedVault, OortError, ParentGone, QuotaExceeded, SessionOver
-from client.interrupts import was_interrupted
+from client.errors import DamagedVault, OortError, ParentGone, SessionOver
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
@@ -50,9 +51,10 @@ class BackupView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """`untold` is why auth has not heard the end of the job yet, if it has not."""
+    """`untold` is why auth has not heard the end of the job yet, if it has not; `vault` as the profile had it."""
 
     summary: BackupSummary
+    vault: VaultEntry
     job: str
     untold: OortError | None
 
@@ -128,30 +130,15 @@ class _BackupRun:
         )
 
     def carry_out(self) -> BackupResult:
-        try:
-            self._job.begin()
+        with carrying_out(self._job):
             summary = self._in_sessions()
-        except OortError as error:
-            self._job.log(ERROR, str(error))
-            self._job.end(JobStatus.QUOTA_EXCEEDED if isinstance(error, QuotaExceeded) else JobStatus.ERROR)
-            raise
-        except KeyboardInterrupt:
-            self._job.end(JobStatus.CANCELLED)
-            raise
-        except BaseException:
-            if was_interrupted():  # while native code ran, which made another error of it
-                self._job.end(JobStatus.CANCELLED)
-                raise
-            self._job.log(ERROR, "The program failed unexpectedly.")
-            self._job.end(JobStatus.ERROR)
-            raise
         paths = list(map(os.fsdecode, self._request.paths))
         self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {paths_text(paths)}")
         self._job.advanced(_counts_of(summary))
         untold = self._job.end(
             JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id
         )
-        return BackupResult(summary, self._job.id, untold)
+        return BackupResult(summary, self._place.entry, self._job.id, untold)
 
     # What the engine tells
 

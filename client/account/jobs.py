@@ -7,7 +7,7 @@ the home. Auth sees counts and sizes; log lines are sealed under K, each bound t
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,8 +18,8 @@ from client.account.device import Device
 from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, keep_or_skip
 from client.account.seals import SealPurpose
 from client.account.vaults import new_id
-from client.errors import BrokenSeal, OortError, ServerError
-from client.interrupts import deaf, held
+from client.errors import BrokenSeal, OortError, QuotaExceeded, ServerError
+from client.interrupts import deaf, held, was_interrupted
 from client.version import VERSION
 from domain.jobs import JobKind, JobStatus
 
@@ -123,6 +123,28 @@ class RunningJob:
                 recorded = time.monotonic()
                 with self._lock:
                     self.unkept = keep_or_skip(self._shelf, self.record)
+
+
+@contextmanager
+def carrying_out(job: RunningJob) -> Iterator[None]:
+    """Begin a job, and end it with the status that says so if what is inside fails or is interrupted."""
+    try:
+        job.begin()
+        yield
+    except OortError as error:
+        job.log(ERROR, str(error))
+        job.end(JobStatus.QUOTA_EXCEEDED if isinstance(error, QuotaExceeded) else JobStatus.ERROR)
+        raise
+    except KeyboardInterrupt:
+        job.end(JobStatus.CANCELLED)
+        raise
+    except BaseException:
+        if was_interrupted():  # while native code ran, which made another error of it
+            job.end(JobStatus.CANCELLED)
+            raise
+        job.log(ERROR, "The program failed unexpectedly.")
+        job.end(JobStatus.ERROR)
+        raise
 
 
 class _Teller:

@@ -12,10 +12,9 @@ from typing import Protocol
 
 from client.account.device import Device
 from client.account.job_record import JobCounts
-from client.account.jobs import ERROR, INFO, WARNING, RunningJob, report_kept
+from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.reading import Reading, Unreadable, reading
 from client.errors import OortError
-from client.interrupts import was_interrupted
 from client.restore.deletion import Deletions, plan_deletions
 from client.restore.request import RestoreOptions, RestoreSummary, RestoreTally, Step
 from client.restore.run import restore
@@ -119,26 +118,11 @@ class _RestoreRun:
     ) -> tuple[RestoreSummary, OortError | None]:
         """Restore, and end the job with what came of it."""
         vault, snapshot = opened.vault, opened.snapshot
-        try:
-            self.job.begin()
+        with carrying_out(self.job):
             for name, reason in _named(opened.unreadable):
                 # No warning of the restore's own: if something of the snapshot is lost, that is told as such.
                 self.warned(name, reason)
             summary = restore(vault, vault.session, snapshot, target, options, deletions=deletions, progress=self)
-        except OortError as error:
-            self.job.log(ERROR, str(error))
-            self.job.end(JobStatus.ERROR)
-            raise
-        except KeyboardInterrupt:
-            self.job.end(JobStatus.CANCELLED)
-            raise
-        except BaseException:
-            if was_interrupted():  # while native code ran, which made another error of it
-                self.job.end(JobStatus.CANCELLED)
-                raise
-            self.job.log(ERROR, "The program failed unexpectedly.")
-            self.job.end(JobStatus.ERROR)
-            raise
         self.job.log(INFO, f"Snapshot {snapshot.id} restored to {target}")
         self.job.advanced(
             JobCounts(

@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -64,6 +65,7 @@ class Vaults:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.unreachable: OortError | None = None  # why the last list is the one kept in the home
+        self.now: datetime | None = None  # by auth's clock, when it was last heard
 
     def all(self) -> list[Vault]:
         """By name. From the home when auth cannot be reached and has said something before."""
@@ -161,6 +163,7 @@ class Vaults:
             request = profiles_pb2.ListVaultsRequest(page_size=500, page_token=token)
             page = self._device.connection.call(self._device.profiles.ListVaults, request)
             kept.vaults.extend(page.vaults)
+            self.now = page.now.ToDatetime(UTC) if page.HasField("now") else None
             token = page.next_page_token
             if not token:
                 break

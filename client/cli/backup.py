@@ -1,10 +1,12 @@
 """backup-tool backup"""
 
 import os
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from client.cli.after_backup import follow_with_retention
 from client.cli.amounts import size_of
 from client.cli.choice import compression_of, ensure_read_once, file_patterns, listed_paths, marker_of, stream_of
 from client.cli.console import duration_text, emit, note, plural, say, size_text, telling
@@ -58,6 +60,21 @@ CompressionWord = Annotated[
 ]
 
 
+class AutoRetention(StrEnum):
+    """The levels of domain/automatic_pass.py, in words."""
+
+    AUTOMATIC = "automatic"
+    IMMEDIATE = "immediate"
+    MORE_OFTEN = "more-often"
+    LESS_OFTEN = "less-often"
+
+
+AutoRetentionLevel = Annotated[
+    AutoRetention,
+    Option("--auto-retention", help="How soon a retention pass follows, if rules are stored for the vault."),
+]
+
+
 def backup(
     context: click.Context,
     *,
@@ -83,6 +100,7 @@ def backup(
     note_text: Note = "",
     readers: Readers = None,
     compression: CompressionWord = "auto",
+    auto_retention: AutoRetentionLevel = AutoRetention.AUTOMATIC,
     as_json: Json = False,
 ) -> int:
     """Back up files and folders, or a program's output, to a vault. Exit code 3: done, but something is missing."""
@@ -118,12 +136,14 @@ def backup(
         (*checked_tags(tag or ()), *note_tags(note_text)),
         Machinery(readers=readers or 1, compression=compression_of(compression)),
     )
-    with Invocation.of(context).device() as device, view_of("Backing up", as_json=as_json) as view:
-        result = run_backup(device, vault, wanted, view, options)
-    if result.untold is not None:
-        note(f"backup-tool: the job will be reported later: {result.untold}")
-    with telling(f"snapshot {result.summary.snapshot.id} exists"):
-        view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
+    with Invocation.of(context).device() as device:
+        with view_of("Backing up", as_json=as_json) as view:
+            result = run_backup(device, vault, wanted, view, options)
+        if result.untold is not None:
+            note(f"backup-tool: the job will be reported later: {result.untold}")
+        with telling(f"snapshot {result.summary.snapshot.id} exists"):
+            view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
+        follow_with_retention(device, result.vault, auto_retention.name, as_json=as_json)
     return WARNINGS_EXIT_CODE if result.summary.warnings else 0
 
 

@@ -28,11 +28,12 @@ COMMANDS = (
     "dump",
     "jobs",
     "check",
+    "retention",
     "version",
 )
 # Each with its help and the commands below it.
 GROUPS = {
-    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "recovery", "templates")),
+    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "retention", "recovery", "templates")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
     "device": ("The account's devices.", ("list",)),
 }

@@ -5,15 +5,18 @@ cut off is repeated and ends as one call; no transaction is open while the stora
 once and never replaced; a token is for the caller's own vault and bound to the caller's device key.
 """
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from domain.sessions import Scope
 from domain.tokens import VaultClaims
+from services.auth import retention
 from services.auth.errors import DeviceUnknown, IdTaken, NameTaken, NoSuchTemplate, StorageUnavailable, VaultHasKey
 from services.auth.gate import Caller
 from services.auth.pages import cut
+from services.auth.retention import VaultRetention
 from services.auth.storage import Storage
 from services.auth.store import clusters, devices, templates, vaults
 from services.auth.store.clusters import StorageCluster
@@ -40,10 +43,13 @@ class Vaults:
     storage: Storage
     signer: TokenSigner
 
-    async def page(self, caller: Caller, page: Page) -> tuple[list[Vault], str]:
+    async def page(self, caller: Caller, page: Page) -> tuple[list[tuple[Vault, VaultRetention]], str]:
+        """Vaults with their retention, and the token of the next page."""
         async with self.db.unit(caller.tenant, caller.user) as unit:
             rows = await vaults.page(unit, caller.user, page.after[0] if page.after else "", page.limit)
-        return cut(page, rows, lambda row: [row.name], lambda row: len(row.sealed_place) + len(row.sealed_key))
+            found = await retention.of_vaults(unit, rows)
+        listed = [(row, found.get(row.id, VaultRetention())) for row in rows]
+        return cut(page, listed, lambda one: [one[0].name], _size)
 
     async def add_local(self, caller: Caller, vault: UUID, name: str, sealed_place: bytes, sealed_key: bytes) -> Vault:
         """Enter a vault on the user's own disk; a repeated call is the same call. Raises NameTaken, IdTaken."""
@@ -151,6 +157,11 @@ class Vaults:
         )
         token, expires = self.signer.sign(claims, self.clock.now())
         return VaultToken(token, expires, endpoints)
+
+
+def _size(listed: tuple[Vault, VaultRetention]) -> int:
+    vault, rules = listed
+    return len(vault.sealed_place) + len(vault.sealed_key) + len(json.dumps([one.policy for one in rules.policies]))
 
 
 def _scopes(asked: list[str]) -> frozenset[Scope]:

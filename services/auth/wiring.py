@@ -30,6 +30,7 @@ from services.auth.gate import Gate, SessionGate
 from services.auth.items import Items
 from services.auth.jobs import Jobs
 from services.auth.logins import Logins
+from services.auth.retention import Retention
 from services.auth.rpc.accounts import AccountsRpc
 from services.auth.rpc.admin import AdminRpc, SetupRpc
 from services.auth.rpc.devices import DevicesRpc
@@ -103,7 +104,7 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
             profiles_pb2,
             "ProfileService",
-            ProfilesRpc(gate, items, vaults, templates),
+            ProfilesRpc(gate, items, vaults, Retention(db), templates),
         ),
         _served(jobs_pb2_grpc.add_JobServiceServicer_to_server, jobs_pb2, "JobService", JobsRpc(gate, Jobs(db, clock))),
         _served(

@@ -12,9 +12,12 @@ from uuid import UUID
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.timestamp_pb2 import Timestamp
 from oort.auth.v1 import (
     accounts_pb2,
     accounts_pb2_grpc,
+    devices_pb2,
+    devices_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     profiles_pb2,
@@ -37,7 +40,10 @@ def a_user_id() -> UUID:
 
 @dataclass
 class Auth(
-    accounts_pb2_grpc.AccountServiceServicer, profiles_pb2_grpc.ProfileServiceServicer, jobs_pb2_grpc.JobServiceServicer
+    accounts_pb2_grpc.AccountServiceServicer,
+    devices_pb2_grpc.DeviceServiceServicer,
+    profiles_pb2_grpc.ProfileServiceServicer,
+    jobs_pb2_grpc.JobServiceServicer,
 ):
     """One user, `alice`."""
 
@@ -62,6 +68,7 @@ class Auth(
 
     def add_to(self, server: grpc.Server) -> None:
         accounts_pb2_grpc.add_AccountServiceServicer_to_server(self, server)
+        devices_pb2_grpc.add_DeviceServiceServicer_to_server(self, server)
         profiles_pb2_grpc.add_ProfileServiceServicer_to_server(self, server)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self, server)
 
@@ -172,10 +179,41 @@ class Auth(
         self, request: profiles_pb2.ListVaultsRequest, context: grpc.ServicerContext
     ) -> profiles_pb2.ListVaultsResponse:
         self._enter("ListVaults", context)
-        vaults = list(self.vaults.values())
+        vaults = [self._with_last_pass(vault) for vault in self.vaults.values()]
         start = int(request.page_token or 0)
         more = str(start + 1) if start + 1 < len(vaults) else ""
-        return profiles_pb2.ListVaultsResponse(vaults=vaults[start : start + 1], next_page_token=more)
+        now = Timestamp()
+        now.GetCurrentTime()
+        return profiles_pb2.ListVaultsResponse(vaults=vaults[start : start + 1], next_page_token=more, now=now)
+
+    def _with_last_pass(self, stored: profiles_pb2.Vault) -> profiles_pb2.Vault:
+        vault = profiles_pb2.Vault()
+        vault.CopyFrom(stored)
+        passes = [
+            job.ended
+            for job in self.jobs.values()
+            if (job.kind, job.vault_id, job.item_id) == (4003, vault.id, "") and job.status in (5000, 7001)
+        ]
+        if passes:
+            vault.last_retention.CopyFrom(max(passes, key=Timestamp.ToNanoseconds))
+        return vault
+
+    def SetRetention(
+        self, request: profiles_pb2.SetRetentionRequest, context: grpc.ServicerContext
+    ) -> profiles_pb2.SetRetentionResponse:
+        self._enter("SetRetention", context)
+        vault = self.vaults[request.vault_id]
+        if not request.item_id:
+            vault.ClearField("retention")
+            if request.HasField("policy"):
+                vault.retention.CopyFrom(request.policy)
+            return profiles_pb2.SetRetentionResponse()
+        others = [one for one in vault.item_retention if one.item_id != request.item_id]
+        vault.ClearField("item_retention")
+        vault.item_retention.extend(others)
+        if request.HasField("policy"):
+            vault.item_retention.add(item_id=request.item_id, policy=request.policy)
+        return profiles_pb2.SetRetentionResponse()
 
     def AddVault(
         self, request: profiles_pb2.AddVaultRequest, context: grpc.ServicerContext
@@ -243,7 +281,8 @@ class Auth(
         self, request: profiles_pb2.ListItemsRequest, context: grpc.ServicerContext
     ) -> profiles_pb2.ListItemsResponse:
         device = self._enter("ListItems", context)
-        return profiles_pb2.ListItemsResponse(items=[item for item in self.items.values() if item.device_id == device])
+        items = [item for item in self.items.values() if request.all_devices or item.device_id == device]
+        return profiles_pb2.ListItemsResponse(items=items)
 
     def PutItem(
         self, request: profiles_pb2.PutItemRequest, context: grpc.ServicerContext
@@ -255,6 +294,28 @@ class Auth(
         item.device_id, item.version = device, 1
         self.items[item.id] = item
         return profiles_pb2.PutItemResponse(item=item)
+
+    # Devices
+
+    def ListDevices(
+        self, request: devices_pb2.ListDevicesRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.ListDevicesResponse:
+        self._enter("ListDevices", context)
+        in_force = [device for device in self.devices if device not in self.revoked]
+        return devices_pb2.ListDevicesResponse(devices=[devices_pb2.RegisteredDevice(id=one) for one in in_force])
+
+    def RenameDevice(
+        self, request: devices_pb2.RenameDeviceRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.RenameDeviceResponse:
+        self._enter("RenameDevice", context)
+        return devices_pb2.RenameDeviceResponse()
+
+    def RevokeDevice(
+        self, request: devices_pb2.RevokeDeviceRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.RevokeDeviceResponse:
+        self._enter("RevokeDevice", context)
+        self.revoked.add(request.id)
+        return devices_pb2.RevokeDeviceResponse()
 
     # Jobs
 

@@ -8,6 +8,7 @@ from client.errors import (
     OortError,
     ParentGone,
     QuotaExceeded,
+    RetentionRunning,
     SessionOver,
     SnapshotInUse,
     StoreError,
@@ -22,8 +23,8 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
     said = refusal.message.strip().rstrip(".").partition(". ")[0]  # the advice is ours to give
     error: OortError
     match refusal.reason:
-        case "SESSION_OVER":
-            error = SessionOver(place=place)
+        case "SESSION_OVER" | "RETENTION_RUNNING" as reason:
+            error = (SessionOver if reason == "SESSION_OVER" else RetentionRunning)(place=place)
         case "PARENT_GONE":
             error = ParentGone(place=place, parent=parent)
         case "SNAPSHOT_IN_USE":

@@ -1,15 +1,18 @@
+from typing import Any
+
 from oort.auth.v1 import profiles_pb2, profiles_pb2_grpc
 
 from services.auth.gate import Context, Gate, Need
 from services.auth.items import Items
 from services.auth.names import bounded, new_id, opaque, printable, short_text
+from services.auth.retention import Retention, VaultRetention
 from services.auth.store.items import Item
 from services.auth.store.templates import Template
 from services.auth.store.vaults import Vault, VaultKind
 from services.auth.templates import Templates
 from services.auth.vaults import Vaults
 from services.common.errors import InvalidArgument
-from services.common.messages import timestamp_of, uuid_of
+from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
 
 # Bounds of what clients seal.
@@ -23,10 +26,11 @@ _KINDS = {
 
 
 class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
-    def __init__(self, gate: Gate, items: Items, vaults: Vaults, templates: Templates) -> None:
+    def __init__(self, gate: Gate, items: Items, vaults: Vaults, retention: Retention, templates: Templates) -> None:
         self._gate = gate
         self._items = items
         self._vaults = vaults
+        self._retention = retention
         self._templates = templates
 
     async def ListItems(
@@ -60,7 +64,11 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
     ) -> profiles_pb2.ListVaultsResponse:
         caller = await self._gate.caller(context)
         rows, token = await self._vaults.page(caller, page_of(request))
-        return profiles_pb2.ListVaultsResponse(vaults=[_vault(row) for row in rows], next_page_token=token)
+        return profiles_pb2.ListVaultsResponse(
+            vaults=[_listed(*row) for row in rows],
+            next_page_token=token,
+            now=timestamp_of(self._vaults.clock.now()),
+        )
 
     async def AddVault(self, request: profiles_pb2.AddVaultRequest, context: Context) -> profiles_pb2.AddVaultResponse:
         caller = await self._gate.caller(context)
@@ -102,6 +110,18 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
         caller = await self._gate.caller(context)
         await self._vaults.remove(caller, uuid_of(request.vault_id, "vault_id"))
         return profiles_pb2.RemoveVaultResponse()
+
+    async def SetRetention(
+        self, request: profiles_pb2.SetRetentionRequest, context: Context
+    ) -> profiles_pb2.SetRetentionResponse:
+        caller = await self._gate.caller(context)
+        await self._retention.set(
+            caller,
+            uuid_of(request.vault_id, "vault_id"),
+            optional_uuid_of(request.item_id, "item_id"),
+            _document(request.policy) if request.HasField("policy") else None,
+        )
+        return profiles_pb2.SetRetentionResponse()
 
     async def ListTemplates(
         self, request: profiles_pb2.ListTemplatesRequest, context: Context
@@ -157,3 +177,26 @@ def _vault(vault: Vault) -> profiles_pb2.Vault:
         created=timestamp_of(vault.created),
         quota_bytes=vault.quota_bytes,
     )
+
+
+def _listed(vault: Vault, rules: VaultRetention) -> profiles_pb2.Vault:
+    message = _vault(vault)
+    for stored in rules.policies:
+        if stored.item_id is None:
+            message.retention.CopyFrom(_policy(stored.policy))
+        else:
+            message.item_retention.add(item_id=str(stored.item_id), policy=_policy(stored.policy))
+    if rules.last_pass:
+        message.last_retention.CopyFrom(timestamp_of(rules.last_pass))
+    return message
+
+
+def _policy(document: dict[str, Any]) -> profiles_pb2.RetentionPolicy:
+    ranges = [profiles_pb2.RetentionRange(**one) for one in document["ranges"]]
+    return profiles_pb2.RetentionPolicy(mode=document["mode"], ranges=ranges, time_zone=document["time_zone"])
+
+
+def _document(policy: profiles_pb2.RetentionPolicy) -> dict[str, Any]:
+    """What domain/retention_policy.py reads; a field that is 0 is one that is not given."""
+    ranges = [{field.name: value for field, value in one.ListFields()} for one in policy.ranges]
+    return {"mode": policy.mode, "ranges": ranges, "time_zone": policy.time_zone}

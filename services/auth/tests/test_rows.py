@@ -35,7 +35,7 @@ from services.auth.tests.kit import (
     refused,
 )
 
-OWNED = ("users", "credentials", "devices", "items", "vaults", "jobs", "job_log")
+OWNED = ("users", "credentials", "devices", "items", "vaults", "retention_policies", "jobs", "job_log")
 
 
 @dataclass
@@ -65,6 +65,10 @@ async def belongings(world: World, session: SignedIn) -> Belongings:
     )
     place = profiles_pb2.Vault(id=local, name="disk", kind=profiles_pb2.VAULT_KIND_LOCAL, sealed_place=b"x")
     await world.profiles.AddVault(profiles_pb2.AddVaultRequest(vault=place), metadata=metadata)
+    policy = profiles_pb2.RetentionPolicy(mode=802, ranges=[profiles_pb2.RetentionRange(type=900, jobs=1)])
+    await world.profiles.SetRetention(
+        profiles_pb2.SetRetentionRequest(vault_id=vault, item_id=item, policy=policy), metadata=metadata
+    )
     await world.jobs.StartJob(
         jobs_pb2.StartJobRequest(job=jobs_pb2.Job(id=job, kind=4001, vault_id=vault)), metadata=metadata
     )
@@ -167,6 +171,16 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[str, ...] | None]] = {
     ),
     "RemoveVault": (
         lambda w, v: w.profiles.RemoveVault(profiles_pb2.RemoveVaultRequest(vault_id=v.vault)),
+        ("NOT_FOUND",),
+    ),
+    "SetRetention": (
+        lambda w, v: w.profiles.SetRetention(
+            profiles_pb2.SetRetentionRequest(vault_id=v.vault, policy=profiles_pb2.RetentionPolicy(mode=801))
+        ),
+        ("NOT_FOUND",),
+    ),
+    "SetRetention, to none": (
+        lambda w, v: w.profiles.SetRetention(profiles_pb2.SetRetentionRequest(vault_id=v.vault, item_id=v.item)),
         ("NOT_FOUND",),
     ),
     "IssueVaultToken": (

@@ -1,0 +1,67 @@
+"""The retention pass that follows a backup, as a person sees it: nothing where there are no rules or it is not due."""
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from client.cli.console import emit, note, plural, say, telling
+from client.cli.unread import UnreadParts
+
+if TYPE_CHECKING:
+    from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
+
+    from client.account.device import Device
+    from client.errors import DamagedVault, ObjectMissing
+    from client.retention.plan import Plan
+    from client.retention.run import RetentionResult
+    from client.vault.snapshots import Snapshot
+    from domain.automatic_pass import PassNeed
+    from domain.names import ObjectName
+
+
+class _View:
+    """Only what stays against the rules is told."""
+
+    def unread(self, name: "ObjectName", error: "DamagedVault | ObjectMissing") -> None:
+        UnreadParts().object(name, error)
+
+    def planned(self, plan: "Plan") -> None:
+        """It was not asked for, so it is not told."""
+
+    def in_use(self, snapshot: "Snapshot") -> None:
+        note(f"backup-tool: snapshot {snapshot.short_id} stays: a backup that is running builds on it")
+
+
+def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> None:
+    """Do the pass that is due, by the name of a level. Raises OortError if it must be and fails."""
+    if not entry.HasField("retention") and not entry.item_retention:
+        return  # as with most backups, which wait for no more imports
+    from client.retention.automatic import pass_after_backup
+    from client.retention.run import RetentionOrder
+    from client.retention.zones import local_zone
+    from domain.automatic_pass import PassLevel, PassNeed
+
+    order = RetentionOrder(datetime.now(UTC), local_zone(os.environ)[0])
+    done = pass_after_backup(device, entry.name, PassLevel[level], order, _View())
+    if done.failure is not None:
+        if done.need is PassNeed.MUST:
+            raise done.failure
+        note(f"backup-tool: no retention this time: {done.failure}")
+    if done.result is not None:
+        with telling(f"{plural(len(done.result.removed), 'snapshot')} removed by the retention rules"):
+            _tell(done.result, done.need, as_json=as_json)
+
+
+def _tell(result: "RetentionResult", need: "PassNeed", *, as_json: bool) -> None:
+    if as_json:
+        emit(
+            {
+                "type": "retention",
+                "need": need.value,
+                "removed": [snapshot.id for snapshot in result.removed],
+                "in_use": [snapshot.id for snapshot in result.in_use],
+                "job": result.job,
+            }
+        )
+    else:
+        say(f"Retention: {plural(len(result.removed), 'snapshot')} removed that no rule keeps.")

@@ -1,0 +1,174 @@
+"""backup-tool retention"""
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+
+from client.cli import retention_rules as rules
+from client.cli.agreement import agree
+from client.cli.console import emit, note, plural, printable, say, table, telling
+from client.cli.invocation import Invocation, Json, VaultName
+from client.cli.parameters import Option
+from client.cli.unread import UnreadParts
+
+if TYPE_CHECKING:
+    from client.errors import DamagedVault, ObjectMissing
+    from client.retention.plan import ItemPlan, Plan
+    from client.retention.run import RetentionResult
+    from client.vault.snapshots import Snapshot
+    from domain.names import ObjectName
+
+WARNINGS_EXIT_CODE = 3
+
+ItemId = Annotated[str, Option("--item", help="Only this item: its id, or the beginning of one.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be kept and why, and do nothing.")]
+Yes = Annotated[bool, Option("--yes", help="Remove without asking.")]
+
+
+def retention(
+    context: click.Context,
+    *,
+    vault: VaultName,
+    item: ItemId = "",
+    keep_all: rules.KeepAll = False,
+    keep_last: rules.KeepLast = None,
+    keep_since: rules.KeepSince = None,
+    keep_within: rules.KeepWithin = None,
+    keep_daily: rules.KeepDaily = None,
+    keep_weekly: rules.KeepWeekly = None,
+    keep_monthly: rules.KeepMonthly = None,
+    keep_yearly: rules.KeepYearly = None,
+    keep_first_daily: rules.KeepFirstDaily = None,
+    keep_first_weekly: rules.KeepFirstWeekly = None,
+    keep_first_monthly: rules.KeepFirstMonthly = None,
+    keep_first_yearly: rules.KeepFirstYearly = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
+    """Remove the snapshots of a vault that no rule keeps: by the rules given here, or else by those stored.
+
+    Rules are alternatives, and are applied to each item of each device by itself. Exit code 3: done, but something
+    stays that no rule keeps.
+    """
+    options = rules.KeepOptions(
+        keep_all, keep_last, keep_since, keep_within, keep_daily, keep_weekly, keep_monthly, keep_yearly,
+        keep_first_daily, keep_first_weekly, keep_first_monthly, keep_first_yearly,
+    )  # fmt: skip
+    given = options.policy()
+    from client.retention.run import RetentionOrder, run_retention
+    from client.retention.zones import local_zone
+
+    zone, _ = local_zone(os.environ)
+    order = RetentionOrder(datetime.now(UTC), zone, given, item, dry_run=dry_run)
+    with Invocation.of(context).device() as device:
+        view = _View(device.id, dry_run=dry_run, as_json=as_json)
+        result = run_retention(device, vault, order, view, lambda plan: _agree(plan, yes=yes))
+    if result.untold is not None:
+        note(f"backup-tool: the job will be reported later: {result.untold}")
+    with telling(f"{plural(len(result.removed), 'snapshot')} removed"):
+        if as_json:
+            emit(_describe(result))
+        else:
+            _show(result, vault, dry_run=dry_run)
+    return WARNINGS_EXIT_CODE if result.warnings else 0
+
+
+def _agree(plan: "Plan", *, yes: bool) -> None:
+    if plan.removed:
+        agree(f"Remove {plural(len(plan.removed), 'snapshot')}?", yes=yes)
+
+
+class _View:
+    """Tells the plan: with --dry-run also what stays, and why."""
+
+    def __init__(self, own: str, *, dry_run: bool, as_json: bool) -> None:
+        self._own = own
+        self._dry_run = dry_run
+        self._as_json = as_json
+        self._unread = UnreadParts()
+
+    def unread(self, name: "ObjectName", error: "DamagedVault | ObjectMissing") -> None:
+        self._unread.object(name, error)
+
+    def in_use(self, snapshot: "Snapshot") -> None:
+        note(f"backup-tool: snapshot {snapshot.short_id} stays: a backup that is running builds on it")
+
+    def planned(self, plan: "Plan") -> None:
+        for one in plan.items:
+            if self._as_json:
+                emit(_describe_item(one, self._own))
+            elif self._dry_run or one.removed or one.verdict.keeps_none:
+                self._show(one)
+
+    def _show(self, one: "ItemPlan") -> None:
+        from client.vault.snapshots import paths_text
+        from client.vault.times import format_time
+
+        newest = one.snapshots[-1]
+        device = "this device" if one.device == self._own else f"device {printable(one.device[-12:]) or '-'}"
+        called = printable(f"{newest.hostname or '-'}:{paths_text(newest.paths)}")
+        say(f"{called} ({device}, item {printable(one.item or '-')})")
+        say(printable(f"  rules: {one.policy}"))
+        if one.verdict.keeps_none:
+            note(f"backup-tool: {called}: the rules would remove every snapshot of this item: none is removed")
+        rows = [(snapshot, "remove", "no rule keeps it") for snapshot in one.removed]
+        if self._dry_run:
+            rows += [(snapshot, "keep", "; ".join(reasons)) for snapshot, reasons in one.kept]
+        if not rows:
+            return
+        places = {snapshot.id: place for place, snapshot in enumerate(one.snapshots)}
+        rows.sort(key=lambda row: places[row[0].id], reverse=True)
+        table(
+            ("  ", "ID", "TIME (UTC)", "WHY"),
+            (
+                (f"  {word}", snapshot.short_id, format_time(snapshot.time_ns)[:19].replace("T", " "), why)
+                for snapshot, word, why in rows
+            ),
+        )
+
+
+def _describe_item(one: "ItemPlan", own: str) -> dict[str, Any]:
+    from client.vault.times import format_time
+
+    def described(snapshot: "Snapshot") -> dict[str, Any]:
+        return {"id": snapshot.id, "time": format_time(snapshot.time_ns)}
+
+    newest = one.snapshots[-1]
+    return {
+        "type": "item",
+        "item": one.item or None,
+        "device": one.device or None,
+        "this_device": one.device == own,
+        "hostname": newest.hostname,
+        "paths": list(newest.paths),
+        "policy": one.policy.to_document(),
+        "keep": [{**described(snapshot), "reasons": list(reasons)} for snapshot, reasons in one.kept],
+        "remove": [described(snapshot) for snapshot in one.removed],
+        "spared": one.verdict.keeps_none,
+    }
+
+
+def _describe(result: "RetentionResult") -> dict[str, Any]:
+    return {
+        "type": "summary",
+        "planned": len(result.plan.removed),
+        "removed": [snapshot.id for snapshot in result.removed],
+        "in_use": [snapshot.id for snapshot in result.in_use],
+        "kept": sum(len(one.kept) for one in result.plan.items),
+        "spared_items": len(result.plan.spared),
+        "unread": result.unread,
+        "job": result.job or None,
+    }
+
+
+def _show(result: "RetentionResult", vault: str, *, dry_run: bool) -> None:
+    total = plural(sum(len(one.snapshots) for one in result.plan.items), "snapshot")
+    if all(one.policy.keeps_everything for one in result.plan.items):
+        say(f"There are no rules for what is in {vault}: everything is kept, {total}.")
+    elif dry_run:
+        say(f"{len(result.plan.removed):,} of {total} would be removed. Nothing was done.")
+    else:
+        say(f"{len(result.removed):,} of {total} removed.")

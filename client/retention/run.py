@@ -1,0 +1,173 @@
+"""A retention pass as the account sees it: rules, plan, job, session, lock.
+
+Kept true: what goes is what a person agreed to and what a plan made in the session that removes it names again;
+nothing else. A snapshot on which a running backup builds stays, and is named. A dry run is no job.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from typing import Protocol
+
+from client.account.device import Device
+from client.account.job_record import JobCounts
+from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
+from client.account.opening import Place, place_of
+from client.errors import DamagedVault, ObjectMissing, OortError, SnapshotInUse
+from client.retention.plan import Plan, Rules, make_plan
+from client.retention.stored import stored_rules
+from client.retention.zones import named_zone
+from client.vault.locks import VaultLock, vault_lock
+from client.vault.repository import Vault
+from client.vault.snapshots import Snapshot, paths_text
+from domain.jobs import JobKind, JobStatus
+from domain.names import ObjectKind, ObjectName
+from domain.retention_policy import Policy
+from domain.sessions import Purpose
+
+
+class RetentionView(Protocol):
+    """Shows a person how it goes."""
+
+    def unread(self, name: ObjectName, error: DamagedVault | ObjectMissing) -> None:
+        """A snapshot that cannot be read, and so stays."""
+
+    def planned(self, plan: Plan) -> None: ...
+
+    def in_use(self, snapshot: Snapshot) -> None:
+        """A snapshot that stays because a running backup builds on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionOrder:
+    """Rules that override those stored, and the one item that is meant; `now` has a zone, `zone` is the device's.
+
+    Where auth can be asked, and has an earlier time, that counts: a clock that is ahead makes nothing old.
+    """
+
+    now: datetime
+    zone: tzinfo
+    policy: Policy | None = None
+    item: str = ""
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class RetentionResult:
+    """What was done by `plan`; a dry run has no `job`. `untold` is why auth has not heard the job's end yet."""
+
+    plan: Plan
+    unread: int = 0
+    removed: list[Snapshot] = field(default_factory=list)
+    in_use: list[Snapshot] = field(default_factory=list)
+    job: str = ""
+    untold: OortError | None = None
+
+    @property
+    def warnings(self) -> int:
+        """Items that were spared, snapshots that stay against the rules or cannot be read."""
+        return len(self.plan.spared) + len(self.in_use) + self.unread
+
+
+def run_retention(
+    device: Device, vault_name: str, order: RetentionOrder, view: RetentionView, agree: Callable[[Plan], None]
+) -> RetentionResult:
+    """Remove the snapshots of a vault that the rules do not keep.
+
+    `agree` raises if a person does not want the plan, before anything is done. Raises NoSuchVault, NoSuchItem,
+    BadRetention, RetentionRunning, VaultLocked, StoreError; KeyboardInterrupt ends the job as cancelled.
+    """
+    with place_of(device, vault_name, Purpose.READ if order.dry_run else Purpose.RETENTION) as place:
+        run = Pass(device, place, order, view)
+        result = run.look()
+        view.planned(result.plan)
+        if not order.dry_run:
+            agree(result.plan)
+            run.carry_out(result)
+        return result
+
+
+class Pass:
+    """One pass: `look`, then `carry_out`."""
+
+    def __init__(self, device: Device, place: Place, order: RetentionOrder, view: RetentionView) -> None:
+        self._device = device
+        self._place = place
+        self._rules = _rules_in_force(place, order.policy)
+        self._order = order
+        self._view = view
+        self.now = min(order.now, place.vaults.now or order.now)
+
+    def look(self) -> RetentionResult:
+        """What would be done, found in a session that only reads: whoever thinks about it keeps nobody out."""
+        unread: dict[ObjectName, DamagedVault] = {}
+        with self._place.store.open(Purpose.READ) as session:
+            vault = self._place.open(session)
+            if vault is None:
+                return RetentionResult(Plan())
+            with vault:
+                plan = self._plan(vault, unread.__setitem__)
+        for name, error in unread.items():
+            self._view.unread(name, error)
+        return RetentionResult(plan, len(unread))
+
+    def carry_out(self, result: RetentionResult) -> None:
+        """Remove what was planned, and end the job with what came of it."""
+        with suppress(OortError):  # they are told by a later command, and this one has work to do
+            report_kept(self._device)
+        item = result.plan.items[0].item if self._order.item else ""
+        job = RunningJob(self._device, JobKind.RETENTION, self._place.entry.id, item)
+        with carrying_out(job):
+            for spared in result.plan.spared:
+                paths = paths_text(spared.snapshots[-1].paths)
+                job.log(WARNING, f"The rules would remove every snapshot of {paths}: none was removed")
+            if result.plan.removed:
+                self._remove_agreed(result, job)
+        job.advanced(JobCounts(warnings=result.warnings))
+        result.job = job.id
+        result.untold = job.end(JobStatus.WARNING if result.warnings else JobStatus.SUCCESS)
+
+    def _remove_agreed(self, result: RetentionResult, job: RunningJob) -> None:
+        agreed = {snapshot.id for snapshot in result.plan.removed}
+        with self._place.store.open(Purpose.RETENTION) as session:
+            vault = self._place.open(session)
+            if vault is None:
+                return
+            store = self._place.store
+            with vault, vault_lock(vault, needed=store.needs_locks, exclusive=True, place=store.place) as lock:
+                for snapshot in self._plan(vault, lambda *_: None).removed:
+                    if snapshot.id in agreed:
+                        self._remove(vault, snapshot, lock, result, job)
+
+    def _remove(
+        self, vault: Vault, snapshot: Snapshot, lock: VaultLock | None, result: RetentionResult, job: RunningJob
+    ) -> None:
+        if lock is not None:
+            lock.ensure_held()
+        try:
+            with suppress(ObjectMissing):  # another program removed it
+                vault.session.remove(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
+        except SnapshotInUse as error:
+            result.in_use.append(snapshot)
+            job.log(WARNING, str(error))
+            self._view.in_use(snapshot)
+        else:
+            result.removed.append(snapshot)
+            job.log(INFO, f"Snapshot {snapshot.id} of {paths_text(snapshot.paths)} removed")
+
+    def _plan(self, vault: Vault, unread: Callable[[ObjectName, DamagedVault], None]) -> Plan:
+        order = self._order
+        return make_plan(vault.snapshots(unread), self._rules, self.now, self._zone_of, order.item)
+
+    def _zone_of(self, policy: Policy) -> tzinfo:
+        return named_zone(policy.time_zone) if policy.time_zone else self._order.zone
+
+
+def _rules_in_force(place: Place, given: Policy | None) -> Rules:
+    """Those given, or those stored now: by stored ones of an earlier day nothing is removed. Raises OortError."""
+    if given is not None:
+        return Rules(given=given)
+    if place.vaults.unreachable is not None:
+        raise place.vaults.unreachable
+    return stored_rules(place.entry)

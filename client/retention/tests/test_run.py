@@ -1,0 +1,138 @@
+"""A pass on a store that keeps sessions apart: what happens between the plan and the removal."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.account import opening
+from client.account.device import Device
+from client.account.jobs import list_jobs
+from client.account.tests.an_auth import Office
+from client.account.vaults import Vaults
+from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.retention.automatic import own_strength
+from client.retention.plan import Plan
+from client.retention.run import RetentionOrder, RetentionResult, run_retention
+from client.stores.tests.memory import MemorySession, MemoryStore
+from client.vault.snapshots import ITEM_TAG, Snapshot, encode_snapshot
+from domain.names import ObjectKind, ObjectName
+from domain.retention_policy import Policy, Range, RangeType, RetentionMode
+from domain.sessions import Purpose
+
+NOW = datetime(2026, 11, 26, 15, 0, tzinfo=UTC)
+
+
+class View:
+    def __init__(self) -> None:
+        self.stays: list[str] = []
+
+    def unread(self, name: ObjectName, error: DamagedVault | ObjectMissing) -> None:
+        raise AssertionError(name, error)
+
+    def planned(self, plan: Plan) -> None:
+        """What is planned is what `agree` gets."""
+
+    def in_use(self, snapshot: Snapshot) -> None:
+        self.stays.append(snapshot.id)
+
+
+class Ground:
+    """A vault named `main` in memory, with snapshots of an item."""
+
+    def __init__(self, device: Device, store: MemoryStore) -> None:
+        self.device = device
+        self.store = store
+        self.view = View()
+        with opening.place_of(device, "main") as place, store.open(Purpose.BACKUP) as session:
+            place.open_or_create(session).close()
+
+    def backed_up(self, hours_ago: float, item: str = "item") -> str:
+        """The id of a new snapshot."""
+        with opening.place_of(self.device, "main") as place, self.store.open(Purpose.BACKUP) as session:
+            vault = place.open(session)
+            assert vault is not None
+            time_ns = int((NOW - timedelta(hours=hours_ago)).timestamp()) * 10**9
+            document = encode_snapshot(Snapshot(time_ns, bytes(32), ("/<home>",), tags=(f"{ITEM_TAG}{item}",)))
+            name, body = vault.seal_unpacked(ObjectKind.SNAPSHOT, document)
+            session.commit(name, body)
+            return name.id
+
+    def removed(self, *ids: str) -> None:
+        """Another retention does it."""
+        with self.store.open(Purpose.RETENTION) as session:
+            for one in ids:
+                session.remove(ObjectName(ObjectKind.SNAPSHOT, one))
+
+    def keep_last(self, jobs: int, agree: Callable[[Plan], None] = lambda _plan: None) -> RetentionResult:
+        policy = Policy(RetentionMode.DELETE_EXCEPT, (Range(RangeType.LAST_JOBS, jobs=jobs),))
+        return run_retention(self.device, "main", RetentionOrder(NOW, UTC, policy), self.view, agree)
+
+    def left(self) -> set[str]:
+        return {name.id for name in self.store.objects if name.kind is ObjectKind.SNAPSHOT}
+
+
+@pytest.fixture
+def ground(office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    office.auth.vaults.clear()
+    with Device(office.logged_in(tmp_path.name)) as device:
+        store = MemoryStore()
+        Vaults(device).request("main", "default")
+        monkeypatch.setattr(opening, "_store", lambda *_arguments: store)
+        yield Ground(device, store)
+
+
+def test_what_only_the_second_plan_names_stays(ground: Ground) -> None:
+    oldest, old, new = (ground.backed_up(hours) for hours in (3, 2, 1))
+    newest: list[str] = []
+
+    def agree(plan: Plan) -> None:
+        assert [one.id for one in plan.removed] == [oldest]
+        newest.append(ground.backed_up(0))
+
+    result = ground.keep_last(2, agree)
+    assert [one.id for one in result.removed] == [oldest]
+    assert ground.left() == {old, new, *newest}
+
+
+def test_what_another_retention_removed_meanwhile_is_no_failure_and_the_last_one_stays(ground: Ground) -> None:
+    first, second, third = (ground.backed_up(hours) for hours in (3, 2, 1))
+    result = ground.keep_last(1, lambda _plan: ground.removed(first, third))
+    assert result.removed == []
+    assert ground.left() == {second}
+
+
+def test_a_snapshot_in_use_stays_and_the_others_go(ground: Ground) -> None:
+    first, second, third = (ground.backed_up(hours) for hours in (3, 2, 1))
+    with ground.store.open(Purpose.BACKUP, ObjectName(ObjectKind.SNAPSHOT, first)):
+        result = ground.keep_last(1)
+    assert ([one.id for one in result.removed], ground.view.stays) == ([second], [first])
+    assert (result.warnings, ground.left()) == (1, {first, third})
+
+
+def test_a_pass_that_fails_half_way_is_gone_on_with_by_the_next(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (ground.backed_up(hours) for hours in (3, 2, 1))
+    remove = MemorySession.remove
+
+    def fails(session: MemorySession, name: ObjectName) -> None:
+        if name.id == second:
+            raise StoreError(place="memory", detail="no answer")
+        remove(session, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemorySession, "remove", fails)
+        with pytest.raises(StoreError):
+            ground.keep_last(1)
+    assert ground.left() == {second, third}
+    assert [one.id for one in ground.keep_last(1).removed] == [second]
+    assert [job.status for job in list_jobs(ground.device, all_devices=False, most=2)] == [5000, 7002]
+    assert first not in ground.left()
+
+
+def test_this_machine_says_how_strong_it_is() -> None:
+    strength = own_strength()
+    assert strength.uptime > timedelta()
+    assert strength.memory > 0
