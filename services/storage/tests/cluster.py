@@ -121,6 +121,7 @@ class Cluster:
                 "node_silent_seconds": 2,
                 "copy_stall_seconds": 5,
                 "replication_poll_seconds": 0.05,
+                "reap_seconds": 3600,
                 **others,
             }
             self.settings[name] = some_settings(StorageSettings, "storage", self.certificates, self.database, **values)
