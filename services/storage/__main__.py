@@ -29,6 +29,7 @@ from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
 from services.storage.rpc.buckets import BucketsRpc
+from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -37,6 +38,7 @@ from services.storage.streams import Streams
 from services.storage.work import Figures, Presence, every, jobs
 
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
+_CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
 _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
@@ -111,6 +113,11 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                     buckets_pb2_grpc.add_BucketServiceServicer_to_server,
                     BucketsRpc(db, settings.cluster_name, silent),
                     _BUCKETS,
+                ),
+                Served(
+                    sessions_pb2_grpc.add_SessionControlServiceServicer_to_server,
+                    ControlRpc(db, settings.basket),
+                    _CONTROL,
                 ),
                 copies.served(),
             ],

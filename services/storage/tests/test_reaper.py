@@ -104,8 +104,9 @@ def reapers(monkeypatch: pytest.MonkeyPatch) -> Reapers:
     return made
 
 
-async def a_bucket(cluster: Cluster, node: str = "a", copies: int = 1) -> VaultClaims:
-    return replace(await cluster.bucket(node, copies=copies), scopes=frozenset(Scope))
+async def a_bucket(cluster: Cluster, node: str = "a", *, copies: int = 1, quota_bytes: int = 0) -> VaultClaims:
+    made = await cluster.bucket(node, copies=copies, quota_bytes=quota_bytes)
+    return replace(made, scopes=frozenset(Scope))
 
 
 async def an_unneeded_backup(client: Client) -> tuple[ObjectName, ObjectName, ObjectName]:
