@@ -38,7 +38,7 @@ def test_an_operator_sees_the_open_sessions_and_ends_one(stack: Operator, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("end", "00000000-0000-0000-0000-000000000000"), 1, "session"),
+        (("end", "00000000-0000-0000-0000-000000000000"), 6, "session"),
         (("end", "no-id"), 2, "session_id"),
         (("list", "--vault", "no-id"), 2, "vault_id"),
     ],
