@@ -107,7 +107,7 @@ def list_sessions(
 def end_session(
     session: Annotated[str, typer.Argument(help="its id, as `oort session list` shows it")], data: Data = None
 ) -> None:
-    """End a session. What it has stored stays; its backup or restore goes on in another one, or fails."""
+    """End a session. What it has stored stays, and its backup or restore goes on in a new one."""
     with _signed_in(data) as administrator:
         administrator.end_session(session)
     typer.echo(f"Session {session} is over.")

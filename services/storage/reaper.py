@@ -5,7 +5,7 @@ Kept true:
   basket for its time, as does all that was condemned before it; this is decided under the bucket's lock, and from then
   on (state `deleting`) nothing revives it and no put enters its name;
 - each home removes its own copies, snapshots before index files before packs, each kind durably before the next, so at
-  every moment what lies in a bucket's folder names nothing that has been removed there;
+  every moment what lies in a bucket's folder names nothing that has been removed there (keys go last);
 - a row is deleted when no home has a file of it, so no file is removed after its name was put again;
 - a crash after any step leaves rows that say what is still to be done; several nodes do all of it at once.
 """

@@ -20,7 +20,7 @@ from services.storage.standing import lock, removing
 from services.storage.store import buckets, objects, sessions
 
 CONDEMNED_AT_ONCE = 1000
-CONDEMNED_KINDS = (ObjectKind.INDEX, ObjectKind.PACK)
+CONDEMNED_KINDS = (ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ async def mark(db: Database, claims: VaultClaims, session: UUID, mark_id: UUID) 
 
 
 async def condemn(db: Database, claims: VaultClaims, session: UUID, names: Sequence[ObjectName]) -> list[Refusal]:
-    """Condemn index files or packs, all of one kind. Answers those that stay, for a user not over before the mark.
+    """Condemn index files, packs or keys, all of one kind. Answers those that stay for a user not over before the mark.
+
+    The keys stay if no other would be left: without one nobody opens the vault.
 
     What is condemned, being removed or gone is done already. Raises MarkNeeded; IndexNeeded when the session put a
     pack after its last index file: what that pack holds would be in no index, and the old copy of it condemned.
@@ -89,6 +91,8 @@ async def condemn(db: Database, claims: VaultClaims, session: UUID, names: Seque
         found = await objects.in_the_way(unit, bucket.id, kind, list(digests), row.mark_seq)
         stays = {bytes(one.sha256): one for one in found}
         free = [digest for digest in digests if digest not in stays]
+        if kind is ObjectKind.KEY and not await objects.is_other_live(unit, bucket.id, kind, free):
+            return [Refusal(name, "the vault would have no key") for name in digests.values()]
         if await objects.condemn(unit, bucket.id, kind, free, bucket.seq + 1):
             await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
     return [Refusal(digests[digest], _why(one, session)) for digest, one in stays.items()]
@@ -101,7 +105,7 @@ def _kind_of(names: Sequence[ObjectName]) -> ObjectKind | None:
     """
     kinds = {name.kind for name in names}
     if not kinds <= set(CONDEMNED_KINDS) or len(kinds) > 1:
-        raise InvalidArgument(detail="Index files are condemned, or packs in another call; a snapshot is removed.")
+        raise InvalidArgument(detail="A call condemns index files, or packs, or keys; a snapshot is removed.")
     if len(names) > CONDEMNED_AT_ONCE:
         raise InvalidArgument(detail=f"names may have {CONDEMNED_AT_ONCE} names, and has {len(names)}.")
     return next(iter(kinds), None)

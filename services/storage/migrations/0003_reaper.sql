@@ -23,8 +23,8 @@ create table removals (
     bucket_id uuid not null,
     tenant_id uuid not null,
     user_id uuid not null,
-    -- Order on each disk: 0 snapshots, 1 index files, 2 packs.
-    rank smallint not null check (rank between 0 and 2),
+    -- Order on each disk: 0 snapshots, 1 index files, 2 packs, 3 keys.
+    rank smallint not null check (rank between 0 and 3),
     primary key (object_id, node_id)
 );
 create index removals_queue on removals (node_id, bucket_id, rank);

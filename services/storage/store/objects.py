@@ -234,6 +234,15 @@ async def condemn(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[by
     return cursor.rowcount
 
 
+async def is_other_live(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes]) -> bool:
+    """Whether the bucket has a live object of the kind besides `names`."""
+    cursor = await unit.execute(
+        "select 1 from objects where bucket_id = %s and kind = %s and state = 'live' and sha256 <> all(%s) limit 1",
+        (bucket, kind.value, list(names)),
+    )
+    return await cursor.fetchone() is not None
+
+
 async def reservable(unit: Unit, bucket: UUID, packs: Sequence[bytes]) -> dict[bytes, int]:
     """Those of `packs` that are not gone, with their ids."""
     cursor = await unit.execute(_RESERVABLE, (bucket, list(packs)))

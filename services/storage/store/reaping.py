@@ -15,7 +15,7 @@ from domain.names import ObjectKind, ObjectName
 from services.common.database import Unit
 
 # Order of removal, on each disk: nothing that is there names what is not.
-ORDER = (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK)
+ORDER = (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 
 
 @dataclass(frozen=True, slots=True)
