@@ -83,8 +83,8 @@ class StoreSession(Protocol):
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         """Remove objects for every session that is opened from now on. Answers those that stay, each with the reason.
 
-        After `mark` only; index files, packs and keys. What is condemned or gone already counts as done. A store without sessions of its own
-        removes at once, under restic's exclusive lock, which its caller holds.
+        After `mark` only; index files, packs and keys. What is condemned or gone already counts as done. A store
+        without sessions of its own removes at once, under restic's exclusive lock, which its caller holds.
         """
 
     def close(self) -> None:
