@@ -14,7 +14,7 @@ create index sessions_swept on sessions (ended) where swept;
 alter table objects add column condemned timestamptz;
 update objects set condemned = now() where state = 'condemned';
 drop index objects_not_live;
-create index objects_condemned on objects (bucket_id, kind, condemned_seq) where state = 'condemned';
+create index objects_condemned on objects (bucket_id, kind, condemned_seq) include (condemned) where state = 'condemned';
 
 -- Copies of objects in state `deleting` that their homes have still to remove: each home reads its own rows.
 create table removals (
