@@ -119,6 +119,7 @@ async def test_every_table_of_a_tenant_is_under_forced_row_level_security(cluste
         "object_users",
         "pins",
         "missing_copies",
+        "removals",
     }
     assert all(row[1] for row in rows)
 
