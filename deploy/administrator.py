@@ -91,6 +91,27 @@ class TemplateEntry:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class SessionEntry:
+    """An open session. `holds_...`: what was removed, and stays on the disks for this session and those like it."""
+
+    id: str
+    cluster: str
+    vault: str  # its name, or its id where the profile has it no more
+    vault_id: str
+    user: str
+    device: str
+    device_id: str
+    purpose: str
+    opened: str
+    last_beat: str
+    holds_objects: int
+    holds_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 class Administrator:
     """A signed-in administrator; made by `sign_in`. Every call raises OortError for a person."""
 
@@ -187,6 +208,34 @@ class Administrator:
                 )
             token = page.next_page_token
             more = bool(token)
+
+    def sessions(self, vault: str = "") -> Iterator[SessionEntry]:
+        """Open sessions of the administrator's tenant, on one vault (its id) or all. Raises UsageError for a bad id."""
+        token, more = "", True
+        while more:
+            request = admin_pb2.ListSessionsRequest(vault_id=vault, page_size=_PAGE_SIZE, page_token=token)
+            page = self._connection.call(self._admin.ListSessions, request)
+            for found in page.sessions:
+                yield SessionEntry(
+                    found.id,
+                    found.cluster,
+                    found.vault_name or found.vault_id,
+                    found.vault_id,
+                    found.username,
+                    found.device_name or found.device_id,
+                    found.device_id,
+                    found.purpose,
+                    _time(found.opened),
+                    _time(found.last_beat),
+                    found.held_objects,
+                    found.held_bytes,
+                )
+            token = page.next_page_token
+            more = bool(token)
+
+    def end_session(self, session: str) -> None:
+        """Raises UsageError for what is no id, NotFound."""
+        self._connection.call(self._admin.EndSession, admin_pb2.EndSessionRequest(session_id=session))
 
 
 def _login(connection: Connection, target: Target) -> str:

@@ -1,4 +1,4 @@
-"""`oort`, the operator's command: the embedded stack, users, tenants, and the demonstration.
+"""`oort`, the operator's command: the embedded stack, users, tenants, sessions, and the demonstration.
 
 Exit codes are those of `backup-tool` (client/errors.py): 0 done, 1 error, 2 usage, 3 done with warnings, 4 login, 5
 server unreachable, 130 interrupted. `stack status` ends with 1 when the stack does not run.
@@ -21,6 +21,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tenants, name="tenant")
 app.add_typer(accounts.templates, name="template")
+app.add_typer(accounts.sessions, name="session")
 app.command(name="demo")(demo.demo)
 
 

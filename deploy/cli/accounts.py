@@ -1,4 +1,4 @@
-"""`oort user`, `oort tenant`, `oort template`: what an administrator does through the auth role."""
+"""`oort user`, `tenant`, `template`, `session`: what an administrator does through the auth role."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 users = typer.Typer(help="The users of a tenant.", no_args_is_help=True)
 tenants = typer.Typer(help="The tenants of the installation.", no_args_is_help=True)
 templates = typer.Typer(help="What vaults can be requested from.", no_args_is_help=True)
+sessions = typer.Typer(help="Open sessions on the vaults of a tenant.", no_args_is_help=True)
 
 Data = Annotated[Path | None, typer.Option("--data", help="folder of an embedded stack; default: OORT_* variables")]
 PasswordOnStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
@@ -84,6 +85,32 @@ def list_templates(as_json: AsJson = False, data: Data = None) -> None:
     with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.templates()]
     _show(rows, ("name", "cluster", "copies", "ack_copies", "quota_bytes", "description"), as_json=as_json)
+
+
+@sessions.command("list")
+def list_sessions(
+    vault: Annotated[str, typer.Option("--vault", help="id of one vault; default: all of the tenant")] = "",
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Show the open sessions, and how much that was removed each still keeps from being deleted for good."""
+    with _signed_in(data) as administrator:
+        entries = list(administrator.sessions(vault))
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+        return
+    shown = ("id", "vault", "user", "device", "purpose", "opened", "last_beat", "holds_objects", "holds_bytes")
+    _show([entry.to_json() for entry in entries], shown, as_json=False)
+
+
+@sessions.command("end")
+def end_session(
+    session: Annotated[str, typer.Argument(help="its id, as `oort session list` shows it")], data: Data = None
+) -> None:
+    """End a session. What it has stored stays, and its backup or restore goes on in a new one."""
+    with _signed_in(data) as administrator:
+        administrator.end_session(session)
+    typer.echo(f"Session {session} is over.")
 
 
 def _signed_in(data: Path | None) -> "AbstractContextManager[Administrator]":

@@ -1,7 +1,7 @@
 """The roles of a stack: their processes, ports and settings.
 
-Kept true: a role is started with the environment written here and nothing else of the operator's shell, so a stack
-behaves the same wherever it is started.
+Kept true: a role is started with the environment written here and nothing else of the operator's shell but what is
+named here, so a stack behaves the same wherever it is started.
 """
 
 import os
@@ -24,8 +24,11 @@ MARK = "OORT_STACK"
 CLUSTER = "local"
 POSTGRES_PORT = 8432
 REDIS_PORT = 8379
-# What a process may need of the shell: where programs and temporary files are, and the language of messages.
-_INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+# What a process may need of the shell: where programs and temporary files are, and the language of messages; and the
+# settings that the operator of a stack chooses.
+_NEEDED = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_CHOSEN = ("OORT_BASKET_DAYS", "OORT_REAP_SECONDS")
+_INHERITED = (*_NEEDED, *_CHOSEN)
 _DRAIN_SECONDS = 10
 RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else
 

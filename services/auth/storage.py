@@ -6,11 +6,12 @@ Kept true: nothing here runs inside a database transaction, and every call has a
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 import grpc
 import structlog
-from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc
+from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from services.auth.errors import IdTaken, StorageUnavailable
 from services.auth.store import clusters
@@ -22,16 +23,14 @@ from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.rpc import call
 
-if TYPE_CHECKING:  # the generated module has this class for type checkers alone
-    from oort.storage.v1.buckets_pb2_grpc import BucketServiceAsyncStub
-
 # How long what a cluster said of its nodes is good for; clients hold several of them and take another by themselves.
 FRESH = timedelta(seconds=15)
 DESCRIBE_SECONDS = 2.0
+SESSIONS_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
 # What another node of the cluster would say as well.
-_REFUSALS = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT})
+_REFUSALS = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -70,7 +69,8 @@ class Storage:
             quota_bytes=template.quota_bytes,
         )
 
-        async def create(node: "BucketServiceAsyncStub") -> buckets_pb2.CreateBucketResponse:
+        async def create(channel: grpc.aio.Channel) -> buckets_pb2.CreateBucketResponse:
+            node = buckets_pb2_grpc.BucketServiceStub(channel)
             request = buckets_pb2.CreateBucketRequest(bucket=wanted)
             return await call(node.CreateBucket, request, seconds=self._bucket_seconds, attempts=3, clock=self._clock)
 
@@ -108,19 +108,50 @@ class Storage:
             await clusters.set_public_endpoints(unit, name, endpoints, now)
         return endpoints
 
-    async def _describe(self, node: "BucketServiceAsyncStub") -> buckets_pb2.DescribeClusterResponse:
+    async def sessions(
+        self, cluster: StorageCluster, request: sessions_pb2.ListSessionsRequest
+    ) -> sessions_pb2.ListSessionsResponse:
+        """A page of the open sessions of a cluster. Raises StorageUnavailable, InvalidArgument."""
+
+        async def ask(channel: grpc.aio.Channel) -> sessions_pb2.ListSessionsResponse:
+            node = sessions_pb2_grpc.SessionControlServiceStub(channel)
+            return await call(node.ListSessions, request, seconds=SESSIONS_SECONDS)
+
+        try:
+            return await self._first(cluster, ask)
+        except grpc.aio.AioRpcError as error:
+            raise InvalidArgument(detail=f"The storage cluster {cluster.name} refused: {error.details()}") from error
+
+    async def end_session(self, cluster: StorageCluster, session: UUID, tenant: UUID) -> bool:
+        """End a tenant's session; False if the cluster has no such one. Raises StorageUnavailable."""
+        request = sessions_pb2.EndSessionRequest(session_id=str(session), tenant_id=str(tenant))
+
+        async def ask(channel: grpc.aio.Channel) -> sessions_pb2.EndSessionResponse:
+            node = sessions_pb2_grpc.SessionControlServiceStub(channel)
+            return await call(node.EndSession, request, seconds=SESSIONS_SECONDS)
+
+        try:
+            await self._first(cluster, ask)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise InvalidArgument(detail=f"The cluster {cluster.name} refused: {error.details()}") from error
+            return False
+        return True
+
+    async def _describe(self, channel: grpc.aio.Channel) -> buckets_pb2.DescribeClusterResponse:
+        node = buckets_pb2_grpc.BucketServiceStub(channel)
         return await call(node.DescribeCluster, buckets_pb2.DescribeClusterRequest(), seconds=DESCRIBE_SECONDS)
 
     async def _first(
         self,
         cluster: StorageCluster,
-        ask: Callable[["BucketServiceAsyncStub"], Awaitable[Answer]],
+        ask: Callable[[grpc.aio.Channel], Awaitable[Answer]],
     ) -> Answer:
         """The answer of the first node that gives one. Raises StorageUnavailable, and AioRpcError for a refusal."""
         detail = "none of its nodes answers."
         for endpoint in cluster.internal_endpoints:
             try:
-                return await ask(self._stub(endpoint))
+                return await ask(self._channel(endpoint))
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     raise
@@ -130,10 +161,10 @@ class Storage:
                 detail = _said(error) or detail
         raise StorageUnavailable(cluster=cluster.name, detail=detail)
 
-    def _stub(self, endpoint: str) -> "BucketServiceAsyncStub":
+    def _channel(self, endpoint: str) -> grpc.aio.Channel:
         if endpoint not in self._open:
             self._open[endpoint] = self._channels(endpoint)
-        return buckets_pb2_grpc.BucketServiceStub(self._open[endpoint])
+        return self._open[endpoint]
 
 
 def _said(error: grpc.aio.AioRpcError) -> str:

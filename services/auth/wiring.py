@@ -41,6 +41,7 @@ from services.auth.storage import Storage
 from services.auth.templates import Templates
 from services.auth.tokens import TokenSigner
 from services.auth.users import Users
+from services.auth.vault_sessions import VaultSessions
 from services.auth.vaults import Vaults
 from services.common.clock import Clock
 from services.common.database import Database
@@ -111,7 +112,7 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
             admin_pb2,
             "AdminService",
-            AdminRpc(gate, users, templates, make_id),
+            AdminRpc(gate, users, templates, VaultSessions(db, base.storage), make_id),
         ),
     ]
     setup = SetupRpc(gate, users, templates, make_id)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.resources import files
 
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
@@ -24,17 +25,20 @@ from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.peers import Peers
 from services.storage.puts import Puts
+from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
 from services.storage.rpc.buckets import BucketsRpc
+from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.sessions import SessionsRpc
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
-from services.storage.work import Figures, Presence, jobs
+from services.storage.work import Figures, Presence, every, jobs
 
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
+_CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
 _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
@@ -84,6 +88,16 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             clock=clock,
             pause_seconds=settings.reconcile_hours * 3600,
         )
+        reaper = Reaper(
+            node,
+            db,
+            disks,
+            threads,
+            incoming,
+            basket=settings.basket,
+            # Nobody comes back to one that has been over for longer than any may last.
+            sessions_kept=settings.session_max_age,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -100,10 +114,16 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                     BucketsRpc(db, settings.cluster_name, silent),
                     _BUCKETS,
                 ),
+                Served(
+                    sessions_pb2_grpc.add_SessionControlServiceServicer_to_server,
+                    ControlRpc(db, settings.basket),
+                    _CONTROL,
+                ),
                 copies.served(),
             ],
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 reconciler.run,
                 replicator.run,
             ],

@@ -6,7 +6,8 @@
     DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
-incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is ever unlinked here.
+incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is unlinked but by
+`Disks.remove`, for the reaper.
 Everything here blocks, and runs in the node's disk threads.
 
 Crash order of a put: sync the file, rename it from `.part`, sync incoming's folder (the copy is durable now and may be
@@ -352,8 +353,7 @@ class Disks:
         with self._choosing:
             disk = next(iter(self.holding(staged.bucket)), None)
             if disk is None:
-                if not self.all_there:
-                    raise Unavailable(what=f"A disk of node {self._node}")
+                self._require_all()
                 disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
                 disk.make_bucket(staged.bucket)
         return disk.stage(staged, size)
@@ -376,6 +376,34 @@ class Disks:
         """Those of `wanted`, names with their sizes, that do not lie here in that size."""
         disks = self.holding(bucket)
         return {name for name, size in wanted if not any(size_of(disk.path(bucket, name)) == size for disk in disks)}
+
+    def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
+        """Unlink objects durably. Answers those of which nothing is left here; what resists is logged.
+
+        Raises Unavailable when a disk is away, on which they may lie.
+        """
+        gone = set(names)
+        self._require_all()
+        for disk in self.holding(bucket):
+            folders = set()
+            for name in names:
+                path = disk.path(bucket, name)
+                try:
+                    path.unlink()
+                    folders.add(path.parent)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    gone.discard(name)
+                    _log.error("a copy cannot be removed", path=str(path), cause=str(error))
+            for folder in folders:
+                _sync_folder(folder)
+        self._require_all()  # else what was looked at may have been the folder below a disk that has gone
+        return gone
+
+    def _require_all(self) -> None:
+        if not self.all_there:
+            raise Unavailable(what=f"A disk of node {self._node}")
 
     def hash(self, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
         """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read."""

@@ -126,3 +126,17 @@ class SnapshotInUse(StorageError):
 
     reason = "SNAPSHOT_IN_USE"
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class MarkedAlready(StorageError):
+    """This session has drawn its mark: what was listed after it is what counts. Open a new session for another."""
+
+    reason = "MARKED_ALREADY"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class MarkNeeded(StorageError):
+    """A retention draws its mark before it lists and condemns: draw it first."""
+
+    reason = "MARK_NEEDED"
+    code = grpc.StatusCode.FAILED_PRECONDITION

@@ -28,13 +28,9 @@ from services.storage.errors import (
     QuotaExceeded,
     RetentionRunning,
     SessionOver,
-    SnapshotInUse,
 )
+from services.storage.standing import lock, require_device, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, sessions
-
-WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION))
-# Retention does as well: a snapshot that is changed is another object, put before the old one is removed.
-COMMITTING = WRITING
 
 
 async def open_session(
@@ -49,7 +45,7 @@ async def open_session(
         raise InvalidArgument(detail="Only a backup has a parent.")
     digest = objects.digest_of(parent) if parent else None
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
+        bucket = await lock(unit, claims)
         known = await sessions.get(unit, session)
         if known is not None:
             return _opened_before(known, claims, purpose, digest)
@@ -88,14 +84,14 @@ async def beat(db: Database, claims: VaultClaims, session: UUID) -> None:
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         if not await sessions.beat(unit, session, claims.bucket, claims.device):
-            _require_open(await sessions.get(unit, session), claims, session)
+            require_open(await sessions.get(unit, session), claims, session)
 
 
 async def end(db: Database, claims: VaultClaims, session: UUID) -> None:
     """End the session, which lets go of its pin. Ending it again does nothing."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        row = _require_own(await sessions.get(unit, session), claims)
+        bucket = await lock(unit, claims)
+        row = require_own(await sessions.get(unit, session), claims, session)
         if row.ended_seq is None:
             await sessions.end(unit, session, bucket.seq + 1)
             await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
@@ -123,35 +119,14 @@ async def reserve(db: Database, claims: VaultClaims, session: UUID, packs: Seque
     """Become a user of packs that an index names; what is condemned lives again. Answers those that are gone."""
     digests = {bytes.fromhex(pack.id): pack for pack in packs}
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        await _writing(unit, claims, session)
+        bucket = await lock(unit, claims)
+        await writing(unit, claims, session)
         found = await objects.reservable(unit, claims.bucket, list(digests))
         if found:
             await objects.use(unit, list(found.values()), session, bucket.tenant_id, bucket.user_id)
             await sessions.used_pack(unit, session, bucket.seq + 1)
             await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
         return [pack for digest, pack in digests.items() if digest not in found]
-
-
-async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: ObjectName) -> None:
-    """Condemn a snapshot: sessions that are opened from now on do not see it (rule 9, its first step).
-
-    The same call again answers the same. Raises SnapshotInUse while an open backup has it as its parent, NotFound if
-    this session does not see it.
-    """
-    async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        row = await _writing(unit, claims, session)
-        if row.purpose != Purpose.RETENTION:
-            raise NotAllowed(detail="Only a retention session removes.")
-        found = await objects.find(unit, claims.bucket, snapshot)
-        if found is None or (found.condemned_seq is not None and found.condemned_seq <= row.opened_seq):
-            raise NotFound(what=f"object {snapshot} in this bucket")
-        if found.condemned_seq is None:
-            if await sessions.is_pinned(unit, found.id):
-                raise SnapshotInUse(name=snapshot)
-            await objects.condemn(unit, found.id, bucket.seq + 1)
-            await buckets.set_seq(unit, claims.bucket, bucket.seq + 1)
 
 
 async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announced, silent_seconds: float) -> Plan:
@@ -163,7 +138,7 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
         bucket = await buckets.peek(unit, claims.bucket)
         if bucket is None:
             raise NotFound(what=f"bucket {claims.bucket}")
-        row = await _writing(unit, claims, session)
+        row = await writing(unit, claims, session)
         found = await objects.find(unit, claims.bucket, put.name)
         # The name of a root file does not say its content, so only the entry can decide.
         if found is not None and not found.lost and not put.name.kind.is_root_file:
@@ -185,8 +160,8 @@ async def put_again(
     Raises BeingRemoved, after which the put is to be tried again, when the object is being removed or has just gone.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        row = await _writing(unit, claims, session)
+        bucket = await lock(unit, claims)
+        row = await writing(unit, claims, session)
         if name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
         found = await objects.find(unit, claims.bucket, name)
@@ -204,8 +179,8 @@ async def enter(
     throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        row = await _writing(unit, claims, session)
+        bucket = await lock(unit, claims)
+        row = await writing(unit, claims, session)
         if body.name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
         found = await objects.find(unit, claims.bucket, body.name)
@@ -227,8 +202,8 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
     snapshots need: that one may come back with its disk.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await _lock(unit, claims)
-        row = await _writing(unit, claims, session)
+        bucket = await lock(unit, claims)
+        row = await writing(unit, claims, session)
         config = await objects.find(unit, claims.bucket, CONFIG)
         if config is not None:
             # This very one may have been found among the incoming files, and healed, since its body came.
@@ -255,7 +230,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
 async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bool:
     """Whether the vault has a `config` that is not lost; asked before any body is stored. Raises SessionOver."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        await _writing(unit, claims, session)
+        await writing(unit, claims, session)
         config = await objects.find(unit, claims.bucket, CONFIG)
         return config is not None and not config.lost
 
@@ -263,13 +238,15 @@ async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bo
 async def see(db: Database, claims: VaultClaims, session: UUID, name: ObjectName, node: str) -> Seen:
     """Find an object that the session sees: live, or condemned after the session was opened (rule 3).
 
+    An adoption sees all that is condemned, a retention none of it.
+
     `lacking` of the answer says whether `node` is known to lack its copy. Raises NotFound, SessionOver.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         found = await objects.seen(unit, claims.bucket, session, name, node)
     if found is None:
-        raise NotFound(what=f"session {session}")
-    _require_device(found.device_id, claims)
+        raise SessionOver(session=session)
+    require_device(found.device_id, claims)
     if found.ended_seq is not None:
         raise SessionOver(session=session)
     if found.id is None or found.sha256 is None or found.size is None:
@@ -282,46 +259,23 @@ async def list_objects(
 ) -> list[objects.ListedObject]:
     """Objects of a kind that the session sees, by name, from after `after`. Raises SessionOver."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        row = _require_open(await sessions.get(unit, session), claims, session)
-        return await objects.page(unit, claims.bucket, kind, row.opened_seq, after=after, limit=limit)
+        row = require_open(await sessions.get(unit, session), claims, session)
+        return await objects.page(unit, claims.bucket, kind, row.sees_condemned_after, after=after, limit=limit)
 
 
-async def _lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
-    bucket = await buckets.lock(unit, claims.bucket)
-    if bucket is None:
-        raise NotFound(what=f"bucket {claims.bucket}")
-    return bucket
-
-
-def _require_device(device: UUID, claims: VaultClaims) -> None:
-    if device != claims.device:
-        raise NotAllowed(detail="The session belongs to another device.")
-
-
-def _require_own(row: sessions.SessionRow | None, claims: VaultClaims) -> sessions.SessionRow:
-    if row is None or row.bucket_id != claims.bucket:
-        raise NotFound(what="such session on this bucket")
-    _require_device(row.device_id, claims)
-    return row
-
-
-def _require_open(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
-    own = _require_own(row, claims)
-    if own.ended_seq is not None:
-        raise SessionOver(session=session)
-    return own
-
-
-async def _writing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
-    row = _require_open(await sessions.get(unit, session), claims, session)
-    if row.purpose not in WRITING:
-        raise NotAllowed(detail="The session was opened to read only.")
-    return row
+async def list_condemned(
+    db: Database, claims: VaultClaims, session: UUID, kind: ObjectKind, *, after: bytes | None, limit: int
+) -> list[objects.ListedObject]:
+    """The waste basket, as `list_objects`. Only for an adoption, which keeps the reaper from it: NotAllowed else."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        row = require_open(await sessions.get(unit, session), claims, session)
+        if row.purpose != Purpose.ADOPT:
+            raise NotAllowed(detail="Only an adoption sees what is condemned.")
+        return await objects.page_of_condemned(unit, claims.bucket, kind, after=after, limit=limit)
 
 
 async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:
-    if row.purpose not in COMMITTING:
-        raise NotAllowed(detail="Only a backup or an adoption commits snapshots.")
+    # Retention commits as well: a snapshot that is changed is another object, put before the old one is removed.
     if row.pack_seq > row.index_seq:
         raise IndexNeeded
     if await objects.find(unit, claims.bucket, CONFIG) is None:

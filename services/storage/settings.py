@@ -37,12 +37,19 @@ class StorageSettings(RoleSettings):
     disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
+    reap_seconds: float = Field(30, gt=0, description="how often to look for what can be removed, in seconds")
+    basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed can be brought back")
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @property
     def silence(self) -> timedelta:
         """How long a session may go without a beat."""
         return timedelta(seconds=self.beat_seconds * MISSED_BEATS)
+
+    @property
+    def basket(self) -> timedelta:
+        """How long what is condemned stays at least."""
+        return timedelta(days=self.basket_days)
 
     @property
     def session_max_age(self) -> timedelta:

@@ -14,6 +14,7 @@ from services.auth.store.tenants import Tenant
 from services.auth.store.users import Role, User
 from services.auth.templates import Templates
 from services.auth.users import NewUser, Users
+from services.auth.vault_sessions import VaultSession, VaultSessions
 from services.common.errors import InvalidArgument
 from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
@@ -26,10 +27,13 @@ _LONGEST_DESCRIPTION = 1000
 
 
 class AdminRpc(admin_pb2_grpc.AdminServiceServicer):
-    def __init__(self, gate: Gate, users: Users, templates: Templates, make_id: MakeId) -> None:
+    def __init__(
+        self, gate: Gate, users: Users, templates: Templates, sessions: VaultSessions, make_id: MakeId
+    ) -> None:
         self._gate = gate
         self._users = users
         self._templates = templates
+        self._sessions = sessions
         self._make_id = make_id
 
     async def AddUser(self, request: admin_pb2.AddUserRequest, context: Context) -> admin_pb2.AddUserResponse:
@@ -70,6 +74,19 @@ class AdminRpc(admin_pb2_grpc.AdminServiceServicer):
         wanted = _template_of(request.template, self._make_id)
         stored = await self._templates.put_as(caller, wanted, optional_uuid_of(request.tenant_id, "tenant_id"))
         return admin_pb2.PutTemplateResponse(template=template_message(stored))
+
+    async def ListSessions(
+        self, request: admin_pb2.ListSessionsRequest, context: Context
+    ) -> admin_pb2.ListSessionsResponse:
+        caller = await self._gate.caller(context, Need.ADMIN)
+        vault = optional_uuid_of(request.vault_id, "vault_id")
+        found, token = await self._sessions.page(caller, vault, page_of(request, parts=2))
+        return admin_pb2.ListSessionsResponse(sessions=map(_session, found), next_page_token=token)
+
+    async def EndSession(self, request: admin_pb2.EndSessionRequest, context: Context) -> admin_pb2.EndSessionResponse:
+        caller = await self._gate.caller(context, Need.ADMIN)
+        await self._sessions.end(caller, uuid_of(request.session_id, "session_id"))
+        return admin_pb2.EndSessionResponse()
 
 
 class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
@@ -169,3 +186,21 @@ def _user(user: User) -> admin_pb2.User:
 
 def _tenant(tenant: Tenant) -> admin_pb2.Tenant:
     return admin_pb2.Tenant(id=str(tenant.id), name=tenant.name, created=timestamp_of(tenant.created))
+
+
+def _session(row: VaultSession) -> admin_pb2.VaultSession:
+    told = row.told
+    return admin_pb2.VaultSession(
+        id=told.id,
+        cluster=row.cluster,
+        vault_id=told.bucket_id,
+        vault_name=row.vault,
+        username=row.username,
+        device_id=told.device_id,
+        device_name=row.device,
+        purpose=told.purpose,
+        opened=told.opened,
+        last_beat=told.last_beat,
+        held_objects=told.held_objects,
+        held_bytes=told.held_bytes,
+    )

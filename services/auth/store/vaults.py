@@ -86,6 +86,12 @@ async def page(unit: Unit, user: UUID, after: str, limit: int) -> list[Vault]:
         return await cursor.fetchall()
 
 
+async def clusters(unit: Unit) -> list[str]:
+    """The storage clusters on which vaults of the unit's scope lie or lay, by name."""
+    cursor = await unit.execute("select distinct cluster from vaults where cluster is not null order by cluster")
+    return [row[0] for row in await cursor.fetchall()]
+
+
 async def set_key(unit: Unit, vault: UUID, sealed_key: bytes) -> bool:
     """Store the key of a vault that has none. False otherwise."""
     cursor = await unit.execute(

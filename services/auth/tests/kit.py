@@ -20,7 +20,7 @@ from oort.auth.v1 import (
     profiles_pb2,
     profiles_pb2_grpc,
 )
-from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc
+from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from redis.asyncio import Redis
 
 from domain.ids import uuid7
@@ -30,7 +30,7 @@ from services.auth.store.users import Role
 from services.auth.tokens import TokenSigner
 from services.auth.wiring import Foundation, build
 from services.common.database import Database
-from services.common.errors import NotAllowed, ServiceError
+from services.common.errors import NotAllowed, NotFound, ServiceError
 from services.common.listeners import Served
 from services.common.provision import DatabaseUrls
 from services.common.rpc import internal_channel
@@ -88,11 +88,12 @@ class TooFew(ServiceError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
-class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
+class FewNodes(buckets_pb2_grpc.BucketServiceServicer, sessions_pb2_grpc.SessionControlServiceServicer):
     """What a storage cluster says of buckets, and how often it was asked. It may be told to fail."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, buckets_pb2.Bucket] = {}
+        self.sessions: list[sessions_pb2.OpenSession] = []
         self.creates = 0
         self.describes = 0
         self.failing: grpc.StatusCode | None = None
@@ -120,6 +121,30 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer):
         self.describes += 1
         await self._fail(context)
         return buckets_pb2.DescribeClusterResponse(name="local", nodes=self.nodes)
+
+    async def ListSessions(
+        self, request: sessions_pb2.ListSessionsRequest, context: Context
+    ) -> sessions_pb2.ListSessionsResponse:
+        """In pages of one."""
+        await self._fail(context)
+        found = [
+            one
+            for one in self.sessions
+            if one.tenant_id == request.tenant_id and request.bucket_id in ("", one.bucket_id)
+        ]
+        start = int(request.page_token or 0)
+        more = str(start + 1) if len(found) > start + 1 else ""
+        return sessions_pb2.ListSessionsResponse(sessions=found[start : start + 1], next_page_token=more)
+
+    async def EndSession(
+        self, request: sessions_pb2.EndSessionRequest, context: Context
+    ) -> sessions_pb2.EndSessionResponse:
+        await self._fail(context)
+        left = [one for one in self.sessions if (one.id, one.tenant_id) != (request.session_id, request.tenant_id)]
+        if len(left) == len(self.sessions):
+            raise NotFound(what="session")
+        self.sessions = left
+        return sessions_pb2.EndSessionResponse()
 
     async def GetBucket(self, request: buckets_pb2.GetBucketRequest, context: Context) -> buckets_pb2.GetBucketResponse:
         if request.id not in self.buckets:
@@ -301,7 +326,14 @@ class Ground:
             buckets = Served(
                 buckets_pb2_grpc.add_BucketServiceServicer_to_server, nodes, "oort.storage.v1.BucketService"
             )
-            cluster = await stack.enter_async_context(serving("storage", self.certificates, internal=[buckets]))
+            control = Served(
+                sessions_pb2_grpc.add_SessionControlServiceServicer_to_server,
+                nodes,
+                "oort.storage.v1.SessionControlService",
+            )
+            cluster = await stack.enter_async_context(
+                serving("storage", self.certificates, internal=[buckets, control])
+            )
             db = await Database.open(self.database.app, self.database.worker, connections=4)
             stack.push_async_callback(db.close)
             redis = Redis.from_url(self.redis_url)

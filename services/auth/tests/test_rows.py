@@ -237,6 +237,8 @@ IN_TURN = {
     "ChangePassword",
     "SetRecovery",
     "Logout",
+    "ListSessions",  # test_vault_sessions.py
+    "EndSession",
 }
 # These ask for no session: they prove a secret first (test_logins.py, test_passwords.py).
 FOR_GUESTS = {

@@ -14,7 +14,7 @@ from domain.sessions import Scope
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.listeners import Served
-from services.common.messages import uuid_of
+from services.common.messages import timestamp_of, uuid_of
 from services.common.paging import page_of
 from services.storage import sessions
 from services.storage.frames import Frame, read_put
@@ -115,12 +115,15 @@ class ObjectsRpc:
         except ValueError:
             raise InvalidArgument(detail="page_token is not one that this list gave.") from None
         session = uuid_of(request.session_id, "session_id")
-        found = await sessions.list_objects(self._db, claims, session, kind, after=after, limit=page.limit)
+        ask = sessions.list_condemned if request.condemned else sessions.list_objects
+        found = await ask(self._db, claims, session, kind, after=after, limit=page.limit)
         shown, token = page.cut(found, lambda row: (row.sha256.hex(),))
         return objects_pb2.ListResponse(
             objects=[
                 objects_pb2.ObjectInfo(
-                    name=str(ObjectName(kind, "" if kind.is_root_file else row.sha256.hex())), size=row.size
+                    name=str(ObjectName(kind, "" if kind.is_root_file else row.sha256.hex())),
+                    size=row.size,
+                    condemned=timestamp_of(row.condemned) if row.condemned else None,
                 )
                 for row in shown
             ],

@@ -11,7 +11,7 @@ from domain.sessions import MAX_SNAPSHOT_BYTES, NEEDED_SCOPE, Purpose, Scope, op
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
-from services.storage import sessions
+from services.storage import retention, sessions
 from services.storage.gate import Gate
 from services.storage.puts import Put, Puts
 from services.storage.rpc.names import name_of, pack_names
@@ -76,5 +76,18 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         name = name_of(request.name)
         if name.kind is not ObjectKind.SNAPSHOT:
             raise InvalidArgument(detail="Only a snapshot is removed: snapshots/SHA-256.")
-        await sessions.remove(self._db, claims, uuid_of(request.session_id, "session_id"), name)
+        await retention.remove(self._db, claims, uuid_of(request.session_id, "session_id"), name)
         return sessions_pb2.RemoveResponse()
+
+    async def Mark(self, request: sessions_pb2.MarkRequest, context: Context) -> sessions_pb2.MarkResponse:
+        claims = self._gate.require(context, Scope.DELETE)
+        session, mark_id = uuid_of(request.session_id, "session_id"), uuid_of(request.mark_id, "mark_id")
+        return sessions_pb2.MarkResponse(mark_seq=await retention.mark(self._db, claims, session, mark_id))
+
+    async def Condemn(self, request: sessions_pb2.CondemnRequest, context: Context) -> sessions_pb2.CondemnResponse:
+        claims = self._gate.require(context, Scope.DELETE)
+        names = [name_of(text) for text in request.names]
+        refused = await retention.condemn(self._db, claims, uuid_of(request.session_id, "session_id"), names)
+        return sessions_pb2.CondemnResponse(
+            refused=[sessions_pb2.RefusedObject(name=str(one.name), reason=one.reason) for one in refused]
+        )

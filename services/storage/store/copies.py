@@ -83,6 +83,7 @@ from objects o
 where o.id = m.object_id and (m.object_id, m.node_id) in (
     select q.object_id, q.node_id from missing_copies q
     where q.node_id = %(node)s and q.retry_at <= now()
+      and not exists (select 1 from objects d where d.id = q.object_id and d.state = 'deleting')
     order by q.retry_at limit %(limit)s for update skip locked)
 returning m.object_id, m.bucket_id, o.kind, o.sha256, o.size, m.attempts
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -50,8 +51,21 @@ class SeenObject:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
+    """`condemned` is when, of what lies in the waste basket."""
+
     sha256: bytes
     size: int
+    condemned: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InTheWay:
+    """A session that keeps an object from being condemned: one user of it that was not over before the mark."""
+
+    sha256: bytes
+    session_id: UUID
+    purpose: str
+    is_open: bool
 
 
 _LOST = """
@@ -86,7 +100,8 @@ select id from object
 """
 _USE = """
 with revived as (
-    update objects set state = 'live', condemned_seq = null where id = any(%(objects)s) and state = 'condemned'
+    update objects set state = 'live', condemned_seq = null, condemned = null
+    where id = any(%(objects)s) and state = 'condemned'
 )
 insert into object_users (object_id, session_id, tenant_id, user_id)
 select unnest(%(objects)s::bigint[]), %(session)s, %(tenant)s, %(user)s on conflict do nothing
@@ -100,18 +115,34 @@ _USED = """
 select o.sha256 from objects o join object_users u on u.object_id = o.id
 where o.bucket_id = %s and o.kind = 'data' and o.sha256 = any(%s) and o.state = 'live' and u.session_id = %s
 """
-# Session and object in one statement, hence in one snapshot: rule 2 for reads.
+# Session and object in one statement, hence in one snapshot: rule 2 for reads. An adoption reads the waste basket too.
 _SEEN = """
 select s.device_id, s.ended_seq, o.id, o.sha256, o.size,
     exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = %(node)s) as lacking
-from sessions s left join objects o on (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > s.opened_seq))
-    and """
+from sessions s left join objects o on (o.state = 'live' or (o.state = 'condemned' and (s.purpose = 'adopt'
+    or (s.purpose <> 'retention' and o.condemned_seq > s.opened_seq)))) and """
 _OF_SESSION = " where s.id = %(session)s and s.bucket_id = %(bucket)s"
 _LIST = """
 select o.sha256, o.size from objects o
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 > %(after)s
-  and (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s))
+  and (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(after_seq)s))
 order by o.sha256 limit %(limit)s
+"""
+_LIST_CONDEMNED = """
+select o.sha256, o.size, o.condemned from objects o
+where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 > %(after)s and o.state = 'condemned'
+order by o.sha256 limit %(limit)s
+"""
+_IN_THE_WAY = """
+select distinct on (o.id) o.sha256, s.id as session_id, s.purpose, s.ended_seq is null as is_open
+from objects o join object_users u on u.object_id = o.id join sessions s on s.id = u.session_id
+where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = any(%(names)s) and o.state = 'live'
+  and (s.ended_seq is null or s.ended_seq > %(mark)s)
+order by o.id, s.ended_seq desc nulls first
+"""
+_CONDEMN = """
+update objects set state = 'condemned', condemned_seq = %(seq)s, condemned = now()
+where bucket_id = %(bucket)s and kind = %(kind)s and sha256 = any(%(names)s) and state = 'live'
 """
 
 
@@ -186,11 +217,30 @@ async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, u
     await unit.execute(_USE, {"objects": list(objects), "session": session, "tenant": tenant, "user": user})
 
 
-async def condemn(unit: Unit, found: int, seq: int) -> None:
-    """Hide a live object from every session that is opened from `seq` on; the bucket's row is locked."""
-    await unit.execute(
-        "update objects set state = 'condemned', condemned_seq = %s where id = %s and state = 'live'", (seq, found)
+async def in_the_way(
+    unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], mark_seq: int
+) -> list[InTheWay]:
+    """For each live one of `names` that has a user who was not over before the mark, one such user."""
+    async with unit.cursor(row_factory=class_row(InTheWay)) as cursor:
+        await cursor.execute(
+            _IN_THE_WAY, {"bucket": bucket, "kind": kind.value, "names": list(names), "mark": mark_seq}
+        )
+        return await cursor.fetchall()
+
+
+async def condemn(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], seq: int) -> int:
+    """Hide live objects from every session that is opened from `seq` on, in a locked bucket; answers how many."""
+    cursor = await unit.execute(_CONDEMN, {"bucket": bucket, "kind": kind.value, "names": list(names), "seq": seq})
+    return cursor.rowcount
+
+
+async def is_other_live(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes]) -> bool:
+    """Whether the bucket has a live object of the kind besides `names`."""
+    cursor = await unit.execute(
+        "select 1 from objects where bucket_id = %s and kind = %s and state = 'live' and sha256 <> all(%s) limit 1",
+        (bucket, kind.value, list(names)),
     )
+    return await cursor.fetchone() is not None
 
 
 async def reservable(unit: Unit, bucket: UUID, packs: Sequence[bytes]) -> dict[bytes, int]:
@@ -215,13 +265,30 @@ async def seen(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, node: 
 
 
 async def page(
-    unit: Unit, bucket: UUID, kind: ObjectKind, opened_seq: int, *, after: bytes | None, limit: int
+    unit: Unit, bucket: UUID, kind: ObjectKind, condemned_after: int, *, after: bytes | None, limit: int
 ) -> list[ListedObject]:
-    """Objects that a session opened at `opened_seq` sees, by name, from after `after`."""
+    """Live objects and those condemned after the seq `condemned_after`, by name, from after `after`."""
     async with unit.cursor(row_factory=class_row(ListedObject)) as cursor:
         await cursor.execute(
             _LIST,
-            {"bucket": bucket, "kind": kind.value, "opened": opened_seq, "after": after or b"", "limit": limit},
+            {
+                "bucket": bucket,
+                "kind": kind.value,
+                "after_seq": condemned_after,
+                "after": after or b"",
+                "limit": limit,
+            },
+        )
+        return await cursor.fetchall()
+
+
+async def page_of_condemned(
+    unit: Unit, bucket: UUID, kind: ObjectKind, *, after: bytes | None, limit: int
+) -> list[ListedObject]:
+    """What is condemned and not yet being removed, by name, from after `after`."""
+    async with unit.cursor(row_factory=class_row(ListedObject)) as cursor:
+        await cursor.execute(
+            _LIST_CONDEMNED, {"bucket": bucket, "kind": kind.value, "after": after or b"", "limit": limit}
         )
         return await cursor.fetchall()
 

@@ -6,12 +6,16 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from domain.sessions import Purpose
 from services.common.database import Unit
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session as stored; `ended_seq` is None while it is open, `parent` the SHA-256 of the pinned snapshot."""
+    """A session as stored; `ended_seq` is None while it is open, `parent` the SHA-256 of the pinned snapshot.
+
+    `mark_seq` and `mark_id` are of a retention's mark.
+    """
 
     id: UUID
     bucket_id: UUID
@@ -22,9 +26,17 @@ class SessionRow:
     ended_seq: int | None
     pack_seq: int
     index_seq: int
+    mark_seq: int | None = None
+    mark_id: UUID | None = None
+
+    @property
+    def sees_condemned_after(self) -> int:
+        """Of what is condemned, the session sees what was so after this seq: a retention sees none (rule 3)."""
+        return _NEVER if self.purpose == Purpose.RETENTION else self.opened_seq
 
 
-_COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq"
+_COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq, mark_seq, mark_id"
+_NEVER = (1 << 63) - 1
 _INSERT = """
 insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, parent, opened_seq)
 values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
@@ -37,6 +49,9 @@ where o.bucket_id = %s and o.kind = 'snapshots' and o.sha256 = %s and o.state = 
 _SILENT = """
 ended_seq is null and (last_beat < now() - %(silence)s or opened < now() - %(age)s)
 """
+_END_SILENT = f"""
+update sessions set ended_seq = %(seq)s, ended = now() where bucket_id = %(bucket)s and {_SILENT} returning id
+"""  # noqa: S608 - constants
 
 
 async def get(unit: Unit, session: UUID) -> SessionRow | None:
@@ -84,7 +99,9 @@ async def beat(unit: Unit, session: UUID, bucket: UUID, device: UUID) -> bool:
 
 async def end(unit: Unit, session: UUID, seq: int) -> None:
     """End it and let go of its pin; the bucket's row is locked by this transaction."""
-    await unit.execute("update sessions set ended_seq = %s where id = %s and ended_seq is null", (seq, session))
+    await unit.execute(
+        "update sessions set ended_seq = %s, ended = now() where id = %s and ended_seq is null", (seq, session)
+    )
     await unit.execute("delete from pins where session_id = %s", (session,))
 
 
@@ -98,6 +115,11 @@ async def put_index(unit: Unit, session: UUID, seq: int) -> None:
     await unit.execute("update sessions set index_seq = %s where id = %s", (seq, session))
 
 
+async def set_mark(unit: Unit, session: UUID, seq: int, mark_id: UUID) -> None:
+    """Keep the mark of a retention; the bucket's row is locked."""
+    await unit.execute("update sessions set mark_seq = %s, mark_id = %s where id = %s", (seq, mark_id, session))
+
+
 async def buckets_of_silent(unit: Unit, silence: timedelta, age: timedelta) -> list[UUID]:
     """Buckets with open sessions that did not beat for `silence`, or were opened longer than `age` ago."""
     cursor = await unit.execute(
@@ -109,10 +131,7 @@ async def buckets_of_silent(unit: Unit, silence: timedelta, age: timedelta) -> l
 
 async def end_silent(unit: Unit, bucket: UUID, seq: int, silence: timedelta, age: timedelta) -> list[UUID]:
     """End the silent sessions of a bucket whose row is locked; answers which."""
-    cursor = await unit.execute(
-        f"update sessions set ended_seq = %(seq)s where bucket_id = %(bucket)s and {_SILENT} returning id",  # noqa: S608 - a constant
-        {"seq": seq, "bucket": bucket, "silence": silence, "age": age},
-    )
+    cursor = await unit.execute(_END_SILENT, {"seq": seq, "bucket": bucket, "silence": silence, "age": age})
     ended = [row[0] for row in await cursor.fetchall()]
     await unit.execute("delete from pins where session_id = any(%s)", (ended,))
     return ended

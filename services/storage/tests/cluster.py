@@ -121,6 +121,7 @@ class Cluster:
                 "node_silent_seconds": 2,
                 "copy_stall_seconds": 5,
                 "replication_poll_seconds": 0.05,
+                "reap_seconds": 3600,
                 **others,
             }
             self.settings[name] = some_settings(StorageSettings, "storage", self.certificates, self.database, **values)
@@ -321,6 +322,23 @@ class Client:
     async def remove(self, session: UUID, name: ObjectName) -> None:
         request = sessions_pb2.RemoveRequest(session_id=str(session), name=str(name))
         await self.sessions.Remove(request, metadata=self.metadata)
+
+    async def mark(self, session: UUID, mark_id: UUID | None = None) -> int:
+        request = sessions_pb2.MarkRequest(session_id=str(session), mark_id=str(mark_id or uuid4()))
+        return (await self.sessions.Mark(request, metadata=self.metadata)).mark_seq
+
+    async def condemn(self, session: UUID, *names: ObjectName) -> dict[str, str]:
+        """What stays, with the reason."""
+        request = sessions_pb2.CondemnRequest(session_id=str(session), names=map(str, names))
+        answer = await self.sessions.Condemn(request, metadata=self.metadata)
+        return {one.name: one.reason for one in answer.refused}
+
+    async def basket(self, session: UUID, kind: ObjectKind) -> set[str]:
+        """What is condemned."""
+        request = objects_pb2.ListRequest(session_id=str(session), kind=kind, page_size=1000, condemned=True)
+        answer = await self.objects.List(request, metadata=self.metadata)
+        assert all(one.HasField("condemned") for one in answer.objects)
+        return {one.name for one in answer.objects}
 
     async def get(self, session: UUID, name: ObjectName, offset: int = 0, length: int = 0) -> bytes:
         request = objects_pb2.GetRequest(session_id=str(session), name=str(name), offset=offset, length=length)

@@ -386,7 +386,7 @@ async def test_a_session_opened_to_read_writes_nothing(cluster: Cluster) -> None
                 assert reason_of(refusal.value) == "NOT_ALLOWED"
 
 
-async def test_a_call_in_a_session_that_was_never_opened_is_not_found(cluster: Cluster) -> None:
+async def test_a_call_in_a_session_that_the_node_does_not_know_is_told_that_it_is_over(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -394,4 +394,4 @@ async def test_a_call_in_a_session_that_was_never_opened_is_not_found(cluster: C
             for call in (client.put_pack(never, b"body"), client.beat(never), client.list(never, ObjectKind.PACK)):
                 with pytest.raises(grpc.aio.AioRpcError) as refusal:
                     await call
-                assert reason_of(refusal.value) == "NOT_FOUND"
+                assert reason_of(refusal.value) == "SESSION_OVER"

@@ -27,11 +27,11 @@ async def test_a_removed_snapshot_stays_for_the_sessions_that_were_open(cluster:
             assert cluster.sql("select seq from buckets") == [(seq + 1,)]
             assert cluster.sql("select condemned_seq from objects where state = 'condemned'") == [(seq + 1,)]
             after = await client.open(Purpose.READ)
-            for session in (before, retention):
-                assert await client.names(session, ObjectKind.SNAPSHOT) == {str(old)}
-                assert await client.get(session, old) == body
-            assert await client.names(after, ObjectKind.SNAPSHOT) == set()
-            assert await refusal_of(client.get(after, old)) == "NOT_FOUND"
+            assert await client.names(before, ObjectKind.SNAPSHOT) == {str(old)}
+            assert await client.get(before, old) == body
+            for session in (after, retention):
+                assert await client.names(session, ObjectKind.SNAPSHOT) == set()
+                assert await refusal_of(client.get(session, old)) == "NOT_FOUND"
             assert await refusal_of(client.open(parent=old)) == "PARENT_GONE"
             assert cluster.files("a") == files
 

@@ -38,6 +38,10 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
     headers: list[objects_pb2.PutHeader] = field(default_factory=list)
     opened: list[sessions_pb2.OpenRequest] = field(default_factory=list)
     reserved: list[int] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
+    condemned: list[list[str]] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    refuses_always: str = ""
     hanging: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     beaten: threading.Event = field(default_factory=threading.Event)
@@ -95,6 +99,22 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
             refuse(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
         del self.bucket.objects[request.name]
         return sessions_pb2.RemoveResponse()
+
+    def Mark(self, request: sessions_pb2.MarkRequest, context: grpc.ServicerContext) -> sessions_pb2.MarkResponse:
+        """Done before a fault, as if the answer were lost."""
+        if self.marks.setdefault(request.session_id, request.mark_id) != request.mark_id:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "MARKED_ALREADY")
+        self._enter("Mark", context, request.session_id)
+        return sessions_pb2.MarkResponse(mark_seq=2)
+
+    def Condemn(
+        self, request: sessions_pb2.CondemnRequest, context: grpc.ServicerContext
+    ) -> sessions_pb2.CondemnResponse:
+        self._enter("Condemn", context, request.session_id)
+        self.condemned.append(list(request.names))
+        stays = [self.refuses_always] if self.refuses_always else [name for name in request.names if name in self.used]
+        refused = [sessions_pb2.RefusedObject(name=name, reason="in use") for name in stays]
+        return sessions_pb2.CondemnResponse(refused=refused)
 
     def Initialise(
         self, request: objects_pb2.InitialiseRequest, context: grpc.ServicerContext

@@ -171,6 +171,36 @@ def test_a_connection_that_failed_is_asked_after_the_other(cluster: Cluster) -> 
     assert seen[4] is second
 
 
+def test_a_mark_whose_answer_was_lost_is_the_same_mark_and_a_second_one_is_refused(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    with cluster.store().open(Purpose.RETENTION) as session:
+        node.faults.append((grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"))
+        cluster.nodes[1].marks = node.marks  # in the one database
+        session.mark()
+        with pytest.raises(NotSupported):
+            session.mark()
+
+
+def test_what_is_condemned_goes_in_calls_of_one_kind_and_what_stays_comes_with_its_reason(cluster: Cluster) -> None:
+    packs = [a_pack(10)[0] for _ in range(1001)]
+    index = ObjectName.of(ObjectKind.INDEX, b"index")
+    node = cluster.nodes[0]
+    node.used = {str(packs[3]), str(packs[1000])}
+    with cluster.store().open(Purpose.RETENTION) as session:
+        session.mark()
+        assert session.condemn([index, *packs]) == {packs[3]: "in use", packs[1000]: "in use"}
+        assert [len(names) for names in node.condemned] == [1, 1000, 1]
+
+
+def test_a_node_that_names_what_was_not_asked_for_is_not_believed(cluster: Cluster) -> None:
+    index = ObjectName.of(ObjectKind.INDEX, b"index")
+    cluster.nodes[0].refuses_always = str(a_pack()[0])
+    with cluster.store().open(Purpose.RETENTION) as session:
+        session.mark()
+        with pytest.raises(StoreError, match="names"):
+            session.condemn([index])
+
+
 def test_retention_may_also_store_and_removes_snapshots_alone(cluster: Cluster) -> None:
     snapshot = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot")
     with cluster.store().open(Purpose.RETENTION) as session:

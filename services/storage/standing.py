@@ -1,0 +1,64 @@
+"""How a caller stands to a session, asked in the transaction that takes effect (docs/sessions.md, rules 1 and 2).
+
+Kept true: nobody finds a session of another bucket, tenant or user here, nor uses one of another device; a session that
+is over, or was so long ago that its row has gone, is over for whatever is asked of it.
+"""
+
+from uuid import UUID
+
+from domain.sessions import Purpose
+from domain.tokens import VaultClaims
+from services.common.database import Unit
+from services.common.errors import NotAllowed, NotFound
+from services.storage.errors import SessionOver
+from services.storage.store import buckets, sessions
+
+WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION))
+
+
+async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
+    """Lock the bucket's row: the first statement of every transaction that changes the bucket. Raises NotFound."""
+    bucket = await buckets.lock(unit, claims.bucket)
+    if bucket is None:
+        raise NotFound(what=f"bucket {claims.bucket}")
+    return bucket
+
+
+def require_device(device: UUID, claims: VaultClaims) -> None:
+    """Raises NotAllowed."""
+    if device != claims.device:
+        raise NotAllowed(detail="The session belongs to another device.")
+
+
+def require_own(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    """A session of the caller's device, over or not. Raises NotFound, NotAllowed."""
+    if row is None:
+        raise SessionOver(session=session)
+    if row.bucket_id != claims.bucket:
+        raise NotFound(what="such session on this bucket")
+    require_device(row.device_id, claims)
+    return row
+
+
+def require_open(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    """Raises SessionOver, and as `require_own`."""
+    own = require_own(row, claims, session)
+    if own.ended_seq is not None:
+        raise SessionOver(session=session)
+    return own
+
+
+async def writing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    """An open session that writes. Raises NotAllowed for one that only reads, and as `require_open`."""
+    row = require_open(await sessions.get(unit, session), claims, session)
+    if row.purpose not in WRITING:
+        raise NotAllowed(detail="The session was opened to read only.")
+    return row
+
+
+async def removing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    """An open retention session. Raises NotAllowed for another purpose, and as `require_open`."""
+    row = require_open(await sessions.get(unit, session), claims, session)
+    if row.purpose != Purpose.RETENTION:
+        raise NotAllowed(detail="Only a retention session removes.")
+    return row
