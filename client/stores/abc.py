@@ -4,11 +4,12 @@ Kept true, and checked by the contract suite in tests/ on every store:
 - an object that `put` returned from is durable, whole, and has the content that its name says;
 - an object that is read whole has the content that its name says, whatever became of the store;
 - objects never change; a put of a name that exists stores nothing and makes the session a user of the object;
-- all reads and lists happen in a session, which sees what existed when it was opened until it ends;
+- all reads and lists happen in a session, which sees what existed when it was opened until it ends; one of
+  Purpose.RETENTION sees only what is not removed;
 - methods may be called from several threads at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -69,6 +70,21 @@ class StoreSession(Protocol):
 
         A store that keeps sessions apart lets a session of Purpose.RETENTION do so, with snapshots: NotSupported else,
         SnapshotInUse while an open backup has the snapshot as its parent. Sessions that are open go on seeing it.
+        """
+
+    def mark(self) -> None:
+        """Draw the mark of a retention, once: what a session that is open now has made, reserved or put again stays.
+
+        Everything that decides what is unneeded is listed and read after it: first snapshots, then the index
+        (docs/sessions.md, rule 9). A second mark in one session is refused. Only in a session of Purpose.RETENTION:
+        NotSupported else.
+        """
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        """Remove objects for every session that is opened from now on. Answers those that stay, each with the reason.
+
+        After `mark` only. What is condemned or gone already counts as done. A store without sessions of its own
+        removes at once, under restic's exclusive lock, which its caller holds.
         """
 
     def close(self) -> None:

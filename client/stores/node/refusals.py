@@ -39,7 +39,7 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
             error = ObjectMissing(place=place, name=name)
         case "DAMAGED" if name:
             error = DamagedVault(name=name, detail=said)
-        case "NOT_ALLOWED":
+        case "NOT_ALLOWED" | "MARKED_ALREADY" | "MARK_NEEDED":
             error = NotSupported(place=place, detail=said)
         case _:
             error = StoreError(place=place, detail=said)

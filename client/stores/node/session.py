@@ -7,10 +7,12 @@ nobody out, the node is told beside what follows, and has been told when the sto
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from uuid import uuid4
 
 import grpc
 from oort.storage.v1 import objects_pb2, sessions_pb2
@@ -37,7 +39,7 @@ T_co = TypeVar("T_co", covariant=True)
 CALL_SECONDS = 60.0
 _SLOWEST_BYTES_A_SECOND = 8 * 1024  # a body's deadline; a stream that stands still is found much earlier
 _PAGE = 1000
-_RESERVE_AT_ONCE = 1000
+_NAMES_AT_ONCE = 1000
 _BEAT_SECONDS = (1.0, 300.0)
 _END_PATIENCE = 5.0
 
@@ -153,9 +155,9 @@ class NodeSession:
 
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         gone: set[ObjectName] = set()
-        for start in range(0, len(packs), _RESERVE_AT_ONCE):
+        for start in range(0, len(packs), _NAMES_AT_ONCE):
             request = sessions_pb2.ReserveRequest(
-                session_id=self.id, names=[str(pack) for pack in packs[start : start + _RESERVE_AT_ONCE]]
+                session_id=self.id, names=[str(pack) for pack in packs[start : start + _NAMES_AT_ONCE]]
             )
 
             def action(
@@ -186,6 +188,33 @@ class NodeSession:
             self._answer(connection.sessions.Remove.future(request, timeout=CALL_SECONDS, metadata=metadata))
 
         self._run(action, name)
+
+    def mark(self) -> None:
+        # One id for all tries of this one mark: a lost answer is asked for again, and a second mark is not this one.
+        request = sessions_pb2.MarkRequest(session_id=self.id, mark_id=str(uuid4()))
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            self._answer(connection.sessions.Mark.future(request, timeout=CALL_SECONDS, metadata=metadata))
+
+        self._run(action)
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        stays: dict[ObjectName, str] = {}
+        for kind, alike in groupby(names, lambda name: name.kind):
+            texts = [str(name) for name in alike]
+            for start in range(0, len(texts), _NAMES_AT_ONCE):
+                request = sessions_pb2.CondemnRequest(session_id=self.id, names=texts[start : start + _NAMES_AT_ONCE])
+
+                def action(
+                    connection: Connection, metadata: Metadata, request: sessions_pb2.CondemnRequest = request
+                ) -> sessions_pb2.CondemnResponse:
+                    return self._answer(
+                        connection.sessions.Condemn.future(request, timeout=CALL_SECONDS, metadata=metadata)
+                    )
+
+                for refused in self._run(action).refused:
+                    stays[self._named(refused.name, kind)] = refused.reason
+        return stays
 
     def close(self) -> None:
         if self._ending.is_set():

@@ -32,6 +32,8 @@ def a_pack(size: int = 1000) -> tuple[ObjectName, bytes]:
 
 
 SNAPSHOT = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot")
+INDEX = ObjectName.of(ObjectKind.INDEX, b"index")
+REWRITTEN = ObjectName.of(ObjectKind.INDEX, b"rewritten")
 CHANGED = ObjectName.of(ObjectKind.SNAPSHOT, b"changed")
 
 
@@ -269,3 +271,89 @@ class StoreContract:
         with pytest.raises(NotSupported):
             session.remove(SNAPSHOT)
         assert session.get(SNAPSHOT) == b"snapshot"
+
+    def test_what_nobody_uses_is_condemned_after_the_mark(self, session: StoreSession, store: ObjectStore) -> None:
+        (old, old_body), (new, new_body) = a_pack(), a_pack()
+        session.put(old, old_body)
+        session.put(INDEX, b"index", [old])
+        session.close()
+        with store.open(Purpose.READ) as before, store.open(Purpose.RETENTION) as retention:
+            retention.mark()
+            retention.put(new, new_body)
+            retention.put(REWRITTEN, b"rewritten", [new])
+            assert retention.condemn([INDEX]) == {}
+            assert retention.condemn([old]) == {}
+            assert retention.condemn([old, a_pack()[0]]) == {}
+            assert retention.condemn([]) == {}
+            for reader in (retention, store.open(Purpose.READ)):
+                assert [info.name for info in reader.list(ObjectKind.PACK)] == [new]
+                assert [info.name for info in reader.list(ObjectKind.INDEX)] == [REWRITTEN]
+                with pytest.raises(ObjectMissing):
+                    reader.get(old)
+                reader.close()
+            if not store.needs_locks:  # else its user's lock would have kept the other away
+                assert before.get(old) == old_body
+                assert [info.name for info in before.list(ObjectKind.INDEX)] == sorted((INDEX, REWRITTEN))
+
+    def test_more_objects_than_one_call_takes_are_condemned(self, session: StoreSession, store: ObjectStore) -> None:
+        session.close()
+        with store.open(Purpose.RETENTION) as retention:
+            retention.mark()
+            assert retention.condemn([a_pack(10)[0] for _ in range(2500)]) == {}
+
+    def test_what_a_session_uses_that_was_open_at_the_mark_stays(
+        self, session: StoreSession, store: ObjectStore
+    ) -> None:
+        if store.needs_locks:
+            return  # there the session's lock keeps retention away
+        (reserved, body), (made, made_body) = a_pack(), a_pack()
+        session.put(reserved, body)
+        session.close()
+        user = store.open(Purpose.BACKUP)
+        assert user.reserve([reserved]) == frozenset()
+        with store.open(Purpose.RETENTION) as retention:
+            retention.mark()
+            user.put(made, made_body)
+            assert set(retention.condemn([reserved, made])) == {reserved, made}
+            user.close()
+            stays = retention.condemn([reserved, made])
+            assert set(stays) == {reserved, made}
+            assert all(stays.values())
+            assert retention.get(made) == made_body
+        with store.open(Purpose.RETENTION) as retention:
+            retention.mark()
+            assert retention.condemn([reserved, made]) == {}
+
+    def test_a_reserved_pack_lives_again(self, session: StoreSession, store: ObjectStore) -> None:
+        if store.needs_locks:
+            return
+        name, body = a_pack()
+        session.put(name, body)
+        session.close()
+        with store.open(Purpose.RETENTION) as retention:
+            retention.mark()
+            assert retention.condemn([name]) == {}
+            with store.open(Purpose.BACKUP) as user:
+                assert user.reserve([name]) == frozenset()
+                assert user.get(name) == body
+            assert set(retention.condemn([name])) == {name}
+
+    def test_a_mark_is_drawn_once_and_by_retention_alone(self, session: StoreSession, store: ObjectStore) -> None:
+        name, body = a_pack()
+        session.put(name, body)
+        session.put(INDEX, b"index", [name])
+        session.close()
+        if store.needs_locks:
+            return
+        with store.open(Purpose.BACKUP) as backup:
+            with pytest.raises(NotSupported):
+                backup.mark()
+            with pytest.raises(NotSupported):
+                backup.condemn([name])
+        with store.open(Purpose.RETENTION) as retention:
+            with pytest.raises(NotSupported):
+                retention.condemn([name])
+            retention.mark()
+            with pytest.raises(NotSupported):
+                retention.mark()
+            assert retention.get(name) == body

@@ -1,7 +1,7 @@
 """A store in memory, for tests of what stands on stores. It passes the contract suite."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
@@ -25,7 +25,7 @@ class MemoryStore:
     """`objects` may be looked at and tampered with; `declared` are the packs told with each put.
 
     Without `needs_locks` it keeps sessions apart as the storage role does: `removed` holds what was removed, with the
-    number of sessions opened before.
+    number of sessions opened before; `users` the numbers of the sessions that put or reserved an object.
     """
 
     def __init__(self, *, needs_locks: bool = False) -> None:
@@ -35,6 +35,8 @@ class MemoryStore:
         self.declared: dict[ObjectName, tuple[ObjectName, ...]] = {}
         self.removed: dict[ObjectName, tuple[bytes, int]] = {}
         self.pins: dict[int, ObjectName] = {}
+        self.users: dict[ObjectName, set[int]] = {}
+        self.open_sessions: set[int] = set()
         self.openings = 0
         self.lock = threading.Lock()
 
@@ -57,6 +59,8 @@ class MemorySession:
         self.over = False
         store.openings += 1
         self.number = store.openings
+        store.open_sessions.add(self.number)
+        self.over_before: frozenset[int] | None = None  # the mark
 
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         self._check()
@@ -76,6 +80,7 @@ class MemorySession:
         with self.store.lock:
             is_new = name not in self.store.objects
             self.store.objects[name] = bytes(body)
+            self.store.users.setdefault(name, set()).add(self.number)
             return is_new
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
@@ -97,7 +102,12 @@ class MemorySession:
 
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         self._check()
-        return frozenset(pack for pack in packs if pack not in self.store.objects)
+        with self.store.lock:
+            for pack in packs:
+                if pack in self.store.removed:
+                    self.store.objects.setdefault(pack, self.store.removed.pop(pack)[0])
+                self.store.users.setdefault(pack, set()).add(self.number)
+            return frozenset(pack for pack in packs if pack not in self.store.objects)
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:
         self.put(snapshot, body)
@@ -114,8 +124,32 @@ class MemorySession:
                 raise SnapshotInUse(place=store.place, snapshot=name.id)
             store.removed[name] = store.objects.pop(name), store.openings
 
+    def mark(self) -> None:
+        self._check()
+        store = self.store
+        if store.needs_locks:
+            return
+        if self.purpose is not Purpose.RETENTION or self.over_before is not None:
+            raise NotSupported(place=store.place, detail="only retention marks, and once")
+        self.over_before = frozenset(range(store.openings + 1)) - store.open_sessions
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        self._check()
+        store = self.store
+        if not store.needs_locks and self.over_before is None:
+            raise NotSupported(place=store.place, detail="only retention condemns, after its mark")
+        stays = {}
+        with store.lock:
+            for name in names:
+                if self.over_before is not None and store.users.get(name, set()) - self.over_before:
+                    stays[name] = "a session uses it"
+                elif name in store.objects:
+                    store.removed[name] = store.objects.pop(name), store.openings
+        return stays
+
     def close(self) -> None:
         self.over = True
+        self.store.open_sessions.discard(self.number)
         self.store.pins.pop(self.number, None)
 
     def __enter__(self) -> Self:
@@ -127,7 +161,7 @@ class MemorySession:
         self.close()
 
     def _seen(self) -> dict[ObjectName, bytes]:
-        kept = {} if self.store.needs_locks else self.store.removed
+        kept = {} if self.store.needs_locks or self.purpose is Purpose.RETENTION else self.store.removed
         return {name: body for name, (body, opened) in kept.items() if self.number <= opened} | self.store.objects
 
     def _check(self) -> None:
