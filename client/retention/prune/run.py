@@ -45,7 +45,8 @@ def prune(
 
     On a store without sessions of its own the caller holds restic's exclusive lock, and `ensure_locked` raises once
     that is lost. Raises StoreError, after which another prune goes on; HomeFull, HomeUnusable where temporary files
-    find no room; DamagedVault if what was sealed anew does not open.
+    find no room; DamagedVault if what was sealed anew does not open. An index that was read in this session before
+    (`Vault.index`) is no longer that of the vault.
     """
     vault.session.mark()
     with _study(vault, limits, progress, frozenset()) as study:
