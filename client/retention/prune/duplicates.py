@@ -6,17 +6,15 @@ decides again, after a crash or on another device, decides the same.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from client.retention.prune.findings import Findings
+from client.retention.prune.findings import Findings, Progress
 from client.retention.prune.marking import DUPLICATE, NEEDED, Marks
 from client.retention.prune.reading import Unreadable, read_entries
 from client.retention.prune.tables import PackTables
 from client.vault.repository import Vault
 
 _SHARES = 1 << 20
-
-Progress = Callable[[str, int, int], None]
 
 
 def choose_copies(vault: Vault, tables: PackTables, marks: Marks, problems: Findings, progress: Progress) -> None:

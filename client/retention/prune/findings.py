@@ -1,4 +1,8 @@
-"""What a person must hear of: all is counted, the first are named, so that memory stays bounded."""
+"""What a person must hear of: how far a prune is; of what it found all is counted, and the first are named."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]  # what is looked at, how many are done, and of how many (0: not known)
 
 _NAMED = 1000
 

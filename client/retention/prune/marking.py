@@ -9,13 +9,13 @@ Blobs of files are looked up when all trees are read, a part of all ids at a tim
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.errors import DamagedVault
-from client.retention.prune.findings import Findings
+from client.retention.prune.findings import Findings, Progress
 from client.retention.prune.reading import Unreadable, read_entries
 from client.retention.prune.references import references
 from client.retention.prune.tables import PackTables
@@ -30,8 +30,6 @@ UNUSED, NEEDED, DUPLICATE = 0, 1, 2  # what an entry is; a duplicate is needed, 
 _HEAD = struct.Struct(f">Q{ID_BYTES - PREFIX_BYTES}xB12x")  # of a packed entry: the prefix of its id, and its kind
 _TREE = 1  # in a packed entry
 _READ_AT_ONCE = 1 << 14  # trees, sorted by their places
-
-Progress = Callable[[str, int, int], None]
 
 
 class Marks:

@@ -6,14 +6,13 @@ Kept true: index files go before packs; a pack that is listed by an index file w
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from client.retention.prune.findings import Progress
 from client.retention.prune.report import PruneReport
 from client.retention.prune.tables import ListingFile, PackTables
 from client.stores.abc import StoreSession
 from domain.names import ObjectName
 
 _AT_ONCE = 1000  # objects in one call
-
-Progress = Callable[[str, int, int], None]
 
 
 class Removal:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from client.retention.prune.choice import REPACK, Choice
+from client.retention.prune.findings import Progress
 from client.retention.prune.marking import NEEDED, Marks
 from client.retention.prune.openers import Opener
 from client.retention.prune.reading import Run, Unreadable, as_sealed, open_run, read_runs
@@ -20,8 +21,6 @@ from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
 
 _OPEN_PACKS = {BlobKind.DATA: 2, BlobKind.TREE: 1}
-
-Progress = Callable[[str, int, int], None]
 
 
 class Repacking:

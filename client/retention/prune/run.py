@@ -17,6 +17,7 @@ from random import Random, SystemRandom
 from client.errors import DamagedVault, HomeFull, HomeUnusable, ObjectMissing
 from client.retention.prune.choice import KEEP, REPACK, Choice, choose_packs
 from client.retention.prune.duplicates import choose_copies
+from client.retention.prune.findings import Progress
 from client.retention.prune.limits import PruneLimits
 from client.retention.prune.marking import Marks, mark_needed
 from client.retention.prune.removal import Removal, unneeded_packs
@@ -29,8 +30,6 @@ from client.vault.blobs import BlobId
 from client.vault.pack_sizes import PackSizes
 from client.vault.repository import Vault, reason_unread
 from domain.names import ObjectKind, ObjectName
-
-Progress = Callable[[str, int, int], None]  # what is looked at, how many are done, and of how many (0: not known)
 
 
 def prune(

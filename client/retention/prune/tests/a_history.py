@@ -121,12 +121,14 @@ class History:
         return sorted(found)
 
 
-def copied(history: History) -> History:
-    """Another vault of the same content; of those in memory."""
-    assert isinstance(history.store, MemoryStore)
-    store = MemoryStore()
-    other = replace(history, store=store, snapshots=dict(history.snapshots))
-    store.objects, other.vault = dict(history.store.objects), history.vault
+def copied(history: History, store: ObjectStore | None = None) -> History:
+    """Another vault of the same content: that of `store`, or a copy of one in memory."""
+    other = replace(history, store=MemoryStore(), snapshots=dict(history.snapshots))
+    other.vault = history.vault
+    if store is not None:
+        other.store = store
+    elif isinstance(history.store, MemoryStore) and isinstance(other.store, MemoryStore):
+        other.store.objects = dict(history.store.objects)
     return other
 
 
