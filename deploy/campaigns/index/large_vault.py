@@ -207,5 +207,7 @@ def _write_unpacked(place: _Place, kind: ObjectKind, plaintext: bytes) -> tuple[
 
 
 def _write(place: _Place, name: ObjectName, body: Buffer) -> None:
-    with (place.path / name.path).open("xb") as file:
+    path = place.path / name.path
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with path.open("xb") as file:
         file.write(body)
