@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
@@ -148,3 +150,62 @@ class Stuck(SessionAround):
     def close(self) -> None:
         self._closed.set()
         super().close()
+
+
+class CallFault(StrEnum):
+    """What becomes of the call that fails."""
+
+    LOST = "the call is lost"
+    REPLY_LOST = "its reply is lost"
+    HALF = "half of it is done"
+
+
+class FailingCall(SessionAround):
+    """The call number `nth` raises `error`, before or after it took effect; `calls` counts all of them."""
+
+    def __init__(self, session: StoreSession, nth: int, fault: CallFault, error: BaseException) -> None:
+        super().__init__(session)
+        self.calls = 0
+        self._nth = nth
+        self._fault = fault
+        self._error = error
+
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        with self._call():
+            return super().put(name, body, packs)
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        with self._call():
+            return super().get(name, offset, length)
+
+    def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        with self._call():
+            return super().list(kind)
+
+    def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+        with self._call():
+            super().commit(snapshot, body)
+
+    def remove(self, name: ObjectName) -> None:
+        with self._call():
+            super().remove(name)
+
+    def mark(self) -> None:
+        with self._call():
+            super().mark()
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        if self._fault is CallFault.HALF and self.calls + 1 == self._nth:
+            super().condemn(names[: len(names) // 2])
+        with self._call():
+            return super().condemn(names)
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self.calls += 1
+        fails = self.calls == self._nth
+        if fails and self._fault is not CallFault.REPLY_LOST:
+            raise self._error
+        yield
+        if fails:
+            raise self._error

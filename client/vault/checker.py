@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from client.errors import DamagedVault, ObjectMissing, OortError, StoreError
-from client.vault.blob_lengths import BlobLengths
+from client.vault.blob_figures import BlobFigures
 from client.vault.blobs import SEAL_OVERHEAD, BlobId, BlobKind, PackEntry
 from client.vault.index import Index, Location
 from client.vault.index_files import IndexFile, decode_index_file, encode_index_file
@@ -311,11 +311,11 @@ class _Lengths:
 
     def __init__(self, index: Index, scratch: Path | None) -> None:
         self._index = index
-        self._noted: BlobLengths | None = None
+        self._noted: BlobFigures | None = None
         self._is_finished = False
         for folder in (scratch, None):
             with suppress(OSError):
-                self._noted = BlobLengths(folder)
+                self._noted = BlobFigures(folder)
                 break
 
     def add(self, entries: list[PackEntry]) -> None:

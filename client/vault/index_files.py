@@ -13,11 +13,13 @@ from typing import Any
 
 from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, BlobKind, Buffer, PackEntry
 from client.vault.documents import U32, Document
+from domain.names import ObjectKind, ObjectName
 
 MAX_ENTRIES = 40_000  # restic keeps index files below 8 MiB of JSON
 ENTRY = struct.Struct(f"<{ID_BYTES}sBIII")  # id, kind, offset, length, uncompressed length
 
 KINDS = (BlobKind.DATA, BlobKind.TREE)  # by their numbers in a packed entry
+_KIND_NAMES = tuple(kind.value for kind in KINDS)
 _KIND_NUMBERS = {kind.value: number for number, kind in enumerate(KINDS)}
 _START, _END = '{"packs":[', "]}"
 _scan = json.JSONDecoder().raw_decode
@@ -41,6 +43,10 @@ class IndexedPack:
             for entry in entries
         ]
         return cls(pack, b"".join(packed))
+
+    @property
+    def name(self) -> ObjectName:
+        return ObjectName(ObjectKind.PACK, self.pack.hex())
 
     @property
     def entries(self) -> list[PackEntry]:
@@ -73,9 +79,7 @@ class IndexFile:
 def encode_index_file(index: IndexFile) -> bytes:
     """The JSON document of an index file, as restic writes it."""
     supersedes = ",".join(f'"{name.hex()}"' for name in index.supersedes)
-    packs = ",".join(
-        f'{{"id":"{pack.pack.hex()}","blobs":[{",".join(map(_encode_entry, pack.entries))}]}}' for pack in index.packs
-    )
+    packs = ",".join(map(_encode_pack, index.packs))
     head = f'"supersedes":[{supersedes}],' if supersedes else ""
     return f'{{{head}"packs":[{packs}]}}\n'.encode()
 
@@ -154,12 +158,15 @@ def split(packs: Iterable[IndexedPack], limit: int = MAX_ENTRIES) -> list[list[I
     return groups
 
 
-def _encode_entry(entry: PackEntry) -> str:
-    plain = f',"uncompressed_length":{entry.uncompressed_length}' if entry.uncompressed_length else ""
-    return (
-        f'{{"id":"{entry.id.hex()}","type":"{entry.kind.value}",'
-        f'"offset":{entry.offset},"length":{entry.length}{plain}}}'
+def _encode_pack(pack: IndexedPack) -> str:
+    blobs = ",".join(
+        [
+            f'{{"id":"{identity.hex()}","type":"{_KIND_NAMES[kind & 1]}","offset":{offset},"length":{length}'
+            + (f',"uncompressed_length":{plain}}}' if plain else "}")
+            for identity, kind, offset, length, plain in ENTRY.iter_unpack(pack.table)
+        ]
     )
+    return f'{{"id":"{pack.pack.hex()}","blobs":[{blobs}]}}'
 
 
 def _decode_entry(document: Document) -> bytes:

@@ -32,22 +32,37 @@ class PackSizes:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def take(self, pack: bytes) -> int | None:
-        """The size of a pack in bytes; None if it is not listed."""
+    def find(self, pack: bytes) -> int | None:
+        """The position of a pack in the listing, from 0 on; None if it is not listed."""
         prefix = int.from_bytes(pack[:_PREFIX])
         at = bisect_left(self._prefixes, prefix)
         while at < len(self._prefixes) and self._prefixes[at] == prefix:
             if self._id(at) == pack:
-                self._taken[at] = 1
-                return self._sizes[at]
+                return at
             at += 1
         return None
+
+    def take(self, pack: bytes) -> int | None:
+        """The size of a pack in bytes; None if it is not listed."""
+        at = self.find(pack)
+        if at is None:
+            return None
+        self._taken[at] = 1
+        return self._sizes[at]
+
+    def name(self, at: int) -> ObjectName:
+        """The pack at a position."""
+        return ObjectName(ObjectKind.PACK, self._id(at).hex())
+
+    def size(self, at: int) -> int:
+        """The size in bytes of the pack at a position."""
+        return self._sizes[at]
 
     def rest(self) -> Iterator[tuple[ObjectName, int]]:
         """The packs that were not taken, and their sizes, by name."""
         at = self._taken.find(0)
         while at >= 0:
-            yield ObjectName(ObjectKind.PACK, self._id(at).hex()), self._sizes[at]
+            yield self.name(at), self._sizes[at]
             at = self._taken.find(0, at + 1)
 
     def _id(self, at: int) -> bytes:

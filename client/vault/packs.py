@@ -20,6 +20,7 @@ _MAX_HEADER = 16 << 20  # what restic still reads
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct(f"<BI{ID_BYTES}s")  # 37 bytes
 _COMPRESSED = struct.Struct(f"<BII{ID_BYTES}s")  # 41 bytes
+ENTRY_BYTES = (_PLAIN.size, _COMPRESSED.size)  # of a header, for a blob that is not compressed and for one that is
 _MAX_BLOBS = (_MAX_HEADER - SEAL_OVERHEAD) // _COMPRESSED.size
 _EAGER_HEADER = 4 << 10  # read with the length: most headers need no second request
 _KINDS = (BlobKind.DATA, BlobKind.TREE)
@@ -54,6 +55,13 @@ class PackBuilder:
         self.size += entry.length
         return entry
 
+    def move(self, entry: PackEntry, body: Buffer) -> None:
+        """Append a blob of the pack's kind from another pack, sealed as it is."""
+        identity, kind, _, length, plain = entry
+        self.entries.append(PackEntry(identity, kind, self.size, length, plain))
+        self._body += body
+        self.size += length
+
     def finish(self) -> tuple[ObjectName, Buffer, list[PackEntry]]:
         """The pack's name, body and entries. The builder must not be used again."""
         if not self.entries:
@@ -64,7 +72,7 @@ class PackBuilder:
 
 
 def encode_header(keys: DataKeys, entries: list[PackEntry]) -> bytes:
-    """The sealed header and its length."""
+    """The sealed header and its length; opened again and compared, as blobs are. Raises DamagedVault."""
     parts = []
     for entry in entries:
         kind = _KINDS.index(entry.kind)
@@ -72,7 +80,10 @@ def encode_header(keys: DataKeys, entries: list[PackEntry]) -> bytes:
             parts.append(_COMPRESSED.pack(kind | _IS_COMPRESSED, entry.length, entry.uncompressed_length, entry.id))
         else:
             parts.append(_PLAIN.pack(kind, entry.length, entry.id))
-    sealed = keys.seal(b"".join(parts))
+    plaintext = b"".join(parts)
+    sealed = keys.seal(plaintext)
+    if keys.open(sealed) != plaintext:
+        raise DamagedVault(name="the header of a new pack", detail="it did not open to what was sealed")
     return sealed + _LENGTH.pack(len(sealed))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from client.stores.tests.memory import MemoryStore
-from client.vault.blob_lengths import BlobLengths
+from client.vault.blob_figures import BlobFigures
 from client.vault.blobs import BlobKind, PackEntry, blob_id
 from client.vault.checker import Problem, check
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
@@ -398,5 +398,5 @@ def test_a_disk_without_room_for_lengths_changes_no_verdict(call: str, monkeypat
     writer.snapshot(writer.tree(writer.file(b"right", b"more content"), missing, wrong))
     expected = errors_of(writer)
     assert len(expected) == 2
-    monkeypatch.setattr(BlobLengths, call, full)
+    monkeypatch.setattr(BlobFigures, call, full)
     assert errors_of(writer) == expected

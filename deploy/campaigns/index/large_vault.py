@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import secrets
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 from client.stores.local import LocalStore
@@ -27,11 +28,10 @@ from client.vault.snapshots import Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
-_PACK_BLOBS = 16  # a pack of 16 MiB holds as many chunks of a mebibyte
 _FILE_BLOBS = 100
 _FOLDER_FILES = 100
 _FOLDER_BLOBS = _FILE_BLOBS * _FOLDER_FILES
-_INDEX_PACKS = 2_500  # 40,000 blobs
+_INDEX_BLOBS = 40_000
 _TREES = 16  # folders in one pack
 _UNCOMPRESSED = 1  # the version that seals blobs as they are, which version 2 takes too
 _VERSION = 2
@@ -46,17 +46,33 @@ _ONE_FILE = "/folder-000000/file-00"
 class LargeVault:
     """Where it is and how it is opened; `index_bytes` are in `index_files` files, `packs` counts those of data.
 
-    `file` is the path of one file of the snapshot, with its content.
+    `later` is the second snapshot, if there is one; `file` the path of one file of the first, with its content.
     """
 
     path: Path
     repository_password: str
     snapshot: str
+    later: str
     file: tuple[str, bytes]
     blobs: int
     packs: int
     index_files: int
     index_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`pack_blobs` lie in a pack, those of a file side by side or, `interleaved`, one of each file of a folder.
+
+    `later` says which files of a folder, by the folder's number, a second snapshot has; without it there is none.
+    """
+
+    pack_blobs: int = 16  # a pack of 16 MiB holds as many chunks of a mebibyte
+    interleaved: bool = False
+    later: Callable[[int], range] | None = None  # a function of a module, so that other processes can be sent it
+
+
+_SHAPE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,19 @@ class _Place:
     path: Path
     keys: DataKeys
     seed: int
+    shape: Shape
 
     def __reduce__(self) -> tuple[Callable[..., "_Place"], tuple[object, ...]]:
-        return _Place.unpacked, (self.path, (self.keys.encrypt, self.keys.mac_k, self.keys.mac_r), self.seed)
+        keys = self.keys.encrypt, self.keys.mac_k, self.keys.mac_r
+        return _Place.unpacked, (self.path, keys, self.seed, self.shape)
 
     @classmethod
-    def unpacked(cls, path: Path, keys: tuple[bytes, bytes, bytes], seed: int) -> "_Place":
+    def unpacked(cls, path: Path, keys: tuple[bytes, bytes, bytes], seed: int, shape: Shape) -> "_Place":
         """What another process was sent."""
-        return cls(path, DataKeys(*keys), seed)
+        return cls(path, DataKeys(*keys), seed, shape)
 
 
-def make_large_vault(path: Path, blobs: int) -> LargeVault:
+def make_large_vault(path: Path, blobs: int, shape: Shape = _SHAPE) -> LargeVault:
     """Make a vault with one snapshot of `blobs` data blobs, a multiple of SMALLEST, in a folder that is not there."""
     if not blobs or blobs % SMALLEST:
         raise ValueError(f"{blobs} blobs do not fill folders of {SMALLEST}")
@@ -86,43 +104,72 @@ def make_large_vault(path: Path, blobs: int) -> LargeVault:
         if vault is None:
             raise FileExistsError(path)
         vault.close()
-    place = _Place(path, vault.keys, secrets.randbits(63))
-    step = _INDEX_PACKS * _PACK_BLOBS
-    parts = [range(first, min(first + step, blobs)) for first in range(0, blobs, step)]
+    place = _Place(path, vault.keys, secrets.randbits(63), shape)
+    parts = [range(first, min(first + _INDEX_BLOBS, blobs)) for first in range(0, blobs, _INDEX_BLOBS)]
     folders = blobs // _FOLDER_BLOBS
-    batches = [range(first, min(first + _TREES, folders)) for first in range(0, folders, _TREES)]
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         sizes = pool.starmap(_write_data, [(place, part) for part in parts], chunksize=1)
-        trees = pool.starmap(_write_folders, [(place, batch) for batch in batches], chunksize=1)
-    packs = [pack for pack, _ in trees]
-    ids = [tree for _, part in trees for tree in part]
-    root = encode_tree(_node(f"folder-{number:06d}", NodeType.DIR, subtree=tree) for number, tree in enumerate(ids))
-    packs.append(_write_pack(place, BlobKind.TREE, [root]))
-    sizes.append(_write_index(place, packs))
-    snapshot = Snapshot(_TIME_NS, blob_id(root), ("/",), "machine", "anna")
-    name, _ = _write_unpacked(place, ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
+        snapshot, size = _write_snapshot(place, pool, folders)
+        sizes.append(size)
+        later = ""
+        if shape.later is not None:
+            later, size = _write_snapshot(place, pool, folders, shape.later)
+            sizes.append(size)
     file = _ONE_FILE, b"".join(_plaintexts(place, range(_FILE_BLOBS)))
-    return LargeVault(path, password, name.id, file, blobs, -(-blobs // _PACK_BLOBS), len(sizes), sum(sizes))
+    return LargeVault(
+        path, password, snapshot, later, file, blobs, -(-blobs // shape.pack_blobs), len(sizes), sum(sizes)
+    )
+
+
+def _every_file(folder: int) -> range:  # noqa: ARG001 - as what `Shape.later` says
+    return range(_FOLDER_FILES)
+
+
+def _write_snapshot(
+    place: _Place, pool: Pool, folders: int, files: Callable[[int], range] = _every_file
+) -> tuple[str, int]:
+    """A snapshot's trees, the index file that lists them, and itself: its id, and the size of the index file."""
+    batches = [range(first, min(first + _TREES, folders)) for first in range(0, folders, _TREES)]
+    trees = pool.starmap(_write_folders, [(place, batch, files) for batch in batches], chunksize=1)
+    packs = [pack for pack, _ in trees if pack]
+    ids = enumerate(tree for _, part in trees for tree in part)
+    root = encode_tree(_node(f"folder-{number:06d}", NodeType.DIR, subtree=tree) for number, tree in ids if tree)
+    packs.append(_write_pack(place, BlobKind.TREE, [root]))
+    size = _write_index(place, packs)
+    snapshot = Snapshot(_TIME_NS + (files is not _every_file), blob_id(root), ("/",), "machine", "anna")
+    name, _ = _write_unpacked(place, ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
+    return name.id, size
 
 
 def _write_data(place: _Place, part: range) -> int:
     """Packs of data blobs and the one index file that lists them, of which the size is answered."""
-    plaintexts = _plaintexts(place, part)
+    plaintexts = _plaintexts(place, _interleaved(part) if place.shape.interleaved else part)
     packs = []
-    while batch := list(islice(plaintexts, _PACK_BLOBS)):
+    while batch := list(islice(plaintexts, place.shape.pack_blobs)):
         packs.append(_write_pack(place, BlobKind.DATA, batch, version=_UNCOMPRESSED))
     return _write_index(place, packs)
 
 
-def _write_folders(place: _Place, folders: range) -> tuple[IndexedPack, list[BlobId]]:
-    """A pack with the trees of some folders."""
-    trees = [_folder(place, folder) for folder in folders]
-    return _write_pack(place, BlobKind.TREE, trees), list(map(blob_id, trees))
+def _interleaved(part: range) -> Iterator[int]:
+    """The blobs of each folder, first the first of every file."""
+    for folder in range(part.start, part.stop, _FOLDER_BLOBS):
+        for at in range(folder, folder + _FILE_BLOBS):
+            yield from range(at, folder + _FOLDER_BLOBS, _FILE_BLOBS)
 
 
-def _folder(place: _Place, folder: int) -> bytes:
+def _write_folders(
+    place: _Place, folders: range, files: Callable[[int], range]
+) -> tuple[IndexedPack | None, list[BlobId | None]]:
+    """A pack with the trees of some folders; None for a folder without files, and without a tree that is new."""
+    trees = {folder: _folder(place, folder, files(folder)) for folder in folders if files(folder)}
+    new = [tree for folder, tree in trees.items() if files is _every_file or files(folder) != _every_file(folder)]
+    pack = _write_pack(place, BlobKind.TREE, new) if new else None
+    return pack, [blob_id(trees[folder]) if folder in trees else None for folder in folders]
+
+
+def _folder(place: _Place, folder: int, files: range) -> bytes:
     nodes = []
-    for file in range(_FOLDER_FILES):
+    for file in files:
         first = folder * _FOLDER_BLOBS + file * _FILE_BLOBS
         content = tuple(map(blob_id, _plaintexts(place, range(first, first + _FILE_BLOBS))))
         nodes.append(_node(f"file-{file:02d}", NodeType.FILE, content=content, size=len(content) * _PLAINTEXT.size))
@@ -135,7 +182,7 @@ def _node(name: str, kind: NodeType, **fields: object) -> Node:
     return Node(name.encode(), kind, **common, **fields)  # type: ignore[arg-type]
 
 
-def _plaintexts(place: _Place, blobs: range) -> Iterator[bytes]:
+def _plaintexts(place: _Place, blobs: Iterable[int]) -> Iterator[bytes]:
     return (_PLAINTEXT.pack(place.seed, number) for number in blobs)
 
 
@@ -160,5 +207,7 @@ def _write_unpacked(place: _Place, kind: ObjectKind, plaintext: bytes) -> tuple[
 
 
 def _write(place: _Place, name: ObjectName, body: Buffer) -> None:
-    with (place.path / name.path).open("xb") as file:
+    path = place.path / name.path
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with path.open("xb") as file:
         file.write(body)

@@ -57,14 +57,15 @@ def limited(limit: int) -> Iterator[Limit]:
         group.rmdir()
 
 
-def run_watched(command: Sequence[str], env: Mapping[str, str]) -> Run:
-    """Run a command to its end."""
+def run_watched(command: Sequence[str], env: Mapping[str, str], stdin: str = "") -> Run:
+    """Run a command to its end, with a short text as its standard input."""
     started = time.monotonic()
     peak = 0
     with (
+        TemporaryFile() as told,
         TemporaryFile() as stdout,
         TemporaryFile() as stderr,
-        subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr) as process,
+        subprocess.Popen(command, env=dict(env), stdin=_filled(told, stdin), stdout=stdout, stderr=stderr) as process,
     ):
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -76,6 +77,12 @@ def run_watched(command: Sequence[str], env: Mapping[str, str]) -> Run:
         texts = [_text(file) for file in (stdout, stderr)]
     seconds = time.monotonic() - started
     return Run(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak, *texts)
+
+
+def _filled(file: IO[bytes], text: str) -> IO[bytes]:
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def _anonymous(pid: int) -> int:

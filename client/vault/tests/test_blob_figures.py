@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from client.vault import blob_lengths
-from client.vault.blob_lengths import BlobLengths
+from client.vault import blob_parts
+from client.vault.blob_figures import BlobFigures
 
 
 @pytest.mark.parametrize("chunk", [2, 7, 2048])
 def test_every_length_is_found_and_no_other(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blob_lengths, "_CHUNK", chunk)
+    monkeypatch.setattr(blob_parts, "_CHUNK", chunk)
     ids = [os.urandom(32) for _ in range(3000)] + [bytes([byte]) * 32 for byte in (0, 255)]
-    with BlobLengths(tmp_path) as lengths:
+    with BlobFigures(tmp_path) as lengths:
         for length, blob in enumerate(ids):
             lengths.add(blob, length)
         lengths.add(ids[5], 5)
@@ -23,11 +23,11 @@ def test_every_length_is_found_and_no_other(chunk: int, tmp_path: Path, monkeypa
 
 
 def test_of_nothing_nothing_is_found() -> None:
-    with BlobLengths(None) as lengths:
+    with BlobFigures(None) as lengths:
         lengths.finish()
         assert lengths.find(bytes(32)) is None
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        BlobLengths(tmp_path / "missing")
+        BlobFigures(tmp_path / "missing")

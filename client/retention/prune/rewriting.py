@@ -1,0 +1,91 @@
+"""New index files, and what they replace.
+
+Kept true: before an old index file is condemned, every pack that stays is listed, in full, by an index file that stays
+or that the store has acknowledged; no index file that stays lists a pack that goes. So whatever ends a prune, index
+files that are there list all that any snapshot needs. Memory is one index file's packs, and a byte a pack.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from client.errors import DamagedVault
+from client.retention.prune.choice import MANY_SMALL
+from client.retention.prune.tables import ListingFile, PackTables
+from client.vault.index_files import MAX_ENTRIES, IndexedPack, IndexFile, encode_index_file
+from client.vault.repository import Vault
+from domain.names import ObjectKind
+
+_SMALL_FILE = MAX_ENTRIES // 4
+
+
+class IndexFiles:
+    """Stores index files of bounded size as packs are added."""
+
+    def __init__(self, vault: Vault, ensure_locked: Callable[[], None]) -> None:
+        self._vault = vault
+        self._ensure_locked = ensure_locked
+        self._packs: list[IndexedPack] = []
+        self._entries = 0
+        self.files = 0
+        self.bytes = 0
+
+    def add(self, pack: IndexedPack) -> None:
+        """List a pack that the store has."""
+        if self._packs and self._entries + len(pack) > MAX_ENTRIES:
+            self.flush()
+        self._packs.append(pack)
+        self._entries += len(pack)
+
+    def flush(self) -> None:
+        """Store what was added and is not yet listed."""
+        if self._packs:
+            name, body = self._vault.seal_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(self._packs)))
+            self._ensure_locked()
+            self._vault.session.put(name, body, [pack.name for pack in self._packs])
+            self.files += 1
+            self.bytes += len(body)
+            self._packs, self._entries = [], 0
+
+
+class Replacement:
+    """Which index files go, when the packs of `gone` rows go, and which rows new ones must list for that."""
+
+    def __init__(self, tables: PackTables, gone: bytearray) -> None:
+        self._tables = tables
+        self._gone = gone
+        self.files = self._replaced()
+        self._listed = bytearray(len(tables))
+        replaced = {file.name for file in self.files}
+        for file in tables.files:
+            if file.name not in replaced:
+                for row in file.rows:
+                    self._listed[row] = 1
+
+    def _replaced(self) -> list[ListingFile]:
+        """Those that list what goes, or list something badly; and small ones, where there are many."""
+        gone, tables = self._gone, self._tables
+        replaced = [
+            any(gone[row] for row in file.rows) or not tables.is_exact(file) or not file.rows for file in tables.files
+        ]
+        small = [file.entries < _SMALL_FILE for file in tables.files]
+        if sum(small) >= MANY_SMALL:
+            replaced = [one or other for one, other in zip(replaced, small, strict=True)]
+        return [file for file, goes in zip(tables.files, replaced, strict=True) if goes]
+
+    def write(self, index: IndexFiles) -> None:
+        """List what is to stay and is listed by no file that stays. Raises StoreError."""
+        for row in self._rest():
+            index.add(self._tables.indexed(row))
+            self._listed[row] = 1
+        index.flush()
+
+    def _rest(self) -> Iterator[int]:
+        for file in self.files:
+            yield from (row for row in file.rows if not self._gone[row] and not self._listed[row])
+
+    def ensure_listed(self, rows: Iterable[int]) -> None:
+        """Raise DamagedVault if a row is not listed: nothing may be condemned then."""
+        for row in rows:
+            if not self._listed[row]:
+                raise DamagedVault(
+                    name=self._tables.pack(row), detail="no new index file lists it: nothing was removed"
+                )

@@ -1,0 +1,279 @@
+"""What goes, what stays, and what is said of it."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from client.errors import NotSupported
+from client.retention.prune import PruneLimits
+from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs, trees_of
+from client.stores.tests.memory import MemoryStore
+from client.testing.faults import SessionAround
+from client.vault.blobs import BlobKind, blob_id
+from client.vault.index import IndexWriter
+from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
+from client.vault.packs import PackBuilder
+from client.vault.sealing import entry_of, seal_batch
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+
+def a_history(version: int = 2) -> History:
+    """Three snapshots that share some files, the second of which was removed."""
+    history = History(version=version)
+    history.backup({"a/1": range(20), "a/2": range(20, 25), "b/1": range(100, 110), "top": [1, 2]})
+    second = history.backup({"a/1": range(20), "c/1": range(200, 230), "c/2": range(20, 40)})
+    history.backup({"a/1": range(10, 20), "b/1": range(100, 110), "c/2": range(30, 40), "empty": []})
+    assert second is not None
+    history.forget(second)
+    return history
+
+
+def a_thinned_history() -> History:
+    """Ten packs of data, each with a blob in four that nothing needs."""
+    history = History()
+    first = history.backup({"all": range(40)})
+    assert first is not None
+    history.backup({"most": [number for number in range(40) if number % 4]})
+    history.forget(first)
+    return history
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_exactly_what_the_snapshots_need_is_left(version: int) -> None:
+    history = a_history(version)
+
+    report = history.prune()
+
+    assert history.problems() == []
+    assert history.is_whole()
+    assert history.blobs() == history.needed()
+    assert not report.problems
+    assert report.snapshots == 2
+    assert report.needed.blobs == len(history.needed())
+    assert report.unused.blobs > 30
+    assert (report.left.blobs, report.duplicate.blobs, report.postponed_packs) == (0, 0, 0)
+    assert report.kept_packs + report.new_packs == len(history.names(ObjectKind.PACK))
+
+
+def test_a_second_prune_finds_nothing_to_do() -> None:
+    history = a_history()
+    history.prune()
+    before = {kind: history.names(kind) for kind in ObjectKind}
+
+    report = history.prune()
+
+    assert {kind: history.names(kind) for kind in ObjectKind} == before
+    assert (report.removed_packs, report.new_packs, report.replaced_index_files, report.freed_bytes) == (0, 0, 0, 0)
+
+
+def test_a_vault_without_snapshots_is_emptied() -> None:
+    history = History()
+    name = history.backup({"a": range(30)})
+    assert name is not None
+    history.forget(name)
+
+    history.prune()
+
+    assert not history.names(ObjectKind.PACK)
+    assert not history.names(ObjectKind.INDEX)
+    assert history.problems() == []
+
+
+def test_what_ended_backups_left_goes() -> None:
+    history = a_history()
+    history.prune()
+    packs = history.names(ObjectKind.PACK)
+    history.backup({"x": range(500, 520)}, steps=1)
+    history.backup({"y": range(600, 620)}, steps=2)
+    assert len(history.names(ObjectKind.PACK)) > len(packs)
+
+    report = history.prune(AS_IT_IS)
+
+    assert history.names(ObjectKind.PACK) == packs
+    assert 0 < report.unlisted_packs < report.removed_packs
+    assert history.problems() == []
+
+
+def test_a_plan_changes_nothing_and_foresees_what_a_prune_does() -> None:
+    history = a_history()
+    gone = next(iter(history.snapshots))
+    assert isinstance(history.store, MemoryStore)
+    before = dict(history.store.objects)
+    plan = history.plan(without=[gone])
+    assert history.store.objects == before
+    assert plan.is_plan
+
+    history.forget(gone)
+    report = history.prune()
+
+    assert report.snapshots == plan.snapshots == 1
+    assert (report.needed, report.unused, report.left) == (plan.needed, plan.unused, plan.left)
+    assert report.removed_packs == plan.removed_packs
+    assert report.repacked_packs == plan.repacked_packs
+    assert report.kept_packs == plan.kept_packs
+    assert history.problems() == []
+
+
+def test_only_a_retention_session_prunes_and_once() -> None:
+    history = a_history()
+    with history.opened(Purpose.BACKUP) as vault, pytest.raises(NotSupported):
+        history.prune(around=lambda _: vault.session)
+    with history.opened(Purpose.RETENTION) as vault:
+        history.prune(around=lambda _: vault.session)
+        with pytest.raises(NotSupported):
+            history.prune(around=lambda _: vault.session)
+
+
+def test_unused_bytes_may_stay_up_to_the_limit() -> None:
+    history = a_thinned_history()
+    everything = history.prune(PruneLimits(unused_share=0.99, small_pack=0))
+    assert everything.repacked_packs == 0
+    assert everything.left.blobs == 10
+
+    allowed = everything.left.bytes // 2
+    report = history.prune(PruneLimits(unused_bytes=allowed, small_pack=0))
+
+    assert 0 < report.left.bytes <= allowed
+    assert 0 < report.repacked_packs < 10
+    assert history.prune(AS_IT_IS).left.bytes == 0
+    assert history.problems() == []
+    assert history.is_whole()
+
+
+def test_no_more_is_repacked_in_a_run_than_the_limit_and_the_next_goes_on() -> None:
+    history = a_thinned_history()
+    limits = PruneLimits(unused_share=0, repack_bytes=1200, small_pack=0)
+    left: list[int] = []
+    while not left or left[-1]:
+        report = history.prune(limits)
+        assert (report.postponed_packs > 0) == (report.left.bytes > 0)
+        assert report.repacked_packs > 0
+        left.append(report.left.bytes)
+        assert history.problems() == []
+    assert len(left) > 2
+    assert left == sorted(left, reverse=True)
+    assert history.blobs() == history.needed()
+    assert history.is_whole()
+
+
+def test_nothing_is_repacked_where_that_is_the_limit() -> None:
+    history = a_history()
+    report = history.prune(PruneLimits(unused_share=0, repack_bytes=0))
+    assert (report.repacked_packs, report.new_packs) == (0, 0)
+    assert report.removed_packs > 0
+    assert history.problems() == []
+    assert history.is_whole()
+
+
+def test_small_packs_and_small_index_files_are_put_together_where_they_are_many() -> None:
+    history = History()
+    for number in range(9):
+        history.backup({str(number): [number]})
+    assert history.prune(EXACTLY).repacked_packs == 0
+
+    history.backup({"one more": [99]})
+    report = history.prune(EXACTLY)
+
+    assert len(history.names(ObjectKind.PACK)) <= 3  # one or two of data and one of trees
+    assert len(history.names(ObjectKind.INDEX)) == 1
+    assert report.repacked_packs == 20
+    assert history.problems() == []
+    assert history.is_whole()
+    assert history.prune(EXACTLY).repacked_packs == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_packs_that_hold_data_and_trees_are_parted_where_the_format_wants_it(version: int) -> None:
+    history = History(version=version)
+    files = {"b": [2]}
+    with history.opened(Purpose.BACKUP) as vault:
+        (tree,), _ = trees_of(files)
+        builder = PackBuilder(vault.keys, BlobKind.DATA)
+        for kind, body in ((BlobKind.DATA, chunk(2)), (BlobKind.TREE, tree)):
+            (blob,) = seal_batch(vault.keys, kind, [body], version=version)
+            builder.move(entry_of(blob, 0), blob.body)
+        name, packed, entries = builder.finish()
+        vault.session.put(name, packed)
+        writer = IndexWriter(vault.index, vault)
+        writer.add_pack(name, entries)
+        writer.flush()
+    history.backup(files)
+    assert history.names(ObjectKind.PACK) == {name}
+
+    report = history.prune(AS_IT_IS)
+
+    assert report.repacked_packs == (version == 2)
+    assert history.problems(errors=True) == []
+    assert history.is_whole()
+
+
+def test_what_a_running_backup_has_stored_stays_and_is_told() -> None:
+    history = a_history()
+    with history.opened(Purpose.BACKUP) as vault:
+        writer = IndexWriter(vault.index, vault)
+        (stored,) = store_blobs(vault, writer, BlobKind.DATA, [chunk(900)], pack_blobs=1)
+
+        report = history.prune()
+
+        assert stored in history.names(ObjectKind.PACK)
+        assert [named.partition(":")[0] for named in report.refused.named] == [str(stored)]
+        writer.flush()
+    assert history.problems() == []
+    history.prune()
+    assert stored not in history.names(ObjectKind.PACK)
+
+
+def test_packs_of_an_index_file_that_the_store_keeps_stay_too() -> None:
+    history = a_history()
+    with history.opened() as vault:
+        files = {name: {pack.name for pack in vault.read_index_file(name).packs} for name in vault.index.files}
+        (unneeded,) = vault.index.packs_of(BlobKind.DATA, blob_id(chunk(200)))
+    locked, packs = next((name, listed) for name, listed in files.items() if unneeded in listed)
+
+    class ObjectLock(SessionAround):
+        def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+            free = [name for name in names if name != locked]
+            return {name: "it is locked until Sunday" for name in names if name == locked} | dict(super().condemn(free))
+
+    report = history.prune(around=ObjectLock)
+
+    assert report.refused.named == [f"{locked}: it is locked until Sunday"]
+    assert packs <= history.names(ObjectKind.PACK)
+    assert history.problems(errors=True) == []
+    assert history.is_whole()
+
+    names = history.names(ObjectKind.INDEX)
+    history.prune(around=ObjectLock)
+    assert history.names(ObjectKind.INDEX) == names  # nothing new is listed as long as the lock holds
+    history.prune()
+    assert history.problems() == []
+    assert history.blobs() == history.needed()
+
+
+def test_what_index_files_say_of_a_pack_in_parts_is_listed_in_full() -> None:
+    history = History()
+    history.backup({"a": range(8)}, pack_blobs=8)
+    with history.opened(Purpose.BACKUP) as vault:
+        (name,) = history.names(ObjectKind.INDEX)
+        packs = vault.read_index_file(name).packs
+        for part in (0, 1):
+            some = [IndexedPack.of(pack.pack, pack.entries[part::2]) for pack in packs]
+            document = encode_index_file(IndexFile([pack for pack in some if len(pack)]))
+            vault.save_unpacked(ObjectKind.INDEX, document, [pack.name for pack in packs])
+    assert isinstance(history.store, MemoryStore)
+    del history.store.objects[name]
+    assert history.problems() != []
+
+    report = history.prune(AS_IT_IS)
+
+    assert (report.repacked_packs, report.removed_packs) == (0, 0)
+    assert report.replaced_index_files == 2
+    assert history.problems() == []
+    assert history.is_whole()
+
+
+def test_limits_that_make_no_sense_are_refused() -> None:
+    for wrong in ({"unused_share": 1.0}, {"unused_share": -0.1}, {"unused_bytes": -1}, {"repack_bytes": -1}):
+        with pytest.raises(ValueError, match="not possible"):
+            PruneLimits(**wrong)
