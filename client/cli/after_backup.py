@@ -5,13 +5,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from client.cli.console import emit, note, plural, say, telling
+from client.cli.progress import Progress
+from client.cli.pruning import describe_prune, show_prune
 from client.cli.unread import UnreadParts
+from client.errors import DamagedVault
 
 if TYPE_CHECKING:
     from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
     from client.account.device import Device
-    from client.errors import DamagedVault, ObjectMissing
+    from client.errors import ObjectMissing
     from client.retention.plan import Plan
     from client.retention.run import RetentionResult
     from client.vault.snapshots import Snapshot
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class _View:
-    """Only what stays against the rules is told."""
+    """Only what stays against the rules is told, and how far a long prune is."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.pruning = Progress(as_json=as_json)
 
     def unread(self, name: "ObjectName", error: "DamagedVault | ObjectMissing") -> None:
         UnreadParts().object(name, error)
@@ -32,17 +38,21 @@ class _View:
         note(f"backup-tool: snapshot {snapshot.short_id} stays: a backup that is running builds on it")
 
 
-def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> None:
-    """Do the pass that is due, by the name of a level. Raises OortError if it must be and fails."""
+def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> int:
+    """Do the pass that is due, by the name of a level. Answers the exit code of one that must be and found damage.
+
+    Raises OortError if it must be and fails.
+    """
     if not entry.HasField("retention") and not entry.item_retention:
-        return  # as with most backups, which wait for no more imports
+        return 0  # as with most backups, which wait for no more imports
     from client.retention.automatic import pass_after_backup
+    from client.retention.prune import PruneLimits
     from client.retention.run import RetentionOrder
     from client.retention.zones import local_zone
     from domain.automatic_pass import PassLevel, PassNeed
 
-    order = RetentionOrder(datetime.now(UTC), local_zone(os.environ)[0])
-    done = pass_after_backup(device, entry.name, PassLevel[level], order, _View())
+    order = RetentionOrder(datetime.now(UTC), local_zone(os.environ)[0], prune=PruneLimits())
+    done = pass_after_backup(device, entry.name, PassLevel[level], order, _View(as_json=as_json))
     if done.failure is not None:
         if done.need is PassNeed.MUST:
             raise done.failure
@@ -50,6 +60,9 @@ def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, 
     if done.result is not None:
         with telling(f"{plural(len(done.result.removed), 'snapshot')} removed by the retention rules"):
             _tell(done.result, done.need, as_json=as_json)
+        if done.result.damages and done.need is PassNeed.MUST:
+            return DamagedVault.exit_code
+    return 0
 
 
 def _tell(result: "RetentionResult", need: "PassNeed", *, as_json: bool) -> None:
@@ -60,8 +73,11 @@ def _tell(result: "RetentionResult", need: "PassNeed", *, as_json: bool) -> None
                 "need": need.value,
                 "removed": [snapshot.id for snapshot in result.removed],
                 "in_use": [snapshot.id for snapshot in result.in_use],
+                "prune": describe_prune(result.pruned) if result.pruned else None,
                 "job": result.job,
             }
         )
     else:
         say(f"Retention: {plural(len(result.removed), 'snapshot')} removed that no rule keeps.")
+        if result.pruned is not None:
+            show_prune(result.pruned)

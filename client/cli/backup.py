@@ -143,8 +143,8 @@ def backup(
             note(f"backup-tool: the job will be reported later: {result.untold}")
         with telling(f"snapshot {result.summary.snapshot.id} exists"):
             view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
-        follow_with_retention(device, result.vault, auto_retention.name, as_json=as_json)
-    return WARNINGS_EXIT_CODE if result.summary.warnings else 0
+        code = follow_with_retention(device, result.vault, auto_retention.name, as_json=as_json)
+    return code or (WARNINGS_EXIT_CODE if result.summary.warnings else 0)
 
 
 def _describe(result: "BackupResult") -> dict[str, object]:

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
+from client.cli import pruning
 from client.cli import retention_rules as rules
 from client.cli.agreement import agree
 from client.cli.console import emit, note, plural, printable, say, table, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
+from client.cli.progress import Progress
 from client.cli.unread import UnreadParts
+from client.errors import DamagedVault
 
 if TYPE_CHECKING:
-    from client.errors import DamagedVault, ObjectMissing
+    from client.errors import ObjectMissing
     from client.retention.plan import ItemPlan, Plan
     from client.retention.run import RetentionResult
     from client.vault.snapshots import Snapshot
@@ -44,6 +47,9 @@ def retention(
     keep_first_weekly: rules.KeepFirstWeekly = None,
     keep_first_monthly: rules.KeepFirstMonthly = None,
     keep_first_yearly: rules.KeepFirstYearly = None,
+    prune: pruning.Prune = False,
+    max_unused: pruning.MaxUnused = None,
+    max_repack_size: pruning.MaxRepack = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -51,21 +57,22 @@ def retention(
     """Remove the snapshots of a vault that no rule keeps: by the rules given here, or else by those stored.
 
     Rules are alternatives, and are applied to each item of each device by itself. Exit code 3: done, but something
-    stays that no rule keeps.
+    stays that no rule keeps; 8: --prune has found damage.
     """
     options = rules.KeepOptions(
         keep_all, keep_last, keep_since, keep_within, keep_daily, keep_weekly, keep_monthly, keep_yearly,
         keep_first_daily, keep_first_weekly, keep_first_monthly, keep_first_yearly,
     )  # fmt: skip
     given = options.policy()
+    limits = pruning.limits_of(prune=prune, max_unused=max_unused, max_repack=max_repack_size)
     from client.retention.run import RetentionOrder, run_retention
     from client.retention.zones import local_zone
 
     zone, _ = local_zone(os.environ)
-    order = RetentionOrder(datetime.now(UTC), zone, given, item, dry_run=dry_run)
+    order = RetentionOrder(datetime.now(UTC), zone, given, item, dry_run=dry_run, prune=limits)
     with Invocation.of(context).device() as device:
         view = _View(device.id, dry_run=dry_run, as_json=as_json)
-        result = run_retention(device, vault, order, view, lambda plan: _agree(plan, yes=yes))
+        result = run_retention(device, vault, order, view, lambda plan: _agree(plan, prune=prune, yes=yes))
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     with telling(f"{plural(len(result.removed), 'snapshot')} removed"):
@@ -73,12 +80,16 @@ def retention(
             emit(_describe(result))
         else:
             _show(result, vault, dry_run=dry_run)
+    if result.damages:
+        return DamagedVault.exit_code
     return WARNINGS_EXIT_CODE if result.warnings else 0
 
 
-def _agree(plan: "Plan", *, yes: bool) -> None:
-    if plan.removed:
-        agree(f"Remove {plural(len(plan.removed), 'snapshot')}?", yes=yes)
+def _agree(plan: "Plan", *, prune: bool, yes: bool) -> None:
+    going = [plural(len(plan.removed), "snapshot")] if plan.removed else []
+    going += ["what no snapshot needs"] if prune else []
+    if going:
+        agree(f"Remove {' and '.join(going)}?", yes=yes)
 
 
 class _View:
@@ -89,6 +100,7 @@ class _View:
         self._dry_run = dry_run
         self._as_json = as_json
         self._unread = UnreadParts()
+        self.pruning = Progress(as_json=as_json)
 
     def unread(self, name: "ObjectName", error: "DamagedVault | ObjectMissing") -> None:
         self._unread.object(name, error)
@@ -160,6 +172,7 @@ def _describe(result: "RetentionResult") -> dict[str, Any]:
         "kept": sum(len(one.kept) for one in result.plan.items),
         "spared_items": len(result.plan.spared),
         "unread": result.unread,
+        "prune": pruning.describe_prune(result.pruned) if result.pruned else None,
         "job": result.job or None,
     }
 
@@ -172,3 +185,5 @@ def _show(result: "RetentionResult", vault: str, *, dry_run: bool) -> None:
         say(f"{len(result.plan.removed):,} of {total} would be removed. Nothing was done.")
     else:
         say(f"{len(result.removed):,} of {total} removed.")
+    if result.pruned is not None:
+        pruning.show_prune(result.pruned)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from client.account.device import Device
 from client.account.job_record import JobCounts
-from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
+from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
 from client.errors import DamagedVault, ObjectMissing, OortError, SnapshotInUse
 from client.retention.plan import Plan, Rules, make_plan
@@ -26,6 +26,9 @@ from domain.names import ObjectKind, ObjectName
 from domain.retention_policy import Policy
 from domain.sessions import Purpose
 
+if TYPE_CHECKING:
+    from client.retention.prune import PruneLimits, PruneReport
+
 
 class RetentionView(Protocol):
     """Shows a person how it goes."""
@@ -38,11 +41,15 @@ class RetentionView(Protocol):
     def in_use(self, snapshot: Snapshot) -> None:
         """A snapshot that stays because a running backup builds on it."""
 
+    def pruning(self, what: str, done: int, total: int) -> None:
+        """How far a prune is; `total` is 0 if it is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionOrder:
     """Rules that override those stored, and the one item that is meant; `now` has a zone, `zone` is the device's.
 
+    With `prune` the space of what no snapshot needs is freed, too, in the same session.
     Where auth can be asked, and has an earlier time, that counts: a clock that is ahead makes nothing old.
     """
 
@@ -51,23 +58,34 @@ class RetentionOrder:
     policy: Policy | None = None
     item: str = ""
     dry_run: bool = False
+    prune: "PruneLimits | None" = None
 
 
 @dataclass(slots=True)
 class RetentionResult:
-    """What was done by `plan`; a dry run has no `job`. `untold` is why auth has not heard the job's end yet."""
+    """What was done by `plan`, or of a dry run, which has no `job`, would be: `pruned` is its plan then.
+
+    `untold` is why auth has not heard the job's end yet.
+    """
 
     plan: Plan
     unread: int = 0
     removed: list[Snapshot] = field(default_factory=list)
     in_use: list[Snapshot] = field(default_factory=list)
+    pruned: "PruneReport | None" = None
     job: str = ""
     untold: OortError | None = None
 
     @property
     def warnings(self) -> int:
-        """Items that were spared, snapshots that stay against the rules or cannot be read."""
-        return len(self.plan.spared) + len(self.in_use) + self.unread
+        """Items that were spared, snapshots that stay against the rules or cannot be read, what the store keeps."""
+        refused = self.pruned.refused.count if self.pruned else 0
+        return len(self.plan.spared) + len(self.in_use) + self.unread + refused
+
+    @property
+    def damages(self) -> int:
+        """What a prune found damaged or missing."""
+        return self.pruned.problems.count + self.pruned.damaged.count if self.pruned else 0
 
 
 def run_retention(
@@ -107,10 +125,20 @@ class Pass:
             if vault is None:
                 return RetentionResult(Plan())
             with vault:
-                plan = self._plan(vault, unread.__setitem__)
+                result = RetentionResult(self._plan(vault, unread.__setitem__), len(unread))
+                if self._order.dry_run:
+                    result.pruned = self._foresee(vault, result.plan)
         for name, error in unread.items():
             self._view.unread(name, error)
-        return RetentionResult(plan, len(unread))
+        return result
+
+    def _foresee(self, vault: Vault, plan: Plan) -> "PruneReport | None":
+        if self._order.prune is None:
+            return None
+        from client.retention.prune import plan_prune
+
+        without = frozenset(ObjectName(ObjectKind.SNAPSHOT, one.id) for one in plan.removed)
+        return plan_prune(vault, self._order.prune, self._view.pruning, without=without)
 
     def carry_out(self, result: RetentionResult) -> None:
         """Remove what was planned, and end the job with what came of it."""
@@ -122,11 +150,12 @@ class Pass:
             for spared in result.plan.spared:
                 paths = paths_text(spared.snapshots[-1].paths)
                 job.log(WARNING, f"The rules would remove every snapshot of {paths}: none was removed")
-            if result.plan.removed:
+            if result.plan.removed or self._order.prune is not None:
                 self._remove_agreed(result, job)
-        job.advanced(JobCounts(warnings=result.warnings))
+        job.advanced(JobCounts(warnings=result.warnings + result.damages))
         result.job = job.id
-        result.untold = job.end(JobStatus.WARNING if result.warnings else JobStatus.SUCCESS)
+        status = JobStatus.WARNING if result.warnings else JobStatus.SUCCESS
+        result.untold = job.end(JobStatus.ERROR if result.damages else status)
 
     def _remove_agreed(self, result: RetentionResult, job: RunningJob) -> None:
         agreed = {snapshot.id for snapshot in result.plan.removed}
@@ -139,6 +168,21 @@ class Pass:
                 for snapshot in self._plan(vault, lambda *_: None).removed:
                     if snapshot.id in agreed:
                         self._remove(vault, snapshot, lock, result, job)
+                if self._order.prune is not None:
+                    self._prune(vault, self._order.prune, lock, result, job)
+
+    def _prune(
+        self, vault: Vault, limits: "PruneLimits", lock: VaultLock | None, result: RetentionResult, job: RunningJob
+    ) -> None:
+        from client.retention.prune import prune
+
+        ensure_locked = _nothing if lock is None else lock.ensure_held
+        report = prune(vault, limits, self._view.pruning, ensure_locked=ensure_locked)
+        result.pruned = report
+        for severity, findings in ((ERROR, report.problems), (ERROR, report.damaged), (WARNING, report.refused)):
+            for one in findings.named:
+                job.log(severity, one)
+        job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")
 
     def _remove(
         self, vault: Vault, snapshot: Snapshot, lock: VaultLock | None, result: RetentionResult, job: RunningJob
@@ -162,6 +206,10 @@ class Pass:
 
     def _zone_of(self, policy: Policy) -> tzinfo:
         return named_zone(policy.time_zone) if policy.time_zone else self._order.zone
+
+
+def _nothing() -> None:
+    """No lock can be lost where none is needed."""
 
 
 def _rules_in_force(place: Place, given: Policy | None) -> Rules:

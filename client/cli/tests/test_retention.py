@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def test_a_dry_run_says_why_each_snapshot_stays_and_removes_none(history: Histor
         "kept": 4,
         "spared_items": 0,
         "unread": 0,
+        "prune": None,
         "job": None,
     }
     code, output, errors = history("--keep-last", "1", "--keep-within", "10d", "--dry-run")
@@ -306,16 +308,19 @@ def test_a_pass_follows_a_backup_as_the_level_has_it(history: History) -> None:
         "need": "must",
         "removed": lines[-1]["removed"],
         "in_use": [],
+        "prune": lines[-1]["prune"],
         "job": history.job()["id"],
     }
     assert set(lines[-1]["removed"]) == gone
+    assert lines[-1]["prune"]["problems"] == {"count": 0, "named": []}
     # There was one just now: two over are too few for another, and three are a try for more-often.
     for level in ("less-often", "automatic"):
         assert backed_up("--auto-retention", level)[1][-1]["type"] == "summary"
     output = terminal("backup", str(history.folders[0]), *("--vault", history.vault, "--auto-retention", "more-often"))[
         1
     ]
-    assert output.endswith("Retention: 3 snapshots removed that no rule keeps.\n")
+    assert "Retention: 3 snapshots removed that no rule keeps.\n" in output
+    assert history.terminal("check", "--vault", history.vault, "--read-data")[0] == 0
 
 
 def test_a_clock_that_is_ahead_makes_nothing_old(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,3 +343,32 @@ def test_a_clock_that_is_ahead_makes_nothing_old(history: History, monkeypatch: 
     finally:
         history.terminal.office.auth.is_down = False
     assert old in history.left()
+
+
+def test_a_prune_frees_what_only_removed_snapshots_needed(with_vault: Terminal, source: Path, tmp_path: Path) -> None:
+    vault = ("--vault", tmp_path.name)
+    for _ in range(2):
+        (source / "noise").write_bytes(os.urandom(3 << 20))
+        with_vault.json_lines("backup", str(source), *vault)
+    prune = ("retention", *vault, "--keep-last", "1", "--prune")
+    planned = with_vault.json_lines(*prune, "--dry-run")[-1]["prune"]
+    assert with_vault(*prune)[0] == 2
+    assert planned["is_plan"]
+    assert planned["freed_bytes"] >= 3 << 20
+    code, output, errors = with_vault(*prune, "--yes")
+    assert (code, errors) == (0, "")
+    assert "1 of 2 snapshots removed.\n3.0 MiB freed and " in output
+    packs = sum(path.stat().st_size for path in (tmp_path / "vault" / "data").rglob("*") if path.is_file())
+    assert packs < 4 << 20
+    assert with_vault("check", *vault, "--read-data")[0] == 0
+    limits = ("--max-unused", "0%", "--max-repack-size", "1M")
+    again = with_vault.json_lines(*prune, "--yes", *limits)[-1]
+    assert (again["removed"], again["prune"]["problems"]["count"]) == ([], 0)
+    for wrong in (limits, ("--prune", "--max-unused", "5 percent"), ("--prune", "--max-repack-size", "-1")):
+        assert with_vault("retention", *vault, "--keep-last", "1", "--yes", *wrong)[0] == 2
+    # What is damaged and needed is named, and nothing goes as long as it is.
+    index = min((tmp_path / "vault" / "index").iterdir())
+    index.write_bytes(index.read_bytes()[:-1])
+    code, output, errors = with_vault(*prune, "--yes")
+    assert (code, index.name in errors) == (8, True)
+    assert output.endswith("must be mended first (`backup-tool check`).\n")

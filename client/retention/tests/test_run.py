@@ -34,6 +34,9 @@ class View:
     def planned(self, plan: Plan) -> None:
         """What is planned is what `agree` gets."""
 
+    def pruning(self, what: str, done: int, total: int) -> None:
+        raise AssertionError(what, done, total)
+
     def in_use(self, snapshot: Snapshot) -> None:
         self.stays.append(snapshot.id)
 

@@ -52,5 +52,10 @@ def test_snapshots_go_by_the_rules_of_each_item_and_those_in_use_stay(stack: Ope
     # Rules go with the item: what a deleted one left goes by the vault's.
     second.tool.ok("logout", "--remove-device")
     assert first.tool.ok("vault", "retention", "shared", "--json").json()["items"] == []
+    pruned = first.tool.ok(
+        "retention", "--vault", "shared", "--prune", "--yes", "--max-unused", "0%", "--json"
+    ).summary()
+    assert pruned["prune"]["problems"]["count"] == 0
+    assert pruned["prune"]["removed_packs"] > 0
     first.tool.ok("check", "--vault", "shared", "--read-data")
     first.restore("shared", tmp_path / "target", its[2])
