@@ -1,13 +1,13 @@
 """backup-tool check"""
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from client.cli.console import duration_text, emit, note, plural, printable, say
+from client.cli.console import emit, note, plural, printable, say
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
+from client.cli.progress import Progress
 from client.errors import DamagedVault, SessionOver
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from client.account.opening import Place
     from client.vault.checker import Problem
 
-_PROGRESS_SECONDS = 10.0
-_PROGRESS_SECONDS = 10.0
 ReadData = Annotated[bool, Option("--read-data", help="Also fetch and open every pack.")]
 
 
@@ -27,7 +25,7 @@ def check(context: click.Context, vault: VaultName, read_data: ReadData = False,
 
     errors = notes = 0
     with Invocation.of(context).device() as device, place_of(device, vault, from_cache=False) as place:
-        for problem in _problems(place, _Progress(as_json=as_json), read_data=read_data):
+        for problem in _problems(place, Progress(as_json=as_json), read_data=read_data):
             errors += problem.is_error
             notes += not problem.is_error
             if as_json:
@@ -43,26 +41,7 @@ def check(context: click.Context, vault: VaultName, read_data: ReadData = False,
     return DamagedVault.exit_code if errors else 0
 
 
-class _Progress:
-    """Tells now and then how far a check is."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._started = self._last = time.monotonic()
-
-    def __call__(self, things: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last < _PROGRESS_SECONDS:
-            return
-        self._last = now
-        seconds = now - self._started
-        if self._as_json:
-            emit({"type": "progress", "checking": things, "done": done, "total": total, "seconds": round(seconds, 1)})
-        else:
-            note(f"{duration_text(seconds)}: {things}: {done:,}{f' of {total:,}' if total else ''}")
-
-
-def _problems(place: "Place", progress: _Progress, *, read_data: bool) -> "Iterator[Problem]":
+def _problems(place: "Place", progress: Progress, *, read_data: bool) -> "Iterator[Problem]":
     """What is wrong, each thing once. A check is of one session: if that is ended, all is checked again in another."""
     from client.backup.memo import forget
     from client.vault.checker import check

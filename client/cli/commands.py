@@ -29,6 +29,7 @@ COMMANDS = (
     "jobs",
     "check",
     "retention",
+    "rebuild-index",
     "version",
 )
 # Each with its help and the commands below it.

@@ -8,7 +8,7 @@ Kept true, and checked by the contract suite in tests/ on every store:
 - methods may be called from several threads at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -69,6 +69,21 @@ class StoreSession(Protocol):
 
         A store that keeps sessions apart lets a session of Purpose.RETENTION do so, with snapshots: NotSupported else,
         SnapshotInUse while an open backup has the snapshot as its parent. Sessions that are open go on seeing it.
+        """
+
+    def mark(self) -> None:
+        """Draw the mark of a retention, once: what a session that is open now has made, reserved or put again stays.
+
+        Everything that decides what is unneeded is listed and read after it: first snapshots, then the index
+        (docs/sessions.md, rule 9). A second mark in one session is refused. Only in a session of Purpose.RETENTION:
+        NotSupported else.
+        """
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        """Remove objects for every session that is opened from now on. Answers those that stay, each with the reason.
+
+        After `mark` only. What is condemned or gone already counts as done. A store without sessions of its own removes
+        at once, under restic's exclusive lock, which its caller holds.
         """
 
     def close(self) -> None:

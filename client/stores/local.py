@@ -12,7 +12,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -186,6 +186,17 @@ class LocalSession:
                 raise ObjectMissing(name=name, place=self._store.place)
             path.unlink()
             _sync_folder(path.parent)
+
+    def mark(self) -> None:
+        """Nothing is drawn: nobody else is at work under the exclusive lock that whoever condemns here holds."""
+        self._check()
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        """Remove the objects at once; none is refused."""
+        for name in names:
+            with contextlib.suppress(ObjectMissing):
+                self.remove(name)
+        return {}
 
     def exists(self, name: ObjectName) -> bool:
         with self._store._told():  # noqa: SLF001

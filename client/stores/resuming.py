@@ -6,7 +6,7 @@ session before anything else is. What is read stays what it was: objects never c
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -60,6 +60,12 @@ class ResumingSession:
         raise self._refusal()
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+        raise self._refusal()
+
+    def mark(self) -> None:
+        raise self._refusal()
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Sessions that fail at a set moment, for tests of what happens then."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +35,12 @@ class SessionAround:
 
     def remove(self, name: ObjectName) -> None:
         self.inner.remove(name)
+
+    def mark(self) -> None:
+        self.inner.mark()
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        return self.inner.condemn(names)
 
     def close(self) -> None:
         self.inner.close()

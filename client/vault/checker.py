@@ -136,7 +136,8 @@ class _Check:
             self.progress("packs", done, len(sizes))
         for name, size in sizes.rest():
             yield _note(name, "no index file lists it: retention will remove it")
-            yield from self._check_pack(name, size, None)
+            # Nothing is lost with what no index file lists: at most it may be wanted for a new index.
+            yield from (replace(problem, is_error=False) for problem in self._check_pack(name, size, None))
             done += 1
             self.progress("packs", done, len(sizes))
         doubled = index.count_doubled()

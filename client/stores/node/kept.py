@@ -7,7 +7,7 @@ deleted, be full or hold rubbish, and the worst is that objects are fetched.
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +135,12 @@ class KeepingSession:
 
     def remove(self, name: ObjectName) -> None:
         self._session.remove(name)
+
+    def mark(self) -> None:
+        self._session.mark()
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        return self._session.condemn(names)
 
     def close(self) -> None:
         self._session.close()

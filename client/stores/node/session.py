@@ -7,7 +7,7 @@ nobody out, the node is told beside what follows, and has been told when the sto
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -186,6 +186,12 @@ class NodeSession:
             self._answer(connection.sessions.Remove.future(request, timeout=CALL_SECONDS, metadata=metadata))
 
         self._run(action, name)
+
+    def mark(self) -> None:
+        raise NotSupported(place=self._place, detail="these storage nodes draw no marks yet")
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:  # noqa: ARG002 - the protocol's
+        raise NotSupported(place=self._place, detail="these storage nodes condemn nothing yet")
 
     def close(self) -> None:
         if self._ending.is_set():

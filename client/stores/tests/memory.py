@@ -1,7 +1,7 @@
 """A store in memory, for tests of what stands on stores. It passes the contract suite."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
@@ -55,6 +55,7 @@ class MemorySession:
         self.store = store
         self.purpose = purpose
         self.over = False
+        self.marked = False
         store.openings += 1
         self.number = store.openings
 
@@ -113,6 +114,22 @@ class MemorySession:
             if not store.needs_locks and name in store.pins.values():
                 raise SnapshotInUse(place=store.place, snapshot=name.id)
             store.removed[name] = store.objects.pop(name), store.openings
+
+    def mark(self) -> None:
+        self._check()
+        if self.purpose is not Purpose.RETENTION or self.marked:
+            raise NotSupported(place=self.store.place, detail="one mark, in a session of retention")
+        self.marked = True
+
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        self._check()
+        if not self.marked:
+            raise NotSupported(place=self.store.place, detail="nothing is condemned before the mark")
+        with self.store.lock:
+            for name in names:
+                if name in self.store.objects:
+                    self.store.removed[name] = self.store.objects.pop(name), self.store.openings
+        return {}
 
     def close(self) -> None:
         self.over = True
