@@ -30,6 +30,7 @@ COMMANDS = (
     "check",
     "retention",
     "rebuild-index",
+    "repair",
     "version",
 )
 # Each with its help and the commands below it.

@@ -8,10 +8,11 @@ old one found, and the same command again goes on from that. Memory does not gro
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from client.proof.survey import Survey, Verdict, opened_blobs
+from client.proof.survey import Survey, Verdict
 from client.vault.blobs import BlobId, BlobKind, PackEntry, SealedBlob
 from client.vault.index import Index
 from client.vault.index_files import MAX_ENTRIES, IndexedPack, IndexFile, encode_index_file
+from client.vault.pack_contents import opened_blobs
 from client.vault.packs import PackBuilder, read_pack_header
 from client.vault.repository import Vault
 from domain.names import ObjectKind, ObjectName

@@ -15,15 +15,6 @@ from domain.names import ObjectName
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
-    """An index that was read anew, and what the packs are beside it. `files` are all index files that are listed."""
-
-    index: Index
-    files: list[ObjectName]
-    survey: Survey
-
-
-@dataclass(frozen=True, slots=True)
 class UnreadIndex:
     """An index file that cannot be read."""
 
@@ -51,27 +42,27 @@ def rebuild_index(
     than it says. `tell` gets what is wrong. Raises StoreError, LockLost.
     """
     vault.session.mark()
-    with surveyed(vault, read_headers=read_headers, tell=tell, progress=progress) as found:
-        done = rewrite_index(vault, found.index, found.survey, found.files, ensure_locked)
-        settle_doubts(vault, found.survey)
-        return done
-
-
-@contextmanager
-def surveyed(
-    vault: Vault, *, read_headers: bool, tell: Callable[[Finding], None], progress: Progress
-) -> Iterator[Surveyed]:
-    """Read all index files, not from a cache, and look at the packs. Raises StoreError."""
-    with Index(
-        vault, scratch=vault.cache_folder, progress=lambda done, total: progress("index files", done, total)
-    ) as index:
+    with index_read_anew(vault, tell, progress) as index:
         files = list(index.files)
-        for name, error in index.damaged.items():
-            tell(UnreadIndex(name, reason_unread(error)))
         survey = Survey(vault, index, vault.doubts.all(), read_headers=read_headers, progress=progress)
         for finding in survey.run():
             tell(finding)
-        yield Surveyed(index, files, survey)
+        done = rewrite_index(vault, index, survey, files, ensure_locked)
+    settle_doubts(vault, survey)
+    return done
+
+
+@contextmanager
+def index_read_anew(vault: Vault, tell: Callable[[Finding], None], progress: Progress) -> Iterator[Index]:
+    """All index files read from the vault and not from a cache; those that cannot be are told. Raises StoreError."""
+
+    def read(done: int, total: int) -> None:
+        progress("index files", done, total)
+
+    with Index(vault, scratch=vault.cache_folder, progress=read) as index:
+        for name, error in index.damaged.items():
+            tell(UnreadIndex(name, reason_unread(error)))
+        yield index
 
 
 def settle_doubts(vault: Vault, survey: Survey) -> None:

@@ -5,25 +5,27 @@ of one that is damaged each blob is opened before it is given up. Memory grows w
 vault, but for 50 bytes a pack.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from client.errors import DamagedVault, ObjectMissing
-from client.vault.blobs import BlobId, PackEntry
+from client.vault.blobs import PackEntry
 from client.vault.damage import Damage
 from client.vault.index import Index, Location
 from client.vault.index_files import IndexedPack
+from client.vault.pack_contents import is_whole, lost_blobs
 from client.vault.pack_sizes import PackSizes
 from client.vault.packs import header_size, read_pack_header
 from client.vault.repository import Vault
-from client.vault.sealing import open_blob
 from domain.names import ObjectKind, ObjectName
 
 _PACK = ObjectKind.PACK
 _KNOWN_AT_ONCE = 256
 
 Progress = Callable[[str, int, int], None]  # what is looked at, how many are done, and of how many
+
+Each = Callable[[ObjectName, list[PackEntry]], None]
 
 
 class Verdict(StrEnum):
@@ -100,13 +102,13 @@ class Survey:
         yield from self._of(Verdict.DAMAGED)
         yield from self._of(Verdict.USELESS)
 
-    def run(self, each: Callable[[ObjectName, list[PackEntry]], None] = lambda *_: None) -> Iterator[PackFinding]:
-        """Look at every pack; `each` gets those of the index, with their entries. Raises StoreError."""
+    def run(self, each: Each = lambda *_: None) -> Iterator[PackFinding]:
+        """Look at every pack; `each` gets what lies in each, by the index or by its header. Raises StoreError."""
         sizes = self._sizes = PackSizes(self._vault.session.list(_PACK))
         done = 0
         for name, entries in self._index.packs():
             each(name, entries)
-            finding = self._look_at_listed(name, sizes.take(bytes.fromhex(name.id)), entries)
+            finding = self._look_at_listed(name, sizes.take(bytes.fromhex(name.id)), entries, each)
             if finding is not None:
                 yield self._found(finding)
             done += 1
@@ -124,7 +126,9 @@ class Survey:
         self._verdicts[bytes.fromhex(finding.pack.id)] = finding.verdict
         return finding
 
-    def _look_at_listed(self, name: ObjectName, size: int | None, entries: list[PackEntry]) -> PackFinding | None:
+    def _look_at_listed(
+        self, name: ObjectName, size: int | None, entries: list[PackEntry], each: Each
+    ) -> PackFinding | None:
         is_doubted = name in self._doubted
         if size is None:
             self.damage.add_pack(name)
@@ -137,27 +141,26 @@ class Survey:
             found = read_pack_header(self._vault.session, self._vault.keys, name, size)
         except (DamagedVault, ObjectMissing) as error:
             return self._damaged(name, size, entries, str(error))
+        if (is_doubted or found != entries) and not is_whole(self._vault, name, found):
+            return self._damaged(name, size, entries, "its bytes are not those it was stored with")
         if is_doubted:
-            lost = lost_blobs(self._vault, name, size, found)
-            if lost:
-                return self._damaged(name, size, found, "blobs do not open")
             self.healed.append(name)
         if found == entries:
             return None
         there, listed = frozenset(found), frozenset(entries)
         self.damage.add_blobs(name, (entry.id for entry in entries if entry not in there))
-        self._new.append(IndexedPack.of(bytes.fromhex(name.id), [entry for entry in found if entry not in listed]))
+        more = [entry for entry in found if entry not in listed]
+        each(name, more)
+        self._new.append(IndexedPack.of(bytes.fromhex(name.id), more))
         return PackFinding(name, Verdict.DIFFERS, len(found))
 
-    def _look_at_unlisted(
-        self, name: ObjectName, size: int, each: Callable[[ObjectName, list[PackEntry]], None]
-    ) -> PackFinding:
+    def _look_at_unlisted(self, name: ObjectName, size: int, each: Each) -> PackFinding:
         try:
             found = read_pack_header(self._vault.session, self._vault.keys, name, size)
         except (DamagedVault, ObjectMissing) as error:
             return PackFinding(name, Verdict.USELESS, detail=str(error))
-        if name in self._doubted and lost_blobs(self._vault, name, size, found):
-            return PackFinding(name, Verdict.USELESS, len(found), detail="blobs do not open")
+        if name in self._doubted and not is_whole(self._vault, name, found):
+            return PackFinding(name, Verdict.USELESS, len(found), detail="its bytes are not those it was stored with")
         each(name, found)
         self._new.append(IndexedPack.of(bytes.fromhex(name.id), found))
         self._make_known(at_least=_KNOWN_AT_ONCE)
@@ -177,38 +180,6 @@ class Survey:
         else:
             self.damage.add_blobs(name, lost)
         return PackFinding(name, Verdict.DAMAGED, len(entries), len(lost), why)
-
-
-def lost_blobs(vault: Vault, pack: ObjectName, size: int, entries: Iterable[PackEntry]) -> list[BlobId]:
-    """Those of a pack's blobs that do not open, though the pack is read whole. Raises StoreError."""
-    return [entry.id for entry, body in opened_blobs(vault, pack, size, entries) if body is None]
-
-
-def opened_blobs(
-    vault: Vault, pack: ObjectName, size: int, entries: Iterable[PackEntry]
-) -> Iterator[tuple[PackEntry, memoryview | None]]:
-    """Each blob of a pack of `size` bytes as it lies there, sealed; None for one that does not open."""
-    try:
-        body = whole_or_not(vault, pack, size)
-    except ObjectMissing:
-        body = b""
-    view = memoryview(body)
-    for entry in entries:
-        sealed = view[entry.offset : entry.offset + entry.length]
-        try:
-            open_blob(vault.keys, entry, sealed)
-        except DamagedVault:
-            yield entry, None
-        else:
-            yield entry, sealed
-
-
-def whole_or_not(vault: Vault, pack: ObjectName, size: int) -> bytes:
-    """The bytes of a pack: from a copy that is whole, else as they are. Raises ObjectMissing, StoreError."""
-    try:
-        return vault.session.get(pack)
-    except DamagedVault:
-        return vault.session.get(pack, 0, size)
 
 
 def _fits(size: int, entries: list[PackEntry]) -> bool:

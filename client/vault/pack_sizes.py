@@ -43,6 +43,10 @@ class PackSizes:
             at += 1
         return None
 
+    def all(self) -> Iterator[tuple[bytes, int]]:
+        """Every pack's id and size, by id."""
+        return ((self._id(at), size) for at, size in enumerate(self._sizes))
+
     def rest(self) -> Iterator[tuple[ObjectName, int]]:
         """The packs that were not taken, and their sizes, by name."""
         at = self._taken.find(0)

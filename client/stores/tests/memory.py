@@ -144,7 +144,8 @@ class MemorySession:
         self.close()
 
     def _seen(self) -> dict[ObjectName, bytes]:
-        kept = {} if self.store.needs_locks else self.store.removed
+        sees_live_alone = self.store.needs_locks or self.purpose is Purpose.RETENTION
+        kept = {} if sees_live_alone else self.store.removed
         return {name: body for name, (body, opened) in kept.items() if self.number <= opened} | self.store.objects
 
     def _check(self) -> None:
