@@ -29,6 +29,7 @@ COMMANDS = (
     "jobs",
     "check",
     "retention",
+    "verify",
     "rebuild-index",
     "repair",
     "version",

@@ -12,10 +12,6 @@ from domain.names import ObjectKind, ObjectName
 T = TypeVar("T")
 
 
-class Broken(StoreError):
-    """The connection broke."""
-
-
 class StoppingSession(SessionAround):
     """Call number `at` (from 0), and all after it, fail; with `is_reply_lost` that one is carried out first."""
 
@@ -59,8 +55,8 @@ class StoppingSession(SessionAround):
             number = self.calls
             self.calls += 1
         if number > self._at or (number == self._at and not self._is_reply_lost):
-            raise Broken
+            raise StoreError(place="the store", detail="the connection broke")
         answer = action()
         if number == self._at:
-            raise Broken
+            raise StoreError(place="the store", detail="the connection broke")
         return answer

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from client.errors import StoreError
 from client.proof.tests.a_harmed_vault import HarmedVault, verdicts
 from client.testing.damage import flip, remove, truncate
-from client.testing.stops import Broken, StoppingSession
+from client.testing.stops import StoppingSession
 from client.vault.blobs import BlobKind
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
 from domain.names import ObjectKind, ObjectName
@@ -136,7 +137,7 @@ def test_wherever_it_is_interrupted_all_is_found_and_the_next_run_succeeds(tmp_p
 
         try:
             harmed.rebuild(read_headers=True, around=around)
-        except Broken:
+        except StoreError:
             with harmed.vault.opened() as vault:
                 assert len(vault.snapshots()) == 2
             harmed.rebuild()

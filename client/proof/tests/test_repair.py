@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from client.errors import StoreError
 from client.proof.repair import Plan, Repair, Repaired
 from client.proof.tests.a_harmed_vault import Around, HarmedVault
 from client.stores.abc import StoreSession
 from client.testing.damage import DAMAGES, Damage, flip, remove
-from client.testing.stops import Broken, StoppingSession
+from client.testing.stops import StoppingSession
 from client.testing.vaults import PASSWORD
 from client.vault.blobs import BlobKind
 from client.vault.repository import Vault, open_vault
@@ -191,7 +192,7 @@ def test_wherever_a_repair_is_interrupted_the_next_one_ends_it(tmp_path: Path, i
 
         try:
             repaired(harmed, forgets=False, around=around)
-        except Broken:
+        except StoreError:
             stops += 1
         else:
             break
