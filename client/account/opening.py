@@ -102,7 +102,8 @@ class Place:
         """What is wrong with the file beside the vault's objects from which E is had when auth's database is lost."""
         try:
             body = session.get(SEAL)
-            if SealFile.from_bytes(body).user != self.device.account.user_id:
+            seal = SealFile.from_bytes(body)
+            if seal.user != self.device.account.user_id:
                 yield cost_only(SEAL, "it is of another account: this one has the vault's key in its profile alone")
                 return
             beside = self.vaults.open_seal_file(body)
@@ -111,7 +112,9 @@ class Place:
         except BrokenSeal as error:
             yield Problem(str(SEAL), str(error))
         else:
-            if beside != self.vaults.repository_password(self.entry):
+            if seal.next_key or seal.former_key:
+                yield Problem(str(SEAL), "a change of the vault's key was interrupted: `key change` ends it")
+            elif beside != self.vaults.repository_password(self.entry):
                 yield Problem(str(SEAL), "it seals another key than the account's profile")
 
     def _key_beside(self, session: StoreSession) -> str | None:

@@ -1,17 +1,17 @@
 """backup-tool repair"""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from client.cli.agreement import agree
 from client.cli.check import tell_touched
 from client.cli.console import emit, note, plural, printable, say, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
 from client.cli.progress import Progress
 from client.cli.rebuild_index import Findings, describe_rewritten, rewritten_text
-from client.errors import DamagedVault, UsageError
+from client.errors import DamagedVault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def repair(  # noqa: PLR0917 - they are given by name
         _tell_plan(plan, forget=forget, as_json=as_json)
         done = None
         if not dry_run and (plan or (forget and (plan.hopeless or plan.unreadable))):
-            _agree(yes=yes)
+            agree("Do this?", yes=yes)
             done = repairing.carry_out(forgets=forget)
     with telling(f"{vault} was repaired" if done else "nothing was done"):
         if as_json:
@@ -95,16 +95,6 @@ def _tell_plan(plan: "Plan", *, forget: bool, as_json: bool) -> None:
 def _without_remains(plan: "Plan") -> "Sequence[tuple[ObjectName, str]]":
     hopeless = [(name, "has lost the list of its first folder, and with it all") for name in plan.hopeless]
     return [*hopeless, *((name, "cannot be read") for name in plan.unreadable)]
-
-
-def _agree(*, yes: bool) -> None:
-    """Raises UsageError where nobody can be asked, or somebody says no."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(detail="the plan is named above: nothing was done; give --yes to agree")
-    if not click.confirm("Do this?", err=True):
-        raise UsageError(detail="nothing was done")
 
 
 def _describe(plan: "Plan", done: "Repaired | None") -> dict[str, object]:

@@ -4,7 +4,8 @@ Kept true, and checked by the contract suite in tests/ on every store:
 - an object that `put` returned from is durable, whole, and has the content that its name says;
 - an object that is read whole has the content that its name says, whatever became of the store;
 - objects never change; a put of a name that exists stores nothing and makes the session a user of the object;
-- all reads and lists happen in a session, which sees what existed when it was opened until it ends;
+- all reads and lists happen in a session, which sees what existed when it was opened until it ends; one of
+  Purpose.RETENTION sees only what is not removed;
 - methods may be called from several threads at once.
 """
 
@@ -82,8 +83,15 @@ class StoreSession(Protocol):
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         """Remove objects for every session that is opened from now on. Answers those that stay, each with the reason.
 
-        After `mark` only. What is condemned or gone already counts as done. A store without sessions of its own removes
-        at once, under restic's exclusive lock, which its caller holds.
+        After `mark` only. What is condemned or gone already counts as done. A store without sessions of its own
+        removes at once, under restic's exclusive lock, which its caller holds.
+        """
+
+    def replace_seal(self, body: Buffer) -> None:
+        """Store another seal in place of the one that is there, if there is one, in one atomic step.
+
+        NotSupported where a store cannot, and in a session that is not of Purpose.RETENTION where sessions are kept
+        apart.
         """
 
     def close(self) -> None:

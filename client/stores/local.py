@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -188,15 +189,29 @@ class LocalSession:
             _sync_folder(path.parent)
 
     def mark(self) -> None:
-        """Nothing is drawn: nobody else is at work under the exclusive lock that whoever condemns here holds."""
+        """Nothing to draw: the exclusive lock keeps every other session away."""
         self._check()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
-        """Remove the objects at once; none is refused."""
-        for name in names:
-            with contextlib.suppress(ObjectMissing):
-                self.remove(name)
+        """Remove at once, each kind durably before the next: an index file is never there without its packs."""
+        self._check()
+        for _, alike in groupby(names, lambda name: name.kind):
+            folders = set()
+            for name in alike:
+                with self._store._told(name):  # noqa: SLF001
+                    path = self._find(name)
+                    if path is not None:
+                        path.unlink()
+                        folders.add(path.parent)
+            with self._store._told():  # noqa: SLF001
+                for folder in folders:
+                    _sync_folder(folder)
         return {}
+
+    def replace_seal(self, body: Buffer) -> None:
+        self._check()
+        with self._store._told():  # noqa: SLF001
+            self._write(SEAL, body)
 
     def exists(self, name: ObjectName) -> bool:
         with self._store._told():  # noqa: SLF001

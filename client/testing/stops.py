@@ -50,6 +50,9 @@ class StoppingSession(SessionAround):
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         return self._call(lambda: self.inner.condemn(names))
 
+    def replace_seal(self, body: Buffer) -> None:
+        self._call(lambda: self.inner.replace_seal(body))
+
     def _call(self, action: Callable[[], T]) -> T:
         with self._lock:
             number = self.calls

@@ -17,7 +17,6 @@ from client.errors import (
     NoSuchSnapshot,
     ObjectMissing,
     StoreError,
-    TruncatedObject,
     WrongRepositoryPassword,
 )
 from client.stores.abc import StoreSession
@@ -356,7 +355,10 @@ def _key_files(session: StoreSession) -> Iterator[tuple[ObjectName, bytes | Dama
     for info in session.list(ObjectKind.KEY):
         try:
             body = session.get(info.name)
-        except (ObjectMissing, TruncatedObject) as error:
+        except DamagedVault as error:
+            yield info.name, error
+            continue
+        except ObjectMissing as error:
             yield info.name, _as_damage(info.name, error)
             continue
         if ObjectName.of(ObjectKind.KEY, body) != info.name:

@@ -193,6 +193,9 @@ class NodeSession:
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:  # noqa: ARG002 - the protocol's
         raise NotSupported(place=self._place, detail="these storage nodes condemn nothing yet")
 
+    def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+        raise NotSupported(place=self._place, detail="storage nodes keep the seal that a vault was made with")
+
     def close(self) -> None:
         if self._ending.is_set():
             return

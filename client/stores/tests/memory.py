@@ -25,7 +25,7 @@ class MemoryStore:
     """`objects` may be looked at and tampered with; `declared` are the packs told with each put.
 
     Without `needs_locks` it keeps sessions apart as the storage role does: `removed` holds what was removed, with the
-    number of sessions opened before.
+    number of sessions opened before; `users` the numbers of the sessions that put or reserved an object.
     """
 
     def __init__(self, *, needs_locks: bool = False) -> None:
@@ -35,6 +35,8 @@ class MemoryStore:
         self.declared: dict[ObjectName, tuple[ObjectName, ...]] = {}
         self.removed: dict[ObjectName, tuple[bytes, int]] = {}
         self.pins: dict[int, ObjectName] = {}
+        self.users: dict[ObjectName, set[int]] = {}
+        self.open_sessions: set[int] = set()
         self.openings = 0
         self.lock = threading.Lock()
 
@@ -55,9 +57,10 @@ class MemorySession:
         self.store = store
         self.purpose = purpose
         self.over = False
-        self.marked = False
         store.openings += 1
         self.number = store.openings
+        store.open_sessions.add(self.number)
+        self.over_before: frozenset[int] | None = None  # the mark
 
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         self._check()
@@ -77,6 +80,7 @@ class MemorySession:
         with self.store.lock:
             is_new = name not in self.store.objects
             self.store.objects[name] = bytes(body)
+            self.store.users.setdefault(name, set()).add(self.number)
             return is_new
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
@@ -98,7 +102,12 @@ class MemorySession:
 
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         self._check()
-        return frozenset(pack for pack in packs if pack not in self.store.objects)
+        with self.store.lock:
+            for pack in packs:
+                if pack in self.store.removed:
+                    self.store.objects.setdefault(pack, self.store.removed.pop(pack)[0])
+                self.store.users.setdefault(pack, set()).add(self.number)
+            return frozenset(pack for pack in packs if pack not in self.store.objects)
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:
         self.put(snapshot, body)
@@ -117,22 +126,36 @@ class MemorySession:
 
     def mark(self) -> None:
         self._check()
-        if self.purpose is not Purpose.RETENTION or self.marked:
-            raise NotSupported(place=self.store.place, detail="one mark, in a session of retention")
-        self.marked = True
+        store = self.store
+        if store.needs_locks:
+            return
+        if self.purpose is not Purpose.RETENTION or self.over_before is not None:
+            raise NotSupported(place=store.place, detail="only retention marks, and once")
+        self.over_before = frozenset(range(store.openings + 1)) - store.open_sessions
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         self._check()
-        if not self.marked:
-            raise NotSupported(place=self.store.place, detail="nothing is condemned before the mark")
-        with self.store.lock:
+        store = self.store
+        if not store.needs_locks and self.over_before is None:
+            raise NotSupported(place=store.place, detail="only retention condemns, after its mark")
+        stays = {}
+        with store.lock:
             for name in names:
-                if name in self.store.objects:
-                    self.store.removed[name] = self.store.objects.pop(name), self.store.openings
-        return {}
+                if self.over_before is not None and store.users.get(name, set()) - self.over_before:
+                    stays[name] = "a session uses it"
+                elif name in store.objects:
+                    store.removed[name] = store.objects.pop(name), store.openings
+        return stays
+
+    def replace_seal(self, body: Buffer) -> None:
+        self._check()
+        if not self.store.needs_locks and self.purpose is not Purpose.RETENTION:
+            raise NotSupported(place=self.store.place, detail="only retention replaces the seal")
+        self.store.objects[SEAL] = bytes(body)
 
     def close(self) -> None:
         self.over = True
+        self.store.open_sessions.discard(self.number)
         self.store.pins.pop(self.number, None)
 
     def __enter__(self) -> Self:
@@ -144,8 +167,7 @@ class MemorySession:
         self.close()
 
     def _seen(self) -> dict[ObjectName, bytes]:
-        sees_live_alone = self.store.needs_locks or self.purpose is Purpose.RETENTION
-        kept = {} if sees_live_alone else self.store.removed
+        kept = {} if self.store.needs_locks or self.purpose is Purpose.RETENTION else self.store.removed
         return {name: body for name, (body, opened) in kept.items() if self.number <= opened} | self.store.objects
 
     def _check(self) -> None:
