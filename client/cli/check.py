@@ -67,7 +67,7 @@ def check(  # noqa: PLR0917 - they are given by name
         return DamagedVault.exit_code if errors else 0
     if subset is not None:
         again = f"; with --seed {drawn} they are drawn again" if drawn else ""
-        say(f"{plural(packs_read, 'pack')} were read{again}.")
+        say(f"Of the packs, {packs_read:,} {'was' if packs_read == 1 else 'were'} read{again}.")
     if errors:
         say(f"{vault} is damaged: {plural(errors, 'error')} found.")
         if telling.paths:

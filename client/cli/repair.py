@@ -125,5 +125,5 @@ def _show(vault: str, plan: "Plan", done: "Repaired | None") -> None:
         say(f"{plural(len(done.forgotten), 'damaged snapshot')} removed.")
     for name in done.in_use:
         note(f"backup-tool: snapshot {name.id[:8]} stays, as a running backup builds on it: repeat this later")
-    if done.index is not None or done.snapshots:
+    if done.snapshots:
         say("The next backup stores again what it finds of the lost files on this device.")

@@ -78,8 +78,8 @@ class Survey:
             self.damage.add_index_file(name)
 
     def __bool__(self) -> bool:
-        """Whether anything is not as it is listed."""
-        return bool(self._verdicts)
+        """Whether anything that counts is not as it is listed."""
+        return any(verdict is not Verdict.USELESS for verdict in self._verdicts.values())
 
     def verdict(self, pack: ObjectName) -> Verdict | None:
         """What was found of a pack; None if it is as it is listed."""
