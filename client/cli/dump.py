@@ -10,9 +10,9 @@ from typing import IO, Annotated
 import click
 
 from client.cli.console import note, printable
+from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
-from client.cli.new_file import new_file
 from client.cli.parameters import Argument, Option
 from client.errors import OutputLost, ReaderGone, UsageError
 from client.restore.request import ArchiveFormat, NoProgress

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from client.cli.console import emit, note, path_fields, plural, printable, say, size_text, telling
+from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
-from client.cli.new_file import new_file
 from client.cli.parameters import Option
 from client.cli.progress import Progress
 from client.cli.views import index_lines
