@@ -12,6 +12,7 @@ from client.proof.repair import Plan, Repair, Repaired
 from client.proof.tests.a_harmed_vault import Around, HarmedVault
 from client.stores.abc import StoreSession
 from client.testing.damage import DAMAGES, Damage, flip, remove
+from client.testing.faults import SessionAround
 from client.testing.stops import StoppingSession
 from client.testing.vaults import PASSWORD
 from client.vault.blobs import BlobKind
@@ -204,3 +205,21 @@ def test_wherever_a_repair_is_interrupted_the_next_one_ends_it(tmp_path: Path, i
     assert checked(harmed) == []
     newer = next(new for new, old in (*done.snapshots, *done.before) if old == harmed.second)
     assert len(harmed.restored(tmp_path / "t", newer.id)) == len(harmed.whole()) - 1
+
+
+class WholeOrNothing(SessionAround):
+    """A store that sends no part of an object of which it has found no copy to be whole, as storage nodes do."""
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        super().get(name)
+        return super().get(name, offset, length)
+
+
+def test_where_a_store_sends_nothing_of_a_damaged_pack_all_that_is_in_it_is_lost(harmed: HarmedVault) -> None:
+    victim = harmed.pack_of(BlobKind.DATA, new=True)
+    flip(victim, victim)
+    checked(harmed)
+    _, touched, done = repaired(harmed, forgets=True, around=WholeOrNothing)
+    assert [found.path for found in touched] == [os.fsencode(harmed.source / "new")]
+    assert done.forgotten == [harmed.second]
+    assert checked(harmed) == []
