@@ -326,7 +326,7 @@ def test_a_check_says_how_far_it_is(
 ) -> None:
     vault = ("--vault", tmp_path.name)
     assert with_vault("backup", str(source), *vault)[0] == 0
-    monkeypatch.setattr("client.cli.check._PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("client.cli.progress._PROGRESS_SECONDS", 0.0)
     _, output, errors = with_vault("check", *vault)
     assert "is in order" in output
     assert "index files: 1 of 1" in errors
