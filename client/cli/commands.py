@@ -28,16 +28,15 @@ COMMANDS = (
     "dump",
     "jobs",
     "check",
-    "retention",
     "verify",
-    "rebuild-index",
     "repair",
+    "rebuild-index",
+    "retention",
     "version",
 )
 # Each with its help and the commands below it.
 GROUPS = {
     "vault": ("Vaults: where backups lie.", ("request", "add", "list", "retention", "recovery", "templates")),
-    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "recovery", "templates")),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
     "device": ("The account's devices.", ("list",)),
