@@ -17,7 +17,7 @@ from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
 from client.account.device import Device
 from client.account.seals import KEY_BYTES
-from client.account.vaults import Vaults, new_id
+from client.account.vaults import SealFile, Vaults, new_id
 from client.errors import (
     BrokenSeal,
     NameTaken,
@@ -29,6 +29,7 @@ from client.errors import (
 )
 from client.stores.abc import ObjectStore, StoreSession
 from client.stores.local import LocalStore
+from client.vault.problems import Problem, cost_only
 from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
@@ -96,6 +97,25 @@ class Place:
         created = create_vault(session, password, seal, cache=self.cache())
         # Another device was first: with the same E, which it had from the profile too.
         return created or open_vault(session, password, self.cache())
+
+    def seal_problems(self, session: StoreSession) -> Iterator[Problem]:
+        """What is wrong with the file beside the vault's objects from which E is had when auth's database is lost."""
+        try:
+            body = session.get(SEAL)
+            seal = SealFile.from_bytes(body)
+            if seal.user != self.device.account.user_id:
+                yield cost_only(SEAL, "it is of another account: this one has the vault's key in its profile alone")
+                return
+            beside = self.vaults.open_seal_file(body)
+        except ObjectMissing:
+            yield cost_only(SEAL, "it is missing: this account has the vault's key in its profile alone")
+        except BrokenSeal as error:
+            yield Problem(str(SEAL), str(error))
+        else:
+            if seal.next_key or seal.former_key:
+                yield Problem(str(SEAL), "a change of the vault's key was interrupted: `key change` ends it")
+            elif beside != self.vaults.repository_password(self.entry):
+                yield Problem(str(SEAL), "it seals another key than the account's profile")
 
     def _key_beside(self, session: StoreSession) -> str | None:
         """E from the file beside the vault's objects, if there is one of this account."""

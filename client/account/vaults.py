@@ -30,11 +30,16 @@ _SEAL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class SealFile:
-    """What `oort-vault` in a vault holds: E sealed under K, and whose and which vault's seal it is."""
+    """What `oort-vault` in a vault holds: E sealed under K, and whose and which vault's seal it is.
+
+    While E is being changed it also has the one that comes next, and after that the former one, both sealed.
+    """
 
     user: UUID
     vault: str
     sealed_key: bytes
+    next_key: bytes = b""
+    former_key: bytes = b""
 
     def to_bytes(self) -> bytes:
         fields = {
@@ -43,6 +48,9 @@ class SealFile:
             "vault": self.vault,
             "sealed_key": base64.b64encode(self.sealed_key).decode(),
         }
+        for name, sealed in (("next_key", self.next_key), ("former_key", self.former_key)):
+            if sealed:
+                fields[name] = base64.b64encode(sealed).decode()
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
@@ -50,7 +58,8 @@ class SealFile:
         """Raises BrokenSeal."""
         try:
             fields = json.loads(body)
-            seal = cls(UUID(fields["user"]), str(UUID(fields["vault"])), base64.b64decode(fields["sealed_key"]))
+            keys = (base64.b64decode(fields.get(name, "")) for name in ("next_key", "former_key"))
+            seal = cls(UUID(fields["user"]), str(UUID(fields["vault"])), base64.b64decode(fields["sealed_key"]), *keys)
             known = fields["version"] == _SEAL_VERSION
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known = False
@@ -131,11 +140,22 @@ class Vaults:
                 return known
         raise NoSuchVault(name=vault.name)
 
+    def change_key(self, vault: Vault, sealed_key: bytes) -> None:
+        """Store another E, sealed under K, in place of the one that `vault` has. Raises OortError if it has another."""
+        request = profiles_pb2.SetVaultKeyRequest(vault_id=vault.id, sealed_key=sealed_key, replaces=vault.sealed_key)
+        try:
+            self._device.connection.ask(self._device.profiles.SetVaultKey, request)
+        except Refused as refused:
+            if refused.refusal.reason != "VAULT_HAS_KEY":
+                raise translate(refused.refusal, self._device.connection.server) from None
+            raise OortError(
+                detail=f"Another device has just changed the key of the vault {vault.name}: run the command again."
+            ) from None
+        self._fetch()
+
     def repository_password(self, vault: Vault) -> str | None:
         """E in hex, or the password of a repository brought in; None before first use. Raises BrokenSeal."""
-        if not vault.sealed_key:
-            return None
-        return self._device.sealer.open(SealPurpose.VAULT_KEY, vault.sealed_key, vault.id).decode()
+        return self.open_sealed(vault.id, vault.sealed_key) if vault.sealed_key else None
 
     def seal_key(self, vault_id: str, repository_password: str) -> bytes:
         """E, or the password of a repository brought in, sealed under K for one vault."""
@@ -146,6 +166,10 @@ class Vaults:
         place = self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id)
         return Path(json.loads(place)["path"])
 
+    def open_sealed(self, vault_id: str, sealed_key: bytes) -> str:
+        """E from a seal of it. Raises BrokenSeal."""
+        return self._device.sealer.open(SealPurpose.VAULT_KEY, sealed_key, vault_id).decode()
+
     def seal_file(self, vault_id: str, sealed_key: bytes) -> bytes:
         """The content of `oort-vault`."""
         return SealFile(self._device.account.user_id, vault_id, sealed_key).to_bytes()
@@ -153,7 +177,7 @@ class Vaults:
     def open_seal_file(self, body: bytes) -> str:
         """E from `oort-vault`. Raises BrokenSeal when it is another user's, or damaged."""
         seal = SealFile.from_bytes(body)
-        return self._device.sealer.open(SealPurpose.VAULT_KEY, seal.sealed_key, seal.vault).decode()
+        return self.open_sealed(seal.vault, seal.sealed_key)
 
     def _fetch(self) -> list[Vault]:
         """All from auth; kept in the home for when it cannot be reached."""

@@ -28,6 +28,7 @@ from client.platforms.linux import give_back_large_buffers
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId
 from client.vault.chunker import Chunker, chunker_seed
+from client.vault.pack_contents import still_damaged
 from client.vault.repository import Vault, reason_unread
 from client.vault.sealing import Compression
 from client.vault.snapshots import Snapshot, encode_snapshot, paths_text
@@ -118,6 +119,8 @@ class _Backup:
             # What is listed nowhere else is stored again; nothing that is stored is lost by that.
             self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
         self._ensure_fits(paths)
+        # As if the vault did not have what was found damaged: what is still here of it is stored again.
+        self._vault.index.leave_out(still_damaged(self._vault))
         known_tree = self._parent_tree()
         self._work(paths, known_tree)
         tree = self._trees.root

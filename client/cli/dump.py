@@ -1,9 +1,7 @@
 """backup-tool dump"""
 
 import contextlib
-import errno
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import IO, Annotated
 import click
 
 from client.cli.console import note, printable
+from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
 from client.cli.parameters import Argument, Option
-from client.errors import OutputLost, ReaderGone, TargetFull, UsageError
+from client.errors import OutputLost, ReaderGone, UsageError
 from client.restore.request import ArchiveFormat, NoProgress
 
 From = Annotated[str, Argument(help="A file, or with --archive a folder.", metavar="PATH")]
@@ -70,7 +69,7 @@ class _Told(NoProgress):
 
 def _output(path: Path | None, *, is_archive: bool) -> contextlib.AbstractContextManager[IO[bytes]]:
     if path is not None:
-        return _file(path)
+        return new_file(path)
     if is_archive and sys.stdout.isatty():
         raise UsageError(detail="an archive is nothing for a terminal: give --output, or a pipe")
     return _standard_output()
@@ -85,22 +84,3 @@ def _standard_output() -> Iterator[IO[bytes]]:
         raise ReaderGone(reason=error.strerror) from None
     except OSError as error:
         raise OutputLost(reason=error.strerror or error) from None
-
-
-@contextlib.contextmanager
-def _file(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, which has its name only when it is whole."""
-    if os.path.lexists(path):
-        raise UsageError(detail=f"{path} exists already: choose another name")
-    partial = path.with_name(f".oort-partial-{secrets.token_hex(4)}")
-    try:
-        with partial.open("xb") as file:
-            yield file
-        partial.rename(path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TargetFull(target=path, detail=reason) from None
-        raise UsageError(detail=f"cannot write {path}: {reason}") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -87,6 +87,13 @@ class StoreSession(Protocol):
         without sessions of its own removes at once, under restic's exclusive lock, which its caller holds.
         """
 
+    def replace_seal(self, body: Buffer) -> None:
+        """Store another seal in place of the one that is there, if there is one, in one atomic step.
+
+        NotSupported where a store cannot, and in a session that is not of Purpose.RETENTION where sessions are kept
+        apart.
+        """
+
     def close(self) -> None:
         """End the session. What was put stays, and is removed by retention if nothing refers to it."""
 

@@ -208,6 +208,11 @@ class LocalSession:
                     _sync_folder(folder)
         return {}
 
+    def replace_seal(self, body: Buffer) -> None:
+        self._check()
+        with self._store._told():  # noqa: SLF001
+            self._write(SEAL, body)
+
     def exists(self, name: ObjectName) -> bool:
         with self._store._told():  # noqa: SLF001
             return self._find(name) is not None

@@ -65,6 +65,9 @@ class ResumingSession:
     def mark(self) -> None:
         raise self._refusal()
 
+    def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+        raise self._refusal()
+
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 

@@ -44,6 +44,9 @@ class SessionAround:
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         return self.inner.condemn(names)
 
+    def replace_seal(self, body: Buffer) -> None:
+        self.inner.replace_seal(body)
+
     def close(self) -> None:
         self.inner.close()
 

@@ -8,7 +8,7 @@ temporary folder, memory. An index file that cannot be read is named in `damaged
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -102,6 +102,7 @@ class Index:
         self._listed_in = -1  # the session that listed them
         self._loaded = False
         self._damaged: dict[ObjectName, DamagedVault | ObjectMissing] = {}
+        self._left_out: set[bytes] = set()
         self._own = MemoryTable()
         self._own_packs: dict[bytes, IndexedPack] = {}
         self._using(lambda _: None)
@@ -115,6 +116,12 @@ class Index:
     def files(self) -> Sequence[ObjectName]:
         """The index files that count."""
         return tuple(self._files)
+
+    def leave_out(self, packs: Iterable[ObjectName]) -> None:
+        """Know nothing of these packs any more: they are damaged, and what lies in them alone is not found."""
+        with self._lock:
+            self._left_out |= set(map(_identity, packs))
+            self._using(self._apply_left_out)
 
     def find(self, kind: BlobKind, blob: BlobId) -> Location | None:
         """Where a blob lies, or None. Of several places, one of this session's own packs comes first."""
@@ -255,6 +262,11 @@ class Index:
         self._table.add_files(self._read(missing))
         for file in self._files:
             self._view.add(self._table.records_of_file(_identity(file)) or ())
+        self._apply_left_out(self._table)
+
+    def _apply_left_out(self, table: IndexTable) -> None:
+        for pack in self._left_out:
+            self._view.leave_out(table.records_of_pack(pack))
 
     def _read(self, missing: Sequence[ObjectName]) -> Iterator[tuple[bytes, Sequence[IndexedPack]]]:
         for done, file in enumerate(missing):

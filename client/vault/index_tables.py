@@ -178,6 +178,12 @@ class View:
                 times.frombytes(bytes(more * times.itemsize))
             times[number] += 1
 
+    def leave_out(self, records: Iterable[int]) -> None:
+        """These count no more, whoever lists them."""
+        for number in records:
+            if number < len(self._times):
+                self._times[number] = 0
+
     def __contains__(self, number: int) -> bool:
         return number < len(self._times) and self._times[number] > 0
 

@@ -187,12 +187,18 @@ def create_key_file(
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key file as it was read: `sealed` are the data keys under what scrypt makes of the password."""
+    """A key file as it was read: `sealed` are the data keys under what scrypt makes of the password.
+
+    When and on which machine it was made is for information only, and empty if the file does not say.
+    """
 
     name: str
     cost: ScryptCost
     salt: bytes
     sealed: bytes
+    created: str = ""
+    hostname: str = ""
+    username: str = ""
 
     def open(self, password: str) -> DataKeys | None:
         """The data keys, or None if `password` is not the file's. Raises DamagedVault."""
@@ -226,7 +232,8 @@ def read_key_file(body: Buffer, name: str = "key file") -> KeyFile:
         raise DamagedVault(name=name, detail=f"scrypt parameters {cost.n}, {cost.r}, {cost.p} are not allowed")
     if len(sealed) < SEAL_OVERHEAD:
         raise DamagedVault(name=name, detail="its data is too short")
-    return KeyFile(name, cost, salt, sealed)
+    told = (str(document.get(field) or "") for field in ("created", "hostname", "username"))
+    return KeyFile(name, cost, salt, sealed, *told)
 
 
 def parse_master(plaintext: Buffer, name: str = "key file") -> DataKeys:

@@ -58,6 +58,10 @@ class PackSizes:
         """The size in bytes of the pack at a position."""
         return self._sizes[at]
 
+    def all(self) -> Iterator[tuple[bytes, int]]:
+        """Every pack's id and size, by id."""
+        return ((self._id(at), size) for at, size in enumerate(self._sizes))
+
     def rest(self) -> Iterator[tuple[ObjectName, int]]:
         """The packs that were not taken, and their sizes, by name."""
         at = self._taken.find(0)

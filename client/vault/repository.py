@@ -17,12 +17,12 @@ from client.errors import (
     NoSuchSnapshot,
     ObjectMissing,
     StoreError,
-    TruncatedObject,
     WrongRepositoryPassword,
 )
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId, BlobKind, Buffer
 from client.vault.documents import Document
+from client.vault.doubts import Doubts
 from client.vault.index import Index, Location
 from client.vault.index_files import IndexFile, decode_index_file
 from client.vault.keys import DataKeys, create_key_file, open_key_file
@@ -80,6 +80,7 @@ class Vault:
         self.keys = keys
         self.config = config
         self.cache_folder = cache  # of the device, for all its vaults
+        self.doubts = Doubts(cache / f"{config.id}.doubts" if cache else None)
         self._index: Index | None = None
         self._index_lock = threading.Lock()
         self._whole_packs = WholePacks(session)
@@ -133,6 +134,9 @@ class Vault:
             sealed = self.session.get(location.pack, entry.offset, entry.length)
         except DamagedVault as error:
             return self._open_whole(location, error)
+        except ObjectMissing:
+            self.doubts.add(location.pack)
+            raise
         return self.open_at(location, sealed)
 
     def open_at(self, location: Location, sealed: Buffer) -> bytes:
@@ -150,9 +154,10 @@ class Vault:
         entry = location.entry
         try:
             body = self._whole_packs.get(location.pack)
+            return open_blob(self.keys, entry, memoryview(body)[entry.offset : entry.offset + entry.length])
         except DamagedVault:
+            self.doubts.add(location.pack)
             raise failure from None  # it names the blob and not only its pack
-        return open_blob(self.keys, entry, memoryview(body)[entry.offset : entry.offset + entry.length])
 
     def load_tree(self, tree: BlobId) -> list[Node]:
         """The nodes of a directory. Raises DamagedVault, StoreError."""
@@ -350,7 +355,10 @@ def _key_files(session: StoreSession) -> Iterator[tuple[ObjectName, bytes | Dama
     for info in session.list(ObjectKind.KEY):
         try:
             body = session.get(info.name)
-        except (ObjectMissing, TruncatedObject) as error:
+        except DamagedVault as error:
+            yield info.name, error
+            continue
+        except ObjectMissing as error:
             yield info.name, _as_damage(info.name, error)
             continue
         if ObjectName.of(ObjectKind.KEY, body) != info.name:

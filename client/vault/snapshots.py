@@ -7,9 +7,10 @@ Kept true: a snapshot's id is the name of its object, so changing one means anot
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from client.errors import AmbiguousSnapshot, DamagedVault, NoOwnSnapshot, NoSuchSnapshot
 from client.vault.blobs import BlobId, Buffer
@@ -21,6 +22,8 @@ RESERVED_TAGS = "oort:"
 ITEM_TAG = "oort:item="
 DEVICE_TAG = "oort:device="
 NOTE_TAG = "oort:note="
+REPAIRED_TAG = "oort:repaired="  # and the id of the snapshot of which this one is what is left
+REPAIRED = "repaired"
 # In restic's order; fields that are not known here are kept, after these.
 _FIELDS = (
     *("time", "parent", "tree", "paths", "hostname", "username", "uid", "gid", "excludes", "tags", "original"),
@@ -80,6 +83,11 @@ class Snapshot:
     def note(self) -> str:
         """What its user wrote about it, or nothing."""
         return self._tagged(NOTE_TAG)
+
+    @property
+    def repaired_from(self) -> str:
+        """The id of the damaged snapshot of which this one is what is left, or nothing."""
+        return self._tagged(REPAIRED_TAG)
 
     @property
     def user_tags(self) -> tuple[str, ...]:
@@ -197,11 +205,25 @@ def select_snapshot(snapshots: Iterable[Snapshot], wanted: str, device: str | No
 
 def retag_document(body: Buffer, old: Snapshot, tags: Sequence[str]) -> bytes:
     """The document `body` of the snapshot `old` with other tags, as restic rewrites one. Raises DamagedVault."""
+    return _changed_document(body, old, {"tags": list(tags)})
+
+
+def repaired_document(body: Buffer, old: Snapshot, tree: BlobId) -> bytes:
+    """The document `body` of the snapshot `old` with what is left of its tree. Raises DamagedVault.
+
+    It is newer than the old one, its parent, and says so in its tags: `repaired`, as restic does it, and the id.
+    """
+    kept = [tag for tag in old.tags if tag != REPAIRED and not tag.startswith(REPAIRED_TAG)]
+    tags = [*kept, REPAIRED, f"{REPAIRED_TAG}{old.id}"]
+    return _changed_document(body, old, {"tags": tags, "tree": tree.hex(), "parent": old.id})
+
+
+def _changed_document(body: Buffer, old: Snapshot, changes: Mapping[str, Any]) -> bytes:
     document = Document(
         f"snapshots/{old.id}", json.loads(str(body, "utf-8"), parse_int=RawNumber, parse_float=RawNumber)
     )
-    fields = {**document.fields, "tags": list(tags), "original": old.original or old.id}
-    if not tags:
+    fields = {**document.fields, **changes, "original": old.original or old.id}
+    if not fields["tags"]:
         del fields["tags"]
     ordered = [*(name for name in _FIELDS if name in fields), *(name for name in fields if name not in _FIELDS)]
     return go_json({name: fields[name] for name in ordered}).encode()

@@ -117,10 +117,13 @@ class Vaults:
                 raise StorageUnavailable(cluster=chosen.cluster, detail="it is not set up.")
         return known, chosen, cluster
 
-    async def set_key(self, caller: Caller, vault: UUID, sealed_key: bytes) -> None:
-        """Store E sealed under K, once; the same key again is the same call. Raises VaultHasKey, NotFound."""
+    async def set_key(self, caller: Caller, vault: UUID, sealed_key: bytes, replaces: bytes) -> None:
+        """Store E sealed under K, in place of the one that it replaces, or of none; the same again is the same call.
+
+        Raises VaultHasKey, NotFound.
+        """
         async with self.db.unit(caller.tenant, caller.user) as unit:
-            if await vaults.set_key(unit, vault, sealed_key):
+            if await vaults.set_key(unit, vault, sealed_key, replaces):
                 return
             known = await _in_force(unit, vault)
         if known.sealed_key != sealed_key:

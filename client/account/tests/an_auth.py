@@ -272,7 +272,7 @@ class Auth(
         vault = self.vaults[request.vault_id]
         if self.first_key and not vault.sealed_key:
             vault.sealed_key = self.first_key
-        if vault.sealed_key:
+        if vault.sealed_key not in (request.replaces, request.sealed_key):
             refuse(context, grpc.StatusCode.ALREADY_EXISTS, "VAULT_HAS_KEY")
         vault.sealed_key = request.sealed_key
         return profiles_pb2.SetVaultKeyResponse()

@@ -142,6 +142,9 @@ class KeepingSession:
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
         return self._session.condemn(names)
 
+    def replace_seal(self, body: Buffer) -> None:
+        self._session.replace_seal(body)
+
     def close(self) -> None:
         self._session.close()
 

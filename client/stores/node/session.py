@@ -216,6 +216,9 @@ class NodeSession:
                     stays[self._named(refused.name, kind)] = refused.reason
         return stays
 
+    def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+        raise NotSupported(place=self._place, detail="storage nodes keep the seal that a vault was made with")
+
     def close(self) -> None:
         if self._ending.is_set():
             return

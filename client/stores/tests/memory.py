@@ -147,6 +147,12 @@ class MemorySession:
                     store.removed[name] = store.objects.pop(name), store.openings
         return stays
 
+    def replace_seal(self, body: Buffer) -> None:
+        self._check()
+        if not self.store.needs_locks and self.purpose is not Purpose.RETENTION:
+            raise NotSupported(place=self.store.place, detail="only retention replaces the seal")
+        self.store.objects[SEAL] = bytes(body)
+
     def close(self) -> None:
         self.over = True
         self.store.open_sessions.discard(self.number)

@@ -13,12 +13,13 @@ import pytest
 from client.stores.tests.memory import MemoryStore
 from client.vault.blob_figures import BlobFigures
 from client.vault.blobs import BlobKind, PackEntry, blob_id
-from client.vault.checker import Problem, check
+from client.vault.checker import check
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
 from client.vault.locks import Lock, encode_lock
 from client.vault.modes import MODE_DIR, MODE_SYMLINK, NodeType
 from client.vault.nodes import Node, encode_tree
 from client.vault.packs import encode_header
+from client.vault.problems import Problem
 from client.vault.tests.builders import TIME_NS, VaultWriter, a_node, a_writer, put_raw
 from client.vault.times import format_time
 from domain.names import ObjectKind, ObjectName

@@ -101,7 +101,8 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
     ) -> profiles_pb2.SetVaultKeyResponse:
         caller = await self._gate.caller(context)
         sealed_key = opaque(request.sealed_key, "sealed_key", _LONGEST_KEY, least=1)
-        await self._vaults.set_key(caller, uuid_of(request.vault_id, "vault_id"), sealed_key)
+        replaces = opaque(request.replaces, "replaces", _LONGEST_KEY)
+        await self._vaults.set_key(caller, uuid_of(request.vault_id, "vault_id"), sealed_key, replaces)
         return profiles_pb2.SetVaultKeyResponse()
 
     async def RemoveVault(

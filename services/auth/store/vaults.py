@@ -92,10 +92,11 @@ async def clusters(unit: Unit) -> list[str]:
     return [row[0] for row in await cursor.fetchall()]
 
 
-async def set_key(unit: Unit, vault: UUID, sealed_key: bytes) -> bool:
-    """Store the key of a vault that has none. False otherwise."""
+async def set_key(unit: Unit, vault: UUID, sealed_key: bytes, replaces: bytes) -> bool:
+    """Store the key of a vault in place of the one that it replaces, empty for none. False if the vault has another."""
     cursor = await unit.execute(
-        "update vaults set sealed_key = %s where id = %s and removed is null and sealed_key = ''", (sealed_key, vault)
+        "update vaults set sealed_key = %s where id = %s and removed is null and sealed_key = %s",
+        (sealed_key, vault, replaces),
     )
     return cursor.rowcount == 1
 

@@ -160,6 +160,24 @@ async def test_a_vault_gets_its_key_once(ground: Ground) -> None:
         assert (await vaults_of(world, session))[0].sealed_key == b"first"
 
 
+async def test_the_key_of_a_vault_gives_way_to_another_only_if_it_is_the_one_that_is_named(ground: Ground) -> None:
+    async with ground.world() as world:
+        session = await world.a_signed_in_user()
+        vault = await world.a_vault(session)
+
+        async def set_key(key: bytes, replaces: bytes = b"") -> None:
+            request = profiles_pb2.SetVaultKeyRequest(vault_id=vault.id, sealed_key=key, replaces=replaces)
+            await world.profiles.SetVaultKey(request, metadata=session.metadata)
+
+        await set_key(b"first")
+        await set_key(b"second", replaces=b"first")
+        await set_key(b"second", replaces=b"first")  # its answer was lost
+        for wrong in (b"", b"first"):
+            with refused("VAULT_HAS_KEY"):
+                await set_key(b"third", replaces=wrong)
+        assert (await vaults_of(world, session))[0].sealed_key == b"second"
+
+
 async def test_a_local_vault_is_entered_with_its_sealed_place(ground: Ground) -> None:
     async with ground.world() as world:
         session = await world.a_signed_in_user()
