@@ -199,8 +199,6 @@ def _put_key(vault: Vault, password: str) -> ObjectName:
 
 def _remove(opened: Mending, keys: Sequence[ObjectName]) -> None:
     """Raises NotSupported where a store does not let go of them."""
-    if not opened.place.store.needs_locks:
-        raise NotSupported(place=opened.place.store.place, detail="storage nodes do not let go of keys")
     opened.ensure_locked()
     opened.vault.session.mark()
     for name, reason in opened.vault.session.condemn(keys).items():
