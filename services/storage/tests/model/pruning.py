@@ -1,0 +1,179 @@
+"""The model's retention: removes snapshots, draws its mark, lists and reads, rewrites, condemns (rule 9, in its order)."""
+
+from dataclasses import dataclass
+
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+from services.common.errors import NotFound
+from services.storage import retention
+from services.storage.errors import RetentionRunning, SnapshotInUse
+from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, _short
+from services.storage.tests.model.contents import Made, a_pack, an_index, blobs_of
+from services.storage.tests.model.invariants import Lost
+from services.storage.tests.model.world import InFlight
+
+Index = dict[ObjectName, dict[ObjectName, Blobs]]
+
+
+@dataclass
+class Retention(Client):
+    """`removes` are the snapshots to go; None: any that it sees. `prefers_last`: which of two copies it keeps."""
+
+    removes: tuple[ObjectName, ...] | None = ()
+    prefers_last: bool = False
+    wasteful: bool = False  # keeps packs of which only a part is needed
+    removed: frozenset[ObjectName] = frozenset()
+    is_marked: bool = False
+    needed: Blobs | None = None
+    index_read: tuple[tuple[ObjectName, tuple[tuple[ObjectName, Blobs], ...]], ...] | None = None
+    kept: tuple[ObjectName, ...] | None = None
+    repacked: Made | None = None
+    flight: InFlight | None = None
+    new_index: Made | None = None
+    is_written: bool = False
+    refused: frozenset[ObjectName] | None = None
+    doomed: tuple[ObjectName, ...] | None = None
+
+    def lose(self) -> None:
+        self.session = self.needed = self.index_read = self.kept = None
+        self.repacked = self.flight = self.new_index = self.refused = self.doomed = None
+        self.removed, self.is_marked, self.is_written = frozenset(), False, False
+
+    def moves(self) -> list[Move]:
+        if self.done:
+            return []
+        if self.session is None:
+            return [Move("opens", self._open)]
+        return [*self._works(), Move("ends", self.end, interrupts=True)]
+
+    def _works(self) -> list[Move]:
+        if not self.is_marked:
+            return self._before_the_mark()
+        if self.needed is None:
+            return [Move("lists snapshots", self._list_snapshots)]
+        if self.index_read is None:
+            return [Move("reads the index", self._read_index)]
+        if self.kept is None:
+            return [Move("plans", self._plan)]
+        if self.flight is not None:
+            return [Move("ends a put", self._finish)]
+        if not self.is_written:
+            return [Move("puts the new pack" if self.repacked else "puts the new index", self._write)]
+        if self.refused is None and "packs before index" not in self.world.faults:
+            return [Move("condemns index files", self._condemn_index)]
+        if self.doomed is None:
+            return [Move("lists packs", self._list_packs)]
+        return [Move("condemns packs", self._condemn_packs)]
+
+    def _before_the_mark(self) -> list[Move]:
+        found = []
+        for snapshot in self.world.known(ObjectKind.SNAPSHOT):
+            name = snapshot.name
+            if name not in self.removed and (self.removes is None or name in self.removes):
+                found.append(Move(f"removes {_short(name)}", lambda name=name: self._remove(name)))  # type: ignore[misc] # mypy infers no default
+        if "index before mark" in self.world.faults and self.index_read is None:
+            return [*found, Move("reads the index", self._read_index)]
+        if "snapshots before mark" in self.world.faults and self.needed is None:
+            return [*found, Move("lists snapshots", self._list_snapshots)]
+        return [*found, Move("draws its mark", self._mark)]
+
+    async def _open(self) -> None:
+        try:
+            self.session = await self.world.open(self.claims, Purpose.RETENTION)
+        except RetentionRunning:
+            return
+
+    async def _remove(self, snapshot: ObjectName) -> None:
+        self.removed |= {snapshot}
+        try:
+            await retention.remove(self.world.db, self.claims, self.open_session, snapshot)
+        except (NotFound, SnapshotInUse):
+            return
+
+    async def _mark(self) -> None:
+        await retention.mark(self.world.db, self.claims, self.open_session, self.world.session_id())
+        self.is_marked = True
+
+    async def _list_snapshots(self) -> None:
+        listed = await self.world.names(self.claims, self.open_session, ObjectKind.SNAPSHOT)
+        self.needed = NOTHING.union(*[blobs_of(await self.read(name)) for name in listed])
+
+    async def _read_index(self) -> None:
+        self.index_read = tuple((name, tuple(packs.items())) for name, packs in (await self.index()).items())
+
+    async def _plan(self) -> None:
+        """One copy of each needed blob; packs that hold nothing else stay, of the others the rest is put anew."""
+        assert self.needed is not None
+        assert self.index_read is not None
+        packs = {pack: blobs for _, listed in self.index_read for pack, blobs in listed}
+        copies: dict[str, ObjectName] = {}
+        for pack in sorted(packs, reverse=not self.prefers_last):
+            copies.update(dict.fromkeys(packs[pack] & self.needed, pack))
+        if lacking := self.needed - set(copies):
+            raise Lost(f"1: a retention finds no {sorted(lacking)} in the index")
+        taken = {pack: frozenset(blob for blob, own in copies.items() if own == pack) for pack in set(copies.values())}
+        kept = {pack for pack, blobs in taken.items() if blobs == packs[pack] or self.wasteful}
+        moved = frozenset(blob for blob, pack in copies.items() if pack not in kept)
+        self.repacked = a_pack(moved, "r") if moved else None
+        self.kept = tuple(sorted(kept))
+        listed = {pack: packs[pack] for pack in kept}
+        if self.repacked:
+            listed[self.repacked.name] = moved
+        self.new_index = an_index(listed)
+
+    async def _write(self) -> None:
+        """The new pack, if there is one, then the new index file; nothing if nothing is to be listed."""
+        assert self.new_index is not None
+        assert self.kept is not None
+        made = self.repacked or self.new_index
+        if not self.new_index.lists:
+            self.is_written = True
+            return
+        flight = await self.world.begin_put(
+            self.claims, self.open_session, made, node=self.node, packs=sorted(made.lists)
+        )
+        if flight is None:
+            self._stored(made)
+        else:
+            self.flight = flight
+
+    async def _finish(self) -> None:
+        assert self.flight is not None
+        flight, self.flight = self.flight, None
+        await self.world.finish_put(flight)
+        self._stored(self.world.made[flight.put.name])
+
+    def _stored(self, made: Made) -> None:
+        if made.name.kind is ObjectKind.PACK:
+            assert self.kept is not None
+            self.kept, self.repacked = (*self.kept, made.name), None
+        else:
+            self.is_written = True
+
+    async def _condemn_index(self) -> None:
+        assert self.index_read is not None
+        assert self.new_index is not None
+        old = [name for name, _ in self.index_read if name != self.new_index.name]
+        refusals = await retention.condemn(self.world.db, self.claims, self.open_session, old)
+        self.refused = frozenset(one.name for one in refusals)
+        if self.doomed is not None:
+            await self.end()
+            self.done = True
+
+    async def _list_packs(self) -> None:
+        assert self.kept is not None
+        stays = set(self.kept)
+        for name in self.refused or ():
+            if "refused index" not in self.world.faults:
+                stays |= self.world.made[name].lists
+        live = await self.world.names(self.claims, self.open_session, ObjectKind.PACK)
+        self.doomed = tuple(name for name in live if name not in stays)
+
+    async def _condemn_packs(self) -> None:
+        assert self.doomed is not None
+        await retention.condemn(self.world.db, self.claims, self.open_session, self.doomed)
+        if self.refused is None:
+            await self._condemn_index()
+        else:
+            await self.end()
+            self.done = True
