@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-fuzz bench-report lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-fuzz campaign-sessions planted-faults bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,12 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.lock \
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
+
+campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have
+	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -q -n $(JOBS) services/storage/tests/model
+
+planted-faults: $(STUBS) ## take each rule of sessions away in turn, and see the tests find it
+	@$(BIN)/python -m pytest -q --no-header services/storage/tests/model/planted_faults.py
 
 lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv

@@ -1,14 +1,17 @@
 """Small cases that are searched exhaustively. Each holds traces of "What happens without a rule" (docs/sessions.md)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import pytest
 
 from domain.names import ObjectName
 from domain.sessions import Purpose
-from services.storage import sessions
 from services.common.provision import DatabaseUrls
+from services.storage import sessions
 from services.storage.tests.model.clients import Backup, Client, Restore, Revival
 from services.storage.tests.model.contents import a_pack, a_snapshot, an_index
+from services.storage.tests.model.faults import Fault
 from services.storage.tests.model.forks import Forks
 from services.storage.tests.model.pruning import Retention
 from services.storage.tests.model.search import Search
@@ -23,7 +26,9 @@ class Case:
     clients: Callable[[World, list[ObjectName]], list[Client]]
     packs: tuple[str, ...] = ("a", "b")
     snapshots: tuple[str, ...] = ("a", "b")
-    interrupts: bool = True
+    interrupts: bool = False
+    silent: bool = False
+    locked: bool = False
     deep: bool = False
 
 
@@ -44,15 +49,27 @@ async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
     return [one.name for one in made]
 
 
-async def search(case: Case, urls: DatabaseUrls, nodes: dict[str, Node], limit: int = 1_000_000, faults: frozenset[str] = frozenset()) -> Search:
-    """Go through all orders. Raises Found."""
-    with Forks.open(urls) as db:
+async def search(
+    case: Case, urls: DatabaseUrls, nodes: dict[str, Node], fault: Fault | None = None, *, limit: int = 1_000_000
+) -> Search:
+    """Go through all orders of the steps, `limit` steps at most. Raises Found."""
+    with Forks.open(urls) as db, pytest.MonkeyPatch.context() as patch:
         world = a_world(db, {"a": nodes["a"]})
-        world.faults = faults
+        world.locked = case.locked
         snapshots = await begin(world, case)
-        done = Search(world, db, interrupts=case.interrupts, limit=limit)
+        done = Search(world, db, case.interrupts, rest=fault is None, silent=case.silent, limit=limit)
+        if fault is not None:
+            [(world.ahead.numbers,)] = await _seq(world)
+            world.faults = frozenset((fault.client,))
+            fault.patch(patch, world.ahead)
         await done.run(case.clients(world, snapshots))
         return done
+
+
+async def _seq(world: World) -> list[tuple[int]]:
+    async with world.db.worker() as unit:
+        cursor = await unit.execute("select seq from buckets where id = %s", (world.claims.bucket,))
+        return await cursor.fetchall()
 
 
 def _backup(world: World, wants: str, name: str = "B", **others: object) -> Backup:
@@ -65,13 +82,40 @@ def _retention(world: World, *removes: ObjectName, name: str = "R", **others: ob
 
 CASES = [
     Case(
-        "a backup with a mixed parent pack, and a retention",
-        lambda world, made: [_backup(world, "ab", parents=(made[0],)), _retention(world, made[1])],
+        "mixed pack",
+        lambda world, made: [_retention(world, made[1]), _backup(world, "ab", parents=(made[0],))],
         packs=("ab",),
     ),
+    Case("two packs", lambda world, made: [_retention(world, made[1]), _backup(world, "ab", parents=(made[0],))]),
+    Case("pinned", lambda world, made: [_retention(world, made[0]), _backup(world, "a", parents=(made[0],))]),
+    Case("restore", lambda world, made: [_retention(world, made[1]), Restore("X", world, world.device())]),
     Case(
-        "a restore and a retention that repacks",
-        lambda world, made: [Restore("X", world, world.device()), _retention(world, made[1])],
-        packs=("ab",),
+        "resume",
+        lambda world, _made: [_backup(world, "b", stale=False), _retention(world)],
+        packs=("a",),
+        snapshots=("a",),
+        interrupts=True,
+    ),
+    Case(
+        "silent",
+        lambda world, made: [_retention(world, made[1]), _backup(world, "b")],
+        silent=True,
+    ),
+    Case(
+        "adoption",
+        lambda world, _made: [_backup(world, "b", stale=False, purpose=Purpose.ADOPT), _retention(world)],
+        packs=("a",),
+        snapshots=("a",),
+    ),
+    Case("revival", lambda world, made: [_retention(world, made[1]), Revival("V", world, world.device())]),
+    Case("locked index", lambda world, made: [_retention(world, made[1])], packs=("ab",), locked=True),
+    Case(
+        "two backups",
+        lambda world, made: [
+            _retention(world, made[1]),
+            _backup(world, "ab", parents=(made[0],)),
+            _backup(world, "b", "C"),
+        ],
+        deep=True,
     ),
 ]

@@ -7,7 +7,8 @@ the rules that are a client's (5 per blob, 7, 9, 12), unless the world's `faults
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.names import ObjectKind, ObjectName
@@ -28,7 +29,7 @@ class Move(NamedTuple):
     """One step; `interrupts` if it ends what the client is doing."""
 
     label: str
-    act: Callable[[], Awaitable[None]]
+    act: Callable[[], Awaitable[object]]
     interrupts: bool = False
 
 
@@ -42,6 +43,8 @@ class Client:
     node: str = "a"
     session: UUID | None = None
     done: bool = False
+    drawn: int | None = None
+    looked: tuple[str, tuple[Any, ...]] | None = None
 
     def moves(self) -> list[Move]:
         raise NotImplementedError
@@ -52,12 +55,21 @@ class Client:
 
     async def run(self, move: Move) -> None:
         """Make a move; a session that turns out to be over is lost, and what is just being removed is tried again."""
+        ahead = self.world.ahead
+        ahead.early, self.drawn = self.drawn, None
+        ahead.told, self.looked = list(self.looked[1]) if self.looked else [], None
         try:
             await move.act()
         except SessionOver:
             self.lose()
         except BeingRemoved:
             pass
+        finally:
+            ahead.early, ahead.told = None, []
+
+    async def draw(self) -> None:
+        """Draw the number of what it does next, as from a SEQUENCE."""
+        self.drawn = self.world.ahead.number()
 
     @property
     def promise(self) -> Promise | None:
@@ -71,6 +83,11 @@ class Client:
     async def end(self) -> None:
         await sessions.end(self.world.db, self.claims, self.open_session)
         self.lose()
+
+    @property
+    def _ending(self) -> list[Move]:
+        """What is left to do when all is done."""
+        return [Move("ends", self.end)] if self.session else []
 
     async def vanish(self) -> None:
         """The client dies; the node hears nothing of it."""
@@ -120,9 +137,9 @@ class Backup(Client):
 
     def moves(self) -> list[Move]:
         if self.done:
-            return []
+            return self._ending
         if self.session is None:
-            return [Move(f"opens with {_short(parent)}", lambda parent=parent: self._open(parent)) for parent in self.parents]  # type: ignore[misc] # mypy infers no default
+            return [Move(f"opens with {_short(parent)}", partial(self._open, parent)) for parent in self.parents]
         if self.flight is not None:
             return [
                 Move("ends a put", self._finish),
@@ -144,13 +161,14 @@ class Backup(Client):
             if self.fine and len(lacks) > 1:
                 first = frozenset((min(lacks),))
                 found.append(Move(f"puts {sorted(first)}", lambda: self._begin(a_pack(first, self.name))))
-        for pack in self.world.known(ObjectKind.PACK) if self.stale else ():
-            if pack.holds & lacks and pack.name not in self.gone:
-                found.append(Move(f"reserves {_short(pack.name)}", lambda pack=pack: self._reserve(pack)))  # type: ignore[misc] # as above
+        useful = [pack for pack in self.world.known(ObjectKind.PACK) if pack.holds & lacks]
+        for pack in useful if self.stale else ():
+            if pack.name not in self.gone:
+                found.append(Move(f"reserves {_short(pack.name)}", partial(self._reserve, pack)))  # noqa: PERF401 - reads better
         for name in self.spool:
             if name not in self.packs:
                 again = self.world.made[name]
-                found.append(Move(f"puts {_short(name)} again", lambda again=again: self._begin(again)))  # type: ignore[misc] # as above
+                found.append(Move(f"puts {_short(name)} again", partial(self._begin, again)))
         return found
 
     def _index_moves(self) -> list[Move]:
@@ -263,14 +281,12 @@ class Restore(Client):
         ends = Move("ends", self.end, interrupts=True)
         if self.wanted is None:
             wanted = sorted(self.snapshots)
-            return [*(Move(f"reads {_short(one)}", lambda one=one: self._choose(one)) for one in wanted), ends]  # type: ignore[misc] # as above
+            return [*(Move(f"reads {_short(one)}", partial(self._choose, one)) for one in wanted), ends]
         if not self.is_listed:
             return [Move("lists a page of the index", self._list), ends]
         if self.to_read:
             return [Move(f"reads {_short(self.to_read[0])}", self._read_index), ends]
-        if self.lacks:
-            return [Move("reads packs", self._read_packs), ends]
-        return [ends]
+        return [Move("reads packs", self._read_packs), ends] if self.lacks else self._ending
 
     async def end(self) -> None:
         self.done = self.wanted is not None and self.is_listed and not self.lacks
@@ -329,15 +345,15 @@ class Revival(Client):
 
     def moves(self) -> list[Move]:
         if self.done:
-            return []
+            return self._ending
         if self.session is None:
             return [Move("opens", self._open)]
         ends = Move("ends", self.end, interrupts=True)
         if self.wanted is None:
-            return [*(Move(f"finds {_short(one)}", lambda one=one: self._find(one)) for one in self.snapshots), ends]  # type: ignore[misc] # as above
+            return [*(Move(f"finds {_short(one)}", partial(self._find, one)) for one in self.snapshots), ends]
         if self.lacks:
             useful = [pack for pack in self.offers if self.world.made[pack].holds & self.lacks]
-            return [*(Move(f"reserves {_short(one)}", lambda one=one: self._reserve(one)) for one in useful), ends]  # type: ignore[misc] # as above
+            return [*(Move(f"reserves {_short(one)}", partial(self._reserve, one)) for one in useful), ends]
         if not self.is_indexed:
             return [Move("puts an index file", self._put_index), ends]
         return [Move("commits again", self._commit), ends]

@@ -19,17 +19,17 @@ class Made:
     lists: frozenset[ObjectName] = frozenset()
 
 
-def _made(kind: ObjectKind, content: dict[str, object], **meaning: frozenset[str]) -> Made:
-    body = json.dumps(content, sort_keys=True).encode()
-    return Made(ObjectName.of(kind, body), body, **meaning)
+def _made(kind: ObjectKind, holds: frozenset[str], salt: str) -> Made:
+    body = json.dumps({"blobs": sorted(holds), "salt": salt}).encode()
+    return Made(ObjectName.of(kind, body), body, holds)
 
 
 def a_pack(blobs: frozenset[str], salt: str = "") -> Made:
-    return _made(ObjectKind.PACK, {"blobs": sorted(blobs), "salt": salt}, holds=blobs)
+    return _made(ObjectKind.PACK, blobs, salt)
 
 
 def a_snapshot(blobs: frozenset[str], salt: str) -> Made:
-    return _made(ObjectKind.SNAPSHOT, {"blobs": sorted(blobs), "salt": salt}, holds=blobs)
+    return _made(ObjectKind.SNAPSHOT, blobs, salt)
 
 
 def an_index(packs: dict[ObjectName, frozenset[str]]) -> Made:

@@ -112,13 +112,14 @@ async def picture(world: World) -> Picture:
         rows[name] = Row(number, name, state, condemned)
     sessions = {UUID(one[0]): Session(UUID(one[0]), *one[1:]) for one in told["sessions"]}
     names = {*rows, *world.made}
+    pairs = {key: frozenset((one[0], one[1]) for one in told[key]) for key in ("users", "pins", "missing", "removals")}
     return Picture(
-        rows,
-        sessions,
-        *(frozenset((number, other) for number, other in told[key]) for key in ("users", "pins", "missing", "removals")),
-        told["counted"],
-        {node: frozenset(name for name in names if world.lies(node, name)) for node in world.nodes},
-        {node: frozenset(world.staged(node)) for node in world.nodes},
+        rows=rows,
+        sessions=sessions,
+        counted=told["counted"],
+        files={node: frozenset(name for name in names if world.lies(node, name)) for node in world.nodes},
+        staged={node: frozenset(world.staged(node)) for node in world.nodes},
+        **pairs,
     )
 
 

@@ -1,6 +1,7 @@
-"""The model's retention: removes snapshots, draws its mark, lists and reads, rewrites, condemns (rule 9, in its order)."""
+"""The model's retention: removes snapshots, draws its mark, lists, rewrites, condemns (rule 9, in its order)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -49,28 +50,25 @@ class Retention(Client):
     def _works(self) -> list[Move]:
         if not self.is_marked:
             return self._before_the_mark()
-        if self.needed is None:
-            return [Move("lists snapshots", self._list_snapshots)]
-        if self.index_read is None:
-            return [Move("reads the index", self._read_index)]
-        if self.kept is None:
-            return [Move("plans", self._plan)]
-        if self.flight is not None:
-            return [Move("ends a put", self._finish)]
-        if not self.is_written:
-            return [Move("puts the new pack" if self.repacked else "puts the new index", self._write)]
-        if self.refused is None and "packs before index" not in self.world.faults:
-            return [Move("condemns index files", self._condemn_index)]
-        if self.doomed is None:
-            return [Move("lists packs", self._list_packs)]
-        return [Move("condemns packs", self._condemn_packs)]
+        is_index_first = "packs before index" not in self.world.faults
+        steps = (
+            (self.needed is None, Move("lists snapshots", self._list_snapshots)),
+            (self.index_read is None, Move("reads the index", self._read_index)),
+            (self.kept is None, Move("plans", self._plan)),
+            (self.flight is not None, Move("ends a put", self._finish)),
+            (not self.is_written, Move(f"puts the new {'pack' if self.repacked else 'index'}", self._write)),
+            (self.refused is None and is_index_first, Move("condemns index files", self._condemn_index)),
+            (self.doomed is None, Move("lists packs", self._list_packs)),
+            (True, Move("condemns packs", self._condemn_packs)),
+        )
+        return [next(move for is_next, move in steps if is_next)]
 
     def _before_the_mark(self) -> list[Move]:
         found = []
         for snapshot in self.world.known(ObjectKind.SNAPSHOT):
             name = snapshot.name
             if name not in self.removed and (self.removes is None or name in self.removes):
-                found.append(Move(f"removes {_short(name)}", lambda name=name: self._remove(name)))  # type: ignore[misc] # mypy infers no default
+                found.append(Move(f"removes {_short(name)}", partial(self._remove, name)))
         if "index before mark" in self.world.faults and self.index_read is None:
             return [*found, Move("reads the index", self._read_index)]
         if "snapshots before mark" in self.world.faults and self.needed is None:
@@ -154,8 +152,10 @@ class Retention(Client):
         assert self.index_read is not None
         assert self.new_index is not None
         old = [name for name, _ in self.index_read if name != self.new_index.name]
-        refusals = await retention.condemn(self.world.db, self.claims, self.open_session, old)
-        self.refused = frozenset(one.name for one in refusals)
+        held = frozenset(old[:1]) if self.world.locked else frozenset()
+        asked = [name for name in old if name not in held]
+        refusals = await retention.condemn(self.world.db, self.claims, self.open_session, asked)
+        self.refused = held | {one.name for one in refusals}
         if self.doomed is not None:
             await self.end()
             self.done = True

@@ -33,5 +33,3 @@ async def _nodes_work(world: World) -> None:
         await world.heal(node)
     for node in world.nodes:
         await world.reapers[node].reap()
-
-

@@ -1,4 +1,4 @@
-"""An exhaustive search: every order of the steps of a few clients and the reaper, each step a unit of work of real code.
+"""An exhaustive search: every order of the steps of a few clients and the reaper, each step done by the nodes' code.
 
 Kept true: a state is gone on from once. Two states are the same when no later step can tell them apart: the same
 objects and copies, the same clients, and of all `seq` only what the rules compare (what is condemned against the
@@ -6,14 +6,15 @@ openings of open sessions, ends against an open mark).
 """
 
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from unittest.mock import ANY
 from uuid import UUID
 
 from domain.names import ObjectName
-from domain.sessions import Purpose
+from services.common.errors import ServiceError
 from services.storage.tests.model.clients import Client, Move
 from services.storage.tests.model.forks import Forks
 from services.storage.tests.model.invariants import Lost, Picture, check, needed_only, picture
@@ -29,12 +30,14 @@ class Found(AssertionError):
 
 @dataclass
 class Search:
-    """`interrupts`: clients end or die at every step. `rest`: each end is brought to rest (invariant 4)."""
+    """`interrupts`: clients end or die at every step. `silent`: a node ends sessions whose client is still at work.
+    `rest`: each end is brought to rest (invariant 4)."""
 
     world: World
     db: Forks
     interrupts: bool = True
     rest: bool = True
+    silent: bool = False
     limit: int = 1_000_000
     steps: int = 0
     ends: int = 0
@@ -48,9 +51,8 @@ class Search:
         try:
             check(self.world, seen)
             await self._go_on(list(clients), seen)
-        except Found:
-            raise
-        except Exception as error:
+        except (Lost, ServiceError) as error:
+            # A client that keeps the rules is refused nothing that it cannot go on from.
             raise Found("\n".join([*self._trace, f"=> {type(error).__name__}: {error}"])) from error
 
     async def _go_on(self, clients: list[Client], seen: Picture) -> None:
@@ -61,15 +63,40 @@ class Search:
         moved = False
         for place, client in enumerate(clients):
             for number, move in enumerate(client.moves()):
-                if self.interrupts or not move.interrupts or move.label == "ends":
+                if (self.interrupts or not move.interrupts) and client.looked in (None, (move.label, ANY)):
                     moved |= not move.interrupts
                     other = copy.copy(client)
                     after = [*clients[:place], other, *clients[place + 1 :]]
                     await self._step(after, seen, other.moves()[number], other)
-        for move in _moves_of_nodes(self.world, seen, clients):
+                    await self._ahead(clients, seen, place, number)
+        for move in _moves_of_nodes(self.world, seen, clients, silent=self.silent):
             await self._step([copy.copy(client) for client in clients], seen, move, None)
         if not moved and self.rest:
-            await self._rest(seen, clients)
+            await self._rest(seen)
+
+    async def _ahead(self, clients: list[Client], seen: Picture, place: int, number: int) -> None:
+        """What a planted fault lets a client do before its transaction: draw its number, or look at what decides."""
+        client, ahead = clients[place], self.world.ahead
+        label = client.moves()[number].label
+        if client.drawn is not None or client.looked is not None:
+            return
+        if ahead.draws:
+            other = copy.copy(client)
+            after = [*clients[:place], other, *clients[place + 1 :]]
+            await self._step(after, seen, Move(f"draws a number before it {label}", other.draw), None)
+        if ahead.looks:
+            ahead.recording = []
+            async with self._fork(seen):
+                trying = copy.copy(client)
+                await trying.run(trying.moves()[number])
+            found, ahead.recording = tuple(ahead.recording), None
+            if found:
+                other = copy.copy(client)
+                other.looked = (label, found)
+                after = [*clients[:place], other, *clients[place + 1 :]]
+                self._trace.append(f"{client.name} looks before it {label}")
+                await self._go_on(after, seen)
+                self._trace.pop()
 
     async def _step(self, clients: list[Client], before: Picture, move: Move, client: Client | None) -> None:
         if self.steps >= self.limit:
@@ -83,7 +110,7 @@ class Search:
             await self._go_on(clients, seen)
         self._trace.pop()
 
-    async def _rest(self, seen: Picture, clients: Sequence[Client]) -> None:
+    async def _rest(self, seen: Picture) -> None:
         self.ends += 1
         self._trace.append("all comes to rest")
         async with self._fork(seen):
@@ -95,7 +122,7 @@ class Search:
     async def _fork(self, before: Picture) -> AsyncIterator[None]:
         """Catalogue, disks and world as they were, once the block is left without an error."""
         world = self.world
-        made, opened, down = dict(world.made), world.sessions_opened, world.down
+        made, opened, down, numbers = dict(world.made), world.sessions_opened, world.down, world.ahead.numbers
         staged = {node: {path: path.read_bytes() for path in world.staged(node).values()} for node in world.nodes}
         async with self.db.fork():
             yield
@@ -106,7 +133,7 @@ class Search:
                 path.unlink()
             for path, body in staged[node].items():
                 path.write_bytes(body)
-        world.made, world.sessions_opened, world.down = made, opened, down
+        world.made, world.sessions_opened, world.down, world.ahead.numbers = made, opened, down, numbers
 
 
 def _set(path: Path, world: World, name: ObjectName, *, there: bool) -> None:
@@ -117,27 +144,31 @@ def _set(path: Path, world: World, name: ObjectName, *, there: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def _moves_of_nodes(world: World, seen: Picture, clients: Sequence[Client]) -> list[Move]:
-    """What nodes do by themselves: the reaper decides and removes, silent sessions are ended, incoming files settled."""
+def _moves_of_nodes(world: World, seen: Picture, clients: Sequence[Client], *, silent: bool) -> list[Move]:
+    """What nodes do by themselves: they reap, end silent sessions, settle incoming files."""
     moves = []
     if any(row.state == "condemned" for row in seen.rows.values()):
         moves.append(Move("the reaper decides", world.reapers["a"]._decide))
     moves += [
-        Move(f"node {node} removes", world.reapers[node]._remove) for node in sorted({one for _, one in seen.removals})
+        Move(f"node {node} removes some", _removing(world, node)) for node in sorted({one for _, one in seen.removals})
     ]
     owned = {client.session for client in clients}
     for session in seen.sessions.values():
         if session.ended_seq is None:
             who = next((client.name for client in clients if client.session == session.id), session.purpose)
-            if session.id not in owned:
+            if silent or session.id not in owned:
                 moves.append(Move(f"the silent session of a {who} is ended", _ending(world, session.id)))
     settling = [node for node in world.nodes if seen.staged[node] and not any(_flight(one) for one in clients)]
     moves += [Move(f"node {node} settles", world.incoming[node].settle) for node in settling]  # type: ignore[arg-type] # answers a count
     return moves
 
 
-def _ending(world: World, session: UUID) -> Callable[[], "object"]:
+def _ending(world: World, session: UUID) -> Callable[[], Awaitable[None]]:
     return lambda: world.end_silent(session)
+
+
+def _removing(world: World, node: str) -> Callable[[], Awaitable[object]]:
+    return lambda: world.reapers[node]._remove_some(world.claims.bucket)
 
 
 def _flight(client: Client) -> InFlight | None:
@@ -157,7 +188,9 @@ def _state(seen: Picture, clients: Sequence[Client]) -> object:
         since = -1
         if row.state == "condemned":
             since = sum(one.opened_seq < (row.condemned_seq or 0) for one in opened)
-        users = {order.get(UUID(one), -1) for number, one in seen.users if number == row.id and _counts(one, order, over)}
+        users = {
+            order.get(UUID(one), -1) for number, one in seen.users if number == row.id and _counts(one, order, over)
+        }
         pins = {order.get(UUID(one), -1) for number, one in seen.pins if number == row.id}
         lacking = {node for number, node in seen.missing if number == row.id}
         asked = {node for number, node in seen.removals if number == row.id}
@@ -181,5 +214,5 @@ def _client_state(client: Client) -> object:
             value = getattr(client, one.name)
             if isinstance(value, InFlight):
                 value = value.put.name
-            values.append(value.name if hasattr(value, "body") else value)
+            values.append(repr(value) if one.name == "looked" else value.name if hasattr(value, "body") else value)
     return client.session is not None, tuple(values)

@@ -1,16 +1,16 @@
-"""Exhaustive searches over small cases."""
+"""Exhaustive searches over small cases: no order of the steps loses anything. The larger ones are a campaign's."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.common.provision import DatabaseUrls
 from services.storage.tests.model.cases import CASES, Case, search
 from services.storage.tests.model.world import Node, two_nodes
+
+IS_CAMPAIGN = os.environ.get("HYPOTHESIS_PROFILE") == "campaign"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,7 @@ def nodes(tmp_path: Path) -> Iterator[dict[str, Node]]:
         yield opened
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if IS_CAMPAIGN or not case.deep], ids=lambda case: case.name)
 async def test_no_order_of_steps_loses_anything(urls: DatabaseUrls, nodes: dict[str, Node], case: Case) -> None:
-    t = time.process_time()
     done = await search(case, urls, nodes)
-    print(case.name, done.steps, len(done._seen), done.ends, time.process_time() - t)
+    assert done.ends > 0

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from domain.names import ObjectKind
 from domain.sessions import Purpose
@@ -78,13 +85,17 @@ class Walk(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2), wants=st.sets(st.sampled_from(BLOBS), min_size=1), node=_NODE)
     def have_other_files(self, number: int, wants: set[str], node: str) -> None:
         device = self.backups[number]
-        if device.done:
-            device.lose()
         if device.session is None:
             device.wants, device.done, device.node = frozenset(wants), False, node
             device.serial += 1
 
-    @rule(number=st.integers(0, 1), choice=_CHOICE, steps=st.integers(1, 6), prefers_last=st.booleans(), wasteful=st.booleans())
+    @rule(
+        number=st.integers(0, 1),
+        choice=_CHOICE,
+        steps=st.integers(1, 6),
+        prefers_last=st.booleans(),
+        wasteful=st.booleans(),
+    )
     def prune(self, number: int, choice: int, steps: int, prefers_last: bool, wasteful: bool) -> None:
         one = self.retentions[number]
         if one.done:
@@ -99,8 +110,7 @@ class Walk(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), choice=_CHOICE, steps=st.integers(1, 3))
     def read(self, number: int, choice: int, steps: int) -> None:
         reader = self.readers[number]
-        if reader.done:
-            reader.lose()
+        if reader.done and reader.session is None:
             reader.done = False
         for _ in range(steps):
             self._walk(reader, choice)
@@ -115,7 +125,9 @@ class Walk(RuleBasedStateMachine):
     @rule(choice=_CHOICE)
     def end_a_session(self, choice: int) -> None:
         """What the node does to a session that fell silent, whatever its client is doing; it may still be alive."""
-        open_sessions = sorted(one.id for one in self._run(picture(self.world)).sessions.values() if one.ended_seq is None)
+        open_sessions = sorted(
+            one.id for one in self._run(picture(self.world)).sessions.values() if one.ended_seq is None
+        )
         if open_sessions:
             self._run(self.world.end_silent(open_sessions[choice % len(open_sessions)]))
 

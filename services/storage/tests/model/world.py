@@ -5,6 +5,7 @@ real Postgres; what stands in for gRPC are two disks in one process. No step lea
 at between two steps is what a crash there would leave.
 """
 
+import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from domain.tokens import VaultClaims
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage import disk, replication, sessions
+from services.storage import replication, sessions
 from services.storage.bodies import Announced, Body
 from services.storage.copies import DiskThreads, LocalCopy, Result
 from services.storage.disk import Disk, Disks, StagedName
@@ -36,6 +37,7 @@ from services.storage.reaper import Reaper
 from services.storage.replication import Replicator
 from services.storage.store import buckets, nodes
 from services.storage.tests.cluster import a_device
+from services.storage.tests.model.ahead import Ahead
 from services.storage.tests.model.contents import Made
 
 NODES = ("a", "b")
@@ -115,6 +117,8 @@ class World:
     made: dict[ObjectName, Made] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
     faults: frozenset[str] = frozenset()  # rules that the clients break on purpose (faults.py)
+    locked: bool = False  # an object lock holds the first of the index files that a retention would condemn
+    ahead: Ahead = field(default_factory=Ahead)
     sessions_opened: int = 0
 
     def __post_init__(self) -> None:
@@ -284,7 +288,7 @@ async def near_fetch(
 def two_nodes(folder: Path) -> Iterator[dict[str, Node]]:
     """Open disks of two nodes, and let nothing wait for a disk: a crash here is never the machine's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk.os, "fsync", lambda _handle: None)
+        patch.setattr(os, "fsync", lambda _handle: None)
         patch.setattr(replication, "fetch", near_fetch)
         patch.setattr(replication, "copy_request", lambda bucket, name, _part: (bucket, name))
         opened = {name: Node(name, Disks([Disk(folder / name, name, 0)], name)) for name in NODES}
