@@ -58,6 +58,7 @@ async def search(
         world.locked = case.locked
         snapshots = await begin(world, case)
         done = Search(world, db, case.interrupts, rest=fault is None, silent=case.silent, limit=limit)
+        done.first = fault.trace if fault else ()
         if fault is not None:
             [(world.ahead.numbers,)] = await _seq(world)
             world.faults = frozenset((fault.client,))

@@ -26,13 +26,17 @@ _EVER = 1 << 62
 
 @dataclass(frozen=True)
 class Fault:
-    """`rule` of docs/sessions.md; `case` is searched for it, and `client` is a rule that the model's clients break."""
+    """`rule` of docs/sessions.md; `case` is searched for it, and `client` is a rule that the model's clients break.
+
+    `trace` only says where the search is to begin ("?B": B looks, or draws a number, before it makes the step).
+    """
 
     rule: int
     name: str
     case: str
     patch: Callable[[pytest.MonkeyPatch, Ahead], None] = lambda _patch, _ahead: None
     client: str = ""
+    trace: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"rule {self.rule}: {self.name}"
@@ -143,38 +147,142 @@ def _packs_first(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
     patch.setattr(reaping, "ORDER", tuple(reversed(reaping.ORDER)))
 
 
+_R = ("R",)
+_BACKS_UP = ("B", "B:puts", "B", "B:puts an index", "B:commits", "B:ends")
+
 FAULTS = [
-    Fault(1, "seq is drawn from a SEQUENCE", "restore", _numbers_from_a_sequence),
-    Fault(1, "reserve looks first", "two packs", _looks_first((objects, "reservable"))),
-    Fault(1, "condemn looks first", "two packs", _looks_first((objects, "in_the_way"))),
-    Fault(1, "remove looks first", "pinned", _looks_first((session_rows, "is_pinned"))),
-    Fault(1, "an opening looks at its parent first", "pinned", _pins_without_asking),
-    Fault(2, "the session is looked at first", "silent", _looks_first((session_rows, "get"))),
-    Fault(3, "lists hide all that is condemned", "restore", _lists(_EVER)),
-    Fault(3, "lists show all that is condemned", "restore", _lists(-1)),
-    Fault(5, "no pin is asked for", "pinned", _answers(session_rows, "is_pinned", answer=False)),
-    Fault(5, "whole packs of the parent need no reservation", "mixed pack", client="per blob"),
-    Fault(6, "a put of a name that exists does nothing", "resume", _answers(sessions, "put_again", None)),
-    Fault(6, "using revives nothing", "two packs", _statement(objects, "_USE", "state = 'condemned'", "state = ''")),
+    Fault(1, "seq is drawn from a SEQUENCE", "restore", _numbers_from_a_sequence, trace=("R", "?R", "X", "R")),
     Fault(
-        6, "what is being removed can be reserved", "two packs", _statement(objects, "_RESERVABLE", "'deleting'", "''")
+        1,
+        "reserve looks first",
+        "two packs",
+        _looks_first((objects, "reservable")),
+        trace=(*_R * 11, "B", "?B:reserves", "node", "B:reserves", "B:puts an index"),
     ),
-    Fault(7, "an index file lists what its session does not use", "resume", _answers(sessions, "_require_users", None)),
+    Fault(
+        1,
+        "condemn looks first",
+        "two packs",
+        _looks_first((objects, "in_the_way")),
+        trace=(*_R * 10, "?R", "B", "B:reserves", "R", "B:puts an index"),
+    ),
+    Fault(
+        1,
+        "remove looks first",
+        "pinned",
+        _looks_first((session_rows, "is_pinned")),
+        trace=("R", "?R:removes", "B", *_R * 10, "B:commits"),
+    ),
+    Fault(
+        1,
+        "an opening looks at its parent first",
+        "pinned",
+        _pins_without_asking,
+        trace=("R", "?B", "R", "B", *_R * 9, "B:commits"),
+    ),
+    Fault(
+        2,
+        "the session is looked at first",
+        "silent",
+        _looks_first((session_rows, "get")),
+        trace=("B", "B:reserves", "B:puts an index", "?B:commits", "node:the silent", *_R * 11, "B:commits"),
+    ),
+    Fault(
+        3,
+        "lists hide all that is condemned",
+        "restore",
+        _lists(_EVER),
+        trace=("R", "X", *_R * 8, "X:reads snapshots/573d02", *"XXXX"),
+    ),
+    Fault(3, "lists show all that is condemned", "restore", _lists(-1), trace=(*_R * 11, *"XXXXXXX")),
+    Fault(
+        5,
+        "no pin is asked for",
+        "pinned",
+        _answers(session_rows, "is_pinned", answer=False),
+        trace=("R", "B", *_R * 10, "B:commits"),
+    ),
+    Fault(5, "whole packs of the parent need no reservation", "mixed pack", client="per blob"),
+    Fault(
+        6,
+        "a put of a name that exists does nothing",
+        "resume",
+        _answers(sessions, "put_again", None),
+        trace=("B", "B:puts", "B", "B:ends", *_R * 9, "B", "B:puts", "B:puts an index"),
+    ),
+    Fault(
+        6,
+        "using revives nothing",
+        "two packs",
+        _statement(objects, "_USE", "state = 'condemned'", "state = ''"),
+        trace=(*_R * 11, "B", "B:reserves", "B:puts an index"),
+    ),
+    Fault(
+        6,
+        "what is being removed can be reserved",
+        "two packs",
+        _statement(objects, "_RESERVABLE", "'deleting'", "''"),
+        trace=(*_R * 11, "B", "node", "B:reserves", "B:puts an index"),
+    ),
+    Fault(
+        7,
+        "an index file lists what its session does not use",
+        "resume",
+        _answers(sessions, "_require_users", None),
+        trace=("B", "B:puts", "B", "B:puts an index", "B:ends", *_R * 9, "B", "B:puts its old"),
+    ),
     Fault(
         7,
         "a commit needs no index file",
         "resume",
         _answers(sessions, "_require_committable", None),
         client="snapshot before index",
+        trace=("B", "B:puts", "B", "B:commits"),
     ),
-    Fault(8, "an adoption makes no user", "adoption", _adopts_outside_of_sessions),
-    Fault(9, "a mark does not count", "two packs", _knows_no_mark),
-    Fault(9, "the index is read before the mark", "resume", client="index before mark"),
-    Fault(9, "snapshots are listed before the mark", "resume", client="snapshots before mark"),
-    Fault(10, "condemning asks for no user", "two packs", _answers(objects, "in_the_way", [])),
+    Fault(
+        8,
+        "an adoption makes no user",
+        "adoption",
+        _adopts_outside_of_sessions,
+        trace=("B", "B:puts", "B", *_R * 6, "B:puts an index", "B:commits", *_R * 3),
+    ),
+    Fault(
+        9,
+        "a mark does not count",
+        "two packs",
+        _knows_no_mark,
+        trace=(*_R * 5, "B", "B:reserves", "B:puts an index", "B:commits", "B:ends", *_R * 6),
+    ),
+    Fault(
+        9,
+        "the index is read before the mark",
+        "resume",
+        client="index before mark",
+        trace=(*_R * 2, *_BACKS_UP, *_R * 3),
+    ),
+    Fault(
+        9,
+        "snapshots are listed before the mark",
+        "resume",
+        client="snapshots before mark",
+        trace=(*_R * 2, *_BACKS_UP, *_R * 8),
+    ),
+    Fault(
+        10,
+        "condemning asks for no user",
+        "two packs",
+        _answers(objects, "in_the_way", []),
+        trace=(*_R * 5, "B", "B:reserves", *_R * 6, "B:puts an index"),
+    ),
     Fault(10, "packs of a refused index file go", "locked index", client="refused index"),
-    Fault(11, "the reaper waits for nobody", "restore", _takes_at_once),
-    Fault(11, "packs are removed before index files", "two packs", _packs_first),
-    Fault(12, "a put is entered before its copies are durable", "resume", _answers(puts.Spread, "stage", None)),
+    Fault(11, "the reaper waits for nobody", "restore", _takes_at_once, trace=("R", "X", "R", "node", "node")),
+    Fault(11, "packs are removed before index files", "two packs", _packs_first, trace=(*_R * 11, "node", "node")),
+    Fault(
+        12,
+        "a put is entered before its copies are durable",
+        "resume",
+        _answers(puts.Spread, "stage", None),
+        trace=(*_BACKS_UP,),
+    ),
     Fault(12, "packs are condemned before index files", "two packs", client="packs before index"),
 ]

@@ -57,7 +57,10 @@ class Retention(Client):
             (self.kept is None, Move("plans", self._plan)),
             (self.flight is not None, Move("ends a put", self._finish)),
             (not self.is_written, Move(f"puts the new {'pack' if self.repacked else 'index'}", self._write)),
-            (self.refused is None and is_index_first, Move("condemns index files", self._condemn_index)),
+            (
+                self.refused is None and (is_index_first or self.doomed == ()),
+                Move("condemns index files", self._condemn_index),
+            ),
             (self.doomed is None, Move("lists packs", self._list_packs)),
             (True, Move("condemns packs", self._condemn_packs)),
         )
@@ -173,7 +176,7 @@ class Retention(Client):
         assert self.doomed is not None
         await retention.condemn(self.world.db, self.claims, self.open_session, self.doomed)
         if self.refused is None:
-            await self._condemn_index()
+            self.doomed = ()
         else:
             await self.end()
             self.done = True

@@ -9,8 +9,8 @@ import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from unittest.mock import ANY
 from uuid import UUID
 
 from domain.names import ObjectName
@@ -31,7 +31,8 @@ class Found(AssertionError):
 @dataclass
 class Search:
     """`interrupts`: clients end or die at every step. `silent`: a node ends sessions whose client is still at work.
-    `rest`: each end is brought to rest (invariant 4)."""
+    `rest`: each end is brought to rest (invariant 4). `first`: who makes which step of the first trace.
+    """
 
     world: World
     db: Forks
@@ -39,6 +40,7 @@ class Search:
     rest: bool = True
     silent: bool = False
     limit: int = 1_000_000
+    first: Sequence[str] = ()
     steps: int = 0
     ends: int = 0
     _seen: set[object] = field(default_factory=set)
@@ -60,43 +62,57 @@ class Search:
         if state in self._seen:
             return
         self._seen.add(state)
-        moved = False
-        for place, client in enumerate(clients):
-            for number, move in enumerate(client.moves()):
-                if (self.interrupts or not move.interrupts) and client.looked in (None, (move.label, ANY)):
-                    moved |= not move.interrupts
-                    other = copy.copy(client)
-                    after = [*clients[:place], other, *clients[place + 1 :]]
-                    await self._step(after, seen, other.moves()[number], other)
-                    await self._ahead(clients, seen, place, number)
-        for move in _moves_of_nodes(self.world, seen, clients, silent=self.silent):
-            await self._step([copy.copy(client) for client in clients], seen, move, None)
-        if not moved and self.rest:
+        steps = [
+            (client.name, move.label, partial(self._move, clients, seen, place, number))
+            for place, client in enumerate(clients)
+            for number, move in enumerate(client.moves())
+            if (self.interrupts or not move.interrupts) and _may(client, move)
+        ]
+        is_end = not any(not move.interrupts for client in clients for move in client.moves())
+        if self.world.ahead.draws or self.world.ahead.looks:
+            idle = {client.name for client in clients if client.drawn is None and client.looked is None}
+            steps += [(f"?{name}", label, partial(step, ahead=True)) for name, label, step in steps if name in idle]
+        steps += [
+            ("node", move.label, partial(self._step, [copy.copy(client) for client in clients], seen, move, None))
+            for move in _moves_of_nodes(self.world, seen, clients, silent=self.silent)
+        ]
+        for _, _, step in sorted(steps, key=self._comes_later):
+            await step()
+        if is_end and self.rest:
             await self._rest(seen)
 
-    async def _ahead(self, clients: list[Client], seen: Picture, place: int, number: int) -> None:
-        """What a planted fault lets a client do before its transaction: draw its number, or look at what decides."""
-        client, ahead = clients[place], self.world.ahead
-        label = client.moves()[number].label
-        if client.drawn is not None or client.looked is not None:
-            return
-        if ahead.draws:
-            other = copy.copy(client)
-            after = [*clients[:place], other, *clients[place + 1 :]]
-            await self._step(after, seen, Move(f"draws a number before it {label}", other.draw), None)
-        if ahead.looks:
-            ahead.recording = []
-            async with self._fork(seen):
-                trying = copy.copy(client)
-                await trying.run(trying.moves()[number])
-            found, ahead.recording = tuple(ahead.recording), None
-            if found:
-                other = copy.copy(client)
-                other.looked = (label, found)
-                after = [*clients[:place], other, *clients[place + 1 :]]
-                self._trace.append(f"{client.name} looks before it {label}")
-                await self._go_on(after, seen)
-                self._trace.pop()
+    def _comes_later(self, step: tuple[str, str, object]) -> bool:
+        """Whether the search was not told to begin with this step here; all are made in the end."""
+        depth = len(self._trace)
+        who, _, what = (self.first[depth] if depth < len(self.first) else "").partition(":")
+        return step[0] != who or not step[1].startswith(what)
+
+    async def _move(
+        self, clients: list[Client], seen: Picture, place: int, number: int, *, ahead: bool = False
+    ) -> None:
+        other = copy.copy(clients[place])
+        after = [*clients[:place], other, *clients[place + 1 :]]
+        move = other.moves()[number]
+        if not ahead:
+            await self._step(after, seen, move, other)
+        elif self.world.ahead.draws:
+            await self._step(after, seen, Move(f"{other.name} draws a number before it {move.label}", other.draw), None)
+        else:
+            await self._look(after, seen, other, number)
+
+    async def _look(self, clients: list[Client], seen: Picture, client: Client, number: int) -> None:
+        """Let a client look at what decides on its next move, and others go on before it makes it."""
+        told = self.world.ahead.recording = []
+        async with self._fork(seen):
+            trying = copy.copy(client)
+            await trying.run(trying.moves()[number])
+        self.world.ahead.recording = None
+        if told:
+            label = client.moves()[number].label
+            client.looked = (label, tuple(told))
+            self._trace.append(f"{client.name} looks before it {label}")
+            await self._go_on(clients, seen)
+            self._trace.pop()
 
     async def _step(self, clients: list[Client], before: Picture, move: Move, client: Client | None) -> None:
         if self.steps >= self.limit:
@@ -134,6 +150,10 @@ class Search:
             for path, body in staged[node].items():
                 path.write_bytes(body)
         world.made, world.sessions_opened, world.down, world.ahead.numbers = made, opened, down, numbers
+
+
+def _may(client: Client, move: Move) -> bool:
+    return client.looked is None or client.looked[0] == move.label
 
 
 def _set(path: Path, world: World, name: ObjectName, *, there: bool) -> None:
