@@ -179,7 +179,7 @@ def _moves_of_nodes(world: World, seen: Picture, clients: Sequence[Client], *, s
             if silent or session.id not in owned:
                 moves.append(Move(f"the silent session of a {who} is ended", _ending(world, session.id)))
     settling = [node for node in world.nodes if seen.staged[node] and not any(_flight(one) for one in clients)]
-    moves += [Move(f"node {node} settles", world.incoming[node].settle) for node in settling]  # type: ignore[arg-type] # answers a count
+    moves += [Move(f"node {node} settles", world.incoming[node].settle) for node in settling]
     return moves
 
 
