@@ -111,6 +111,17 @@ CASES = [
     Case("revival", lambda world, made: [_retention(world, made[1]), Revival("V", world, world.device())]),
     Case("locked index", lambda world, made: [_retention(world, made[1])], packs=("ab",), locked=True),
     Case(
+        "late parent",
+        lambda world, _made: [
+            _backup(world, "b", stale=False),
+            _backup(world, "b", "C", parents=(a_snapshot(frozenset("b"), "B 0").name,), stale=False),
+            _retention(world),
+        ],
+        packs=("a",),
+        snapshots=("a",),
+        deep=True,
+    ),
+    Case(
         "two backups",
         lambda world, made: [
             _retention(world, made[1]),

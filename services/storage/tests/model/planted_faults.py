@@ -55,6 +55,6 @@ async def test_a_lock_that_is_left_out_is_missed(
 ) -> None:
     monkeypatch.setattr(buckets, "lock", buckets.peek)
     case = test_session_order.test_a_reserve_that_waits_for_a_condemnation_revives_what_it_condemned
-    with pytest.raises(AssertionError, match="finished"):
+    with pytest.raises(AssertionError, match="condemned"):
         await case(cluster)
     tell(capsys, "rule 1: the bucket's row is not locked", case.__name__)
