@@ -7,8 +7,8 @@ _ROUNDS = 40
 
 
 async def come_to_rest(world: World) -> None:
-    """Ends every session as a node ends silent ones, settles, heals, prunes without removing a snapshot, and reaps."""
-    world.down = frozenset()
+    """Lets go of object locks, ends every session as a node ends silent ones, settles, heals, prunes without removing a snapshot, and reaps."""
+    world.down, world.locked = frozenset(), False
     async with world.db.worker() as unit:
         cursor = await unit.execute(
             "select id from sessions where bucket_id = %s and ended_seq is null", (world.claims.bucket,)

@@ -127,6 +127,11 @@ class Search:
         self._trace.pop()
 
     async def _rest(self, seen: Picture) -> None:
+        """Once for all states that differ only in what is over by then: sessions, clients, orders of condemnations."""
+        state = tuple(sorted((name, row.state) for name, row in seen.rows.items())), *_on_disks(seen)
+        if state in self._rested:
+            return
+        self._rested.add(state)
         self.ends += 1
         self._trace.append("all comes to rest")
         async with self._fork(seen):
@@ -138,7 +143,8 @@ class Search:
     async def _fork(self, before: Picture) -> AsyncIterator[None]:
         """Catalogue, disks and world as they were, once the block is left without an error."""
         world = self.world
-        made, opened, down, numbers = dict(world.made), world.sessions_opened, world.down, world.ahead.numbers
+        made, opened, numbers = dict(world.made), world.sessions_opened, world.ahead.numbers
+        down, locked = world.down, world.locked
         staged = {node: {path: path.read_bytes() for path in world.staged(node).values()} for node in world.nodes}
         async with self.db.fork():
             yield
@@ -149,7 +155,8 @@ class Search:
                 path.unlink()
             for path, body in staged[node].items():
                 path.write_bytes(body)
-        world.made, world.sessions_opened, world.down, world.ahead.numbers = made, opened, down, numbers
+        world.made, world.sessions_opened, world.ahead.numbers = made, opened, numbers
+        world.down, world.locked = down, locked
 
 
 def _may(client: Client, move: Move) -> bool:
@@ -219,12 +226,15 @@ def _state(seen: Picture, clients: Sequence[Client]) -> object:
         (owners.get(one.id), one.purpose, one.parent, one.mark_seq is not None, one.pack_seq > one.index_seq)
         for one in opened
     )
-    disks = tuple((node, seen.files[node], seen.staged[node]) for node in seen.files)
-    return tuple(sorted(objects)), sessions, disks, tuple(_client_state(client) for client in clients)
+    return tuple(sorted(objects)), sessions, _on_disks(seen), tuple(_client_state(client) for client in clients)
 
 
 def _counts(session: str, order: dict[UUID, int], over: set[UUID]) -> bool:
     return UUID(session) in order or UUID(session) in over
+
+
+def _on_disks(seen: Picture) -> tuple[object, ...]:
+    return tuple((node, seen.files[node], seen.staged[node]) for node in sorted(seen.files))
 
 
 def _client_state(client: Client) -> object:

@@ -258,7 +258,7 @@ class World:
 
     def lies(self, node: str, name: ObjectName) -> bool:
         """Whether the object's file is in its place."""
-        return self.nodes[node].disk.path(self.claims.bucket, name).exists()
+        return os.path.lexists(f"{self.nodes[node].disk.buckets}/{self.claims.bucket}/{name.path}")
 
     def staged(self, node: str) -> dict[ObjectName, Path]:
         """Whole incoming files."""
