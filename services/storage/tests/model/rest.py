@@ -7,7 +7,7 @@ _ROUNDS = 40
 
 
 async def come_to_rest(world: World) -> None:
-    """Lets go of object locks, ends every session as a node ends silent ones, settles, heals, prunes without removing a snapshot, and reaps."""
+    """Object locks are let go, silent sessions ended, files settled, copies healed; a retention removes no snapshot."""
     world.down, world.locked = frozenset(), False
     async with world.db.worker() as unit:
         cursor = await unit.execute(

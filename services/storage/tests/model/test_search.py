@@ -10,6 +10,8 @@ from services.common.provision import DatabaseUrls
 from services.storage.tests.model.cases import CASES, Case, search
 from services.storage.tests.model.world import Node, two_nodes
 
+# Of the searches with three clients, which have many more.
+_LIMIT = 20_000
 IS_CAMPAIGN = os.environ.get("HYPOTHESIS_PROFILE") == "campaign"
 
 
@@ -26,5 +28,7 @@ def nodes(tmp_path: Path) -> Iterator[dict[str, Node]]:
 
 @pytest.mark.parametrize("case", [case for case in CASES if IS_CAMPAIGN or not case.deep], ids=lambda case: case.name)
 async def test_no_order_of_steps_loses_anything(urls: DatabaseUrls, nodes: dict[str, Node], case: Case) -> None:
-    done = await search(case, urls, nodes)
+    done = await search(case, urls, nodes, limit=_LIMIT)
     assert done.ends > 0
+    if done.steps == _LIMIT:
+        pytest.skip(f"the first {_LIMIT} steps of this case are clean; it has more")
