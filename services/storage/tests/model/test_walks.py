@@ -33,7 +33,7 @@ from services.storage.tests.model.rest import come_to_rest
 from services.storage.tests.model.world import NODES, Node, World, a_world, two_nodes
 
 BLOBS = "abcd"
-_WALKS, _STEPS = (400, 80) if os.environ.get("HYPOTHESIS_PROFILE") == "campaign" else (24, 45)
+_WALKS, _STEPS = (400, 80) if os.environ.get("HYPOTHESIS_PROFILE") == "campaign" else (18, 45)
 _NODE = st.sampled_from(NODES)
 _CHOICE = st.integers(0, 23)
 
