@@ -29,7 +29,7 @@ class Case:
     clients: Callable[[World, list[ObjectName]], list[Client]]
     packs: tuple[str, ...] = ("a", "b")
     snapshots: tuple[str, ...] = ("a", "b")
-    interrupts: bool = False
+    interrupts: int = 0
     silent: bool = False
     locked: bool = False
     deep: bool = False
@@ -125,7 +125,7 @@ CASES = [
         lambda world, _made: [_backup(world, "b", stale=False), _retention(world)],
         packs=("a",),
         snapshots=("a",),
-        interrupts=True,
+        interrupts=1,
         deep=True,
     ),
     Case(

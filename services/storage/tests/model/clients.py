@@ -43,6 +43,7 @@ class Client:
     node: str = "a"
     session: UUID | None = None
     done: bool = False
+    interrupted: int = 0
     drawn: int | None = None
     looked: tuple[str, tuple[Any, ...]] | None = None
 
@@ -57,6 +58,7 @@ class Client:
         """Make a move; a session that turns out to be over is lost, and what is just being removed is tried again."""
         ahead = self.world.ahead
         ahead.early, self.drawn = self.drawn, None
+        self.interrupted += move.interrupts
         ahead.told, self.looked = list(self.looked[1]) if self.looked else [], None
         try:
             await move.act()

@@ -30,13 +30,15 @@ class Found(AssertionError):
 
 @dataclass
 class Search:
-    """`interrupts`: clients end or die at every step. `silent`: a node ends sessions whose client is still at work.
+    """`interrupts`: how often each client may end or die before it is done.
+
+    `silent`: a node ends sessions whose client is still at work.
     `rest`: each end is brought to rest (invariant 4). `first`: who makes which step of the first trace.
     """
 
     world: World
     db: Forks
-    interrupts: bool = True
+    interrupts: int = 0
     rest: bool = True
     silent: bool = False
     limit: int = 1_000_000
@@ -66,7 +68,7 @@ class Search:
             (client.name, move.label, partial(self._move, clients, seen, place, number))
             for place, client in enumerate(clients)
             for number, move in enumerate(client.moves())
-            if (self.interrupts or not move.interrupts) and _may(client, move)
+            if (client.interrupted < self.interrupts or not move.interrupts) and _may(client, move)
         ]
         is_end = not any(not move.interrupts for client in clients for move in client.moves())
         if self.world.ahead.draws or self.world.ahead.looks:

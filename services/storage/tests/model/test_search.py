@@ -10,7 +10,7 @@ from services.common.provision import DatabaseUrls
 from services.storage.tests.model.cases import CASES, Case, search
 from services.storage.tests.model.world import Node, two_nodes
 
-# Of the searches with three clients, which have many more.
+# Some searches have more steps than anybody waits for.
 _LIMIT = 20_000
 IS_CAMPAIGN = os.environ.get("HYPOTHESIS_PROFILE") == "campaign"
 
