@@ -12,7 +12,6 @@ from uuid import UUID
 
 import psycopg
 
-from services.common.database import _SCOPE
 from services.common.provision import DatabaseUrls
 
 
@@ -54,31 +53,6 @@ class Connection:
 
     def cursor(self, row_factory: Any) -> _Cursor:
         return _Cursor(self.blocking.cursor(row_factory=row_factory))
-
-
-class Commits:
-    """Serves where Database does: each unit a transaction of its own, confined as there."""
-
-    def __init__(self, app: psycopg.Connection[Any], worker: psycopg.Connection[Any]) -> None:
-        self._app, self._worker = Connection(app), Connection(worker)
-
-    @classmethod
-    @contextmanager
-    def open(cls, urls: DatabaseUrls) -> Iterator["Commits"]:
-        with psycopg.connect(urls.app) as app, psycopg.connect(urls.worker) as worker:
-            yield cls(app, worker)
-
-    @asynccontextmanager
-    async def unit(self, tenant: UUID | None = None, user: UUID | None = None) -> AsyncIterator[Connection]:
-        with self._app.blocking.transaction():
-            if tenant is not None or user is not None:
-                await self._app.execute(_SCOPE, (str(tenant or ""), str(user or "")))
-            yield self._app
-
-    @asynccontextmanager
-    async def worker(self) -> AsyncIterator[Connection]:
-        with self._worker.blocking.transaction():
-            yield self._worker
 
 
 class Forks:
