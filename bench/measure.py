@@ -1,8 +1,8 @@
 """Time, processor and memory of one finished command, and of the servers that it spoke to.
 
 Kept true: time and processor come from the operating system's own accounting and miss nothing, not even processes that
-came and went; memory is what was seen by looking every 10 ms, in anonymous pages: what a program has made, without its
-code and without files that it has mapped, which the system can drop.
+came and went; memory is what was seen by looking every 10 ms, in anonymous pages and those that processes share: what a
+program has made, without its code and without files that it has mapped, which the system can drop.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ class NotMeasured(Exception):
 class Run:
     """`seconds` of wall time; processor seconds, user and kernel, of the client and of the servers; bytes at the peak.
 
-    `peak` is of the client with its child processes: the most anonymous memory that they had at one moment.
+    `peak` is of the client with its child processes: the most memory that they had made at one moment.
     """
 
     seconds: float
@@ -96,13 +96,17 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def anonymous(pid: int) -> int:
-    """Bytes of anonymous memory of one process; 0 when it is gone."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for line in Path("/proc", str(pid), "status").read_bytes().splitlines():
-            if line.startswith(b"RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+def made_memory(pids: Sequence[int]) -> int:
+    """Bytes of memory that processes of one family have made: what is anonymous, and once what they share."""
+    own = shared = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path("/proc", str(pid), "status").read_bytes().splitlines():
+                if line.startswith(b"RssAnon:"):
+                    own += int(line.split()[1]) * 1024
+                elif line.startswith(b"RssShmem:"):
+                    shared = max(shared, int(line.split()[1]) * 1024)
+    return own + shared
 
 
 class Watch:
@@ -129,7 +133,7 @@ class Watch:
 
 
 class _Memory:
-    """The anonymous memory of a process and its descendants; `peak` is the most that `look` has seen."""
+    """The memory that a process and its descendants have made; `peak` is the most that `look` has seen."""
 
     def __init__(self, pid: int) -> None:
         self.peak = 0
@@ -141,4 +145,4 @@ class _Memory:
         if self._looks % _FAMILY_LOOKS == 0:
             self._pids = [process.pid for process in family(self._pid)] or self._pids
         self._looks += 1
-        self.peak = max(self.peak, sum(map(anonymous, self._pids)))
+        self.peak = max(self.peak, made_memory(self._pids))

@@ -10,7 +10,7 @@ from bench.targets import PEER, verdicts
 from client.cli.console import plural
 
 LEGEND = (
-    "Seconds (processor seconds of client + servers, peak MiB of the client's anonymous memory); stored MiB.\n"
+    "Seconds (processor seconds of client + servers, peak MiB of memory that the client has made); stored MiB.\n"
     "Ratios of seconds (of processor seconds). Oort: to storage nodes over TLS, synced; restic: to rclone over HTTP."
 )
 _WIDTH = 132

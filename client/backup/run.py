@@ -24,7 +24,7 @@ from client.backup.trees import TreeWriter
 from client.backup.upload import MeteredSession, Uploader
 from client.errors import DamagedVault, NothingLeft, ObjectMissing, UsageError
 from client.flow import Crew
-from client.platforms.linux import give_back_large_buffers
+from client.platforms.linux import give_back_large_buffers, processors
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId
 from client.vault.chunker import Chunker, chunker_seed
@@ -35,6 +35,7 @@ from client.vault.snapshots import Snapshot, encode_snapshot, paths_text
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import MAX_SNAPSHOT_BYTES
 
+_MOST_WORKERS = 4  # each may be a process, which takes some 19 MB, and 18 MB of shared memory
 _TREE_DIGITS = 128  # by which a snapshot may grow when its tree is known
 _ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its target"
 
@@ -43,7 +44,7 @@ _ONLY_A_LINK = "is a symbolic link: only the link is stored; give {link}/ or its
 class Machinery:
     """How a backup is worked on: by how many threads, compressing how; what else it takes from its surroundings."""
 
-    workers: int = max(2, os.cpu_count() or 1)
+    workers: int = min(_MOST_WORKERS, max(2, processors()))
     readers: int = 1  # big files read at once
     compression: Compression = Compression.AUTO
     monotonic: Callable[[], float] = time.monotonic
