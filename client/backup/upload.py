@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from client.flow import ByteQueue, Crew
+from client.platforms.linux import give_back_free_memory
 from client.stores.abc import StoreSession
 from client.vault.blobs import Buffer, PackEntry
 from client.vault.index import IndexWriter
@@ -142,6 +143,7 @@ class Uploader:
             self._wait_for_room(size)
             self._session.put(name, body)
             del builder, body
+            give_back_free_memory()
             with self._changed:
                 self._full -= 1
                 self._under_way -= size
