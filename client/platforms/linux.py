@@ -52,7 +52,7 @@ def give_back_large_buffers() -> None:
 def give_back_free_memory() -> None:
     """Have the C library give back what lies free between what is in use; it keeps it by itself.
 
-    Without it a backup's memory grows as it goes on: 1.2 GiB of an image held 144 MiB in the end, and 117 MiB at the most
+    Without it a backup's memory grows as it goes on: 1.2 GiB of an image held 144 MiB in the end, and at the most 117
     when this was called after each pack.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
