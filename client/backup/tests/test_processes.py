@@ -13,6 +13,7 @@ import pytest
 from client.backup import processes, read, small_files, staff
 from client.backup.regular import Seen
 from client.backup.small_files import BATCH_BYTES, Wanted, read_batch
+from client.backup.stream import StandardInput
 from client.backup.worker import Message, Span
 from client.errors import DamagedVault, WorkerLost
 from client.restore.compare import differences
@@ -87,6 +88,22 @@ def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Aske
     assert vault.problems() == []
     vault.restore(tmp_path / "target")
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_they_store_a_stream_once_enough_of_it_has_come(
+    tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staff, "_WORTH_FILES", 2)
+    vault, content = a_vault(tmp_path / "vault"), tmp_path / "content"
+    content.write_bytes(random_bytes(9 << 20, 5))
+
+    for worth, is_worth_it in ((10 << 20, False), (1 << 20, True)):
+        monkeypatch.setattr(staff, "_WORTH_BYTES", worth)
+        with content.open("rb") as stream:
+            vault.backup("/stream", stream=StandardInput(stream.fileno()))
+        assert bool(asked.messages) == is_worth_it
+
+    assert vault.problems() == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
