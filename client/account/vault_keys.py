@@ -56,8 +56,11 @@ def add_key(device: Device, vault_name: str, password: str) -> ObjectName:
         return _put_key(opened.vault, password)
 
 
-def remove_key(device: Device, vault_name: str, wanted: str) -> ObjectName:
-    """Remove the key file of that id, or of which it is the beginning. Raises NotFound, UsageError, StoreError."""
+def remove_key(device: Device, vault_name: str, wanted: str, agree: Callable[[VaultKey], None]) -> ObjectName:
+    """Remove the key file of that id, or of which it is the beginning. `agree` raises if nobody wants that.
+
+    Raises NotFound, UsageError, StoreError.
+    """
     with mending(device, vault_name) as opened:
         session = opened.vault.session
         keys = _keys(session, _own_passwords(opened.place, session))
@@ -71,6 +74,7 @@ def remove_key(device: Device, vault_name: str, wanted: str) -> ObjectName:
                 detail=f"The account itself opens the vault with the key {found[0].name.id[:8]}: it stays. "
                 "`backup-tool key change` puts another in its place."
             )
+        agree(found[0])
         _remove(opened, [found[0].name])
         return found[0].name
 

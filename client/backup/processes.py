@@ -1,8 +1,9 @@
 """Worker processes of a backup, so that one interpreter's lock does not keep a processor idle.
 
-Kept true: a backup does without them where none can be started; once one has a task, its end is an error of the backup,
-which then makes no snapshot. None outlives the backup: each is killed when it is closed, and ends by itself when this
-process does. Sealed bodies and chunks of large files lie in memory that is shared with them.
+Kept true: a backup does without them where none can be started, or only of another version of the program; once one
+has a task, its end is an error of the backup, which then makes no snapshot. None outlives the backup: each is killed
+when it is closed, and ends by itself when this process does. Sealed bodies and chunks of large files lie in memory that
+is shared with them.
 """
 
 import contextlib
@@ -35,9 +36,11 @@ from client.errors import DamagedVault, WorkerLost
 from client.platforms.linux import processors, shared_memory
 from client.vault.blobs import BlobId, BlobKind, SealedBlob
 from client.vault.chunker import MAX_CHUNK
+from client.version import VERSION
 
 _PROGRAM = "from client.backup.worker import main; main()"
 _END_SECONDS = 2.0  # in which a process that answers no more has ended
+_OF_ANOTHER_VERSION = (AttributeError, ImportError, TypeError, ValueError)  # where an answer has another shape
 _ROOM = max(MAX_READ, 2 * MAX_CHUNK)  # sealed bytes of one task; what is not used takes no memory
 
 
@@ -98,6 +101,7 @@ class ProcessWorker:
         with contextlib.suppress(OSError):  # it is no more, which shows when it is not ready
             self._send(
                 Setting(
+                    VERSION,
                     *(keys.encrypt, keys.mac_k, keys.mac_r, sealing.version, sealing.compression),
                     *(memory, room, answers),
                 )
@@ -107,8 +111,8 @@ class ProcessWorker:
         """Whether it takes tasks: it takes a moment to start. Raises OSError if it never will."""
         if not self._ready and self._coming.poll(0):
             try:
-                self._ready = isinstance(self._receive(), Ready)
-            except WorkerLost as error:
+                self._ready = self._receive() == Ready(VERSION)
+            except (WorkerLost, *_OF_ANOTHER_VERSION) as error:
                 raise OSError(errno.ECHILD, str(error)) from None
             if not self._ready:
                 raise OSError(errno.ECHILD, "it cannot start")

@@ -103,7 +103,7 @@ class Reader:
         """A file that the scan found. Called by the scan's thread alone; waits for room. Raises Stopped."""
         size = found.stat.st_size
         if self._staff is not None:
-            self._staff.expect(size)
+            self._staff.expect(1, size)
         if size > BATCH_BYTES:
             self._big.put(found, 1)
             return
@@ -118,7 +118,16 @@ class Reader:
         Raises OSError, Stopped.
         """
         file = _BigFile(found)
-        self._feed(file, readinto)
+        staff = self._staff
+
+        def counted(room: memoryview) -> int | None:
+            """A stream does not say how much will come: what has come is worth a process, or not."""
+            read = readinto(room)
+            if staff is not None and read:
+                staff.expect(0, read)
+            return read
+
+        self._feed(file, counted)
         file.node = replace(node, size=file.size)
         self._part_done(file)
         return file.size

@@ -27,9 +27,9 @@ class Staff:
         self._processes: list[ProcessWorker] = []
         self._lock = threading.Lock()
 
-    def expect(self, size: int) -> None:
-        """One more file of `size` bytes has to be read. For one thread."""
-        self._files += 1
+    def expect(self, files: int, size: int) -> None:
+        """So many more files have to be read; or, with none, `size` more bytes of one. For one thread."""
+        self._files += files
         self._bytes += size
 
     def post(self) -> "Post":

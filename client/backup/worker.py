@@ -23,6 +23,7 @@ from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
 from client.vault.chunker import Chunker, chunker_seed
 from client.vault.keys import DataKeys
 from client.vault.sealing import Compression, seal_batch
+from client.version import VERSION
 
 _GARBAGE_LOOKS = 100_000  # objects made between two looks for cycles, of which there are next to none
 
@@ -87,8 +88,12 @@ class OwnWorker:
 
 
 class Setting(NamedTuple):
-    """The first message: the data keys, how to seal, and descriptors of chunks, of sealed bodies and of answers."""
+    """The first message: who sends it, data keys, how to seal, descriptors of chunks, of sealed bodies and of answers.
 
+    `program` is the version of the program: a process is started from what is installed then, which may be another.
+    """
+
+    program: str
     encrypt: bytes
     mac_k: bytes
     mac_r: bytes
@@ -118,7 +123,9 @@ class Seal(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The first answer: messages may come."""
+    """The first answer: messages may come, of the same version of the program."""
+
+    program: str
 
 
 class Damage(NamedTuple):
@@ -181,9 +188,12 @@ def main() -> None:
                 pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
                 answers.flush()
 
+            if setting.program != VERSION:
+                tell(Failure(f"it is of version {VERSION}, and was started by {setting.program}"))
+                return
             try:
                 answering = _Answering(setting)
-                tell(Ready())
+                tell(Ready(VERSION))
                 while True:
                     tell(answering.answer(pickle.load(messages)))  # noqa: S301
             except (EOFError, BrokenPipeError):

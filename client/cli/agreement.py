@@ -1,4 +1,7 @@
-"""Agreement to what a command has said that it would do."""
+"""Agreement to what a command has said that it would do.
+
+Kept true: who calls this has told the plan before, with --json too.
+"""
 
 import sys
 

@@ -20,9 +20,8 @@ def key_change(context: click.Context, vault: VaultName, yes: Yes = False, as_js
     from client.account.vault_keys import change_key
 
     def agreed(change: "KeyChange") -> None:
-        if not as_json:
-            for name in change.removed:
-                note(f"plan: make a new key, then remove the key {name.id[:8]}")
+        for name in change.removed:
+            note(f"plan: make a new key, then remove the key {name.id[:8]}")
             note("plan: the password that `vault recovery` says now, on paper too, will open the vault no more")
         agree("Do this?", yes=yes)
 

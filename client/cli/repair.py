@@ -54,7 +54,7 @@ def repair(  # noqa: PLR0917 - they are given by name
         ) as repairing,
     ):
         plan = repairing.look()
-        _tell_plan(plan, forget=forget, as_json=as_json)
+        _tell_plan(plan, forget=forget)
         done = None
         if not dry_run and (plan or (forget and (plan.hopeless or plan.unreadable))):
             agree("Do this?", yes=yes)
@@ -78,10 +78,8 @@ class _TouchedPaths:
         tell_touched(touched, as_json=self._as_json)
 
 
-def _tell_plan(plan: "Plan", *, forget: bool, as_json: bool) -> None:
+def _tell_plan(plan: "Plan", *, forget: bool) -> None:
     """What would be done, on standard error, where whoever is asked reads it."""
-    if as_json:
-        return
     if plan.makes_index:
         note("plan: save what opens of damaged packs, and make the index anew")
     for snapshot in plan.snapshots:

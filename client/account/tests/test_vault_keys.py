@@ -65,7 +65,7 @@ def own_password(device: Device) -> str:
     return password
 
 
-def anything(_: KeyChange) -> None:
+def anything(_: object) -> None:
     """Agreed."""
 
 
@@ -75,7 +75,7 @@ def test_a_key_is_added_listed_and_removed(device: Device, vault: Path) -> None:
     added = add_key(device, "disk", CHOSEN)
     assert opens(vault, CHOSEN)
     assert {key.name: key.is_own for key in list_keys(device, "disk")} == {own.name: True, added: False}
-    assert remove_key(device, "disk", added.id[:10]) == added
+    assert remove_key(device, "disk", added.id[:10], anything) == added
     assert not opens(vault, CHOSEN)
     assert opens_for(device)
 
@@ -84,14 +84,14 @@ def test_the_key_of_the_account_is_never_removed_nor_one_that_there_is_not(devic
     (own,) = list_keys(device, "disk")
     for _ in range(2):
         with pytest.raises(UsageError, match="it stays"):
-            remove_key(device, "disk", own.name.id)
+            remove_key(device, "disk", own.name.id, anything)
         add_key(device, "disk", CHOSEN)
     with pytest.raises(NotFound):
-        remove_key(device, "disk", "xyz")
+        remove_key(device, "disk", "xyz", anything)
     for last in "01":
         (vault / "keys" / ("0" * 63 + last)).write_bytes(b"rubbish")
     with pytest.raises(UsageError, match="give more digits"):
-        remove_key(device, "disk", "00")
+        remove_key(device, "disk", "00", anything)
     with pytest.raises(WeakPassword):
         add_key(device, "disk", "password")
     assert opens(vault, own_password(device))
@@ -102,7 +102,7 @@ def test_a_damaged_key_is_listed_and_can_be_removed(device: Device, vault: Path)
     (vault / "keys" / name).write_bytes(b"rubbish")
     (damaged,) = [key for key in list_keys(device, "disk") if key.damage]
     assert (damaged.name.id, damaged.file) == (name, None)
-    remove_key(device, "disk", name)
+    remove_key(device, "disk", name, anything)
     assert len(list_keys(device, "disk")) == 1
 
 

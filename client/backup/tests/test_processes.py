@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -13,12 +14,15 @@ import pytest
 from client.backup import processes, read, small_files, staff
 from client.backup.regular import Seen
 from client.backup.small_files import BATCH_BYTES, Wanted, read_batch
-from client.backup.worker import Message, Span
+from client.backup.stream import StandardInput
+from client.backup.worker import Message, Sealing, Span
 from client.errors import DamagedVault, WorkerLost
 from client.restore.compare import differences
 from client.testing.files import random_bytes
 from client.testing.vaults import a_vault
 from client.vault.chunker import Chunker
+from client.vault.keys import DataKeys
+from client.vault.sealing import Compression
 from domain.names import ObjectKind
 
 
@@ -87,6 +91,22 @@ def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Aske
     assert vault.problems() == []
     vault.restore(tmp_path / "target")
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_they_store_a_stream_once_enough_of_it_has_come(
+    tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staff, "_WORTH_FILES", 2)
+    vault, content = a_vault(tmp_path / "vault"), tmp_path / "content"
+    content.write_bytes(random_bytes(9 << 20, 5))
+
+    for worth, is_worth_it in ((10 << 20, False), (1 << 20, True)):
+        monkeypatch.setattr(staff, "_WORTH_BYTES", worth)
+        with content.open("rb") as stream:
+            vault.backup("/stream", stream=StandardInput(stream.fileno()))
+        assert bool(asked.messages) == is_worth_it
+
+    assert vault.problems() == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -165,6 +185,38 @@ def test_a_backup_does_without_them_where_none_can_be_started(
 
     assert not asked.messages
     assert vault.problems() == []
+
+
+_UPGRADED = "import client.version; client.version.VERSION = 'another'; "
+_ANSWERS = """
+import os, pickle, sys
+from client.backup.worker import Ready
+os.write(pickle.load(sys.stdin.buffer).answers, {answer})
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        (_UPGRADED + processes._PROGRAM, "it is of version another"),
+        (_ANSWERS.format(answer="pickle.dumps(Ready('another'))"), "it cannot start"),
+        (_ANSWERS.format(answer=r"b'cclient.backup.worker\nNewer\n.'"), "Newer"),
+    ],
+    ids=["refuses", "answers", "answers what is unknown"],
+)
+def test_one_of_another_version_gets_no_task(monkeypatch: pytest.MonkeyPatch, program: str, why: str) -> None:
+    """As if the program was upgraded since the backup began."""
+    monkeypatch.setattr(processes, "processors", lambda: 2)
+    monkeypatch.setattr(processes, "_PROGRAM", program)
+    sealing = Sealing(DataKeys(b"e" * 32, b"k" * 16, b"r" * 16), 2, Compression.AUTO)
+    with closing(processes.ChunkMemory(1 << 20)) as memory:
+        process = processes.start_process(sealing, memory)
+        assert process is not None
+        with closing(process):
+            process._coming.poll()
+            with pytest.raises(OSError, match=why):
+                process.is_ready()
 
 
 _KILLED = """

@@ -65,10 +65,14 @@ def test_repair_says_its_plan_and_does_nothing_until_somebody_agrees(harmed: Har
     for options in ((), ("--dry-run",), ("--dry-run", "--json")):
         code, _, errors = harmed("repair", *options)
         assert code == (8 if options else 2)
-        assert "--json" in options or f"plan: make of snapshot {harmed.second[:8]} another" in errors
+        assert f"plan: make of snapshot {harmed.second[:8]} another" in errors
+    code, output, errors = harmed("repair", "--json")
+    assert (code, f"plan: make of snapshot {harmed.second[:8]} another" in errors) == (2, True)
+    assert json.loads(errors.splitlines()[-1])["exit_code"] == 2
+    assert all(line["type"] != "summary" for line in lines(output))
     assert harmed.files() == before
-    code, output, _ = harmed("repair", "--yes", "--json")
-    assert code == 8
+    code, output, errors = harmed("repair", "--yes", "--json")
+    assert (code, "plan: " in errors) == (8, True)
     summary = lines(output)[-1]
     (new,) = summary["repaired"].values()
     assert list(summary["repaired"]) == [harmed.second]
@@ -108,6 +112,30 @@ def test_a_damaged_seal_and_a_damaged_key_are_named(harmed: Harmed) -> None:
     key.write_bytes(b"no key")
     code, errors = harmed.check()
     assert (code, key.name in errors) == (8, True)
+
+
+def test_a_key_goes_or_is_changed_only_when_the_plan_was_told_and_agreed_to(
+    with_vault: Terminal, source: Path, tmp_path: Path
+) -> None:
+    def keys() -> set[str]:
+        return {path.name for path in (tmp_path / "vault" / "keys").iterdir()}
+
+    vault = ("--vault", tmp_path.name)
+    assert with_vault("backup", str(source), *vault)[0] == 0
+    (own,) = keys()
+    added = with_vault.json("key", "add", *vault, "--new-password-stdin", given="seven quiet herons paint\n")["id"]
+    for command, plan in (
+        (("key", "remove", added[:10]), f"plan: remove the key {added[:8]}, made by "),
+        (("key", "change"), f"plan: make a new key, then remove the key {own[:8]}"),
+    ):
+        before = keys()
+        code, output, errors = with_vault(*command, *vault, "--json")
+        assert (code, output, errors.startswith(plan)) == (2, "", True)
+        assert "give --yes to agree" in json.loads(errors.splitlines()[-1])["message"]
+        assert keys() == before
+        code, _, errors = with_vault(*command, *vault, "--yes")
+        assert (code, errors.startswith(plan)) == (0, True)
+    assert not keys() & {own, added}
 
 
 def test_verify_fetches_a_sample_and_compares_it_with_the_live_files(harmed: Harmed, tmp_path: Path) -> None:
