@@ -98,7 +98,7 @@ class Repair:
             self._tell(finding)
         trees = TreeCheck(vault, index, lengths, survey.damage, self._progress)
         _walk(trees, self._names)
-        for finding in survey.run_again(lambda _, entries: lengths.add(entries)):
+        for finding in survey.run_again():
             self._tell(finding)
         for touch in trees.touches():
             self._touched(touch)

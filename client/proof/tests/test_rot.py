@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from client.cli.rebuild_index import Findings
-from client.proof.repair import Repair
+from client.proof.remains import Remains
+from client.proof.repair import Plan, Repair
 from client.proof.tests.a_harmed_vault import HarmedVault, verdicts
 from client.testing.vaults import PASSWORD
-from client.vault.blobs import BlobKind, PackEntry
+from client.vault.blobs import BlobKind, PackEntry, blob_id
+from client.vault.damage import Damage
+from client.vault.known_lengths import KnownLengths
+from client.vault.nodes import EMPTY_TREE
 from client.vault.repository import open_vault
+from client.vault.tree_check import TreeCheck
+from domain.names import ObjectName
 from domain.sessions import Purpose
 
 Change = Callable[[Path, list[PackEntry]], list[PackEntry]]
@@ -25,14 +31,15 @@ def without(pack: Path) -> Change:
     return lambda path, entries: [] if path == pack else entries
 
 
-def repaired(harmed: HarmedVault) -> None:
+def repaired(harmed: HarmedVault) -> Plan:
     with (
         harmed.vault.store.open(Purpose.RETENTION) as session,
         open_vault(session, PASSWORD, harmed.vault.cache) as vault,
         Repair(vault) as repair,
     ):
-        repair.look()
+        plan = repair.look()
         repair.carry_out(forgets=True)
+        return plan
 
 
 def test_a_pack_that_was_given_up_is_not_taken_in_again(harmed: HarmedVault, tmp_path: Path) -> None:
@@ -95,7 +102,7 @@ def test_a_blob_is_moved_unless_it_opens_elsewhere(harmed: HarmedVault, tmp_path
 
 
 def test_a_repair_finds_rot_in_lists_of_folders_by_itself(harmed: HarmedVault) -> None:
-    victim, entry = tree_of(harmed, "sub")
+    victim, entry = tree_of(harmed, "sub", harmed.second)
     harmed.rot(victim, entry.offset)
     repaired(harmed)
     assert harmed.entries(victim) == []
@@ -104,12 +111,20 @@ def test_a_repair_finds_rot_in_lists_of_folders_by_itself(harmed: HarmedVault) -
 
 def test_a_repaired_snapshot_names_no_tree_that_is_lost(harmed: HarmedVault) -> None:
     (harmed.source / "empty").mkdir()
-    harmed.vault.backup(harmed.source)
-    for name in ("empty", "sub"):
-        victim, entry = tree_of(harmed, name)
+    last = harmed.vault.backup(harmed.source, parent=harmed.second).snapshot
+    places = [tree_of(harmed, folder, last) for folder in ("empty", "sub")]
+    for victim, entry in places:
         harmed.rot(victim, entry.offset)
-    repaired(harmed)
-    assert harmed.vault.errors() == []
+    with harmed.vault.opened(Purpose.RETENTION) as vault, KnownLengths(vault.index, None) as lengths:
+        for _, entries in vault.index.packs():
+            lengths.add(entries)
+        trees = TreeCheck(vault, vault.index, lengths, Damage(vault.index))
+        assert list(trees.run([last]))
+        remains = Remains(vault, trees, lambda: None)
+        remains.tree(vault.load_snapshot(last).tree)
+        remains.finish()
+    with harmed.vault.opened() as vault:
+        assert vault.load_blob(BlobKind.TREE, blob_id(EMPTY_TREE)) == EMPTY_TREE
 
 
 def test_blobs_that_only_the_header_of_a_damaged_pack_lists_are_saved(harmed: HarmedVault, tmp_path: Path) -> None:
@@ -126,21 +141,16 @@ def test_blobs_that_only_the_header_of_a_damaged_pack_lists_are_saved(harmed: Ha
 
 def test_a_wrong_entry_does_not_condemn_the_right_one(harmed: HarmedVault) -> None:
     harmed.list_anew(lambda _, entries: [entry._replace(offset=entry.offset + 1) for entry in entries])
-    with (
-        harmed.vault.store.open(Purpose.RETENTION) as session,
-        open_vault(session, PASSWORD, harmed.vault.cache) as vault,
-        Repair(vault) as repair,
-    ):
-        plan = repair.look()
-        assert plan.makes_index
-        assert (plan.snapshots, plan.hopeless) == ([], [])
+    plan = repaired(harmed)
+    assert plan.makes_index
+    assert (plan.snapshots, plan.hopeless) == ([], [])
+    assert harmed.vault.errors() == []
 
 
-def tree_of(harmed: HarmedVault, folder: str) -> tuple[Path, PackEntry]:
-    """Where the list of a folder of the newest snapshot lies."""
+def tree_of(harmed: HarmedVault, folder: str, snapshot: ObjectName) -> tuple[Path, PackEntry]:
+    """Where the list of a folder of a snapshot lies."""
     with harmed.vault.opened() as vault:
-        newest = vault.find_snapshot("latest")
-        tree = newest.tree
+        tree = vault.load_snapshot(snapshot).tree
         for part in (*harmed.source.relative_to("/").parts, folder):
             node = next(node for node in vault.load_tree(tree) if node.name == part.encode())
             assert node.subtree
