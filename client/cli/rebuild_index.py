@@ -52,11 +52,11 @@ class Findings:
         self.is_damaged = False
 
     def __call__(self, finding: "Finding") -> None:
-        from client.proof.survey import PackFinding, Verdict
+        from client.proof.survey import LOSSES, PackFinding
 
         if isinstance(finding, PackFinding):
             self.lost += finding.lost
-            self.is_damaged |= finding.verdict in (Verdict.MISSING, Verdict.DAMAGED)
+            self.is_damaged |= finding.verdict in LOSSES
         if self._as_json:
             emit({"type": "finding", **describe_finding(finding)})
         else:

@@ -44,7 +44,7 @@ def rewrite_index(
     The session is of retention and has drawn its mark. Raises DamagedVault, StoreError, LockLost; then none is gone.
     """
     listing = _Listing(vault, ensure_locked)
-    remains = _Remains(vault, index, survey, ensure_locked)
+    remains = _Remains(vault, survey, ensure_locked)
     for name, entries in index.packs():
         match survey.verdict(name):
             case None:
@@ -96,11 +96,10 @@ class _Listing:
 
 
 class _Remains:
-    """What opens of damaged packs, on its way into new ones, unless it lies whole elsewhere."""
+    """What opens of damaged packs, on its way into new ones, unless it opens elsewhere."""
 
-    def __init__(self, vault: Vault, index: Index, survey: Survey, ensure_locked: Callable[[], None]) -> None:
+    def __init__(self, vault: Vault, survey: Survey, ensure_locked: Callable[[], None]) -> None:
         self._vault = vault
-        self._index = index
         self._survey = survey
         self._ensure_locked = ensure_locked
         self._builders = {kind: PackBuilder(vault.keys, kind) for kind in BlobKind}
@@ -110,7 +109,8 @@ class _Remains:
 
     def take(self, pack: ObjectName, entries: Iterable[PackEntry]) -> None:
         for entry, sealed in opened_blobs(self._vault, pack, self._survey.size(pack), entries):
-            if sealed is None or self._is_elsewhere(pack, entry):
+            is_moved = (entry.kind, entry.id) in self._moved
+            if sealed is None or is_moved or self._survey.lies_elsewhere(pack, entry):
                 continue
             builder = self._builders[entry.kind]
             plain = entry.length_plain
@@ -126,11 +126,6 @@ class _Remains:
             if self._builders[kind].entries:
                 self._store(kind)
         return self._done
-
-    def _is_elsewhere(self, pack: ObjectName, entry: PackEntry) -> bool:
-        places = self._index.find_all(entry.kind, entry.id)
-        others = (place for place in places if place.pack != pack and not self._survey.is_unsafe(place))
-        return (entry.kind, entry.id) in self._moved or next(others, None) is not None
 
     def _store(self, kind: BlobKind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(self._vault.keys, kind)

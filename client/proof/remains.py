@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from client.errors import DamagedVault, ObjectMissing
 from client.vault.blobs import BlobId, BlobKind, blob_id
 from client.vault.gojson import RawNumber, go_json
 from client.vault.index import IndexWriter
@@ -83,7 +84,7 @@ class Remains:
 
     def _store(self, body: bytes) -> BlobId:
         identity = blob_id(body)
-        if identity not in self._stored and (BlobKind.TREE, identity) not in self._vault.index:
+        if identity not in self._stored and not self._opens(identity):
             version = self._vault.config.version
             (sealed,) = seal_batch(self._vault.keys, BlobKind.TREE, [body], ids=[identity], version=version)
             self._builder.add(sealed)
@@ -91,6 +92,16 @@ class Remains:
             if self._builder.is_full:
                 self._put()
         return identity
+
+    def _opens(self, tree: BlobId) -> bool:
+        """Whether a tree is there to be named; what is in the index may be lost all the same."""
+        if self._trees.is_lost(tree) or (BlobKind.TREE, tree) not in self._vault.index:
+            return False
+        try:
+            self._trees.load_body(tree)
+        except (DamagedVault, ObjectMissing):
+            return False
+        return True
 
     def _put(self) -> None:
         builder, self._builder = self._builder, PackBuilder(self._vault.keys, BlobKind.TREE)

@@ -98,6 +98,8 @@ class Repair:
             self._tell(finding)
         trees = TreeCheck(vault, index, lengths, survey.damage, self._progress)
         _walk(trees, self._names)
+        for finding in survey.run_again():
+            self._tell(finding)
         for touch in trees.touches():
             self._touched(touch)
         hopeless = [_name(one) for one in trees.touched_snapshots if trees.is_lost(one.tree)]

@@ -6,9 +6,9 @@ for a blob that is bad in a pack of which others are whole.
 
 from collections.abc import Iterable
 
-from client.vault.blobs import BlobId, BlobKind
+from client.vault.blobs import ID_BYTES, BlobId, BlobKind
 from client.vault.index import Index, Location
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 
 
 class Damage:
@@ -31,6 +31,11 @@ class Damage:
         """These blobs of the pack cannot be had."""
         identity = bytes.fromhex(pack.id)
         self._blobs.update(identity + blob for blob in blobs)
+
+    def packs(self) -> list[ObjectName]:
+        """The packs from which something cannot be had."""
+        found = self._packs | {key[:ID_BYTES] for key in self._blobs}
+        return [ObjectName(ObjectKind.PACK, pack.hex()) for pack in sorted(found)]
 
     def add_index_file(self, name: ObjectName) -> None:
         """An index file cannot be read: what it alone lists is in no index file."""

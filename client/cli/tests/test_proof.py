@@ -101,6 +101,22 @@ def test_rebuild_index_brings_back_what_a_lost_index_file_listed(harmed: Harmed)
     assert harmed.restore()[0] == 0
 
 
+def test_rebuild_index_ends_with_8_when_a_pack_is_damaged_that_no_index_file_listed(harmed: Harmed) -> None:
+    remove(harmed.of("index"), harmed.source)
+    victim = harmed.of("data", data=True)
+    body = bytearray(victim.read_bytes())
+    body[100] ^= 1
+    victim.chmod(0o600)
+    victim.write_bytes(body)
+    code, output, errors = harmed("rebuild-index")
+    assert code == 8
+    assert "1 blob lost: " in output
+    assert f"{victim.name}: no index file listed it, and it is damaged" in errors
+    assert "1 of 1 blobs are gone with it" in errors
+    summary = lines(harmed("rebuild-index", "--json")[1])[-1]
+    assert summary["lost_blobs"] == 1
+
+
 def test_a_damaged_seal_and_a_damaged_key_are_named(harmed: Harmed) -> None:
     seal = harmed.vault / "oort-vault"
     whole = seal.read_bytes()

@@ -9,8 +9,11 @@ from client.proof.rebuild import Finding, rebuild_index
 from client.proof.survey import PackFinding
 from client.stores.abc import StoreSession
 from client.testing.vaults import PASSWORD, VaultForTests, a_vault
-from client.vault.blobs import BlobKind
+from client.vault.blobs import BlobKind, PackEntry
+from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
+from client.vault.packs import PackBuilder
 from client.vault.repository import open_vault
+from client.vault.sealing import seal_batch
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -54,6 +57,49 @@ class HarmedVault:
                 if entries[0].kind is kind and (path in self.new_packs) is new
             ]
         return max(found)[1]
+
+    def rot(self, pack: Path, offset: int = 0) -> None:
+        """Flip one bit of the blob that begins at an offset of a pack."""
+        body = bytearray(pack.read_bytes())
+        body[offset + 20] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(body)
+
+    def entries(self, pack: Path) -> list[PackEntry]:
+        with self.vault.opened() as vault:
+            return vault.index.entries_of_pack(ObjectName(ObjectKind.PACK, pack.name))
+
+    def list_anew(self, change: Callable[[Path, list[PackEntry]], list[PackEntry]]) -> None:
+        """One index file in place of all, with the entries of each pack as `change` answers them; none, no pack."""
+        with self.vault.opened(Purpose.RETENTION) as vault:
+            changed = [
+                IndexedPack.of(bytes.fromhex(name.id), entries)
+                for name, before in vault.index.packs()
+                if (entries := change(self.vault.path / name.path, before))
+            ]
+            for path in self.vault.objects(ObjectKind.INDEX):
+                path.unlink()
+            vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(changed)))
+
+    def twice(self, pack: Path, *which: PackEntry) -> Path:
+        """Store some blobs of a pack in another one too, beside a new one; that is listed in an index file."""
+        with self.vault.opened(Purpose.BACKUP) as vault:
+            builder = PackBuilder(vault.keys, which[0].kind)
+            body = pack.read_bytes()
+            for entry in which:
+                builder.move(entry, body[entry.offset : entry.offset + entry.length])
+            for sealed in seal_batch(vault.keys, which[0].kind, [os.urandom(100)]):
+                builder.add(sealed)
+            name, packed, entries = builder.finish()
+            vault.session.put(name, packed)
+            indexed = IndexedPack.of(bytes.fromhex(name.id), entries)
+            vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile([indexed])), [name])
+        return self.vault.path / name.path
+
+    def forget_doubts(self) -> None:
+        """As on another device, which has found nothing damaged."""
+        with self.vault.opened() as vault:
+            vault.doubts.settle(vault.doubts.all())
 
     def rebuild(self, *, read_headers: bool = False, around: Around | None = None) -> tuple[Rewritten, list[Finding]]:
         findings: list[Finding] = []
