@@ -9,6 +9,7 @@ from uuid import UUID
 
 from oort.storage.v1 import sessions_pb2
 
+from services.auth.errors import StorageUnavailable
 from services.auth.gate import Caller
 from services.auth.storage import Storage
 from services.auth.store import clusters, devices, users, vaults
@@ -58,13 +59,19 @@ class VaultSessions:
         return found, _next(names, answer.next_page_token)
 
     async def end(self, caller: Caller, session: UUID) -> None:
-        """End a session of the caller's tenant. Raises NotFound, StorageUnavailable."""
+        """End a session of the caller's tenant. Raises NotFound, StorageUnavailable if a silent cluster may have it."""
         async with self.db.unit(caller.tenant) as unit:
             known = [await clusters.get(unit, name) for name in await vaults.clusters(unit)]
+        silent: StorageUnavailable | None = None
         for cluster in known:
-            if cluster is not None and await self.storage.end_session(cluster, session, caller.tenant):
-                return
-        raise NotFound(what=f"session {session}")
+            if cluster is None:
+                continue
+            try:
+                if await self.storage.end_session(cluster, session, caller.tenant):
+                    return
+            except StorageUnavailable as error:
+                silent = silent or error
+        raise silent or NotFound(what=f"session {session}")
 
 
 def _next(names: Sequence[str], inner: str) -> str:

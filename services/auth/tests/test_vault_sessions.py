@@ -67,6 +67,24 @@ async def test_sessions_are_told_with_the_names_of_what_they_belong_to(ground: G
             await sessions_of(world, boss)
 
 
+async def test_a_cluster_that_is_away_does_not_keep_sessions_of_the_others_from_being_ended(ground: Ground) -> None:
+    async with ground.world() as world, ground.world(clock=world.clock) as other:
+        # Asked by name: the one that is away comes first.
+        away, there = sorted((world, other), key=lambda one: one.cluster)
+        boss = await away.signed_in(await away.a_tenant(), device=False)
+        user = await away.signed_in(await away.a_user(boss.person))
+        lost = open_session(away, user, await away.a_vault(user))
+        session = open_session(there, user, await there.a_vault(user))
+        away.nodes.failing = grpc.StatusCode.UNAVAILABLE
+        await away.admin.EndSession(admin_pb2.EndSessionRequest(session_id=session.id), metadata=boss.metadata)
+        assert there.nodes.sessions == []
+        # Nobody can say that there is no such session.
+        for unknown in (lost.id, str(an_id())):
+            with refused("STORAGE_UNAVAILABLE"):
+                await away.admin.EndSession(admin_pb2.EndSessionRequest(session_id=unknown), metadata=boss.metadata)
+        assert away.nodes.sessions == [lost]
+
+
 async def test_those_of_another_tenant_are_neither_seen_nor_ended_even_behind_an_open_gate(ground: Ground) -> None:
     async with ground.world() as world:
         stranger = await world.a_signed_in_user()
