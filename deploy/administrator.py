@@ -209,33 +209,43 @@ class Administrator:
             token = page.next_page_token
             more = bool(token)
 
-    def sessions(self, vault: str = "") -> Iterator[SessionEntry]:
-        """Open sessions of the administrator's tenant, on one vault (its id) or all. Raises UsageError for a bad id."""
+    def sessions(self, vault: str = "") -> tuple[list[SessionEntry], list[str]]:
+        """Open sessions of the administrator's tenant, on one vault (its id) or all; and the clusters that are silent.
+
+        Raises UsageError for a bad id.
+        """
+        listed: list[SessionEntry] = []
+        silent: list[str] = []
         token, more = "", True
         while more:
             request = admin_pb2.ListSessionsRequest(vault_id=vault, page_size=_PAGE_SIZE, page_token=token)
             page = self._connection.call(self._admin.ListSessions, request)
-            for found in page.sessions:
-                yield SessionEntry(
-                    found.id,
-                    found.cluster,
-                    found.vault_name or found.vault_id,
-                    found.vault_id,
-                    found.username,
-                    found.device_name or found.device_id,
-                    found.device_id,
-                    found.purpose,
-                    _time(found.opened),
-                    _time(found.last_beat),
-                    found.held_objects,
-                    found.held_bytes,
-                )
+            listed += map(_session, page.sessions)
+            silent += [page.silent_cluster] if page.silent_cluster else []
             token = page.next_page_token
             more = bool(token)
+        return listed, silent
 
     def end_session(self, session: str) -> None:
         """Raises UsageError for what is no id, NotFound."""
         self._connection.call(self._admin.EndSession, admin_pb2.EndSessionRequest(session_id=session))
+
+
+def _session(found: admin_pb2.VaultSession) -> SessionEntry:
+    return SessionEntry(
+        found.id,
+        found.cluster,
+        found.vault_name or found.vault_id,
+        found.vault_id,
+        found.username,
+        found.device_name or found.device_id,
+        found.device_id,
+        found.purpose,
+        _time(found.opened),
+        _time(found.last_beat),
+        found.held_objects,
+        found.held_bytes,
+    )
 
 
 def _login(connection: Connection, target: Target) -> str:

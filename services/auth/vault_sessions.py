@@ -9,6 +9,7 @@ from uuid import UUID
 
 from oort.storage.v1 import sessions_pb2
 
+from services.auth.errors import StorageUnavailable
 from services.auth.gate import Caller
 from services.auth.storage import Storage
 from services.auth.store import clusters, devices, users, vaults
@@ -29,42 +30,58 @@ class VaultSession:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Some sessions of one cluster; `silent` names it if it does not answer, and the next page is another's."""
+
+    sessions: list[VaultSession]
+    token: str
+    silent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VaultSessions:
     db: Database
     storage: Storage
 
-    async def page(self, caller: Caller, vault: UUID | None, page: Page) -> tuple[list[VaultSession], str]:
+    async def page(self, caller: Caller, vault: UUID | None, page: Page) -> SessionPage:
         """Sessions of the caller's tenant, on one vault or all, cluster after cluster; and the next page's token.
 
-        A page of none may have another after it. Raises StorageUnavailable when a cluster does not answer.
+        A page of none may have another after it.
         """
         name, inner = page.after or ("", "")
         async with self.db.unit(caller.tenant) as unit:
             names = [one for one in await vaults.clusters(unit) if one >= name]
             cluster = await clusters.get(unit, names[0]) if names else None
         if cluster is None:
-            return [], ""
-        answer = await self.storage.sessions(
-            cluster,
-            sessions_pb2.ListSessionsRequest(
-                tenant_id=str(caller.tenant),
-                bucket_id=str(vault) if vault else "",
-                page_size=page.size,
-                page_token=inner if cluster.name == name else "",
-            ),
+            return SessionPage([], "")
+        request = sessions_pb2.ListSessionsRequest(
+            tenant_id=str(caller.tenant),
+            bucket_id=str(vault) if vault else "",
+            page_size=page.size,
+            page_token=inner if cluster.name == name else "",
         )
+        try:
+            answer = await self.storage.sessions(cluster, request)
+        except StorageUnavailable:
+            return SessionPage([], _next(names, ""), silent=cluster.name)
         async with self.db.unit(caller.tenant) as unit:
             found = [await _named(unit, cluster.name, told) for told in answer.sessions]
-        return found, _next(names, answer.next_page_token)
+        return SessionPage(found, _next(names, answer.next_page_token))
 
     async def end(self, caller: Caller, session: UUID) -> None:
-        """End a session of the caller's tenant. Raises NotFound, StorageUnavailable."""
+        """End a session of the caller's tenant. Raises NotFound, StorageUnavailable if a silent cluster may have it."""
         async with self.db.unit(caller.tenant) as unit:
             known = [await clusters.get(unit, name) for name in await vaults.clusters(unit)]
+        silent: StorageUnavailable | None = None
         for cluster in known:
-            if cluster is not None and await self.storage.end_session(cluster, session, caller.tenant):
-                return
-        raise NotFound(what=f"session {session}")
+            if cluster is None:
+                continue
+            try:
+                if await self.storage.end_session(cluster, session, caller.tenant):
+                    return
+            except StorageUnavailable as error:
+                silent = silent or error
+        raise silent or NotFound(what=f"session {session}")
 
 
 def _next(names: Sequence[str], inner: str) -> str:

@@ -17,6 +17,7 @@ So a refused body never was in the bucket's folder, and two puts of one name nev
 One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -190,6 +191,7 @@ class Disk:
             raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
         try:
             self.id, self.is_new = marker.claim(folder, node)
+            self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
         except BaseException:
             os.close(self._lock)
             raise
@@ -210,6 +212,10 @@ class Disk:
     def has_bucket(self, bucket: UUID) -> bool:
         return (self.buckets / str(bucket)).is_dir()
 
+    def may_hold(self, bucket: UUID) -> bool:
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
+        return str(bucket) in self._seen or self.has_bucket(bucket)
+
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         top = self.buckets / str(bucket)
@@ -225,6 +231,7 @@ class Disk:
             _sync_folder(top)
         except OSError as error:
             raise self.explain(error) from error
+        self._seen.add(top.name)
         self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
 
@@ -380,26 +387,30 @@ class Disks:
     def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
         """Unlink objects durably. Answers those of which nothing is left here; what resists is logged.
 
-        Raises Unavailable when a disk is away, on which they may lie.
+        Raises Unavailable when a disk of the bucket is away, on which they may lie; OSError when a sync fails.
         """
         gone = set(names)
-        self._require_all()
+        self._require_those_of(bucket)
         for disk in self.holding(bucket):
             folders = set()
             for name in names:
                 path = disk.path(bucket, name)
+                # Also if nothing is found: a crash may have come between an earlier unlinking and its sync.
+                folders.add(path.parent)
                 try:
-                    path.unlink()
-                    folders.add(path.parent)
-                except FileNotFoundError:
-                    continue
+                    path.unlink(missing_ok=True)
                 except OSError as error:
                     gone.discard(name)
                     _log.error("a copy cannot be removed", path=str(path), cause=str(error))
             for folder in folders:
-                _sync_folder(folder)
-        self._require_all()  # else what was looked at may have been the folder below a disk that has gone
+                with contextlib.suppress(FileNotFoundError):  # a pack folder that was never made here
+                    _sync_folder(folder)
+        self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone
         return gone
+
+    def _require_those_of(self, bucket: UUID) -> None:
+        if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):
+            raise Unavailable(what=f"A disk of node {self._node}")
 
     def _require_all(self) -> None:
         if not self.all_there:

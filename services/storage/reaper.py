@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from services.common.database import Database
+from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disks
 from services.storage.incoming import Incoming
@@ -52,7 +53,7 @@ class Reaper:
         self._log = structlog.get_logger("storage")
 
     async def reap(self) -> None:
-        """One round. Raises Unavailable when the database or a disk of this node is away; OSError."""
+        """One round. Raises Unavailable when the database is away; what a disk refuses holds up that bucket alone."""
         await self._decide()
         await self._sweep()
         await self._remove()
@@ -95,10 +96,15 @@ class Reaper:
             batch = await reaping.next_removals(unit, bucket, self._node, _AT_ONCE)
         if not batch:
             return False
-        # Staged files first: a put or a fetch whose outcome is still to be placed then finds nothing to place.
-        await self._incoming.settle(bucket)
         names = [removal.name for removal in batch]
-        gone = await self._threads.run(lambda: self._disks.remove(bucket, names))
+        try:
+            # Staged files first: a put or a fetch whose outcome is still to be placed then finds nothing to place.
+            await self._incoming.settle(bucket)
+            gone = await self._threads.run(lambda: self._disks.remove(bucket, names))
+        except (OSError, Unavailable) as error:
+            # Of this bucket's disk, which says nothing of the next one's; without the database that one ends the round.
+            self._log.error("copies cannot be removed now", bucket=str(bucket), cause=str(error))
+            return False
         async with self._db.worker() as unit:
             if await buckets.lock(unit, bucket) is not None:
                 done = [removal.object_id for removal in batch if removal.name in gone]

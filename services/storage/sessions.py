@@ -147,7 +147,7 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
             await _require_committable(unit, claims, row)
         await _require_users(unit, bucket.id, row, put.name, put.packs)
         if found is None:
-            _require_room(bucket, claims, put.size)
+            _require_room(bucket, claims, row, put.size)
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
         return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes)
 
@@ -189,7 +189,7 @@ async def enter(
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)
-        _require_room(bucket, claims, body.size)
+        _require_room(bucket, claims, row, body.size)
         await _insert(unit, bucket, session, body)
         return Entered(existed=False, placed_on=body.durable)
 
@@ -212,7 +212,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
                 return False
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
-        _require_room(bucket, claims, sum(body.size for body in bodies))
+        _require_room(bucket, claims, row, sum(body.size for body in bodies))
         for body in bodies:
             found = await objects.find(unit, claims.bucket, body.name)
             if found is None:
@@ -320,7 +320,10 @@ async def _require_users(
         raise NotReserved(count=len(lacking), first=f"data/{min(lacking).hex()}")
 
 
-def _require_room(bucket: buckets.BucketState, claims: VaultClaims, size: int) -> None:
+def _require_room(bucket: buckets.BucketState, claims: VaultClaims, row: sessions.SessionRow, size: int) -> None:
+    """The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full."""
+    if row.purpose == Purpose.RETENTION:
+        return
     limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
     if limits and bucket.bytes + size > min(limits):
         raise QuotaExceeded(bucket=bucket.id, limit=min(limits), used=bucket.bytes, size=size)

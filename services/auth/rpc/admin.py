@@ -80,8 +80,10 @@ class AdminRpc(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ListSessionsResponse:
         caller = await self._gate.caller(context, Need.ADMIN)
         vault = optional_uuid_of(request.vault_id, "vault_id")
-        found, token = await self._sessions.page(caller, vault, page_of(request, parts=2))
-        return admin_pb2.ListSessionsResponse(sessions=map(_session, found), next_page_token=token)
+        page = await self._sessions.page(caller, vault, page_of(request, parts=2))
+        return admin_pb2.ListSessionsResponse(
+            sessions=map(_session, page.sessions), next_page_token=page.token, silent_cluster=page.silent
+        )
 
     async def EndSession(self, request: admin_pb2.EndSessionRequest, context: Context) -> admin_pb2.EndSessionResponse:
         caller = await self._gate.caller(context, Need.ADMIN)

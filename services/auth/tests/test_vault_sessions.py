@@ -23,13 +23,19 @@ def open_session(world: World, owner: SignedIn, vault: profiles_pb2.Vault) -> se
     return session
 
 
-async def sessions_of(world: World, boss: SignedIn, vault: str = "") -> list[admin_pb2.VaultSession]:
+async def sessions_of(
+    world: World, boss: SignedIn, vault: str = "", silent: list[str] | None = None
+) -> list[admin_pb2.VaultSession]:
+    """All pages; `silent` gets the clusters that did not answer, of which there are none without it."""
     found: list[admin_pb2.VaultSession] = []
     token = ""
     while True:
         request = admin_pb2.ListSessionsRequest(vault_id=vault, page_token=token)
         page = await world.admin.ListSessions(request, metadata=boss.metadata)
         found += page.sessions
+        if page.silent_cluster:
+            assert silent is not None
+            silent.append(page.silent_cluster)
         token = page.next_page_token
         if not token:
             return found
@@ -62,9 +68,27 @@ async def test_sessions_are_told_with_the_names_of_what_they_belong_to(ground: G
             await world.admin.EndSession(admin_pb2.EndSessionRequest(session_id=first.id), metadata=boss.metadata)
         with refused("INVALID_ARGUMENT"):
             await sessions_of(world, boss, "no-id")
-        world.nodes.failing = grpc.StatusCode.UNAVAILABLE
-        with refused("STORAGE_UNAVAILABLE"):
-            await sessions_of(world, boss)
+
+
+async def test_sessions_of_the_other_clusters_are_listed_and_ended_while_one_is_away(ground: Ground) -> None:
+    async with ground.world() as world, ground.world(clock=world.clock) as other:
+        # Asked by name: the one that is away comes first.
+        away, there = sorted((world, other), key=lambda one: one.cluster)
+        boss = await away.signed_in(await away.a_tenant(), device=False)
+        user = await away.signed_in(await away.a_user(boss.person))
+        lost = open_session(away, user, await away.a_vault(user))
+        session = open_session(there, user, await there.a_vault(user))
+        away.nodes.failing = grpc.StatusCode.UNAVAILABLE
+        silent: list[str] = []
+        listed = await sessions_of(away, boss, silent=silent)
+        assert ([one.id for one in listed], silent) == ([session.id], [away.cluster])
+        await away.admin.EndSession(admin_pb2.EndSessionRequest(session_id=session.id), metadata=boss.metadata)
+        assert there.nodes.sessions == []
+        # Nobody can say that there is no such session.
+        for unknown in (lost.id, str(an_id())):
+            with refused("STORAGE_UNAVAILABLE"):
+                await away.admin.EndSession(admin_pb2.EndSessionRequest(session_id=unknown), metadata=boss.metadata)
+        assert away.nodes.sessions == [lost]
 
 
 async def test_those_of_another_tenant_are_neither_seen_nor_ended_even_behind_an_open_gate(ground: Ground) -> None:

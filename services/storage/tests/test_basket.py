@@ -137,3 +137,29 @@ async def test_what_lies_in_the_basket_counts_against_the_quota_until_it_is_remo
             await client.end(session)
             await reapers.reap("a")
             await client.put_pack(await client.open(), a_body(2500))
+
+
+async def test_a_vault_at_its_quota_can_be_pruned_which_stores_before_it_condemns(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster, quota_bytes=3000)
+        async with cluster.client("a", claims) as client:
+            made, listed, committed = await a_committed_snapshot(client)
+            # From now on the vault is full.
+            cluster.sql("update buckets set quota_bytes = bytes where id = %s", claims.bucket)
+            retention = await client.open(Purpose.RETENTION)
+            await client.remove(retention, committed)
+            repacked = await client.put_pack(retention, a_body(2500))
+            await client.put_index(retention, [repacked], a_body())
+            await client.mark(retention)
+            assert await client.condemn(retention, listed) == {}
+            assert await client.condemn(retention, made) == {}
+            # Nobody else gets past it, also not while a retention is open.
+            backup = await client.open()
+            assert await refusal_of(client.put_pack(backup, a_body())) == "QUOTA_EXCEEDED"
+            await client.end(backup)
+            await client.end(retention)
+            await reapers.reap("a")
+            assert rows(cluster, made, listed, committed) == {}
+            assert state(cluster, repacked) == "live"

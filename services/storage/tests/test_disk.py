@@ -1,5 +1,6 @@
 """The folders of packs: each is made with the first pack in it, and its name is on the disk before that pack is."""
 
+import errno
 import os
 import secrets
 from collections import defaultdict
@@ -12,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.storage.disk import Disk, StagedFile, StagedName
+from services.storage.disk import Disk, Disks, StagedFile, StagedName
 from services.storage.tests.cluster import a_body, pack
 
 BUCKET = uuid4()
@@ -104,3 +105,31 @@ def test_a_folder_that_is_removed_under_a_running_node_is_made_again(disk: Disk)
     disk.path(BUCKET, pack(first)).parent.rmdir()
     staged(disk, second).place()
     assert disk.path(BUCKET, pack(second)).read_bytes() == second
+
+
+def test_a_removal_that_died_before_its_sync_is_synced_by_the_next_one(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(disk, body := a_body(10)).place()
+    folder = disk.path(BUCKET, pack(body)).parent
+    fsync, synced = os.fsync, []
+
+    def dies(_handle: int) -> None:
+        raise OSError(errno.EIO, "the node died here")
+
+    def sync(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").resolve())
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", dies)
+        with pytest.raises(OSError, match="died here"):
+            Disks([disk], "a").remove(BUCKET, [pack(body)])
+    assert not disk.path(BUCKET, pack(body)).exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        assert Disks([disk], "a").remove(BUCKET, [pack(body)]) == {pack(body)}
+    assert synced == [folder.resolve()]
+    # Nothing is to be synced where no folder is.
+    folder.rmdir()
+    assert Disks([disk], "a").remove(BUCKET, [pack(body)]) == {pack(body)}

@@ -1,10 +1,13 @@
 """The reaper (docs/sessions.md, rule 11): what it takes, in which order, and what crashes, outages and races leave."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +17,9 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
-from services.common.errors import Unavailable
 from services.storage import __main__ as main
 from services.storage.copies import DiskThreads, Result
-from services.storage.disk import NO_SESSION, StagedName
+from services.storage.disk import NO_SESSION, Disk, StagedName
 from services.storage.reaper import Reaper
 from services.storage.store import copies, reaping
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
@@ -308,14 +310,55 @@ async def test_a_disk_that_is_away_keeps_its_rows(cluster: Cluster, reapers: Rea
         mounted = disk.with_name("elsewhere")
         disk.rename(mounted)
         disk.mkdir()
-        with pytest.raises(Unavailable):
-            await reapers.reap("a")
+        await reapers.reap("a")
         assert set(rows(cluster, *unneeded).values()) == {"deleting"}
         disk.rmdir()
         mounted.rename(disk)
         await reapers.reap("a")
         assert rows(cluster, *unneeded) == {}
         assert there(cluster, "a", claims, *unneeded) == [False] * 3
+
+
+async def test_a_disk_that_cannot_sync_or_is_away_holds_up_its_own_buckets_alone(
+    cluster: Cluster, reapers: Reapers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.node("a", data_dirs=[cluster.folder / "first", cluster.folder / "second"])
+    first, second = cluster.settings["a"].data_dirs
+    free = dict.fromkeys((first, second), 0)  # GiB: a bucket goes to the roomier one
+    monkeypatch.setattr(Disk, "free_bytes", property(lambda disk: free[disk.folder] << 30))
+    async with cluster.up("a"):
+        unneeded = {}
+        buckets = sorted([await a_bucket(cluster), await a_bucket(cluster)], key=lambda claims: claims.bucket)
+        for disk, claims in zip((first, second), buckets, strict=True):
+            free[disk] = max(free.values()) + 1
+            async with cluster.client("a", claims) as client:
+                unneeded[disk] = await an_unneeded_backup(client)
+            assert (disk / "buckets" / str(claims.bucket)).is_dir()
+        bad, fsync = first, os.fsync
+
+        def sync(handle: int) -> None:
+            if Path(f"/proc/self/fd/{handle}").resolve().is_relative_to(bad.resolve() / "buckets"):
+                raise OSError(errno.EIO, "a bad disk")
+            fsync(handle)
+
+        # The bucket whose turn comes first lies on the bad disk.
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", sync)
+            await reapers.reap("a")
+        assert set(rows(cluster, *unneeded[first]).values()) == {"deleting"}
+        assert rows(cluster, *unneeded[second]) == {}
+        async with cluster.client("a", buckets[1]) as client:
+            unneeded[second] = await an_unneeded_backup(client)
+        mounted = first.with_name("elsewhere")
+        first.rename(mounted)
+        first.mkdir()
+        await reapers.reap("a")
+        assert set(rows(cluster, *unneeded[first]).values()) == {"deleting"}
+        assert rows(cluster, *unneeded[second]) == {}
+        first.rmdir()
+        mounted.rename(first)
+        await reapers.reap("a")
+        assert rows(cluster, *unneeded[first]) == {}
 
 
 async def test_what_cannot_be_unlinked_keeps_its_row_and_what_it_names(cluster: Cluster, reapers: Reapers) -> None:
