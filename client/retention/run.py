@@ -14,7 +14,7 @@ from client.account.device import Device
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
-from client.errors import DamagedVault, ObjectMissing, OortError, SnapshotInUse
+from client.errors import DamagedVault, NoSuchItem, ObjectMissing, OortError, SnapshotInUse
 from client.retention.plan import Plan, Rules, make_plan
 from client.retention.stored import stored_rules
 from client.retention.zones import named_zone
@@ -123,6 +123,8 @@ class Pass:
         with self._place.store.open(Purpose.READ) as session:
             vault = self._place.open(session)
             if vault is None:
+                if self._order.item:
+                    raise NoSuchItem(item=self._order.item)
                 return RetentionResult(Plan())
             with vault:
                 result = RetentionResult(self._plan(vault, unread.__setitem__), len(unread))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 
-from client.errors import DamagedVault, HomeFull, HomeUnusable, ObjectMissing
+from client.errors import DamagedVault, HomeFull, HomeUnusable, NoSnapshots, ObjectMissing
 from client.retention.prune.choice import KEEP, REPACK, Choice, choose_packs
 from client.retention.prune.duplicates import choose_copies
 from client.retention.prune.findings import Progress
@@ -79,6 +79,8 @@ def _study(vault: Vault, limits: PruneLimits, progress: Progress, without: froze
         listed = list(vault.session.list(ObjectKind.INDEX))
         with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
             _read_index(vault, listed, tables, report, progress)
+            if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
+                raise NoSnapshots(packs=len(tables))
             marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)
             choose_copies(vault, tables, marks, report.problems, progress)
             choice = choose_packs(tables, marks, limits, vault.config.version)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from client.errors import NotSupported
+from client.errors import NoSnapshots, NotSupported
 from client.retention.prune import PruneLimits
 from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs, trees_of
 from client.stores.tests.memory import MemoryStore
@@ -67,17 +67,26 @@ def test_a_second_prune_finds_nothing_to_do() -> None:
     assert (report.removed_packs, report.new_packs, report.replaced_index_files, report.freed_bytes) == (0, 0, 0, 0)
 
 
-def test_a_vault_without_snapshots_is_emptied() -> None:
+def test_a_vault_without_snapshots_is_left_as_it_is() -> None:
     history = History()
     name = history.backup({"a": range(30)})
     assert name is not None
+    with pytest.raises(NoSnapshots):
+        history.plan(without=[name])
     history.forget(name)
+    before = {kind: history.names(kind) for kind in ObjectKind}
 
+    with pytest.raises(NoSnapshots, match=f"but {len(before[ObjectKind.PACK])} packs"):
+        history.prune()
+
+    assert {kind: history.names(kind) for kind in ObjectKind} == before
+
+
+def test_what_a_first_backup_left_goes_before_there_is_a_snapshot() -> None:
+    history = History()
+    history.backup({"a": range(30)}, steps=1)
     history.prune()
-
     assert not history.names(ObjectKind.PACK)
-    assert not history.names(ObjectKind.INDEX)
-    assert history.problems() == []
 
 
 def test_what_ended_backups_left_goes() -> None:
