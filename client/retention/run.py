@@ -184,6 +184,8 @@ class Pass:
         for severity, findings in ((ERROR, report.problems), (ERROR, report.damaged), (WARNING, report.refused)):
             for one in findings.named:
                 job.log(severity, one)
+        if report.unlisted_refused:
+            job.log(INFO, f"{report.unlisted_refused:,} packs that no index file lists yet are in use, and stay")
         job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")
 
     def _remove(
