@@ -167,6 +167,12 @@ class BadRetention(UsageError):
     """The retention rules are not right: {detail}. Nothing was removed."""
 
 
+class NoSnapshots(OortError):
+    """Nothing was pruned: the vault has no snapshot, but {packs} packs. Find its snapshots, or make a backup first."""
+
+    exit_code = 8
+
+
 class TargetFull(OortError):
     """{target} is full: {detail}. Free space there, or restore to another folder; what is whole already was kept."""
 

@@ -1,7 +1,8 @@
 """Which snapshots of an item a policy keeps, and why.
 
 Kept true: ranges are alternatives, so a further one never keeps less; the outcome hangs on no order in which snapshots
-or ranges are given; and rules that would remove every snapshot remove none. The clock and the zone are the caller's.
+or ranges are given; rules that would remove every snapshot remove none; and the newest is never removed, whatever the
+clocks say. A period that begins after now counts as one of the last. The clock and the zone are the caller's.
 
 A snapshot is newer than its parent whatever its clock said (docs/decisions/clocks.md): `order` says what came after
 what, and a time only in which period a snapshot lies.
@@ -55,6 +56,8 @@ def evaluate(snapshots: Iterable[Candidate], policy: Policy, now: datetime, zone
     for one in sorted(set(policy.ranges)):
         for kept, why in _KEEP[one.type](one, placed, local(now, zone)):
             reasons[kept.id].append(why)
+    if any(reasons.values()) and not reasons[placed[-1].id]:  # rules that keep nothing stay the mistake that they are
+        reasons[placed[-1].id].append("the newest")
     return Verdict(
         {name: tuple(whys) for name, whys in reasons.items() if whys},
         tuple(name for name, whys in reasons.items() if not whys),
@@ -97,7 +100,7 @@ def _jobs_since(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kept:
 def _first_of_days(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kept:
     today = now.date().toordinal()
     for snapshot in _firsts(placed, lambda day: day):
-        if today - one.days < snapshot.day.toordinal() <= today:
+        if snapshot.day.toordinal() > today - one.days:
             yield snapshot, f"the first of {snapshot.day}, of the last {counted(one.days, 'day')}"
 
 
@@ -105,7 +108,7 @@ def _first_of_weeks(one: Range, placed: Sequence[_Placed], now: datetime) -> _Ke
     this = week_start(now.date(), one.week_offset)
     for snapshot in _firsts(placed, lambda day: week_start(day, one.week_offset)):
         start = week_start(snapshot.day, one.week_offset)
-        if this - one.weeks * _DAYS_OF_WEEK < start <= this:
+        if start > this - one.weeks * _DAYS_OF_WEEK:
             begin = date.fromordinal(max(start, 1))
             yield snapshot, f"the first of the week from {begin}, of the last {counted(one.weeks, 'week')}"
 
@@ -114,7 +117,7 @@ def _first_of_months(one: Range, placed: Sequence[_Placed], now: datetime) -> _K
     this = month_from(now.date(), one.month_offset)
     for snapshot in _firsts(placed, lambda day: month_from(day, one.month_offset)):
         month = month_from(snapshot.day, one.month_offset)
-        if this - one.months < month <= this:
+        if month > this - one.months:
             begin = month_start(month, one.month_offset)
             yield snapshot, f"the first of the month from {begin}, of the last {counted(one.months, 'month')}"
 
@@ -123,7 +126,7 @@ def _first_of_years(one: Range, placed: Sequence[_Placed], now: datetime) -> _Ke
     this = year_from(now.date(), one.year_offset)
     for snapshot in _firsts(placed, lambda day: year_from(day, one.year_offset)):
         year = year_from(snapshot.day, one.year_offset)
-        if this - one.years < year <= this:
+        if year > this - one.years:
             begin = f"{year:04}-{one.year_offset:02}"
             yield snapshot, f"the first of the year from {begin}, of the last {counted(one.years, 'year')}"
 

@@ -14,7 +14,7 @@ from client.account.device import Device
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
-from client.errors import DamagedVault, ObjectMissing, OortError, SnapshotInUse
+from client.errors import DamagedVault, NoSuchItem, ObjectMissing, OortError, SnapshotInUse
 from client.retention.plan import Plan, Rules, make_plan
 from client.retention.stored import stored_rules
 from client.retention.zones import named_zone
@@ -123,6 +123,8 @@ class Pass:
         with self._place.store.open(Purpose.READ) as session:
             vault = self._place.open(session)
             if vault is None:
+                if self._order.item:
+                    raise NoSuchItem(item=self._order.item)
                 return RetentionResult(Plan())
             with vault:
                 result = RetentionResult(self._plan(vault, unread.__setitem__), len(unread))
@@ -182,6 +184,8 @@ class Pass:
         for severity, findings in ((ERROR, report.problems), (ERROR, report.damaged), (WARNING, report.refused)):
             for one in findings.named:
                 job.log(severity, one)
+        if report.unlisted_refused:
+            job.log(INFO, f"{report.unlisted_refused:,} packs that no index file lists yet are in use, and stay")
         job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")
 
     def _remove(

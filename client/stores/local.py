@@ -30,13 +30,9 @@ from client.errors import (
     TruncatedObject,
 )
 from client.stores.abc import Buffer, ObjectInfo
+from client.stores.alone import alone
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 from domain.sessions import Purpose
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there a vault is made by one process at a time
-    fcntl = None  # type: ignore[assignment]
 
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
@@ -45,6 +41,10 @@ _ABANDONED_SECONDS = 24 * 3600
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS}
 _FOLDERS = tuple(kind.value for kind in ObjectKind if not kind.is_root_file)
+_DECISIVE = {ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK}  # by what these lists lack, packs are removed
+_INCOMPLETE = (
+    "the vault has no folder '{}': mount its disk, or copy it too. If it is lost, make it empty and run `repair`"
+)
 # restic's "s3legacy" layout, which it also writes locally when asked to
 _LEGACY_FOLDERS = {ObjectKind.KEY: "key", ObjectKind.SNAPSHOT: "snapshot", ObjectKind.LOCK: "lock"}
 
@@ -104,7 +104,7 @@ class LocalSession:
         self._check()
         with self._store._told():  # noqa: SLF001 - the store's own session
             self._make_folders()
-            with _alone(self._store.path):
+            with alone(self._store.path):
                 if self._path(CONFIG).exists():
                     return False
                 self._write(key, key_body)
@@ -146,8 +146,10 @@ class LocalSession:
         return body
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
+        """In the order of their names. Raises StoreError where a folder is missing, which is not the same as empty."""
         self._check()
         with self._store._told():  # noqa: SLF001
+            self._ensure_complete(kind)
             if kind.is_root_file:
                 path = self._path(ObjectName(kind))
                 found = [ObjectInfo(ObjectName(kind), path.stat().st_size)] if path.is_file() else []
@@ -156,6 +158,13 @@ class LocalSession:
             else:
                 found = sorted(_scan(self._folders[kind], kind), key=lambda info: info.name)
         return iter(found)
+
+    def _ensure_complete(self, kind: ObjectKind) -> None:
+        """A vault without such a folder is not all there: what lies in it must not be taken for gone."""
+        folder = self._folders.get(kind)
+        is_vault = self._path(CONFIG).exists()  # looked at first: the folders are made before it
+        if is_vault and folder is not None and kind in _DECISIVE and not folder.is_dir():
+            raise StoreError(place=self._store.place, detail=_INCOMPLETE.format(folder.name))
 
     def _list_packs(self) -> Iterator[ObjectInfo]:
         """By sub-folder, so that memory does not grow with the vault; packs of the old layout come in their place."""
@@ -291,7 +300,7 @@ class LocalSession:
                 except OSError as error:
                     if error.errno not in _NO_LINKS:
                         raise
-                    temporary.rename(path)  # a file system without links; `_alone` keeps others away
+                    temporary.rename(path)  # a file system without links; `alone` keeps others away
             else:
                 temporary.replace(path)
             _sync_folder(path.parent)
@@ -380,19 +389,5 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes of this machine out while a vault is made in the folder."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(descriptor)

@@ -34,7 +34,12 @@ def judged(times: Sequence[str], *ranges: Range, now: datetime = NOW, zone: tzin
 
 
 def kept(times: Sequence[str], *ranges: Range, now: datetime = NOW, zone: tzinfo = UTC) -> list[str]:
-    return list(judged(times, *ranges, now=now, zone=zone).kept)
+    """Those that the ranges keep, so without the newest if only that it is the newest keeps it."""
+    return by_ranges(judged(times, *ranges, now=now, zone=zone))
+
+
+def by_ranges(verdict: Verdict) -> list[str]:
+    return [name for name, whys in verdict.kept.items() if whys != ("the newest",)]
 
 
 TIMES = [
@@ -150,7 +155,37 @@ def test_a_snapshot_comes_after_its_parent_whatever_its_clock_said() -> None:
     latest = evaluate(ahead, keep(Range(RangeType.LATEST_OF_DAYS, jobs=1)), NOW, UTC)
     assert list(latest.kept) == ["b"]
     first = evaluate(ahead, keep(Range(RangeType.FIRST_OF_DAYS, days=9)), NOW, UTC)
-    assert list(first.kept) == ["a"]  # the day of 2099 is none of the last
+    assert first.kept == {
+        "a": ("the first of 2026-11-26, of the last 9 days",),
+        "2099": ("the first of 2099-01-01, of the last 9 days",),
+        "b": ("the newest",),
+    }
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Range(RangeType.FIRST_OF_DAYS, days=7),
+        Range(RangeType.FIRST_OF_WEEKS, weeks=1, week_offset=5),
+        Range(RangeType.FIRST_OF_MONTHS, months=1, month_offset=27),
+        Range(RangeType.FIRST_OF_YEARS, years=1, year_offset=12),
+    ],
+    ids=str,
+)
+def test_the_first_of_a_period_that_now_has_not_reached_is_kept(one: Range) -> None:
+    # Friday 2026-11-27, or December: a few seconds after the end of the day that another clock still shows.
+    begin = "2026-12-01T00:00:05" if one.type is RangeType.FIRST_OF_YEARS else "2026-11-27T00:00:05"
+    now = at(begin) - timedelta(seconds=25)
+    earlier = (now - timedelta(hours=9)).isoformat()
+    later = (at(begin) + timedelta(seconds=1)).isoformat()
+    assert kept([earlier, begin, later], one, now=now) == [earlier, begin]
+
+
+def test_the_newest_stays_where_only_older_ones_are_kept_by_rules() -> None:
+    times = ["2026-11-26T01:00", "2026-11-26T08:00", "2026-11-26T14:00"]
+    verdict = judged(times, Range(RangeType.FIRST_OF_DAYS, days=1))
+    assert verdict.kept["2026-11-26T14:00"] == ("the newest",)
+    assert verdict.removed == ("2026-11-26T08:00",)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +270,7 @@ def test_months_that_lack_the_day_keep_none() -> None:
     assert kept(["2025-12-31", "2026-01-31", "2026-02-28"], one, now=at("2026-03-05")) == ["2026-01-31"]
     # February counts as a month all the same: two months from March 31 are March and February.
     one = Range(RangeType.FIRST_OF_MONTHS, months=2, month_offset=31)
-    assert kept(times, one, now=at("2026-03-31T12:00")) == ["2026-03-31"]
+    assert kept(times, one, now=at("2026-03-31T12:00")) == ["2026-03-31", "2026-05-31"]
     one = Range(RangeType.FIRST_OF_MONTHS, months=2, month_offset=29)
     assert kept(["2024-02-28", "2024-02-29", "2024-03-01"], one, now=at("2024-03-01T12:00")) == [
         "2024-02-28",
@@ -286,7 +321,7 @@ def test_a_further_rule_never_keeps_less(
     before = evaluate(snapshots, keep(*some), now, zone)
     after = evaluate(snapshots, keep(*some, more), now, zone)
     assert before.kept.keys() <= after.kept.keys()
-    assert all(set(whys) <= set(after.kept[name]) for name, whys in before.kept.items())
+    assert all(set(whys) - {"the newest"} <= set(after.kept[name]) for name, whys in before.kept.items())
 
 
 @settings(max_examples=40, deadline=None)
@@ -309,6 +344,8 @@ def test_every_snapshot_is_kept_for_a_reason_or_is_not_kept(
     assert sorted([*verdict.kept, *verdict.unkept]) == sorted(one.id for one in snapshots)
     assert all(verdict.kept.values())
     assert not verdict.removed or verdict.kept
+    newest = max(snapshots, key=lambda one: (one.order, one.time, one.id), default=None)
+    assert newest is None or newest.id not in verdict.removed
     by_count = [evaluate(snapshots, keep(one), now, zone) for one in some]
     assert verdict.kept.keys() == {name for one in by_count for name in one.kept}
 

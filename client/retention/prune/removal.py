@@ -10,7 +10,7 @@ from client.retention.prune.findings import Progress
 from client.retention.prune.report import PruneReport
 from client.retention.prune.tables import ListingFile, PackTables
 from client.stores.abc import StoreSession
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 
 _AT_ONCE = 1000  # objects in one call
 
@@ -31,7 +31,7 @@ class Removal:
         by_name = {file.name: file for file in files}
         kept = bytearray(len(tables))
         objects = ((file.name, file.size) for file in files)
-        for name, is_gone in self._condemn("old index files", objects, len(files)):
+        for name, is_gone in self._condemn(tables, "old index files", objects, len(files)):
             if is_gone:
                 self._report.replaced_index_files += 1
             else:
@@ -42,13 +42,13 @@ class Removal:
     def condemn_packs(self, tables: PackTables, gone: bytearray, kept: bytearray) -> None:
         """Condemn every pack that the session lists and that no index file lists any more."""
         total = sum(1 for _ in unneeded_packs(tables, gone, kept))
-        for name, is_gone in self._condemn("old packs", unneeded_packs(tables, gone, kept), total):
+        for name, is_gone in self._condemn(tables, "old packs", unneeded_packs(tables, gone, kept), total):
             if is_gone:
                 self._report.removed_packs += 1
                 self._report.unlisted_packs += not tables.lists(name)
 
     def _condemn(
-        self, what: str, objects: Iterator[tuple[ObjectName, int]], total: int
+        self, tables: PackTables, what: str, objects: Iterator[tuple[ObjectName, int]], total: int
     ) -> Iterator[tuple[ObjectName, bool]]:
         """Whether each of the objects, given with their sizes, is gone."""
         done = 0
@@ -57,10 +57,12 @@ class Removal:
             self._ensure_locked()
             refused = self._session.condemn([name for name, _ in batch])
             for name, size in batch:
-                if name in refused:
-                    self._report.refused.add(name, refused[name])
-                else:
+                if name not in refused:
                     self._report.freed_bytes += size
+                elif name.kind is ObjectKind.PACK and not tables.lists(name):
+                    self._report.unlisted_refused += 1
+                else:
+                    self._report.refused.add(name, refused[name])
                 yield name, name not in refused
             done += len(batch)
         if total:

@@ -25,6 +25,7 @@ class PruneReport:
     kept_packs: int = 0
     removed_packs: int = 0
     unlisted_packs: int = 0  # of those removed: in no index file, left by a backup that was ended
+    unlisted_refused: int = 0  # in no index file yet, and kept by the store: a backup that runs has put them
     repacked_packs: int = 0
     new_packs: int = 0
     replaced_index_files: int = 0

@@ -10,11 +10,11 @@ import errno
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random, SystemRandom
 
-from client.errors import DamagedVault, HomeFull, HomeUnusable, ObjectMissing
+from client.errors import DamagedVault, HomeFull, HomeUnusable, NoSnapshots, ObjectMissing, StoreFull
 from client.retention.prune.choice import KEEP, REPACK, Choice, choose_packs
 from client.retention.prune.duplicates import choose_copies
 from client.retention.prune.findings import Progress
@@ -48,9 +48,22 @@ def prune(
     (`Vault.index`) is no longer that of the vault.
     """
     vault.session.mark()
+    random = random or SystemRandom()
+    try:
+        return _prune(vault, limits, progress, ensure_locked, random)
+    except StoreFull:
+        if limits.repack_bytes == 0:
+            raise
+        # No room to repack: packs of which nothing is needed can go all the same, with what was just put in vain.
+        return _prune(vault, replace(limits, repack_bytes=0), progress, ensure_locked, random)
+
+
+def _prune(
+    vault: Vault, limits: PruneLimits, progress: Progress, ensure_locked: Callable[[], None], random: Random
+) -> PruneReport:
     with _study(vault, limits, progress, frozenset()) as study:
         if not study.report.problems:
-            study.carry_out(ensure_locked, random or SystemRandom())
+            study.carry_out(ensure_locked, random)
         return study.report
 
 
@@ -79,6 +92,8 @@ def _study(vault: Vault, limits: PruneLimits, progress: Progress, without: froze
         listed = list(vault.session.list(ObjectKind.INDEX))
         with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
             _read_index(vault, listed, tables, report, progress)
+            if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
+                raise NoSnapshots(packs=len(tables))
             marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)
             choose_copies(vault, tables, marks, report.problems, progress)
             choice = choose_packs(tables, marks, limits, vault.config.version)

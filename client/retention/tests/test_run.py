@@ -11,14 +11,14 @@ from client.account.device import Device
 from client.account.jobs import list_jobs
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
-from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.errors import DamagedVault, NoSuchItem, ObjectMissing, StoreError
 from client.retention.automatic import own_strength
 from client.retention.plan import Plan
 from client.retention.run import RetentionOrder, RetentionResult, run_retention
 from client.stores.tests.memory import MemorySession, MemoryStore
 from client.vault.snapshots import ITEM_TAG, Snapshot, encode_snapshot
 from domain.names import ObjectKind, ObjectName
-from domain.retention_policy import Policy, Range, RangeType, RetentionMode
+from domain.retention_policy import KEEP_EVERYTHING, Policy, Range, RangeType, RetentionMode
 from domain.sessions import Purpose
 
 NOW = datetime(2026, 11, 26, 15, 0, tzinfo=UTC)
@@ -133,6 +133,17 @@ def test_a_pass_that_fails_half_way_is_gone_on_with_by_the_next(
     assert [one.id for one in ground.keep_last(1).removed] == [second]
     assert [job.status for job in list_jobs(ground.device, all_devices=False, most=2)] == [5000, 7002]
     assert first not in ground.left()
+
+
+def test_an_item_of_a_vault_that_was_never_used_is_not_known(ground: Ground) -> None:
+    ground.store.objects.clear()
+    for item in ("abc", ""):
+        order = RetentionOrder(NOW, UTC, KEEP_EVERYTHING, item)
+        if item:
+            with pytest.raises(NoSuchItem, match="abc"):
+                run_retention(ground.device, "main", order, ground.view, lambda _plan: None)
+        else:
+            assert not run_retention(ground.device, "main", order, ground.view, lambda _plan: None).removed
 
 
 def test_this_machine_says_how_strong_it_is() -> None:

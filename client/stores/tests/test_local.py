@@ -291,3 +291,29 @@ def test_what_a_crash_left_in_the_temporary_folder_is_swept_after_a_day(store: L
     assert files_below(store.path / "tmp") == ["young"]
     store.open(Purpose.BACKUP).close()  # by today's clock it is old
     assert files_below(store.path / "tmp") == []
+
+
+@pytest.mark.parametrize("kind", [ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK])
+def test_a_folder_that_is_missing_from_a_vault_is_not_taken_for_empty(store: LocalStore, kind: ObjectKind) -> None:
+    folder = store.path / kind.value
+    folder.rmdir()
+    folder.symlink_to(store.path.parent / "unmounted")
+    with store.open(Purpose.RETENTION) as session:
+        with pytest.raises(StoreError, match=f"has no folder '{kind.value}'"):
+            session.list(kind)
+        folder.unlink()
+        with pytest.raises(StoreError, match=f"has no folder '{kind.value}'"):
+            session.list(kind)
+        folder.mkdir()
+        assert list(session.list(kind)) == []
+
+
+def test_folders_of_keys_and_locks_may_be_missing(store: LocalStore) -> None:
+    (store.path / "locks").rmdir()
+    with store.open(Purpose.READ) as session:
+        assert list(session.list(ObjectKind.LOCK)) == []
+
+
+def test_a_folder_that_is_no_vault_yet_has_nothing(tmp_path: Path) -> None:
+    with LocalStore(tmp_path / "new").open(Purpose.READ) as session:
+        assert [list(session.list(kind)) for kind in ObjectKind] == [[] for _ in ObjectKind]

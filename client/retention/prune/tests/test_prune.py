@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from client.errors import NotSupported
+from client.errors import NoSnapshots, NotSupported, StoreFull
 from client.retention.prune import PruneLimits
 from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs, trees_of
+from client.stores.abc import Buffer
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround
 from client.vault.blobs import BlobKind, blob_id
@@ -67,17 +68,26 @@ def test_a_second_prune_finds_nothing_to_do() -> None:
     assert (report.removed_packs, report.new_packs, report.replaced_index_files, report.freed_bytes) == (0, 0, 0, 0)
 
 
-def test_a_vault_without_snapshots_is_emptied() -> None:
+def test_a_vault_without_snapshots_is_left_as_it_is() -> None:
     history = History()
     name = history.backup({"a": range(30)})
     assert name is not None
+    with pytest.raises(NoSnapshots):
+        history.plan(without=[name])
     history.forget(name)
+    before = {kind: history.names(kind) for kind in ObjectKind}
 
+    with pytest.raises(NoSnapshots, match=f"but {len(before[ObjectKind.PACK])} packs"):
+        history.prune()
+
+    assert {kind: history.names(kind) for kind in ObjectKind} == before
+
+
+def test_what_a_first_backup_left_goes_before_there_is_a_snapshot() -> None:
+    history = History()
+    history.backup({"a": range(30)}, steps=1)
     history.prune()
-
     assert not history.names(ObjectKind.PACK)
-    assert not history.names(ObjectKind.INDEX)
-    assert history.problems() == []
 
 
 def test_what_ended_backups_left_goes() -> None:
@@ -208,7 +218,7 @@ def test_packs_that_hold_data_and_trees_are_parted_where_the_format_wants_it(ver
     assert history.is_whole()
 
 
-def test_what_a_running_backup_has_stored_stays_and_is_told() -> None:
+def test_what_a_running_backup_has_stored_stays_and_is_no_refusal() -> None:
     history = a_history()
     with history.opened(Purpose.BACKUP) as vault:
         writer = IndexWriter(vault.index, vault)
@@ -217,7 +227,7 @@ def test_what_a_running_backup_has_stored_stays_and_is_told() -> None:
         report = history.prune()
 
         assert stored in history.names(ObjectKind.PACK)
-        assert [named.partition(":")[0] for named in report.refused.named] == [str(stored)]
+        assert (report.unlisted_refused, report.refused.count) == (1, 0)
         writer.flush()
     assert history.problems() == []
     history.prune()
@@ -270,6 +280,21 @@ def test_what_index_files_say_of_a_pack_in_parts_is_listed_in_full() -> None:
     assert (report.repacked_packs, report.removed_packs) == (0, 0)
     assert report.replaced_index_files == 2
     assert history.problems() == []
+    assert history.is_whole()
+
+
+def test_where_there_is_no_room_to_repack_whole_packs_go_all_the_same() -> None:
+    class Full(SessionAround):
+        def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+            if name.kind is ObjectKind.PACK:
+                raise StoreFull(place="memory", detail="no space is left")
+            return super().put(name, body, packs)
+
+    history = a_history()
+    report = history.prune(around=Full)
+    assert report.removed_packs > 0
+    assert report.new_packs == 0
+    assert history.problems(errors=True) == []
     assert history.is_whole()
 
 
