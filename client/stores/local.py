@@ -43,7 +43,8 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EN
 _FOLDERS = tuple(kind.value for kind in ObjectKind if not kind.is_root_file)
 _DECISIVE = {ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK}  # by what these lists lack, packs are removed
 _INCOMPLETE = (
-    "the vault has no folder '{}': mount its disk, or copy it too. If it is lost, make it empty and run `repair`"
+    "the vault has no folder '{}': mount its disk, or copy it too; "
+    "where it is lost for good, make an empty one and run `repair`"
 )
 # restic's "s3legacy" layout, which it also writes locally when asked to
 _LEGACY_FOLDERS = {ObjectKind.KEY: "key", ObjectKind.SNAPSHOT: "snapshot", ObjectKind.LOCK: "lock"}
