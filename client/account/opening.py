@@ -5,6 +5,7 @@ it, and lies beside the vault's objects from the same moment on; so the profile 
 first use and two first uses at once all end with the one E that opens the vault.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
 
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
+_MADE_FOR_A_VAULT = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 _NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
 
 
@@ -108,7 +110,9 @@ class Place:
                 return
             beside = self.vaults.open_seal_file(body)
         except ObjectMissing:
-            yield cost_only(SEAL, "it is missing: this account has the vault's key in its profile alone")
+            # Who adopted a repository has its password. One that was made for the vault is in no head.
+            if _MADE_FOR_A_VAULT.fullmatch(self.vaults.repository_password(self.entry) or ""):
+                yield cost_only(SEAL, "it is missing: this account has the vault's key in its profile alone")
         except BrokenSeal as error:
             yield Problem(str(SEAL), str(error))
         else:

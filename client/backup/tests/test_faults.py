@@ -4,14 +4,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from client.backup.request import NoProgress, Tally
 from client.errors import SessionOver, StoreFull
-from client.stores.abc import Buffer, StoreSession
+from client.stores.abc import Buffer
 from client.testing.faults import FailingPut, Stuck, Watched
 from client.testing.files import random_bytes
 from client.testing.vaults import VaultForTests, a_vault
@@ -59,19 +59,17 @@ def test_what_cannot_be_stored_ends_the_backup_without_a_snapshot(
 def test_threads_that_wait_for_a_silent_store_are_woken_when_another_fails(tmp_path: Path) -> None:
     vault, source = a_vault(tmp_path / "vault"), large_files(tmp_path / "source")
     threads = threading.active_count()
-    stuck: list[Stuck] = []
+    turns = count()
 
-    class GivingUp(NoProgress):
-        def advanced(self, tally: Tally) -> None:  # noqa: ARG002 - the protocol's
-            if stuck and stuck[0].waiting.is_set():
+    class SilentThenGivenUp(Stuck):
+        def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+            if next(turns) == 1:
+                self.waiting.wait()
                 raise KeyboardInterrupt
-
-    def around(session: StoreSession) -> Stuck:
-        stuck.append(Stuck(session, SessionOver(place="the node")))
-        return stuck[0]
+            return super().put(name, body, packs)
 
     with pytest.raises(KeyboardInterrupt):
-        vault.backup(source, around=around, progress=GivingUp())
+        vault.backup(source, around=lambda session: SilentThenGivenUp(session, SessionOver(place="the node")))
     assert threading.active_count() == threads
 
 
