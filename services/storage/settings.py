@@ -38,7 +38,7 @@ class StorageSettings(RoleSettings):
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
     reap_seconds: float = Field(30, gt=0, description="how often to look for what can be removed, in seconds")
-    basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed can be brought back")
+    basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed stays on the disks")
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @property
