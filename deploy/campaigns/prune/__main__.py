@@ -2,8 +2,8 @@
 
 Each gets a copy of the vault, all of whose packs are small, so that both put together what is needed. What is pruned
 must pass restic's check. The order is turned each time; of the ratios the median counts. It ends with 0 if every prune
-ended well, ours held less than 200 MB of anonymous memory, and the ratios are within the aim, which is one for a million
-blobs: of a smaller vault they are told alone, as what every start costs is a larger part of them.
+ended well, ours held less than 200 MB of anonymous memory, and the ratios are within the aim, which is one for a
+million blobs: of a smaller vault they are told alone, as what every start costs is a larger part of them.
 """
 
 import argparse
