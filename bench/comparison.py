@@ -1,13 +1,15 @@
 """Rounds of one dataset through all contestants.
 
 Kept true: within a round the contestants take turns with the same data, each work by all of them before the next work,
-and each round begins with another one; the data has been read before, and what was restored is counted. Nobody pays for
-what came before: nothing is removed before a restore, and what was written is on the disk.
+and each round begins with another one; the data is read before each of them (borg leaves none of it in memory), and
+what was restored is counted. Nobody pays for what came before: nothing is removed before a restore, what was removed
+before the round is forgotten by then, and what was written is on the disk.
 """
 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +26,10 @@ Say = Callable[[str], None]
 _COPIES = (1, 2)
 _PIECE = 1 << 20
 _ROOM = 12  # times the data: six repositories of it, and each contestant's restored one
+# ext4 looks at each inode that was removed so many seconds ago or less before it gives one to a new file: who makes
+# many files after a tree of as many was removed takes several times as long.
+_RECENTLY_REMOVED = 360
+_MANY_FILES = 1000
 
 
 def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, say: Say) -> Comparison:
@@ -31,6 +37,7 @@ def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, 
     found = []
     tree = Tree(0, 0)
     for number in range(rounds):
+        begun = time.monotonic()
         with work_folder(place) as folder:
             source = dataset.place(folder, scale)
             tree = read(source)
@@ -38,7 +45,7 @@ def compare(dataset: Dataset, *, scale: float, rounds: int, place: Path | None, 
             size = f"{plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB"
             say(f"{dataset.name}: {size}; round {number + 1} of {rounds}")
             with contestants(folder) as everyone:
-                found.append(_round(dataset, source, everyone, number))
+                found.append(_round(dataset, source, everyone, number, begun if scale == 1 else None))
     return Comparison(dataset.name, dataset.about, dataset.change is not None, tree, found)
 
 
@@ -80,27 +87,35 @@ def contestants(folder: Path) -> Iterator[list[Contestant]]:
         yield [*ours, *running.enter_context(peers(folder))]
 
 
-def _round(dataset: Dataset, source: Path, everyone: list[Contestant], number: int) -> list[Result]:
+def forget_removals(begun: float, files: int) -> None:
+    """Wait until what was removed before `begun`, in monotonic seconds, holds up no restore of so many files."""
+    if files >= _MANY_FILES:
+        time.sleep(max(0, begun + _RECENTLY_REMOVED - time.monotonic()))
+
+
+def _round(
+    dataset: Dataset, source: Path, everyone: list[Contestant], number: int, begun: float | None
+) -> list[Result]:
     turn = number % len(everyone)
     order = [*everyone[turn:], *everyone[:turn]]
     runs: dict[str, dict[str, Run]] = {contestant.key: {} for contestant in everyone}
     stored_first = {}
     for contestant in order:
         contestant.prepare()
+        read(source)
         runs[contestant.key][FIRST] = contestant.backup(source)
         stored_first[contestant.key] = contestant.stored()
     if dataset.change is not None:
         dataset.change(source)
-    tree = read(source)
     for contestant in order:
+        tree = read(source)
         runs[contestant.key][AGAIN] = contestant.backup(source)
+    if begun is not None:
+        forget_removals(begun, tree.files)
     for contestant in order:
         os.sync()
-        # It stays until the round is over: ext4 looks at each inode that was removed of late before it gives
-        # one to a new file, so who makes many files after a tree of as many is removed takes several times as long.
-        target = contestant.home / "restored"
-        runs[contestant.key][RESTORE] = contestant.restore(target)
-        restored = Tree.of(target)
+        runs[contestant.key][RESTORE] = contestant.restore(contestant.home / "restored")
+        restored = Tree.of(contestant.home / "restored")
         if restored != tree:
             raise NotMeasured(f"{contestant.title} was given {tree} and restored {restored}")
     return [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.comparison import Say, ensure_room, read, work_folder
+from bench.comparison import Say, ensure_room, forget_removals, read, work_folder
 from bench.datasets.content import GIB, MIB
 from bench.datasets.dataset import Tree
 from bench.datasets.files import TINY
@@ -75,22 +76,29 @@ def grow(*, short: bool, rounds: int, place: Path | None, say: Say) -> Growth:
     plan += [(TINY, count / _FULL_FILES / less, 2 * count * _FILE_ON_DISK) for count in _FILES]
     steps = []
     for dataset, scale, room in plan:
+        begun = time.monotonic()
         with work_folder(place) as folder:
             ensure_room(folder, room // less)
             source = dataset.place(folder, scale)
             tree = read(source)
             say(f"growth, {dataset.name}: {plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB")
-            found = [_round(folder / str(number), source) for number in range(rounds)]
+            found = []
+            for number in range(rounds):
+                found.append(_round(folder / str(number), source, None if short else begun))
+                begun = time.monotonic()
         runs = {work: middle_run([one[work] for one in found]) for work in WORKS}
         steps.append(Step(dataset.name, tree, runs))
     return Growth(rounds, steps)
 
 
-def _round(folder: Path, source: Path) -> dict[str, Run]:
-    """With a new vault on a new stack, which are removed."""
+def _round(folder: Path, source: Path, begun: float | None) -> dict[str, Run]:
+    """With a new vault on a new stack, which are removed; the last removal was before `begun`."""
     with running_stack(folder) as operator:
         oort = Oort(folder / "oort", operator, copies=1)
         oort.prepare()
-        runs = {FIRST: oort.backup(source), AGAIN: oort.backup(source), RESTORE: oort.restore(folder / "restored")}
+        runs = {FIRST: oort.backup(source), AGAIN: oort.backup(source)}
+        if begun is not None:
+            forget_removals(begun, Tree.of(source).files)
+        runs[RESTORE] = oort.restore(folder / "restored")
     shutil.rmtree(folder)
     return runs
