@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import structlog
 
-from services.common import heartbeat, logs
+from services.common import heartbeat, jobs, logs
 from services.common.clock import Clock, SystemClock
 from services.common.database import Database
 from services.common.errors import StartError, Unavailable
@@ -238,10 +238,10 @@ async def _drain(started: Started, draining: asyncio.Event, seconds: float) -> N
     await asyncio.gather(started.public.drain(seconds), started.internal.drain(seconds))
 
 
-async def _work(jobs: Sequence[Job], stop: asyncio.Event, drain: Job) -> None:
+async def _work(work: Sequence[Job], stop: asyncio.Event, drain: Job) -> None:
     """Run the jobs until `stop` is set or one of them fails; drain; then cancel them. Raises what the job raised."""
     stopping = asyncio.create_task(stop.wait())
-    running = {asyncio.ensure_future(job()) for job in jobs}
+    running = {asyncio.ensure_future(job()) for job in work}
     try:
         waiting: set[asyncio.Future[Any]] = {stopping, *running}
         failed: asyncio.Future[Any] | None = None
@@ -252,6 +252,4 @@ async def _work(jobs: Sequence[Job], stop: asyncio.Event, drain: Job) -> None:
         if failed is not None:
             await failed
     finally:
-        for task in (stopping, *running):
-            task.cancel()
-        await asyncio.gather(stopping, *running, return_exceptions=True)
+        await jobs.cancel([stopping, *running])

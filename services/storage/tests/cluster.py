@@ -32,6 +32,7 @@ from domain.ids import uuid7
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope, opening_statement
 from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
+from services.common import jobs
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.identity import OPERATOR
@@ -78,9 +79,7 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
         try:
             yield db
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await jobs.cancel(tasks)
 
 
 @dataclass

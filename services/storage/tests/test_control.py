@@ -76,7 +76,6 @@ async def test_what_the_waste_basket_keeps_is_held_by_no_session(cluster: Cluste
 
 
 async def test_other_roles_than_auth_and_operators_are_refused(cluster: Cluster) -> None:
-    async with cluster.up("a"), cluster.internal("a") as operator, cluster.internal("a", "cluster") as channel:
-        await listed(operator)
+    async with cluster.up("a"), cluster.internal("a", "cluster") as channel:
         assert await refusal_of(listed(channel)) == "NOT_ALLOWED"
         assert await refusal_of(ending(channel, uuid4())) == "NOT_ALLOWED"
