@@ -48,6 +48,8 @@ class BackupView(Protocol):
 
     def warned(self, path: bytes, reason: str) -> None: ...
 
+    def noted(self, text: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
@@ -151,6 +153,10 @@ class _BackupRun:
         self._warnings += 1
         self._job.log(WARNING, f"{os.fsdecode(path)}: {reason}")
         self._view.warned(path, reason)
+
+    def noted(self, text: str) -> None:
+        self._job.log(INFO, text)
+        self._view.noted(text)
 
     # Sessions
 

@@ -89,6 +89,9 @@ class Progress(Protocol):
     def warned(self, path: bytes, reason: str) -> None:
         """A path is missing from the snapshot, or is not as it was on the disk."""
 
+    def noted(self, text: str) -> None:
+        """Something went wrong that the snapshot does not depend on."""
+
 
 class NoProgress:
     """Tells nobody."""
@@ -97,6 +100,9 @@ class NoProgress:
         """Nothing to say."""
 
     def warned(self, path: bytes, reason: str) -> None:
+        """Nothing to say."""
+
+    def noted(self, text: str) -> None:
         """Nothing to say."""
 
 
@@ -161,6 +167,11 @@ class Counters:
             if len(self.warnings) < KEPT_WARNINGS:
                 self.warnings.append(Warned(path, reason))
             self.progress.warned(path, reason)
+
+    def note(self, text: str) -> None:
+        """Tell what is no warning."""
+        with self._lock:
+            self.progress.noted(text)
 
     def report(self) -> Tally:
         """Report at once, and answer what was reported."""

@@ -97,7 +97,7 @@ class _Backup:
         self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
         random = machinery.random or SystemRandom()
         self._packer = Packer(vault, self._uploader, self._counters, random, machinery.compression)
-        self._memo = memo_of(vault) if request.stream is None else NoMemo()
+        self._memo = memo_of(vault, self._counters.note) if request.stream is None else NoMemo()
         self._trees = TreeWriter(self._packer, self._memo)
         chunker = Chunker(chunker_seed(vault.keys))
         self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
