@@ -6,6 +6,8 @@ codes, and a test compares it with this file.
 
 from typing import ClassVar
 
+WARNINGS_EXIT_CODE = 3  # of what is done, but not of all of it
+
 
 class OortError(Exception):
     """{detail}"""

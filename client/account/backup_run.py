@@ -20,12 +20,13 @@ from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
 from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
-from client.backup.request import BackupRequest, BackupSummary, Tally, Warned, identities
+from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
 from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
 from client.errors import DamagedVault, OortError, ParentGone, SessionOver
+from client.platforms.linux import identities
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread

@@ -1,21 +1,18 @@
 """What a backup is asked to do, what it says while it works, and what it answers."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from client.backup.selection import EVERYTHING, Selection
+from client.platforms.linux import FolderIdentity
 from domain.names import ObjectName
 
 if TYPE_CHECKING:
     from client.backup.stream import Stream
-
-FolderIdentity = tuple[int, int]  # st_dev, st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +44,6 @@ class BackupRequest:
     excluded: frozenset[FolderIdentity] = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
-
-
-def identities(folders: Iterable[Path | None]) -> frozenset[FolderIdentity]:
-    """What tells those of the folders that there are, by whatever path the walk comes to them."""
-    found: set[FolderIdentity] = set()
-    for folder in folders:
-        if folder is not None:
-            with contextlib.suppress(OSError):
-                status = folder.stat()
-                found.add((status.st_dev, status.st_ino))
-    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from client.backup.known import KnownFolder, KnownTrees
 from client.backup.listing import AT_ONCE, Lister, Listing, state
 from client.backup.memo import Memo
 from client.backup.regular import reason
-from client.backup.request import Counters, FolderIdentity
+from client.backup.request import Counters
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
+from client.platforms.linux import FolderIdentity
 from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType

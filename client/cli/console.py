@@ -128,6 +128,13 @@ def size_text(size: float) -> str:
     raise AssertionError("the last unit takes all")
 
 
+def time_text(ns: int) -> str:
+    """Nanoseconds since 1970 as a person reads a time: 2026-01-31 17:30:00, in UTC."""
+    from client.vault.times import format_time
+
+    return format_time(ns)[:19].replace("T", " ")
+
+
 def duration_text(seconds: float) -> str:
     """Seconds as a person reads them: 2:05:09, 5:09, 9.1 s."""
     if seconds < 60:  # noqa: PLR2004 - a minute

@@ -14,6 +14,7 @@ from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
 from client.cli.parameters import Argument, Option
+from client.cli.unread import UnreadParts
 from client.errors import OutputLost, ReaderGone, UsageError
 from client.restore.request import ArchiveFormat, NoProgress
 
@@ -39,15 +40,15 @@ def dump(
     from client.restore.archive import open_archive
     from client.restore.dump import dump_archive, dump_file
     from client.restore.request import Counters, exit_code_of
-    from client.vault.repository import reason_unread
 
     counters = Counters(_Told())
     with (
         Invocation.of(context).device() as device,
         reading(device, vault, snapshot, all_devices=all_devices, progress=index_lines(as_json=False)) as opened,
     ):
+        unread = UnreadParts()
         for name, error in opened.unreadable.items():
-            note(f"backup-tool: {name} cannot be read: {reason_unread(error)}")
+            unread.object(name, error)
         with _output(output, is_archive=archive is not None) as stream:
             if archive is None:
                 dump_file(opened.vault, opened.snapshot, wanted, stream)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
 
-from client.platforms.linux import clone_file, create_file, open_to_mend, open_within
+from client.platforms.linux import FolderIdentity, clone_file, create_file, open_to_mend, open_within
 from client.restore.request import Counters, Overwrite, Step
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder, is_partial
@@ -57,7 +57,7 @@ class Judge:
         counters: Counters,
         overwrite: Overwrite,
         *,
-        protected: frozenset[tuple[int, int]] = frozenset(),
+        protected: frozenset[FolderIdentity] = frozenset(),
         dry_run: bool,
     ) -> None:
         self._target = target

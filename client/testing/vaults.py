@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.backup.request import BackupRequest, BackupSummary, FolderIdentity, NoProgress
+from client.backup.request import BackupRequest, BackupSummary, NoProgress
 from client.backup.run import backup
 from client.backup.selection import EVERYTHING, Selection
 from client.backup.stream import Stream
+from client.platforms.linux import FolderIdentity
 from client.restore.request import Progress as RestoreProgress
 from client.restore.request import RestoreOptions, RestoreSummary
 from client.restore.run import restore

@@ -185,8 +185,9 @@ def test_sessions_that_end_again_and_again_end_the_backup(
     assert last_status(office) == JobStatus.ERROR
 
 
+@pytest.mark.usefixtures("store")
 def test_what_the_snapshot_does_not_depend_on_is_in_the_log_and_shown_and_is_no_warning(
-    office: Office, device: Device, store: FaultyStore, source: Path
+    office: Office, device: Device, source: Path
 ) -> None:
     run_backup(device, "main", [os.fsencode(source)], View())
     (memo,) = device.home.folder.rglob("*.folders")
