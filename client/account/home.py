@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from client.errors import DamagedHome, HomeFull, HomeUnusable, NotLoggedIn
+from client.errors import DamagedHome, HomeFull, HomeUnusable, NotLoggedIn, reason_of
 
 FOLDER_VARIABLE = "BACKUP_TOOL_HOME"
 _ACCOUNT = "account.json"
@@ -256,4 +256,4 @@ def _explained(home: Path) -> Iterator[None]:
             raise HomeFull(home=home) from None
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             raise HomeUnusable(home=home, reason="it is a file, not a folder") from None
-        raise HomeUnusable(home=home, reason=(error.strerror or str(error)).lower()) from None
+        raise HomeUnusable(home=home, reason=reason_of(error)) from None

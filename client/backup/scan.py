@@ -16,11 +16,11 @@ from client.backup.attributes import storable
 from client.backup.known import KnownFolder, KnownTrees
 from client.backup.listing import AT_ONCE, Lister, Listing, state
 from client.backup.memo import Memo
-from client.backup.regular import reason
 from client.backup.request import Counters
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
+from client.errors import reason_of
 from client.platforms.linux import FolderIdentity
 from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
@@ -133,7 +133,7 @@ class Scanner:
         try:
             opened = self._open(walk, entry)
         except OSError as error:
-            self._counters.warn(entry.path, reason(error))
+            self._counters.warn(entry.path, reason_of(error))
             opened = None
         if opened is None and entry.tree is not None:
             self._trees.drop(walk.folder, entry.name)  # no folder any more since it was listed, or unreadable

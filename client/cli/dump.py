@@ -9,13 +9,13 @@ from typing import IO, Annotated
 
 import click
 
-from client.cli.console import note, printable
+from client.cli.console import note, printable, written
 from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
 from client.cli.parameters import Argument, Option
 from client.cli.unread import UnreadParts
-from client.errors import OutputLost, ReaderGone, UsageError
+from client.errors import UsageError
 from client.restore.request import ArchiveFormat, NoProgress
 
 From = Annotated[str, Argument(help="A file, or with --archive a folder.", metavar="PATH")]
@@ -78,10 +78,6 @@ def _output(path: Path | None, *, is_archive: bool) -> contextlib.AbstractContex
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[IO[bytes]]:
-    try:
+    with written():
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    except BrokenPipeError as error:
-        raise ReaderGone(reason=error.strerror) from None
-    except OSError as error:
-        raise OutputLost(reason=error.strerror or error) from None

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.errors import DamagedVault, ObjectMissing, UsageError
+from client.errors import DamagedVault, ObjectMissing, UsageError, reason_of
 from client.platforms.linux import open_folder
 from client.restore.descent import Descent
 from client.restore.patterns import Wanted
@@ -58,7 +58,7 @@ def plan_deletions(
 
 
 def _refused(target: Path, error: OSError) -> UsageError:
-    return UsageError(detail=f"cannot restore to {target}: {(error.strerror or str(error)).lower()}")
+    return UsageError(detail=f"cannot restore to {target}: {reason_of(error)}")
 
 
 def carry_out(
@@ -71,7 +71,7 @@ def carry_out(
         try:
             folder = _open_above(target, path)
         except OSError as error:
-            counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
+            counters.warn(path, f"not deleted: {reason_of(error)}")
             continue
         found = os.fstat(folder)
         try:
@@ -85,7 +85,7 @@ def carry_out(
         except FileNotFoundError:
             continue
         except OSError as error:
-            counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
+            counters.warn(path, f"not deleted: {reason_of(error)}")
         finally:
             with contextlib.suppress(OSError):  # of a folder of somebody else's, which has no times of the snapshot
                 os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
 
+from client.errors import reason_of
 from client.platforms.linux import FolderIdentity, clone_file, create_file, open_to_mend, open_within
 from client.restore.request import Counters, Overwrite, Step
 from client.restore.sparse import write_sparsely
@@ -93,7 +94,7 @@ class Judge:
         except FileNotFoundError:
             return _NOTHING
         except OSError as error:
-            self._counters.warn(path, f"not restored: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(path, f"not restored: {reason_of(error)}")
             return None
         verdict = self._verdict(node, found)
         if verdict is Verdict.LEAVE and node.type is not NodeType.DIR:
@@ -142,7 +143,7 @@ class Judge:
             with self._target.opened(folder.above) as above:
                 os.unlink(folder.name, dir_fd=above)
         except OSError as error:
-            self._counters.warn(folder.path, f"not restored: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(folder.path, f"not restored: {reason_of(error)}")
             return False
         return True
 
