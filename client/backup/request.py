@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from client.backup.selection import EVERYTHING, Selection
-from client.platforms.linux import FolderIdentity
 from domain.names import ObjectName
 
 if TYPE_CHECKING:
     from client.backup.stream import Stream
+    from client.platforms.linux import FolderIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class BackupRequest:
     gid: int = 0
     parent: ObjectName | None = None
     warnings: tuple[Warned, ...] = ()
-    excluded: frozenset[FolderIdentity] = frozenset()
+    excluded: "frozenset[FolderIdentity]" = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
 

@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from client.errors import WARNINGS_EXIT_CODE, DamagedVault
-from client.platforms.linux import FolderIdentity
 from client.restore.selection import Patterns
+
+if TYPE_CHECKING:
+    from client.platforms.linux import FolderIdentity
 
 
 class Overwrite(StrEnum):
@@ -33,7 +35,7 @@ class RestoreOptions:
     overwrite: Overwrite | None = None
     dry_run: bool = False
     verify: bool = False
-    protected: frozenset[FolderIdentity] = frozenset()
+    protected: "frozenset[FolderIdentity]" = frozenset()
 
 
 class ArchiveFormat(StrEnum):
