@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from client.account.device import Device
 from client.account.opening import Place, place_of
 from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
-from client.platforms.linux import FolderIdentity, identities
+from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
 from client.vault.locks import VaultLocked, vault_lock
 from client.vault.repository import Vault
@@ -30,7 +30,7 @@ class Reading:
     snapshot: Snapshot
     unreadable: Unreadable
 
-    def protected(self) -> frozenset[FolderIdentity]:
+    def protected(self) -> frozenset[Identity]:
         """What no restore may remove: the vault, and this device's home with its keys."""
         return identities((*self.place.own_folders(), self.place.device.home.folder))
 

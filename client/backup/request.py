@@ -12,7 +12,7 @@ from domain.names import ObjectName
 
 if TYPE_CHECKING:
     from client.backup.stream import Stream
-    from client.platforms.linux import FolderIdentity
+    from client.platforms.linux import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class BackupRequest:
     gid: int = 0
     parent: ObjectName | None = None
     warnings: tuple[Warned, ...] = ()
-    excluded: "frozenset[FolderIdentity]" = frozenset()
+    excluded: "frozenset[Identity]" = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
 

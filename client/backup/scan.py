@@ -21,7 +21,7 @@ from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
 from client.errors import reason_of
-from client.platforms.linux import FolderIdentity
+from client.platforms.linux import Identity, identity_of
 from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
@@ -90,7 +90,7 @@ class Scanner:
         *,
         memo: Memo,
         selector: Selector,
-        excluded: Container[FolderIdentity] = frozenset(),
+        excluded: Container[Identity] = frozenset(),
     ) -> None:
         self._trees = trees
         self._known = known
@@ -167,7 +167,7 @@ class Scanner:
         if not above_target and self._selector.leaves_out(path, found):
             return False
         if stat.S_ISDIR(found.st_mode):
-            return (found.st_dev, found.st_ino) not in self._excluded
+            return identity_of(found) not in self._excluded
         if stat.S_ISSOCK(found.st_mode):  # nothing in one can be kept or brought back: restic has none either
             return False
         return not self._is_elsewhere(path, found, device)

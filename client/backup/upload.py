@@ -2,7 +2,7 @@
 
 Kept true: an index file lists only packs that the store has acknowledged, or has reserved for this session, each in
 full; a snapshot is committed after the last of them. So a backup that is killed loses at most what no index file
-lists, and that is bounded: packs under way and packs not yet listed hold `limit_unlisted` bytes together, no more.
+lists, and that is bounded: packs under way and packs not yet listed have a limit of bytes together.
 """
 
 import threading

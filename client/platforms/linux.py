@@ -90,17 +90,21 @@ def nodump_reader() -> Callable[[bytes], bool] | None:
     return has_nodump
 
 
-FolderIdentity = tuple[int, int]  # st_dev, st_ino
+Identity = tuple[int, int]
 
 
-def identities(folders: Iterable[Path | None]) -> frozenset[FolderIdentity]:
-    """What tells those of the folders that there are, by whatever path one comes to them."""
-    found: set[FolderIdentity] = set()
+def identity_of(found: os.stat_result) -> Identity:
+    """What tells a file or folder from every other one that there is, by whatever path one comes to it."""
+    return found.st_dev, found.st_ino
+
+
+def identities(folders: Iterable[Path | None]) -> frozenset[Identity]:
+    """Those of the folders that there are."""
+    found: set[Identity] = set()
     for folder in folders:
         if folder is not None:
             with contextlib.suppress(OSError):
-                status = folder.stat()
-                found.add((status.st_dev, status.st_ino))
+                found.add(identity_of(folder.stat()))
     return frozenset(found)
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.errors import DamagedVault, ObjectMissing, UsageError, reason_of
-from client.platforms.linux import open_folder
+from client.platforms.linux import Identity, identity_of, open_folder
 from client.restore.descent import Descent
 from client.restore.patterns import Wanted
 from client.restore.request import Counters
 from client.restore.selection import Patterns, Selection
 from client.restore.target import is_partial
 from client.restore.unfinished import MARKER
-from client.restore.way import Identity, remove
+from client.restore.way import remove
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
@@ -148,7 +148,7 @@ class _Walk:
             return None  # nothing has its name, or what is no folder: the restore deals with it
         found = here.found
         try:
-            if node.subtree and (found.st_dev, found.st_ino) not in self._protected and found.st_dev == above.st_dev:
+            if node.subtree and identity_of(found) not in self._protected and found.st_dev == above.st_dev:
                 return self.trees.load(node.subtree)
         except (DamagedVault, ObjectMissing):
             pass  # the restore names it, and then nothing at all is deleted

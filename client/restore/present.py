@@ -16,7 +16,7 @@ from enum import Enum, auto
 from hashlib import sha256
 
 from client.errors import reason_of
-from client.platforms.linux import FolderIdentity, clone_file, create_file, open_to_mend, open_within
+from client.platforms.linux import Identity, clone_file, create_file, identity_of, open_to_mend, open_within
 from client.restore.request import Counters, Overwrite, Step
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder, is_partial
@@ -58,7 +58,7 @@ class Judge:
         counters: Counters,
         overwrite: Overwrite,
         *,
-        protected: frozenset[FolderIdentity] = frozenset(),
+        protected: frozenset[Identity] = frozenset(),
         dry_run: bool,
     ) -> None:
         self._target = target
@@ -116,7 +116,7 @@ class Judge:
 
     def may_enter(self, folder: TargetFolder, found: Found, *, wanted: bool) -> bool:
         """Whether what is in a folder can be restored; what is no folder gives way to one that is `wanted` itself."""
-        if found.stat is not None and (found.stat.st_dev, found.stat.st_ino) in self._protected:
+        if found.stat is not None and identity_of(found.stat) in self._protected:
             # A vault, or the home with the keys that are in use: older ones must not take their place.
             self._leave(folder.path)
             return False

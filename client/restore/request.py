@@ -11,7 +11,7 @@ from client.errors import WARNINGS_EXIT_CODE, DamagedVault
 from client.restore.selection import Patterns
 
 if TYPE_CHECKING:
-    from client.platforms.linux import FolderIdentity
+    from client.platforms.linux import Identity
 
 
 class Overwrite(StrEnum):
@@ -35,7 +35,7 @@ class RestoreOptions:
     overwrite: Overwrite | None = None
     dry_run: bool = False
     verify: bool = False
-    protected: "frozenset[FolderIdentity]" = frozenset()
+    protected: "frozenset[Identity]" = frozenset()
 
 
 class ArchiveFormat(StrEnum):

@@ -175,7 +175,7 @@ class Index:
         with self._lock:
             own = list(self._own_packs.values())
         for pack in own:
-            yield _pack_name(pack.pack), pack.entries
+            yield pack.name, pack.entries
         number = -1
         while True:
             with self._lock:
@@ -321,7 +321,7 @@ class IndexWriter:
             return [self._store_group(group) for group in groups]
 
     def _store_group(self, group: list[IndexedPack]) -> ObjectName:
-        packs = [_pack_name(pack.pack) for pack in group]
+        packs = [pack.name for pack in group]
         name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)), packs)
         self._index.absorb(name, group)
         with self._lock:
