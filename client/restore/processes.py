@@ -82,10 +82,7 @@ class Processes:
 
     def _take(self) -> WorkerProcess | None:
         with self._changed:
-            while not self._free and self._lost < len(self._all):
-                self._crew.ensure_running()
-                self._changed.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._changed, lambda: bool(self._free) or self._lost == len(self._all))
             return self._free.pop() if self._free else None
 
     def _give_back(self, process: WorkerProcess, *, lost: bool) -> None:
