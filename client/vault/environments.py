@@ -13,17 +13,15 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-try:
-    import fcntl
-except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
-    fcntl = None  # type: ignore[assignment]
+from client.stores.alone import alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +150,6 @@ def _refuse_cut_short(environment: Any, folder: Path) -> None:
         raise lmdb.CorruptedError("the cache's file was cut short")
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[None]:
     """Keep one process from opening a folder's files while another moves the folder away."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return alone(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
