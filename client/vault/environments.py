@@ -14,7 +14,6 @@ import secrets
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ class Opened:
 # causes outside of it, which that would not mend.
 SPOILED = (
     *(lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.IncompatibleError),
-    *(lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PageFullError, lmdb.CursorFullError),
+    *(lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PageFullError, lmdb.CursorFullError, lmdb.ProblemError),
     lmdb.MapFullError,
 )
 _DROPPED = ".dropped"
@@ -150,6 +149,6 @@ def _refuse_cut_short(environment: Any, folder: Path) -> None:
         raise lmdb.CorruptedError("the cache's file was cut short")
 
 
-def _alone(folder: Path) -> AbstractContextManager[None]:
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keep one process from opening a folder's files while another moves the folder away."""
     return alone(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
