@@ -71,12 +71,15 @@ def record_length(record: Buffer) -> int:
     return (len(record) - _HEAD_BYTES) // ENTRY.size
 
 
-def record_entry(record: Buffer, position: int) -> PackEntry:
-    """The entry at a position of a record. Raises BrokenTable."""
+def record_entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
+    """The entry at a position of a record; it must be the blob's. Raises BrokenTable."""
     try:
-        return entry_at(record, _HEAD_BYTES + position * ENTRY.size)
+        entry = entry_at(record, _HEAD_BYTES + position * ENTRY.size)
     except struct.error:
         raise BrokenTable("a place leads nowhere") from None
+    if entry.id != blob:
+        raise BrokenTable("a place leads to another blob")
+    return entry
 
 
 def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry
 from client.vault.index_files import IndexedPack
 from client.vault.index_tables import (
-    BrokenTable,
     IndexTable,
     is_entry_of,
     record_entries,
@@ -80,7 +79,7 @@ class View:
 
     def _at(self, number: int, position: int, kind: BlobKind, blob: BlobId) -> Found | None:
         record = self.table.record(number)
-        entry = _entry(record, position, blob)
+        entry = record_entry(record, position, blob)
         return (record_pack(record), entry) if entry.kind == kind else None
 
     def has_all(self, kind: BlobKind, blobs: Sequence[BlobId]) -> bool:
@@ -108,7 +107,7 @@ class View:
         for number, position in self.table.places(blob):
             if number in self:
                 record = self.table.record(number)
-                entry = _entry(record, position, blob)
+                entry = record_entry(record, position, blob)
                 if entry.kind == kind:
                     return number, position, record_length(record), entry
         return None
@@ -134,10 +133,3 @@ class View:
         pack = record_pack(self.table.record(number))
         first = min(other for other in self.table.records_of_pack(pack) if other in self)
         return number, pack, self.entries(pack) if first == number else None
-
-
-def _entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
-    entry = record_entry(record, position)
-    if entry.id != blob:
-        raise BrokenTable("a place leads to another blob")
-    return entry
