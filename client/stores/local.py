@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client.disk import sync_folder
 from client.errors import (
     DamagedVault,
     NameMismatch,
@@ -196,7 +197,7 @@ class LocalSession:
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def mark(self) -> None:
         """Nothing to draw: the exclusive lock keeps every other session away."""
@@ -215,7 +216,7 @@ class LocalSession:
                         folders.add(path.parent)
             with self._store.told():
                 for folder in folders:
-                    _sync_folder(folder)
+                    sync_folder(folder)
         return {}
 
     def replace_seal(self, body: Buffer) -> None:
@@ -269,7 +270,7 @@ class LocalSession:
         root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for folder in (*_FOLDERS, _TEMPORARY):
             (root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(root)
+        sync_folder(root)
 
     def _ensure_pack_folder(self, folder: Path) -> None:
         """Make one of the 256 folders of packs, with the first pack that lies in it.
@@ -280,7 +281,7 @@ class LocalSession:
             return
         known = set() if self._durable else _names_of_folders(folder.parent)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._durable |= known | {folder.name}
 
     def _write(self, name: ObjectName, body: Buffer, *, exclusive: bool = False) -> bool:
@@ -304,7 +305,7 @@ class LocalSession:
                     temporary.rename(path)  # a file system without links; `alone` keeps others away
             else:
                 temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
         return True
@@ -380,15 +381,4 @@ def _write_synced(path: Path, body: Buffer) -> None:
 def _ensure_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names in a folder durable; Windows has no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder.parent)
