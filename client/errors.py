@@ -6,6 +6,14 @@ codes, and a test compares it with this file.
 
 from typing import ClassVar
 
+WARNINGS_EXIT_CODE = 3  # of what is done, but not of all of it
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """An error of the system, or of a path that can be none, in a few words without the path, for a sentence."""
+    said = error.strerror if isinstance(error, OSError) else ""
+    return (said or str(error)).lower()
+
 
 class OortError(Exception):
     """{detail}"""

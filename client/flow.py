@@ -44,7 +44,7 @@ class Crew:
         return thread
 
     def condition(self) -> threading.Condition:
-        """A condition whose waiters a failure wakes: they must call `ensure_running` in their loop."""
+        """A condition to `wait_until` something: a failure wakes who waits."""
         condition = threading.Condition()
         with self._lock:
             self._conditions.append(condition)
@@ -59,6 +59,11 @@ class Crew:
         for condition in conditions:
             with condition:
                 condition.notify_all()
+
+    def wait_until(self, condition: threading.Condition, is_so: Callable[[], bool]) -> None:
+        """Wait on a condition of this crew, which is held, until something is so. Raises Stopped."""
+        condition.wait_for(lambda: self._error is not None or is_so())
+        self.ensure_running()
 
     def ensure_running(self) -> None:
         """Raise Stopped if some thread has failed."""
@@ -104,10 +109,7 @@ class Buffers:
     def lend(self) -> "Loan":
         """Wait for a buffer; what is in it is left from earlier. Raises Stopped."""
         with self._returned:
-            while not self._free:
-                self._crew.ensure_running()
-                self._returned.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._returned, lambda: bool(self._free))
             start = self._free.pop()
         return Loan(self, start, self._memory[start : start + self._size])
 
@@ -156,10 +158,7 @@ class ByteQueue(Generic[T]):
     def put(self, item: T, size: int) -> None:
         """Wait for room, then hand over `item`, which holds `size` bytes. Raises Stopped."""
         with self._room:
-            while self._held and self._held + size > self._limit:
-                self._crew.ensure_running()
-                self._room.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._room, lambda: not self._held or self._held + size <= self._limit)
             self._held += size
         with self._filled:
             self._items.append((item, size))
@@ -168,10 +167,7 @@ class ByteQueue(Generic[T]):
     def get(self) -> T | None:
         """Wait for the next item; None when the queue is closed and empty. Raises Stopped."""
         with self._filled:
-            while not self._items and not self._closed:
-                self._crew.ensure_running()
-                self._filled.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._filled, lambda: bool(self._items) or self._closed)
             if not self._items:
                 return None
             item, size = self._items.popleft()

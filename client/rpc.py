@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from client.errors import OortError, ServerUnreachable, UntrustedServer, UsageError
+from client.errors import OortError, ServerUnreachable, UntrustedServer, UsageError, reason_of
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -149,7 +149,7 @@ def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> Oor
     except socket.gaierror:
         return ServerUnreachable(server=endpoint, reason="the name is unknown")
     except OSError as error:
-        return ServerUnreachable(server=endpoint, reason=(error.strerror or str(error)).lower())
+        return ServerUnreachable(server=endpoint, reason=reason_of(error))
 
 
 def _one_line(text: str) -> str:

@@ -20,12 +20,13 @@ from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
 from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
-from client.backup.request import BackupRequest, BackupSummary, Tally, Warned, identities
+from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
 from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
 from client.errors import DamagedVault, OortError, ParentGone, SessionOver
+from client.platforms.linux import identities
 from client.stores.abc import StoreSession
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
@@ -47,6 +48,8 @@ class BackupView(Protocol):
     def advanced(self, tally: Tally) -> None: ...
 
     def warned(self, path: bytes, reason: str) -> None: ...
+
+    def noted(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,10 @@ class _BackupRun:
         self._warnings += 1
         self._job.log(WARNING, f"{os.fsdecode(path)}: {reason}")
         self._view.warned(path, reason)
+
+    def noted(self, text: str) -> None:
+        self._job.log(INFO, text)
+        self._view.noted(text)
 
     # Sessions
 

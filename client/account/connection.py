@@ -3,7 +3,7 @@
 Kept true: every call has a deadline; a session that is gone is renewed by the device's key once, and by nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -25,9 +25,12 @@ from client.rpc import Metadata, Pacing, Refusal, explain_outage, read_refusal, 
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Response_co = TypeVar("Response_co", covariant=True)
+Listing = TypeVar("Listing", bound="ListRequest")
+Listed = TypeVar("Listed", bound="Page")
 
 CALL_SECONDS = 30.0
 PATIENCE_SECONDS = 5.0
+PAGE = 500  # entries of a list that are asked for at once
 _OUTAGE_SECONDS = 10.0  # after an outage the next calls fail at once, so that what can do without auth goes on
 
 
@@ -47,6 +50,20 @@ class Method(Protocol[Request_contra, Response_co]):
     """A unary method of a generated stub."""
 
     def __call__(self, request: Request_contra, /, timeout: float | None, metadata: Metadata) -> Response_co: ...
+
+
+class ListRequest(Protocol):
+    """Asks for one page of a list."""
+
+    page_size: int
+    page_token: str
+
+
+class Page(Protocol):
+    """One page of a list; the token is empty with the last."""
+
+    @property
+    def next_page_token(self) -> str: ...
 
 
 class Connection:
@@ -89,6 +106,18 @@ class Connection:
             return self.ask(method, request, repeatable=repeatable)
         except Refused as refused:
             raise translate(refused.refusal, self.server) from None
+
+    def pages(self, method: Method[Listing, Listed], request: Listing) -> Iterator[Listed]:
+        """A list page by page, by `call`; `request` is changed for each, and may say the size of one."""
+        request.page_size = request.page_size or PAGE
+        while True:
+            page = self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            if page.next_page_token == request.page_token:
+                raise ServerError(detail=f"{self.server} sends the same page of a list for ever")
+            request.page_token = page.next_page_token
 
     def ask(
         self, method: Method[Request_contra, Response_co], request: Request_contra, *, repeatable: bool = True

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from client.errors import DamagedHome, HomeFull, HomeUnusable, NotLoggedIn
+from client.disk import private, sync_folder
+from client.errors import DamagedHome, HomeFull, HomeUnusable, NotLoggedIn, reason_of
 
 FOLDER_VARIABLE = "BACKUP_TOOL_HOME"
 _ACCOUNT = "account.json"
@@ -188,7 +189,7 @@ class Home:
             self.subfolder(target.parent)
             beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
             try:
-                with open(beside, "xb", opener=_private) as file:
+                with open(beside, "xb", opener=private) as file:
                     file.write(body)
                     file.flush()
                     os.fsync(file.fileno())
@@ -196,7 +197,7 @@ class Home:
             except BaseException:
                 beside.unlink(missing_ok=True)
                 raise
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def subfolder(self, folder: Path) -> Path:
         """Make a folder of the home, and the home itself, closed to others."""
@@ -218,7 +219,7 @@ class Home:
         """Wait for other processes that change this home."""
         with _explained(self.folder):
             self.subfolder(self.folder)
-            file = open(self.folder / name, "ab", opener=_private)  # noqa: SIM115 - closed below
+            file = open(self.folder / name, "ab", opener=private)  # noqa: SIM115 - closed below
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -234,18 +235,6 @@ class Home:
             return None
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _explained(home: Path) -> Iterator[None]:
     """Turn what the disk says into an error for a person."""
@@ -256,4 +245,4 @@ def _explained(home: Path) -> Iterator[None]:
             raise HomeFull(home=home) from None
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             raise HomeUnusable(home=home, reason="it is a file, not a folder") from None
-        raise HomeUnusable(home=home, reason=(error.strerror or str(error)).lower()) from None
+        raise HomeUnusable(home=home, reason=reason_of(error)) from None

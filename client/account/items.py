@@ -83,15 +83,8 @@ class Items:
         return [*known, *(self._put(item) for item in self._cached() if item.version == 0 and item.id not in ids)]
 
     def _fetch(self) -> list[profiles_pb2.Item]:
-        found: list[profiles_pb2.Item] = []
-        token = ""
-        while True:
-            request = profiles_pb2.ListItemsRequest(page_size=500, page_token=token)
-            page = self._device.connection.call(self._device.profiles.ListItems, request)
-            found.extend(page.items)
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._device.connection.pages(self._device.profiles.ListItems, profiles_pb2.ListItemsRequest())
+        return [item for page in pages for item in page.items]
 
     def _cached(self) -> list[profiles_pb2.Item]:
         try:

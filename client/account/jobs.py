@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from oort.auth.v1 import jobs_pb2
 
-from client.account.connection import Refused, translate
+from client.account.connection import PAGE, Refused, translate
 from client.account.device import Device
 from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, keep_or_skip
 from client.account.seals import SealPurpose
@@ -241,39 +242,21 @@ def report_kept(device: Device) -> int:
 
 def list_jobs(device: Device, *, all_devices: bool, most: int) -> list[jobs_pb2.Job]:
     """Newest first, at most `most`. Raises OortError."""
-    found: list[jobs_pb2.Job] = []
-    token = ""
-    while len(found) < most:
-        request = jobs_pb2.ListJobsRequest(
-            page_size=min(most - len(found), 500), page_token=token, all_devices=all_devices
-        )
-        page = device.connection.call(device.jobs.ListJobs, request)
-        found.extend(page.jobs)
-        token = page.next_page_token
-        if not token:
-            break
-    return found[:most]
+    request = jobs_pb2.ListJobsRequest(all_devices=all_devices, page_size=min(most, PAGE))
+    pages = device.connection.pages(device.jobs.ListJobs, request)
+    return list(islice((job for page in pages for job in page.jobs), most))
 
 
 def read_log(device: Device, job_id: str) -> Iterator[tuple[jobs_pb2.LogLine, str]]:
     """The lines of a job's log, opened. Raises OortError."""
-    number = 0
-    token = ""
-    while True:
-        request = jobs_pb2.ListLogRequest(job_id=job_id, page_size=500, page_token=token)
-        page = device.connection.call(device.jobs.ListLog, request)
-        for line in page.lines:
-            try:
-                text = device.sealer.open(SealPurpose.JOB_LOG, line.sealed, f"{job_id}/{number}").decode(
-                    errors="surrogateescape"
-                )
-            except BrokenSeal:
-                text = "(this line does not open with the account's key)"
-            yield line, text
-            number += 1
-        token = page.next_page_token
-        if not token:
-            return
+    pages = device.connection.pages(device.jobs.ListLog, jobs_pb2.ListLogRequest(job_id=job_id))
+    for number, line in enumerate(line for page in pages for line in page.lines):
+        try:
+            body = device.sealer.open(SealPurpose.JOB_LOG, line.sealed, f"{job_id}/{number}")
+            text = body.decode(errors="surrogateescape")
+        except BrokenSeal:
+            text = "(this line does not open with the account's key)"
+        yield line, text
 
 
 def _timestamp(time_ns: int) -> Timestamp:

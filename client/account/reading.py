@@ -5,12 +5,13 @@ same snapshot. What else of the vault cannot be read is collected, and stops not
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from client.account.device import Device
 from client.account.opening import Place, place_of
 from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
+from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
 from client.vault.locks import VaultLocked, vault_lock
 from client.vault.repository import Vault
@@ -29,16 +30,9 @@ class Reading:
     snapshot: Snapshot
     unreadable: Unreadable
 
-    def protected(self) -> frozenset[tuple[int, int]]:
-        """Device and inode number of what no restore may remove: the vault, and this device's home with its keys."""
-        folders = (*self.place.own_folders(), self.place.device.home.folder)
-        found = set()
-        for folder in folders:
-            with suppress(OSError):
-                if folder is not None:
-                    status = folder.stat()
-                    found.add((status.st_dev, status.st_ino))
-        return frozenset(found)
+    def protected(self) -> frozenset[Identity]:
+        """What no restore may remove: the vault, and this device's home with its keys."""
+        return identities((*self.place.own_folders(), self.place.device.home.folder))
 
 
 @contextmanager

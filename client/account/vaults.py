@@ -182,15 +182,9 @@ class Vaults:
     def _fetch(self) -> list[Vault]:
         """All from auth; kept in the home for when it cannot be reached."""
         kept = profiles_pb2.ListVaultsResponse()
-        token = ""
-        while True:
-            request = profiles_pb2.ListVaultsRequest(page_size=500, page_token=token)
-            page = self._device.connection.call(self._device.profiles.ListVaults, request)
+        for page in self._device.connection.pages(self._device.profiles.ListVaults, profiles_pb2.ListVaultsRequest()):
             kept.vaults.extend(page.vaults)
             self.now = page.now.ToDatetime(UTC) if page.HasField("now") else None
-            token = page.next_page_token
-            if not token:
-                break
         body = kept.SerializeToString(deterministic=True)
         if self._device.home.read(_CACHE) != body:
             keep_if_possible(self._device, _CACHE, body)

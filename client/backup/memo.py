@@ -8,7 +8,7 @@ at once; those of trees that are in no new snapshot any more go when the whole m
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,7 +19,7 @@ import lmdb
 
 from client.backup.listing import DIGEST_BYTES, Listing
 from client.vault.blobs import ID_BYTES, BlobId, Buffer
-from client.vault.environments import Database, environments
+from client.vault.environments import SPOILED, Database, environments
 from client.vault.repository import Vault
 
 BUDGET = 1 << 30  # bytes on disk: about 30 million files
@@ -76,17 +76,24 @@ class NoMemo:
 class DeviceMemo:
     """Kept in a folder of the device. Raises nothing for whatever goes wrong there."""
 
-    def __init__(self, folder: Path, budget: int = BUDGET) -> None:
+    def __init__(self, folder: Path, budget: int = BUDGET, *, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell` gets why it cannot be used, unless that is for what is in it: then it begins anew."""
         self._folder = folder.absolute()
+        self._tell = tell
         self._lock = threading.RLock()
         self._new: dict[BlobId, bytes] = {}
         self._new_bytes = 0
         self._environment: Any = None
-        for _ in range(2):  # what cannot be opened is dropped, and made anew
-            with self._careful():
-                opened = environments.open(self._folder, budget, [Database(_FOLDERS)])
-                self._environment, (self._database,) = opened.environment, opened.handles
-                break
+        with self._careful():
+            try:
+                self._open(budget)
+            except SPOILED:
+                environments.drop(self._folder)
+                self._open(budget)
+
+    def _open(self, budget: int) -> None:
+        opened = environments.open(self._folder, budget, [Database(_FOLDERS)])
+        self._environment, (self._database,) = opened.environment, opened.handles
 
     def find(self, tree: BlobId) -> Remembered | None:
         value = None
@@ -124,13 +131,15 @@ class DeviceMemo:
 
     @contextmanager
     def _careful(self) -> Iterator[None]:
-        """Go on without a memo from the first error on. One that is broken or full is dropped."""
+        """Go on without a memo from the first error on. One that is damaged or full is dropped."""
         try:
             yield
+        except SPOILED:
+            self._let_go()
+            environments.drop(self._folder)
         except (lmdb.Error, OSError) as error:
             self._let_go()
-            if isinstance(error, lmdb.Error) and not isinstance(error, lmdb.ReadersFullError):
-                environments.drop(self._folder)
+            self._tell(f"what this device remembers of folders is not used any more: {error}")
 
     def _let_go(self) -> None:
         with self._lock:
@@ -139,10 +148,10 @@ class DeviceMemo:
                 environments.close(self._folder, environment)
 
 
-def memo_of(vault: Vault) -> Memo:
-    """The memo of this device for a vault, beside the cache of its index."""
+def memo_of(vault: Vault, tell: Callable[[str], None]) -> Memo:
+    """The memo of this device for a vault, beside the cache of its index; `tell` gets why it cannot be used."""
     folder = _folder_of(vault)
-    return DeviceMemo(folder) if folder else NoMemo()
+    return DeviceMemo(folder, tell=tell) if folder else NoMemo()
 
 
 def forget(vault: Vault) -> None:

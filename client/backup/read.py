@@ -17,13 +17,14 @@ from functools import partial
 from client.backup.attributes import storable
 from client.backup.packing import Packer
 from client.backup.processes import ChunkMemory
-from client.backup.regular import CHANGED, Seen, open_regular, reason, why_unopened
+from client.backup.regular import CHANGED, Seen, open_regular, why_unopened
 from client.backup.request import Counters
 from client.backup.scan import FileFound
 from client.backup.small_files import BATCH_BYTES, Batch, Remark, Wanted
 from client.backup.staff import Post, Staff
 from client.backup.trees import TreeWriter
 from client.backup.worker import Span, Worker
+from client.errors import reason_of
 from client.flow import Buffers, ByteQueue, Crew, Loan
 from client.platforms.linux import read_ahead, reader_past_holes
 from client.platforms.nodes import read_node
@@ -216,7 +217,7 @@ class Reader:
                     size += sum(map(len, chunks))
                 node = read_node(found.name, opened, before, tuple(content), size)
         except OSError as error:
-            self._leave_out(found, reason(error))
+            self._leave_out(found, reason_of(error))
             return
         self._counters.warn(found.path, CHANGED)
         self._arrived(found, storable(node, partial(self._counters.warn, found.path)))
@@ -249,7 +250,7 @@ class Reader:
             file.node = storable(node, partial(self._counters.warn, found.path))
             self._compare(found, before, os.fstat(opened))
         except OSError as error:
-            file.failure = reason(error)
+            file.failure = reason_of(error)
         self._part_done(file)
 
     def _feed(self, file: _BigFile, readinto: ReadInto) -> None:

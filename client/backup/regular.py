@@ -9,6 +9,7 @@ import os
 import stat
 from typing import NamedTuple
 
+from client.errors import reason_of
 from client.platforms.linux import open_for_reading
 
 _STATED = 7  # what a stat_result begins with: mode, inode, device, links, owner, group, size
@@ -51,9 +52,4 @@ def open_regular(path: bytes, owner: int) -> tuple[int, os.stat_result]:
 
 def why_unopened(error: OSError) -> str:
     """Why `open_regular` failed."""
-    return _REPLACED if error.errno == errno.ELOOP else reason(error)
-
-
-def reason(error: OSError) -> str:
-    """An error of the system in a few words, without the path."""
-    return (error.strerror or str(error)).lower()
+    return _REPLACED if error.errno == errno.ELOOP else reason_of(error)

@@ -1,12 +1,10 @@
 """What a backup is asked to do, what it says while it works, and what it answers."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from client.backup.selection import EVERYTHING, Selection
@@ -14,8 +12,7 @@ from domain.names import ObjectName
 
 if TYPE_CHECKING:
     from client.backup.stream import Stream
-
-FolderIdentity = tuple[int, int]  # st_dev, st_ino
+    from client.platforms.linux import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +41,9 @@ class BackupRequest:
     gid: int = 0
     parent: ObjectName | None = None
     warnings: tuple[Warned, ...] = ()
-    excluded: frozenset[FolderIdentity] = frozenset()
+    excluded: "frozenset[Identity]" = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
-
-
-def identities(folders: Iterable[Path | None]) -> frozenset[FolderIdentity]:
-    """What tells those of the folders that there are, by whatever path the walk comes to them."""
-    found: set[FolderIdentity] = set()
-    for folder in folders:
-        if folder is not None:
-            with contextlib.suppress(OSError):
-                status = folder.stat()
-                found.add((status.st_dev, status.st_ino))
-    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +75,9 @@ class Progress(Protocol):
     def warned(self, path: bytes, reason: str) -> None:
         """A path is missing from the snapshot, or is not as it was on the disk."""
 
+    def noted(self, text: str) -> None:
+        """Something went wrong that the snapshot does not depend on."""
+
 
 class NoProgress:
     """Tells nobody."""
@@ -97,6 +86,9 @@ class NoProgress:
         """Nothing to say."""
 
     def warned(self, path: bytes, reason: str) -> None:
+        """Nothing to say."""
+
+    def noted(self, text: str) -> None:
         """Nothing to say."""
 
 
@@ -161,6 +153,11 @@ class Counters:
             if len(self.warnings) < KEPT_WARNINGS:
                 self.warnings.append(Warned(path, reason))
             self.progress.warned(path, reason)
+
+    def note(self, text: str) -> None:
+        """Tell what is no warning."""
+        with self._lock:
+            self.progress.noted(text)
 
     def report(self) -> Tally:
         """Report at once, and answer what was reported."""

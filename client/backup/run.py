@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from random import Random, SystemRandom
 
 from client.backup.known import KnownTrees, NoKnownTrees, VaultTrees
@@ -32,6 +31,7 @@ from client.vault.pack_contents import still_damaged
 from client.vault.repository import Vault, reason_unread
 from client.vault.sealing import Compression
 from client.vault.snapshots import Snapshot, encode_snapshot, paths_text
+from client.vault.times import time_in_ns
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import MAX_SNAPSHOT_BYTES
 
@@ -97,7 +97,7 @@ class _Backup:
         self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
         random = machinery.random or SystemRandom()
         self._packer = Packer(vault, self._uploader, self._counters, random, machinery.compression)
-        self._memo = memo_of(vault) if request.stream is None else NoMemo()
+        self._memo = memo_of(vault, self._counters.note) if request.stream is None else NoMemo()
         self._trees = TreeWriter(self._packer, self._memo)
         chunker = Chunker(chunker_seed(vault.keys))
         self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
@@ -237,9 +237,3 @@ class _Backup:
             parent=request.parent.id if request.parent else None,
         )
         return self._vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
-
-
-def time_in_ns(time: datetime) -> int:
-    """Nanoseconds since 1970 of an aware time."""
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000

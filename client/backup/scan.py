@@ -16,11 +16,12 @@ from client.backup.attributes import storable
 from client.backup.known import KnownFolder, KnownTrees
 from client.backup.listing import AT_ONCE, Lister, Listing, state
 from client.backup.memo import Memo
-from client.backup.regular import reason
-from client.backup.request import Counters, FolderIdentity
+from client.backup.request import Counters
 from client.backup.selection import Selector
 from client.backup.targets import Target, target_tree
 from client.backup.trees import Folder, TreeWriter
+from client.errors import reason_of
+from client.platforms.linux import Identity, identity_of
 from client.platforms.nodes import encoded_head, is_same, is_unchanged, read_node
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
@@ -89,7 +90,7 @@ class Scanner:
         *,
         memo: Memo,
         selector: Selector,
-        excluded: Container[FolderIdentity] = frozenset(),
+        excluded: Container[Identity] = frozenset(),
     ) -> None:
         self._trees = trees
         self._known = known
@@ -132,7 +133,7 @@ class Scanner:
         try:
             opened = self._open(walk, entry)
         except OSError as error:
-            self._counters.warn(entry.path, reason(error))
+            self._counters.warn(entry.path, reason_of(error))
             opened = None
         if opened is None and entry.tree is not None:
             self._trees.drop(walk.folder, entry.name)  # no folder any more since it was listed, or unreadable
@@ -166,7 +167,7 @@ class Scanner:
         if not above_target and self._selector.leaves_out(path, found):
             return False
         if stat.S_ISDIR(found.st_mode):
-            return (found.st_dev, found.st_ino) not in self._excluded
+            return identity_of(found) not in self._excluded
         if stat.S_ISSOCK(found.st_mode):  # nothing in one can be kept or brought back: restic has none either
             return False
         return not self._is_elsewhere(path, found, device)

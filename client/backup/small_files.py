@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from client.backup.attributes import storable_attributes
-from client.backup.regular import CHANGED, Seen, open_regular, reason, why_unopened
+from client.backup.regular import CHANGED, Seen, open_regular, why_unopened
+from client.errors import reason_of
 from client.platforms.linux import read_attributes
 from client.platforms.nodes import encode_file
 from client.vault.blobs import BlobId, Buffer, blob_id
@@ -107,7 +108,7 @@ def _read(number: int, wanted: Wanted) -> _Read | Remark:
         seen = Seen.of(before)
         is_unchanged = seen.is_unchanged(os.fstat(opened))
     except OSError as error:
-        return Remark(number, left_out=reason(error))
+        return Remark(number, left_out=reason_of(error))
     finally:
         os.close(opened)
     if not is_unchanged:

@@ -5,9 +5,10 @@ Kept true: a process is not waited for while it starts; when all are closed, non
 
 import threading
 
-from client.backup.processes import ChunkMemory, ProcessWorker, start_process
+from client.backup.processes import ChunkMemory, ProcessWorker, start_worker
 from client.backup.worker import OwnWorker, Sealing, Worker
 from client.vault.chunker import Chunker
+from client.worker_process import ProcessLost
 
 _WORTH_FILES = 2000  # to start a process takes as long as to read so many
 _WORTH_BYTES = 128 << 20
@@ -39,7 +40,7 @@ class Staff:
     def process(self) -> ProcessWorker | None:
         """A new process; None if there can be none any more."""
         with self._lock:
-            process = None if self._closed else start_process(self._sealing, self._memory)
+            process = None if self._closed else start_worker(self._sealing, self._memory)
             if process is not None:
                 self._processes.append(process)
             return process
@@ -75,6 +76,6 @@ class Post:
             try:
                 if self._process.is_ready():
                     return self._process
-            except OSError:
+            except ProcessLost:
                 self._process = None
         return self._own

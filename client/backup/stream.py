@@ -12,11 +12,10 @@ from typing import Protocol, Self
 
 from client.backup.known import KnownTrees
 from client.backup.read import Reader
-from client.backup.regular import reason
 from client.backup.request import Counters
 from client.backup.scan import FileFound
 from client.backup.trees import Folder, TreeWriter
-from client.errors import StreamIncomplete, UsageError
+from client.errors import StreamIncomplete, UsageError, reason_of
 from client.platforms.linux import group_name, user_name
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType, go_mode
@@ -113,7 +112,7 @@ class StreamReader:
                 node = self._node(name, NodeType.FILE, _FILE_MODE)
                 size = self._reader.take_stream(found, self._patient(source.descriptor), node)
             except OSError as error:
-                raise StreamIncomplete(stream=stream, what=f"could not be read: {reason(error)}") from None
+                raise StreamIncomplete(stream=stream, what=f"could not be read: {reason_of(error)}") from None
             source.finish(self._ensure_running)
         if not size:
             raise StreamIncomplete(stream=stream, what="gave nothing")

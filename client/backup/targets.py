@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from client.errors import UsageError
+from client.errors import UsageError, reason_of
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ def absolute_paths(paths: Sequence[bytes]) -> tuple[bytes, ...]:
         try:
             os.lstat(path)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             raise UsageError(detail=f"cannot back up {os.fsdecode(path)}: {reason}") from None
     found = {_absolute(path) for path in paths}
     return tuple(sorted({_as_reached(path, found) for path in found}))

@@ -2,7 +2,7 @@
 
 Kept true: an index file lists only packs that the store has acknowledged, or has reserved for this session, each in
 full; a snapshot is committed after the last of them. So a backup that is killed loses at most what no index file
-lists, and that is bounded: packs under way and packs not yet listed hold `limit_unlisted` bytes together, no more.
+lists, and that is bounded: packs under way and packs not yet listed have a limit of bytes together.
 """
 
 import threading
@@ -101,10 +101,7 @@ class Uploader:
     def submit(self, builder: PackBuilder) -> None:
         """Hand over a full pack; waits while as many are in memory as can be sent at once. Raises Stopped."""
         with self._changed:
-            while self._full == UPLOADS:
-                self._crew.ensure_running()
-                self._changed.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._changed, lambda: self._full < UPLOADS)
             self._full += 1
         self._queue.put(builder, 1)
 
@@ -163,14 +160,15 @@ class Uploader:
 
     def _wait_for_room(self, size: int) -> None:
         """Wait until a pack of `size` bytes may go without putting more at risk than the limit."""
+
+        def has_room() -> bool:
+            if self._under_way + self._at_risk + size <= self._threshold() + _UNDER_WAY:
+                return True
+            listing = self._at_risk > self._acknowledged or self._acknowledged >= self._threshold()
+            return not (self._under_way or listing)  # a pack larger than the limit, with nothing to wait for
+
         with self._changed:
-            while self._under_way + self._at_risk + size > self._threshold() + _UNDER_WAY:
-                listing = self._at_risk > self._acknowledged or self._acknowledged >= self._threshold()
-                if not (self._under_way or listing):
-                    break  # a pack larger than the limit, with nothing to wait for
-                self._crew.ensure_running()
-                self._changed.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._changed, has_room)
             self._under_way += size
 
     def _write_index(self) -> None:

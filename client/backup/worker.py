@@ -1,29 +1,21 @@
 """Who reads small files, hashes, compresses, seals and opens again: in a thread of the backup, or a process beside it.
 
 Kept true: what was read or hashed stays in hand until the next task, so what turns out to be new is sealed as it was
-hashed. As a process it answers each message with one; it fails with a message or by its end, never by silence. The
-keys come through its standard input, never by its command line, and it ends when that input does, so it does not
-outlive the backup.
+hashed.
 """
 
-import contextlib
 import gc
 import mmap
-import os
-import pickle
-import signal
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from client.backup.small_files import Batch, Wanted, read_batch
 from client.errors import DamagedVault
-from client.platforms.linux import give_back_large_buffers
 from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
 from client.vault.chunker import Chunker, chunker_seed
 from client.vault.keys import DataKeys
 from client.vault.sealing import Compression, seal_batch
-from client.version import VERSION
+from client.worker_program import answer_messages
 
 _GARBAGE_LOOKS = 100_000  # objects made between two looks for cycles, of which there are next to none
 
@@ -88,20 +80,14 @@ class OwnWorker:
 
 
 class Setting(NamedTuple):
-    """The first message: who sends it, data keys, how to seal, descriptors of chunks, of sealed bodies and of answers.
+    """What all tasks of a process have in common: data keys, how to seal, and the descriptor of the chunks' memory."""
 
-    `program` is the version of the program: a process is started from what is installed then, which may be another.
-    """
-
-    program: str
     encrypt: bytes
     mac_k: bytes
     mac_r: bytes
     version: int
     compression: Compression
     memory: int
-    room: int
-    answers: int
 
 
 class Read(NamedTuple):
@@ -122,12 +108,6 @@ class Seal(NamedTuple):
     positions: Sequence[int]
 
 
-class Ready(NamedTuple):
-    """The first answer: messages may come, of the same version of the program."""
-
-    program: str
-
-
 class Damage(NamedTuple):
     """The answer where DamagedVault was raised."""
 
@@ -135,24 +115,17 @@ class Damage(NamedTuple):
     detail: str
 
 
-class Failure(NamedTuple):
-    """The last answer, where anything else was raised."""
-
-    what: str
-
-
 Message = Read | Hash | Seal
 Sealed = list[tuple[int, bool, int]]
-Answer = Ready | Batch | list[BlobId] | Sealed | Damage | Failure
+Answer = Batch | list[BlobId] | Sealed | Damage
 
 
 class _Answering:
     """Does what messages say."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, room: memoryview) -> None:
         keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
         memory = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
-        room = memoryview(mmap.mmap(setting.room, 0))
         sealing = Sealing(keys, setting.version, setting.compression)
         self._worker = OwnWorker(sealing, Chunker(chunker_seed(keys)), memory, room)
         self._ids: Sequence[BlobId] = ()
@@ -173,30 +146,7 @@ class _Answering:
 
 
 def main() -> None:
-    """Answer the messages that come, one after another."""
-    give_back_large_buffers()
+    """Do the tasks of a backup in another process."""
     gc.freeze()
     gc.set_threshold(_GARBAGE_LOOKS)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    messages = sys.stdin.buffer
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        setting = pickle.load(messages)  # noqa: S301 - from the process that started this one
-        with os.fdopen(setting.answers, "wb") as answers:
-
-            def tell(answer: Answer) -> None:
-                pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-                answers.flush()
-
-            if setting.program != VERSION:
-                tell(Failure(f"it is of version {VERSION}, and was started by {setting.program}"))
-                return
-            try:
-                answering = _Answering(setting)
-                tell(Ready(VERSION))
-                while True:
-                    tell(answering.answer(pickle.load(messages)))  # noqa: S301
-            except (EOFError, BrokenPipeError):
-                raise
-            except Exception as error:  # noqa: BLE001 - told to the backup, which ends
-                tell(Failure(f"{type(error).__name__}: {error}"))
+    answer_messages(lambda setting, room: _Answering(setting, room).answer)

@@ -26,5 +26,6 @@ def time_of(text: str) -> int:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(detail=f"{text!r} is no time: give 2026-01-31 or 2026-01-31T17:30") from None
-    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+    from client.vault.times import time_in_ns
+
+    return time_in_ns(time if time.tzinfo else time.replace(tzinfo=UTC))

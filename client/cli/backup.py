@@ -12,12 +12,11 @@ from client.cli.choice import compression_of, ensure_read_once, file_patterns, l
 from client.cli.console import duration_text, emit, note, plural, say, size_text, telling
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Argument, Option
-from client.errors import UsageError
+from client.errors import WARNINGS_EXIT_CODE, UsageError
 
 if TYPE_CHECKING:
     from client.account.backup_run import BackupResult
 
-WARNINGS_EXIT_CODE = 3
 _MOST_READERS = 64
 
 Texts = list[str] | None

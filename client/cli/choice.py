@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.errors import UsageError
+from client.errors import UsageError, reason_of
 
 if TYPE_CHECKING:
     from client.backup.request import Warned
@@ -115,8 +115,7 @@ def _take(listed: ListedPaths, path: bytes) -> None:
         os.lstat(path)
     except (OSError, ValueError) as error:
         # It was there when the list was made, or the list is old: the others are to be backed up.
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        listed.missing.append(Warned(path, f"is in a list of paths: {why.lower()}"))
+        listed.missing.append(Warned(path, f"is in a list of paths: {reason_of(error)}"))
     else:
         listed.paths.append(path)
 
@@ -154,8 +153,7 @@ def _content(name: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if name == _STANDARD_INPUT else Path(name).read_bytes()
     except (OSError, ValueError) as error:
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        raise UsageError(detail=f"cannot read {_called(name)}: {why.lower()}") from None
+        raise UsageError(detail=f"cannot read {_called(name)}: {reason_of(error)}") from None
 
 
 def _called(name: str) -> str:

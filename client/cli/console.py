@@ -23,7 +23,7 @@ _FIRST_STRAY_BYTE, _LAST_STRAY_BYTE = "\udc80", "\udcff"
 
 def say(text: str) -> None:
     """A line on standard output. Raises OutputLost, ReaderGone."""
-    with _written():
+    with written():
         print(text)  # noqa: T201 - this is where lines are printed
 
 
@@ -38,7 +38,7 @@ def note(text: str) -> None:
 
 def emit(document: Any) -> None:
     """One JSON document on a line of its own, at once. Raises OutputLost, ReaderGone."""
-    with _written():
+    with written():
         print(json.dumps(document), flush=True)  # noqa: T201
 
 
@@ -46,10 +46,10 @@ def emit_array(documents: Iterable[Any]) -> None:
     """A JSON array, one document a line, written as they come. Raises OutputLost, ReaderGone."""
     opened = "[\n"
     for document in documents:
-        with _written():
+        with written():
             sys.stdout.write(opened + json.dumps(document))
         opened = ",\n"
-    with _written():
+    with written():
         sys.stdout.write("[]\n" if opened == "[\n" else "\n]\n")
         sys.stdout.flush()
 
@@ -57,15 +57,15 @@ def emit_array(documents: Iterable[Any]) -> None:
 def list_lines(lines: Iterable[str]) -> None:
     """Lines on standard output, written as they come. Raises OutputLost, ReaderGone."""
     for line in lines:
-        with _written():
+        with written():
             print(line)  # noqa: T201
-    with _written():
+    with written():
         sys.stdout.flush()
 
 
 def flush() -> None:
     """See that all of the result is written. Raises OutputLost, ReaderGone."""
-    with _written():
+    with written():
         sys.stdout.flush()
 
 
@@ -80,7 +80,8 @@ def telling(done: str) -> Iterator[None]:
 
 
 @contextmanager
-def _written() -> Iterator[None]:
+def written() -> Iterator[None]:
+    """Around whatever is written to standard output. Raises OutputLost, ReaderGone."""
     try:
         yield
     except BrokenPipeError as error:
@@ -126,6 +127,13 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= _STEP
     raise AssertionError("the last unit takes all")
+
+
+def time_text(ns: int) -> str:
+    """Nanoseconds since 1970 as a person reads a time: 2026-01-31 17:30:00, in UTC."""
+    from client.vault.times import format_time
+
+    return format_time(ns)[:19].replace("T", " ")
 
 
 def duration_text(seconds: float) -> str:

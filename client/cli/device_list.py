@@ -8,20 +8,13 @@ from client.cli.invocation import Invocation, Json
 
 def device_list(context: click.Context, as_json: Json = False) -> None:
     """List the account's devices."""
-    from oort.auth.v1.devices_pb2 import ListDevicesRequest, RegisteredDevice
+    from oort.auth.v1.devices_pb2 import ListDevicesRequest
     from oort.auth.v1.devices_pb2_grpc import DeviceServiceStub
 
-    devices: list[RegisteredDevice] = []
     with Invocation.of(context).device() as device:
         stub = DeviceServiceStub(device.connection.channel)
-        token = ""
-        while True:
-            request = ListDevicesRequest(page_size=500, page_token=token)
-            page = device.connection.call(stub.ListDevices, request)
-            devices.extend(page.devices)
-            token = page.next_page_token
-            if not token:
-                break
+        pages = device.connection.pages(stub.ListDevices, ListDevicesRequest())
+        devices = [found for page in pages for found in page.devices]
     if as_json:
         emit_array(
             {

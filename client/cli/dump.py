@@ -9,12 +9,13 @@ from typing import IO, Annotated
 
 import click
 
-from client.cli.console import note, printable
+from client.cli.console import note, printable, written
 from client.cli.files import new_file
 from client.cli.invocation import AllDevices, Invocation, SnapshotName, VaultName
 from client.cli.ls import absolute_path
 from client.cli.parameters import Argument, Option
-from client.errors import OutputLost, ReaderGone, UsageError
+from client.cli.unread import UnreadParts
+from client.errors import UsageError
 from client.restore.request import ArchiveFormat, NoProgress
 
 From = Annotated[str, Argument(help="A file, or with --archive a folder.", metavar="PATH")]
@@ -39,15 +40,15 @@ def dump(
     from client.restore.archive import open_archive
     from client.restore.dump import dump_archive, dump_file
     from client.restore.request import Counters, exit_code_of
-    from client.vault.repository import reason_unread
 
     counters = Counters(_Told())
     with (
         Invocation.of(context).device() as device,
         reading(device, vault, snapshot, all_devices=all_devices, progress=index_lines(as_json=False)) as opened,
     ):
+        unread = UnreadParts()
         for name, error in opened.unreadable.items():
-            note(f"backup-tool: {name} cannot be read: {reason_unread(error)}")
+            unread.object(name, error)
         with _output(output, is_archive=archive is not None) as stream:
             if archive is None:
                 dump_file(opened.vault, opened.snapshot, wanted, stream)
@@ -77,10 +78,6 @@ def _output(path: Path | None, *, is_archive: bool) -> contextlib.AbstractContex
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[IO[bytes]]:
-    try:
+    with written():
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    except BrokenPipeError as error:
-        raise ReaderGone(reason=error.strerror) from None
-    except OSError as error:
-        raise OutputLost(reason=error.strerror or error) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from client.errors import TargetFull, UsageError
+from client.errors import TargetFull, UsageError, reason_of
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
         partial.rename(path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise TargetFull(target=path, detail=reason) from None
         raise UsageError(detail=f"cannot write {path}: {reason}") from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from client.cli.amounts import size_of, time_of
-from client.cli.console import emit_array, list_lines, note, path_fields, plural, printable, size_text
+from client.cli.console import emit_array, list_lines, note, path_fields, plural, printable, size_text, time_text
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.ls import describe_node
 from client.cli.parameters import Argument, Option
@@ -118,7 +118,6 @@ def _line(version: "Version") -> str:
 
     node, snapshots = version.node, version.snapshots
     size = size_text(node.size) if node.type is NodeType.FILE else node.type.value
-    when = format_time(node.mtime_ns)[:19].replace("T", " ")
     first, last = (f"{one.short_id} of {format_time(one.time_ns)[:10]}" for one in (snapshots[0], snapshots[-1]))
     where = f"in {first}" if len(snapshots) == 1 else f"in {len(snapshots):,} snapshots, {first} to {last}"
-    return f"{size:>10}  {when}  {where}"
+    return f"{size:>10}  {time_text(node.mtime_ns)}  {where}"

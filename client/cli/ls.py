@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from client.cli.console import emit_array, list_lines, path_fields, printable
+from client.cli.console import emit_array, list_lines, path_fields, printable, time_text
 from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
 from client.cli.parameters import Argument
 from client.cli.unread import UnreadParts
@@ -73,12 +73,10 @@ def describe_node(node: "Node") -> dict[str, Any]:
 
 def _line(path: bytes, node: "Node") -> str:
     from client.vault.modes import unix_mode
-    from client.vault.times import format_time
 
     owner = f"{node.user or node.uid}:{node.group or node.gid}"
     target = f" -> {printable(os.fsdecode(node.linktarget))}" if node.linktarget else ""
-    when = format_time(node.mtime_ns)[:19].replace("T", " ")
     return (
-        f"{stat.filemode(unix_mode(node.mode))}  {printable(owner):16} {node.size:>12}  {when}  "
+        f"{stat.filemode(unix_mode(node.mode))}  {printable(owner):16} {node.size:>12}  {time_text(node.mtime_ns)}  "
         f"{printable(os.fsdecode(path))}{target}"
     )

@@ -9,12 +9,12 @@ import click
 from client.cli import pruning
 from client.cli import retention_rules as rules
 from client.cli.agreement import agree
-from client.cli.console import emit, note, plural, printable, say, table, telling
+from client.cli.console import emit, note, plural, printable, say, table, telling, time_text
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
 from client.cli.progress import Progress
 from client.cli.unread import UnreadParts
-from client.errors import DamagedVault
+from client.errors import WARNINGS_EXIT_CODE, DamagedVault
 
 if TYPE_CHECKING:
     from client.errors import ObjectMissing
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from client.retention.run import RetentionResult
     from client.vault.snapshots import Snapshot
     from domain.names import ObjectName
-
-WARNINGS_EXIT_CODE = 3
 
 ItemId = Annotated[str, Option("--item", help="Only this item: its id, or the beginning of one.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be kept and why, and do nothing.")]
@@ -117,7 +115,6 @@ class _View:
 
     def _show(self, one: "ItemPlan") -> None:
         from client.vault.snapshots import paths_text
-        from client.vault.times import format_time
 
         newest = one.snapshots[-1]
         device = "this device" if one.device == self._own else f"device {printable(one.device[-12:]) or '-'}"
@@ -135,10 +132,7 @@ class _View:
         rows.sort(key=lambda row: places[row[0].id], reverse=True)
         table(
             ("  ", "ID", "TIME (UTC)", "WHY"),
-            (
-                (f"  {word}", snapshot.short_id, format_time(snapshot.time_ns)[:19].replace("T", " "), why)
-                for snapshot, word, why in rows
-            ),
+            ((f"  {word}", snapshot.short_id, time_text(snapshot.time_ns), why) for snapshot, word, why in rows),
         )
 
 

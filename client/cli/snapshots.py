@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from client.cli.console import emit_array, note, plural, printable, say, table
+from client.cli.console import emit_array, note, plural, printable, say, table, time_text
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.parameters import Option
 from client.cli.unread import UnreadParts
@@ -159,11 +159,10 @@ def _heading(key: "dict[str, str | list[str] | None]") -> str:
 
 def _show(found: "Sequence[Snapshot]", own: str) -> None:
     from client.vault.snapshots import paths_text
-    from client.vault.times import format_time
 
     columns: list[tuple[str, Callable[[Snapshot], str]]] = [
         ("ID", lambda one: one.short_id),
-        ("TIME (UTC)", lambda one: format_time(one.time_ns)[:19].replace("T", " ")),
+        ("TIME (UTC)", lambda one: time_text(one.time_ns)),
         ("DEVICE", lambda one: "this device" if one.device == own else one.device[-12:] or "-"),
         ("HOST", lambda one: one.hostname),
         ("TAGS", lambda one: ", ".join(one.user_tags)),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from client.cli.console import emit, note, plural, say, size_text, table
+from client.cli.console import emit, note, plural, say, size_text, table, time_text
 from client.cli.invocation import AllDevices, Invocation, Json, VaultName
 from client.cli.parameters import Argument
 from client.cli.unread import UnreadParts
@@ -171,13 +171,11 @@ def _show_one(measured: "Stats") -> None:
 
 
 def _show_snapshots(shown: "Sequence[Added]", *, alone: bool = False) -> None:
-    from client.vault.times import format_time
-
     head = ("ID", "TIME (UTC)", "FILES", "SIZE", "ADDED", "STORED")
     rows = (
         (
             one.snapshot.short_id,
-            format_time(one.snapshot.time_ns)[:19].replace("T", " "),
+            time_text(one.snapshot.time_ns),
             f"{one.files:,}",
             size_text(one.total_bytes),
             size_text(one.added_bytes),

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from client.cli.console import note, printable
-from client.errors import DamagedVault
+from client.errors import WARNINGS_EXIT_CODE, DamagedVault
 
 if TYPE_CHECKING:
     from client.errors import ObjectMissing
     from domain.names import ObjectName
-
-WARNINGS_EXIT_CODE = 3
 
 
 @dataclass(slots=True)

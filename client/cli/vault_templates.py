@@ -8,18 +8,11 @@ from client.cli.invocation import Invocation, Json
 
 def vault_templates(context: click.Context, as_json: Json = False) -> None:
     """List what `vault request` can be asked for."""
-    from oort.auth.v1.profiles_pb2 import ListTemplatesRequest, Template
+    from oort.auth.v1.profiles_pb2 import ListTemplatesRequest
 
-    templates: list[Template] = []
     with Invocation.of(context).device() as device:
-        token = ""
-        while True:
-            request = ListTemplatesRequest(page_size=500, page_token=token)
-            page = device.connection.call(device.profiles.ListTemplates, request)
-            templates.extend(page.templates)
-            token = page.next_page_token
-            if not token:
-                break
+        pages = device.connection.pages(device.profiles.ListTemplates, ListTemplatesRequest())
+        templates = [template for page in pages for template in page.templates]
     if as_json:
         emit_array(
             {

@@ -63,6 +63,11 @@ class View(ABC):
         with self._going_on():
             self.warn("damaged", path, reason)
 
+    def noted(self, text: str) -> None:
+        """Something that the result does not depend on."""
+        with self._going_on():
+            self.remark(f"backup-tool: {printable(text)}")
+
     def would(self, step: "RestoreStep", path: bytes) -> None:
         """A line of a dry run, which is a result."""
         with self._going_on():
@@ -70,6 +75,9 @@ class View(ABC):
 
     def tell(self, step: "RestoreStep", path: bytes) -> None:
         say(f"{step}  {printable(os.fsdecode(path))}")
+
+    def remark(self, line: str) -> None:
+        note(line)
 
     @abstractmethod
     def index_step(self, done: int, total: int) -> None: ...
@@ -213,6 +221,9 @@ class TerminalView(View):
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:  # noqa: ARG002 - people read the reason
         self._progress.console.print(f"{printable(os.fsdecode(path))}: {printable(reason)}")
+
+    def remark(self, line: str) -> None:
+        self._progress.console.print(line)
 
     def close(self) -> None:
         with suppress(OSError):

@@ -4,6 +4,7 @@ Kept true: nothing here follows a symlink in its last component, and opening som
 (a FIFO that took a file's place is noticed, not read).
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -11,8 +12,9 @@ import grp
 import os
 import pwd
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 
 # What says "this file system or this user has no such thing", as opposed to a failure.
 _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOSYS})
@@ -86,6 +88,24 @@ def nodump_reader() -> Callable[[bytes], bool] | None:
         return bool(attributes & _STATX_ATTR_NODUMP)
 
     return has_nodump
+
+
+Identity = tuple[int, int]
+
+
+def identity_of(found: os.stat_result) -> Identity:
+    """What tells a file or folder from every other one that there is, by whatever path one comes to it."""
+    return found.st_dev, found.st_ino
+
+
+def identities(folders: Iterable[Path | None]) -> frozenset[Identity]:
+    """Those of the folders that there are."""
+    found: set[Identity] = set()
+    for folder in folders:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                found.add(identity_of(folder.stat()))
+    return frozenset(found)
 
 
 def is_superuser() -> bool:

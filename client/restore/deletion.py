@@ -13,15 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.errors import DamagedVault, ObjectMissing, UsageError
-from client.platforms.linux import open_folder
+from client.errors import DamagedVault, ObjectMissing, UsageError, reason_of
+from client.platforms.linux import Identity, identity_of, open_folder
 from client.restore.descent import Descent
 from client.restore.patterns import Wanted
 from client.restore.request import Counters
 from client.restore.selection import Patterns, Selection
 from client.restore.target import is_partial
 from client.restore.unfinished import MARKER
-from client.restore.way import Identity, remove
+from client.restore.way import remove
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
@@ -58,7 +58,7 @@ def plan_deletions(
 
 
 def _refused(target: Path, error: OSError) -> UsageError:
-    return UsageError(detail=f"cannot restore to {target}: {(error.strerror or str(error)).lower()}")
+    return UsageError(detail=f"cannot restore to {target}: {reason_of(error)}")
 
 
 def carry_out(
@@ -71,7 +71,7 @@ def carry_out(
         try:
             folder = _open_above(target, path)
         except OSError as error:
-            counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
+            counters.warn(path, f"not deleted: {reason_of(error)}")
             continue
         found = os.fstat(folder)
         try:
@@ -85,7 +85,7 @@ def carry_out(
         except FileNotFoundError:
             continue
         except OSError as error:
-            counters.warn(path, f"not deleted: {(error.strerror or str(error)).lower()}")
+            counters.warn(path, f"not deleted: {reason_of(error)}")
         finally:
             with contextlib.suppress(OSError):  # of a folder of somebody else's, which has no times of the snapshot
                 os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
@@ -148,7 +148,7 @@ class _Walk:
             return None  # nothing has its name, or what is no folder: the restore deals with it
         found = here.found
         try:
-            if node.subtree and (found.st_dev, found.st_ino) not in self._protected and found.st_dev == above.st_dev:
+            if node.subtree and identity_of(found) not in self._protected and found.st_dev == above.st_dev:
                 return self.trees.load(node.subtree)
         except (DamagedVault, ObjectMissing):
             pass  # the restore names it, and then nothing at all is deleted

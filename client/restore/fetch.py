@@ -97,9 +97,7 @@ class Fetcher:
     def wait(self, batch: Batch) -> None:
         """Wait until all of a batch is written. Raises Stopped."""
         with self._idle:
-            while batch.open:
-                self._crew.ensure_running()
-                self._idle.wait()
+            self._crew.wait_until(self._idle, lambda: not batch.open)
 
     def close(self) -> None:
         """No more comes: the threads end."""

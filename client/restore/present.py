@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
 
-from client.platforms.linux import clone_file, create_file, open_to_mend, open_within
+from client.errors import reason_of
+from client.platforms.linux import Identity, clone_file, create_file, identity_of, open_to_mend, open_within
 from client.restore.request import Counters, Overwrite, Step
 from client.restore.sparse import write_sparsely
 from client.restore.target import Target, TargetFolder, is_partial
@@ -57,7 +58,7 @@ class Judge:
         counters: Counters,
         overwrite: Overwrite,
         *,
-        protected: frozenset[tuple[int, int]] = frozenset(),
+        protected: frozenset[Identity] = frozenset(),
         dry_run: bool,
     ) -> None:
         self._target = target
@@ -93,7 +94,7 @@ class Judge:
         except FileNotFoundError:
             return _NOTHING
         except OSError as error:
-            self._counters.warn(path, f"not restored: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(path, f"not restored: {reason_of(error)}")
             return None
         verdict = self._verdict(node, found)
         if verdict is Verdict.LEAVE and node.type is not NodeType.DIR:
@@ -115,7 +116,7 @@ class Judge:
 
     def may_enter(self, folder: TargetFolder, found: Found, *, wanted: bool) -> bool:
         """Whether what is in a folder can be restored; what is no folder gives way to one that is `wanted` itself."""
-        if found.stat is not None and (found.stat.st_dev, found.stat.st_ino) in self._protected:
+        if found.stat is not None and identity_of(found.stat) in self._protected:
             # A vault, or the home with the keys that are in use: older ones must not take their place.
             self._leave(folder.path)
             return False
@@ -142,7 +143,7 @@ class Judge:
             with self._target.opened(folder.above) as above:
                 os.unlink(folder.name, dir_fd=above)
         except OSError as error:
-            self._counters.warn(folder.path, f"not restored: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(folder.path, f"not restored: {reason_of(error)}")
             return False
         return True
 

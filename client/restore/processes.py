@@ -1,27 +1,21 @@
-"""Processes that open and write small files, so that one interpreter's lock does not keep a processor idle.
+"""Processes of a restore, which open and write small files.
 
 Kept true: what such a process does not do, or dies of, is done here by the usual way, which knows what to say of it;
 so nothing depends on there being any. Each has one job at a time, whose blobs lie in memory that is shared with it.
 """
 
 import contextlib
-import errno
-import mmap
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Sequence
-from typing import IO, cast
+from typing import cast
 
 from client.flow import Crew
-from client.platforms.linux import processors, shared_memory
 from client.restore.plan import Place
 from client.restore.small_files import Job, Outcome, Sealed, Setting, SmallFile, Task
 from client.restore.target import Target, TargetFolder
 from client.restore.write import FileWriter
 from client.vault.blobs import PackEntry
 from client.vault.keys import DataKeys
+from client.worker_process import ProcessLost, WorkerProcess, start_process
 
 _PROCESSES = 2
 _PROGRAM = "from client.restore.small_files import main; main()"
@@ -39,18 +33,23 @@ class Processes:
         self._keys = keys
         self._target = target
         self._writer = writer
-        self._all: list[_Process] = []
-        self._free: list[_Process] = []
+        self._all: list[WorkerProcess] = []
+        self._free: list[WorkerProcess] = []
         self._lost = 0
         self._changed = crew.condition()
 
     def start(self) -> None:
         """Start them, unless that was done, or one processor is all there is."""
-        if self._all or processors() == 1:
+        if self._all:
             return
+        keys = self._keys
         with contextlib.suppress(OSError), self._target.opened(self._target.root) as root:
+            setting = Setting(keys.encrypt, keys.mac_k, keys.mac_r, root)
             for _ in range(_PROCESSES):
-                self._all.append(_Process(self._keys, root))
+                process = start_process(_PROGRAM, setting, room=_MEMORY, given=root)
+                if process is None:
+                    break
+                self._all.append(process)
         with self._changed:
             self._free = list(self._all)
             self._changed.notify_all()
@@ -73,7 +72,7 @@ class Processes:
             return blobs
         outcome = None
         try:
-            outcome = process.carry_out(job, body)
+            outcome = _carry_out(process, job, body)
         finally:
             self._give_back(process, lost=outcome is None)
         if outcome is None:
@@ -81,15 +80,12 @@ class Processes:
         done = self._note(taken, outcome)
         return [blob for blob in blobs if blob[0] not in done]
 
-    def _take(self) -> "_Process | None":
+    def _take(self) -> WorkerProcess | None:
         with self._changed:
-            while not self._free and self._lost < len(self._all):
-                self._crew.ensure_running()
-                self._changed.wait()
-            self._crew.ensure_running()
+            self._crew.wait_until(self._changed, lambda: bool(self._free) or self._lost == len(self._all))
             return self._free.pop() if self._free else None
 
-    def _give_back(self, process: "_Process", *, lost: bool) -> None:
+    def _give_back(self, process: WorkerProcess, *, lost: bool) -> None:
         with self._changed:
             if lost:
                 self._lost += 1
@@ -125,56 +121,6 @@ class Processes:
         return frozenset(entry for entry, _ in done)
 
 
-class _Process:
-    """One process and the memory that is shared with it. For one thread at a time."""
-
-    def __init__(self, keys: DataKeys, target: int) -> None:
-        """Start it. Raises OSError."""
-        if not sys.executable:
-            raise OSError(errno.ENOENT, "this Python cannot be started again")
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            memory = shared_memory(_MEMORY)
-            theirs.callback(os.close, memory)
-            outcomes, answers = os.pipe()  # not standard output, to which whatever starts with Python may write
-            theirs.callback(os.close, answers)
-            self._outcomes = ours.enter_context(os.fdopen(outcomes, "rb"))
-            self._memory = ours.enter_context(mmap.mmap(memory, _MEMORY))
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(target, memory, answers),
-                process_group=0,  # a terminal's signals are for us
-            )
-            ours.pop_all()
-        self._messages = cast("IO[bytes]", self._process.stdin)
-        with contextlib.suppress(OSError):  # it is no more, which the first job finds out
-            self._send(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory, answers))
-
-    def carry_out(self, job: Job, body: memoryview) -> Outcome | None:
-        """Have a job done, whose blobs lie in `body`; None if it cannot be, and then the process is no more."""
-        self._memory[: len(body)] = body
-        try:
-            self._send(job)
-            return cast("Outcome", pickle.load(self._outcomes))  # noqa: S301
-        except (OSError, EOFError, pickle.UnpicklingError):
-            self._process.kill()  # or it would write what is now done here
-            self._process.wait()
-            return None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._messages.close()
-        self._outcomes.close()
-        self._process.wait()
-        self._memory.close()
-
-    def _send(self, message: Setting | Job) -> None:
-        pickle.dump(message, self._messages, pickle.HIGHEST_PROTOCOL)
-        self._messages.flush()
-
-
 class _Folders:
     """The folders of a job, each once, after the one above it."""
 
@@ -198,6 +144,15 @@ class _Folders:
             self.listed.append((number, each.name))
             number = self._numbers[each] = len(self.listed)
         return number
+
+
+def _carry_out(process: WorkerProcess, job: Job, body: memoryview) -> Outcome | None:
+    """Have a job done, whose blobs lie in `body`; None if it cannot be: the process is no more, and writes nothing."""
+    process.room[: len(body)] = body
+    try:
+        return cast("Outcome", process.ask(job))
+    except ProcessLost:
+        return None
 
 
 def _are_small_files(places: Sequence[Place]) -> bool:

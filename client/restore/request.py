@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from client.errors import WARNINGS_EXIT_CODE, DamagedVault
 from client.restore.selection import Patterns
 
-WARNINGS_EXIT_CODE = 3
-DAMAGED_EXIT_CODE = 8
+if TYPE_CHECKING:
+    from client.platforms.linux import Identity
 
 
 class Overwrite(StrEnum):
@@ -27,14 +28,14 @@ class RestoreOptions:
     """What is restored and how.
 
     Without `overwrite` the target must be new, empty, or hold the same restore unfinished.
-    What is `protected` (st_dev, st_ino: vaults, the device's home) is neither removed nor restored into.
+    What is `protected` (vaults, the device's home) is neither removed nor restored into.
     """
 
     patterns: Patterns = field(default_factory=Patterns)
     overwrite: Overwrite | None = None
     dry_run: bool = False
     verify: bool = False
-    protected: frozenset[tuple[int, int]] = frozenset()
+    protected: "frozenset[Identity]" = frozenset()
 
 
 class ArchiveFormat(StrEnum):
@@ -144,7 +145,7 @@ class RestoreSummary:
 def exit_code_of(*, warned: int, lost: int) -> int:
     """0, or 3 with warnings, or 8 if the vault has lost something."""
     if lost:
-        return DAMAGED_EXIT_CODE
+        return DamagedVault.exit_code
     return WARNINGS_EXIT_CODE if warned else 0
 
 

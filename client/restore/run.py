@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from client.errors import OortError, TargetFull
+from client.errors import OortError, TargetFull, reason_of
 from client.flow import ByteQueue, Crew
 from client.platforms.linux import create_file, make_special, open_within, write_all
 from client.platforms.nodes import replace_metadata, write_metadata, write_metadata_at
@@ -220,7 +220,7 @@ class _Restore:
                 complaints = self._do(action)
             except OSError as error:
                 self._target.fail_if_unusable(error)
-                complaints = [f"not restored: {(error.strerror or str(error)).lower()}"]
+                complaints = [f"not restored: {reason_of(error)}"]
             for complaint in complaints:
                 self._counters.warn(path, complaint)
 

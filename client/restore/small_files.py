@@ -1,27 +1,22 @@
-"""The process that opens blobs and writes the small files that are made of them.
+"""Opening blobs and writing the small files that are made of them, in a process beside the restore.
 
 Kept true: it tells of a file that it is done only when it is; all else it leaves to the process that asked, which does
-that file itself and finds out what is wrong. The keys come through its standard input, never by its command line. It
-ends when that input does, so it does not outlive the restore. It is in a process group of its own, and asks not to be
-ended: what becomes of a restore that is interrupted is decided in the other process.
+that file itself and finds out what is wrong.
 """
 
 import contextlib
 import gc
-import mmap
 import os
-import pickle
-import signal
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from client.errors import OortError
-from client.platforms.linux import give_back_large_buffers, open_folder
+from client.platforms.linux import open_folder
 from client.restore.whole import write_whole
 from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.keys import DataKeys
 from client.vault.sealing import open_blob
+from client.worker_program import answer_messages
 
 _WRITTEN = 1 << 20  # bytes of opened blobs that are written together
 
@@ -47,14 +42,12 @@ Task = tuple[Sealed, Sequence[SmallFile]]
 
 
 class Setting(NamedTuple):
-    """What all jobs have in common: the data keys; descriptors of the target, the blobs' memory, and outcomes."""
+    """What all jobs have in common: the data keys, and the descriptor of the target."""
 
     encrypt: bytes
     mac_k: bytes
     mac_r: bytes
     target: int
-    memory: int
-    outcomes: int
 
 
 class Job(NamedTuple):
@@ -72,12 +65,12 @@ class Outcome(NamedTuple):
 
 
 class SmallFiles:
-    """Carries out jobs."""
+    """Carries out jobs, whose blobs lie in `sealed`."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, sealed: memoryview) -> None:
         self._keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
         self._target = setting.target
-        self._sealed = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
+        self._sealed = sealed.toreadonly()
 
     def carry_out(self, job: Job) -> Outcome:
         """Open blobs and write their files, some and some: the processor's caches do not hold both works at once."""
@@ -127,16 +120,6 @@ def _write(job: Job, folders: Sequence[int], ready: Sequence[tuple[int, bytes]],
 
 
 def main() -> None:
-    """Carry out the jobs that come, one after another."""
-    give_back_large_buffers()
+    """Carry out the jobs of a restore in another process."""
     gc.disable()  # there are no cycles, and looking for them takes 7 % of the time
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    requests = sys.stdin.buffer
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        setting = pickle.load(requests)  # noqa: S301 - from the process that started this one
-        files = SmallFiles(setting)
-        with os.fdopen(setting.outcomes, "wb") as outcomes:
-            while True:
-                pickle.dump(files.carry_out(pickle.load(requests)), outcomes)  # noqa: S301
-                outcomes.flush()
+    answer_messages(lambda setting, room: SmallFiles(setting, room).carry_out)

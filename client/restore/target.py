@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from client.errors import TargetFull, UsageError
+from client.errors import TargetFull, UsageError, reason_of
 from client.platforms.linux import make_folder, open_folder
 from client.restore.unfinished import MARKER, Unfinished
 from client.vault.nodes import Node
@@ -125,9 +125,9 @@ class Target:
     def fail_if_unusable(self, error: OSError) -> None:
         """Raise the error that ends the restore if nothing more can be written; return if one path is concerned."""
         if error.errno in _FULL:
-            raise TargetFull(target=self.path, detail=(error.strerror or str(error)).lower()) from None
+            raise TargetFull(target=self.path, detail=reason_of(error)) from None
         if error.errno in (errno.EROFS, errno.EIO, errno.ENODEV):
-            raise UsageError(detail=f"cannot write to {self.path}: {(error.strerror or str(error)).lower()}") from None
+            raise UsageError(detail=f"cannot write to {self.path}: {reason_of(error)}") from None
 
     @contextlib.contextmanager
     def opened(self, folder: TargetFolder) -> Iterator[int]:
@@ -150,7 +150,7 @@ class Target:
         try:
             yield
         except OSError as error:
-            detail = (error.strerror or str(error)).lower()
+            detail = reason_of(error)
             if error.errno in _FULL:
                 raise TargetFull(target=self.path, detail=detail) from None
             raise UsageError(detail=f"cannot restore to {self.path}: {detail}") from None

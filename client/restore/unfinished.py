@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.errors import UsageError
-from client.platforms.linux import create_file, open_within, write_all
+from client.platforms.linux import Identity, create_file, identity_of, open_within, write_all
 
 MARKER = b".oort-restore"
 _MOST = 64 << 10  # bytes that are read of a mark
@@ -36,7 +36,7 @@ class Unfinished:
     snapshot: str
     scope: str = ""
     boot: str = field(default_factory=_boot)
-    identity: tuple[int, int] | None = None
+    identity: Identity | None = None
     same_boot: bool = True
 
     def begin(self, target: int) -> None:
@@ -44,7 +44,7 @@ class Unfinished:
         opened = create_file(MARKER, target)
         try:
             write_all(opened, json.dumps({"snapshot": self.snapshot, "scope": self.scope, "boot": self.boot}).encode())
-            self.identity = _identity(os.fstat(opened))
+            self.identity = identity_of(os.fstat(opened))
         finally:
             os.close(opened)
 
@@ -82,7 +82,7 @@ class Unfinished:
         opened = open_within(MARKER, target)
         try:
             snapshot, scope, boot = _read(os.read(opened, _MOST))
-            self.identity = _identity(os.fstat(opened))
+            self.identity = identity_of(os.fstat(opened))
         finally:
             os.close(opened)
         self.same_boot = boot == self.boot != ""
@@ -91,12 +91,8 @@ class Unfinished:
     def end(self, target: int) -> None:
         """Take the mark away, if it is this restore's own."""
         with contextlib.suppress(OSError):
-            if _identity(os.stat(MARKER, dir_fd=target, follow_symlinks=False)) == self.identity:
+            if identity_of(os.stat(MARKER, dir_fd=target, follow_symlinks=False)) == self.identity:
                 os.unlink(MARKER, dir_fd=target)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def _read(body: bytes) -> tuple[str, str, str]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.errors import UsageError
+from client.platforms.linux import Identity, identity_of
 from client.restore.descent import Descent
 
-Identity = tuple[int, int]  # st_dev, st_ino
 _VAULT_NAMES = frozenset({b"config", b"data", b"keys"})  # in the folder of every restic repository
 
 
@@ -97,7 +97,7 @@ def remove(
 def _is_folder(name: bytes, folder: int, protected: frozenset[Identity]) -> bool:
     """Whether it is a folder, which may be entered to be removed. Raises OSError if it must stay."""
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if (found.st_dev, found.st_ino) in protected:
+    if identity_of(found) in protected:
         raise OSError(errno.EBUSY, "it holds a vault or the keys of this device")
     if not stat.S_ISDIR(found.st_mode):
         return False

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from client.errors import reason_of
 from client.platforms.linux import open_for_writing, open_within, write_all
 from client.platforms.nodes import replace_metadata, write_metadata
 from client.restore.request import Counters
@@ -133,7 +134,7 @@ class FileWriter:
                     os.close(opened)
         except OSError as error:
             self._target.fail_if_unusable(error)
-            self._counters.warn(file.path, f"its metadata could not be set: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(file.path, f"its metadata could not be set: {reason_of(error)}")
 
     def take_back(self, file: PlannedFile, why: str) -> None:
         """A file does not read back as it was written: it loses its name, and is named among what is lost."""
@@ -216,4 +217,4 @@ class FileWriter:
         with self._lock:
             known, file.failed = file.failed, True
         if not known:
-            self._counters.warn(file.path, f"not restored: {(error.strerror or str(error)).lower()}")
+            self._counters.warn(file.path, f"not restored: {reason_of(error)}")

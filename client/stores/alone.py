@@ -1,4 +1,4 @@
-"""One process of this machine at a time in a folder. The lock falls with the process that has it."""
+"""One process of this machine at a time at something. The lock falls with the process that has it."""
 
 import os
 from collections.abc import Iterator
@@ -7,17 +7,20 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock: there a vault is made by one process at a time
+except ImportError:  # Windows has no flock: there one process at a time makes a vault, and lets go of a cache
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes of this machine out while a vault is made in the folder."""
+def alone(place: Path, flags: int = os.O_RDONLY) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder, or of what a file stands for. Raises OSError.
+
+    With the `flags` it is opened, and with O_CREAT made for its owner alone.
+    """
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(place, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client.disk import sync_folder
 from client.errors import (
     DamagedVault,
     NameMismatch,
@@ -64,7 +65,7 @@ class LocalStore:
 
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "LocalSession":
         """Open a session. Raises ParentGone when the parent snapshot is no more, StoreError if `path` is no folder."""
-        with self._told():
+        with self.told():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(place=self.place, detail="it is a file, not a folder: choose another path")
             if purpose is not Purpose.READ:
@@ -78,7 +79,7 @@ class LocalStore:
         """Nothing is kept open."""
 
     @contextlib.contextmanager
-    def _told(self, name: ObjectName | None = None) -> Iterator[None]:
+    def told(self, name: ObjectName | None = None) -> Iterator[None]:
         """Turn the system's errors into ours."""
         try:
             yield
@@ -103,7 +104,7 @@ class LocalSession:
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         """First use: key, seal and last of all `config`, which alone makes the folder a vault."""
         self._check()
-        with self._store._told():  # noqa: SLF001 - the store's own session
+        with self._store.told():
             self._make_folders()
             with alone(self._store.path):
                 if self._path(CONFIG).exists():
@@ -125,7 +126,7 @@ class LocalSession:
         self._check()
         if name.kind.is_root_file or sha256(body).hexdigest() != name.id:
             raise NameMismatch(name=name, place=self._store.place)
-        with self._store._told():  # noqa: SLF001
+        with self._store.told():
             existing = self._find(name)
             if existing is not None and existing.stat().st_size == len(body):
                 return False
@@ -134,7 +135,7 @@ class LocalSession:
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         self._check()
-        with self._store._told(name):  # noqa: SLF001
+        with self._store.told(name):
             path = self._find(name)
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
@@ -149,7 +150,7 @@ class LocalSession:
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
         """In the order of their names. Raises StoreError where a folder is missing, which is not the same as empty."""
         self._check()
-        with self._store._told():  # noqa: SLF001
+        with self._store.told():
             self._ensure_complete(kind)
             if kind.is_root_file:
                 path = self._path(ObjectName(kind))
@@ -174,7 +175,7 @@ class LocalSession:
         for number in range(256):
             prefix = f"{number:02x}"
             self._check()
-            with self._store._told():  # noqa: SLF001
+            with self._store.told():
                 found = {info.name: info for info in _scan(folder / prefix, ObjectKind.PACK)}
             while flat and flat[-1].name.id[:2] == prefix:
                 info = flat.pop()
@@ -191,12 +192,12 @@ class LocalSession:
 
     def remove(self, name: ObjectName) -> None:
         self._check()
-        with self._store._told(name):  # noqa: SLF001
+        with self._store.told(name):
             path = self._find(name)
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def mark(self) -> None:
         """Nothing to draw: the exclusive lock keeps every other session away."""
@@ -208,23 +209,23 @@ class LocalSession:
         for _, alike in groupby(names, lambda name: name.kind):
             folders = set()
             for name in alike:
-                with self._store._told(name):  # noqa: SLF001
+                with self._store.told(name):
                     path = self._find(name)
                     if path is not None:
                         path.unlink()
                         folders.add(path.parent)
-            with self._store._told():  # noqa: SLF001
+            with self._store.told():
                 for folder in folders:
-                    _sync_folder(folder)
+                    sync_folder(folder)
         return {}
 
     def replace_seal(self, body: Buffer) -> None:
         self._check()
-        with self._store._told():  # noqa: SLF001
+        with self._store.told():
             self._write(SEAL, body)
 
     def exists(self, name: ObjectName) -> bool:
-        with self._store._told():  # noqa: SLF001
+        with self._store.told():
             return self._find(name) is not None
 
     def close(self) -> None:
@@ -269,7 +270,7 @@ class LocalSession:
         root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for folder in (*_FOLDERS, _TEMPORARY):
             (root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(root)
+        sync_folder(root)
 
     def _ensure_pack_folder(self, folder: Path) -> None:
         """Make one of the 256 folders of packs, with the first pack that lies in it.
@@ -280,7 +281,7 @@ class LocalSession:
             return
         known = set() if self._durable else _names_of_folders(folder.parent)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._durable |= known | {folder.name}
 
     def _write(self, name: ObjectName, body: Buffer, *, exclusive: bool = False) -> bool:
@@ -304,7 +305,7 @@ class LocalSession:
                     temporary.rename(path)  # a file system without links; `alone` keeps others away
             else:
                 temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
         return True
@@ -380,15 +381,4 @@ def _write_synced(path: Path, body: Buffer) -> None:
 def _ensure_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names in a folder durable; Windows has no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder.parent)

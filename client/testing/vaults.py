@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.backup.request import BackupRequest, BackupSummary, FolderIdentity, NoProgress
+from client.backup.request import BackupRequest, BackupSummary, NoProgress
 from client.backup.run import backup
 from client.backup.selection import EVERYTHING, Selection
 from client.backup.stream import Stream
+from client.platforms.linux import Identity
 from client.restore.request import Progress as RestoreProgress
 from client.restore.request import RestoreOptions, RestoreSummary
 from client.restore.run import restore
@@ -54,7 +55,7 @@ class VaultForTests:
         around: Around | None = None,
         progress: NoProgress | None = None,
         locked: bool = True,
-        excluded: frozenset[FolderIdentity] = frozenset(),
+        excluded: frozenset[Identity] = frozenset(),
         selection: Selection = EVERYTHING,
         stream: Stream | None = None,
     ) -> BackupSummary:

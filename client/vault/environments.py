@@ -5,7 +5,7 @@ those are opened once, in a transaction begun for that, for else LMDB would wait
 interpreter's lock held, which that writer may need. Commits are
 synchronous, so that a power cut leaves what was there before; the map is never written through (`writemap` dies of
 SIGBUS on a full disk). A file that was cut short is refused: to read what is not there is SIGBUS, not an error. That
-asks of the users that they only add entries.
+asks of the users that they only add entries. What a drop has left that was killed goes when the folder is opened.
 """
 
 import contextlib
@@ -13,17 +13,14 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-try:
-    import fcntl
-except ImportError:  # Windows does not let go of a file that is open, so nothing is dropped under another process
-    fcntl = None  # type: ignore[assignment]
+from client.stores.alone import alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,14 @@ class Opened:
     handles: tuple[Any, ...]
 
 
+# What says of a file that it is damaged, foreign or full: it is of use again when it was made anew. Any other error has
+# causes outside of it, which that would not mend.
+SPOILED = (
+    *(lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.IncompatibleError),
+    *(lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PageFullError, lmdb.CursorFullError, lmdb.ProblemError),
+    lmdb.MapFullError,
+)
+_DROPPED = ".dropped"
 _LOCKS_BYTES = 16 << 10  # twice what LMDB takes for 126 readers
 
 
@@ -59,6 +64,7 @@ class Environments:
             if opened is None:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with _alone(folder):
+                    _remove_dropped(folder)
                     _make_room_for_locks(folder)
                     # The map is only address space: the file grows with what is in it.
                     # Lookups fall anywhere: where memory is short, what a system reads ahead of each drives out what
@@ -105,7 +111,7 @@ class Environments:
     def drop(self, folder: Path) -> None:
         """Throw a cache away. Who has it open goes on with what is mapped."""
         with self._lock, contextlib.suppress(OSError):
-            away = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.dropped")
+            away = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}{_DROPPED}")
             with _alone(folder):
                 folder.rename(away)
                 self._open.pop(folder, None)
@@ -113,6 +119,13 @@ class Environments:
 
 
 environments = Environments()
+
+
+def _remove_dropped(folder: Path) -> None:
+    """Who has one of them open goes on with what is mapped."""
+    for left in folder.parent.iterdir():
+        if left.name.startswith(f"{folder.name}.") and left.name.endswith(_DROPPED):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _make_room_for_locks(folder: Path) -> None:
@@ -136,15 +149,6 @@ def _refuse_cut_short(environment: Any, folder: Path) -> None:
         raise lmdb.CorruptedError("the cache's file was cut short")
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keep one process from opening a folder's files while another moves the folder away."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return alone(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)

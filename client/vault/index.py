@@ -15,20 +15,11 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 from client.errors import DamagedVault, ObjectMissing
 from client.vault import index_cache
-from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry
+from client.vault.blobs import BlobId, BlobKind, PackEntry
 from client.vault.index_cache import BUDGET, LmdbTable, TemporaryTable
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file, split
-from client.vault.index_tables import (
-    BrokenTable,
-    IndexTable,
-    MemoryTable,
-    View,
-    is_entry_of,
-    record_entries,
-    record_entry,
-    record_length,
-    record_pack,
-)
+from client.vault.index_tables import BrokenTable, IndexTable, MemoryTable
+from client.vault.index_view import View
 from domain.names import ObjectKind, ObjectName
 
 T = TypeVar("T")
@@ -96,15 +87,15 @@ class Index:
         self._progress = progress
         self._lock = threading.RLock()
         self._tables = _tables(cache, budget, scratch)
-        self._table, self._view = self._next_table()
+        self._view = View(self._next_table())
         self._tables_before = 0
         self._files: list[ObjectName] = []
         self._listed_in = -1  # the session that listed them
         self._loaded = False
         self._damaged: dict[ObjectName, DamagedVault | ObjectMissing] = {}
         self._left_out: set[bytes] = set()
-        self._own = MemoryTable()
         self._own_packs: dict[bytes, IndexedPack] = {}
+        self._own = View(MemoryTable())
         self._using(lambda _: None)
 
     @property
@@ -121,14 +112,13 @@ class Index:
         """Know nothing of these packs any more: they are damaged, and what lies in them alone is not found."""
         with self._lock:
             self._left_out |= set(map(_identity, packs))
-            self._using(self._apply_left_out)
+            self._using(self._leave_out)
 
     def find(self, kind: BlobKind, blob: BlobId) -> Location | None:
         """Where a blob lies, or None. Of several places, one of this session's own packs comes first."""
         with self._lock:
-            if self._own.first_place(blob) is None:
-                return self._using(lambda table: self._first_location(table, kind, blob))
-        return next(iter(self.find_all(kind, blob)), None)
+            found = self._own.find(kind, blob) or self._using(lambda view: view.find(kind, blob))
+        return None if found is None else _location(*found)
 
     def find_all(self, kind: BlobKind, blob: BlobId) -> list[Location]:
         """Every place of a blob: each is in another pack, or twice in one."""
@@ -137,20 +127,21 @@ class Index:
     def find_each(self, kind: BlobKind, blobs: Sequence[BlobId]) -> list[list[Location]]:
         """As `find_all`, of many blobs at once: a backup asks for all that is new."""
         with self._lock:
-            own = [self._own_locations(kind, blob) for blob in blobs]
-            kept = self._using(lambda table: [self._locations(table, kind, blob) for blob in blobs])
-        return [mine + others for mine, others in zip(own, kept, strict=True)]
+            own = [self._own.find_all(kind, blob) for blob in blobs]
+            kept = self._using(lambda view: [view.find_all(kind, blob) for blob in blobs])
+        return [[_location(*found) for found in (*mine, *others)] for mine, others in zip(own, kept, strict=True)]
 
     def placed(self, kind: BlobKind, blob: BlobId) -> Placed | None:
         """The first place of a blob in the index files: always the same, as long as the session is."""
         with self._lock:
-            return self._using(lambda table: self._placed(table, kind, blob))
+            place = self._using(lambda view: view.place(kind, blob))
+            return None if place is None else Placed(self._tables_before, *place)
 
     def has_all(self, kind: BlobKind, blobs: Sequence[BlobId]) -> bool:
         """Whether each of the blobs is found: the quick way, as a backup asks for all that is unchanged."""
         with self._lock:
-            others = [blob for blob in blobs if not self._is_own(kind, blob)] if self._own_packs else blobs
-            return self._using(lambda table: self._lists_all(table, kind, others))
+            others = [blob for blob in blobs if not self._own.find(kind, blob)] if self._own_packs else blobs
+            return self._using(lambda view: view.has_all(kind, others))
 
     def __contains__(self, key: tuple[BlobKind, BlobId]) -> bool:
         return self.find(*key) is not None
@@ -166,29 +157,29 @@ class Index:
             own = self._own_packs.get(identity)
             if own is not None:
                 return own.entries
-            return self._using(lambda table: self._entries(table, identity))
+            return self._using(lambda view: view.entries(identity))
 
     def times_listed(self, pack: ObjectName) -> int:
         """How often index files list a pack."""
         identity = _identity(pack)
         with self._lock:
-            return self._using(lambda table: sum(map(self._view.times, table.records_of_pack(identity))))
+            return self._using(lambda view: view.times_listed(identity))
 
     def count_doubled(self) -> int:
         """How many entries are of blobs that lie in more than one place. Looks at the whole index."""
         with self._lock:
-            return self._using(self._count_doubled)
+            return self._using(lambda view: view.count_doubled())
 
     def packs(self) -> Iterator[tuple[ObjectName, list[PackEntry]]]:
         """Every pack of the index with its entries. A pack about which index files differ comes once, merged."""
         with self._lock:
             own = list(self._own_packs.values())
         for pack in own:
-            yield _pack_name(pack.pack), pack.entries
+            yield pack.name, pack.entries
         number = -1
         while True:
             with self._lock:
-                step = self._using(lambda table, after=number: self._next_pack(table, after))  # type: ignore[misc]
+                step = self._using(lambda view, after=number: view.next_pack(after))  # type: ignore[misc]
             if step is None:
                 return
             number, identity, entries = step
@@ -200,23 +191,24 @@ class Index:
         indexed = IndexedPack.of(_identity(pack), entries)
         with self._lock:
             self._own_packs[indexed.pack] = indexed
-            self._own.add_files([(indexed.pack, [indexed])])
+            self._own.take(indexed.pack, [indexed])
         return indexed
 
     def absorb(self, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
         """Take over an index file that this session stored: its packs are kept where the others are."""
         with self._lock:
             self._files.append(file)
-            self._using(lambda table: self._take(table, file, packs))
+            self._using(lambda view: view.take(_identity(file), packs))
             for pack in packs:
                 self._own_packs.pop(pack.pack, None)
-            self._own = MemoryTable()
-            self._own.add_files((identity, [pack]) for identity, pack in self._own_packs.items())
+            self._own = View(MemoryTable())
+            for identity, pack in self._own_packs.items():
+                self._own.take(identity, [pack])
 
     def close(self) -> None:
         """Let go of the cache."""
         with self._lock:
-            self._table.close()
+            self._view.table.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,23 +216,23 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _using(self, work: Callable[[IndexTable], T]) -> T:
+    def _using(self, work: Callable[[View], T]) -> T:
         """Do `work` on the table; when the table breaks, on the next one, filled anew."""
         while True:
             try:
                 self._refresh()
-                return work(self._table)
+                return work(self._view)
             except BrokenTable:
                 self._loaded = False
                 with contextlib.suppress(BrokenTable):
-                    self._table.close()
-                self._table, self._view = self._next_table()
+                    self._view.table.close()
+                self._view = View(self._next_table())
                 self._tables_before += 1
 
-    def _next_table(self) -> tuple[IndexTable, View]:
+    def _next_table(self) -> IndexTable:
         for open_table in self._tables:
             with contextlib.suppress(BrokenTable):
-                return open_table(), View()
+                return open_table()
         raise AssertionError("a table in memory can always be had")
 
     def _refresh(self) -> None:
@@ -256,17 +248,17 @@ class Index:
 
     def _load(self) -> None:
         """Read the index files that the table has not. What cannot be read is not kept there."""
-        self._view = View()
+        self._view = view = View(self._view.table)
         self._damaged = {}
-        missing = [file for file in self._files if self._table.records_of_file(_identity(file)) is None]
-        self._table.add_files(self._read(missing))
+        missing = [file for file in self._files if view.table.records_of_file(_identity(file)) is None]
+        view.table.add_files(self._read(missing))
         for file in self._files:
-            self._view.add(self._table.records_of_file(_identity(file)) or ())
-        self._apply_left_out(self._table)
+            view.count(_identity(file))
+        self._leave_out(view)
 
-    def _apply_left_out(self, table: IndexTable) -> None:
+    def _leave_out(self, view: View) -> None:
         for pack in self._left_out:
-            self._view.leave_out(table.records_of_pack(pack))
+            view.leave_out(pack)
 
     def _read(self, missing: Sequence[ObjectName]) -> Iterator[tuple[bytes, Sequence[IndexedPack]]]:
         for done, file in enumerate(missing):
@@ -280,89 +272,6 @@ class Index:
             yield _identity(file), packs
         if missing and self._progress:
             self._progress(len(missing), len(missing))
-
-    def _take(self, table: IndexTable, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
-        identity = _identity(file)
-        table.add_files([(identity, packs)])
-        self._view.add(table.records_of_file(identity) or ())
-
-    def _first_location(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> Location | None:
-        place = table.first_place(blob)
-        if place is None:
-            return None
-        location = _location(table, *place, kind, blob) if place[0] in self._view else None
-        return location or next(iter(self._locations(table, kind, blob)), None)
-
-    def _is_own(self, kind: BlobKind, blob: BlobId) -> bool:
-        return any(_location(self._own, *place, kind, blob) for place in self._own.places(blob))
-
-    def _lists_all(self, table: IndexTable, kind: BlobKind, blobs: Sequence[BlobId]) -> bool:
-        """Neighbours are asked for together, and lie in few packs: the record of each is taken once."""
-        records: dict[int, Buffer] = {}
-        first_place, view = table.first_place, self._view
-        for blob in blobs:
-            place = first_place(blob)
-            if place is None:
-                return False
-            number, position = place
-            record = records.get(number)
-            if record is None:
-                if number not in view:
-                    if not self._locations(table, kind, blob):
-                        return False
-                    continue
-                record = records[number] = table.record(number)
-            if not is_entry_of(record, position, kind, blob) and not self._locations(table, kind, blob):
-                return False
-        return True
-
-    def _own_locations(self, kind: BlobKind, blob: BlobId) -> list[Location]:
-        return [
-            location
-            for number, position in self._own.places(blob)
-            if (location := _location(self._own, number, position, kind, blob))
-        ]
-
-    def _locations(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> list[Location]:
-        found: list[Location] = []
-        if table.first_place(blob) is None:  # most of what a backup asks for; the quick way
-            return found
-        for number, position in table.places(blob):
-            if number in self._view:
-                location = _location(table, number, position, kind, blob)
-                if location is not None and location not in found:
-                    found.append(location)
-        return found
-
-    def _placed(self, table: IndexTable, kind: BlobKind, blob: BlobId) -> Placed | None:
-        for number, position in table.places(blob):
-            if number in self._view:
-                record = table.record(number)
-                entry, length = record_entry(record, position), record_length(record)
-                if entry.id != blob:
-                    raise BrokenTable("a place leads to another blob")
-                if entry.kind == kind:
-                    return Placed(self._tables_before, number, position, length, entry)
-        return None
-
-    def _count_doubled(self, table: IndexTable) -> int:
-        places = (len(self._locations(table, kind, blob)) for blob in table.doubled() for kind in BlobKind)
-        return sum(count for count in places if count > 1)
-
-    def _entries(self, table: IndexTable, pack: bytes) -> list[PackEntry]:
-        merged: dict[PackEntry, None] = {}
-        for number in table.records_of_pack(pack):
-            if number in self._view:
-                merged.update(dict.fromkeys(record_entries(table.record(number))))
-        return sorted(merged, key=lambda entry: entry.offset)
-
-    def _next_pack(self, table: IndexTable, after: int) -> tuple[int, bytes, list[PackEntry] | None] | None:
-        number = self._view.next_after(after)
-        if number is None:
-            return None
-        identity = record_pack(table.record(number))
-        first = min(other for other in table.records_of_pack(identity) if other in self._view)
-        return number, identity, self._entries(table, identity) if first == number else None
 
 
 class IndexWriter:
@@ -412,7 +321,7 @@ class IndexWriter:
             return [self._store_group(group) for group in groups]
 
     def _store_group(self, group: list[IndexedPack]) -> ObjectName:
-        packs = [_pack_name(pack.pack) for pack in group]
+        packs = [pack.name for pack in group]
         name = self._store.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(group)), packs)
         self._index.absorb(name, group)
         with self._lock:
@@ -422,12 +331,8 @@ class IndexWriter:
         return name
 
 
-def _location(table: IndexTable, number: int, position: int, kind: BlobKind, blob: BlobId) -> Location | None:
-    record = table.record(number)
-    entry = record_entry(record, position)
-    if entry.id != blob:
-        raise BrokenTable("a place leads to another blob")
-    return Location(_pack_name(record_pack(record)), entry) if entry.kind == kind else None
+def _location(pack: bytes, entry: PackEntry) -> Location:
+    return Location(_pack_name(pack), entry)
 
 
 def _identity(name: ObjectName) -> bytes:

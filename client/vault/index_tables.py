@@ -1,14 +1,13 @@
 """What index files say, kept where it can be looked up.
 
 Kept true: a table holds contents of immutable index files under the files' ids, so it can be thrown away at any time
-and several processes may fill it; which files count is said by the caller (`View`), never by the table.
+and several processes may fill it; which files count is said by a view of it (index_view.py), never by the table.
 
 A *record* is a pack as one or more index files list it: the pack's id, a checksum, then its entries. Records are
 numbered; blobs lead to record and position.
 """
 
 import struct
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
@@ -72,12 +71,15 @@ def record_length(record: Buffer) -> int:
     return (len(record) - _HEAD_BYTES) // ENTRY.size
 
 
-def record_entry(record: Buffer, position: int) -> PackEntry:
-    """The entry at a position of a record. Raises BrokenTable."""
+def record_entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
+    """The entry at a position of a record; it must be the blob's. Raises BrokenTable."""
     try:
-        return entry_at(record, _HEAD_BYTES + position * ENTRY.size)
+        entry = entry_at(record, _HEAD_BYTES + position * ENTRY.size)
     except struct.error:
         raise BrokenTable("a place leads nowhere") from None
+    if entry.id != blob:
+        raise BrokenTable("a place leads to another blob")
+    return entry
 
 
 def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:
@@ -162,35 +164,3 @@ class MemoryTable:
 
 def _many(known: int | tuple[int, ...]) -> tuple[int, ...]:
     return known if isinstance(known, tuple) else (known,)
-
-
-class View:
-    """The records that count: those listed by the index files that a session sees."""
-
-    def __init__(self) -> None:
-        self._times = array("I")  # that each record is listed
-
-    def add(self, records: Iterable[int]) -> None:
-        times = self._times
-        for number in records:
-            if number >= len(times):
-                more = number + 1 - len(times) + (len(times) >> 1)
-                times.frombytes(bytes(more * times.itemsize))
-            times[number] += 1
-
-    def leave_out(self, records: Iterable[int]) -> None:
-        """These count no more, whoever lists them."""
-        for number in records:
-            if number < len(self._times):
-                self._times[number] = 0
-
-    def __contains__(self, number: int) -> bool:
-        return number < len(self._times) and self._times[number] > 0
-
-    def times(self, number: int) -> int:
-        """How often index files list a record."""
-        return self._times[number] if number < len(self._times) else 0
-
-    def next_after(self, number: int) -> int | None:
-        """The next number that counts, or None."""
-        return next((found for found in range(number + 1, len(self._times)) if self._times[found]), None)

@@ -9,28 +9,23 @@ A node's `mode` is Go's FileMode, not Unix's (modes.py).
 
 import base64
 import binascii
-import codecs
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 from client.errors import DamagedVault
 from client.vault.blobs import BlobId, Buffer
 from client.vault.documents import U32, U64, Document
 from client.vault.gojson import json_name, json_string, unquote_name
+from client.vault.json_parts import LastList, value_at
 from client.vault.modes import NodeType, unix_mode
 from client.vault.times import format_time, parse_time
 
 TREE_START, _TREE_END = b'{"nodes":[', b"]}\n"
 EMPTY_TREE = TREE_START + _TREE_END
-_NODE_WINDOW = 4 << 10  # bytes in which a single node is looked for at first
-_BLANKS = " \t\n\r"  # of JSON (RFC 8259)
-_BLANK = tuple(_BLANKS)
-_WINDOW = 256 << 10  # bytes of a tree that are decoded at once
-_AT_ONCE = _WINDOW  # bytes of a tree whose nodes are parsed together: in two thirds of the time
+_AT_ONCE = 256 << 10  # bytes of a tree whose nodes are parsed together: in two thirds of the time
 _TYPES = {kind.value: kind for kind in NodeType}
 _NUMBERS = (
     *(("mode", U32), ("uid", U32), ("gid", U32), ("inode", U64), ("device_id", U64)),
@@ -113,95 +108,14 @@ def iterate_tree(body: Buffer, name: str = "a tree") -> Iterator[Node]:
         document = Document.parse(body, name)
         yield from (decode_node(Document(name, fields)) for fields in document.items("nodes"))
         return
-    text = _SlidingText(body, len(TREE_START), name)
-    while (fields := text.next_item()) is not None:
+    for fields in LastList(body, len(TREE_START), "nodes", name).items():
         yield decode_node(Document(name, fields))
 
 
 def node_at(body: Buffer, offset: int, name: str) -> tuple[Node, int]:
     """The node of a tree blob that begins at `offset`, and where it ends. Raises DamagedVault."""
-    length = _NODE_WINDOW
-    while True:
-        part = body[offset : offset + length]
-        is_all = offset + length >= len(body)
-        try:
-            text = codecs.getincrementaldecoder("utf-8")().decode(bytes(part), final=is_all)
-            fields, end = json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError) as error:
-            if is_all or isinstance(error, RecursionError):
-                raise DamagedVault(name=name, detail=f"it is no JSON ({error})") from None
-            length *= 8  # a large file's list of blobs
-            continue
-        return decode_node(Document(name, fields)), offset + len(text[:end].encode())
-
-
-class _SlidingText:
-    """The items of a JSON array that begins at `offset` of `body` and ends the document; a part of it is decoded."""
-
-    def __init__(self, body: Buffer, offset: int, name: str) -> None:
-        self._rest = memoryview(body)[offset:]
-        self._name = name
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._scan = json.JSONDecoder().raw_decode
-        self._text = ""
-        self._at = 0
-        self._items = 0
-
-    def next_item(self) -> Any:
-        """The next item, or None at the end. Raises DamagedVault."""
-        following = self._peek()
-        if following == "]":
-            return self._end()
-        if self._items:
-            if following != ",":
-                self._refuse("its nodes are not parted by commas")
-            self._at += 1
-            self._peek()
-        self._items += 1
-        window = _WINDOW
-        while True:
-            try:
-                item, self._at = self._scan(self._text, self._at)
-            except (ValueError, RecursionError) as error:
-                if not self._rest or isinstance(error, RecursionError):
-                    self._refuse(f"it is no JSON ({error})")
-                self._read(window)
-                window *= 2  # a large file's list of blobs
-                continue
-            return item
-
-    def _end(self) -> None:
-        """Only the end of the document, or fields that this program does not know, may come after the nodes."""
-        self._at += 1
-        self._read(len(self._rest))
-        if self._text.strip(_BLANKS) == "}":
-            return
-        try:
-            others = json.loads('{"":0' + self._text)
-        except (ValueError, RecursionError) as error:
-            self._refuse(f"it is no JSON ({error})")
-        if "nodes" in others:
-            self._refuse("it has two lists of nodes")
-
-    def _peek(self) -> str:
-        """The next character that is no blank, or nothing at the end of the text."""
-        while True:
-            while self._text[self._at : self._at + 1] in _BLANK:
-                self._at += 1
-            if self._at < len(self._text) or not self._rest:
-                return self._text[self._at : self._at + 1]
-            self._read(_WINDOW)
-
-    def _read(self, length: int) -> None:
-        part, self._rest = self._rest[:length], self._rest[length:]
-        try:
-            self._text = self._text[self._at :] + self._utf8.decode(part, final=not self._rest)
-        except UnicodeDecodeError as error:
-            self._refuse(f"it is no JSON ({error})")
-        self._at = 0
-
-    def _refuse(self, detail: str) -> NoReturn:
-        raise DamagedVault(name=self._name, detail=detail)
+    fields, end = value_at(body, offset, name)
+    return decode_node(Document(name, fields)), end
 
 
 def decode_tree(body: Buffer, name: str = "a tree") -> list[Node]:

@@ -5,7 +5,7 @@ Kept true: in the program a time is a whole number of nanoseconds since 1970 in 
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -60,6 +60,12 @@ def parse_time(text: str) -> int:
         east = int(zone[1:3]) * 3600 + int(zone[4:]) * 60
         seconds -= east if zone[0] == "+" else -east
     return seconds * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+def time_in_ns(time: datetime) -> int:
+    """Nanoseconds since 1970 of an aware time."""
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return ((since.days * _DAY + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
 def _seconds(text: str) -> int:

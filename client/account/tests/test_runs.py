@@ -49,6 +49,7 @@ from domain.sessions import Purpose
 @dataclass
 class View:
     warnings: list[tuple[bytes, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     steps: list[Tally | RestoreTally] = field(default_factory=list)
     index_files: list[tuple[int, int]] = field(default_factory=list)
 
@@ -63,6 +64,9 @@ class View:
 
     def damaged(self, path: bytes, reason: str) -> None:
         self.warnings.append((path, reason))
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
 
     def would(self, step: Step, path: bytes) -> None:
         self.warnings.append((path, step))
@@ -179,6 +183,24 @@ def test_sessions_that_end_again_and_again_end_the_backup(
     with pytest.raises(SessionOver):
         run_backup(device, "main", [os.fsencode(source)], View())
     assert last_status(office) == JobStatus.ERROR
+
+
+@pytest.mark.usefixtures("store")
+def test_what_the_snapshot_does_not_depend_on_is_in_the_log_and_shown_and_is_no_warning(
+    office: Office, device: Device, source: Path
+) -> None:
+    run_backup(device, "main", [os.fsencode(source)], View())
+    (memo,) = device.home.folder.rglob("*.folders")
+    shutil.rmtree(memo)
+    memo.touch()
+    view = View()
+
+    result = run_backup(device, "main", [os.fsencode(source)], view)
+
+    assert last_status(office) == JobStatus.SUCCESS
+    (note,) = view.notes
+    assert "File exists" in note
+    assert note in [text for _, text in read_log(device, result.job)]
 
 
 def test_what_a_program_complains_of_is_in_the_sealed_log_and_shown(

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from client.backup import run
-from client.backup.request import Counters, NoProgress, identities
+from client.backup.request import Counters, NoProgress
 from client.errors import NothingLeft, UsageError
+from client.platforms.linux import identities
 from client.stores.abc import StoreSession
 from client.testing.faults import GonePacks, Watched
 from client.testing.files import random_bytes

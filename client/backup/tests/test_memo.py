@@ -7,14 +7,16 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 from threading import Thread
+from typing import NoReturn
 
+import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.backup.listing import Lister, Listing
 from client.backup.memo import DeviceMemo, forget
-from client.backup.request import BackupSummary
+from client.backup.request import BackupSummary, NoProgress
 from client.backup.selection import EVERYTHING, Marker, Selection
 from client.stores.abc import StoreSession
 from client.testing.faults import SessionAround
@@ -493,6 +495,61 @@ def test_a_memo_that_outgrows_its_budget_begins_anew(tmp_path: Path) -> None:
     memo = DeviceMemo(tmp_path / "memo")
     assert memo.find(TREE) is not None
     memo.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_dropped"),
+    [
+        *((lmdb.CorruptedError("damaged"), True), (lmdb.MapFullError("full"), True)),
+        *((lmdb.ReadersFullError("busy"), False), (lmdb.DiskError("no space"), False), (OSError(5, "broken"), False)),
+    ],
+    ids=["damaged", "full", "readers", "disk", "input"],
+)
+def test_only_one_that_is_damaged_or_full_is_dropped_and_all_else_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_dropped: bool
+) -> None:
+    memo = DeviceMemo(tmp_path / "memo")
+    memo.add(TREE, a_listing(1), EMPTY_TREE)
+    memo.close()
+    said: list[str] = []
+    memo = DeviceMemo(tmp_path / "memo", tell=said.append)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memo, "_environment", FailingEnvironment(error))
+        assert memo.find(TREE) is None
+    memo.close()
+
+    assert [str(error) in text for text in said] == [True] * (not is_dropped)
+    memo = DeviceMemo(tmp_path / "memo")
+    assert (memo.find(TREE) is None) == is_dropped
+    memo.close()
+
+
+class FailingEnvironment:
+    """An LMDB environment in which no transaction begins."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def begin(self, **_: object) -> NoReturn:
+        raise self._error
+
+
+def test_a_backup_whose_memo_cannot_be_used_tells_it_and_is_whole(vault: VaultForTests, source: Path) -> None:
+    said: list[str] = []
+
+    class Hearing(NoProgress):
+        def noted(self, text: str) -> None:
+            said.append(text)
+
+    first = vault.backup(source)
+    replace_folder_by_file(remembered_in(vault.cache or source))
+
+    second = vault.backup(source, parent=first.snapshot, progress=Hearing())
+
+    assert ["File exists" in text for text in said] == [True]
+    assert second.warnings == ()
+    assert tree_of(vault, second, source) == tree_of(vault, first, source)
 
 
 def test_several_backups_at_once_share_a_memo(tmp_path: Path) -> None:

@@ -5,24 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from client import worker_process
 from client.backup import processes, read, small_files, staff
 from client.backup.regular import Seen
 from client.backup.small_files import BATCH_BYTES, Wanted, read_batch
 from client.backup.stream import StandardInput
-from client.backup.worker import Message, Sealing, Span
+from client.backup.worker import Message, Span
 from client.errors import DamagedVault, WorkerLost
 from client.restore.compare import differences
 from client.testing.files import random_bytes
 from client.testing.vaults import a_vault
 from client.vault.chunker import Chunker
-from client.vault.keys import DataKeys
-from client.vault.sealing import Compression
 from domain.names import ObjectKind
 
 
@@ -40,19 +38,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     asked = Asked()
     ask, start = processes.ProcessWorker._ask, processes.ProcessWorker.__init__
 
-    def started(process: processes.ProcessWorker, *given: object) -> None:
-        start(process, *given)  # type: ignore[arg-type]
-        asked.processes.append(process)
-        process._ready = not isinstance(process._receive(), str)
+    def started(worker: processes.ProcessWorker, process: worker_process.WorkerProcess) -> None:
+        start(worker, process)
+        asked.processes.append(worker)
+        process._await_ready()
 
-    def asked_for(process: processes.ProcessWorker, message: Message) -> object:
+    def asked_for(worker: processes.ProcessWorker, message: Message) -> object:
         asked.messages.append(message)
         if type(message).__name__ == asked.kill:
-            os.kill(process._process.pid, signal.SIGKILL)
-        return ask(process, message)
+            os.kill(worker._process._process.pid, signal.SIGKILL)
+        return ask(worker, message)
 
     monkeypatch.setattr(staff, "_WORTH_FILES", 0)
-    monkeypatch.setattr(processes, "processors", lambda: 2)
+    monkeypatch.setattr(worker_process, "processors", lambda: 2)
     monkeypatch.setattr(processes.ProcessWorker, "__init__", started)
     monkeypatch.setattr(processes.ProcessWorker, "_ask", asked_for)
     return asked
@@ -73,7 +71,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def ends(asked: Asked) -> set[int | None]:
-    return {process._process.returncode for process in asked.processes}
+    return {worker._process._process.returncode for worker in asked.processes}
 
 
 def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Asked) -> None:
@@ -187,47 +185,16 @@ def test_a_backup_does_without_them_where_none_can_be_started(
     assert vault.problems() == []
 
 
-_UPGRADED = "import client.version; client.version.VERSION = 'another'; "
-_ANSWERS = """
-import os, pickle, sys
-from client.backup.worker import Ready
-os.write(pickle.load(sys.stdin.buffer).answers, {answer})
-sys.stdin.read()
-"""
-
-
-@pytest.mark.parametrize(
-    ("program", "why"),
-    [
-        (_UPGRADED + processes._PROGRAM, "it is of version another"),
-        (_ANSWERS.format(answer="pickle.dumps(Ready('another'))"), "it cannot start"),
-        (_ANSWERS.format(answer=r"b'cclient.backup.worker\nNewer\n.'"), "Newer"),
-    ],
-    ids=["refuses", "answers", "answers what is unknown"],
-)
-def test_one_of_another_version_gets_no_task(monkeypatch: pytest.MonkeyPatch, program: str, why: str) -> None:
-    """As if the program was upgraded since the backup began."""
-    monkeypatch.setattr(processes, "processors", lambda: 2)
-    monkeypatch.setattr(processes, "_PROGRAM", program)
-    sealing = Sealing(DataKeys(b"e" * 32, b"k" * 16, b"r" * 16), 2, Compression.AUTO)
-    with closing(processes.ChunkMemory(1 << 20)) as memory:
-        process = processes.start_process(sealing, memory)
-        assert process is not None
-        with closing(process):
-            process._coming.poll()
-            with pytest.raises(OSError, match=why):
-                process.is_ready()
-
-
 _KILLED = """
 import sys, time
 from pathlib import Path
-from client.backup import processes, staff
+from client import worker_process
+from client.backup import staff
 from client.testing.faults import Watched
 from client.testing.vaults import VaultForTests
 
 staff._WORTH_FILES = 0
-processes.processors = lambda: 2
+worker_process.processors = lambda: 2
 def on_put(name):
     print("storing", flush=True)
     sys.stdin.read()

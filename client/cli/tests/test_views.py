@@ -1,4 +1,4 @@
-"""What a person or a script sees while the index is read."""
+"""What a person or a script sees beside the result."""
 
 import json
 import os
@@ -42,3 +42,12 @@ def test_a_terminal_shows_the_index_until_the_work_begins(monkeypatch: pytest.Mo
         assert task.description == "Backing up"
         view.close()
     os.close(master)
+
+
+def test_what_the_result_does_not_depend_on_is_a_line_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for view in (JsonView(), LineView(), TerminalView("Backing up")):
+        view.noted("the memo is\nnot used")
+        view.close()
+        output, errors = capsys.readouterr()
+        assert not output
+        assert "backup-tool: the memo is\\nnot used\n" in errors

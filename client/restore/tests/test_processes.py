@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client.platforms.linux import open_folder, shared_memory
+from client import worker_process
+from client.platforms.linux import open_folder
 from client.restore import processes, run
 from client.restore.compare import differences
 from client.restore.request import Overwrite, RestoreOptions
@@ -18,13 +19,14 @@ from client.testing.vaults import VaultForTests, a_vault
 from client.vault.blobs import BlobKind, blob_id
 from client.vault.keys import DataKeys
 from client.vault.sealing import seal_batch
+from client.worker_process import WorkerProcess
 
 
 class Seen:
     """What the processes were asked and answered."""
 
     def __init__(self) -> None:
-        self.processes: list[processes._Process] = []
+        self.processes: list[WorkerProcess] = []
         self.outcomes: list[Outcome | None] = []
         self.tasks = 0
         self.kill = False
@@ -33,9 +35,9 @@ class Seen:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen = Seen()
-    carry_out = processes._Process.carry_out
+    carry_out = processes._carry_out
 
-    def carried_out(process: processes._Process, job: Job, body: memoryview) -> Outcome | None:
+    def carried_out(process: WorkerProcess, job: Job, body: memoryview) -> Outcome | None:
         seen.processes.append(process)
         seen.tasks += len(job.tasks)
         if seen.kill:
@@ -45,8 +47,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         return outcome
 
     monkeypatch.setattr(run, "_WORTH_PROCESSES", 1)
-    monkeypatch.setattr(processes, "processors", lambda: 2)
-    monkeypatch.setattr(processes._Process, "carry_out", carried_out)
+    monkeypatch.setattr(worker_process, "processors", lambda: 2)
+    monkeypatch.setattr(processes, "_carry_out", carried_out)
     return seen
 
 
@@ -81,7 +83,7 @@ def test_they_write_small_files_as_they_were(tmp_path: Path, source: Path, vault
 def _figures(vault: VaultForTests, target: Path) -> tuple[int, int]:
     """Files and bytes of a restore without processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "processors", lambda: 1)
+        patch.setattr(worker_process, "processors", lambda: 1)
         summary = vault.restore(target)
     return summary.files, summary.bytes
 
@@ -130,6 +132,20 @@ def test_what_they_cannot_write_is_named(tmp_path: Path, source: Path, vault: Va
 
 def test_a_restore_goes_on_without_them(tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen) -> None:
     seen.kill = True
+
+    vault.restore(tmp_path / "target")
+
+    assert seen.outcomes
+    assert set(seen.outcomes) == {None}
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_a_restore_gives_no_job_to_those_of_another_version(
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the program was upgraded since the restore began."""
+    upgraded = "import client.version; client.version.VERSION = 'another'; "
+    monkeypatch.setattr(processes, "_PROGRAM", upgraded + processes._PROGRAM)
 
     vault.restore(tmp_path / "target")
 
@@ -205,15 +221,13 @@ def test_files_in_many_folders_are_made_some_here_and_some_there(
 def test_an_attribute_that_cannot_be_set_is_told(tmp_path: Path) -> None:
     keys = DataKeys.random()
     (blob,) = seal_batch(keys, BlobKind.DATA, [b"content"])
-    memory, target = shared_memory(1 << 12), open_folder(os.fsencode(tmp_path))
-    os.pwrite(memory, bytes(blob.body), 0)
+    target = open_folder(os.fsencode(tmp_path))
     sealed = blob.id, 0, blob.length_sealed, 0
     file = SmallFile(0, b"name", b"partial", 0o600, os.getuid(), os.getgid(), 1, 2, [("nonsense", b"")])
     try:
-        files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target, memory, -1))
+        files = SmallFiles(Setting(keys.encrypt, keys.mac_k, keys.mac_r, target), memoryview(blob.body))
         outcome = files.carry_out(Job([], [(sealed, [file])]))
     finally:
-        os.close(memory)
         os.close(target)
 
     assert (tmp_path / "name").read_bytes() == b"content"

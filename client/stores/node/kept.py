@@ -5,7 +5,6 @@ the node has named in this one; it is used whole, and only if it has the SHA-256
 deleted, be full or hold rubbish, and the worst is that objects are fetched.
 """
 
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client.disk import private
 from client.stores.abc import Buffer, ObjectInfo
 from client.stores.node.session import NodeSession
 from client.stores.node.store import NodeStore
@@ -48,7 +48,7 @@ class KeptObjects:
             for folder in (self._folder, place.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
             try:
-                with open(beside, "xb", opener=_private) as file:
+                with open(beside, "xb", opener=private) as file:
                     file.write(body)
                 beside.replace(place)
             except OSError:
@@ -155,7 +155,3 @@ class KeepingSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

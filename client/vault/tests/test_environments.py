@@ -1,5 +1,6 @@
 """LMDB environments on disks that are full, and beside others that write."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -36,6 +37,24 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_program(tmp_path: Path) 
     command = [*NAMESPACE, script, str(tmp_path), sys.executable, "-c", OPEN, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "No space left on device\n", "")
+
+
+def test_what_a_drop_has_left_that_was_killed_goes_when_the_folder_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments, folder, databases = Environments(), tmp_path / "cache", [Database(b"one")]
+    (tmp_path / "other.0123abcd.dropped").mkdir()
+    environments.open(folder, BUDGET, databases)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        environments.drop(folder)
+    (left,) = tmp_path.glob("cache.*.dropped")
+    assert (left / "data.mdb").exists()
+
+    opened = environments.open(folder, BUDGET, databases)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cache.lock", "other.0123abcd.dropped"]
+    environments.close(folder, opened.environment)
 
 
 WRITE = """

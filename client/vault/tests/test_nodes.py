@@ -154,6 +154,8 @@ def test_what_no_system_takes_is_not_read(fields: dict[str, object]) -> None:
         b'{"nodes":[]',
         b'{"nodes":[],"later":[}',
         b'{"nodes":[{"name":"a","type":"dir"} {"name":"b","type":"dir"}]}',
+        b'{"nodes":[{"name":"a","type":"dir"},]}',
+        b'{"nodes":[null,{"name":"a","type":"dir"}]}',
     ],
 )
 @pytest.mark.usefixtures("at_once")
