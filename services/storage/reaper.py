@@ -18,7 +18,7 @@ import structlog
 from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import buckets, reaping
 
