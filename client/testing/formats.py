@@ -190,7 +190,9 @@ VAULT = (
     Format("key-file", _read_key_file, [create_key_file("password", KEYS, cost=ScryptCost(2, 1, 1))]),
     Format("data-keys", parse_master, [_MASTER]),
     Format("snapshot", _read_snapshot, [encode_snapshot(_SNAPSHOT)]),
-    Format("lock", partial(decode_lock, name="lock"), [encode_lock(Lock(_TIME_NS, True, "host", "anna", 7, 1, 2))]),
+    Format(
+        "lock", partial(decode_lock, name="lock"), [encode_lock(Lock(_TIME_NS, True, "host", "anna", 7, 1, 2, "5e"))]
+    ),
     Format(
         "index-file",
         partial(decode_index_file, name="index"),

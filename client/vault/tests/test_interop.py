@@ -1,6 +1,8 @@
 """restic from the distribution as the independent program that checks our work, and the other way round."""
 
 import os
+import re
+import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import pytest
 from client.stores.local import LocalStore
 from client.vault.blobs import BlobKind
 from client.vault.checker import check
+from client.vault.locks import vault_lock
 from client.vault.modes import NodeType, unix_mode
 from client.vault.nodes import Node, encode_tree
 from client.vault.repository import Vault, open_vault
@@ -174,3 +177,13 @@ def test_restic_calls_vaults_clean_in_which_we_find_faults(tmp_path: Path, fault
     restic(tmp_path / "ours", "--no-lock", "check", "--read-data")
     assert any(fault in str(problem) for problem in check(vault))
     vault.close()
+
+
+def test_restic_reads_our_locks_and_stays_out(tmp_path: Path) -> None:
+    refusal = rf"locked exclusively by PID {os.getpid()} on {re.escape(socket.gethostname())}"
+    with (
+        VaultWriter(LocalStore(tmp_path / "ours")).finish() as vault,
+        vault_lock(vault, needed=True, exclusive=True),
+        pytest.raises(AssertionError, match=refusal),
+    ):
+        restic(tmp_path / "ours", "snapshots")

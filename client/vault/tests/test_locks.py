@@ -6,6 +6,7 @@ import time
 import pytest
 
 from client.errors import StoreError
+from client.platforms.pids import pid_space
 from client.stores.tests.memory import MemoryStore
 from client.vault.locks import Lock, LockLost, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
 from client.vault.repository import Vault
@@ -76,11 +77,32 @@ def test_a_lock_counts_for_thirty_minutes(vault: Vault, age: float, counts: bool
     assert len(list(live_locks(vault, NOW))) == counts
 
 
+DEAD_PID = 2**22 + 1  # above what Linux gives
+
+
 def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vault) -> None:
-    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=2**22 + 1)
+    here = {"hostname": socket.gethostname(), "pid_space": pid_space()}
+    a_lock_in(vault, exclusive=True, pid=DEAD_PID, **here)
     assert list(live_locks(vault, NOW)) == []
-    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=os.getpid())
+    a_lock_in(vault, exclusive=True, pid=os.getpid(), **here)
     assert len(list(live_locks(vault, NOW))) == 1
+
+
+@pytest.mark.parametrize(
+    ("hostname", "space"),
+    [
+        (socket.gethostname(), ""),  # of restic, which tells the host name alone
+        (socket.gethostname(), "5e" * 16),  # of another container, or another machine, or before this one was started
+        ("elsewhere", pid_space()),
+    ],
+)
+def test_a_lock_counts_for_its_time_where_its_process_cannot_be_seen(vault: Vault, hostname: str, space: str) -> None:
+    a_lock_in(vault, 29, exclusive=True, hostname=hostname, pid=DEAD_PID, pid_space=space)
+    with pytest.raises(VaultLocked):
+        VaultLock(vault, now_ns=lambda: NOW).acquire()
+    later = VaultLock(vault, now_ns=lambda: NOW + 2 * MINUTE)
+    later.acquire()
+    later.release()
 
 
 def test_a_lock_that_comes_while_ours_is_written_is_seen(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
