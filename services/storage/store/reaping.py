@@ -103,9 +103,14 @@ select s.id from sessions s where s.ended_seq is not null and not s.swept and no
     select 1 from sessions r where r.bucket_id = s.bucket_id and r.ended_seq is null and r.mark_seq < s.ended_seq)
 limit %s
 """
+# Rows that another node is deleting are left to it: they are gone for whoever waits, and mean nothing for the rest.
 _SWEEP = """
 delete from object_users where (object_id, session_id) in (
-    select object_id, session_id from object_users where session_id = any(%s) limit %s)
+    select object_id, session_id from object_users where session_id = any(%s) limit %s for update skip locked)
+"""
+_SWEPT = """
+update sessions s set swept = true
+where s.id = any(%s) and not s.swept and not exists (select 1 from object_users u where u.session_id = s.id)
 """
 
 
@@ -164,12 +169,13 @@ async def sweepable(unit: Unit, limit: int) -> list[UUID]:
 
 
 async def sweep(unit: Unit, sessions: Sequence[UUID], limit: int) -> bool:
-    """Delete up to `limit` rows of such sessions from object_users; True when none is left of them."""
-    cursor = await unit.execute(_SWEEP, (list(sessions), limit))
-    if cursor.rowcount == limit:
-        return False
-    await unit.execute("update sessions set swept = true where id = any(%s)", (list(sessions),))
-    return True
+    """Delete up to `limit` rows of such sessions from object_users, and note which have none left.
+
+    False if there was nothing to do here: another node is at the same sessions.
+    """
+    deleted = await unit.execute(_SWEEP, (list(sessions), limit))
+    swept = await unit.execute(_SWEPT, (list(sessions),))
+    return deleted.rowcount + swept.rowcount > 0
 
 
 async def forget_sessions(unit: Unit, kept: timedelta, limit: int) -> int:
