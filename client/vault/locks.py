@@ -29,7 +29,7 @@ REFRESH_SECONDS = 5 * 60
 
 
 class VaultLocked(StoreError):
-    """{place} is locked by {holder}: {detail}. Wait until it is done; `restic unlock` removes locks left behind."""
+    """{place} is locked by {holder}: {detail}. Wait for it; `restic unlock`, or 30 minutes, end a lock left behind."""
 
 
 class LockLost(StoreError):
