@@ -81,10 +81,10 @@ DEAD_PID = 2**22 + 1  # above what Linux gives
 
 
 def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vault) -> None:
-    here = {"hostname": socket.gethostname(), "pid_space": pid_space()}
-    a_lock_in(vault, exclusive=True, pid=DEAD_PID, **here)
+    host, space = socket.gethostname(), pid_space()
+    a_lock_in(vault, exclusive=True, hostname=host, pid=DEAD_PID, pid_space=space)
     assert list(live_locks(vault, NOW)) == []
-    a_lock_in(vault, exclusive=True, pid=os.getpid(), **here)
+    a_lock_in(vault, exclusive=True, hostname=host, pid=os.getpid(), pid_space=space)
     assert len(list(live_locks(vault, NOW))) == 1
 
 
