@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.interrupts import unmoved_by_hang_ups
 from client.platforms.pids import is_gone, pid_space
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
@@ -213,11 +214,12 @@ def vault_lock(
         yield None
         return
     lock = VaultLock(vault, exclusive=exclusive, place=place)
-    lock.acquire()
-    try:
-        yield lock
-    finally:
-        lock.release()
+    with unmoved_by_hang_ups():
+        lock.acquire()
+        try:
+            yield lock
+        finally:
+            lock.release()
 
 
 def _is_dead_here(lock: Lock) -> bool:

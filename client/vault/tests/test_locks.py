@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from domain.names import ObjectKind, ObjectName
 
 NOW = 1_800_000_000 * 10**9
 MINUTE = 60 * 10**9
+DEAD_PID = 2**22 + 1  # above what Linux gives
 
 
 @pytest.fixture
@@ -39,6 +41,17 @@ def test_a_lock_lies_in_the_vault_while_it_is_held(vault: Vault) -> None:
         assert listed == name
         assert (kept.exclusive, kept.pid, kept.hostname) == (False, os.getpid(), socket.gethostname())
     assert locks_in(vault) == []
+
+
+def test_a_process_that_holds_a_lock_outlives_the_signal_by_which_restic_asks_for_it(vault: Vault) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with vault_lock(vault, needed=True):
+            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:
@@ -75,9 +88,6 @@ def test_an_exclusive_lock_goes_with_no_other(vault: Vault, mine: bool, theirs: 
 def test_a_lock_counts_for_thirty_minutes(vault: Vault, age: float, counts: bool) -> None:
     a_lock_in(vault, age, exclusive=True)
     assert len(list(live_locks(vault, NOW))) == counts
-
-
-DEAD_PID = 2**22 + 1  # above what Linux gives
 
 
 def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vault) -> None:
