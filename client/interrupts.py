@@ -6,6 +6,7 @@ step is held together by `held` or `deaf`, nothing is raised in the middle of it
 """
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,27 @@ def deaf() -> Iterator[None]:
         yield
     if not _state.depth:
         _state.waiting = False
+
+
+@contextmanager
+def unmoved_by_hang_ups() -> Iterator[None]:
+    """While one of restic's locks is held: `restic unlock` sends SIGHUP to the process of a lock, to see it live.
+
+    By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. For the
+    main thread; elsewhere it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, _pass_over)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Somebody asked whether this process lives."""
 
 
 @contextmanager

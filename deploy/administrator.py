@@ -93,7 +93,7 @@ class TemplateEntry:
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """An open session. `holds_...`: what was removed, and stays on the disks for this session and those like it."""
+    """An open session. `holds_...`: what was removed, and stays on the disks for this session, and maybe others too."""
 
     id: str
     cluster: str

@@ -55,12 +55,14 @@ _N, _T, _M = PassNeed.NONE, PassNeed.TRY, PassNeed.MUST
 _AGES = (timedelta(days=1), timedelta(days=14), timedelta(days=21))
 _EXCESS = (3, 10, 50)  # snapshots that the rules do not keep
 _MORE_OFTEN = ((_N, _T, _T, _M), (_N, _T, _M, _M), (_T, _T, _M, _M), (_M, _M, _M, _M))
-_LESS_OFTEN = ((_N, _N, _N, _T), (_N, _N, _T, _T), (_N, _T, _T, _M), (_T, _M, _M, _M))
+_LESS_OFTEN = ((_N, _N, _N, _T), (_N, _N, _T, _M), (_N, _T, _T, _M), (_T, _M, _M, _M))
 
 
 def pass_need(level: PassLevel, since_last: timedelta | None, excess: int) -> PassNeed:
     """What follows a backup, by a level that is not AUTOMATIC; `since_last` is None if there never was a pass.
 
+    A pass is all of it, over the whole vault: snapshots removed by the rules, and what none needs freed. One that
+    failed, was of one item, or freed nothing leaves the work to be done, and does not put the next one off.
     `excess` is how many snapshots are over the policy.
     """
     if level is PassLevel.AUTOMATIC:

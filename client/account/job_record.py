@@ -44,7 +44,10 @@ class JobCounts:
 
 @dataclass(slots=True)
 class JobRecord:
-    """One job; times in nanoseconds since 1970, `ended_ns` 0 while it runs."""
+    """One job; times in nanoseconds since 1970, `ended_ns` 0 while it runs.
+
+    `prune`: a retention that also frees what no snapshot needs.
+    """
 
     id: str
     kind: int
@@ -58,6 +61,7 @@ class JobRecord:
     counts: JobCounts = field(default_factory=JobCounts)
     lines: list[LogEntry] = field(default_factory=list)
     sent_lines: int = 0
+    prune: bool = False
 
     def to_json(self) -> bytes:
         fields = asdict(self)
@@ -89,6 +93,7 @@ class JobRecord:
             all(isinstance(text, str) and _is_utf8(text) for text in texts)
             and all(type(number) is int and 0 <= number < 1 << 31 for number in enums)
             and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+            and type(self.prune) is bool
         )
 
 

@@ -43,10 +43,10 @@ INFO, WARNING, ERROR = (
 class RunningJob:
     """One job of this process. `begin`, then `advanced` and `log` from any thread, then `end`."""
 
-    def __init__(self, device: Device, kind: JobKind, vault_id: str, item_id: str = "") -> None:
+    def __init__(self, device: Device, kind: JobKind, vault_id: str, item_id: str = "", *, prune: bool = False) -> None:
         self._device = device
         self._shelf = JobShelf(device.home, device.id)
-        self.record = JobRecord(new_id(), kind, vault_id, item_id, time.time_ns(), VERSION)
+        self.record = JobRecord(new_id(), kind, vault_id, item_id, time.time_ns(), VERSION, prune=prune)
         self._teller = _Teller(device, self.record)
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -201,6 +201,7 @@ class _Teller:
             item_id=record.item_id,
             started=_timestamp(record.started_ns),
             client_version=record.client_version,
+            prune=record.prune,
         )
         self._device.connection.call(self._device.jobs.StartJob, jobs_pb2.StartJobRequest(job=job))
         self._started = True

@@ -147,7 +147,8 @@ class Pass:
         with suppress(OortError):  # they are told by a later command, and this one has work to do
             report_kept(self._device)
         item = result.plan.items[0].item if self._order.item else ""
-        job = RunningJob(self._device, JobKind.RETENTION, self._place.entry.id, item)
+        frees = self._order.prune is not None
+        job = RunningJob(self._device, JobKind.RETENTION, self._place.entry.id, item, prune=frees)
         with carrying_out(job):
             for spared in result.plan.spared:
                 paths = paths_text(spared.snapshots[-1].paths)

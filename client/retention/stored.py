@@ -22,7 +22,7 @@ def stored_rules(entry: VaultEntry) -> Rules:
 
 
 def last_pass(entry: VaultEntry) -> datetime | None:
-    """When the last pass over the whole vault ended, as far as auth knows."""
+    """When the last pass over the whole vault ended that freed space too, as far as auth knows."""
     return entry.last_retention.ToDatetime(UTC) if entry.HasField("last_retention") else None
 
 

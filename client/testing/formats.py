@@ -190,7 +190,9 @@ VAULT = (
     Format("key-file", _read_key_file, [create_key_file("password", KEYS, cost=ScryptCost(2, 1, 1))]),
     Format("data-keys", parse_master, [_MASTER]),
     Format("snapshot", _read_snapshot, [encode_snapshot(_SNAPSHOT)]),
-    Format("lock", partial(decode_lock, name="lock"), [encode_lock(Lock(_TIME_NS, True, "host", "anna", 7, 1, 2))]),
+    Format(
+        "lock", partial(decode_lock, name="lock"), [encode_lock(Lock(_TIME_NS, True, "host", "anna", 7, 1, 2, "5e"))]
+    ),
     Format(
         "index-file",
         partial(decode_index_file, name="index"),
@@ -231,7 +233,13 @@ VAULT = (
 def _read_job_record(body: bytes) -> None:
     """A record goes into messages to auth, whose classes refuse what is of another kind."""
     record = JobRecord.from_json(body)
-    jobs_pb2.Job(id=record.id, kind=record.kind, status=record.status, client_version=record.client_version)
+    jobs_pb2.Job(
+        id=record.id,
+        kind=record.kind,
+        status=record.status,
+        client_version=record.client_version,
+        prune=record.prune,
+    )
     jobs_pb2.FinishJobRequest(counts=jobs_pb2.Counts(**asdict(record.counts)), snapshot=record.snapshot)
     for line in record.lines:
         jobs_pb2.LogLine(severity=jobs_pb2.Severity.ValueType(line.severity), sealed=line.sealed)
@@ -250,7 +258,9 @@ def _read_code(body: bytes) -> None:
 
 _VAULT_ID = "0197a2b4-0000-7000-8000-000000000001"
 _ACCOUNT = Account("host:8060", "/ca.pem", "tenant", "anna", _USER, _USER, bytes(32), bytes(32), bytes(61))
-_JOB = JobRecord(_VAULT_ID, 1, _VAULT_ID, _VAULT_ID, _TIME_NS, "1.0", 5000, _TIME_NS, "ab", JobCounts(1, 2, 3))
+_JOB = JobRecord(
+    _VAULT_ID, 1, _VAULT_ID, _VAULT_ID, _TIME_NS, "1.0", 5000, _TIME_NS, "ab", JobCounts(1, 2, 3), prune=True
+)
 _JOB.lines.append(LogEntry(_TIME_NS, 1, b"sealed"))
 
 ACCOUNT = (

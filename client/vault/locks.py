@@ -3,7 +3,9 @@
 Kept true: while a lock is held nobody who follows restic's rules removes what we rely on, since removal needs an
 exclusive lock and an exclusive lock is refused while ours is fresh. A lock older than 30 minutes is stale and
 counts for nothing (restic, doc/design.rst, "Locks"), so ours is written anew every 5 minutes: the new one first,
-then the old one is removed.
+then the old one is removed. A younger one counts for nothing only if its process is known to have ended, which is known
+where it ran alone: restic takes a pid that is not there, of its own host name, for that, but the process may run in
+another container, or on another machine, of the same host name.
 """
 
 import contextlib
@@ -15,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.interrupts import unmoved_by_hang_ups
+from client.platforms.pids import is_gone, pid_space
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
 from client.vault.repository import Vault
@@ -26,7 +30,7 @@ REFRESH_SECONDS = 5 * 60
 
 
 class VaultLocked(StoreError):
-    """{place} is locked by {holder}: {detail}. Wait until it is done; `restic unlock` removes locks left behind."""
+    """{place} is locked by {holder}: {detail}. Wait for it; `restic unlock`, or 30 minutes, end a lock left behind."""
 
 
 class LockLost(StoreError):
@@ -35,7 +39,10 @@ class LockLost(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """One lock file; `time_ns` nanoseconds since 1970."""
+    """One lock file; `time_ns` nanoseconds since 1970.
+
+    `pid_space` tells where `pid` means what it means (client/platforms/pids.py): ours, and empty in restic's own locks.
+    """
 
     time_ns: int
     exclusive: bool
@@ -44,14 +51,16 @@ class Lock:
     pid: int = 0
     uid: int = 0
     gid: int = 0
+    pid_space: str = ""
 
 
 def encode_lock(lock: Lock) -> bytes:
-    """The JSON document of a lock, as restic writes it."""
+    """The JSON document of a lock, as restic writes it; a field that it does not know, and passes over, comes last."""
     numbers = "".join(f',"{field}":{value}' for field, value in (("uid", lock.uid), ("gid", lock.gid)) if value)
+    space = f',"oort_pid_space":{json_string(lock.pid_space)}' if lock.pid_space else ""
     return (
         f'{{"time":"{format_time(lock.time_ns)}","exclusive":{"true" if lock.exclusive else "false"},'
-        f'"hostname":{json_string(lock.hostname)},"username":{json_string(lock.username)},"pid":{lock.pid}{numbers}}}'
+        f'"hostname":{json_string(lock.hostname)},"username":{json_string(lock.username)},"pid":{lock.pid}{numbers}{space}}}'
     ).encode()
 
 
@@ -70,6 +79,7 @@ def decode_lock(body: bytes, name: str) -> Lock:
         pid=document.whole("pid"),
         uid=document.whole("uid", U32),
         gid=document.whole("gid", U32),
+        pid_space=document.text("oort_pid_space"),
     )
 
 
@@ -171,7 +181,7 @@ class VaultLock:
 
     def _write(self) -> None:
         now, running = self._now_ns(), self._running_ns()
-        lock = Lock(now, self._exclusive, socket.gethostname(), _username(), os.getpid(), *_owner())
+        lock = Lock(now, self._exclusive, socket.gethostname(), _username(), os.getpid(), *_owner(), pid_space())
         self._name = self._vault.save_unpacked(ObjectKind.LOCK, encode_lock(lock))
         self._written_ns, self._written_running_ns = now, running
 
@@ -204,24 +214,19 @@ def vault_lock(
         yield None
         return
     lock = VaultLock(vault, exclusive=exclusive, place=place)
-    lock.acquire()
-    try:
-        yield lock
-    finally:
-        lock.release()
+    with unmoved_by_hang_ups():
+        lock.acquire()
+        try:
+            yield lock
+        finally:
+            lock.release()
 
 
 def _is_dead_here(lock: Lock) -> bool:
-    """Whether a lock of this machine belongs to a process that is no more."""
-    if not lock.pid or lock.hostname != socket.gethostname() or os.name != "posix":
+    """Whether a lock was made by a process that could be seen from here, and is no more."""
+    if not lock.pid or not lock.pid_space:
         return False
-    try:
-        os.kill(lock.pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False
+    return (lock.hostname, lock.pid_space) == (socket.gethostname(), pid_space()) and is_gone(lock.pid)
 
 
 def _username() -> str:

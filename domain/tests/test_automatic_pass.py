@@ -22,7 +22,7 @@ def test_numbers_never_change() -> None:
     ("level", "matrix"),
     [
         (PassLevel.MORE_OFTEN, ["none try try must", "none try must must", "try try must must", "must must must must"]),
-        (PassLevel.LESS_OFTEN, ["none none none try", "none none try try", "none try try must", "try must must must"]),
+        (PassLevel.LESS_OFTEN, ["none none none try", "none none try must", "none try try must", "try must must must"]),
         (PassLevel.IMMEDIATE, ["must must must must"] * 4),
     ],
 )

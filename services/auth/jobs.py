@@ -36,6 +36,7 @@ class Start:
     item: UUID | None
     started: datetime | None
     client_version: str
+    prune: bool
     digest: bytes
 
 
@@ -70,6 +71,7 @@ class Jobs:
             item_id=report.item,
             started=min(max(report.started or now, EARLIEST), now),
             client_version=report.client_version,
+            prune=report.prune,
             started_by=report.digest,
         )
         async with self.db.unit(caller.tenant, caller.user) as unit:

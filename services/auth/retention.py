@@ -22,7 +22,7 @@ _MOST_ITEMS = 500  # with a policy of their own in a vault, so that a vault fits
 
 @dataclass(frozen=True, slots=True)
 class VaultRetention:
-    """The policies of one vault, and when the last pass over all of it ended."""
+    """The policies of one vault, and when the last pass over all of it ended, which freed space too."""
 
     policies: tuple[StoredPolicy, ...] = ()
     last_pass: datetime | None = None

@@ -17,7 +17,8 @@ from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, session
 from services.common.listeners import Served
 from services.common.process import Parts, Role, Runtime, main
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disk, Disks
+from services.storage.disk import Disk
+from services.storage.disks import Disks
 from services.storage.gate import Gate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming

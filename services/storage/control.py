@@ -23,8 +23,8 @@ async def page(
         return await control.page(unit, tenant, bucket, basket, after=after, limit=limit)
 
 
-async def end(db: Database, session: UUID, tenant: UUID | None) -> None:
-    """End a session, as its silence would. Ending it again does nothing. Raises NotFound if the tenant has none."""
+async def end(db: Database, session: UUID, tenant: UUID | None) -> bool:
+    """End a session, as its silence would; False if it was over. Raises NotFound if the tenant has none."""
     async with db.worker() as unit:
         found = await control.bucket_of(unit, session, tenant)
     if found is None:
@@ -32,6 +32,8 @@ async def end(db: Database, session: UUID, tenant: UUID | None) -> None:
     async with db.worker() as unit:
         bucket = await buckets.lock(unit, found)
         row = await sessions.get(unit, session)
-        if bucket is not None and row is not None and row.ended_seq is None:
-            await sessions.end(unit, session, bucket.seq + 1)
-            await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+        if bucket is None or row is None or row.ended_seq is not None:
+            return False
+        await sessions.end(unit, session, bucket.seq + 1)
+        await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+        return True

@@ -17,7 +17,8 @@ from google.rpc.status_pb2 import Status
 from oort.storage.v1 import copies_pb2
 
 from services.common.errors import Unavailable
-from services.storage.disk import Disks, StagedFile, StagedName
+from services.storage.disk import StagedFile, StagedName
+from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, Stalled
 from services.storage.frames import Frame
 from services.storage.peers import Peers

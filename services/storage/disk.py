@@ -1,4 +1,4 @@
-"""Objects on the disks of one node.
+"""One data folder of a node, and the bodies on their way into it.
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
@@ -7,7 +7,7 @@
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
 incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is unlinked but by
-`Disks.remove`, for the reaper.
+`Disks.remove` (disks.py), for the reaper.
 Everything here blocks, and runs in the node's disk threads.
 
 Crash order of a put: sync the file, rename it from `.part`, sync incoming's folder (the copy is durable now and may be
@@ -17,14 +17,12 @@ So a refused body never was in the bucket's folder, and two puts of one name nev
 One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
 import re
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -33,10 +31,9 @@ from uuid import UUID
 import structlog
 
 from domain.names import ObjectKind, ObjectName
-from services.common.errors import StartError, Unavailable
+from services.common.errors import StartError
 from services.storage import marker
 from services.storage.errors import DiskFull, NameMismatch
-from services.storage.reading import OpenObject, open_file, size_of
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
@@ -51,7 +48,7 @@ def _free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -65,7 +62,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(0o700)
     except FileExistsError:
         return
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +129,7 @@ class StagedFile:
             os.fsync(self._handle)
             self._close()
             self._part.rename(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise self._disk.explain(error) from error
 
@@ -227,8 +224,8 @@ class Disk:
                 (top / folder).mkdir(0o700, exist_ok=True)
             # An earlier run of this node may have made them and not come to the sync.
             there = [path.name for path in (top / "data").iterdir()]
-            _sync_folder(top / "data")
-            _sync_folder(top)
+            sync_folder(top / "data")
+            sync_folder(top)
         except OSError as error:
             raise self.explain(error) from error
         self._seen.add(top.name)
@@ -258,7 +255,7 @@ class Disk:
                     self._move(path, bucket, target)
                 elif not target.exists():
                     raise
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             raise self.explain(error) from error
 
@@ -270,7 +267,7 @@ class Disk:
             if not self._pack_folders.get(bucket, 0) & bit:
                 folder.mkdir(0o700, exist_ok=True)
                 # Also if it was there: another thread may have made it, and not synced it yet.
-                _sync_folder(folder.parent)
+                sync_folder(folder.parent)
                 # A bit that is lost to another thread's costs one more sync.
                 self._pack_folders[bucket] = self._pack_folders.get(bucket, 0) | bit
         path.rename(target)
@@ -321,112 +318,3 @@ class Disk:
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""
         return DiskFull(node=self._node) if error.errno in _FULL else error
-
-
-class Disks:
-    """All data folders of a node. A bucket lies on one of them."""
-
-    def __init__(self, disks: Sequence[Disk], node: str) -> None:
-        self._disks = disks
-        self._node = node
-        self._choosing = threading.Lock()
-
-    def __iter__(self) -> Iterator[Disk]:
-        return iter(self._disks)
-
-    def close(self) -> None:
-        for disk in self._disks:
-            disk.close()
-
-    @property
-    def free_bytes(self) -> int:
-        """What the roomiest disk can still take."""
-        return max(disk.free_bytes for disk in self._disks)
-
-    @property
-    def all_there(self) -> bool:
-        """Whether no disk is away: what is found nowhere then lies nowhere."""
-        return all(disk.is_there for disk in self._disks)
-
-    def holding(self, bucket: UUID) -> list[Disk]:
-        """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
-        return [disk for disk in self._disks if disk.has_bucket(bucket)]
-
-    def stage(self, staged: StagedName, size: int) -> StagedFile:
-        """Begin to take a body; a bucket's first one chooses the roomiest disk.
-
-        Raises Unavailable when the bucket may lie on a disk that is away, DiskFull.
-        """
-        with self._choosing:
-            disk = next(iter(self.holding(staged.bucket)), None)
-            if disk is None:
-                self._require_all()
-                disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
-                disk.make_bucket(staged.bucket)
-        return disk.stage(staged, size)
-
-    def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
-        """Open an object; None if it is not here in the size that the catalogue says, or, if `cut`, not so much of it.
-
-        Raises Unavailable when nothing of the bucket is here, which says that a disk is away and nothing of the object.
-        """
-        disks = self.holding(bucket)
-        if not disks:
-            raise Unavailable(what=f"The disk of bucket {bucket} on node {self._node}")
-        for disk in disks:
-            opened = open_file(disk.path(bucket, name), size, cut=cut)
-            if opened is not None:
-                return opened
-        return None
-
-    def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:
-        """Those of `wanted`, names with their sizes, that do not lie here in that size."""
-        disks = self.holding(bucket)
-        return {name for name, size in wanted if not any(size_of(disk.path(bucket, name)) == size for disk in disks)}
-
-    def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
-        """Unlink objects durably. Answers those of which nothing is left here; what resists is logged.
-
-        Raises Unavailable when a disk of the bucket is away, on which they may lie; OSError when a sync fails.
-        """
-        gone = set(names)
-        self._require_those_of(bucket)
-        for disk in self.holding(bucket):
-            folders = set()
-            for name in names:
-                path = disk.path(bucket, name)
-                # Also if nothing is found: a crash may have come between an earlier unlinking and its sync.
-                folders.add(path.parent)
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    gone.discard(name)
-                    _log.error("a copy cannot be removed", path=str(path), cause=str(error))
-            for folder in folders:
-                with contextlib.suppress(FileNotFoundError):  # a pack folder that was never made here
-                    _sync_folder(folder)
-        self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone
-        return gone
-
-    def _require_those_of(self, bucket: UUID) -> None:
-        if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):
-            raise Unavailable(what=f"A disk of node {self._node}")
-
-    def _require_all(self) -> None:
-        if not self.all_there:
-            raise Unavailable(what=f"A disk of node {self._node}")
-
-    def hash(self, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
-        """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read."""
-        if not self.holding(bucket):
-            return None
-        opened = self.open(bucket, name, size)
-        if opened is None:
-            return None
-        try:
-            return opened.hash(size)
-        except OSError as error:
-            _log.error("a copy cannot be read", bucket=str(bucket), name=str(name), cause=str(error))
-            return None
-        finally:
-            opened.close()

@@ -29,7 +29,7 @@ from services.common.errors import InvalidArgument, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Seen
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import FRAME_BYTES, get_body, get_message
 from services.storage.incoming import Incoming

@@ -13,7 +13,8 @@ import structlog
 from domain.names import ObjectName
 from services.common.database import Database
 from services.storage.copies import DiskThreads
-from services.storage.disk import NO_SESSION, Disk, Disks, StagedName
+from services.storage.disk import NO_SESSION, Disk, StagedName
+from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.store import copies, objects
 

@@ -11,7 +11,7 @@ import structlog
 from domain.names import ObjectName
 from services.common.database import Database
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import copies
 

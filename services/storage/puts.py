@@ -22,7 +22,8 @@ from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Announced, Body
 from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
-from services.storage.disk import Disks, StagedName
+from services.storage.disk import StagedName
+from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, TooFewCopies
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers

@@ -18,7 +18,7 @@ import structlog
 from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import buckets, reaping
 
@@ -120,8 +120,7 @@ class Reaper:
         while more:
             async with self._db.worker() as unit:
                 over = await reaping.sweepable(unit, _SESSIONS_AT_ONCE)
-                done = await reaping.sweep(unit, over, _USES_AT_ONCE) if over else True
-            more = not done or len(over) == _SESSIONS_AT_ONCE
+                more = bool(over) and await reaping.sweep(unit, over, _USES_AT_ONCE)
         forgotten = _SESSIONS_AT_ONCE
         while forgotten == _SESSIONS_AT_ONCE:
             async with self._db.worker() as unit:

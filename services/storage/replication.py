@@ -15,7 +15,8 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
 from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import NO_SESSION, Disks, StagedName
+from services.storage.disk import NO_SESSION, StagedName
+from services.storage.disks import Disks
 from services.storage.errors import NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch

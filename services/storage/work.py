@@ -13,7 +13,7 @@ from services.common.database import Database
 from services.common.errors import ServiceError
 from services.storage import sessions
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.settings import StorageSettings
 from services.storage.store import buckets, copies, nodes

@@ -192,7 +192,9 @@ class Auth(
         passes = [
             job.ended
             for job in self.jobs.values()
-            if (job.kind, job.vault_id, job.item_id) == (4003, vault.id, "") and job.status in (5000, 7001)
+            if (job.kind, job.vault_id, job.item_id) == (4003, vault.id, "")
+            and job.prune
+            and job.status in (5000, 7001)
         ]
         if passes:
             vault.last_retention.CopyFrom(max(passes, key=Timestamp.ToNanoseconds))

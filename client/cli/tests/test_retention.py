@@ -256,6 +256,9 @@ def test_stored_rules_are_those_of_the_vault_and_of_single_items(history: Histor
     assert (code, errors) == (0, "")
     assert "rules: keep the latest (days of Europe/Berlin)\n" in output
     assert history.left() == history.all() - {old}
+    # Half a pass is none: what no snapshot needs is still there.
+    assert terminal.json(*stored)["last_pass"] is None
+    assert history("--prune", "--yes")[0] == 0
     assert terminal.json(*stored)["last_pass"] is not None
     assert terminal(*stored, "--item", history.item(0), "--clear")[0] == 0
     assert terminal.json(*stored)["items"] == []

@@ -186,7 +186,7 @@ def test_packs_are_never_divided_between_index_files() -> None:
     assert split([]) == []
 
 
-@given(st.builds(Lock, TIMES, st.booleans(), TEXTS, TEXTS, U32, U32, U32))
+@given(st.builds(Lock, TIMES, st.booleans(), TEXTS, TEXTS, U32, U32, U32, TEXTS))
 def test_a_lock_is_read_as_it_was_written(lock: Lock) -> None:
     assert decode_lock(encode_lock(lock), "lock") == lock
 

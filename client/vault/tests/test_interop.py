@@ -1,8 +1,11 @@
 """restic from the distribution as the independent program that checks our work, and the other way round."""
 
 import os
+import re
+import socket
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,11 +15,13 @@ import pytest
 from client.stores.local import LocalStore
 from client.vault.blobs import BlobKind
 from client.vault.checker import check
+from client.vault.locks import Lock, encode_lock, live_locks, vault_lock
 from client.vault.modes import NodeType, unix_mode
 from client.vault.nodes import Node, encode_tree
 from client.vault.repository import Vault, open_vault
 from client.vault.tests.builders import PASSWORD, VaultWriter, a_node
 from client.vault.tests.test_checker import TEXT_FAULTS, every_kind_of_node
+from client.vault.tests.test_locks import DEAD_PID
 from domain.names import ObjectKind
 from domain.sessions import Purpose
 
@@ -174,3 +179,22 @@ def test_restic_calls_vaults_clean_in_which_we_find_faults(tmp_path: Path, fault
     restic(tmp_path / "ours", "--no-lock", "check", "--read-data")
     assert any(fault in str(problem) for problem in check(vault))
     vault.close()
+
+
+def test_restic_reads_our_locks_and_stays_out(tmp_path: Path) -> None:
+    refusal = rf"locked exclusively by PID {os.getpid()} on {re.escape(socket.gethostname())}"
+    with (
+        VaultWriter(LocalStore(tmp_path / "ours")).finish() as vault,
+        vault_lock(vault, needed=True, exclusive=True),
+        pytest.raises(AssertionError, match=refusal),
+    ):
+        restic(tmp_path / "ours", "snapshots")
+
+
+def test_restic_unlock_removes_what_was_left_behind_and_ends_nobody_whose_lock_counts(tmp_path: Path) -> None:
+    with VaultWriter(LocalStore(tmp_path / "ours")).finish() as vault, vault_lock(vault, needed=True):
+        dead = Lock(time.time_ns(), True, socket.gethostname(), "fd0", DEAD_PID, pid_space="5e" * 16)
+        vault.save_unpacked(ObjectKind.LOCK, encode_lock(dead))
+        restic(tmp_path / "ours", "unlock")  # which sends SIGHUP to this process, to see whether it is there
+        ((_, left),) = live_locks(vault, time.time_ns())
+        assert left.pid == os.getpid()

@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import threading
 import time
@@ -6,6 +7,7 @@ import time
 import pytest
 
 from client.errors import StoreError
+from client.platforms.pids import pid_space
 from client.stores.tests.memory import MemoryStore
 from client.vault.locks import Lock, LockLost, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
 from client.vault.repository import Vault
@@ -14,6 +16,7 @@ from domain.names import ObjectKind, ObjectName
 
 NOW = 1_800_000_000 * 10**9
 MINUTE = 60 * 10**9
+DEAD_PID = 2**22 + 1  # above what Linux gives
 
 
 @pytest.fixture
@@ -38,6 +41,17 @@ def test_a_lock_lies_in_the_vault_while_it_is_held(vault: Vault) -> None:
         assert listed == name
         assert (kept.exclusive, kept.pid, kept.hostname) == (False, os.getpid(), socket.gethostname())
     assert locks_in(vault) == []
+
+
+def test_a_process_that_holds_a_lock_outlives_the_signal_by_which_restic_asks_for_it(vault: Vault) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with vault_lock(vault, needed=True):
+            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:
@@ -77,10 +91,28 @@ def test_a_lock_counts_for_thirty_minutes(vault: Vault, age: float, counts: bool
 
 
 def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vault) -> None:
-    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=2**22 + 1)
+    host, space = socket.gethostname(), pid_space()
+    a_lock_in(vault, exclusive=True, hostname=host, pid=DEAD_PID, pid_space=space)
     assert list(live_locks(vault, NOW)) == []
-    a_lock_in(vault, exclusive=True, hostname=socket.gethostname(), pid=os.getpid())
+    a_lock_in(vault, exclusive=True, hostname=host, pid=os.getpid(), pid_space=space)
     assert len(list(live_locks(vault, NOW))) == 1
+
+
+@pytest.mark.parametrize(
+    ("hostname", "space"),
+    [
+        (socket.gethostname(), ""),  # of restic, which tells the host name alone
+        (socket.gethostname(), "5e" * 16),  # of another container, or another machine, or before this one was started
+        ("elsewhere", pid_space()),
+    ],
+)
+def test_a_lock_counts_for_its_time_where_its_process_cannot_be_seen(vault: Vault, hostname: str, space: str) -> None:
+    a_lock_in(vault, 29, exclusive=True, hostname=hostname, pid=DEAD_PID, pid_space=space)
+    with pytest.raises(VaultLocked):
+        VaultLock(vault, now_ns=lambda: NOW).acquire()
+    later = VaultLock(vault, now_ns=lambda: NOW + 2 * MINUTE)
+    later.acquire()
+    later.release()
 
 
 def test_a_lock_that_comes_while_ours_is_written_is_seen(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

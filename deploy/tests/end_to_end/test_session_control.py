@@ -1,7 +1,13 @@
 """`oort session list` and `oort session end` on a running stack."""
 
+import json
+import os
+import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import IO
 
 import pytest
 
@@ -10,8 +16,11 @@ from client.account.home import Home
 from client.account.opening import place_of
 from client.account.vaults import Vaults
 from client.errors import SessionOver
-from deploy.driver import Operator
+from deploy.administrator import Administrator, Target
+from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
+from deploy.tests.end_to_end.trees import MIB
+from domain.jobs import JobStatus
 from domain.names import ObjectKind
 from domain.sessions import Purpose
 
@@ -33,6 +42,43 @@ def test_an_operator_sees_the_open_sessions_and_ends_one(stack: Operator, tmp_pa
             with pytest.raises(SessionOver):
                 list(session.list(ObjectKind.SNAPSHOT))
             assert stack.oort.ok("session", "list", "--vault", str(vault.id), "--json", *data).json() == []
+
+
+def test_a_stream_whose_session_is_ended_leaves_no_snapshot_and_the_next_backup_goes_on(
+    stack: Operator, device: Device
+) -> None:
+    """It comes once, so it cannot be gone on with in another session, as files are."""
+    options = ("--stdin", "--stdin-filename", "/dump", "--vault", "main", "--json")
+    with (
+        Administrator.sign_in(Target.find(stack.data)) as administrator,
+        subprocess.Popen(
+            device.tool.line("backup", *options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        feeding = threading.Thread(target=feed, args=(process.stdin,))
+        feeding.start()
+        assert process.stdout
+        assert process.stderr
+        told = map(json.loads, process.stdout)
+        assert any(event["type"] == "progress" and event["uploaded_bytes"] for event in told)
+        listed, _ = administrator.sessions(device.recovery("main")["bucket"])
+        (session,) = [one.id for one in listed if one.purpose == "backup"]
+        administrator.end_session(session)
+        assert all(event["type"] == "progress" for event in told)
+        (said,) = map(json.loads, process.stderr)
+    feeding.join()
+    assert (process.returncode, said["exit_code"], said["error"]) == (5, 5, "SessionOver")
+    assert device.snapshots("main") == []
+    assert device.tool.ok("jobs", "--json").json()[0]["status"] == JobStatus.ERROR
+    device.tool.ok("backup", *options, stdin="all of it")
+    device.tool.ok("check", "--vault", "main", "--read-data")
+
+
+def feed(stream: IO[bytes]) -> None:
+    """Write until nobody reads any more."""
+    with suppress(BrokenPipeError):
+        while True:
+            stream.write(os.urandom(MIB))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class JobsRpc(jobs_pb2_grpc.JobServiceServicer):
             item=optional_uuid_of(job.item_id, "job.item_id"),
             started=datetime_of(job.started, "job.started") if job.HasField("started") else None,
             client_version=short_text(job.client_version, "job.client_version"),
+            prune=job.prune,
             digest=_digest(request),
         )
         await self._jobs.start(caller, report)
@@ -166,4 +167,5 @@ def _to_message(job: Job) -> jobs_pb2.Job:
         snapshot=job.snapshot,
         sealed_progress=job.sealed_progress,
         client_version=job.client_version,
+        prune=job.prune,
     )

@@ -48,6 +48,7 @@ class Job:
     total_files: int = 0
     total_bytes: int = 0
     warnings: int = 0
+    prune: bool = False  # of a retention: it also frees what no snapshot needs
 
     @property
     def counts(self) -> Counts:

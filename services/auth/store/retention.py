@@ -47,10 +47,13 @@ async def of_vaults(unit: Unit, vaults: Sequence[UUID]) -> list[StoredPolicy]:
 
 
 async def last_passes(unit: Unit, vaults: Sequence[UUID]) -> dict[UUID, datetime]:
-    """When the last pass over the whole of each vault ended."""
+    """When the last pass over the whole of each vault ended.
+
+    One that removed snapshots and freed nothing is none, nor is one that failed: their work is still to be done.
+    """
     cursor = await unit.execute(
         "select vault_id, max(ended) from jobs"
-        " where vault_id = any(%s) and kind = %s and item_id is null and status = any(%s) group by vault_id",
+        " where vault_id = any(%s) and kind = %s and item_id is null and prune and status = any(%s) group by vault_id",
         (list(vaults), int(JobKind.RETENTION), list(_PASSED)),
     )
     return dict(await cursor.fetchall())

@@ -38,8 +38,9 @@ class Passes:
     session: SignedIn
     vault: str
 
-    async def add(self, status: int, ended: float, item: str = "") -> None:
-        job = jobs_pb2.Job(id=str(an_id()), kind=4003, vault_id=self.vault, item_id=item, started=self._at(ended - 1))
+    async def add(self, status: int, ended: float, item: str = "", *, prune: bool = True) -> None:
+        started = self._at(ended - 1)
+        job = jobs_pb2.Job(id=str(an_id()), kind=4003, vault_id=self.vault, item_id=item, started=started, prune=prune)
         await self.world.jobs.StartJob(jobs_pb2.StartJobRequest(job=job), metadata=self.session.metadata)
         request = jobs_pb2.FinishJobRequest(job_id=job.id, status=status, ended=self._at(ended))
         await self.world.jobs.FinishJob(request, metadata=self.session.metadata)
@@ -115,13 +116,14 @@ async def test_what_is_no_policy_or_names_nothing_is_refused_and_changes_nothing
             await set_policy(world, session, vault, LAST)
 
 
-async def test_the_last_pass_is_the_last_job_over_the_whole_vault_that_was_done(ground: Ground) -> None:
+async def test_the_last_pass_is_the_last_job_over_the_whole_vault_that_freed_space_and_was_done(ground: Ground) -> None:
     async with ground.world() as world:
         session = await world.a_signed_in_user()
         passes = Passes(world, session, (await world.a_vault(session)).id)
         assert await passes.last() is None
         await passes.add(7002, -1)
         await passes.add(5000, -2, await an_item(world, session))
+        await passes.add(5000, -3, prune=False)
         assert await passes.last() is None
         for status, hours in ((5000, -30), (7001, -20), (5000, -25)):
             await passes.add(status, hours)

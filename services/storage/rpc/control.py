@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+import structlog
 from oort.storage.v1 import sessions_pb2, sessions_pb2_grpc
 
 from services.common.database import Database
@@ -23,6 +24,7 @@ class ControlRpc(sessions_pb2_grpc.SessionControlServiceServicer):
     def __init__(self, db: Database, basket: timedelta) -> None:
         self._db = db
         self._basket = basket
+        self._log = structlog.get_logger("storage")
 
     async def ListSessions(
         self, request: sessions_pb2.ListSessionsRequest, context: Context
@@ -38,9 +40,10 @@ class ControlRpc(sessions_pb2_grpc.SessionControlServiceServicer):
     async def EndSession(
         self, request: sessions_pb2.EndSessionRequest, context: Context
     ) -> sessions_pb2.EndSessionResponse:
-        require_peer(context, *_CALLERS)
+        caller = require_peer(context, *_CALLERS)
         session = uuid_of(request.session_id, "session_id")
-        await control.end(self._db, session, optional_uuid_of(request.tenant_id, "tenant_id"))
+        if await control.end(self._db, session, optional_uuid_of(request.tenant_id, "tenant_id")):
+            self._log.info("session ended on request", session=str(session), by=str(caller))
         return sessions_pb2.EndSessionResponse()
 
 

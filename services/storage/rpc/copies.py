@@ -14,7 +14,8 @@ from services.common.identity import require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
 from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import Disks, StagedName
+from services.storage.disk import StagedName
+from services.storage.disks import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import read_put
 from services.storage.gets import LocalObjects, Part

@@ -7,11 +7,15 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from services.common.database import Unit
+from services.storage.store.reaping import FIRST_IN_BASKET, HOLDS_AFTER, kinds
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session and what it holds: condemned objects whose time in the waste basket is over, which it may still see."""
+    """A session and what it holds: condemned objects that the reaper could take, did this session not see them.
+
+    What several sessions see counts for each of them: it goes when the last one has ended.
+    """
 
     id: UUID
     bucket_id: UUID
@@ -26,18 +30,33 @@ class OpenSession:
     held_bytes: int
 
 
-_PAGE = """
+# Each condemned object is looked at once, however many sessions there are: it falls between the openings of two, and
+# what lies after an opening is summed up from these.
+_PAGE = f"""
+with shown as (
+    select s.*, ({HOLDS_AFTER})::bigint as holds_after from sessions s
+    where s.ended_seq is null and (%(tenant)s::uuid is null or s.tenant_id = %(tenant)s)
+      and (%(bucket)s::uuid is null or s.bucket_id = %(bucket)s)
+      and (%(after_bucket)s::uuid is null or (s.bucket_id, s.opened_seq) > (%(after_bucket)s, %(after_seq)s))
+    order by s.bucket_id, s.opened_seq limit %(limit)s
+), openings as materialized (
+    select b.id as bucket_id, array_agg(distinct s.holds_after order by s.holds_after) as seqs,
+           {FIRST_IN_BASKET} as first_in_basket
+    from shown s join buckets b on b.id = s.bucket_id group by b.id
+), held as (
+    select n.bucket_id, width_bucket(o.condemned_seq, n.seqs) as place, count(*) as objects, sum(o.size) as bytes
+    from openings n join objects o on o.bucket_id = n.bucket_id and o.state = 'condemned'
+     and o.kind = any(%(kinds)s) and o.condemned_seq > n.seqs[1]
+     and (n.first_in_basket is null or o.condemned_seq < n.first_in_basket)
+    group by n.bucket_id, place
+)
 select s.id, s.bucket_id, s.tenant_id, s.user_id, s.device_id, s.purpose, s.opened_seq, s.opened, s.last_beat,
-       held.objects as held_objects, held.bytes as held_bytes
-from sessions s cross join lateral (
-    select count(*) as objects, coalesce(sum(o.size), 0)::bigint as bytes from objects o
-    where o.bucket_id = s.bucket_id and o.state = 'condemned' and o.condemned <= now() - %(basket)s::interval
-      and (o.condemned_seq > s.opened_seq or s.purpose = 'adopt')) as held
-where s.ended_seq is null and (%(tenant)s::uuid is null or s.tenant_id = %(tenant)s)
-  and (%(bucket)s::uuid is null or s.bucket_id = %(bucket)s)
-  and (%(after_bucket)s::uuid is null or (s.bucket_id, s.opened_seq) > (%(after_bucket)s, %(after_seq)s))
-order by s.bucket_id, s.opened_seq limit %(limit)s
-"""
+       total.objects as held_objects, total.bytes as held_bytes
+from shown s join openings n on n.bucket_id = s.bucket_id cross join lateral (
+    select coalesce(sum(h.objects), 0)::bigint as objects, coalesce(sum(h.bytes), 0)::bigint as bytes from held h
+    where h.bucket_id = s.bucket_id and h.place >= width_bucket(s.holds_after, n.seqs)) as total
+order by s.bucket_id, s.opened_seq
+"""  # noqa: S608 - constants
 
 
 async def page(
@@ -58,6 +77,7 @@ async def page(
                 "tenant": tenant,
                 "bucket": bucket,
                 "basket": basket,
+                "kinds": kinds(),
                 "after_bucket": after_bucket,
                 "after_seq": after_seq,
                 "limit": limit,

@@ -31,17 +31,20 @@ class Removal:
         return ObjectName(ObjectKind(self.kind), self.sha256.hex())
 
 
-# An adoption sees all that is condemned, whenever that was: nothing goes while one is open.
-_HORIZON = """
-least(
-    (select min(case s.purpose when 'adopt' then 0 else s.opened_seq end) from sessions s
-     where s.bucket_id = b.id and s.ended_seq is null),
-    (select min(young.condemned_seq) from unnest(%(kinds)s::text[]) as k(kind) cross join lateral (
-        select o.condemned_seq from objects o
-        where o.bucket_id = b.id and o.kind = k.kind and o.state = 'condemned'
-          and coalesce(o.condemned, now()) > now() - %(basket)s::interval
-        order by o.condemned_seq limit 1) as young))
+# Of what was condemned after this seq, a session `s` may see something. An adoption sees all that is condemned,
+# whenever that was: nothing goes while one is open.
+HOLDS_AFTER = "case s.purpose when 'adopt' then 0 else s.opened_seq end"
+# The first condemnation in a bucket `b` whose time in the waste basket is not over; null: there is none.
+FIRST_IN_BASKET = """
+(select min(young.condemned_seq) from unnest(%(kinds)s::text[]) as k(kind) cross join lateral (
+    select o.condemned_seq from objects o
+    where o.bucket_id = b.id and o.kind = k.kind and o.state = 'condemned'
+      and coalesce(o.condemned, now()) > now() - %(basket)s::interval
+    order by o.condemned_seq limit 1) as young)
 """
+_HORIZON = f"""
+least((select min({HOLDS_AFTER}) from sessions s where s.bucket_id = b.id and s.ended_seq is null), {FIRST_IN_BASKET})
+"""  # noqa: S608 - constants
 _BEFORE_HORIZON = f"""
 exists (
     select 1 from unnest(%(kinds)s::text[]) as k(kind) cross join lateral (
@@ -100,21 +103,26 @@ select s.id from sessions s where s.ended_seq is not null and not s.swept and no
     select 1 from sessions r where r.bucket_id = s.bucket_id and r.ended_seq is null and r.mark_seq < s.ended_seq)
 limit %s
 """
+# Rows that another node is deleting are left to it: they are gone for whoever waits, and mean nothing for the rest.
 _SWEEP = """
 delete from object_users where (object_id, session_id) in (
-    select object_id, session_id from object_users where session_id = any(%s) limit %s)
+    select object_id, session_id from object_users where session_id = any(%s) limit %s for update skip locked)
+"""
+_SWEPT = """
+update sessions s set swept = true
+where s.id = any(%s) and not s.swept and not exists (select 1 from object_users u where u.session_id = s.id)
 """
 
 
 async def waiting_buckets(unit: Unit, basket: timedelta, limit: int) -> list[UUID]:
     """Buckets with something to remove."""
-    cursor = await unit.execute(_WAITING, {"kinds": _kinds(), "basket": basket, "limit": limit})
+    cursor = await unit.execute(_WAITING, {"kinds": kinds(), "basket": basket, "limit": limit})
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def horizon(unit: Unit, bucket: UUID, basket: timedelta) -> int | None:
     """What was condemned before this seq is removed; None: all of it. The bucket's row is locked."""
-    cursor = await unit.execute(_HORIZON_OF, {"kinds": _kinds(), "basket": basket, "bucket": bucket})
+    cursor = await unit.execute(_HORIZON_OF, {"kinds": kinds(), "basket": basket, "bucket": bucket})
     row = await cursor.fetchone()
     return None if row is None else row[0]
 
@@ -161,12 +169,13 @@ async def sweepable(unit: Unit, limit: int) -> list[UUID]:
 
 
 async def sweep(unit: Unit, sessions: Sequence[UUID], limit: int) -> bool:
-    """Delete up to `limit` rows of such sessions from object_users; True when none is left of them."""
-    cursor = await unit.execute(_SWEEP, (list(sessions), limit))
-    if cursor.rowcount == limit:
-        return False
-    await unit.execute("update sessions set swept = true where id = any(%s)", (list(sessions),))
-    return True
+    """Delete up to `limit` rows of such sessions from object_users, and note which have none left.
+
+    False if there was nothing to do here: another node is at the same sessions.
+    """
+    deleted = await unit.execute(_SWEEP, (list(sessions), limit))
+    swept = await unit.execute(_SWEPT, (list(sessions),))
+    return deleted.rowcount + swept.rowcount > 0
 
 
 async def forget_sessions(unit: Unit, kept: timedelta, limit: int) -> int:
@@ -178,5 +187,6 @@ async def forget_sessions(unit: Unit, kept: timedelta, limit: int) -> int:
     return cursor.rowcount
 
 
-def _kinds() -> list[str]:
+def kinds() -> list[str]:
+    """What the queries call `kinds`: the kinds that can be condemned."""
     return [kind.value for kind in ORDER]

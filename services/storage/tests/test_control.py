@@ -75,6 +75,68 @@ async def test_what_the_waste_basket_keeps_is_held_by_no_session(cluster: Cluste
             assert len(cluster.files("a")) == 6
 
 
+async def test_what_several_sessions_see_counts_for_each_until_the_last_has_ended(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    cluster.node("a", basket_days=0)
+    async with cluster.up("a"), cluster.internal("a") as channel:
+        claims, other = await a_bucket(cluster), await a_bucket(cluster)
+        async with cluster.client("a", other) as client:
+            await client.open(Purpose.READ)
+            await an_unneeded_backup(client)
+        async with cluster.client("a", claims) as client:
+            gone = await an_unneeded_backup(client)
+            first = await client.open(Purpose.READ)
+            early = await an_unneeded_backup(client)
+            second = await client.open(Purpose.BACKUP)
+            late = await an_unneeded_backup(client)
+            third = await client.open(Purpose.READ)
+
+            async def held() -> dict[UUID, int]:
+                pages = await listed(channel, page_size=1, bucket_id=str(claims.bucket))
+                assert {one.id: one.held_bytes for one in pages} == {
+                    one.id: one.held_bytes for one in await listed(channel) if one.bucket_id == str(claims.bucket)
+                }
+                return {UUID(one.id): one.held_objects for one in pages}
+
+            assert await held() == {first: 6, second: 3, third: 0}
+            adoption = await client.open(Purpose.ADOPT)
+            assert await held() == {first: 6, second: 3, third: 0, adoption: 9}
+            await ending(channel, first)
+            await reapers.reap("a")
+            assert await held() == {second: 3, third: 0, adoption: 9}
+            await ending(channel, adoption)
+            await reapers.reap("a")
+            assert rows(cluster, *gone, *early) == {}
+            assert set(rows(cluster, *late).values()) == {"condemned"}
+            assert await held() == {second: 3, third: 0}
+            await ending(channel, second)
+            await reapers.reap("a")
+            assert rows(cluster, *late) == {}
+
+
+async def test_what_lies_behind_something_in_the_basket_is_held_by_no_session(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    """A clock that was ahead when an older object was condemned: the reaper takes neither, whoever ends."""
+    async with (
+        cluster.up("a"),
+        cluster.internal("a") as channel,
+        cluster.client("a", await a_bucket(cluster)) as client,
+    ):
+        await client.open(Purpose.READ)
+        young, old = await an_unneeded_backup(client), await an_unneeded_backup(client)
+        for names, days in ((young, -1), (old, 30)):
+            cluster.sql(
+                "update objects set condemned = now() - %s where sha256 = any(%s)",
+                timedelta(days=days),
+                [bytes.fromhex(name.id) for name in names],
+            )
+        assert [one.held_objects for one in await listed(channel)] == [0]
+        await reapers.of("a", basket=timedelta(days=7)).reap()
+        assert set(rows(cluster, *old).values()) == {"condemned"}
+
+
 async def test_other_roles_than_auth_and_operators_are_refused(cluster: Cluster) -> None:
     async with cluster.up("a"), cluster.internal("a", "cluster") as channel:
         assert await refusal_of(listed(channel)) == "NOT_ALLOWED"

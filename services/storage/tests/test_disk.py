@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.storage.disk import Disk, Disks, StagedFile, StagedName
+from services.storage.disk import Disk, StagedFile, StagedName
+from services.storage.disks import Disks
 from services.storage.tests.cluster import a_body, pack
 
 BUCKET = uuid4()

@@ -547,6 +547,29 @@ async def test_who_used_what_is_kept_while_an_open_mark_may_ask_for_it(cluster: 
             assert uses(cluster, during) == 0
 
 
+async def test_two_nodes_that_sweep_one_session_leave_no_use_of_it_behind(cluster: Cluster, reapers: Reapers) -> None:
+    """A session that is called swept and has a use would never be forgotten, and end the node that tries."""
+    async with cluster.up("a") as [db]:
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            for _ in range(3):
+                await client.put_pack(session, a_body())
+            await client.end(session)
+            cluster.sql("update sessions set ended = now() - interval '31 days' where id = %s", session)
+            everything = uses(cluster, session)
+            async with asyncio.timeout(20), db.worker() as first:
+                assert await reaping.sweep(first, [session], 2)
+                async with db.worker() as second:
+                    assert await reaping.sweep(second, [session], 2)
+            assert uses(cluster, session) == everything - 4
+            assert cluster.sql("select swept from sessions where id = %s", session) == [(False,)]
+            await reapers.reap("a")
+            assert uses(cluster, session) == 0
+            assert cluster.sql("select 1 from sessions where id = %s", session) == []
+
+
 async def test_sessions_that_are_over_for_long_are_forgotten_and_still_over(cluster: Cluster, reapers: Reapers) -> None:
     async with cluster.up("a"):
         claims = await a_bucket(cluster)

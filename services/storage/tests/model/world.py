@@ -26,7 +26,8 @@ from services.common.errors import Unavailable
 from services.storage import replication, sessions
 from services.storage.bodies import Announced, Body
 from services.storage.copies import DiskThreads, LocalCopy, Result
-from services.storage.disk import Disk, Disks, StagedName
+from services.storage.disk import Disk, StagedName
+from services.storage.disks import Disks
 from services.storage.errors import TooFewCopies
 from services.storage.frames import get_message, put_frames
 from services.storage.gets import LocalObjects
