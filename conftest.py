@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from client.account import passwords
+from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
@@ -89,6 +91,33 @@ def _server(config: pytest.Config) -> PostgresServer:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than processors: while some tests wait for the disk or for a stack to start, others run."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 2
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under xdist, long tests come first, so that short ones are left for the workers to end together.
+
+    It deals out the items in equal parts, the first of which has the tests that share a stack; the others begin with
+    the long tests, of which most start one of their own.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers == 1:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        first = long[worker - 1 :: workers - 1] if worker else []
+        size = (len(items) - len(ordered)) // (workers - worker)
+        rest = max(size - len(first), 0)
+        ordered += [*first, *short[:rest]]
+        del short[:rest]
+    items[:] = [*ordered, *short]
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Under xdist the process that hands out the tests owns the server, so workers may come and go."""
     node.workerinput["postgres_dsn"] = _server(node.config).superuser_dsn
@@ -98,6 +127,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if _SERVER in config.stash:
         config.stash[_SERVER][1].close()
         del config.stash[_SERVER]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stretched_once() -> Iterator[None]:
+    """In a worker, the same password with the same salt is stretched once, however many tests log in with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "Argon2id", RememberedArgon2id)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,17 @@ import inspect
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from services.common.migrations import migrate
-from services.common.provision import DatabasePasswords, DatabaseUrls, provision
+from services.common.provision import OWNER, DatabasePasswords, DatabaseUrls, provision
 
 # The roles belong to the whole server, which the workers of a run share.
 PASSWORDS = DatabasePasswords(owner="owner of tests", app="app of tests", worker="worker of tests")
@@ -45,28 +47,65 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(scope="module")
-def an_empty_database(postgres: RunningPostgres) -> Iterator[Callable[[], DatabaseUrls]]:
-    """Makes provisioned databases without tables, dropped after the module."""
-    made: list[str] = []
+class Databases:
+    """Databases on the run's server; `drop` removes those made here."""
 
-    def make(label: str = "test") -> DatabaseUrls:
-        made.append(f"oort_{label}_{secrets.token_hex(5)}")
-        return _finished(provision(postgres.superuser_dsn, made[-1], PASSWORDS))
+    def __init__(self, superuser_dsn: str) -> None:
+        self._superuser_dsn = superuser_dsn
+        self._made: list[str] = []
 
-    yield make
-    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as server:
-        for name in made:
-            server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    def empty(self, label: str = "test") -> DatabaseUrls:
+        """Provisioned, without tables."""
+        self._made.append(f"oort_{label}_{secrets.token_hex(5)}")
+        return self._provisioned(self._made[-1])
+
+    def copy(self, original: DatabaseUrls, label: str) -> DatabaseUrls:
+        """Another with the same tables, a third of the work of making them. Nobody may be using the original."""
+        self._made.append(f"oort_{label}_{secrets.token_hex(5)}")
+        names = self._made[-1], OWNER, str(conninfo_to_dict(original.owner)["dbname"])
+        with psycopg.connect(self._superuser_dsn, autocommit=True) as server:
+            copying = sql.SQL("create database {} owner {} template {}")
+            server.execute(copying.format(*map(sql.Identifier, names)))
+        return self._provisioned(self._made[-1])  # rights on the database itself are not copied
+
+    def drop(self) -> None:
+        with psycopg.connect(self._superuser_dsn, autocommit=True) as server:
+            for name in self._made:
+                server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+    def _provisioned(self, name: str) -> DatabaseUrls:
+        return _finished(provision(self._superuser_dsn, name, PASSWORDS))
 
 
-@pytest.fixture(scope="module")
-def a_database(an_empty_database: Callable[[str], DatabaseUrls]) -> MakeDatabase:
-    """Makes databases of a role: `a_database("auth")` is provisioned and migrated, and dropped after the module."""
+@pytest.fixture(scope="session")
+def a_migrated_database(postgres: RunningPostgres) -> Iterator[MakeDatabase]:
+    """The one database of a role with all its tables, which nobody uses but to copy it."""
+    databases = Databases(postgres.superuser_dsn)
 
-    def make(role: str) -> DatabaseUrls:
-        urls = an_empty_database(role)
+    @cache
+    def migrated(role: str) -> DatabaseUrls:
+        urls = databases.empty(role)
         _finished(migrate(urls.owner, _SERVICES / role / "migrations"))
         return urls
 
-    return make
+    yield migrated
+    databases.drop()
+
+
+@pytest.fixture(scope="module")
+def databases(postgres: RunningPostgres) -> Iterator[Databases]:
+    made = Databases(postgres.superuser_dsn)
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
+def an_empty_database(databases: Databases) -> Callable[[], DatabaseUrls]:
+    """Makes provisioned databases without tables, dropped after the module."""
+    return databases.empty
+
+
+@pytest.fixture(scope="module")
+def a_database(databases: Databases, a_migrated_database: MakeDatabase) -> MakeDatabase:
+    """Makes databases of a role: `a_database("auth")` is provisioned and migrated, and dropped after the module."""
+    return lambda role: databases.copy(a_migrated_database(role), role)

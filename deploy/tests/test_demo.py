@@ -44,12 +44,14 @@ def _left_in(folder: Path) -> list[object]:
     return left
 
 
+@pytest.mark.long
 def test_the_demonstration_ends_well_and_leaves_nothing(oort: Command, source: Path, tmp_path: Path) -> None:
     done = oort.ok("demo", "--source", str(source))
     assert "Every restored file equals its original." in done.stdout
     assert _left_in(tmp_path / "tmp") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing(
     oort: Command, source: Path, tmp_path: Path, number: signal.Signals

@@ -87,74 +87,78 @@ def supervisor(operator: Operator) -> int:
     return process.pid
 
 
-def test_a_second_up_finds_all_data_and_the_same_addresses_again(operator: Operator) -> None:
+@pytest.mark.long
+def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operator) -> None:
+    """One test, since several would start a stack twice each."""
     operator.up()
-    first = operator.status()
-    assert first["running"]
-    assert set(first["services"]) == SERVICES
-    assert all(service["healthy"] for service in first["services"].values())
-    assert first["copies_complete"]
-    assert first["missing_copies"] == 0
-    assert all(Path(node["data"]).is_dir() for node in first["nodes"].values())
+    all_is_well_and_private(operator)
     operator.add_user("alice", PASSWORD)
-    env = operator.env
-    assert stat.S_IMODE((operator.data / "env").stat().st_mode) == 0o600
-    assert stat.S_IMODE(operator.data.stat().st_mode) == 0o700
-    operator.down()
-    assert living(operator.data) == []
-    down = operator.status()
-    assert not down["running"]
-    assert down["missing_copies"] is None
+    env, addresses = operator.env, public(operator)
+    down_stops_what_a_killed_supervisor_has_left(operator)
+
     operator.up()
     assert users(operator) == {"admin", "alice"}
     assert operator.env == env
     again = operator.oort.ok("stack", "up", "--data", str(operator.data), "--detach")
     assert "running already" in again.stdout
-    operator.down()
-    operator.down()
+    services = operator.status()["services"]
+    kill(supervisor(operator))
+    kill(services["postgres"]["pid"])
+    kill(services["auth"]["pid"])
 
-
-def test_after_the_supervisor_was_killed_down_stops_all_that_it_left(operator: Operator) -> None:
     operator.up()
+    assert users(operator) == {"admin", "alice"}
+    assert (operator.env, public(operator)) == (env, addresses)
+    operator.down()
+    assert living(operator.data) == []
+    operator.down()
+    ports_that_are_taken_are_replaced_and_written_down(operator, addresses)
+
+
+def all_is_well_and_private(operator: Operator) -> None:
+    status = operator.status()
+    assert status["running"]
+    assert set(status["services"]) == SERVICES
+    assert all(service["healthy"] for service in status["services"].values())
+    assert status["copies_complete"]
+    assert status["missing_copies"] == 0
+    assert all(Path(node["data"]).is_dir() for node in status["nodes"].values())
+    assert stat.S_IMODE((operator.data / "env").stat().st_mode) == 0o600
+    assert stat.S_IMODE(operator.data.stat().st_mode) == 0o700
+
+
+def public(operator: Operator) -> dict[str, str]:
+    """Where each process of the stack listens."""
+    return {name: service["public"] for name, service in operator.status()["services"].items()}
+
+
+def down_stops_what_a_killed_supervisor_has_left(operator: Operator) -> None:
     kill(supervisor(operator))
     status = operator.oort.run("stack", "status", "--data", str(operator.data))
     assert status.code == 1
     assert len(living(operator.data)) >= len(SERVICES)
     operator.down()
     assert living(operator.data) == []
+    down = operator.status()
+    assert not down["running"]
+    assert down["missing_copies"] is None
 
 
-def test_after_everything_was_killed_up_finds_all_data(operator: Operator) -> None:
-    operator.up()
-    operator.add_user("alice", PASSWORD)
-    services = operator.status()["services"]
-    kill(supervisor(operator))
-    kill(services["postgres"]["pid"])
-    kill(services["auth"]["pid"])
-    operator.up()
-    assert users(operator) == {"admin", "alice"}
-    assert {name: service["public"] for name, service in operator.status()["services"].items()} == {
-        name: service["public"] for name, service in services.items()
-    }
-
-
-def test_ports_that_are_taken_are_replaced_and_written_down(operator: Operator) -> None:
-    operator.up()
-    before = operator.status()["services"]
-    operator.down()
+def ports_that_are_taken_are_replaced_and_written_down(operator: Operator, before: dict[str, str]) -> None:
     with socket.socket() as auth, socket.socket() as postgres:
         for listener, name in ((auth, "auth"), (postgres, "postgres")):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            host, port = before[name]["public"].split(":")
+            host, port = before[name].split(":")
             listener.bind((host, int(port)))
             listener.listen()
         operator.up()
-        now = operator.status()["services"]
-        assert now["auth"]["public"] != before["auth"]["public"]
-        assert operator.env["OORT_AUTH"] == now["auth"]["public"]
-        assert users(operator) == {"admin"}
+        now = public(operator)
+        assert {name for name, at in now.items() if at != before[name]} == {"auth", "postgres"}
+        assert operator.env["OORT_AUTH"] == now["auth"]
+        assert users(operator) == {"admin", "alice"}
 
 
+@pytest.mark.long
 def test_what_dies_is_started_again(operator: Operator) -> None:
     operator.up("--restart-delay", "0.1")
     for name in ("node-a", "redis", "postgres"):
@@ -169,6 +173,7 @@ def _is_new(operator: Operator, name: str, before: int) -> bool:
     return bool(service["healthy"]) and service["pid"] != before
 
 
+@pytest.mark.long
 def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator: Operator) -> None:
     operator.up("--restart-delay", "3600")
     kill(operator.status()["services"]["node-b"]["pid"])
@@ -182,6 +187,7 @@ def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator:
     assert "node-z" in unknown.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_a_signal_stops_everything(operator: Operator, number: signal.Signals) -> None:
     command = operator.oort.line("stack", "up", "--data", str(operator.data))
@@ -197,6 +203,7 @@ def test_in_the_foreground_a_signal_stops_everything(operator: Operator, number:
     assert living(operator.data) == []
 
 
+@pytest.mark.long
 def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
     command = operator.oort.line("stack", "up", "--data", str(operator.data), "--detach")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as stack:
@@ -209,6 +216,7 @@ def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
     assert living(operator.data) == []
 
 
+@pytest.mark.long
 def test_a_removed_folder_ends_the_stack(operator: Operator) -> None:
     operator.up()
     shutil.rmtree(operator.data)
@@ -241,6 +249,7 @@ def test_a_folder_without_a_stack_is_named(tmp_path: Path, command: str) -> None
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.needs("setpriv")
 def test_a_normal_user_runs_a_stack_too() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from uuid import UUID
 
@@ -38,6 +39,14 @@ def a_user_id() -> UUID:
     return uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
 
 
+@cache
+def _alice() -> tuple[UUID, bytes, bytes]:
+    """Id, credentials and account key; the same for a whole process, which has the password stretched once then."""
+    user = a_user_id()
+    credentials, account_key = new_account(user, PASSWORD)
+    return user, credentials.SerializeToString(), account_key
+
+
 @dataclass
 class Auth(
     accounts_pb2_grpc.AccountServiceServicer,
@@ -47,8 +56,9 @@ class Auth(
 ):
     """One user, `alice`."""
 
-    user: UUID = field(default_factory=a_user_id)
-    credentials: accounts_pb2.Credentials = field(default_factory=accounts_pb2.Credentials)
+    user: UUID = field(init=False)
+    credentials: accounts_pb2.Credentials = field(init=False)
+    account_key: bytes = field(init=False)
     recovery: accounts_pb2.SetRecoveryRequest = field(default_factory=accounts_pb2.SetRecoveryRequest)
     devices: dict[str, bytes] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
@@ -63,8 +73,8 @@ class Auth(
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not self.credentials.login_key:
-            self.credentials, self.account_key = new_account(self.user, PASSWORD)
+        self.user, credentials, self.account_key = _alice()
+        self.credentials = accounts_pb2.Credentials.FromString(credentials)
 
     def add_to(self, server: grpc.Server) -> None:
         accounts_pb2_grpc.add_AccountServiceServicer_to_server(self, server)

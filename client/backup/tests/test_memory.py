@@ -36,6 +36,7 @@ _FILES = 50_000
 _BOUND = 145  # MB; with an object for each file it is 175, and grows by 2 MB for every 1,000 files
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_folder_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     source = tmp_path / "source"

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from client.account.device import Device as Account
+from client.account.home import Home
+from client.account.login import Server, login
+from client.account.vaults import Vaults
 from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
 
@@ -31,7 +35,7 @@ def device(stack: Operator, tmp_path: Path) -> Device:
 
 
 def a_user(operator: Operator) -> tuple[str, str]:
-    """A new user's name and password; added in this process, which loads once what `oort` loads each time."""
+    """A new user's name and password; added in this process, which loads once what a command loads each time."""
     name, password = f"user-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
     with Administrator.sign_in(Target.find(operator.data)) as administrator:
         administrator.add_user(name, password, admin=False)
@@ -39,8 +43,9 @@ def a_user(operator: Operator) -> tuple[str, str]:
 
 
 def a_device(operator: Operator, home: Path, vault: str = "main") -> Device:
-    """A device of a new user with a vault on two nodes."""
-    device = Device(home)
-    device.log_in(operator, *a_user(operator))
-    device.request_vault(vault)
-    return device
+    """A device of a new user with a vault on two nodes; logged in in this process too."""
+    found = operator.env
+    login(Home(home), Server(found["OORT_AUTH"], Path(found["OORT_CA"])), *a_user(operator))
+    with Account(Home(home)) as account:
+        Vaults(account).request(vault, "default")
+    return Device(home)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
@@ -37,6 +39,7 @@ def alter_packs(folder: Path) -> int:
     return len(packs)
 
 
+@pytest.mark.long
 def test_what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack: Operator, tmp_path: Path) -> None:
     device: Device = a_device(own_stack, tmp_path / "home")
     source = a_tree(tmp_path / "source")

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from deploy.driver import Device, Operator, Outcome
 from deploy.local.certificates import CertificateAuthority
 from deploy.tests.end_to_end.conftest import a_device, a_user
@@ -78,6 +80,7 @@ def test_a_path_that_does_not_exist_and_a_target_that_is_not_empty_are_refused(d
     )
 
 
+@pytest.mark.long
 def test_an_altered_object_is_found_and_only_what_it_held_is_lost(own_stack: Operator, tmp_path: Path) -> None:
     device = a_device(own_stack, tmp_path / "home")
     source = incompressible(tmp_path / "source/large", 24, seed=5).parent

@@ -152,6 +152,7 @@ def vaults_that_no_node_can_open_are_refused_and_not_made_anew(harmful: Harmful,
         assert files_below(bucket.folders[0]) == files
 
 
+@pytest.mark.long
 def test_harm_on_all_nodes(harmful: Harmful, tmp_path: Path) -> None:
     """One test, since workers that ran two of them would each start a stack."""
     harm_costs_what_was_harmed_and_is_named(harmful, tmp_path)

@@ -52,6 +52,7 @@ def stack_on_small_disks(tmp_path: Path) -> Iterator[Operator]:
     operator.down()
 
 
+@pytest.mark.long
 def test_full_nodes_end_a_backup_with_one_line_and_go_on_serving(
     stack_on_small_disks: Operator, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def events(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+@pytest.mark.long
 def test_a_backup_goes_on_through_the_other_node_when_one_is_killed(own_stack: Operator, tmp_path: Path) -> None:
     device = a_device(own_stack, tmp_path / "home")
     source = incompressible(tmp_path / "source/file", 1024, seed=1).parent

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 import redis
 
 from deploy.driver import Device, Operator
@@ -55,6 +56,7 @@ def found_in(data: bytes) -> list[str]:
     return [marker for marker in markers if any(disguise in data for disguise in disguises(marker))]
 
 
+@pytest.mark.long
 def test_planted_markers_are_found_nowhere_on_the_servers(own_stack: Operator, tmp_path: Path) -> None:
     source = tmp_path / ITEM
     (source / FOLDER).mkdir(parents=True)

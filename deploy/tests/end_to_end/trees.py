@@ -7,6 +7,10 @@ import struct
 from pathlib import Path
 from random import Random
 
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
 MIB = 1 << 20
 
 
@@ -122,12 +126,12 @@ def _acl(*, access: bool) -> bytes:
 
 
 def incompressible(path: Path, mib: int, seed: int) -> Path:
-    """A file that is sent as large as it is."""
-    random = Random(seed)
+    """A file that is sent as large as it is. Made by a cipher, which is many times faster than `random`."""
+    cipher = Cipher(AES256(seed.to_bytes(32)), CTR(bytes(16))).encryptor()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for _ in range(mib):
-            file.write(random.randbytes(MIB))
+            file.write(cipher.update(bytes(MIB)))
     return path
 
 
