@@ -63,9 +63,13 @@ async def search(
     fault: Fault | None = None,
     *,
     switches: float = inf,
+    rest: bool = False,
     limit: int = 1_000_000,
 ) -> Search:
-    """Go through all orders of the steps with so many switches. Raises Found, and TooLong after `limit` steps."""
+    """Go through all orders of the steps with so many switches, and let each end come to `rest`.
+
+    Raises Found, and TooLong after `limit` steps.
+    """
     with Forks.open(urls) as db, pytest.MonkeyPatch.context() as patch:
         world = a_world(db, {"a": nodes["a"]})
         world.locked = case.locked

@@ -13,7 +13,7 @@ CLEAR = sql.SQL("; ").join([sql.SQL("delete from {}").format(sql.Identifier(tabl
 _OBJECTS = "(select o.kind || '/' || encode(o.sha256, 'hex') from objects o where o.id = object_id)"
 _CATALOGUE = f"""
 select json_build_array(
-    (select json_agg(json_build_array(seq, objects, bytes)) from buckets),
+    (select json_agg(json_build_array(seq, objects, bytes) order by id) from buckets),
     (select json_agg(json_build_array(kind, encode(sha256, 'hex'), state, created_seq, condemned_seq)
                      order by kind, sha256) from objects),
     (select json_agg(json_build_array(id, opened_seq, ended_seq, mark_seq, pack_seq, index_seq, swept) order by id)

@@ -38,7 +38,7 @@ PAIRS = [
     ("silent sessions are ended", "a parent is removed"),
     ("silent sessions are ended", "the silent session beats"),
     ("a backup opens", "a snapshot is removed"),
-    ("a restore opens", "the reaper decides"),
+    ("an adoption opens", "the reaper decides"),
     ("the retention ends", "condemn of a free pack"),
     ("the retention ends", "a retention opens"),
 ]
@@ -53,12 +53,12 @@ async def a_stage(urls: DatabaseUrls, folder: Path, *, is_marked: bool) -> Async
     db = await Database.open(urls.app, urls.worker)
     try:
         async with await psycopg.AsyncConnection.connect(urls.worker, autocommit=True) as watch:
+            await clear(watch)
             with two_nodes(folder) as nodes:
                 world = a_world(TurnDatabase(db), {"a": nodes["a"]})
                 stage = Stage(await set_up(world, is_marked=is_marked), Turns(watch), Catalogue(watch))
                 await stage.catalogue.keep()
                 yield stage
-                await clear(watch)
     finally:
         await db.close()
 

@@ -46,7 +46,7 @@ NODES = ("a", "b")
 # No node of the model falls silent, and no session ends by itself.
 LONG = timedelta(days=365)
 _LONG_SECONDS = LONG.total_seconds()
-_PAGE = 2
+_PAGE = 3
 
 
 class InlineThreads(DiskThreads):
@@ -223,8 +223,9 @@ class World:
 
     async def names(self, claims: VaultClaims, session: UUID, kind: ObjectKind) -> list[ObjectName]:
         """All pages of a list."""
-        found: list[ObjectName] = []
-        while page := await self.page(claims, session, kind, found[-1] if found else None):
+        found = page = await self.page(claims, session, kind, None)
+        while len(page) == _PAGE:
+            page = await self.page(claims, session, kind, page[-1])
             found += page
         return found
 
