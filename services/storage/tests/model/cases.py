@@ -74,9 +74,7 @@ async def search(
         world = a_world(db, {"a": nodes["a"]})
         world.locked = case.locked
         snapshots = await begin(world, case)
-        done = Search(
-            world, db, case.interrupts, rest=fault is None, silent=case.silent, switches=switches, limit=limit
-        )
+        done = Search(world, db, case.interrupts, rest=rest, silent=case.silent, switches=switches, limit=limit)
         if fault is not None:
             [(world.ahead.numbers,)] = await _seq(world)
             world.faults = frozenset((fault.client,))
