@@ -36,7 +36,7 @@ class Case:
     interrupts: int = 0
     silent: bool = False
     locked: bool = False
-    switches: tuple[float, float] = (inf, inf)
+    switches: tuple[float, float] = (0, 2)
 
 
 async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
@@ -103,6 +103,7 @@ CASES = [
         (1,),
         lambda world, made: [_retention(world, made[1]), _backup(world, "ab", parents=(made[0],))],
         packs=("ab",),
+        switches=(1, 2),
     ),
     Case(
         "two packs",
@@ -119,6 +120,7 @@ CASES = [
         ],
         packs=("a",),
         snapshots=("a",),
+        switches=(0, 1),
     ),
     Case(
         "pinned",
@@ -154,6 +156,7 @@ CASES = [
         packs=("a",),
         snapshots=("a",),
         interrupts=1,
+        switches=(0, 1),
     ),
     Case(
         "adoption",
@@ -181,6 +184,7 @@ CASES = [
         lambda world, made: [_retention(world, made[1])],
         packs=("ab",),
         locked=True,
+        switches=(inf, inf),
     ),
     Case(
         "two backups",
@@ -190,5 +194,6 @@ CASES = [
             _backup(world, "ab", parents=(made[0],)),
             _backup(world, "b", "C"),
         ],
+        switches=(0, 1),
     ),
 ]

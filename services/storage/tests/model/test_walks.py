@@ -62,9 +62,9 @@ def walks(walk: type[Walk], count: int, steps: int) -> None:
 
 
 def test_nothing_is_lost_whatever_devices_nodes_and_retentions_do(given: dict[str, Any]) -> None:
-    walks(type("Walk", (Walk,), given), *((400, 80) if IS_CAMPAIGN else (18, 45)))
+    walks(type("Walk", (Walk,), given), *((200, 80) if IS_CAMPAIGN else (14, 45)))
 
 
 def test_nothing_is_lost_when_their_calls_are_on_their_way_at_once(given: dict[str, Any]) -> None:
     with connections(given["urls"], given["runner"]) as others:
-        walks(type("Crowd", (Crowd,), given | others), *((100, 200) if IS_CAMPAIGN else (6, 80)))
+        walks(type("Crowd", (Crowd,), given | others), *((60, 160) if IS_CAMPAIGN else (6, 80)))
