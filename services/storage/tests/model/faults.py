@@ -19,7 +19,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage import puts, retention, sessions
-from services.storage.disk import Disks
+from services.storage.disks import Disks
 from services.storage.store import buckets, objects, reaping
 from services.storage.store import sessions as session_rows
 from services.storage.tests.model.ahead import Ahead
