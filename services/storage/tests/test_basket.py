@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pytest
+
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.storage.tests.cluster import Client, Cluster, a_body
@@ -31,6 +33,7 @@ async def test_an_adoption_lists_and_reads_what_is_condemned_and_no_other_sessio
                 assert await refusal_of(client.get(session, removed)) == "NOT_FOUND"
 
 
+@pytest.mark.case(number=10)
 async def test_a_removed_snapshot_comes_back_with_all_it_reaches(cluster: Cluster, reapers: Reapers) -> None:
     async with cluster.up("a"):
         claims = await a_bucket(cluster)
@@ -77,6 +80,7 @@ class Retention:
         return snapshots
 
 
+@pytest.mark.case(number=10)
 async def test_a_revival_that_is_interrupted_anywhere_loses_nothing_and_can_be_done_again(
     cluster: Cluster, reapers: Reapers
 ) -> None:
@@ -109,6 +113,7 @@ async def test_a_revival_that_is_interrupted_anywhere_loses_nothing_and_can_be_d
                 assert {state(cluster, name) for name in unneeded} == {expected}
 
 
+@pytest.mark.case(number=10)
 async def test_what_has_gone_is_not_brought_back_by_half(cluster: Cluster, reapers: Reapers) -> None:
     async with cluster.up("a"):
         claims = await a_bucket(cluster)

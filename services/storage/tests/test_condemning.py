@@ -15,6 +15,7 @@ from services.storage.tests.test_session_order import holding, reason, waits
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, set_deleting, state
 
 
+@pytest.mark.case(number=7)
 async def test_a_mark_is_drawn_once_and_kept_by_the_node(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket_to_remove_from(cluster)
@@ -32,6 +33,7 @@ async def test_a_mark_is_drawn_once_and_kept_by_the_node(cluster: Cluster) -> No
             assert await client.mark(await client.open(Purpose.RETENTION), mark_id) > seq + 1
 
 
+@pytest.mark.case(number=7)
 async def test_a_plan_is_carried_out_in_the_session_that_drew_its_mark_and_in_no_other(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket_to_remove_from(cluster)
@@ -108,6 +110,9 @@ async def putting_again(client: Client, name: ObjectName, body: bytes) -> str:
     return str(session)
 
 
+@pytest.mark.case(number=2)
+@pytest.mark.case(number=3)
+@pytest.mark.case(number=8)
 @pytest.mark.parametrize("act", [reserving, putting_again])
 async def test_what_a_session_uses_that_was_not_over_before_the_mark_stays(cluster: Cluster, act: Act) -> None:
     """Cases 2, 3 and 8: use before and after the mark, ends just before and just after it."""
@@ -145,6 +150,7 @@ async def test_what_a_session_uses_that_was_not_over_before_the_mark_stays(clust
             assert set(await client.condemn(retention, *bodies)) == {str(still_open), str(unused)}
 
 
+@pytest.mark.case(number=9)
 async def test_an_index_file_of_a_backup_that_runs_stays(cluster: Cluster) -> None:
     """Case 9: the checkpoint of a backup is read by another only while nothing of it can be condemned."""
     async with cluster.up("a"):
@@ -199,6 +205,7 @@ async def test_a_key_is_condemned_while_another_is_left(cluster: Cluster) -> Non
             assert set(await client.condemn(retention, new)) == {str(new)}
 
 
+@pytest.mark.case(number=11)
 async def test_a_list_in_pages_is_the_same_before_and_after_index_files_are_swapped(cluster: Cluster) -> None:
     """Case 11: a restore that has read one page of the index files finds the rest of them."""
     async with cluster.up("a"):
@@ -224,6 +231,8 @@ async def test_a_list_in_pages_is_the_same_before_and_after_index_files_are_swap
             assert old.isdisjoint(await client.names(retention, ObjectKind.INDEX))
 
 
+@pytest.mark.case(number=3)
+@pytest.mark.case(number=13)
 async def test_a_mark_that_waits_for_an_end_counts_the_session_as_over(cluster: Cluster) -> None:
     """Case 13: a commit with its end held open against the mark."""
     async with cluster.up("a"):
@@ -246,6 +255,8 @@ async def test_a_mark_that_waits_for_an_end_counts_the_session_as_over(cluster: 
             assert await client.condemn(retention, made) == {}
 
 
+@pytest.mark.case(number=3)
+@pytest.mark.case(number=13)
 async def test_an_end_that_waits_for_the_mark_comes_after_it(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket_to_remove_from(cluster)
@@ -265,6 +276,8 @@ async def test_an_end_that_waits_for_the_mark_comes_after_it(cluster: Cluster) -
             assert set(await client.condemn(retention, made)) == {str(made)}
 
 
+@pytest.mark.case(number=5)
+@pytest.mark.case(number=13)
 async def test_a_condemnation_that_waits_for_a_reserve_finds_its_user_and_one_of_an_ended_session_is_refused(
     cluster: Cluster,
 ) -> None:
@@ -318,6 +331,8 @@ async def a_full_retention(client: Client, steps: int, kept: dict[ObjectName, by
         await client.end(session)
 
 
+@pytest.mark.case(number=6)
+@pytest.mark.case(number=15)
 async def test_a_retention_that_crashed_after_any_step_is_followed_by_one_that_leaves_what_is_needed(
     cluster: Cluster,
 ) -> None:

@@ -319,6 +319,7 @@ def test_a_disk_that_fills_while_it_writes_leaves_nothing_behind(tmp_path: Path)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == OWN_FILES
 
 
+@pytest.mark.case(number=5)
 @pytest.mark.parametrize("refused_by", ["end", "quota", "index"])
 async def test_a_body_whose_entry_is_refused_leaves_no_file(cluster: Cluster, refused_by: str) -> None:
     body = a_body()

@@ -188,6 +188,7 @@ async def test_a_session_keeps_what_was_condemned_after_its_opening(cluster: Clu
             assert there(cluster, "a", claims, *first, *second) == [False] * 6
 
 
+@pytest.mark.case(number=11)
 async def test_a_restore_that_was_opened_between_the_condemnations_of_index_and_pack_finds_both_or_none(
     cluster: Cluster, reapers: Reapers
 ) -> None:
@@ -230,6 +231,7 @@ async def test_the_waste_basket_keeps_everything_for_its_time_and_never_out_of_o
             assert counters_are_right(cluster)
 
 
+@pytest.mark.case(number=14)
 async def test_a_crash_at_any_step_leaves_a_whole_vault_and_is_gone_on_with(cluster: Cluster, reapers: Reapers) -> None:
     async with cluster.up("a"):
         claims = await a_bucket(cluster)
@@ -456,6 +458,7 @@ async def test_a_staged_copy_of_what_is_removed_is_placed_by_nobody(cluster: Clu
         assert there(cluster, "a", claims, made) == [False]
 
 
+@pytest.mark.case(number=8)
 async def test_a_file_is_never_removed_after_its_name_was_put_again(cluster: Cluster, reapers: Reapers) -> None:
     async with cluster.up("a", "b"):
         claims = await a_bucket(cluster, copies=2)
@@ -480,6 +483,7 @@ async def test_a_file_is_never_removed_after_its_name_was_put_again(cluster: Clu
             assert await client.get(session, name) == body
 
 
+@pytest.mark.case(number=13)
 async def test_an_opening_held_open_against_the_reaper_s_decision_holds_the_horizon(
     cluster: Cluster, reapers: Reapers
 ) -> None:
@@ -508,6 +512,8 @@ async def test_an_opening_held_open_against_the_reaper_s_decision_holds_the_hori
             assert rows(cluster, *unneeded) == {str(made): "live"}
 
 
+@pytest.mark.case(number=2)
+@pytest.mark.case(number=13)
 async def test_a_reserve_that_waits_for_the_decision_names_the_pack_gone(cluster: Cluster) -> None:
     async with cluster.up("a") as [db]:
         claims = await a_bucket(cluster)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from domain.names import ObjectKind
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
@@ -13,6 +15,7 @@ async def a_bucket_to_remove_from(cluster: Cluster) -> VaultClaims:
     return replace(await cluster.bucket("a"), scopes=frozenset(Scope))
 
 
+@pytest.mark.case(number=11)
 async def test_a_removed_snapshot_stays_for_the_sessions_that_were_open(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket_to_remove_from(cluster)
@@ -54,6 +57,7 @@ async def test_a_repeated_removal_answers_the_same_and_one_of_what_is_gone_says_
             assert await refusal_of(client.remove(second, old)) == "NOT_FOUND"
 
 
+@pytest.mark.case(number=4)
 async def test_the_parent_of_a_running_backup_stays_until_it_has_ended(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket_to_remove_from(cluster)

@@ -23,6 +23,7 @@ from services.storage.store import buckets, objects
 from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_sessions import a_committed_snapshot, state
 
+pytestmark = pytest.mark.case(number=13)
 Connection = psycopg.AsyncConnection[Any]
 
 
@@ -80,6 +81,7 @@ async def an_old_pack(client: Client) -> Any:
     return name
 
 
+@pytest.mark.case(number=2)
 async def test_a_reserve_that_waits_for_a_condemnation_revives_what_it_condemned(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -113,6 +115,7 @@ async def test_a_condemnation_that_waits_for_a_reserve_finds_its_user(cluster: C
             assert state(cluster, name) == "live"
 
 
+@pytest.mark.case(number=2)
 async def test_a_reserve_that_waits_for_the_reaper_s_decision_names_the_pack_gone(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -126,6 +129,7 @@ async def test_a_reserve_that_waits_for_the_reaper_s_decision_names_the_pack_gon
             assert await reserving == [str(name)]
 
 
+@pytest.mark.case(number=5)
 async def test_a_commit_that_waits_while_its_session_is_ended_is_refused(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -157,6 +161,7 @@ def _files_are_all_entered(cluster: Cluster, claims: VaultClaims) -> None:
     assert all(name.startswith("buckets/") for name in files)
 
 
+@pytest.mark.case(number=4)
 async def test_an_opening_that_waits_while_its_parent_is_removed_is_refused(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -187,6 +192,7 @@ async def test_an_opening_that_waits_for_a_removal_comes_after_it(cluster: Clust
             assert await reason(client.get(session, name)) == "NOT_FOUND"
 
 
+@pytest.mark.case(number=4)
 async def test_a_removal_that_waits_for_an_opening_finds_its_pin(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
@@ -205,6 +211,7 @@ async def test_a_removal_that_waits_for_an_opening_finds_its_pin(cluster: Cluste
             assert state(cluster, parent) == "live"
 
 
+@pytest.mark.case(number=5)
 async def test_a_removal_that_waits_while_its_session_is_ended_is_refused(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
@@ -218,6 +225,7 @@ async def test_a_removal_that_waits_while_its_session_is_ended_is_refused(cluste
             assert state(cluster, old) == "live"
 
 
+@pytest.mark.case(number=8)
 async def test_a_put_that_waits_for_a_condemnation_of_its_name_revives_it(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")

@@ -115,6 +115,7 @@ async def test_a_session_belongs_to_its_device(cluster: Cluster) -> None:
             assert await neighbour.get(await neighbour.open(Purpose.READ), name) == b"body"
 
 
+@pytest.mark.case(number=4)
 async def test_a_backup_pins_a_live_parent_and_no_other(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -134,6 +135,7 @@ async def test_a_backup_pins_a_live_parent_and_no_other(cluster: Cluster) -> Non
             assert await refusal_of(client.open(Purpose.READ, parent)) == "INVALID_ARGUMENT"
 
 
+@pytest.mark.case(number=4)
 async def test_the_snapshot_of_a_backup_that_still_runs_may_be_a_parent(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -158,6 +160,7 @@ async def test_only_one_retention_is_open_in_a_bucket(cluster: Cluster) -> None:
 # Ending
 
 
+@pytest.mark.case(number=5)
 async def test_nothing_takes_effect_in_a_session_that_is_over(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -250,6 +253,7 @@ async def test_a_session_sees_what_others_put_after_its_opening(cluster: Cluster
 # Users
 
 
+@pytest.mark.case(number=2)
 async def test_reserving_revives_what_is_condemned_and_names_what_is_gone(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -268,6 +272,7 @@ async def test_reserving_revives_what_is_condemned_and_names_what_is_gone(cluste
             assert await client.reserve(session, live) == []
 
 
+@pytest.mark.case(number=8)
 async def test_a_put_of_a_condemned_name_revives_it_and_makes_the_session_its_user(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -284,6 +289,7 @@ async def test_a_put_of_a_condemned_name_revives_it_and_makes_the_session_its_us
             assert await client.names(session, ObjectKind.PACK) == {str(name)}
 
 
+@pytest.mark.case(number=8)
 async def test_a_put_of_a_name_that_is_being_removed_is_to_be_tried_again(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -303,6 +309,7 @@ async def test_a_put_of_a_name_that_is_being_removed_is_to_be_tried_again(cluste
             assert await client.get(session, name) == b"body"
 
 
+@pytest.mark.case(number=8)
 async def test_a_body_on_its_way_while_its_name_is_removed_is_stored_all_the_same(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -331,6 +338,7 @@ async def test_a_body_on_its_way_while_its_name_is_removed_is_stored_all_the_sam
 # Index files and commits
 
 
+@pytest.mark.case(number=8)
 async def test_an_index_file_lists_only_packs_that_the_session_uses(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -391,6 +399,7 @@ async def test_a_commit_whose_body_has_another_name_or_is_too_long_is_refused(cl
             assert await client.list(session, ObjectKind.SNAPSHOT) == []
 
 
+@pytest.mark.case(number=9)
 async def test_a_resumed_backup_goes_on_from_what_an_ended_one_stored(cluster: Cluster) -> None:
     """Case 9: the checkpoint index of a backup that was ended, read by another that reserves its pack."""
     async with cluster.up("a") as [db]:

@@ -66,6 +66,7 @@ def test_restic_finds_nothing_wrong_and_restores_everything(tmp_path: Path, vers
     assert vault.problems() == []
 
 
+@pytest.mark.case(number=14)
 def test_restic_finds_nothing_wrong_after_a_prune_that_was_ended(tmp_path: Path) -> None:
     """Before the last of the new, among the old index files, and among the old packs."""
     whole = History(LocalStore(tmp_path / "whole"))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from string import ascii_letters, digits
 
 import pytest
 
@@ -9,30 +11,32 @@ from domain.names import ObjectName
 from domain.sessions import Purpose
 from services.common.provision import DatabaseUrls
 from services.storage import sessions
-from services.storage.tests.model.clients import Backup, Client, Restore, Revival
+from services.storage.tests.model.clients import Backup, Client, Restore
 from services.storage.tests.model.contents import a_pack, a_snapshot, an_index
 from services.storage.tests.model.faults import Fault
 from services.storage.tests.model.forks import Forks
 from services.storage.tests.model.pruning import Retention
+from services.storage.tests.model.reviving import Revival
 from services.storage.tests.model.search import Search
 from services.storage.tests.model.world import Node, World, a_world
 
 
 @dataclass(frozen=True)
 class Case:
-    """`packs` and `snapshots` are there at the beginning, each of one or more blobs, one letter a blob.
+    """`numbers`: which of the sixteen it is about. `switches`: of its search, in `make test` and in the campaign.
 
-    `deep` ones are left to the campaign.
+    `packs` and `snapshots` are there at the beginning. A letter is a blob; packs of the same blobs differ by a digit.
     """
 
     name: str
+    numbers: tuple[int, ...]
     clients: Callable[[World, list[ObjectName]], list[Client]]
     packs: tuple[str, ...] = ("a", "b")
     snapshots: tuple[str, ...] = ("a", "b")
     interrupts: int = 0
     silent: bool = False
     locked: bool = False
-    deep: bool = False
+    switches: tuple[float, float] = (0, 2)
 
 
 async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
@@ -40,7 +44,7 @@ async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
     await world.begin(copies)
     claims = world.device()
     session = await world.open(claims, Purpose.BACKUP)
-    packs = [a_pack(frozenset(blobs)) for blobs in case.packs]
+    packs = [a_pack(frozenset(one) - set(digits), one.strip(ascii_letters)) for one in case.packs]
     for pack in packs:
         await world.put(claims, session, pack)
     index = an_index({pack.name: pack.holds for pack in packs})
@@ -53,15 +57,24 @@ async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
 
 
 async def search(
-    case: Case, urls: DatabaseUrls, nodes: dict[str, Node], fault: Fault | None = None, *, limit: int = 1_000_000
+    case: Case,
+    urls: DatabaseUrls,
+    nodes: dict[str, Node],
+    fault: Fault | None = None,
+    *,
+    switches: float = inf,
+    rest: bool = False,
+    limit: int = 1_000_000,
 ) -> Search:
-    """Go through all orders of the steps, `limit` steps at most. Raises Found."""
+    """Go through all orders of the steps with so many switches, and let each end come to `rest`.
+
+    Raises Found, and TooLong after `limit` steps.
+    """
     with Forks.open(urls) as db, pytest.MonkeyPatch.context() as patch:
         world = a_world(db, {"a": nodes["a"]})
         world.locked = case.locked
         snapshots = await begin(world, case)
-        done = Search(world, db, case.interrupts, rest=fault is None, silent=case.silent, limit=limit)
-        done.first = fault.trace if fault else ()
+        done = Search(world, db, case.interrupts, rest=rest, silent=case.silent, switches=switches, limit=limit)
         if fault is not None:
             [(world.ahead.numbers,)] = await _seq(world)
             world.faults = frozenset((fault.client,))
@@ -81,61 +94,25 @@ def _backup(world: World, wants: str, name: str = "B", **others: object) -> Back
 
 
 def _retention(world: World, *removes: ObjectName, name: str = "R", **others: object) -> Retention:
-    return Retention(name, world, world.device(), removes=removes, **others)  # type: ignore[arg-type]
+    return Retention(name, world, world.device(), removes=removes, **{"fine": False, **others})  # type: ignore[arg-type]
 
 
-# Those that are not deep are complete in a few hundred steps.
 CASES = [
     Case(
-        "locked index",
-        lambda world, made: [_retention(world, made[1])],
-        packs=("ab",),
-        locked=True,
-    ),
-    Case(
-        "adoption",
-        lambda world, _made: [_backup(world, "b", stale=False, purpose=Purpose.ADOPT), _retention(world)],
-        packs=("a",),
-        snapshots=("a",),
-    ),
-    Case("revival", lambda world, made: [_retention(world, made[1]), Revival("V", world, world.device())]),
-    Case(
         "mixed pack",
+        (1,),
         lambda world, made: [_retention(world, made[1]), _backup(world, "ab", parents=(made[0],))],
         packs=("ab",),
-        deep=True,
+        switches=(1, 2),
     ),
     Case(
         "two packs",
+        (2, 3),
         lambda world, made: [_retention(world, made[1]), _backup(world, "ab", parents=(made[0],))],
-        deep=True,
-    ),
-    Case(
-        "pinned",
-        lambda world, made: [_retention(world, made[0]), _backup(world, "a", parents=(made[0],))],
-        deep=True,
-    ),
-    Case(
-        "restore",
-        lambda world, made: [_retention(world, made[1]), Restore("X", world, world.device())],
-        deep=True,
-    ),
-    Case(
-        "resume",
-        lambda world, _made: [_backup(world, "b", stale=False), _retention(world)],
-        packs=("a",),
-        snapshots=("a",),
-        interrupts=1,
-        deep=True,
-    ),
-    Case(
-        "silent",
-        lambda world, made: [_retention(world, made[1]), _backup(world, "b")],
-        silent=True,
-        deep=True,
     ),
     Case(
         "late parent",
+        (3, 4),
         lambda world, _made: [
             _backup(world, "b", stale=False),
             _backup(world, "b", "C", parents=(a_snapshot(frozenset("b"), "B 0").name,), stale=False),
@@ -143,15 +120,80 @@ CASES = [
         ],
         packs=("a",),
         snapshots=("a",),
-        deep=True,
+        switches=(0, 1),
+    ),
+    Case(
+        "pinned",
+        (4,),
+        lambda world, made: [_retention(world, made[0]), _backup(world, "a", parents=(made[0],))],
+    ),
+    Case(
+        "silent",
+        (5,),
+        lambda world, made: [_retention(world, made[1], fine=True), _backup(world, "b")],
+        silent=True,
+    ),
+    Case(
+        "two retentions",
+        (5, 6),
+        lambda world, _made: [_retention(world), _retention(world, name="Q", prefers_last=True)],
+        packs=("a1", "a2"),
+        snapshots=("a",),
+        silent=True,
+    ),
+    Case(
+        "resume",
+        (8,),
+        lambda world, _made: [_backup(world, "b", stale=False), _retention(world)],
+        packs=("a",),
+        snapshots=("a",),
+        interrupts=1,
+    ),
+    Case(
+        "checkpoint",
+        (9,),
+        lambda world, _made: [_backup(world, "b", stale=False), _backup(world, "b", "C"), _retention(world)],
+        packs=("a",),
+        snapshots=("a",),
+        interrupts=1,
+        switches=(0, 1),
+    ),
+    Case(
+        "adoption",
+        (10,),
+        lambda world, _made: [_backup(world, "b", stale=False, purpose=Purpose.ADOPT), _retention(world)],
+        packs=("a",),
+        snapshots=("a",),
+        interrupts=1,
+    ),
+    Case(
+        "revival",
+        (10,),
+        lambda world, made: [_retention(world, made[1]), Revival("V", world, world.device())],
+        interrupts=1,
+    ),
+    Case(
+        "restore",
+        (11,),
+        lambda world, made: [_retention(world, made[1]), Restore("X", world, world.device())],
+        interrupts=1,
+    ),
+    Case(
+        "locked index",
+        (12,),
+        lambda world, made: [_retention(world, made[1])],
+        packs=("ab",),
+        locked=True,
+        switches=(inf, inf),
     ),
     Case(
         "two backups",
+        (2, 3),
         lambda world, made: [
             _retention(world, made[1]),
             _backup(world, "ab", parents=(made[0],)),
             _backup(world, "b", "C"),
         ],
-        deep=True,
+        switches=(0, 1),
     ),
 ]

@@ -1,4 +1,4 @@
-"""The model's clients that write and read: backups (also adoptions), restores, and what an adoption brings back.
+"""The model's clients that write and read: backups (also adoptions) and restores.
 
 Each is a machine whose fields are values, so a copy of it is another future of the same client. `moves` are what it can
 do next; each move is one call or a few that nothing of another client can come between to any effect. A client keeps
@@ -126,7 +126,9 @@ class Backup(Client):
     def lose(self) -> None:
         self.session = self.flight = self.parent = None
         self.spool = tuple(pack for pack in self.packs if self._salt in self.world.made[pack].body.decode())
-        self.covered, self.packs, self.gone, self.indexed = NOTHING, (), (), frozenset()
+        self.packs, self.gone, self.indexed = (), (), frozenset()
+        if "parent carries over" not in self.world.faults:
+            self.covered = NOTHING
 
     @property
     def _salt(self) -> str:
@@ -141,7 +143,7 @@ class Backup(Client):
         if self.done:
             return self._ending
         if self.session is None:
-            return [Move(f"opens with {_short(parent)}", partial(self._open, parent)) for parent in self.parents]
+            return [Move(f"opens with {short(parent)}", partial(self._open, parent)) for parent in self.parents]
         if self.flight is not None:
             return [
                 Move("ends a put", self._finish),
@@ -166,11 +168,11 @@ class Backup(Client):
         useful = [pack for pack in self.world.known(ObjectKind.PACK) if pack.holds & lacks]
         for pack in useful if self.stale else ():
             if pack.name not in self.gone:
-                found.append(Move(f"reserves {_short(pack.name)}", partial(self._reserve, pack)))  # noqa: PERF401 - reads better
+                found.append(Move(f"reserves {short(pack.name)}", partial(self._reserve, pack)))  # noqa: PERF401 - reads better
         for name in self.spool:
             if name not in self.packs:
                 again = self.world.made[name]
-                found.append(Move(f"puts {_short(name)} again", partial(self._begin, again)))
+                found.append(Move(f"puts {short(name)} again", partial(self._begin, again)))
         return found
 
     def _index_moves(self) -> list[Move]:
@@ -272,6 +274,7 @@ class Restore(Client):
 
     def lose(self) -> None:
         self.session = self.wanted = None
+        self.snapshots = frozenset()
         self.listed = self.to_read = self.packs = ()
         self.is_listed, self.lacks = False, NOTHING
 
@@ -283,11 +286,11 @@ class Restore(Client):
         ends = Move("ends", self.end, interrupts=True)
         if self.wanted is None:
             wanted = sorted(self.snapshots)
-            return [*(Move(f"reads {_short(one)}", partial(self._choose, one)) for one in wanted), ends]
+            return [*(Move(f"reads {short(one)}", partial(self._choose, one)) for one in wanted), ends]
         if not self.is_listed:
             return [Move("lists a page of the index", self._list), ends]
         if self.to_read:
-            return [Move(f"reads {_short(self.to_read[0])}", self._read_index), ends]
+            return [Move(f"reads {short(self.to_read[0])}", self._read_index), ends]
         return [Move("reads packs", self._read_packs), ends] if self.lacks else self._ending
 
     async def end(self) -> None:
@@ -329,71 +332,5 @@ class Restore(Client):
             raise Lost(f"3: a restore that was told of {name} finds it no more") from error
 
 
-@dataclass
-class Revival(Client):
-    """Brings a snapshot back from the waste basket: first reserves all that it reaches, then puts it again (rule 8)."""
-
-    snapshots: tuple[ObjectName, ...] = ()
-    wanted: ObjectName | None = None
-    lacks: Blobs = NOTHING
-    offers: tuple[ObjectName, ...] = ()
-    packs: tuple[ObjectName, ...] = ()
-    is_indexed: bool = False
-
-    def lose(self) -> None:
-        self.session = self.wanted = None
-        self.snapshots = self.offers = self.packs = ()
-        self.lacks, self.is_indexed = NOTHING, False
-
-    def moves(self) -> list[Move]:
-        if self.done:
-            return self._ending
-        if self.session is None:
-            return [Move("opens", self._open)]
-        ends = Move("ends", self.end, interrupts=True)
-        if self.wanted is None:
-            return [*(Move(f"finds {_short(one)}", partial(self._find, one)) for one in self.snapshots), ends]
-        if self.lacks:
-            useful = [pack for pack in self.offers if self.world.made[pack].holds & self.lacks]
-            return [*(Move(f"reserves {_short(one)}", partial(self._reserve, one)) for one in useful), ends]
-        if not self.is_indexed:
-            return [Move("puts an index file", self._put_index), ends]
-        return [Move("commits again", self._commit), ends]
-
-    async def _open(self) -> None:
-        self.session = await self.world.open(self.claims, Purpose.ADOPT)
-        self.snapshots = tuple(await self._condemned(ObjectKind.SNAPSHOT))
-
-    async def _condemned(self, kind: ObjectKind) -> list[ObjectName]:
-        listed = await sessions.list_condemned(
-            self.world.db, self.claims, self.open_session, kind, after=None, limit=1000
-        )
-        return [ObjectName(kind, bytes(one.sha256).hex()) for one in listed]
-
-    async def _find(self, snapshot: ObjectName) -> None:
-        self.lacks = blobs_of(await self.read(snapshot))
-        self.wanted = snapshot
-        index = await self.index()
-        for name in await self._condemned(ObjectKind.INDEX):
-            index[name] = packs_of(await self.read(name))
-        self.offers = tuple(sorted({pack for packs in index.values() for pack in packs}))
-
-    async def _reserve(self, pack: ObjectName) -> None:
-        self.offers = tuple(other for other in self.offers if other != pack)
-        if not await sessions.reserve(self.world.db, self.claims, self.open_session, [pack]):
-            self.packs += (pack,)
-            self.lacks -= self.world.made[pack].holds
-
-    async def _put_index(self) -> None:
-        made = an_index({pack: self.world.made[pack].holds for pack in self.packs})
-        await self.world.put(self.claims, self.open_session, made, node=self.node, packs=self.packs)
-        self.is_indexed = True
-
-    async def _commit(self) -> None:
-        assert self.wanted is not None
-        await self.world.put(self.claims, self.open_session, self.world.made[self.wanted], node=self.node)
-        self.done = True
-
-
-def _short(name: ObjectName | None) -> str:
+def short(name: ObjectName | None) -> str:
     return "nothing" if name is None else f"{name.kind.value}/{name.id[:6]}"

@@ -1,8 +1,9 @@
 """Databases for many small steps: the real statements on real connections, without an event loop's detour to each.
 
-Kept true: one unit of work is at work at a time, so nothing waits. In `Forks` every unit is a savepoint of one
-transaction that is never committed, so a step can be taken back: what a unit sees and writes is what it would in a
-transaction of its own. The clock (`now()`) stands still there, and row-level security is the worker's.
+Kept true: one unit of work is at work at a time, so nothing waits. In `Units` each is a transaction, as in Database. In
+`Forks` every unit is a savepoint of one transaction that is never committed, so a step can be taken back: what a unit
+sees and writes is what it would in a transaction of its own. The clock (`now()`) stands still there. Row-level security
+is the worker's in both.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from uuid import UUID
 import psycopg
 
 from services.common.provision import DatabaseUrls
+from services.storage.tests.model.catalogue import CLEAR
 
 
 class _Cursor:
@@ -55,23 +57,47 @@ class Connection:
         return _Cursor(self.blocking.cursor(row_factory=row_factory))
 
 
-class Forks:
-    """Serves where Database does, and can go back."""
+class Units:
+    """Serves where Database does."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = Connection(connection)
 
     @classmethod
     @contextmanager
-    def open(cls, urls: DatabaseUrls) -> Iterator["Forks"]:
+    def open(cls, urls: DatabaseUrls) -> Iterator[Self]:
+        """Finds no bucket."""
         with psycopg.connect(urls.worker) as connection:
+            connection.execute(CLEAR)
+            connection.commit()
             yield cls(connection)
             connection.rollback()
 
     @asynccontextmanager
     async def unit(self, _tenant: UUID | None = None, _user: UUID | None = None) -> AsyncIterator[Connection]:
-        # Not released at its end: the fork around it goes back before it.
-        self._connection.blocking.execute("savepoint unit")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.blocking.rollback()
+            raise
+        self._connection.blocking.commit()
+
+    worker = unit
+
+
+class Forks(Units):
+    """As that, and can go back."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__(connection)
+        self._had_units = [False]  # of each fork
+
+    @asynccontextmanager
+    async def unit(self, _tenant: UUID | None = None, _user: UUID | None = None) -> AsyncIterator[Connection]:
+        # The one before is let go of only now, which saves a round trip; many of them, each in the last, are slow.
+        before = "release savepoint unit; " if self._had_units[-1] else ""
+        self._connection.blocking.execute(before + "savepoint unit")
+        self._had_units[-1] = True
         try:
             yield self._connection
         except BaseException:
@@ -84,5 +110,7 @@ class Forks:
     async def fork(self) -> AsyncIterator[None]:
         """What is done inside never was."""
         self._connection.blocking.execute("savepoint fork")
+        self._had_units.append(False)
         yield
+        self._had_units.pop()
         self._connection.blocking.execute("rollback to savepoint fork; release savepoint fork")

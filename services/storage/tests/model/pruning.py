@@ -8,7 +8,7 @@ from domain.sessions import Purpose
 from services.common.errors import NotFound
 from services.storage import retention
 from services.storage.errors import RetentionRunning, SnapshotInUse
-from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, _short
+from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, short
 from services.storage.tests.model.contents import Made, a_pack, an_index, blobs_of
 from services.storage.tests.model.invariants import Lost
 from services.storage.tests.model.world import InFlight
@@ -23,8 +23,10 @@ class Retention(Client):
     removes: tuple[ObjectName, ...] | None = ()
     prefers_last: bool = False
     wasteful: bool = False  # keeps packs of which only a part is needed
+    fine: bool = True  # puts in two moves: up to the durable copies, and the entry
     removed: frozenset[ObjectName] = frozenset()
     is_marked: bool = False
+    is_marked_again: bool = False
     needed: Blobs | None = None
     index_read: tuple[tuple[ObjectName, tuple[tuple[ObjectName, Blobs], ...]], ...] | None = None
     kept: tuple[ObjectName, ...] | None = None
@@ -36,9 +38,12 @@ class Retention(Client):
     doomed: tuple[ObjectName, ...] | None = None
 
     def lose(self) -> None:
-        self.session = self.needed = self.index_read = self.kept = None
-        self.repacked = self.flight = self.new_index = self.refused = self.doomed = None
-        self.removed, self.is_marked, self.is_written = frozenset(), False, False
+        self.session = self.flight = None
+        self.removed, self.is_marked, self.is_marked_again = frozenset(), False, False
+        if "plan carries over" not in self.world.faults:
+            self.needed = self.index_read = self.kept = self.repacked = self.new_index = None
+            self.refused = self.doomed = None
+            self.is_written = False
 
     def moves(self) -> list[Move]:
         if self.done:
@@ -50,13 +55,16 @@ class Retention(Client):
     def _works(self) -> list[Move]:
         if not self.is_marked:
             return self._before_the_mark()
-        is_index_first = "packs before index" not in self.world.faults
+        faults = self.world.faults
+        is_index_first = "packs before index" not in faults
+        marks_again = "marks again" in faults and not self.is_marked_again
+        is_written = self.is_written or ("condemns first" in faults and self.refused is None)
         steps = (
             (self.needed is None, Move("lists snapshots", self._list_snapshots)),
             (self.index_read is None, Move("reads the index", self._read_index)),
-            (self.kept is None, Move("plans", self._plan)),
             (self.flight is not None, Move("ends a put", self._finish)),
-            (not self.is_written, Move(f"puts the new {'pack' if self.repacked else 'index'}", self._write)),
+            (not is_written, Move(f"puts the new {'pack' if self.repacked else 'index'}", self._write)),
+            (marks_again, Move("draws its mark again", self._mark_again)),
             (
                 self.refused is None and (is_index_first or self.doomed == ()),
                 Move("condemns index files", self._condemn_index),
@@ -71,7 +79,7 @@ class Retention(Client):
         for snapshot in self.world.known(ObjectKind.SNAPSHOT):
             name = snapshot.name
             if name not in self.removed and (self.removes is None or name in self.removes):
-                found.append(Move(f"removes {_short(name)}", partial(self._remove, name)))
+                found.append(Move(f"removes {short(name)}", partial(self._remove, name)))
         if "index before mark" in self.world.faults and self.index_read is None:
             return [*found, Move("reads the index", self._read_index)]
         if "snapshots before mark" in self.world.faults and self.needed is None:
@@ -95,17 +103,26 @@ class Retention(Client):
         await retention.mark(self.world.db, self.claims, self.open_session, self.world.session_id())
         self.is_marked = True
 
+    async def _mark_again(self) -> None:
+        self.is_marked_again = True
+        await self._mark()
+
     async def _list_snapshots(self) -> None:
         listed = await self.world.names(self.claims, self.open_session, ObjectKind.SNAPSHOT)
         self.needed = NOTHING.union(*[blobs_of(await self.read(name)) for name in listed])
+        self._plan()
 
     async def _read_index(self) -> None:
         self.index_read = tuple((name, tuple(packs.items())) for name, packs in (await self.index()).items())
+        self._plan()
 
-    async def _plan(self) -> None:
-        """One copy of each needed blob; packs that hold nothing else stay, of the others the rest is put anew."""
-        assert self.needed is not None
-        assert self.index_read is not None
+    def _plan(self) -> None:
+        """One copy of each needed blob; packs that hold nothing else stay, of the others the rest is put anew.
+
+        Made when snapshots and index have been read: nothing of another client can come in between to any effect.
+        """
+        if self.needed is None or self.index_read is None:
+            return
         packs = {pack: blobs for _, listed in self.index_read for pack, blobs in listed}
         copies: dict[str, ObjectName] = {}
         for pack in sorted(packs, reverse=not self.prefers_last):
@@ -135,8 +152,10 @@ class Retention(Client):
         )
         if flight is None:
             self._stored(made)
-        else:
-            self.flight = flight
+            return
+        self.flight = flight
+        if not self.fine:
+            await self._finish()
 
     async def _finish(self) -> None:
         assert self.flight is not None

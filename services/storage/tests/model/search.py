@@ -1,8 +1,12 @@
-"""An exhaustive search: every order of the steps of a few clients and the reaper, each step done by the nodes' code.
+"""An exhaustive search: every order of the steps of a few clients and the nodes, each step done by the nodes' code.
 
 Kept true: a state is gone on from once. Two states are the same when no later step can tell them apart: the same
 objects and copies, the same clients, and of all `seq` only what the rules compare (what is condemned against the
 openings of open sessions, ends against an open mark).
+
+With `switches` the search goes through all orders in which so often at most somebody moves although who moved before
+could go on; whoever is done, or is a node, is followed by anybody. That is complete for a number that few bugs need
+more of (context bounding, Musuvathi and Qadeer 2007), and its size is a power of the number and not of the steps.
 """
 
 import copy
@@ -10,16 +14,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from math import inf
 from pathlib import Path
 from uuid import UUID
 
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 from services.common.errors import ServiceError
 from services.storage.tests.model.clients import Client, Move
 from services.storage.tests.model.forks import Forks
 from services.storage.tests.model.invariants import Lost, Picture, check, needed_only, picture
 from services.storage.tests.model.rest import come_to_rest
 from services.storage.tests.model.world import InFlight, World
+
+Step = Callable[[float], Awaitable[None]]
 
 _NOT_STATE = frozenset(("world", "claims", "session"))
 
@@ -28,12 +35,16 @@ class Found(AssertionError):
     """A trace that breaks an invariant."""
 
 
+class TooLong(AssertionError):
+    """The search has more steps than it may take."""
+
+
 @dataclass
 class Search:
     """`interrupts`: how often each client may end or die before it is done.
 
     `silent`: a node ends sessions whose client is still at work.
-    `rest`: each end is brought to rest (invariant 4). `first`: who makes which step of the first trace.
+    `rest`: each end is brought to rest (invariant 4). `limit`: of steps, more of which raise TooLong.
     """
 
     world: World
@@ -41,11 +52,11 @@ class Search:
     interrupts: int = 0
     rest: bool = True
     silent: bool = False
+    switches: float = inf
     limit: int = 1_000_000
-    first: Sequence[str] = ()
     steps: int = 0
     ends: int = 0
-    _seen: set[object] = field(default_factory=set)
+    _seen: dict[object, dict[str, float]] = field(default_factory=dict)
     _rested: set[object] = field(default_factory=set)
     _trace: list[str] = field(default_factory=list)
 
@@ -54,55 +65,64 @@ class Search:
         seen = await picture(self.world)
         try:
             check(self.world, seen)
-            await self._go_on(list(clients), seen)
+            await self._go_on(list(clients), seen, "", self.switches)
         except (Lost, ServiceError) as error:
             # A client that keeps the rules is refused nothing that it cannot go on from.
             raise Found("\n".join([*self._trace, f"=> {type(error).__name__}: {error}"])) from error
 
-    async def _go_on(self, clients: list[Client], seen: Picture) -> None:
-        state = _state(seen, clients)
-        if state in self._seen:
+    async def _go_on(self, clients: list[Client], seen: Picture, last: str, left: float) -> None:
+        """`last` has moved, and somebody else may do so `left` times although `last` can go on."""
+        if self._was_here(_state(seen, clients, self.world), last, left):
             return
-        self._seen.add(state)
-        steps = [
-            (client.name, move.label, partial(self._move, clients, seen, place, number))
-            for place, client in enumerate(clients)
-            for number, move in enumerate(client.moves())
-            if (client.interrupted < self.interrupts or not move.interrupts) and _may(client, move)
-        ]
-        is_end = not any(not move.interrupts for client in clients for move in client.moves())
-        if self.world.ahead.draws or self.world.ahead.looks:
-            idle = {client.name for client in clients if client.drawn is None and client.looked is None}
-            steps += [(f"?{name}", label, partial(step, ahead=True)) for name, label, step in steps if name in idle]
-        steps += [
-            ("node", move.label, partial(self._step, [copy.copy(client) for client in clients], seen, move, None))
-            for move in _moves_of_nodes(self.world, seen, clients, silent=self.silent)
-        ]
-        for _, _, step in sorted(steps, key=self._comes_later):
-            await step()
-        if is_end and self.rest:
+        goes_on = any(not move.interrupts for client in clients if client.name == last for move in client.moves())
+        steps = [*self._of_clients(clients, seen), *self._of_nodes(clients, seen)]
+        # Who has just moved comes first: a state is then mostly reached with as many switches left as it can be.
+        for who, step in sorted(steps, key=lambda one: one[0] != last):
+            rest = left - (goes_on and who != last)
+            if rest >= 0:
+                await step(rest)
+        if self.rest and not any(not move.interrupts for client in clients for move in client.moves()):
             await self._rest(seen)
 
-    def _comes_later(self, step: tuple[str, str, object]) -> bool:
-        """Whether the search was not told to begin with this step here; all are made in the end."""
-        depth = len(self._trace)
-        who, _, what = (self.first[depth] if depth < len(self.first) else "").partition(":")
-        return step[0] != who or not step[1].startswith(what)
+    def _was_here(self, state: object, last: str, left: float) -> bool:
+        """Whether all that can follow has been gone through; who else has moved last makes one switch of difference."""
+        before = self._seen.setdefault(state, {})
+        if any(other - (who != last) >= left for who, other in before.items()):
+            return True
+        before[last] = left
+        return False
+
+    def _of_clients(self, clients: list[Client], seen: Picture) -> list[tuple[str, Step]]:
+        ahead = self.world.ahead
+        steps: list[tuple[str, Step]] = []
+        for place, client in enumerate(clients):
+            for number, move in enumerate(client.moves()):
+                if (move.interrupts and client.interrupted >= self.interrupts) or not _may(client, move):
+                    continue
+                steps.append((client.name, partial(self._move, clients, seen, place, number)))
+                if (ahead.draws or ahead.looks) and client.drawn is None and client.looked is None:
+                    steps.append((client.name, partial(self._move, clients, seen, place, number, ahead=True)))
+        return steps
+
+    def _of_nodes(self, clients: list[Client], seen: Picture) -> list[tuple[str, Step]]:
+        moves = _moves_of_nodes(self.world, seen, clients, silent=self.silent)
+        return [("", partial(self._step, [copy.copy(one) for one in clients], seen, move, None)) for move in moves]
 
     async def _move(
-        self, clients: list[Client], seen: Picture, place: int, number: int, *, ahead: bool = False
+        self, clients: list[Client], seen: Picture, place: int, number: int, left: float, *, ahead: bool = False
     ) -> None:
         other = copy.copy(clients[place])
         after = [*clients[:place], other, *clients[place + 1 :]]
         move = other.moves()[number]
         if not ahead:
-            await self._step(after, seen, move, other)
+            await self._step(after, seen, move, other, left, who=other.name)
         elif self.world.ahead.draws:
-            await self._step(after, seen, Move(f"{other.name} draws a number before it {move.label}", other.draw), None)
+            drawing = Move(f"{other.name} draws a number before it {move.label}", other.draw)
+            await self._step(after, seen, drawing, None, left, who=other.name)
         else:
-            await self._look(after, seen, other, number)
+            await self._look(after, seen, other, number, left)
 
-    async def _look(self, clients: list[Client], seen: Picture, client: Client, number: int) -> None:
+    async def _look(self, clients: list[Client], seen: Picture, client: Client, number: int, left: float) -> None:
         """Let a client look at what decides on its next move, and others go on before it makes it."""
         told = self.world.ahead.recording = []
         async with self._fork(seen):
@@ -113,19 +133,21 @@ class Search:
             label = client.moves()[number].label
             client.looked = (label, tuple(told))
             self._trace.append(f"{client.name} looks before it {label}")
-            await self._go_on(clients, seen)
+            await self._go_on(clients, seen, client.name, left)
             self._trace.pop()
 
-    async def _step(self, clients: list[Client], before: Picture, move: Move, client: Client | None) -> None:
+    async def _step(
+        self, clients: list[Client], before: Picture, move: Move, client: Client | None, left: float, *, who: str = ""
+    ) -> None:
         if self.steps >= self.limit:
-            return
+            raise TooLong(f"{self.steps} steps, and {len(self._seen)} states")
         self.steps += 1
         self._trace.append(f"{client.name} {move.label}" if client else move.label)
         async with self._fork(before):
             await (client.run(move) if client else move.act())
             seen = await picture(self.world)
             check(self.world, seen, [promise for one in clients if (promise := one.promise)])
-            await self._go_on(clients, seen)
+            await self._go_on(clients, seen, who, left)
         self._trace.pop()
 
     async def _rest(self, seen: Picture) -> None:
@@ -204,7 +226,7 @@ def _flight(client: Client) -> InFlight | None:
     return getattr(client, "flight", None)
 
 
-def _state(seen: Picture, clients: Sequence[Client]) -> object:
+def _state(seen: Picture, clients: Sequence[Client], world: World) -> object:
     """Hashable; equal for two states that no later step can tell apart."""
     owners = {client.session: client.name for client in clients if client.session}
     marks = [one.mark_seq for one in seen.sessions.values() if one.ended_seq is None and one.mark_seq is not None]
@@ -228,7 +250,9 @@ def _state(seen: Picture, clients: Sequence[Client]) -> object:
         (owners.get(one.id), one.purpose, one.parent, one.mark_seq is not None, one.pack_seq > one.index_seq)
         for one in opened
     )
-    return tuple(sorted(objects)), sessions, _on_disks(seen), tuple(_client_state(client) for client in clients)
+    # Packs that are long gone may be asked for as well.
+    packs = frozenset(name for name in world.made if name.kind is ObjectKind.PACK)
+    return tuple(sorted(objects)), sessions, _on_disks(seen), packs, tuple(_client_state(one) for one in clients)
 
 
 def _counts(session: str, order: dict[UUID, int], over: set[UUID]) -> bool:

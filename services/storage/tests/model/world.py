@@ -1,8 +1,8 @@
 """One bucket on two nodes as their own code keeps it: the real catalogue and real disks, called without the wire.
 
 Kept true: everything that decides is the nodes' code (sessions, retention, puts, incoming, reaper, replication) on a
-real Postgres; what stands in for gRPC are two disks in one process. No step leaves anything running, so what is looked
-at between two steps is what a crash there would leave.
+real Postgres; what stands in for gRPC are two disks in one process. No step leaves anything running, or the calls that
+run take turns (turns.py), so what is looked at between two steps is what a crash there would leave.
 """
 
 import os
@@ -40,12 +40,13 @@ from services.storage.store import buckets, nodes
 from services.storage.tests.cluster import a_device
 from services.storage.tests.model.ahead import Ahead
 from services.storage.tests.model.contents import Made
+from services.storage.tests.model.turns import take_turn
 
 NODES = ("a", "b")
 # No node of the model falls silent, and no session ends by itself.
 LONG = timedelta(days=365)
 _LONG_SECONDS = LONG.total_seconds()
-_PAGE = 2
+_PAGE = 3
 
 
 class InlineThreads(DiskThreads):
@@ -58,6 +59,14 @@ class InlineThreads(DiskThreads):
         return step()
 
 
+class TurnThreads(InlineThreads):
+    """As that, when it is the turn of the call."""
+
+    async def run(self, step: Callable[[], Result]) -> Result:
+        await take_turn()
+        return step()
+
+
 class NearPuts(Puts):
     """Puts whose copies all lie on disks of this process; those on nodes that are `down` fail."""
 
@@ -66,7 +75,7 @@ class NearPuts(Puts):
             node.name,
             world.db,
             node.disks,
-            node.threads,
+            InlineThreads(),
             None,  # type: ignore[arg-type] # peers: no copy goes over the wire
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
@@ -83,7 +92,12 @@ class NearPuts(Puts):
         up = [self._world.nodes[home] for home in homes if home not in self._world.down]
         if len(up) < plan.ack_copies:
             raise TooFewCopies(detail="All nodes are down.")
-        return Spread([LocalCopy(one.name, one.disks, one.threads, staged, put.size) for one in up], homes, 1)
+        return Spread([LocalCopy(one.name, one.disks, self._threads, staged, put.size) for one in up], homes, 1)
+
+    async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
+        # A body on its way is nobody's business; its way from the entry to its place is.
+        await take_turn()
+        await super()._place(put, spread, placed_on)
 
 
 @dataclass
@@ -92,7 +106,7 @@ class Node:
 
     name: str
     disks: Disks
-    threads: InlineThreads = field(default_factory=InlineThreads)
+    threads: TurnThreads = field(default_factory=TurnThreads)
 
     @property
     def disk(self) -> Disk:
@@ -209,8 +223,9 @@ class World:
 
     async def names(self, claims: VaultClaims, session: UUID, kind: ObjectKind) -> list[ObjectName]:
         """All pages of a list."""
-        found: list[ObjectName] = []
-        while page := await self.page(claims, session, kind, found[-1] if found else None):
+        found = page = await self.page(claims, session, kind, None)
+        while len(page) == _PAGE:
+            page = await self.page(claims, session, kind, page[-1])
             found += page
         return found
 
@@ -235,14 +250,17 @@ class World:
                     opened.close()
                 assert sha256(body).digest() == bytes(seen.sha256), f"{name} has another content on {place}"
                 return body
+        await sessions.see(self.db, claims, session, name, node)  # its session may have been ended meanwhile
         raise AssertionError(f"{name} is seen by session {session} and lies on no node")
 
-    async def heal(self, node: str) -> None:
-        """Fetch what the node lacks, with its own code; bodies come from the other disk."""
+    async def heal(self, node: str, *, streams: int = 100) -> None:
+        """Fetch up to `streams` that the node lacks, with its own code; bodies come from the other disk."""
         one = self.nodes[node]
         own = OwnCopies(node, self.db, one.disks, one.threads, self.incoming[node])
         async with self.db.worker() as unit:
-            await unit.execute("update missing_copies set retry_at = now() - interval '1 second'")
+            await unit.execute(
+                "update missing_copies set retry_at = now() - interval '1 second' where node_id = %s", (node,)
+            )
         await Replicator(
             node,
             self.db,
@@ -251,7 +269,7 @@ class World:
             self.nodes,  # type: ignore[arg-type] # what `near_fetch` gets as peers
             own=own,
             clock=SystemClock(),
-            streams=100,
+            streams=streams,
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
             poll_seconds=0,
