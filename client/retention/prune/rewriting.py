@@ -52,23 +52,29 @@ class Replacement:
     def __init__(self, tables: PackTables, gone: bytearray) -> None:
         self._tables = tables
         self._gone = gone
+        self._listed = bytearray(len(tables))  # by files that stay, and then by new ones
         self.files = self._replaced()
-        self._listed = bytearray(len(tables))
-        replaced = {file.name for file in self.files}
-        for file in tables.files:
-            if file.name not in replaced:
-                for row in file.rows:
-                    self._listed[row] = 1
 
     def _replaced(self) -> list[ListingFile]:
-        """Those that list what goes, or list something badly; and small ones, where there are many."""
-        gone, tables = self._gone, self._tables
-        replaced = [
-            any(gone[row] for row in file.rows) or not tables.is_exact(file) or not file.rows for file in tables.files
-        ]
+        """Those that list what goes, or list something badly; small ones, where there are many.
+
+        Of those that list the same pack the largest stays, so that little is written anew.
+        """
+        gone, tables, listed = self._gone, self._tables, self._listed
         small = [file.entries < _SMALL_FILE for file in tables.files]
-        if sum(small) >= MANY_SMALL:
-            replaced = [one or other for one, other in zip(replaced, small, strict=True)]
+        are_many = sum(small) >= MANY_SMALL
+        replaced = [
+            any(gone[row] for row in file.rows) or not tables.is_exact(file) or not file.rows or (are_many and is_small)
+            for file, is_small in zip(tables.files, small, strict=True)
+        ]
+        staying = (number for number, goes in enumerate(replaced) if not goes)
+        for number in sorted(staying, key=lambda number: tables.files[number].entries, reverse=True):
+            rows = tables.files[number].rows
+            if any(listed[row] for row in rows):
+                replaced[number] = True
+            else:
+                for row in rows:
+                    listed[row] = 1
         return [file for file, goes in zip(tables.files, replaced, strict=True) if goes]
 
     def write(self, index: IndexFiles) -> None:
