@@ -162,14 +162,12 @@ class RunningNode:
         """Enter what lies in a bucket's folder in the catalogue, as if it had been put long ago."""
         ids = {"id": claims.bucket, "t": claims.tenant, "u": claims.user}
         objects = dict(_objects_in(folder))
-        entered = {
-            "kinds": [name.kind.value for name in objects],
-            "digests": [sha256(body).digest() for body in objects.values()],
-            "sizes": [len(body) for body in objects.values()],
-        }
-        self.catalogue.execute(_MADE, ids | {"objects": len(objects), "bytes": sum(entered["sizes"])})
-        self.catalogue.execute(_HOME, ids | {"node": _NODE})
-        self.catalogue.execute(_ENTERED, ids | entered)
+        kinds = [name.kind.value for name in objects]
+        digests = [sha256(body).digest() for body in objects.values()]
+        sizes = [len(body) for body in objects.values()]
+        self.catalogue.execute(_MADE, {**ids, "objects": len(objects), "bytes": sum(sizes)})
+        self.catalogue.execute(_HOME, {**ids, "node": _NODE})
+        self.catalogue.execute(_ENTERED, {**ids, "kinds": kinds, "digests": digests, "sizes": sizes})
 
 
 def _objects_in(folder: Path) -> Iterator[tuple[ObjectName, bytes]]:
