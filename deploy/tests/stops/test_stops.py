@@ -12,7 +12,7 @@ that only reads leaves what was there before it. On the folder a client is stopp
 the call lost, and at each that changes something with its reply lost. On the node, where a run costs ten times as
 much, it is every second one of those that change something, both ways: each state that any of the stops leaves, once.
 
-After each the strict check reads all data and every snapshot is read whole and compared; restic looks at one in four.
+After each the strict check reads all data and every snapshot is read whole and compared; restic looks at one in eight.
 Then, unless it was a call that only reads, the operation is run again: a backup while the session of the one that was
 stopped is still open, what must be alone in the vault when time has ended that.
 """
@@ -95,7 +95,7 @@ def test_restic_finds_nothing_wrong_where_it_looks(
 ) -> None:
     """In the folder on the disk, where a node has what was condemned besides; the locks there are of the stopped."""
     prepared, whole = rehearsed(operation)
-    for at in calls_to_lose(place, whole, is_reply_lost=is_reply_lost)[1::4]:
+    for at in calls_to_lose(place, whole, is_reply_lost=is_reply_lost)[1::8]:
         with stopped(place, prepared, operation, Stop(at, is_reply_lost=is_reply_lost)) as kept:
             Restic(kept.folder, prepared.password, "--no-lock").check()
 
