@@ -207,13 +207,18 @@ class VaultLock:
 
 @contextlib.contextmanager
 def vault_lock(
-    vault: Vault, *, needed: bool, exclusive: bool = False, place: str = "the vault"
+    vault: Vault,
+    *,
+    needed: bool,
+    exclusive: bool = False,
+    place: str = "the vault",
+    now_ns: Callable[[], int] = time.time_ns,
 ) -> Iterator[VaultLock | None]:
     """Hold a lock around something, where `needed` (a store's `needs_locks`) says so. Raises VaultLocked."""
     if not needed:
         yield None
         return
-    lock = VaultLock(vault, exclusive=exclusive, place=place)
+    lock = VaultLock(vault, exclusive=exclusive, place=place, now_ns=now_ns)
     with unmoved_by_hang_ups():
         lock.acquire()
         try:

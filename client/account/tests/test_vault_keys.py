@@ -24,7 +24,7 @@ from client.errors import (
     WrongRepositoryPassword,
 )
 from client.stores.local import LocalSession, LocalStore
-from client.testing.stops import StoppingSession
+from client.testing.stops import Stop, StoppingSession
 from client.vault.repository import open_vault
 from domain.sessions import Purpose
 
@@ -142,21 +142,19 @@ def test_a_vault_of_another_account_keeps_its_key(device: Device, vault: Path) -
 
 
 @contextmanager
-def stopping(monkeypatch: pytest.MonkeyPatch, at: int, *, is_reply_lost: bool) -> Iterator[list[StoppingSession]]:
-    """From call number `at` on, the vault's folder does not answer any more; nor does auth, if that comes before."""
-    sessions: list[StoppingSession] = []
+def stopping(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> Iterator[None]:
+    """From then on the vault's folder does not answer any more; nor does auth, if that comes before."""
 
     class Stopping(LocalStore):
         def open(self, purpose: Purpose, parent: Any = None) -> LocalSession:
             plain = super().open(purpose, parent)
             if purpose is not Purpose.RETENTION:
                 return plain
-            sessions.append(StoppingSession(plain, at, is_reply_lost=is_reply_lost))
-            return sessions[-1]  # type: ignore[return-value]
+            return StoppingSession(plain, stop)  # type: ignore[return-value]
 
     with monkeypatch.context() as patched:
         patched.setattr(opening, "LocalStore", Stopping)
-        yield sessions
+        yield
 
 
 @pytest.mark.parametrize("is_reply_lost", [False, True])
@@ -167,10 +165,11 @@ def test_wherever_a_change_is_interrupted_every_way_in_opens_and_the_next_change
     while True:
         before = own_password(device)
         stopped = True
-        with stopping(monkeypatch, at, is_reply_lost=is_reply_lost) as sessions:
+        stop = Stop(at, is_reply_lost=is_reply_lost)
+        with stopping(monkeypatch, stop):
             try:
                 change_key(device, "disk", anything)
-                stopped = sessions[0].has_stopped  # only in letting go of the lock
+                stopped = stop.has_come  # only in letting go of the lock
             except StoreError:
                 stops += 1
         assert opens_for(device)

@@ -1,16 +1,14 @@
-"""The index made anew from packs: whatever was wrong with it, and wherever that is interrupted."""
+"""The index made anew from packs, whatever was wrong with it. (Wherever that is stopped: deploy/tests/stops.)"""
 
 from pathlib import Path
 
 import pytest
 
-from client.errors import StoreError
 from client.proof.tests.a_harmed_vault import HarmedVault, verdicts
 from client.testing.damage import flip, remove, truncate
-from client.testing.stops import StoppingSession
 from client.vault.blobs import BlobKind
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
-from domain.names import ObjectKind, ObjectName
+from domain.names import ObjectKind
 from domain.sessions import Purpose
 
 
@@ -112,38 +110,3 @@ def test_an_index_that_differs_from_a_header_gives_way(harmed: HarmedVault) -> N
     _, findings = harmed.rebuild()
     assert set(verdicts(findings).values()) == {"DIFFERS"}
     assert harmed.vault.problems() == []
-
-
-@pytest.mark.parametrize("is_reply_lost", [False, True])
-def test_wherever_it_is_interrupted_all_is_found_and_the_next_run_succeeds(tmp_path: Path, is_reply_lost: bool) -> None:
-    harmed = HarmedVault(tmp_path)
-    unlisted = harmed.pack_of(BlobKind.DATA)
-    with harmed.vault.opened(Purpose.RETENTION) as vault:
-        packs = [
-            IndexedPack.of(bytes.fromhex(name.id), entries)
-            for name, entries in vault.index.packs()
-            if name != ObjectName(ObjectKind.PACK, unlisted.name)
-        ]
-        for path in index_files(harmed):
-            path.unlink()
-        vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(packs)))
-    at = int(is_reply_lost)
-    while True:
-        sessions: list[StoppingSession] = []
-
-        def around(session: object, at: int = at, sessions: list[StoppingSession] = sessions) -> StoppingSession:
-            sessions.append(StoppingSession(session, at, is_reply_lost=is_reply_lost))  # type: ignore[arg-type]
-            return sessions[0]
-
-        try:
-            harmed.rebuild(read_headers=True, around=around)
-        except StoreError:
-            with harmed.vault.opened() as vault:
-                assert len(vault.snapshots()) == 2
-            harmed.rebuild()
-            assert harmed.vault.problems() == []
-        if not sessions[0].has_stopped:
-            break
-        at += 2  # a lost answer to one call and a loss of the next are alike
-    assert at > 8
-    assert harmed.restored(tmp_path / "t") == harmed.whole()

@@ -13,7 +13,7 @@ from client.proof.tests.a_harmed_vault import Around, HarmedVault
 from client.stores.abc import StoreSession
 from client.testing.damage import DAMAGES, Damage, flip, remove
 from client.testing.faults import SessionAround
-from client.testing.stops import StoppingSession
+from client.testing.stops import Stop, StoppingSession
 from client.testing.vaults import PASSWORD
 from client.vault.blobs import BlobKind
 from client.vault.repository import Vault, open_vault
@@ -185,11 +185,10 @@ def test_wherever_a_repair_is_interrupted_the_next_one_ends_it(tmp_path: Path, i
     checked(harmed)
     stops = 0
     for at in range(0, 200, 5):
-        sessions: list[StoppingSession] = []
+        stop = Stop(at, is_reply_lost=is_reply_lost)
 
-        def around(session: StoreSession, at: int = at, sessions: list[StoppingSession] = sessions) -> StoppingSession:
-            sessions.append(StoppingSession(session, at, is_reply_lost=is_reply_lost))
-            return sessions[0]
+        def around(session: StoreSession, stop: Stop = stop) -> StoppingSession:
+            return StoppingSession(session, stop)
 
         try:
             repaired(harmed, forgets=False, around=around)

@@ -3,7 +3,7 @@
 Kept true: index files go before packs; a pack that is listed by an index file which the store keeps is not condemned.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from client.retention.prune.findings import Progress
@@ -26,12 +26,17 @@ class Removal:
         self._ensure_locked = ensure_locked
         self._progress = progress
 
-    def condemn_index_files(self, tables: PackTables, files: list[ListingFile]) -> bytearray:
-        """Answers the rows, a 1 each, of which an index file that stays lists the pack."""
+    def condemn_index_files(
+        self, tables: PackTables, files: list[ListingFile], spare: Container[ObjectName]
+    ) -> bytearray:
+        """Answers the rows, a 1 each, of which an index file that stays lists the pack.
+
+        That those which are `spare` stay, as while a backup runs that has put them, is no refusal to tell of.
+        """
         by_name = {file.name: file for file in files}
         kept = bytearray(len(tables))
         objects = ((file.name, file.size) for file in files)
-        for name, is_gone in self._condemn(tables, "old index files", objects, len(files)):
+        for name, is_gone in self._condemn(tables, "old index files", objects, len(files), spare):
             if is_gone:
                 self._report.replaced_index_files += 1
             else:
@@ -48,7 +53,12 @@ class Removal:
                 self._report.unlisted_packs += not tables.lists(name)
 
     def _condemn(
-        self, tables: PackTables, what: str, objects: Iterator[tuple[ObjectName, int]], total: int
+        self,
+        tables: PackTables,
+        what: str,
+        objects: Iterator[tuple[ObjectName, int]],
+        total: int,
+        spare: Container[ObjectName] = (),
     ) -> Iterator[tuple[ObjectName, bool]]:
         """Whether each of the objects, given with their sizes, is gone."""
         done = 0
@@ -61,7 +71,7 @@ class Removal:
                     self._report.freed_bytes += size
                 elif name.kind is ObjectKind.PACK and not tables.lists(name):
                     self._report.unlisted_refused += 1
-                else:
+                elif name not in spare:
                     self._report.refused.add(name, refused[name])
                 yield name, name not in refused
             done += len(batch)

@@ -47,29 +47,36 @@ class IndexFiles:
 
 
 class Replacement:
-    """Which index files go, when the packs of `gone` rows go, and which rows new ones must list for that."""
+    """Which index files go, when the packs of `gone` rows go, and which rows new ones must list for that.
+
+    Of `files`, those in `spare` say nothing wrong, and go only because less would do.
+    """
 
     def __init__(self, tables: PackTables, gone: bytearray) -> None:
         self._tables = tables
         self._gone = gone
-        self.files = self._replaced()
-        self._listed = bytearray(len(tables))
-        replaced = {file.name for file in self.files}
-        for file in tables.files:
-            if file.name not in replaced:
-                for row in file.rows:
-                    self._listed[row] = 1
-
-    def _replaced(self) -> list[ListingFile]:
-        """Those that list what goes, or list something badly; and small ones, where there are many."""
-        gone, tables = self._gone, self._tables
-        replaced = [
+        self._listed = bytearray(len(tables))  # by files that stay, and then by new ones
+        wrong = [
             any(gone[row] for row in file.rows) or not tables.is_exact(file) or not file.rows for file in tables.files
         ]
-        small = [file.entries < _SMALL_FILE for file in tables.files]
-        if sum(small) >= MANY_SMALL:
-            replaced = [one or other for one, other in zip(replaced, small, strict=True)]
-        return [file for file, goes in zip(tables.files, replaced, strict=True) if goes]
+        spare = self._spare([file for file, is_wrong in zip(tables.files, wrong, strict=True) if not is_wrong])
+        self.spare = frozenset(file.name for file in spare)
+        self.files = [
+            file for file, is_wrong in zip(tables.files, wrong, strict=True) if is_wrong or file.name in self.spare
+        ]
+
+    def _spare(self, files: list[ListingFile]) -> list[ListingFile]:
+        """Small ones, where there are many; and of those that list the same pack all but the largest."""
+        are_many = sum(file.entries < _SMALL_FILE for file in self._tables.files) >= MANY_SMALL
+        spare = [file for file in files if are_many and file.entries < _SMALL_FILE]
+        staying = [file for file in files if not are_many or file.entries >= _SMALL_FILE]
+        for file in sorted(staying, key=lambda file: file.entries, reverse=True):
+            if any(self._listed[row] for row in file.rows):
+                spare.append(file)
+            else:
+                for row in file.rows:
+                    self._listed[row] = 1
+        return spare
 
     def write(self, index: IndexFiles) -> None:
         """List what is to stay and is listed by no file that stays. Raises StoreError."""

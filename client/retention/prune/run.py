@@ -186,7 +186,7 @@ class _Study:
         replacement.write(index)
         replacement.ensure_listed(row for row in range(len(gone)) if not gone[row])
         removal = Removal(self.vault.session, report, ensure_locked, self.progress)
-        kept = removal.condemn_index_files(tables, replacement.files)
+        kept = removal.condemn_index_files(tables, replacement.files, replacement.spare)
         removal.condemn_packs(tables, gone, kept)
         report.kept_packs = len(gone) - sum(gone)
         report.repacked_packs = choice.actions.count(REPACK) - len(repacking.failed)

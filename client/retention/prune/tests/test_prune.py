@@ -283,6 +283,44 @@ def test_what_index_files_say_of_a_pack_in_parts_is_listed_in_full() -> None:
     assert history.is_whole()
 
 
+@pytest.mark.parametrize("packs", [1, 4])
+def test_of_index_files_that_list_the_same_pack_the_largest_stays(packs: int) -> None:
+    """As a backup that reserved packs leaves them, and a prune that was stopped among the old index files."""
+    history = History()
+    history.backup({"all": range(20)})
+    (larger,) = history.names(ObjectKind.INDEX)
+    history.backup({"few": range(30, 32)})
+    with history.opened(Purpose.BACKUP) as vault:
+        writer = IndexWriter(vault.index, vault)
+        for name, _ in list(vault.index.packs())[:packs]:
+            writer.add_reserved(name)
+        writer.flush()
+
+    report = history.prune(AS_IT_IS)
+
+    assert larger in history.names(ObjectKind.INDEX)
+    assert report.replaced_index_files >= 1
+    assert history.problems() == []
+    assert history.is_whole()
+    assert history.prune(AS_IT_IS).replaced_index_files == 0
+
+
+def test_that_a_running_backup_lists_again_what_it_has_reserved_is_no_refusal() -> None:
+    history = History()
+    history.backup({"all": range(20)})
+    with history.opened(Purpose.BACKUP) as vault:
+        writer = IndexWriter(vault.index, vault)
+        (name, *_), *_ = vault.index.packs()
+        vault.session.reserve([name])
+        writer.add_reserved(name)
+        writer.flush()
+        report = history.prune(AS_IT_IS)
+    assert report.refused.count == 0
+    assert (report.replaced_index_files, report.new_index_files) == (0, 0)
+    assert history.prune(AS_IT_IS).replaced_index_files == 1
+    assert history.problems() == []
+
+
 def test_where_there_is_no_room_to_repack_whole_packs_go_all_the_same() -> None:
     class Full(SessionAround):
         def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:

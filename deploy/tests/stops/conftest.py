@@ -1,0 +1,31 @@
+"""A storage node for the tests of a module, and folders beside it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.tests.stops.places import Folders, RunningNode, StoppingPlace, a_node
+from services.common.provision import DatabaseUrls
+from services.common.testing.server import Certificates
+from services.conftest import a_database, an_empty_database
+from services.storage.tests.cluster import Cluster
+
+__all__ = ["a_database", "an_empty_database"]
+
+
+@pytest.fixture(scope="module")
+def node(
+    a_database: Callable[[str], DatabaseUrls],
+    installation: Certificates,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningNode]:
+    with a_node(Cluster(a_database("storage"), installation, tmp_path_factory.mktemp("node"))) as node:
+        yield node
+
+
+@pytest.fixture(scope="module", params=["node", "folder"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StoppingPlace:
+    if request.param == "node":
+        node: RunningNode = request.getfixturevalue("node")
+        return node
+    return Folders(tmp_path_factory.mktemp("folders"))
