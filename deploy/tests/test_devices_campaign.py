@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -14,10 +15,11 @@ from deploy.campaigns.devices.memory import Memory
 from deploy.campaigns.devices.trees import Entry, Tree, differences, manifest
 from deploy.local import roles
 
+SAID = {"snapshot": "ab"}
 ONE, OTHER = ({"": Entry(0o40755, 1, ""), "file": Entry(0o100644, 2, content)} for content in ("one", "other"))
 
 
-def a_run(kind: Kind, code: int, error: str = "", **summary: object) -> Run:
+def a_run(kind: Kind, code: int, error: str = "", summary: Mapping[str, object] | None = None) -> Run:
     stdout = json.dumps({"type": "summary", **summary}) + "\n" if summary else ""
     stderr = json.dumps({"type": "error", "error": error}) + "\n" if error else ""
     return Run(kind, "device", ("command",), 100.0, 110.0, code, stdout, stderr)
@@ -39,20 +41,20 @@ def stays(**fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("run", "end"),
     [
-        (a_run(Kind.BACKUP, 0, snapshot="ab"), End.DONE),
+        (a_run(Kind.BACKUP, 0, summary=SAID), End.DONE),
         (a_run(Kind.BACKUP, 0), End.WRONG),
-        (a_run(Kind.BACKUP, 3, snapshot="ab"), End.WRONG),
+        (a_run(Kind.BACKUP, 3, summary=SAID), End.WRONG),
         (a_run(Kind.BACKUP, 5, "SessionOver"), End.WRONG),
         (a_run(Kind.BACKUP, -signal.SIGKILL), End.KILLED),
         (a_run(Kind.BACKUP, 1, "UnexpectedError"), End.WRONG),
         (a_run(Kind.RESTORE, 6, "NoSuchSnapshot"), End.GONE),
-        (a_run(Kind.RESTORE, 8, snapshot="ab"), End.WRONG),
+        (a_run(Kind.RESTORE, 8, summary=SAID), End.WRONG),
         (a_run(Kind.BACKUP, 6, "NoSuchVault"), End.WRONG),
-        (a_run(Kind.PRUNE, 3, **stays(in_use=["ab"])), End.STAYS),
-        (a_run(Kind.PRUNE, 3, **stays(prune={"refused": {"count": 2}})), End.STAYS),
-        (a_run(Kind.PRUNE, 3, **stays(prune={"refused": {"count": 0}})), End.WRONG),
-        (a_run(Kind.PRUNE, 3, **stays(in_use=["ab"], unread=1)), End.WRONG),
-        (a_run(Kind.PRUNE, 8, **stays()), End.WRONG),
+        (a_run(Kind.PRUNE, 3, summary=stays(in_use=["ab"])), End.STAYS),
+        (a_run(Kind.PRUNE, 3, summary=stays(prune={"refused": {"count": 2}})), End.STAYS),
+        (a_run(Kind.PRUNE, 3, summary=stays(prune={"refused": {"count": 0}})), End.WRONG),
+        (a_run(Kind.PRUNE, 3, summary=stays(in_use=["ab"], unread=1)), End.WRONG),
+        (a_run(Kind.PRUNE, 8, summary=stays()), End.WRONG),
         (a_run(Kind.RETENTION, 5, "RetentionRunning"), End.RUNNING),
         (a_run(Kind.RESTORE, 5, "RetentionRunning"), End.WRONG),
     ],

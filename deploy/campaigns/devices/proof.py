@@ -46,14 +46,14 @@ class Proof:
         self._expect("killed commands have left no process", self._processes, patience=_PATIENCE_SECONDS)
         self._expect("every committed snapshot that no retention removed is listed", self._lists)
         self._expect("each of them restores as its tree was", self._restores)
-        self._clean("")
+        self._clean("", self._restic)
         self._expect("a last prune finds nothing wrong", self._prune)
-        self._clean(", after a last prune too")
+        self._clean(", after a last prune too", lambda: self._restic(tidy=True))
 
-    def _clean(self, when: str) -> None:
+    def _clean(self, when: str, restic: Callable[[], str]) -> None:
         self._expect(f"both folders hold the live objects, byte for byte{when}", self._folders, _PATIENCE_SECONDS)
         self._expect(f"backup-tool check --read-data is clean{when}", self._check)
-        self._expect(f"restic check --read-data is clean on both folders{when}", self._restic)
+        self._expect(f"restic check --read-data is clean on both folders{when}", restic)
 
     def _expect(self, what: str, wrong: Callable[[], str], patience: float = 0.0) -> None:
         """Ask what is wrong, again until nothing is or patience is at its end."""
@@ -127,11 +127,15 @@ class Proof:
         done = self.works[-1].device.tool.run("check", "--vault", VAULT, "--read-data")
         return "" if done.code == 0 else f"{done.code}: {done.stdout}{done.stderr}"
 
-    def _restic(self) -> str:
+    def _restic(self, *, tidy: bool = False) -> str:
+        """As restic says; `tidy` means that there are no packs either which no index file lists."""
         password = self.works[0].device.recovery(VAULT)["password"]
+        wrong = []
         for folder in self._bucket():
-            Restic(folder, password, "--no-lock").check()
-        return ""
+            said = Restic(folder, password, "--no-lock").run("check", "--read-data")
+            if "no errors were found" not in said or (tidy and "additional files" in said):
+                wrong.append(said)
+        return _some(wrong)
 
     def _prune(self) -> str:
         run = self.works[1].retain(
