@@ -6,6 +6,7 @@ it wrote count. A killed command leaves no process behind: its workers are remem
 
 import json
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from deploy.driver import Device
 from deploy.local.processes import ProcessId
 
 PATIENCE_SECONDS = 300.0  # for one command, which waits two minutes for nodes
+_FIRST_GUESS_SECONDS = 4.0
 
 
 class Kind(StrEnum):
@@ -82,6 +84,13 @@ class Commands:
         self._lock = Lock()
         self._running: dict[subprocess.Popen[str], Kind] = {}
         self._workers: list[ProcessId] = []  # of those that were killed
+        self._seconds = [_FIRST_GUESS_SECONDS]  # that those took that were not
+
+    @property
+    def usual_seconds(self) -> float:
+        """What a command takes here and now."""
+        with self._lock:
+            return statistics.fmean(self._seconds)
 
     def run(self, kind: Kind, name: str, device: Device, *arguments: str) -> Run:
         """Run to the end, whatever it is."""
@@ -99,7 +108,11 @@ class Commands:
                 process.kill()
                 stdout, stderr = process.communicate()
                 code = None
-        return Run(kind, name, arguments, started, time.monotonic(), code, stdout, stderr)
+        run = Run(kind, name, arguments, started, time.monotonic(), code, stdout, stderr)
+        if not run.killed:
+            with self._lock:
+                self._seconds.append(run.ended - started)
+        return run
 
     def kill_one(self, random: Random) -> Kind | None:
         """Kill one with SIGKILL; None if none runs."""

@@ -21,7 +21,7 @@ from deploy.local.folder import StackFolder
 if TYPE_CHECKING:
     from deploy.local.processes import ProcessId
 
-_PAUSE_SECONDS = (1.5, 7.0)  # between two kills
+_PAUSE = (0.3, 1.7)  # between two kills, of the time that a command takes: of three that run, one in five is killed
 _LOOK_SECONDS = 0.25
 _CLIENT, _NODE = 0.6, 0.9  # of the kills so many are of a client, and up to there of one node; else of both
 
@@ -63,15 +63,18 @@ class Killer:
 
     def run(self, stop: Event) -> None:
         """Until `stop` is set, and then until all nodes are up again."""
-        due = time.monotonic() + self._random.uniform(*_PAUSE_SECONDS)
+        due = self._next()
         while not stop.wait(_LOOK_SECONDS):
             self._look()
             if time.monotonic() >= due:
                 self._strike()
-                due = time.monotonic() + self._random.uniform(*_PAUSE_SECONDS)
+                due = self._next()
         while self._down:
             time.sleep(_LOOK_SECONDS)
             self._look()
+
+    def _next(self) -> float:
+        return time.monotonic() + self._random.uniform(*_PAUSE) * self._commands.usual_seconds
 
     def _strike(self) -> None:
         chance = self._random.random()
