@@ -25,6 +25,7 @@ from domain.sessions import Purpose
 
 _PATIENCE_SECONDS = 180.0  # for what the stack puts right by itself
 _PAUSE_SECONDS = 1.0
+_TRACEBACK = "Traceback (most recent call last)"
 _NAMED = 5  # of many things that are wrong
 _LISTED = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT, ObjectKind.KEY)
 
@@ -44,6 +45,7 @@ class Proof:
         self._expect("all copies are complete", self._copies, patience=_PATIENCE_SECONDS)
         self._expect("no session is open", self._sessions, patience=_PATIENCE_SECONDS)
         self._expect("killed commands have left no process", self._processes, patience=_PATIENCE_SECONDS)
+        self._expect("no role has met what it does not know", self._logs)
         self._expect("every committed snapshot that no retention removed is listed", self._lists)
         self._expect("each of them restores as its tree was", self._restores)
         self._clean("", self._restic)
@@ -80,6 +82,10 @@ class Proof:
 
     def _processes(self) -> str:
         return ", ".join(map(str, self.shared.commands.left_behind()))
+
+    def _logs(self) -> str:
+        logs = sorted((self.operator.data / "logs").iterdir())
+        return ", ".join(log.name for log in logs if _TRACEBACK in log.read_text(errors="replace"))
 
     def _lists(self) -> str:
         return _some(list(self.shared.memory.audit(self._listed())))
