@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-fuzz campaign-sessions planted-faults bench-report lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-fuzz campaign-sessions planted-faults bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -55,6 +55,9 @@ campaign-index: $(STUBS) ## memory and time on a vault of 10 million blobs: 20 m
 
 campaign-prune: $(STUBS) ## prune of a million blobs in 10,000 packs: memory, and time beside restic's  [BLOBS=N] [ROUNDS=1]
 	@$(BIN)/python -m deploy.campaigns.prune $(if $(BLOBS),--blobs $(BLOBS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+campaign-devices: $(STUBS) ## three devices on one vault while clients and nodes are killed: nothing is lost  [MINUTES=10] [SEED=N]
+	@$(BIN)/python -m deploy.campaigns.devices $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 # Into the environment of the other targets, but not of their lock: it has wheels for few platforms.
 campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made wrong, by atheris  [MINUTES=1.5]

@@ -75,9 +75,9 @@ class Command:
 class Operator:
     """The `oort` command on one stack's data folder."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, env: Mapping[str, str] | None = None) -> None:
         self.data = data
-        self.oort = Command("oort")
+        self.oort = Command("oort", env=dict(env or os.environ))
 
     def up(self, *options: str) -> None:
         self.oort.ok("stack", "up", "--data", str(self.data), "--detach", *options)

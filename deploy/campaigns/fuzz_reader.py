@@ -51,7 +51,7 @@ def _feed_guided(name: str, seconds: int, folder: Path) -> None:
         (corpus / str(number)).write_bytes(seed)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        random = Random(seed)  # noqa: S311 - it must be repeatable
+        random = Random(seed)
         if random.random() < _AFRESH:
             return mutated(random, format_.seeds, format_.mutators)[:most]
         if random.random() < _AFRESH:
@@ -85,7 +85,7 @@ def _feed_blindly(format_: Format, seconds: int, folder: Path) -> None:
     end = time.monotonic() + seconds
     runs = 0
     while time.monotonic() < end:
-        body = mutated(Random(runs), format_.seeds, format_.mutators)  # noqa: S311
+        body = mutated(Random(runs), format_.seeds, format_.mutators)
         signal.alarm(_LONGEST_SECONDS)
         try:
             format_.try_to_read(body)
