@@ -11,12 +11,13 @@ from client.account.device import Device
 from client.account.jobs import list_jobs
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
-from client.errors import DamagedVault, NoSuchItem, ObjectMissing, StoreError
-from client.retention.automatic import own_strength
+from client.errors import AppendOnly, DamagedVault, NoSuchItem, ObjectMissing, StoreError
+from client.retention.automatic import own_strength, pass_after_backup
 from client.retention.plan import Plan
 from client.retention.run import RetentionOrder, RetentionResult, run_retention
 from client.stores.tests.memory import MemorySession, MemoryStore
 from client.vault.snapshots import ITEM_TAG, Snapshot, encode_snapshot
+from domain.automatic_pass import PassLevel, PassNeed
 from domain.names import ObjectKind, ObjectName
 from domain.retention_policy import KEEP_EVERYTHING, Policy, Range, RangeType, RetentionMode
 from domain.sessions import Purpose
@@ -133,6 +134,27 @@ def test_a_pass_that_fails_half_way_is_gone_on_with_by_the_next(
     assert [one.id for one in ground.keep_last(1).removed] == [second]
     assert [job.status for job in list_jobs(ground.device, all_devices=False, most=2)] == [5000, 7002]
     assert first not in ground.left()
+
+
+def test_a_device_that_may_only_add_plans_and_removes_nothing_and_makes_no_job_of_it(ground: Ground) -> None:
+    for hours in (3, 2, 1):
+        ground.backed_up(hours)
+    before = ground.left()
+    ground.store.allowed.discard(Purpose.RETENTION)
+    jobs = list_jobs(ground.device, all_devices=False, most=9)
+
+    def agree(_: Plan) -> None:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(AppendOnly, match="memory lets this device only add"):
+        ground.keep_last(1, agree)
+    policy = Policy(RetentionMode.DELETE_EXCEPT, (Range(RangeType.LAST_JOBS, jobs=1),))
+    for level, need in ((PassLevel.IMMEDIATE, PassNeed.MUST), (PassLevel.LESS_OFTEN, PassNeed.TRY)):
+        order = RetentionOrder(NOW, UTC, policy)
+        done = pass_after_backup(ground.device, "main", level, order, ground.view)
+        assert (done.need, type(done.failure), done.result) == (need, AppendOnly, None)
+    assert ground.left() == before
+    assert list_jobs(ground.device, all_devices=False, most=9) == jobs
 
 
 def test_an_item_of_a_vault_that_was_never_used_is_not_known(ground: Ground) -> None:
