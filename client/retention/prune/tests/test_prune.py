@@ -372,6 +372,16 @@ def test_where_there_is_no_room_for_an_index_file_what_needs_none_goes() -> None
     assert len(before[ObjectKind.PACK] - history.names(ObjectKind.PACK)) >= 7  # of data 5, of trees 1, and in no index
     assert history.problems(errors=True) == []
     assert history.is_whole()
+
+    # What another one has repacked in vain goes first in the session after it.
+    before[ObjectKind.PACK] = history.names(ObjectKind.PACK)
+    with pytest.raises(NoRoomForIndex):
+        history.prune(around=lambda session: Full(session, ObjectKind.INDEX))
+    in_vain = history.names(ObjectKind.PACK) - before[ObjectKind.PACK]
+    assert in_vain
+    history.prune(PruneLimits(repack_bytes=0))
+    assert not in_vain & history.names(ObjectKind.PACK)
+    assert history.is_whole()
     history.prune()
     assert history.blobs() == history.needed()
 
