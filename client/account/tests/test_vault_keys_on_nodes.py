@@ -14,27 +14,22 @@ from client.account.vaults import SealFile, Vaults
 from client.errors import NotSupported, StoreError, WrongRepositoryPassword
 from client.stores.abc import StoreSession
 from client.stores.tests.memory import MemoryStore
-from client.testing.stops import StoppingSession
+from client.testing.stops import Stop, StoppingSession
 from client.vault.repository import open_vault
 from domain.names import SEAL, ObjectName
 from domain.sessions import Purpose
 
 
 class StoppingStore(MemoryStore):
-    """The store stops answering a session of retention at its call number `at`, if that is set."""
+    """The store does not answer a session of retention any more when a stop has come."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.at: int | None = None
-        self.is_reply_lost = False
-        self.stopping: StoppingSession | None = None
+        self.stop: Stop | None = None
 
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> StoreSession:  # type: ignore[override]
         session = super().open(purpose, parent)
-        if purpose is not Purpose.RETENTION or self.at is None:
-            return session
-        self.stopping = StoppingSession(session, self.at, is_reply_lost=self.is_reply_lost)
-        return self.stopping
+        return session if purpose is not Purpose.RETENTION or self.stop is None else StoppingSession(session, self.stop)
 
     def opens(self, password: str) -> bool:
         with super().open(Purpose.READ) as session:
@@ -93,17 +88,17 @@ def test_a_key_that_a_running_backup_has_made_stays_until_that_is_over(device: D
 def test_wherever_a_change_is_interrupted_every_way_in_opens_and_the_next_change_ends_it(
     device: Device, store: StoppingStore, is_reply_lost: bool
 ) -> None:
-    store.is_reply_lost = is_reply_lost
     at, stops, resumed, has_stopped = int(is_reply_lost), 0, set(), True
     while has_stopped:
         before = own_password(device)
-        store.at = at
+        store.stop = stop = Stop(at, is_reply_lost=is_reply_lost)
         try:
             change_key(device, "disk", anything)
         except StoreError:
             stops += 1
-        has_stopped = store.stopping is not None and store.stopping.has_stopped
-        store.at = None
+        has_stopped = stop.has_come
+        store.stop = None
+        store.open_sessions.clear()  # a node ends those that are silent
         assert opens_for(device)
         assert store.opens(own_password(device))
         assert store.opens(store.password_beside(device))
