@@ -194,13 +194,17 @@ class StoreError(OortError):
 
 
 class StoreFull(StoreError):
-    """{place} is full: {detail}. Free space there, or raise the quota, then run the backup again."""
+    """{place} is full: {detail}. Free space there, or raise the quota, then run the command again."""
 
     exit_code = 7
 
 
+class NoRoomForIndex(StoreFull):
+    """{place} is full: {detail}. To remove more takes an index file: have {size} bytes freed there, then repeat it."""
+
+
 class QuotaExceeded(StoreFull):
-    """{place} has reached its quota: {detail}. Ask your provider for more, then run the backup again."""
+    """{place} has reached its quota: {detail}. Ask your provider for more, or free some by `retention --prune`."""
 
 
 class ObjectMissing(StoreError):
@@ -233,6 +237,10 @@ class RetentionRunning(StoreError):
 
 class NotSupported(StoreError):
     """{place} does not allow this: {detail}."""
+
+
+class AppendOnly(NotSupported):
+    """{place} lets this device only add: another one must do this."""
 
 
 # The vault's content

@@ -240,7 +240,7 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
     def source(scopes: Sequence[Scope]) -> VaultAccess:
         request = IssueVaultTokenRequest(vault_id=entry.id, scopes=[scope.value for scope in scopes])
         issued = device.connection.call(device.profiles.IssueVaultToken, request)
-        return VaultAccess(issued.token, tuple(issued.endpoints))
+        return VaultAccess(issued.token, tuple(issued.endpoints), frozenset(issued.scopes))
 
     store = NodeStore(
         bucket=UUID(entry.bucket_id),

@@ -8,7 +8,7 @@ from client.cli.console import emit, note, plural, say, telling
 from client.cli.progress import Progress
 from client.cli.pruning import describe_prune, show_prune
 from client.cli.unread import UnreadParts
-from client.errors import DamagedVault
+from client.errors import AppendOnly, DamagedVault
 
 if TYPE_CHECKING:
     from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
@@ -53,7 +53,9 @@ def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, 
 
     order = RetentionOrder(datetime.now(UTC), local_zone(os.environ)[0], prune=PruneLimits())
     done = pass_after_backup(device, entry.name, PassLevel[level], order, _View(as_json=as_json))
-    if done.failure is not None:
+    if isinstance(done.failure, AppendOnly):
+        note(f"backup-tool: retention is due, but not from here: {done.failure}")
+    elif done.failure is not None:
         if done.need is PassNeed.MUST:
             raise done.failure
         note(f"backup-tool: no retention this time: {done.failure}")

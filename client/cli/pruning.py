@@ -73,5 +73,10 @@ def show_prune(report: "PruneReport") -> None:
         f"{plural(report.removed_packs, 'pack')} {would}removed, {report.repacked_packs:,} of them repacked; "
         f"{size_text(report.left.bytes)} {'stay' if report.is_plan else 'stays'} unused."
     )
+    if report.unmoved_packs:
+        note(
+            f"backup-tool: {plural(report.unmoved_packs, 'pack')} could not be repacked: "
+            f"{printable(report.full.partition('. ')[0])}. Repeat this when there is room."
+        )
     if report.postponed_packs:
         say(f"{plural(report.postponed_packs, 'pack')} left to the next prune, by --max-repack-size.")

@@ -9,7 +9,7 @@ import click
 from client.cli import pruning
 from client.cli import retention_rules as rules
 from client.cli.agreement import agree
-from client.cli.console import emit, note, plural, printable, say, table, telling, time_text
+from client.cli.console import emit, note, plural, printable, say, table_lines, telling, time_text
 from client.cli.invocation import Invocation, Json, VaultName
 from client.cli.parameters import Option
 from client.cli.progress import Progress
@@ -91,11 +91,15 @@ def _agree(plan: "Plan", *, prune: bool, yes: bool) -> None:
 
 
 class _View:
-    """Tells the plan: with --dry-run also what stays, and why."""
+    """Tells the plan: with --dry-run also what stays, and why, and that is the result then.
+
+    Else it goes to standard error, where whoever is asked reads it, as those of other commands do.
+    """
 
     def __init__(self, own: str, *, dry_run: bool, as_json: bool) -> None:
         self._own = own
         self._dry_run = dry_run
+        self._tell = say if dry_run else note
         self._as_json = as_json
         self._unread = UnreadParts()
         self.pruning = Progress(as_json=as_json)
@@ -119,8 +123,8 @@ class _View:
         newest = one.snapshots[-1]
         device = "this device" if one.device == self._own else f"device {printable(one.device[-12:]) or '-'}"
         called = printable(f"{newest.hostname or '-'}:{paths_text(newest.paths)}")
-        say(f"{called} ({device}, item {printable(one.item or '-')})")
-        say(printable(f"  rules: {one.policy}"))
+        self._tell(f"{called} ({device}, item {printable(one.item or '-')})")
+        self._tell(printable(f"  rules: {one.policy}"))
         if one.verdict.keeps_none:
             note(f"backup-tool: {called}: the rules would remove every snapshot of this item: none is removed")
         rows = [(snapshot, "remove", "no rule keeps it") for snapshot in one.removed]
@@ -130,10 +134,12 @@ class _View:
             return
         places = {snapshot.id: place for place, snapshot in enumerate(one.snapshots)}
         rows.sort(key=lambda row: places[row[0].id], reverse=True)
-        table(
+        lines = table_lines(
             ("  ", "ID", "TIME (UTC)", "WHY"),
             ((f"  {word}", snapshot.short_id, time_text(snapshot.time_ns), why) for snapshot, word, why in rows),
         )
+        for line in lines:
+            self._tell(line)
 
 
 def _describe_item(one: "ItemPlan", own: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import click
 
@@ -54,20 +54,21 @@ def verify(  # noqa: PLR0917 - they are given by name
         drawn = sample_of(sample, seed or secrets.token_hex(_SEED_BYTES))
     except ValueError as error:
         raise UsageError(detail=f"--sample: {error}") from None
-    drilled = _Drilled(as_json=as_json)
     with (
         nullcontext() if report is None else new_file(report) as file,
         Invocation.of(context).device() as device,
         reading(device, vault, snapshot, all_devices=all_devices, progress=index_lines(as_json=as_json)) as opened,
     ):
         head = _head(opened, vault, sample, drawn)
+        evidence = None if file is None else _Evidence(file, head)
+        drilled = _Drilled(evidence, as_json=as_json)
         drilled.run(opened, drawn, is_here=opened.snapshot.device == device.id)
-        evidence = {**head, "ended": _now(), **drilled.describe(), "files": drilled.files}
-        if file is not None:
-            file.write(json.dumps(evidence, indent=1).encode() + b"\n")
-    with telling(f"{plural(len(drilled.files), 'file')} of snapshot {opened.snapshot.short_id} verified"):
+        found = {"ended": _now(), **drilled.describe()}
+        if evidence is not None:
+            evidence.finish(found)
+    with telling(f"{plural(drilled.files, 'file')} of snapshot {opened.snapshot.short_id} verified"):
         if as_json:
-            emit({"type": "summary", **head, "ended": evidence["ended"], **drilled.describe()})
+            emit({"type": "summary", **head, **found})
         else:
             drilled.show(opened.snapshot.short_id, drawn.seed, report)
     return DamagedVault.exit_code if drilled.damaged else 0
@@ -97,12 +98,29 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+class _Evidence:
+    """The report, written as files are drilled: there may be millions."""
+
+    def __init__(self, file: IO[bytes], head: dict[str, Any]) -> None:
+        self._file = file
+        self._comma = b""
+        file.write(json.dumps(head, indent=1).encode()[:-2] + b',\n "files": [')
+
+    def add(self, found: dict[str, Any]) -> None:
+        self._file.write(self._comma + b"\n  " + json.dumps(found).encode())
+        self._comma = b","
+
+    def finish(self, found: dict[str, Any]) -> None:
+        self._file.write(b"\n ],\n" + json.dumps(found, indent=1).encode()[2:] + b"\n")
+
+
 class _Drilled:
     """What was found of each file, and of folders whose lists are lost."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, evidence: _Evidence | None, *, as_json: bool) -> None:
+        self._evidence = evidence
         self._as_json = as_json
-        self.files: list[dict[str, Any]] = []
+        self.files = 0
         self._lost_folders: list[dict[str, Any]] = []
         self._live: Counter[str] = Counter()
         self._lost = self._bytes = 0
@@ -119,7 +137,7 @@ class _Drilled:
         files = drawn.draw(opened.vault, opened.snapshot, self._lose_folder)
         for one in drill(opened.vault, files, is_here=is_here):
             self._add(one)
-            progress("files", len(self.files), len(files))
+            progress("files", self.files, 0)
 
     def _lose_folder(self, path: bytes, error: "DamagedVault | ObjectMissing") -> None:
         found = {**path_fields(path), "reason": str(error)}
@@ -131,6 +149,9 @@ class _Drilled:
         self._live[one.live] += 1
         self._bytes += node.size if one.digest else 0
         self._lost += one.digest is None
+        self.files += 1
+        if self._evidence is None and not one.is_damaged:
+            return
         found = {
             **path_fields(one.path),
             "size": node.size,
@@ -140,7 +161,8 @@ class _Drilled:
             "lost": one.reason or None,
             "live": str(one.live),
         }
-        self.files.append(found)
+        if self._evidence is not None:
+            self._evidence.add(found)
         if one.is_damaged:
             why = one.reason or "it is not what lies on this machine, though size, time and inode are as recorded"
             self._tell(found, f"{os.fsdecode(one.path)}: {why}", "damaged")
@@ -154,7 +176,7 @@ class _Drilled:
     def describe(self) -> dict[str, Any]:
         return {
             "result": "damaged" if self.damaged else "passed",
-            "verified_files": len(self.files),
+            "verified_files": self.files,
             "verified_bytes": self._bytes,
             "lost_files": self._lost,
             "lost_folders": self._lost_folders,
@@ -164,7 +186,7 @@ class _Drilled:
     def show(self, snapshot: str, seed: str, report: Path | None) -> None:
         live = self._live
         size = size_text(self._bytes)
-        say(f"{plural(len(self.files), 'file')} of snapshot {snapshot} fetched and opened, {size} (--seed {seed}).")
+        say(f"{plural(self.files, 'file')} of snapshot {snapshot} fetched and opened, {size} (--seed {seed}).")
         say(
             f"{live['same']:,} are byte for byte what lies on this machine; {live['changed']:,} were changed since, "
             f"{live['absent']:,} are not there any more."

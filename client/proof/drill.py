@@ -7,7 +7,7 @@ unchanged by its metadata before and after, and every byte is equal. Nothing is 
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,11 +51,11 @@ class Drilled:
         return self.digest is None or self.live is Live.DIFFERS
 
 
-def drill(vault: Vault, files: list[Listed], *, is_here: bool) -> Iterator[Drilled]:
+def drill(vault: Vault, files: Iterable[Listed], *, is_here: bool) -> Iterator[Drilled]:
     """Fetch the files, in their order; `is_here` says that they were backed up from this machine. Raises StoreError."""
-    found, ahead = tee(_located(vault, listed) for listed in files)
+    found, ahead = tee((listed, *_located(vault, listed)) for listed in files)
     with closing(contents(vault, _locations(ahead))) as parts:
-        for listed, (locations, loss) in zip(files, found, strict=True):
+        for listed, locations, loss in found:
             with _LiveFile(listed) if is_here else _Elsewhere() as live:
                 yield _drilled(listed, loss, (next(parts) for _ in locations), live)
 
@@ -71,9 +71,12 @@ def _located(vault: Vault, listed: Listed) -> tuple[list[Location], str]:
     return locations, ""
 
 
-def _locations(found: Iterator[tuple[list[Location], str]]) -> Iterator[Location]:
-    for locations, _ in found:
+def _locations(found: Iterator[tuple[Listed, list[Location], str]]) -> Iterator[Location | None]:
+    """What is to be fetched; None for a file of which nothing is, so that no more of those are looked at ahead."""
+    for _, locations, _ in found:
         yield from locations
+        if not locations:
+            yield None
 
 
 def _drilled(listed: Listed, loss: str, parts: Iterator[Content], live: "_LiveFile | _Elsewhere") -> Drilled:

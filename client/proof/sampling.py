@@ -1,19 +1,22 @@
 """A random sample of a snapshot's files, which the same seed draws again.
 
 Kept true: every file has the same chance, whatever its size and place; of a number, exactly so many are drawn if there
-are as many; of a share, about that part, and at least one. Memory grows with the number asked for, not with the
-snapshot.
+are as many; of a share, about that part, and at least one. Memory grows neither with the snapshot, but for 8 bytes a
+file where more than a thousand are asked for, nor with what is drawn.
 """
 
 import heapq
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 
 from client.errors import DamagedVault, ObjectMissing
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
+from client.vault.ranks import last_within
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from client.vault.trees import TreeReader
@@ -21,6 +24,7 @@ from client.vault.walk import Listed, subtree_of
 
 _RANK_BYTES = 8
 _ENDLESS = 1 << 8 * _RANK_BYTES
+_FEW = 1000  # files that are held; of more, the trees are read twice
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 Lost = Callable[[bytes, DamagedVault | ObjectMissing], None]
@@ -34,13 +38,22 @@ class FileSample:
     count: int = 0
     share: float = 0.0
 
-    def draw(self, vault: Vault, snapshot: Snapshot, lost: Lost) -> list[Listed]:
-        """The drawn files, by path; `lost` is told of folders whose lists cannot be read. Raises StoreError."""
-        if self.count:
-            drawn = heapq.nsmallest(self.count, self._ranked(vault, snapshot, lost), key=_rank_of)
+    def draw(self, vault: Vault, snapshot: Snapshot, lost: Lost) -> Iterator[Listed]:
+        """The drawn files, in the order in which they lie; `lost` is told of folders whose lists cannot be read.
+
+        Raises StoreError.
+        """
+        ranked = self._ranked(vault, snapshot, lost)
+        if not self.count:
+            drawn = self._share(ranked)
+        elif self.count <= _FEW:
+            drawn = iter(sorted(heapq.nsmallest(self.count, ranked, key=_rank_of), key=_path_of))
         else:
-            drawn = list(self._share(self._ranked(vault, snapshot, lost)))
-        return sorted((listed for _, listed in drawn), key=lambda listed: listed.path)
+            ranks = array("Q", (rank for rank, _ in ranked))
+            last = last_within(ranks, array("B", [1]) * len(ranks), self.count) if ranks else 0
+            again = self._ranked(vault, snapshot, lambda *_: None)
+            drawn = islice((one for one in again if one[0] <= last), self.count)
+        return (listed for _, listed in drawn)
 
     def _share(self, ranked: Iterator[tuple[int, Listed]]) -> Iterator[tuple[int, Listed]]:
         first: tuple[int, Listed] | None = None
@@ -105,3 +118,7 @@ def _next(folder: bytes, nodes: Iterator[Node], lost: Lost) -> Node | None:
 
 def _rank_of(ranked: tuple[int, Listed]) -> int:
     return ranked[0]
+
+
+def _path_of(ranked: tuple[int, Listed]) -> bytes:
+    return ranked[1].path

@@ -2,8 +2,8 @@
 
 Kept true: what is found wrong is read from the packs themselves; a pack that can be read is never called damaged, and
 of one that is damaged each blob is opened before it is given up. A pack that no index file lists is read whole before
-it is taken in: a repair may have left it. Memory grows with what is wrong and not with the
-vault, but for 50 bytes a pack.
+it is taken in: a repair may have left it. Memory grows with what is lost and not with the vault, nor with
+what no index file lists, but for 50 bytes a pack.
 """
 
 from collections.abc import Callable, Container, Iterator
@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     USELESS = "no index file listed it, and it is damaged"
 
 
+_VERDICTS: tuple[Verdict | None, ...] = (None, *Verdict)
+_NUMBERS = {verdict: number for number, verdict in enumerate(Verdict, 1)}
 LOSSES = (Verdict.MISSING, Verdict.DAMAGED, Verdict.USELESS)  # what a pack cannot be put right after
 
 
@@ -78,8 +80,9 @@ class Survey:
         self._doubted = doubted
         self._read_headers = read_headers
         self._progress = progress
-        self._verdicts: dict[bytes, Verdict] = {}
         self._sizes = PackSizes(())
+        self._verdicts = bytearray()  # of the packs that are there, by position: numbers of _VERDICTS
+        self._missing: set[bytes] = set()
         self._new: list[IndexedPack] = []  # what only headers list
         self._harmed: list[tuple[ObjectName, int, list[PackEntry]]] = []  # in no index file, and not whole
         self.damage = Damage(index)
@@ -89,11 +92,16 @@ class Survey:
 
     def __bool__(self) -> bool:
         """Whether anything that counts is not as it is listed."""
-        return any(verdict is not Verdict.USELESS for verdict in self._verdicts.values())
+        counts = any(self._verdicts.count(_NUMBERS[verdict]) for verdict in Verdict if verdict is not Verdict.USELESS)
+        return counts or bool(self._missing)
 
     def verdict(self, pack: ObjectName) -> Verdict | None:
         """What was found of a pack; None if it is as it is listed."""
-        return self._verdicts.get(bytes.fromhex(pack.id))
+        identity = bytes.fromhex(pack.id)
+        at = self._sizes.find(identity)
+        if at is None:
+            return Verdict.MISSING if identity in self._missing else None
+        return _VERDICTS[self._verdicts[at]]
 
     def size(self, pack: ObjectName) -> int:
         """The size of a pack that is there, in bytes."""
@@ -120,6 +128,7 @@ class Survey:
     def run(self, each: Each = lambda *_: None) -> Iterator[PackFinding]:
         """Look at every pack; `each` gets what lies in each, by the index or by its header. Raises StoreError."""
         sizes = self._sizes = PackSizes(self._vault.session.list(_PACK))
+        self._verdicts = bytearray(len(sizes))
         done = 0
         for name, entries in self._index.packs():
             each(name, entries)
@@ -152,10 +161,18 @@ class Survey:
         self._make_known(at_least=1)
 
     def _of(self, verdict: Verdict) -> Iterator[ObjectName]:
-        return (ObjectName(_PACK, pack.hex()) for pack, found in self._verdicts.items() if found is verdict)
+        at = self._verdicts.find(_NUMBERS[verdict])
+        while at >= 0:
+            yield self._sizes.name(at)
+            at = self._verdicts.find(_NUMBERS[verdict], at + 1)
 
     def _found(self, finding: PackFinding) -> PackFinding:
-        self._verdicts[bytes.fromhex(finding.pack.id)] = finding.verdict
+        identity = bytes.fromhex(finding.pack.id)
+        at = self._sizes.find(identity)
+        if at is None:
+            self._missing.add(identity)
+        else:
+            self._verdicts[at] = _NUMBERS[finding.verdict]
         return finding
 
     def _look_at_listed(

@@ -1,7 +1,7 @@
 """The retention pass that follows a backup, where rules are stored: whether it is due, and what its failure means.
 
 Kept true: only stored rules are gone by; the last pass is the one that auth knows of, so all devices of the account
-agree; a pass that need not be never makes a backup fail.
+agree; a pass that need not be never makes a backup fail, nor does one that this device may not do, as it may only add.
 """
 
 import os
@@ -16,7 +16,7 @@ from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 from client.account.connection import OUT_OF_REACH
 from client.account.device import Device
 from client.account.opening import place_of
-from client.errors import OortError
+from client.errors import AppendOnly, OortError
 from client.retention.plan import Plan
 from client.retention.run import Pass, RetentionOrder, RetentionResult, RetentionView
 from client.retention.stored import last_pass
@@ -45,6 +45,8 @@ def pass_after_backup(
             need = _need(device, place.entry, level, result.plan, run.now)
             if need is PassNeed.NONE:
                 return AutomaticPass(need)
+            if not place.store.allows(Purpose.RETENTION):
+                return AutomaticPass(need, failure=AppendOnly(place=place.store.place))
             run.carry_out(result)
     except OortError as error:
         return AutomaticPass(need, failure=error)

@@ -6,7 +6,7 @@ nothing else. A snapshot on which a running backup builds stays, and is named. A
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +14,15 @@ from client.account.device import Device
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import Place, place_of
-from client.errors import DamagedVault, NoSuchItem, ObjectMissing, OortError, SnapshotInUse
+from client.errors import (
+    AppendOnly,
+    DamagedVault,
+    NoRoomForIndex,
+    NoSuchItem,
+    ObjectMissing,
+    OortError,
+    SnapshotInUse,
+)
 from client.retention.plan import Plan, Rules, make_plan
 from client.retention.stored import stored_rules
 from client.retention.zones import named_zone
@@ -78,9 +86,12 @@ class RetentionResult:
 
     @property
     def warnings(self) -> int:
-        """Items that were spared, snapshots that stay against the rules or cannot be read, what the store keeps."""
-        refused = self.pruned.refused.count if self.pruned else 0
-        return len(self.plan.spared) + len(self.in_use) + self.unread + refused
+        """Items that were spared, snapshots that stay against the rules or cannot be read, what the store keeps.
+
+        So are packs that could not be repacked, as the store is full.
+        """
+        stays = self.pruned.refused.count + self.pruned.unmoved_packs if self.pruned else 0
+        return len(self.plan.spared) + len(self.in_use) + self.unread + stays
 
     @property
     def damages(self) -> int:
@@ -94,9 +105,11 @@ def run_retention(
     """Remove the snapshots of a vault that the rules do not keep.
 
     `agree` raises if a person does not want the plan, before anything is done. Raises NoSuchVault, NoSuchItem,
-    BadRetention, RetentionRunning, VaultLocked, StoreError; KeyboardInterrupt ends the job as cancelled.
+    BadRetention, AppendOnly, RetentionRunning, VaultLocked, StoreError; KeyboardInterrupt ends the job as cancelled.
     """
     with place_of(device, vault_name, Purpose.READ if order.dry_run else Purpose.RETENTION) as place:
+        if not order.dry_run and not place.store.allows(Purpose.RETENTION):
+            raise AppendOnly(place=place.store.place)
         run = Pass(device, place, order, view)
         result = run.look()
         view.planned(result.plan)
@@ -162,17 +175,33 @@ class Pass:
 
     def _remove_agreed(self, result: RetentionResult, job: RunningJob) -> None:
         agreed = {snapshot.id for snapshot in result.plan.removed}
-        with self._place.store.open(Purpose.RETENTION) as session:
+        limits = self._order.prune
+
+        def remove_and_prune(vault: Vault, lock: VaultLock | None) -> None:
+            for snapshot in self._plan(vault, lambda *_: None).removed:
+                if snapshot.id in agreed:
+                    self._remove(vault, snapshot, lock, result, job)
+            if limits is not None:
+                self._prune(vault, limits, lock, result, job)
+
+        try:
+            self._alone(remove_and_prune)
+        except NoRoomForIndex:
+            if limits is None or limits.repack_bytes == 0:
+                raise
+            # New packs have taken the room: in another session they are what no index file lists, and go.
+            less = replace(limits, repack_bytes=0)
+            self._alone(lambda vault, lock: self._prune(vault, less, lock, result, job))
+
+    def _alone(self, work: Callable[[Vault, VaultLock | None], None]) -> None:
+        """Work in a session of retention, under restic's exclusive lock where there are locks; not without a vault."""
+        store = self._place.store
+        with store.open(Purpose.RETENTION) as session:
             vault = self._place.open(session)
             if vault is None:
                 return
-            store = self._place.store
             with vault, vault_lock(vault, needed=store.needs_locks, exclusive=True, place=store.place) as lock:
-                for snapshot in self._plan(vault, lambda *_: None).removed:
-                    if snapshot.id in agreed:
-                        self._remove(vault, snapshot, lock, result, job)
-                if self._order.prune is not None:
-                    self._prune(vault, self._order.prune, lock, result, job)
+                work(vault, lock)
 
     def _prune(
         self, vault: Vault, limits: "PruneLimits", lock: VaultLock | None, result: RetentionResult, job: RunningJob
@@ -185,6 +214,8 @@ class Pass:
         for severity, findings in ((ERROR, report.problems), (ERROR, report.damaged), (WARNING, report.refused)):
             for one in findings.named:
                 job.log(severity, one)
+        if report.unmoved_packs:
+            job.log(WARNING, f"{report.unmoved_packs:,} packs stay as they are: {report.full}")
         if report.unlisted_refused:
             job.log(INFO, f"{report.unlisted_refused:,} packs that no index file lists yet are in use, and stay")
         job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")

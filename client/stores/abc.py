@@ -90,8 +90,7 @@ class StoreSession(Protocol):
     def replace_seal(self, body: Buffer) -> None:
         """Store another seal in place of the one that is there, if there is one, in one atomic step.
 
-        NotSupported where a store cannot, and in a session that is not of Purpose.RETENTION where sessions are kept
-        apart.
+        NotSupported in a session that is not of Purpose.RETENTION, where sessions are kept apart.
         """
 
     def close(self) -> None:
@@ -115,8 +114,14 @@ class ObjectStore(Protocol):
     def place(self) -> str:
         """Where it is, for messages to a person."""
 
+    def allows(self, purpose: Purpose) -> bool:
+        """Whether this device may open such a session: one that may only add opens none of retention."""
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> StoreSession:
-        """Open a session; a backup pins its parent snapshot. Raises ParentGone: open with another, or none."""
+        """Open a session; a backup pins its parent snapshot.
+
+        Raises ParentGone: open with another, or none; AppendOnly.
+        """
 
     def close(self) -> None:
         """Let go of connections."""

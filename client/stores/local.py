@@ -63,6 +63,9 @@ class LocalStore:
     def place(self) -> str:
         return str(self.path)
 
+    def allows(self, purpose: Purpose) -> bool:  # noqa: ARG002 - whoever may write in a folder may do all
+        return True
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "LocalSession":
         """Open a session. Raises ParentGone when the parent snapshot is no more, StoreError if `path` is no folder."""
         with self.told():

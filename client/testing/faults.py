@@ -164,11 +164,15 @@ class CallFault(StrEnum):
 
 
 class FailingCall(SessionAround):
-    """The call number `nth` raises `error`, before or after it took effect; `calls` counts all of them."""
+    """The call number `nth` raises `error`, before or after it took effect; `calls` counts all of them.
+
+    `condemned` are the numbers of the calls that condemn.
+    """
 
     def __init__(self, session: StoreSession, nth: int, fault: CallFault, error: BaseException) -> None:
         super().__init__(session)
         self.calls = 0
+        self.condemned: list[int] = []
         self._nth = nth
         self._fault = fault
         self._error = error
@@ -198,6 +202,7 @@ class FailingCall(SessionAround):
             super().mark()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        self.condemned.append(self.calls + 1)
         if self._fault is CallFault.HALF and self.calls + 1 == self._nth:
             super().condemn(names[: len(names) // 2])
         with self._call():

@@ -108,6 +108,9 @@ class StoppingStore:
     def place(self) -> str:
         return self._store.place
 
+    def allows(self, purpose: Purpose) -> bool:
+        return self._store.allows(purpose)
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> StoppingSession:
         return StoppingSession(self._stop.call(lambda: self._open(purpose, parent)), self._stop)
 

@@ -1,18 +1,18 @@
 """Which packs a check reads when it does not read all: restic's three ways of saying it.
 
 Kept true: a share or an amount is a random sample, which the same seed draws again from the same packs; of `n/t` the
-t parts are always the same and have no pack in common, so that t checks read all.
+t parts are always the same and have no pack in common, so that t checks read all. Memory is 16 bytes a pack, while it
+is drawn.
 """
 
 import re
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate
 
 from client.vault.pack_sizes import PackSizes
+from client.vault.ranks import last_within
 from domain.names import ObjectName
 
 MOST_PARTS = 256  # parts go by the first byte of a pack's id, as restic's do
@@ -43,15 +43,13 @@ class Sample:
     size: int = 0
 
     def chosen(self, sizes: PackSizes) -> Reads:
-        ranked = sorted((self._rank(pack), size) for pack, size in sizes.all())
-        if not ranked:
+        ranks = array("Q", (self._rank(pack) for pack, _ in sizes.all()))
+        if not ranks:
             return lambda _: False
         if self.size:
-            together = array("Q", accumulate(size for _, size in ranked))
-            count = bisect_right(together, self.size)
+            last = last_within(ranks, array("Q", (size for _, size in sizes.all())), self.size)
         else:
-            count = int(len(ranked) * self.share)
-        last = ranked[min(len(ranked), max(1, count)) - 1][0]
+            last = last_within(ranks, array("B", [1]) * len(ranks), int(len(ranks) * self.share))
         return lambda pack: self._rank(bytes.fromhex(pack.id)) <= last
 
     def _rank(self, pack: bytes) -> int:

@@ -34,6 +34,7 @@ class VaultToken:
     token: str
     expires: datetime
     endpoints: list[str]  # host:port of the nodes' public listeners
+    scopes: frozenset[Scope]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Vaults:
             device_key=device.public_key,
         )
         token, expires = self.signer.sign(claims, self.clock.now())
-        return VaultToken(token, expires, endpoints)
+        return VaultToken(token, expires, endpoints, claims.scopes)
 
 
 def _size(listed: tuple[Vault, VaultRetention]) -> int:

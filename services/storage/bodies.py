@@ -18,11 +18,15 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`."""
+    """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`.
+
+    `frees`: room is made by it, so it is taken below the disks' low-water mark too.
+    """
 
     exists: bool
     ack_copies: int = 0
     homes: Sequence[buckets.Home] = ()
+    frees: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,16 @@ class DiskThreads:
 class LocalCopy:
     """On a disk of this node."""
 
-    def __init__(self, node: str, disks: Disks, threads: DiskThreads, staged: StagedName, size: int) -> None:
+    def __init__(
+        self, node: str, disks: Disks, threads: DiskThreads, staged: StagedName, size: int, *, frees: bool = False
+    ) -> None:
+        """`frees` as of Disk.stage."""
         self.node = node
         self._disks = disks
         self._threads = threads
         self._staged = staged
         self._size = size
+        self._frees = frees
         self._file: StagedFile | None = None
         self._step: asyncio.Future[None] | None = None
 
@@ -68,7 +72,7 @@ class LocalCopy:
         await self._run(self._open)
 
     def _open(self) -> None:
-        self._file = self._disks.stage(self._staged, self._size)
+        self._file = self._disks.stage(self._staged, self._size, frees=self._frees)
 
     async def write(self, frame: Frame) -> None:
         await self._run(lambda: self._opened.write(frame.body))
@@ -103,10 +107,18 @@ class LocalCopy:
 
 
 class RemoteCopy:
-    """On another node. Every step has `seconds`."""
+    """On another node. Every step has `seconds`; `frees` as of Disk.stage."""
 
     def __init__(
-        self, node: str, endpoint: str, peers: Peers, staged: StagedName, size: int, *, seconds: float
+        self,
+        node: str,
+        endpoint: str,
+        peers: Peers,
+        staged: StagedName,
+        size: int,
+        *,
+        seconds: float,
+        frees: bool = False,
     ) -> None:
         self.node = node
         self._endpoint = endpoint
@@ -117,6 +129,7 @@ class RemoteCopy:
             size=size,
             sha256=staged.sha256,
             session_id=str(staged.session),
+            frees=frees,
         )
         self._seconds = seconds
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None

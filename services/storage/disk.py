@@ -199,7 +199,10 @@ class Disk:
     @property
     def free_bytes(self) -> int:
         """Free bytes above the low-water mark."""
-        return max(0, self._free_bytes(self.folder) - self._low_water)
+        return self._room(self._low_water)
+
+    def _room(self, mark: int) -> int:
+        return max(0, self._free_bytes(self.folder) - mark)
 
     @property
     def is_there(self) -> bool:
@@ -232,9 +235,12 @@ class Disk:
         self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
 
-    def stage(self, staged: StagedName, size: int) -> StagedFile:
-        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them."""
-        if size > self.free_bytes:
+    def stage(self, staged: StagedName, size: int, *, frees: bool = False) -> StagedFile:
+        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
+
+        What room is made by (`frees`) may take half of what lies below the low-water mark.
+        """
+        if size > self._room(self._low_water // 2 if frees else self._low_water):
             raise DiskFull(node=self._node)
         self.make_bucket(staged.bucket)
         return StagedFile(self, staged, size)

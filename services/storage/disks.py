@@ -49,8 +49,8 @@ class Disks:
         """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
         return [disk for disk in self._disks if disk.has_bucket(bucket)]
 
-    def stage(self, staged: StagedName, size: int) -> StagedFile:
-        """Begin to take a body; a bucket's first one chooses the roomiest disk.
+    def stage(self, staged: StagedName, size: int, *, frees: bool = False) -> StagedFile:
+        """Begin to take a body, as Disk.stage; a bucket's first one chooses the roomiest disk.
 
         Raises Unavailable when the bucket may lie on a disk that is away, DiskFull.
         """
@@ -60,7 +60,7 @@ class Disks:
                 self._require_all()
                 disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
                 disk.make_bucket(staged.bucket)
-        return disk.stage(staged, size)
+        return disk.stage(staged, size, frees=frees)
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
         """Open an object; None if it is not here in the size that the catalogue says, or, if `cut`, not so much of it.

@@ -20,7 +20,7 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
-from services.storage.bodies import Announced, Body
+from services.storage.bodies import Announced, Body, Entered
 from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
 from services.storage.disk import StagedName
 from services.storage.disks import Disks
@@ -170,18 +170,21 @@ class Puts:
         if spread is None:
             await sessions.put_again(self._db, put.claims, put.session, put.name, put.packs)
             return Stored(existed=True, copies=0)
-        try:
-            await spread.begin()
-            await _pump(frames, spread)
-            await spread.stage()
-        except BaseException:
-            await self._finish(spread.abandon(entered=False))
-            raise
+        await self._stage(spread, frames)
         return await self._finish(self._enter(put, spread))
 
     async def put_body(self, put: Put, body: bytes) -> Stored:
         """As `put`, for a body in memory."""
         return await self.put(put, _frames_of(body))
+
+    async def replace_seal(self, put: Put, body: bytes) -> None:
+        """Store another seal in the place of the one there is. Raises DiskFull, and what sessions.replace_seal does."""
+        spread = await self._spread(put)
+        if spread is None:
+            raise AssertionError("a root file is taken whether or not there is one")
+        await self._stage(spread, _frames_of(body))
+        entry = sessions.replace_seal(self._db, put.claims, put.session, _body_of(put, spread))
+        await self._finish(self._entered(put, spread, entry))
 
     async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
         """Store the first key, `config` and the seal together; False if the vault has a `config` that is not lost."""
@@ -220,11 +223,19 @@ class Puts:
         made: list[Copy] = []
         for home in plan.homes:
             if home.node_id == self._node:
-                made.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size))
+                made.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size, frees=plan.frees))
             elif home.live:
                 endpoint = home.internal_endpoint
                 made.append(
-                    RemoteCopy(home.node_id, endpoint, self._peers, staged, put.size, seconds=self._copy_seconds)
+                    RemoteCopy(
+                        home.node_id,
+                        endpoint,
+                        self._peers,
+                        staged,
+                        put.size,
+                        seconds=self._copy_seconds,
+                        frees=plan.frees,
+                    )
                 )
         if len(made) < plan.ack_copies:
             raise TooFewCopies(
@@ -233,19 +244,28 @@ class Puts:
             )
         return Spread(made, [home.node_id for home in plan.homes], plan.ack_copies)
 
+    async def _stage(self, spread: Spread, frames: AsyncIterator[Frame]) -> None:
+        try:
+            await spread.begin()
+            await _pump(frames, spread)
+            await spread.stage()
+        except BaseException:
+            await self._finish(spread.abandon(entered=False))
+            raise
+
     async def _enter(self, put: Put, spread: Spread) -> Stored:
-        body = Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
-        entered = await _decided(sessions.enter(self._db, put.claims, put.session, body, put.packs), [spread])
+        entry = sessions.enter(self._db, put.claims, put.session, _body_of(put, spread), put.packs)
+        return await self._entered(put, spread, entry)
+
+    async def _entered(self, put: Put, spread: Spread, entry: Awaitable[Entered]) -> Stored:
+        entered = await _decided(entry, [spread])
         await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
 
     async def _enter_first(
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
-        bodies = [
-            Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
-            for put, spread in zip(puts, spreads, strict=True)
-        ]
+        bodies = [_body_of(put, spread) for put, spread in zip(puts, spreads, strict=True)]
         created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
         for put, spread in zip(puts, spreads, strict=True):
             await self._place(put, spread, spread.durable if created else frozenset())
@@ -269,6 +289,10 @@ class Puts:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return await asyncio.shield(task)
+
+
+def _body_of(put: Put, spread: Spread) -> Body:
+    return Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
 
 
 async def _abandon(spreads: Sequence[Spread]) -> None:

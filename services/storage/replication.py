@@ -139,7 +139,7 @@ class Replicator:
                 raise (Rotten(str(error)) if arrived == missing.size else error) from error
             # A removal of the object waits for the claims on its missing copies (docs/sessions.md).
             async with self._db.worker() as unit:
-                wanted = await copies.renew(unit, missing.object_id, self._node, _LEASE_SECONDS)
+                wanted = await copies.renew(unit, missing.object_id, missing.sha256, self._node, _LEASE_SECONDS)
             if wanted:
                 await copy.place()
                 async with self._db.worker() as unit:

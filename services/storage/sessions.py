@@ -29,7 +29,7 @@ from services.storage.errors import (
     RetentionRunning,
     SessionOver,
 )
-from services.storage.standing import lock, require_device, require_open, require_own, writing
+from services.storage.standing import lock, removing, require_device, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, sessions
 
 
@@ -149,7 +149,9 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
         if found is None:
             _require_room(bucket, claims, row, put.size)
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
-        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes)
+        # Without a new index file nothing but whole ones could be condemned, and a full disk would stay full.
+        frees = row.purpose == Purpose.RETENTION and put.name.kind is ObjectKind.INDEX
+        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees)
 
 
 async def put_again(
@@ -220,11 +222,27 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
             elif found.state == "deleting":
                 raise BeingRemoved(name=body.name)
             else:
-                await objects.replace(unit, bucket, found, _new(body))
-                await copies.clear(unit, found.id, sorted(body.durable))
-                await objects.use(unit, [found.id], row.id, bucket.tenant_id, bucket.user_id)
-                await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+                await _replace(unit, bucket, row, found, body)
         return True
+
+
+async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body) -> Entered:
+    """Enter another seal in the place of the one that is there, or a first one. Only in a retention session.
+
+    The file of the former one is replaced on each home by the rename of the new one, so that some seal is always there.
+    Raises SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await lock(unit, claims)
+        row = await removing(unit, claims, session)
+        if await objects.find(unit, claims.bucket, CONFIG) is None:
+            raise NotInitialised(bucket=claims.bucket)
+        found = await objects.find(unit, claims.bucket, body.name)
+        if found is None:
+            await _insert(unit, bucket, session, body)
+        else:
+            await _replace(unit, bucket, row, found, body)
+        return Entered(existed=found is not None, placed_on=body.durable)
 
 
 async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bool:
@@ -331,6 +349,16 @@ def _require_room(bucket: buckets.BucketState, claims: VaultClaims, row: session
 
 async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:
     await objects.insert(unit, bucket, session, bucket.seq + 1, _new(body))
+
+
+async def _replace(
+    unit: Unit, bucket: buckets.BucketState, row: sessions.SessionRow, found: objects.ObjectRow, body: Body
+) -> None:
+    """Another content for an object that has one."""
+    await objects.replace(unit, bucket, found, _new(body))
+    await copies.clear(unit, found.id, sorted(body.durable))
+    await objects.use(unit, [found.id], row.id, bucket.tenant_id, bucket.user_id)
+    await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
 
 
 def _new(body: Body) -> objects.NewObject:

@@ -32,7 +32,9 @@ class StorageSettings(RoleSettings):
     node_silent_seconds: float = Field(8, gt=0, description="seconds of silence after which a node counts as down")
     stall_seconds: float = Field(60, gt=0, description="seconds without a frame from a client that end a stream")
     copy_stall_seconds: float = Field(15, gt=0, description="seconds that another node may take for one frame")
-    low_water_bytes: int = Field(1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored")
+    low_water_bytes: int = Field(
+        1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored, but what frees some"
+    )
     max_streams: int = Field(1000, ge=1, description="greatest number of puts and gets at once")
     disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")

@@ -268,7 +268,7 @@ class Auth(
         self, request: profiles_pb2.IssueVaultTokenRequest, context: grpc.ServicerContext
     ) -> profiles_pb2.IssueVaultTokenResponse:
         self._enter("IssueVaultToken", context)
-        return profiles_pb2.IssueVaultTokenResponse(token="token", endpoints=["127.0.0.1:1"])
+        return profiles_pb2.IssueVaultTokenResponse(token="token", endpoints=["127.0.0.1:1"], scopes=request.scopes)
 
     def DeleteItem(
         self, request: profiles_pb2.DeleteItemRequest, context: grpc.ServicerContext

@@ -2,6 +2,7 @@ from functools import cache
 
 import pytest
 
+from client.proof import sampling
 from client.proof.sampling import FileSample, sample_of
 from client.vault.blobs import BlobKind
 from client.vault.repository import Vault
@@ -32,6 +33,13 @@ def drawn(sample: FileSample) -> list[bytes]:
 def test_so_many_files_are_drawn_and_the_same_ones_by_the_same_seed() -> None:
     assert len(set(drawn(FileSample("a", count=10)))) == 10
     assert drawn(FileSample("a", count=10)) == drawn(FileSample("a", count=10)) != drawn(FileSample("b", count=10))
+    assert len(drawn(FileSample("a", count=1000))) == FILES
+
+
+def test_of_many_files_none_is_held_and_the_same_ones_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = drawn(FileSample("a", count=10))
+    monkeypatch.setattr(sampling, "_FEW", 5)
+    assert sorted(drawn(FileSample("a", count=10))) == held
     assert len(drawn(FileSample("a", count=1000))) == FILES
 
 

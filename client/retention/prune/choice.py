@@ -52,6 +52,11 @@ class Choice:
     postponed: int = 0
     moved: Amount = field(default_factory=Amount)
 
+    def keep(self, row: int, blobs: int, size: int) -> None:
+        """A pack that was to be repacked stays, with so much that is not needed."""
+        self.actions[row] = KEEP
+        self.left.add(blobs, size)
+
     def rows(self, action: int) -> Iterator[int]:
         row = self.actions.find(action)
         while row >= 0:

@@ -1,9 +1,10 @@
 """Condemning what was replaced and what is not needed.
 
-Kept true: index files go before packs; a pack that is listed by an index file which the store keeps is not condemned.
+Kept true: index files go before packs; a pack is condemned only when every index file that listed it is.
 """
 
-from collections.abc import Callable, Container, Iterator
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
 
 from client.retention.prune.findings import Progress
@@ -16,60 +17,72 @@ _AT_ONCE = 1000  # objects in one call
 
 
 class Removal:
-    """Condemns objects in one session, and counts them in a report. Raises StoreError."""
+    """Condemns objects in one session, each once, and counts them in a report. Raises StoreError."""
 
     def __init__(
-        self, session: StoreSession, report: PruneReport, ensure_locked: Callable[[], None], progress: Progress
+        self,
+        session: StoreSession,
+        tables: PackTables,
+        report: PruneReport,
+        ensure_locked: Callable[[], None],
+        progress: Progress,
     ) -> None:
         self._session = session
+        self._tables = tables
         self._report = report
         self._ensure_locked = ensure_locked
         self._progress = progress
+        self._listing = array("I", [0]) * len(tables)  # by row: index files that list it and are there
+        for file in tables.files:
+            for row in {*file.rows}:
+                self._listing[row] += 1
+        self._asked = bytearray(len(tables.sizes))  # by position in the listing
 
-    def condemn_index_files(
-        self, tables: PackTables, files: list[ListingFile], spare: Container[ObjectName]
-    ) -> bytearray:
-        """Answers the rows, a 1 each, of which an index file that stays lists the pack.
+    def condemn(self, files: list[ListingFile], gone: bytearray, spare: Container[ObjectName] = ()) -> None:
+        """Condemn old index files; then the packs of rows that are `gone`, and those that no index file ever listed.
 
-        That those which are `spare` stay, as while a backup runs that has put them, is no refusal to tell of.
+        That index files which are `spare` stay, as while a backup runs that has put them, is no refusal to tell of.
         """
-        by_name = {file.name: file for file in files}
-        kept = bytearray(len(tables))
-        objects = ((file.name, file.size) for file in files)
-        for name, is_gone in self._condemn(tables, "old index files", objects, len(files), spare):
+        rows = {file.name: file.rows for file in files}
+        listed = ((file.name, file.size) for file in files)
+        for name, is_gone in self._condemn("old index files", listed, len(files), spare):
             if is_gone:
                 self._report.replaced_index_files += 1
-            else:
-                for row in by_name[name].rows:
-                    kept[row] = 1
-        return kept
-
-    def condemn_packs(self, tables: PackTables, gone: bytearray, kept: bytearray) -> None:
-        """Condemn every pack that the session lists and that no index file lists any more."""
-        total = sum(1 for _ in unneeded_packs(tables, gone, kept))
-        for name, is_gone in self._condemn(tables, "old packs", unneeded_packs(tables, gone, kept), total):
+                for row in {*rows[name]}:
+                    self._listing[row] -= 1
+        positions = array("I", self._free(gone))
+        for position in positions:
+            self._asked[position] = 1
+        sizes = self._tables.sizes
+        packs = ((sizes.name(position), sizes.size(position)) for position in positions)
+        for name, is_gone in self._condemn("old packs", packs, len(positions)):
             if is_gone:
                 self._report.removed_packs += 1
-                self._report.unlisted_packs += not tables.lists(name)
+                self._report.unlisted_packs += not self._tables.lists(name)
+
+    def _free(self, gone: bytearray) -> Iterator[int]:
+        for position in unneeded_packs(self._tables, gone):
+            row = self._tables.row_at(position)
+            if not self._asked[position] and (row is None or not self._listing[row]):
+                yield position
 
     def _condemn(
         self,
-        tables: PackTables,
         what: str,
-        objects: Iterator[tuple[ObjectName, int]],
+        objects: Iterable[tuple[ObjectName, int]],
         total: int,
         spare: Container[ObjectName] = (),
     ) -> Iterator[tuple[ObjectName, bool]]:
         """Whether each of the objects, given with their sizes, is gone."""
-        done = 0
-        while batch := list(islice(objects, _AT_ONCE)):
+        done, rest = 0, iter(objects)
+        while batch := list(islice(rest, _AT_ONCE)):
             self._progress(what, done, total)
             self._ensure_locked()
             refused = self._session.condemn([name for name, _ in batch])
             for name, size in batch:
                 if name not in refused:
                     self._report.freed_bytes += size
-                elif name.kind is ObjectKind.PACK and not tables.lists(name):
+                elif name.kind is ObjectKind.PACK and not self._tables.lists(name):
                     self._report.unlisted_refused += 1
                 elif name not in spare:
                     self._report.refused.add(name, refused[name])
@@ -79,9 +92,9 @@ class Removal:
             self._progress(what, total, total)
 
 
-def unneeded_packs(tables: PackTables, gone: bytearray, kept: bytearray) -> Iterator[tuple[ObjectName, int]]:
-    """The packs that are listed, by name, but those that stay: their row is not gone, or is among the `kept`."""
+def unneeded_packs(tables: PackTables, gone: bytearray) -> Iterator[int]:
+    """The positions in the listing of packs whose row is gone, and of those that no index file lists."""
     for position in range(len(tables.sizes)):
         row = tables.row_at(position)
-        if row is None or (gone[row] and not kept[row]):
-            yield tables.sizes.name(position), tables.sizes.size(position)
+        if row is None or gone[row]:
+            yield position

@@ -2,13 +2,15 @@
 
 Kept true: every blob was opened, and is moved as it was sealed; the store has acknowledged a new pack before anything
 counts on it. An old pack of which a needed blob cannot be read is no more to be removed: it stays as it is, and is
-named. Like those of a backup, data blobs go to one of two open packs at random. A pack has no more blobs than an index
-file takes. Memory: the open packs, and one while it is sent.
+named; nor is one of which a needed blob lies in no stored pack, as there was no room. Like those of a backup, data
+blobs go to one of two open packs at random. A pack has no more blobs than an index file takes. Memory: the open packs,
+with the rows that they are of, and one while it is sent.
 """
 
 from collections.abc import Callable, Iterator
 from random import Random
 
+from client.errors import StoreFull
 from client.retention.prune.choice import REPACK, Choice
 from client.retention.prune.findings import Progress
 from client.retention.prune.marking import NEEDED, Marks
@@ -23,8 +25,19 @@ from client.vault.repository import Vault
 _OPEN_PACKS = {BlobKind.DATA: 2, BlobKind.TREE: 1}
 
 
+class _OpenPack(PackBuilder):
+    """A new pack that is being filled, and the rows of which it has blobs."""
+
+    def __init__(self, vault: Vault, kind: BlobKind) -> None:
+        super().__init__(vault.keys, kind)
+        self.rows: set[int] = set()
+
+
 class Repacking:
-    """Moves blobs. `failed` are the rows whose packs must stay, each with the reason."""
+    """Moves blobs. `failed` are the rows whose packs must stay, each with the reason.
+
+    `full` is why it ended early, if the store had no room; `unmoved` are the rows that stay for that.
+    """
 
     def __init__(
         self, vault: Vault, tables: PackTables, marks: Marks, random: Random, ensure_locked: Callable[[], None]
@@ -34,23 +47,35 @@ class Repacking:
         self._marks = marks
         self._random = random
         self._ensure_locked = ensure_locked
-        self._open = {
-            kind: [PackBuilder(vault.keys, kind) for _ in range(count)] for kind, count in _OPEN_PACKS.items()
-        }
+        self._open = {kind: [_OpenPack(vault, kind) for _ in range(count)] for kind, count in _OPEN_PACKS.items()}
+        self._at = 0  # the row that is being moved: all before it lie in stored or in open packs
         self.failed: dict[int, str] = {}
+        self.full: StoreFull | None = None
+        self.unmoved: set[int] = set()
         self.packs = 0
         self.bytes = 0  # in new packs
 
     def run(self, choice: Choice, progress: Progress) -> Iterator[IndexedPack]:
-        """Store new packs, and answer each. Raises StoreError, DamagedVault if a new pack is not what it must be."""
+        """Store new packs, and answer each. Raises StoreError, DamagedVault if a new pack is not what it must be.
+
+        StoreFull is not raised: what was stored before counts.
+        """
         opener = Opener(self._vault.keys, choice.moved.blobs)
         try:
             for run, is_open in opener.opened(self._read(choice, progress)):
                 yield from self._move(run, is_open)
+            self._at = len(choice.actions)
+            for builders in self._open.values():
+                for at, builder in enumerate(builders):
+                    if builder.entries:
+                        indexed, builders[at] = self._store(builder), _OpenPack(self._vault, builder.kind)
+                        yield indexed
+        except StoreFull as error:
+            self.full = error
+            self.unmoved = {row for row in choice.rows(REPACK) if row >= self._at}
+            self.unmoved.update(*(builder.rows for builders in self._open.values() for builder in builders))
         finally:
             opener.close()
-        for builders in self._open.values():
-            yield from (self._store(builder) for builder in builders if builder.entries)
 
     def _read(self, choice: Choice, progress: Progress) -> Iterator[Run]:
         """What is needed of the packs that are to go, each blob with the number of its row."""
@@ -71,6 +96,7 @@ class Repacking:
         for (row, entry, sealed, plaintext), draw in zip(
             as_sealed(run) if is_open else open_run(self._vault, run), drawn, strict=True
         ):
+            self._at = row
             if isinstance(plaintext, Unreadable):
                 self.failed.setdefault(row, f"{entry.kind} blob {entry.id.hex()}: {plaintext.reason}")
                 continue
@@ -78,11 +104,12 @@ class Repacking:
             at = draw % len(builders)
             builder = builders[at]
             builder.move(entry, sealed)
+            builder.rows.add(row)
             if builder.is_full or len(builder) == MAX_ENTRIES:
-                builders[at] = PackBuilder(self._vault.keys, entry.kind)
-                yield self._store(builder)
+                indexed, builders[at] = self._store(builder), _OpenPack(self._vault, entry.kind)
+                yield indexed
 
-    def _store(self, builder: PackBuilder) -> IndexedPack:
+    def _store(self, builder: _OpenPack) -> IndexedPack:
         name, body, entries = builder.finish()
         self._ensure_locked()
         self._vault.session.put(name, body)

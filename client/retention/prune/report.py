@@ -12,7 +12,8 @@ class PruneReport:
 
     `problems` are what cannot be read or is missing though a snapshot needs it: where there is one, nothing was stored
     or removed. `damaged` are packs that could not be repacked, and stay; `refused` is what the store keeps, and why. Of
-    a plan (`is_plan`) `freed_bytes` and `added_bytes` are what is to be expected.
+    a plan (`is_plan`) `freed_bytes` and `added_bytes` are what is to be expected. `full` is why packs could not be
+    repacked, if the store had no room for it.
     """
 
     is_plan: bool = False
@@ -22,6 +23,8 @@ class PruneReport:
     duplicate: Amount = field(default_factory=Amount)  # further copies of what is needed
     left: Amount = field(default_factory=Amount)  # unused and duplicate blobs in packs that stay, by the limits
     postponed_packs: int = 0  # that are to be repacked by another run, by the limit
+    unmoved_packs: int = 0  # that stay as there was no room to repack them
+    full: str = ""
     kept_packs: int = 0
     removed_packs: int = 0
     unlisted_packs: int = 0  # of those removed: in no index file, left by a backup that was ended

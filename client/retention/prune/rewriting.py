@@ -5,9 +5,9 @@ or that the store has acknowledged; no index file that stays lists a pack that g
 files that are there list all that any snapshot needs. Memory is one index file's packs, and a byte a pack.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from client.errors import DamagedVault
+from client.errors import DamagedVault, NoRoomForIndex, StoreFull
 from client.retention.prune.choice import MANY_SMALL
 from client.retention.prune.tables import ListingFile, PackTables
 from client.vault.index_files import MAX_ENTRIES, IndexedPack, IndexFile, encode_index_file
@@ -18,7 +18,7 @@ _SMALL_FILE = MAX_ENTRIES // 4
 
 
 class IndexFiles:
-    """Stores index files of bounded size as packs are added."""
+    """Stores index files of bounded size as packs are added. Raises NoRoomForIndex, StoreError."""
 
     def __init__(self, vault: Vault, ensure_locked: Callable[[], None]) -> None:
         self._vault = vault
@@ -40,34 +40,34 @@ class IndexFiles:
         if self._packs:
             name, body = self._vault.seal_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile(self._packs)))
             self._ensure_locked()
-            self._vault.session.put(name, body, [pack.name for pack in self._packs])
+            try:
+                self._vault.session.put(name, body, [pack.name for pack in self._packs])
+            except StoreFull as full:
+                raise NoRoomForIndex(**full.fields, size=len(body)) from None
             self.files += 1
             self.bytes += len(body)
             self._packs, self._entries = [], 0
 
 
 class Replacement:
-    """Which index files go, when the packs of `gone` rows go, and which rows new ones must list for that.
+    """Which of some index files go, when the packs of `gone` rows go, and which rows new ones must list for that.
 
     Of `files`, those in `spare` say nothing wrong, and go only because less would do.
     """
 
-    def __init__(self, tables: PackTables, gone: bytearray) -> None:
+    def __init__(self, tables: PackTables, gone: bytearray, files: Sequence[ListingFile]) -> None:
         self._tables = tables
         self._gone = gone
         self._listed = bytearray(len(tables))  # by files that stay, and then by new ones
-        wrong = [
-            any(gone[row] for row in file.rows) or not tables.is_exact(file) or not file.rows for file in tables.files
-        ]
-        spare = self._spare([file for file, is_wrong in zip(tables.files, wrong, strict=True) if not is_wrong])
+        wrong = [any(gone[row] for row in file.rows) or not tables.is_exact(file) for file in files]
+        are_many = sum(file.entries < _SMALL_FILE for file in files) >= MANY_SMALL
+        right = [file for file, is_wrong in zip(files, wrong, strict=True) if not is_wrong]
+        spare = self._spare(right, are_many=are_many)
         self.spare = frozenset(file.name for file in spare)
-        self.files = [
-            file for file, is_wrong in zip(tables.files, wrong, strict=True) if is_wrong or file.name in self.spare
-        ]
+        self.files = [file for file, is_wrong in zip(files, wrong, strict=True) if is_wrong or file.name in self.spare]
 
-    def _spare(self, files: list[ListingFile]) -> list[ListingFile]:
+    def _spare(self, files: list[ListingFile], *, are_many: bool) -> list[ListingFile]:
         """Small ones, where there are many; and of those that list the same pack all but the largest."""
-        are_many = sum(file.entries < _SMALL_FILE for file in self._tables.files) >= MANY_SMALL
         spare = [file for file in files if are_many and file.entries < _SMALL_FILE]
         staying = [file for file in files if not are_many or file.entries >= _SMALL_FILE]
         for file in sorted(staying, key=lambda file: file.entries, reverse=True):

@@ -1,30 +1,31 @@
 """A prune: what no snapshot needs goes.
 
 Kept true: the mark is drawn first; then snapshots are listed, then index files, then packs. As long as anything that
-decides is unreadable or missing, nothing is stored or removed. Then new packs, new index files, the old index files are
-condemned, then packs: each step is durable before the next begins, so whatever ends a prune, the next finds all that
-any snapshot needs, and what is left over (docs/sessions.md, rules 9, 10 and 12; docs/decisions/prune.md).
+decides is unreadable or missing, nothing is stored or removed. Then what goes without anything new; then new packs, new
+index files, the old index files are condemned, then packs: each step is durable before the next begins, so whatever
+ends a prune, the next finds all that any snapshot needs, and what is left over (docs/sessions.md, rules 9, 10 and 12;
+docs/decisions/prune.md). A full store ends the new packs, and not the prune.
 """
 
 import errno
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 
-from client.errors import DamagedVault, HomeFull, HomeUnusable, NoSnapshots, ObjectMissing, StoreFull
-from client.retention.prune.choice import KEEP, REPACK, Choice, choose_packs
+from client.errors import DamagedVault, HomeFull, HomeUnusable, NoSnapshots, ObjectMissing
+from client.retention.prune.choice import KEEP, REMOVE, REPACK, Choice, choose_packs
 from client.retention.prune.duplicates import choose_copies
 from client.retention.prune.findings import Progress
 from client.retention.prune.limits import PruneLimits
-from client.retention.prune.marking import Marks, mark_needed
+from client.retention.prune.marking import NEEDED, Marks, mark_needed
 from client.retention.prune.removal import Removal, unneeded_packs
 from client.retention.prune.repacking import Repacking
 from client.retention.prune.report import PruneReport
 from client.retention.prune.rewriting import IndexFiles, Replacement
-from client.retention.prune.tables import PackTables
+from client.retention.prune.tables import ListingFile, PackTables
 from client.stores.abc import ObjectInfo
 from client.vault.blobs import BlobId
 from client.vault.pack_sizes import PackSizes
@@ -43,27 +44,14 @@ def prune(
     """Remove what no snapshot of the vault needs, in a session of Purpose.RETENTION that has drawn no mark.
 
     On a store without sessions of its own the caller holds restic's exclusive lock, and `ensure_locked` raises once
-    that is lost. Raises StoreError, after which another prune goes on; HomeFull, HomeUnusable where temporary files
-    find no room; DamagedVault if what was sealed anew does not open. An index that was read in this session before
-    (`Vault.index`) is no longer that of the vault.
+    that is lost. Raises StoreError, after which another prune goes on; NoRoomForIndex, after which one that repacks
+    nothing may; HomeFull, HomeUnusable where temporary files find no room; DamagedVault if what was sealed anew does
+    not open. An index that was read in this session before (`Vault.index`) is no longer that of the vault.
     """
     vault.session.mark()
-    random = random or SystemRandom()
-    try:
-        return _prune(vault, limits, progress, ensure_locked, random)
-    except StoreFull:
-        if limits.repack_bytes == 0:
-            raise
-        # No room to repack: packs of which nothing is needed can go all the same, with what was just put in vain.
-        return _prune(vault, replace(limits, repack_bytes=0), progress, ensure_locked, random)
-
-
-def _prune(
-    vault: Vault, limits: PruneLimits, progress: Progress, ensure_locked: Callable[[], None], random: Random
-) -> PruneReport:
     with _study(vault, limits, progress, frozenset()) as study:
         if not study.report.problems:
-            study.carry_out(ensure_locked, random)
+            study.carry_out(ensure_locked, random or SystemRandom())
         return study.report
 
 
@@ -162,33 +150,53 @@ class _Study:
         """Fill the report of a plan."""
         gone = bytearray(action != KEEP for action in self.choice.actions)
         report, tables = self.report, self.tables
-        for name, size in unneeded_packs(tables, gone, bytearray(len(gone))):
+        for position in unneeded_packs(tables, gone):
             report.removed_packs += 1
-            report.unlisted_packs += not tables.lists(name)
-            report.freed_bytes += size
+            report.unlisted_packs += tables.row_at(position) is None
+            report.freed_bytes += tables.sizes.size(position)
         report.repacked_packs = self.choice.actions.count(REPACK)
         report.kept_packs = self.choice.actions.count(KEEP)
-        report.replaced_index_files = len(Replacement(tables, gone).files)
+        useless, others = self._index_files()
+        report.replaced_index_files = len(useless) + len(Replacement(tables, gone, others).files)
         report.added_bytes = self.choice.moved.bytes
 
     def carry_out(self, ensure_locked: Callable[[], None], random: Random) -> None:
-        """New packs, new index files, then the old ones are condemned."""
+        """What goes without anything new; new packs, new index files, then the old ones are condemned."""
         choice, tables, report = self.choice, self.tables, self.report
+        removal = Removal(self.vault.session, tables, report, ensure_locked, self.progress)
+        useless, others = self._index_files()
+        removal.condemn(useless, bytearray(action == REMOVE for action in choice.actions))  # may be what makes room
         index = IndexFiles(self.vault, ensure_locked)
         repacking = Repacking(self.vault, tables, self.marks, random, ensure_locked)
         for pack in repacking.run(choice, self.progress):
             index.add(pack)
+        for row in repacking.unmoved:
+            choice.keep(row, *self._unneeded_in(row))
         gone = bytearray(action != KEEP for action in choice.actions)
         for row, reason in repacking.failed.items():
             gone[row] = 0
             report.damaged.add(tables.pack(row), reason)
-        replacement = Replacement(tables, gone)
+        replacement = Replacement(tables, gone, others)
         replacement.write(index)
         replacement.ensure_listed(row for row in range(len(gone)) if not gone[row])
-        removal = Removal(self.vault.session, report, ensure_locked, self.progress)
-        kept = removal.condemn_index_files(tables, replacement.files, replacement.spare)
-        removal.condemn_packs(tables, gone, kept)
+        removal.condemn(replacement.files, gone, replacement.spare)
         report.kept_packs = len(gone) - sum(gone)
-        report.repacked_packs = choice.actions.count(REPACK) - len(repacking.failed)
+        report.repacked_packs = sum(gone[row] for row in choice.rows(REPACK))
+        report.unmoved_packs, report.full = len(repacking.unmoved), str(repacking.full or "")
         report.new_packs, report.new_index_files = repacking.packs, index.files
         report.added_bytes = repacking.bytes + index.bytes
+
+    def _index_files(self) -> tuple[list[ListingFile], list[ListingFile]]:
+        """Those of which every pack is to be removed, and the others."""
+        actions = self.choice.actions
+        useless = [all(actions[row] == REMOVE for row in file.rows) for file in self.tables.files]
+        parted = list(zip(self.tables.files, useless, strict=True))
+        return [file for file, goes in parted if goes], [file for file, goes in parted if not goes]
+
+    def _unneeded_in(self, row: int) -> tuple[int, int]:
+        """Blobs and bytes of a pack that no snapshot needs there."""
+        numbers = self.tables.numbers(row)
+        states = self.marks.states[numbers.start : numbers.stop]
+        lengths = self.tables.lengths(row)
+        unneeded = [length for length, state in zip(lengths, states, strict=True) if state != NEEDED]
+        return len(unneeded), sum(unneeded)

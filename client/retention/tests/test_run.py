@@ -11,12 +11,15 @@ from client.account.device import Device
 from client.account.jobs import list_jobs
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
-from client.errors import DamagedVault, NoSuchItem, ObjectMissing, StoreError
-from client.retention.automatic import own_strength
+from client.errors import AppendOnly, DamagedVault, NoRoomForIndex, NoSuchItem, ObjectMissing, StoreError
+from client.retention.automatic import own_strength, pass_after_backup
 from client.retention.plan import Plan
+from client.retention.prune import PruneLimits, PruneReport
 from client.retention.run import RetentionOrder, RetentionResult, run_retention
 from client.stores.tests.memory import MemorySession, MemoryStore
+from client.vault.repository import Vault
 from client.vault.snapshots import ITEM_TAG, Snapshot, encode_snapshot
+from domain.automatic_pass import PassLevel, PassNeed
 from domain.names import ObjectKind, ObjectName
 from domain.retention_policy import KEEP_EVERYTHING, Policy, Range, RangeType, RetentionMode
 from domain.sessions import Purpose
@@ -133,6 +136,57 @@ def test_a_pass_that_fails_half_way_is_gone_on_with_by_the_next(
     assert [one.id for one in ground.keep_last(1).removed] == [second]
     assert [job.status for job in list_jobs(ground.device, all_devices=False, most=2)] == [5000, 7002]
     assert first not in ground.left()
+
+
+def test_a_device_that_may_only_add_plans_and_removes_nothing_and_makes_no_job_of_it(ground: Ground) -> None:
+    for hours in (3, 2, 1):
+        ground.backed_up(hours)
+    before = ground.left()
+    ground.store.allowed.discard(Purpose.RETENTION)
+    jobs = list_jobs(ground.device, all_devices=False, most=9)
+
+    def agree(_: Plan) -> None:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(AppendOnly, match="memory lets this device only add"):
+        ground.keep_last(1, agree)
+    policy = Policy(RetentionMode.DELETE_EXCEPT, (Range(RangeType.LAST_JOBS, jobs=1),))
+    for level, need in ((PassLevel.IMMEDIATE, PassNeed.MUST), (PassLevel.LESS_OFTEN, PassNeed.TRY)):
+        order = RetentionOrder(NOW, UTC, policy)
+        done = pass_after_backup(ground.device, "main", level, order, ground.view)
+        assert (done.need, type(done.failure), done.result) == (need, AppendOnly, None)
+    assert ground.left() == before
+    assert list_jobs(ground.device, all_devices=False, most=9) == jobs
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_prune_without_room_for_its_index_goes_on_in_another_session_and_repacks_nothing(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, has_room: bool
+) -> None:
+    seen: list[tuple[int | None, int]] = []
+
+    def prune(vault: Vault, limits: PruneLimits, *_: object, **__: object) -> PruneReport:
+        assert isinstance(vault.session, MemorySession)
+        seen.append((limits.repack_bytes, vault.session.number))
+        if len(seen) == 2 and has_room:
+            return PruneReport(removed_packs=3)
+        raise NoRoomForIndex(place="memory", detail="no space is left", size=1000)
+
+    monkeypatch.setattr("client.retention.prune.prune", prune)
+    old, new = (ground.backed_up(hours) for hours in (2, 1))
+    policy = Policy(RetentionMode.DELETE_EXCEPT, (Range(RangeType.LAST_JOBS, jobs=1),))
+    order = RetentionOrder(NOW, UTC, policy, prune=PruneLimits())
+    if has_room:
+        result = run_retention(ground.device, "main", order, ground.view, lambda _plan: None)
+        assert result.pruned is not None
+        assert result.pruned.removed_packs == 3
+        assert [one.id for one in result.removed] == [old]
+    else:
+        with pytest.raises(NoRoomForIndex, match="have 1000 bytes freed"):
+            run_retention(ground.device, "main", order, ground.view, lambda _plan: None)
+    assert [limit for limit, _ in seen] == [None, 0]
+    assert len({number for _, number in seen}) == 2
+    assert ground.left() == {new}
 
 
 def test_an_item_of_a_vault_that_was_never_used_is_not_known(ground: Ground) -> None:

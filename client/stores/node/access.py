@@ -18,10 +18,11 @@ _ASK_AGAIN_AFTER = 30.0
 
 @dataclass(frozen=True, slots=True)
 class VaultAccess:
-    """A token for one bucket, and the nodes' public listeners (host:port)."""
+    """A token for one bucket, the nodes' public listeners (host:port), and the scopes that it has, by name."""
 
     token: str
     endpoints: tuple[str, ...]
+    scopes: frozenset[str]
 
 
 # Asks the auth role for a token with these scopes. Raises OortError.

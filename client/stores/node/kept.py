@@ -80,6 +80,9 @@ class KeepingStore:
     def place(self) -> str:
         return self._store.place
 
+    def allows(self, purpose: Purpose) -> bool:
+        return self._store.allows(purpose)
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "KeepingSession":
         return KeepingSession(self._store.open(purpose, parent), self._kept, parent)
 

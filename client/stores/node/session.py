@@ -26,7 +26,7 @@ from client.stores.node.nodes import Action, BadCopy, Refused
 from client.stores.node.refusals import translate
 from client.stores.node.stalls import Cancellable, Stalled
 from client.stores.node.wire import Connection, PutPart, frames
-from domain.names import CONFIG, BadName, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 if TYPE_CHECKING:
@@ -216,8 +216,14 @@ class NodeSession:
                     stays[self._named(refused.name, kind)] = refused.reason
         return stays
 
-    def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
-        raise NotSupported(place=self._place, detail="storage nodes keep the seal that a vault was made with")
+    def replace_seal(self, body: Buffer) -> None:
+        request = objects_pb2.ReplaceSealRequest(session_id=self.id, seal=bytes(body))
+
+        def action(connection: Connection, metadata: Metadata) -> None:
+            self._count(len(request.seal))
+            self._answer(connection.objects.ReplaceSeal.future(request, timeout=CALL_SECONDS, metadata=metadata))
+
+        self._run(action, SEAL)
 
     def close(self) -> None:
         if self._ending.is_set():

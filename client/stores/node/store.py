@@ -9,6 +9,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oort.storage.v1 import sessions_pb2
 
+from client.errors import AppendOnly
 from client.rpc import Metadata, Pacing
 from client.stores.node.access import AccessKeeper, AccessSource
 from client.stores.node.nodes import Nodes, Refused
@@ -74,7 +75,12 @@ class NodeStore:
     def place(self) -> str:
         return self._place
 
+    def allows(self, purpose: Purpose) -> bool:
+        return NEEDED_SCOPE[purpose] in self._keeper_for(purpose).current().scopes
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> NodeSession:
+        if purpose is Purpose.RETENTION and not self.allows(purpose):
+            raise AppendOnly(place=self._place)
         session_id = str(uuid7(self._wall_ms(), secrets.token_bytes(10)))
         parent_id = parent.id if parent else ""
         statement = opening_statement(session_id, str(self._bucket), purpose, parent_id)
@@ -84,7 +90,7 @@ class NodeStore:
             parent=parent_id,
             device_signature=self._device_key.sign(statement),
         )
-        keeper = self._keeper(max(NEEDED_SCOPE[purpose], NEEDED_SCOPE[self._purpose], key=_SCOPES.index))
+        keeper = self._keeper_for(purpose)
 
         def action(connection: Connection, metadata: Metadata) -> sessions_pb2.OpenResponse:
             return connection.sessions.Open(request, timeout=CALL_SECONDS, metadata=metadata)
@@ -110,8 +116,9 @@ class NodeStore:
         self.stalls.close()
         self.nodes.close()
 
-    def _keeper(self, scope: Scope) -> AccessKeeper:
+    def _keeper_for(self, purpose: Purpose) -> AccessKeeper:
         """One token for each kind of work: who appends may read, who deletes may do both."""
+        scope = max(NEEDED_SCOPE[purpose], NEEDED_SCOPE[self._purpose], key=_SCOPES.index)
         keeper = self._keepers.get(scope)
         if keeper is None:
             scopes = _SCOPES[: _SCOPES.index(scope) + 1]

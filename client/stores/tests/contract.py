@@ -272,6 +272,26 @@ class StoreContract:
             session.remove(SNAPSHOT)
         assert session.get(SNAPSHOT) == b"snapshot"
 
+    def test_retention_replaces_the_seal_for_every_session(self, session: StoreSession, store: ObjectStore) -> None:
+        if not store.needs_locks:
+            with pytest.raises(NotSupported):
+                session.replace_seal(b"LAES")
+        with store.open(Purpose.READ) as before, store.open(Purpose.RETENTION) as retention:
+            for seal in (b"LAES", b"a longer one" * 100, b"LAES", b"LAES"):
+                retention.replace_seal(seal)
+                for reader in (retention, before, session):
+                    assert reader.get(SEAL) == seal
+        session.close()
+        with store.open(Purpose.READ) as after:
+            assert after.get(SEAL) == b"LAES"
+
+    def test_a_vault_without_a_seal_gets_one(self, store: ObjectStore) -> None:
+        with store.open(Purpose.BACKUP) as session:
+            assert session.initialise(KEY, KEY_BODY, b"config", b"")
+        with store.open(Purpose.RETENTION) as retention:
+            retention.replace_seal(b"seal")
+            assert retention.get(SEAL) == b"seal"
+
     def test_what_nobody_uses_is_condemned_after_the_mark(self, session: StoreSession, store: ObjectStore) -> None:
         (old, old_body), (new, new_body) = a_pack(), a_pack()
         session.put(old, old_body)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from client.errors import (
+    AppendOnly,
     DamagedVault,
     NameMismatch,
     NotSupported,
@@ -38,9 +39,15 @@ class MemoryStore:
         self.users: dict[ObjectName, set[int]] = {}
         self.open_sessions: set[int] = set()
         self.openings = 0
+        self.allowed = set(Purpose)
         self.lock = threading.Lock()
 
+    def allows(self, purpose: Purpose) -> bool:
+        return purpose in self.allowed
+
     def open(self, purpose: Purpose, parent: ObjectName | None = None) -> "MemorySession":
+        if purpose not in self.allowed:
+            raise AppendOnly(place=self.place)
         if parent is not None and parent not in self.objects:
             raise ParentGone(parent=parent, place=self.place)
         session = MemorySession(self, purpose)

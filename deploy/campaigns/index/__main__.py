@@ -1,4 +1,4 @@
-"""Backup, restore of one file and check on a vault of ten million blobs, each on a new device inside a memory limit.
+"""Backup, restore of one file, verify and check on a vault of ten million blobs, on new devices inside a memory limit.
 
 Ends with 0 only if each command ends with 0 and never held 200 MB of anonymous memory.
 """
@@ -24,6 +24,7 @@ _LIMIT = 400_000_000
 _ANONYMOUS = 200_000_000
 _VAULT = "large"
 _NEW_FILES = 100
+_CHECK = ("check", "--vault", _VAULT, "--read-data-subset", "0.1%")
 
 
 def main() -> int:
@@ -77,7 +78,8 @@ def _runs(folder: Path, vault: LargeVault, operator: Operator) -> Iterator[tuple
     if (target / path.lstrip("/")).read_bytes() != content:
         raise AssertionError(f"{path} came back with other content")
     yield _measured("the same, with the index cached", two, *restore, str(folder / "again"))
-    yield _measured("check", three, "check", "--vault", _VAULT)
+    yield _measured("verify of 100 files", two, "verify", "--vault", _VAULT, "--all-devices")
+    yield _measured("check, 0.1 % of the packs read", three, *_CHECK)
 
 
 def _device(operator: Operator, home: Path, vault: LargeVault) -> Device:

@@ -1,5 +1,6 @@
 """Full disks and read-only ones, for real: memory disks, mounted in a namespace that only the tested command sees."""
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -53,21 +54,30 @@ def stack_on_small_disks(tmp_path: Path) -> Iterator[Operator]:
 
 
 @pytest.mark.long
-def test_full_nodes_end_a_backup_with_one_line_and_go_on_serving(
+def test_full_nodes_end_a_backup_with_one_line_go_on_serving_and_are_pruned(
     stack_on_small_disks: Operator, tmp_path: Path
 ) -> None:
     device = a_device(stack_on_small_disks, tmp_path / "home")
-    small = incompressible(tmp_path / "small/file", 16, seed=1).parent
+    small = incompressible(tmp_path / "small/file", 48, seed=1).parent
+    unneeded = incompressible(small / "unneeded", 48, seed=2)
+    device.backup("main", small)
+    unneeded.unlink()
     kept = device.backup("main", small)
-    large = incompressible(tmp_path / "large/file", 320, seed=2).parent
+    large = incompressible(tmp_path / "large/file", 320, seed=3).parent
 
     assert_full(device.tool.run("backup", str(large), "--vault", "main"))
 
+    # There is no room for 48 MiB in new packs, but for the index file.
+    pruned = device.tool.run("retention", "--keep-last", "1", "--prune", "--yes", "--json", "--vault", "main")
+    assert (pruned.code, pruned.summary()["removed"] != []) == (3, True), pruned.stderr
+    found = pruned.summary()["prune"]
+    assert found["unmoved_packs"] > 0
+    assert found["freed_bytes"] > 64 * MIB
+    assert "could not be repacked" not in pruned.stderr  # with --json it is in the document
     assert [one["id"] for one in device.snapshots("main")] == [kept["snapshot"]]
     device.restore("main", tmp_path / "target")
     assert not list(differences(small, restored(tmp_path / "target", small)))
-    job = device.tool.ok("jobs", "--json").json()
-    assert sorted(one["status"] for one in job) == [5000, 5000, 7002]
+    device.tool.ok("check", "--vault", "main")
 
 
 def test_a_full_target_ends_a_restore_with_one_line(device: Device, tmp_path: Path) -> None:
@@ -98,6 +108,38 @@ def test_a_full_local_vault_ends_a_backup_with_one_line_and_holds_no_half_object
     assert not list((tmp_path / "copy/snapshots").iterdir())
     assert sum(path.stat().st_size for path in packs) < 24 * MIB
     assert all(len(path.name) == 64 for path in packs)
+
+
+def test_a_full_local_vault_is_freed_by_a_prune_as_far_as_there_is_room(device: Device, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    source = incompressible(tmp_path / "source/file", 24, seed=8).parent
+    unneeded = incompressible(source / "unneeded", 24, seed=9)
+    vault = ("--vault", "small")
+    prune = ("retention", "--keep-last", "1", "--prune", "--yes", "--json", *vault)
+    steps = [
+        ("vault", "add", "--local", str(disk / "vault"), "--name", "small"),
+        ("backup", str(source), *vault),
+        ("rm", str(unneeded)),
+        ("backup", str(source), *vault),
+        ("fill",),
+        prune,
+        ("rm", str(disk / "filler")),
+        prune,
+        ("check", "--read-data", *vault),
+    ]
+    lines = ['fill() { dd if=/dev/zero of="$DISK/filler" bs=64K 2>/dev/null; truncate -s -512K "$DISK/filler"; }']
+    for number, step in enumerate(steps):
+        own = "" if step[0] in ("rm", "fill") else '"$0" "$@" '
+        lines.append(f"{own}{shlex.join(step)} >{tmp_path}/out-{number} 2>{tmp_path}/err-{number}; echo $?")
+    prefix = with_disks(device.tool, disk, size="80m").prefix
+    tool = replace(device.tool, prefix=(*prefix, "sh", "-c", "\n".join(lines)), env={**os.environ, "DISK": str(disk)})
+    codes = list(map(int, tool.run().stdout.split()))
+    said = [(tmp_path / f"err-{number}").read_text() for number in range(len(steps))]
+    assert codes == [0, 0, 0, 0, 0, 3, 0, 0, 0], said
+    full, free = (json.loads((tmp_path / f"out-{number}").read_text().splitlines()[-1])["prune"] for number in (5, 7))
+    assert full["unmoved_packs"] > 0
+    assert (free["unmoved_packs"], free["freed_bytes"] > 24 * MIB) == (0, True)
 
 
 def test_a_full_disk_under_the_cache_does_not_stop_a_backup(device: Device, tmp_path: Path) -> None:

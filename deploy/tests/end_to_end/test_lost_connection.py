@@ -46,7 +46,7 @@ class Caller:
 
         def on_line(scopes: Sequence[Scope]) -> VaultAccess:
             access = source(scopes)
-            return VaultAccess(access.token, tuple(map(self.line.to, access.endpoints)))
+            return VaultAccess(access.token, tuple(map(self.line.to, access.endpoints)), access.scopes)
 
         pacing = Pacing(
             PATIENCE_SECONDS,

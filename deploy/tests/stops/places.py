@@ -142,7 +142,9 @@ class RunningNode:
         claims = VaultClaims(
             uuid4(), uuid4(), uuid4(), uuid4(), "local", frozenset(Scope), 0, key.public_key().public_bytes_raw()
         )
-        access = VaultAccess(self.cluster.token(claims), (self.cluster.settings[_NODE].public_endpoint,))
+        access = VaultAccess(
+            self.cluster.token(claims), (self.cluster.settings[_NODE].public_endpoint,), frozenset(Scope)
+        )
         store = NodeStore(
             bucket=claims.bucket,
             place="The storage",

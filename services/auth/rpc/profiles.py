@@ -139,7 +139,10 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
         caller = await self._gate.caller(context, Need.DEVICE)
         issued = await self._vaults.issue_token(caller, uuid_of(request.vault_id, "vault_id"), list(request.scopes))
         return profiles_pb2.IssueVaultTokenResponse(
-            token=issued.token, expires=timestamp_of(issued.expires), endpoints=issued.endpoints
+            token=issued.token,
+            expires=timestamp_of(issued.expires),
+            endpoints=issued.endpoints,
+            scopes=sorted(issued.scopes),
         )
 
 

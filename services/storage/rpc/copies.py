@@ -64,8 +64,8 @@ class CopiesRpc:
         The asking node has checked the put; this one trusts its certificate, and verifies the bytes again.
         """
         require_peer(context, "storage")
-        staged, size = _read_header(await self._message(context))
-        copy = LocalCopy(self._node, self._disks, self._threads, staged, size)
+        staged, header = _read_header(await self._message(context))
+        copy = LocalCopy(self._node, self._disks, self._threads, staged, header.size, frees=header.frees)
         whole = settled = False
         try:
             await copy.begin()
@@ -134,7 +134,7 @@ def _parse(message: bytes) -> copies_pb2.PutCopyRequest:
         raise InvalidArgument(detail="Not a PutCopyRequest.") from None
 
 
-def _read_header(message: bytes) -> tuple[StagedName, int]:
+def _read_header(message: bytes) -> tuple[StagedName, copies_pb2.CopyHeader]:
     request = _parse(message)
     if request.WhichOneof("part") != "header":
         raise InvalidArgument(detail="A copy begins with its header.")
@@ -145,7 +145,7 @@ def _read_header(message: bytes) -> tuple[StagedName, int]:
         raise InvalidArgument(detail="The sha256 of a copy has 32 bytes.")
     if name.id and name.id != header.sha256.hex():
         raise InvalidArgument(detail=f"The sha256 of a copy of {name} is that of its name.")
-    return StagedName(bucket, session, name, header.sha256), header.size
+    return StagedName(bucket, session, name, header.sha256), header
 
 
 def _read_last(message: bytes) -> bool:

@@ -30,6 +30,7 @@ NAME = objects_pb2.DESCRIPTOR.services_by_name["ObjectService"].full_name
 _PUT_KINDS = frozenset((ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.KEY))
 # 71 bytes each, so that a header stays far below the limit of a message.
 MAX_INDEX_PACKS = 40_000
+_LARGEST_SEAL = 64 << 10
 
 
 class ObjectsRpc:
@@ -50,6 +51,11 @@ class ObjectsRpc:
                 self.initialise,
                 objects_pb2.InitialiseRequest.FromString,
                 objects_pb2.InitialiseResponse.SerializeToString,
+            ),
+            "ReplaceSeal": grpc.unary_unary_rpc_method_handler(
+                self.replace_seal,
+                objects_pb2.ReplaceSealRequest.FromString,
+                objects_pb2.ReplaceSealResponse.SerializeToString,
             ),
             "Put": grpc.stream_unary_rpc_method_handler(self.put, None, objects_pb2.PutResponse.SerializeToString),
             "Get": grpc.unary_stream_rpc_method_handler(self.get, objects_pb2.GetRequest.FromString, None),
@@ -76,6 +82,17 @@ class ObjectsRpc:
         ]
         created = await self._puts.initialise(claims, session, bodies)
         return objects_pb2.InitialiseResponse(created=created)
+
+    async def replace_seal(
+        self, request: objects_pb2.ReplaceSealRequest, context: Context
+    ) -> objects_pb2.ReplaceSealResponse:
+        claims = self._gate.require(context, Scope.DELETE)
+        if not 0 < len(request.seal) <= _LARGEST_SEAL:
+            raise InvalidArgument(detail=f"A seal has 1 to {_LARGEST_SEAL} bytes.")
+        session = uuid_of(request.session_id, "session_id")
+        put = Put(claims, session, SEAL, sha256(request.seal).digest(), len(request.seal))
+        await self._puts.replace_seal(put, request.seal)
+        return objects_pb2.ReplaceSealResponse()
 
     async def put(self, _requests: object, context: Context) -> objects_pb2.PutResponse:
         claims = self._gate.require(context, Scope.APPEND)

@@ -148,12 +148,15 @@ async def claim(unit: Unit, node: str, limit: int, lease_seconds: float) -> list
         return await cursor.fetchall()
 
 
-async def renew(unit: Unit, object_id: int, node: str, lease_seconds: float) -> bool:
-    """Claim one missing copy once more, to place it; False if it is no longer missing, or is being removed."""
+async def renew(unit: Unit, object_id: int, sha256: bytes, node: str, lease_seconds: float) -> bool:
+    """Claim one missing copy once more, to place it.
+
+    False if it is no longer missing, is being removed, or has another content by now.
+    """
     cursor = await unit.execute(
         "update missing_copies m set retry_at = now() + make_interval(secs => %s) from objects o"
-        " where o.id = m.object_id and m.object_id = %s and m.node_id = %s and o.state <> 'deleting'",
-        (lease_seconds, object_id, node),
+        " where o.id = m.object_id and m.object_id = %s and m.node_id = %s and o.sha256 = %s and o.state <> 'deleting'",
+        (lease_seconds, object_id, node, sha256),
     )
     return cursor.rowcount == 1
 

@@ -295,6 +295,10 @@ class Client:
         )
         return (await self.objects.Initialise(request, metadata=self.metadata)).created
 
+    async def replace_seal(self, session: UUID, seal: bytes) -> None:
+        request = objects_pb2.ReplaceSealRequest(session_id=str(session), seal=seal)
+        await self.objects.ReplaceSeal(request, metadata=self.metadata)
+
     async def put(
         self, session: UUID, name: ObjectName, body: bytes, packs: Sequence[ObjectName] = (), size: int | None = None
     ) -> objects_pb2.PutResponse:

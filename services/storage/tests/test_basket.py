@@ -1,12 +1,13 @@
 """The waste basket: what was removed is listed, read and brought back by an adoption (docs/sessions.md, rule 8)."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from domain.names import ObjectKind, ObjectName
-from domain.sessions import Purpose
+from domain.sessions import Purpose, Scope
 from services.storage.tests.cluster import Client, Cluster, a_body
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows, there
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
@@ -168,3 +169,26 @@ async def test_a_vault_at_its_quota_can_be_pruned_which_stores_before_it_condemn
             await reapers.reap("a")
             assert rows(cluster, made, listed, committed) == {}
             assert state(cluster, repacked) == "live"
+
+
+async def test_full_disks_take_the_index_files_of_a_retention_and_nothing_else(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        claims = replace(await cluster.bucket("a", copies=2, ack_copies=2), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client:
+            made, listed, committed = await a_committed_snapshot(client)
+    disk = os.statvfs(cluster.folder)
+    for name in ("a", "b"):  # from now on they are full, though not to the last byte
+        del cluster.settings[name]
+        cluster.node(name, low_water_bytes=disk.f_bavail * disk.f_frsize * 3 // 2)
+    async with cluster.up("a", "b"), cluster.client("a", claims) as client:
+        backup = await client.open()
+        assert await refusal_of(client.put_pack(backup, a_body())) == "DISK_FULL"
+        assert await refusal_of(client.put_index(backup, [])) == "DISK_FULL"
+        await client.end(backup)
+        retention = await client.open(Purpose.RETENTION)
+        await client.mark(retention)
+        await client.remove(retention, committed)
+        assert await refusal_of(client.put_pack(retention, a_body())) == "DISK_FULL"
+        new = await client.put_index(retention, [made])
+        assert await client.condemn(retention, listed) == {}
+        assert all(f"buckets/{claims.bucket}/{new}" in cluster.files(node) for node in ("a", "b"))

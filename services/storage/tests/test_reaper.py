@@ -404,7 +404,7 @@ async def test_a_copy_that_is_being_fetched_is_waited_for(cluster: Cluster, reap
         async with db.worker() as unit:
             assert await copies.claim(unit, "a", 10, 60) == []
             [(object_id,)] = cluster.sql("select id from objects where state = 'deleting'")
-            assert not await copies.renew(unit, object_id, "a", 60)
+            assert not await copies.renew(unit, object_id, bytes.fromhex(made.id), "a", 60)
         await reapers.reap("a")
         assert rows(cluster, made) == {}
         assert not incoming.exists()
@@ -426,7 +426,7 @@ async def test_a_fetch_that_had_its_claim_renewed_before_the_decision_comes_firs
             object_id,
         )
         async with db.worker() as unit:
-            assert await copies.renew(unit, object_id, "a", 60)
+            assert await copies.renew(unit, object_id, bytes.fromhex(made.id), "a", 60)
             reaping_now = await waits(cluster, reapers.reap("a"))
         await reaping_now
         assert rows(cluster, made) == {str(made): "deleting"}

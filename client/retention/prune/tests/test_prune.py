@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from client.errors import NoSnapshots, NotSupported, StoreFull
-from client.retention.prune import PruneLimits
-from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs, trees_of
-from client.stores.abc import Buffer
+from client.errors import NoRoomForIndex, NoSnapshots, NotSupported, StoreFull
+from client.retention.prune import PruneLimits, repacking
+from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
+from client.stores.abc import Buffer, StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround
 from client.vault.blobs import BlobKind, blob_id
@@ -321,19 +321,69 @@ def test_that_a_running_backup_lists_again_what_it_has_reserved_is_no_refusal() 
     assert history.problems() == []
 
 
-def test_where_there_is_no_room_to_repack_whole_packs_go_all_the_same() -> None:
-    class Full(SessionAround):
-        def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
-            if name.kind is ObjectKind.PACK:
-                raise StoreFull(place="memory", detail="no space is left")
-            return super().put(name, body, packs)
+class Full(SessionAround):
+    """A store that takes so many more objects of a kind."""
 
+    def __init__(self, session: StoreSession, kind: ObjectKind, more: int = 0) -> None:
+        super().__init__(session)
+        self._kind = kind
+        self._more = more
+
+    def put(self, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        if name.kind is self._kind:
+            self._more -= 1
+            if self._more < 0:
+                raise StoreFull(place="memory", detail="no space is left")
+        return super().put(name, body, packs)
+
+
+def test_where_there_is_no_room_to_repack_all_else_goes_and_what_was_stored_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repacking, "MAX_ENTRIES", 3)
+    whole = a_thinned_history()
+    whole.backup({"none": range(200, 205)}, steps=1)
+    for more in (0, 1, 2, 3, 1000):
+        history = copied(whole)
+        report = history.prune(around=lambda session, more=more: Full(session, ObjectKind.PACK, more))  # type: ignore[misc]
+        assert (report.unmoved_packs > 0) == ("no space is left" in report.full) == (report.new_packs == more)
+        assert (report.left.blobs > 0) == (report.unmoved_packs > 0)
+        assert report.unlisted_packs == 3
+        assert history.problems(errors=True) == []
+        assert history.is_whole()
+
+        assert history.prune().unmoved_packs == 0
+        assert history.problems() == []
+        assert history.blobs() == history.needed()
+
+
+def test_where_there_is_no_room_for_an_index_file_what_needs_none_goes() -> None:
     history = a_history()
-    report = history.prune(around=Full)
-    assert report.removed_packs > 0
-    assert report.new_packs == 0
+    useless = history.backup({"gone": range(300, 320)})
+    history.backup({"none": range(200, 205)}, steps=1)
+    assert useless is not None
+    history.forget(useless)
+    before = {kind: history.names(kind) for kind in (ObjectKind.INDEX, ObjectKind.PACK)}
+
+    with pytest.raises(NoRoomForIndex, match=r"have [0-9]+ bytes freed there"):
+        history.prune(PruneLimits(repack_bytes=0), lambda session: Full(session, ObjectKind.INDEX))
+
+    assert len(before[ObjectKind.INDEX] - history.names(ObjectKind.INDEX)) == 1
+    assert len(before[ObjectKind.PACK] - history.names(ObjectKind.PACK)) >= 7  # of data 5, of trees 1, and in no index
     assert history.problems(errors=True) == []
     assert history.is_whole()
+
+    # What another one has repacked in vain goes first in the session after it.
+    before[ObjectKind.PACK] = history.names(ObjectKind.PACK)
+    with pytest.raises(NoRoomForIndex):
+        history.prune(around=lambda session: Full(session, ObjectKind.INDEX))
+    in_vain = history.names(ObjectKind.PACK) - before[ObjectKind.PACK]
+    assert in_vain
+    history.prune(PruneLimits(repack_bytes=0))
+    assert not in_vain & history.names(ObjectKind.PACK)
+    assert history.is_whole()
+    history.prune()
+    assert history.blobs() == history.needed()
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:

@@ -127,6 +127,14 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
             refuse(context, *self.faults.pop(0))  # done, and the answer lost
         return objects_pb2.InitialiseResponse(created=created)
 
+    def ReplaceSeal(
+        self, request: objects_pb2.ReplaceSealRequest, context: grpc.ServicerContext
+    ) -> objects_pb2.ReplaceSealResponse:
+        """Done before a fault, as if the answer were lost."""
+        self.bucket.objects["oort-vault"] = request.seal
+        self._enter("ReplaceSeal", context, request.session_id)
+        return objects_pb2.ReplaceSealResponse()
+
     def Put(
         self, request_iterator: Iterator[objects_pb2.PutRequest], context: grpc.ServicerContext
     ) -> objects_pb2.PutResponse:

@@ -23,7 +23,7 @@ class Auth:
         if self.is_down:
             raise ServerUnreachable(server="auth", reason="it is down")
         self.given += 1
-        return VaultAccess(f"token {self.given}", ("node:1",))
+        return VaultAccess(f"token {self.given}", ("node:1",), frozenset(Scope))
 
     def keeper(self) -> AccessKeeper:
         return AccessKeeper(self.issue, [Scope.READ], lambda: self.now)

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.errors import (
+    AppendOnly,
     DamagedVault,
     NameMismatch,
     NotSupported,
@@ -32,7 +33,7 @@ from client.stores.node.tests.a_node import Bucket, Node
 from client.stores.node.wire import FRAME_BYTES, Connection
 from client.tests.servers import serving
 from client.tests.tls import Authority, an_authority
-from domain.names import CONFIG, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope, opening_statement
 
 BUCKET = UUID(int=5)
@@ -67,6 +68,7 @@ class Cluster:
     issued: list[str] = field(default_factory=list)
     asked: list[tuple[Scope, ...]] = field(default_factory=list)
     auth_is_down: int = 0
+    granted: frozenset[str] = frozenset(Scope)
 
     def issue(self, scopes: Sequence[Scope]) -> VaultAccess:
         self.asked.append(tuple(scopes))
@@ -74,7 +76,7 @@ class Cluster:
             self.auth_is_down -= 1
             raise ServerUnreachable(server="auth", reason="it is down")
         self.issued.append("good" if self.issued else "first")
-        return VaultAccess(self.issued[-1], tuple(self.endpoints))
+        return VaultAccess(self.issued[-1], tuple(self.endpoints), self.granted)
 
     def store(self, **others: object) -> NodeStore:
         arguments: dict[str, object] = {
@@ -119,6 +121,24 @@ def test_an_opening_is_signed_by_the_device_for_this_bucket_purpose_and_parent(c
     statement = opening_statement(request.session_id, str(BUCKET), Purpose.BACKUP, parent.id)
     cluster.device_key.public_key().verify(request.device_signature, statement)
     assert UUID(request.session_id).version == 7
+
+
+def test_a_device_that_may_only_add_reads_and_backs_up_and_asks_no_node_for_a_retention(cluster: Cluster) -> None:
+    cluster.granted = frozenset((Scope.READ, Scope.APPEND))
+    store = cluster.store(purpose=Purpose.RETENTION)
+    assert [store.allows(purpose) for purpose in (Purpose.READ, Purpose.BACKUP, Purpose.RETENTION)] == [1, 1, 0]
+    for purpose in (Purpose.READ, Purpose.BACKUP):
+        store.open(purpose).close()
+    with pytest.raises(AppendOnly):
+        store.open(Purpose.RETENTION)
+    assert [one.purpose for node in cluster.nodes for one in node.opened] == ["read", "backup"]
+
+
+def test_a_seal_whose_answer_was_lost_is_sent_again(cluster: Cluster) -> None:
+    with cluster.store().open(Purpose.RETENTION) as session:
+        cluster.nodes[0].faults.append((grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"))
+        session.replace_seal(b"another")
+        assert session.get(SEAL) == b"another"
 
 
 def test_one_token_does_for_a_backup_and_for_what_is_read_before_it(cluster: Cluster) -> None:

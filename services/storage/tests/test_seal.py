@@ -1,0 +1,96 @@
+"""The seal of a vault is given another content, on every home, whatever fails on the way."""
+
+from dataclasses import replace
+
+import pytest
+
+from domain.names import SEAL
+from domain.sessions import Purpose, Scope
+from domain.tokens import VaultClaims
+from services.storage.disk import StagedFile
+from services.storage.tests.cluster import Cluster
+from services.storage.tests.test_copies import copies_are_complete
+from services.storage.tests.test_reaper import counters_are_right
+from services.storage.tests.test_sessions import refusal_of
+
+
+async def a_vault(cluster: Cluster, copies: int = 1) -> VaultClaims:
+    """A bucket with a vault whose seal is `seal`."""
+    claims = replace(await cluster.bucket("a", copies=copies), scopes=frozenset(Scope))
+    async with cluster.client("a", claims) as client:
+        session = await client.open()
+        await client.initialise(session)
+        await client.end(session)
+    return claims
+
+
+def on_disk(cluster: Cluster, node: str, claims: VaultClaims) -> bytes:
+    return (cluster.bucket_folder(node, claims.bucket) / str(SEAL)).read_bytes()
+
+
+async def test_a_retention_replaces_the_seal_on_every_home_and_nobody_else_does(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, copies=2)
+        async with cluster.client("a", claims) as client, cluster.client("b", claims) as other:
+            for purpose in (Purpose.READ, Purpose.BACKUP, Purpose.ADOPT):
+                session = await client.open(purpose)
+                assert await refusal_of(client.replace_seal(session, b"no")) == "NOT_ALLOWED"
+                await client.end(session)
+            before, retention = await client.open(Purpose.READ), await client.open(Purpose.RETENTION)
+            for wrong in (b"", bytes(70_000)):
+                assert await refusal_of(client.replace_seal(retention, wrong)) == "INVALID_ARGUMENT"
+            for seal in (b"a longer seal", b"laes", b"laes"):  # the last, as after a lost answer
+                await client.replace_seal(retention, seal)
+                assert await client.get(before, SEAL) == await other.get(retention, SEAL) == seal
+                assert {on_disk(cluster, node, claims) for node in ("a", "b")} == {seal}
+                assert counters_are_right(cluster)
+            await client.end(retention)
+            assert await refusal_of(client.replace_seal(retention, b"no")) == "SESSION_OVER"
+        appends = replace(claims, scopes=frozenset((Scope.READ, Scope.APPEND)))
+        async with cluster.client("a", appends) as client:
+            assert await refusal_of(client.replace_seal(retention, b"no")) == "NOT_ALLOWED"
+        assert [len(cluster.files(node)) for node in ("a", "b")] == [3, 3]
+
+
+async def test_a_bucket_without_a_vault_takes_no_seal_and_a_vault_without_one_gets_it(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client:
+            retention = await client.open(Purpose.RETENTION)
+            assert await refusal_of(client.replace_seal(retention, b"seal")) == "NOT_INITIALISED"
+            assert cluster.files("a") == []
+            await client.initialise(await client.open(), seal=b"")
+            await client.replace_seal(retention, b"seal")
+            assert await client.get(retention, SEAL) == b"seal"
+            assert counters_are_right(cluster)
+
+
+async def test_a_home_that_was_down_gets_the_new_seal_when_it_is_back(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, copies=2)
+    async with cluster.up("a"):
+        cluster.sql("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        async with cluster.client("a", claims) as client:
+            await client.replace_seal(await client.open(Purpose.RETENTION), b"laes")
+    assert (on_disk(cluster, "a", claims), on_disk(cluster, "b", claims)) == (b"laes", b"seal")
+    async with cluster.up("a", "b"), cluster.client("b", claims) as client:
+        assert await client.get(await client.open(Purpose.READ), SEAL) == b"laes"
+        await copies_are_complete(cluster, "b")
+        assert on_disk(cluster, "b", claims) == b"laes"
+
+
+async def test_a_seal_that_is_entered_and_not_yet_in_its_place_is_what_is_read(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_file: StagedFile) -> None:
+        raise OSError("the node is killed here")
+
+    async with cluster.up("a"):
+        claims = await a_vault(cluster)
+        async with cluster.client("a", claims) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr(StagedFile, "place", fails)
+                await client.replace_seal(await client.open(Purpose.RETENTION), b"laes")
+                assert await client.get(await client.open(Purpose.READ), SEAL) == b"laes"
+        assert cluster.files("a")[-1].endswith(str(SEAL))
+        assert len(cluster.files("a")) == 3
