@@ -68,6 +68,8 @@ async def search(
 ) -> Search:
     """Go through all orders of the steps with so many switches, and let each end come to `rest`.
 
+    A fault with a trace is searched from there on, with any number of switches.
+
     Raises Found, and TooLong after `limit` steps.
     """
     with Forks.open(urls) as db, pytest.MonkeyPatch.context() as patch:
@@ -79,6 +81,7 @@ async def search(
             [(world.ahead.numbers,)] = await _seq(world)
             world.faults = frozenset((fault.client,))
             fault.patch(patch, world.ahead)
+            done.first = fault.trace
         await done.run(case.clients(world, snapshots))
         return done
 

@@ -31,7 +31,8 @@ _EVER = 1 << 62
 class Fault:
     """`rule` of docs/sessions.md; `case` is searched for it, and `client` is a rule that the model's clients break.
 
-    Without a case it is one of transactions, and found where calls meet (test_transactions.py).
+    Without a case it is one of transactions, and found where calls meet (test_transactions.py). `trace` only says where
+    the search is to begin, which saves hours.
     """
 
     rule: int
@@ -39,6 +40,7 @@ class Fault:
     case: str = ""
     patch: Callable[[pytest.MonkeyPatch, Ahead], None] = lambda _patch, _ahead: None
     client: str = ""
+    trace: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"rule {self.rule}: {self.name}"
@@ -232,30 +234,88 @@ def _packs_first(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
     patch.setattr(reaping, "ORDER", tuple(reversed(reaping.ORDER)))
 
 
+_R = ("R",)
+_BACKS_UP = ("B", "B:puts", "B", "B:puts an index", "B:commits", "B:ends")
+
 FAULTS = [
-    Fault(1, "seq is drawn from a SEQUENCE", "restore", _numbers_from_a_sequence),
+    Fault(1, "seq is drawn from a SEQUENCE", "restore", _numbers_from_a_sequence, trace=("R", "?R", "X", "R")),
     Fault(1, "no call locks the bucket", patch=_takes_no_lock),
     Fault(1, "a condemnation locks the bucket in the statement that checks", patch=_locks_as_it_checks),
-    Fault(1, "reserve looks first", "two packs", _looks_first((objects, "reservable"))),
-    Fault(1, "condemn looks first", "two packs", _looks_first((objects, "in_the_way"))),
-    Fault(1, "remove looks first", "pinned", _looks_first((session_rows, "is_pinned"))),
-    Fault(1, "an opening looks at its parent first", "pinned", _pins_without_asking),
+    Fault(
+        1,
+        "reserve looks first",
+        "two packs",
+        _looks_first((objects, "reservable")),
+        trace=(*_R * 11, "B", "?B:reserves", "node", "B:reserves", "B:puts an index"),
+    ),
+    Fault(
+        1,
+        "condemn looks first",
+        "two packs",
+        _looks_first((objects, "in_the_way")),
+        trace=(*_R * 10, "?R", "B", "B:reserves", "R", "B:puts an index"),
+    ),
+    Fault(
+        1,
+        "remove looks first",
+        "pinned",
+        _looks_first((session_rows, "is_pinned")),
+        trace=("R", "?R:removes", "B", *_R * 10, "B:commits"),
+    ),
+    Fault(
+        1,
+        "an opening looks at its parent first",
+        "pinned",
+        _pins_without_asking,
+        trace=("R", "?B", "R", "B", *_R * 9, "B:commits"),
+    ),
     Fault(1, "who is silent is asked before the lock", patch=_asks_who_is_silent_before_the_lock),
-    Fault(2, "a commit looks at its session first", "silent", _looks_first((session_rows, "get"))),
+    Fault(
+        2,
+        "a commit looks at its session first",
+        "silent",
+        _looks_first((session_rows, "get")),
+        trace=("B", "B:reserves", "B:puts an index", "?B:commits", "node:the silent", *_R * 11, "B:commits"),
+    ),
     Fault(2, "a condemnation looks at its session first", "two retentions", _looks_first((session_rows, "get"))),
-    Fault(3, "lists hide all that is condemned", "restore", _lists(_EVER)),
-    Fault(3, "lists show all that is condemned", "restore", _lists(-1)),
+    Fault(
+        3,
+        "lists hide all that is condemned",
+        "restore",
+        _lists(_EVER),
+        trace=("R", "X", *_R * 8, "X:reads snapshots/573d02", *"XXXX"),
+    ),
+    Fault(3, "lists show all that is condemned", "restore", _lists(-1), trace=(*_R * 11, *"XXXXXXX")),
     Fault(4, "what a parent covers carries over", "pinned", client="parent carries over"),
     Fault(4, "a plan carries over", "resume", client="plan carries over"),
-    Fault(5, "no pin is asked for", "pinned", _answers(session_rows, "is_pinned", answer=False)),
+    Fault(
+        5,
+        "no pin is asked for",
+        "pinned",
+        _answers(session_rows, "is_pinned", answer=False),
+        trace=("R", "B", *_R * 10, "B:commits"),
+    ),
     Fault(5, "whole packs of the parent need no reservation", "mixed pack", client="per blob"),
-    Fault(6, "a put of a name that exists does nothing", "resume", _answers(sessions, "put_again", None)),
-    Fault(6, "using revives nothing", "two packs", _statement(objects, "_USE", "state = 'condemned'", "state = ''")),
+    Fault(
+        6,
+        "a put of a name that exists does nothing",
+        "resume",
+        _answers(sessions, "put_again", None),
+        trace=("B", "B:puts", "B", "B:ends", *_R * 9, "B", "B:puts", "B:puts an index"),
+    ),
+    Fault(
+        6,
+        "using revives nothing",
+        "two packs",
+        _statement(objects, "_USE", "state = 'condemned'", "state = ''"),
+        trace=(*_R * 11, "B", "B:reserves", "B:puts an index"),
+    ),
     Fault(
         6,
         "what is being removed can be reserved",
         "two packs",
         _statement(objects, "_RESERVABLE", "'deleting'", "''"),
+        trace=(*_R * 11, "B", "node", "B:reserves", "B:puts an index"),
     ),
     Fault(6, "what is being removed lives again by a put", "resume", _revives_what_is_being_removed),
     Fault(
@@ -263,6 +323,7 @@ FAULTS = [
         "an index file lists what its session does not use",
         "resume",
         _answers(sessions, "_require_users", None),
+        trace=("B", "B:puts", "B", "B:puts an index", "B:ends", *_R * 9, "B", "B:puts its old"),
     ),
     Fault(
         7,
@@ -270,27 +331,64 @@ FAULTS = [
         "resume",
         _answers(sessions, "_require_committable", None),
         client="snapshot before index",
+        trace=("B", "B:puts", "B", "B:commits"),
     ),
-    Fault(8, "an adoption makes no user", "adoption", _adopts_outside_of_sessions),
+    Fault(
+        8,
+        "an adoption makes no user",
+        "adoption",
+        _adopts_outside_of_sessions,
+        trace=("B", "B:puts", "B", *_R * 6, "B:puts an index", "B:commits", *_R * 3),
+    ),
     Fault(8, "a snapshot is brought back without its packs", "revival", client="revives unreserved"),
-    Fault(9, "a mark does not count", "two packs", _knows_no_mark),
+    Fault(
+        9,
+        "a mark does not count",
+        "two packs",
+        _knows_no_mark,
+        trace=(*_R * 5, "B", "B:reserves", "B:puts an index", "B:commits", "B:ends", *_R * 6),
+    ),
     Fault(9, "a mark is drawn again", "two packs", _marks_as_often_as_asked, client="marks again"),
-    Fault(9, "the index is read before the mark", "resume", client="index before mark"),
-    Fault(9, "snapshots are listed before the mark", "resume", client="snapshots before mark"),
+    Fault(
+        9,
+        "the index is read before the mark",
+        "resume",
+        client="index before mark",
+        trace=(*_R * 2, *_BACKS_UP, *_R * 3),
+    ),
+    Fault(
+        9,
+        "snapshots are listed before the mark",
+        "resume",
+        client="snapshots before mark",
+        trace=(*_R * 2, *_BACKS_UP, *_R * 8),
+    ),
     Fault(
         9,
         "two retentions are open at once",
         "two retentions",
         _answers(session_rows, "retention_is_open", answer=False),
     ),
-    Fault(10, "condemning asks for no user", "two packs", _answers(objects, "in_the_way", [])),
+    Fault(
+        10,
+        "condemning asks for no user",
+        "two packs",
+        _answers(objects, "in_the_way", []),
+        trace=(*_R * 5, "B", "B:reserves", *_R * 6, "B:puts an index"),
+    ),
     Fault(10, "packs of a refused index file go", "locked index", client="refused index"),
-    Fault(11, "the reaper waits for nobody", "restore", _takes_at_once),
+    Fault(11, "the reaper waits for nobody", "restore", _takes_at_once, trace=("R", "X", "R", "node", "node")),
     Fault(11, "the reaper waits for no adoption", "revival", _sees_no_adoption),
     Fault(11, "the reaper asks for its horizon before the lock", patch=_asks_for_the_horizon_before_the_lock),
-    Fault(11, "packs are removed before index files", "two packs", _packs_first),
+    Fault(11, "packs are removed before index files", "two packs", _packs_first, trace=(*_R * 11, "node", "node")),
     Fault(11, "a row is forgotten before its files are removed", "two packs", _forgets_first),
-    Fault(12, "a put is entered before its copies are durable", "resume", _answers(puts.Spread, "stage", None)),
+    Fault(
+        12,
+        "a put is entered before its copies are durable",
+        "resume",
+        _answers(puts.Spread, "stage", None),
+        trace=(*_BACKS_UP,),
+    ),
     Fault(12, "packs are condemned before index files", "two packs", client="packs before index"),
     Fault(12, "the old index is condemned before the new one is put", "two packs", client="condemns first"),
 ]

@@ -26,7 +26,16 @@ from services.storage.tests.model.invariants import Lost, Picture, check, needed
 from services.storage.tests.model.rest import come_to_rest
 from services.storage.tests.model.world import InFlight, World
 
-Step = Callable[[float], Awaitable[None]]
+
+@dataclass(frozen=True)
+class Step:
+    """`what` is done by `who`, a client or "node"; `take` it with so many switches left."""
+
+    who: str
+    what: str
+    take: Callable[[float], Awaitable[None]]
+    ahead: bool = False
+
 
 _NOT_STATE = frozenset(("world", "claims", "session"))
 
@@ -45,6 +54,8 @@ class Search:
 
     `silent`: a node ends sessions whose client is still at work.
     `rest`: each end is brought to rest (invariant 4). `limit`: of steps, more of which raise TooLong.
+    `first`: who makes which step of the first trace, where one is known: "R", "B:puts an index"; "?B" looks, or draws a
+    number, before it makes the step.
     """
 
     world: World
@@ -54,6 +65,7 @@ class Search:
     silent: bool = False
     switches: float = inf
     limit: int = 1_000_000
+    first: Sequence[str] = ()
     steps: int = 0
     ends: int = 0
     _seen: dict[object, dict[str, float]] = field(default_factory=dict)
@@ -77,12 +89,18 @@ class Search:
         goes_on = any(not move.interrupts for client in clients if client.name == last for move in client.moves())
         steps = [*self._of_clients(clients, seen), *self._of_nodes(clients, seen)]
         # Who has just moved comes first: a state is then mostly reached with as many switches left as it can be.
-        for who, step in sorted(steps, key=lambda one: one[0] != last):
-            rest = left - (goes_on and who != last)
+        for step in sorted(steps, key=lambda one: (self._comes_later(one), one.who != last)):
+            rest = left - (goes_on and step.who != last)
             if rest >= 0:
-                await step(rest)
+                await step.take(rest)
         if self.rest and not any(not move.interrupts for client in clients for move in client.moves()):
             await self._rest(seen)
+
+    def _comes_later(self, step: Step) -> bool:
+        """Whether the search was not told to begin with this step here; all are made in the end."""
+        depth = len(self._trace)
+        who, _, what = (self.first[depth] if depth < len(self.first) else "").partition(":")
+        return who != ("?" if step.ahead else "") + step.who or not step.what.startswith(what)
 
     def _was_here(self, state: object, last: str, left: float) -> bool:
         """Whether all that can follow has been gone through; who else has moved last makes one switch of difference."""
@@ -92,21 +110,24 @@ class Search:
         before[last] = left
         return False
 
-    def _of_clients(self, clients: list[Client], seen: Picture) -> list[tuple[str, Step]]:
+    def _of_clients(self, clients: list[Client], seen: Picture) -> list[Step]:
         ahead = self.world.ahead
-        steps: list[tuple[str, Step]] = []
+        steps: list[Step] = []
         for place, client in enumerate(clients):
             for number, move in enumerate(client.moves()):
                 if (move.interrupts and client.interrupted >= self.interrupts) or not _may(client, move):
                     continue
-                steps.append((client.name, partial(self._move, clients, seen, place, number)))
+                take = partial(self._move, clients, seen, place, number)
+                steps.append(Step(client.name, move.label, take))
                 if (ahead.draws or ahead.looks) and client.drawn is None and client.looked is None:
-                    steps.append((client.name, partial(self._move, clients, seen, place, number, ahead=True)))
+                    steps.append(Step(client.name, move.label, partial(take, ahead=True), ahead=True))
         return steps
 
-    def _of_nodes(self, clients: list[Client], seen: Picture) -> list[tuple[str, Step]]:
-        moves = _moves_of_nodes(self.world, seen, clients, silent=self.silent)
-        return [("", partial(self._step, [copy.copy(one) for one in clients], seen, move, None)) for move in moves]
+    def _of_nodes(self, clients: list[Client], seen: Picture) -> list[Step]:
+        return [
+            Step("node", move.label, partial(self._step, [copy.copy(one) for one in clients], seen, move, None))
+            for move in _moves_of_nodes(self.world, seen, clients, silent=self.silent)
+        ]
 
     async def _move(
         self, clients: list[Client], seen: Picture, place: int, number: int, left: float, *, ahead: bool = False
@@ -137,7 +158,14 @@ class Search:
             self._trace.pop()
 
     async def _step(
-        self, clients: list[Client], before: Picture, move: Move, client: Client | None, left: float, *, who: str = ""
+        self,
+        clients: list[Client],
+        before: Picture,
+        move: Move,
+        client: Client | None,
+        left: float,
+        *,
+        who: str = "node",
     ) -> None:
         if self.steps >= self.limit:
             raise TooLong(f"{self.steps} steps, and {len(self._seen)} states")
