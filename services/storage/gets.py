@@ -191,7 +191,12 @@ class Gets:
     ) -> AsyncGenerator[bytes, None]:
         """GetResponse messages with the bytes asked for. Raises NotFound, SessionOver, Damaged."""
         seen = await sessions.see(self._db, claims, session, name, self._node)
-        part = Part.of(offset, length, seen.size)
+        async with aclosing(self.read(claims, name, seen, Part.of(offset, length, seen.size))) as messages:
+            async for message in messages:
+                yield message
+
+    async def read(self, claims: VaultClaims, name: ObjectName, seen: Seen, part: Part) -> AsyncGenerator[bytes, None]:
+        """The same of an object that the caller may read, as was found out. Raises Damaged."""
         if part.offset == part.end:
             return
         read = _Reading(claims, name, seen, part, part.offset)

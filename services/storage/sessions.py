@@ -294,7 +294,8 @@ async def list_condemned(
 
 async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:
     # Retention commits as well: a snapshot that is changed is another object, put before the old one is removed.
-    if row.pack_seq > row.index_seq:
+    # Restics of one device share a session, so the last pack may be another one's.
+    if row.pack_seq > row.index_seq and row.purpose != Purpose.RESTIC:
         raise IndexNeeded
     if await objects.find(unit, claims.bucket, CONFIG) is None:
         raise NotInitialised(bucket=claims.bucket)
@@ -329,8 +330,11 @@ async def _remember(unit: Unit, row: sessions.SessionRow, name: ObjectName, seq:
 async def _require_users(
     unit: Unit, bucket: UUID, row: sessions.SessionRow, name: ObjectName, packs: Sequence[ObjectName]
 ) -> None:
-    """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted."""
-    if name.kind is not ObjectKind.INDEX or row.purpose == Purpose.RETENTION:
+    """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted.
+
+    A restic counts as a user of all packs anyway.
+    """
+    if name.kind is not ObjectKind.INDEX or row.purpose in {Purpose.RETENTION, Purpose.RESTIC}:
         return
     wanted = {bytes.fromhex(pack.id) for pack in packs}
     lacking = wanted - await objects.used_among(unit, bucket, row.id, list(wanted))
