@@ -7,19 +7,21 @@ Kept true:
   else condemns a pack or an index file that one of these restics may have read of;
 - its opening is its mark: what it removes had no user that was not over by then, and no snapshot goes that a session
   had as its parent which was not over by then either;
+- a restic may take for gone what it was refused, so after a snapshot or an index file stays all index files and packs;
+- the keys of a vault that `backup-tool` opens stay, but those that a restic has added;
 - who comes back after the session was over takes no part in a later one.
 """
 
 from collections.abc import AsyncGenerator
 from uuid import UUID, uuid4
 
-from domain.names import CONFIG, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
-from services.common.errors import InvalidArgument, NotAllowed, NotFound
+from services.common.errors import NotAllowed, NotFound, ServiceError
 from services.storage.bodies import Seen
-from services.storage.errors import InUse, NotLocked
+from services.storage.errors import IndexNeeded, InUse, NotLocked
 from services.storage.retention import condemn_unused
 from services.storage.standing import lock
 from services.storage.store import buckets, objects, sessions
@@ -27,7 +29,7 @@ from services.storage.store import restic as rows
 from services.storage.store.objects import ListedObject
 from services.storage.store.sessions import SessionRow
 
-MAX_LOCKS = 1000  # in force in a bucket
+MAX_LOCKS = 1000  # in a bucket, of sessions that are open
 _PAGE = 1000
 _REMOVED_KINDS = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY))
 
@@ -37,7 +39,7 @@ async def write_lock(db: Database, claims: VaultClaims, name: ObjectName, body: 
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
         if await rows.count_locks(unit, bucket.id) >= MAX_LOCKS:
-            raise InvalidArgument(detail=f"The vault has {MAX_LOCKS} locks: `restic unlock --remove-all` removes them.")
+            raise NotAllowed(detail=f"The vault has {MAX_LOCKS} locks: `restic unlock --remove-all` removes them.")
         row = await rows.open_session(unit, bucket.id, claims.device)
         session = row.id if row else await _open(unit, bucket, claims)
         await rows.put_lock(unit, bucket, session, name, body)
@@ -46,13 +48,13 @@ async def write_lock(db: Database, claims: VaultClaims, name: ObjectName, body: 
 async def remove_lock(db: Database, claims: VaultClaims, name: ObjectName) -> None:
     """Remove a lock file; with its last one a session ends. Raises NotFound.
 
-    A restic that removes a lock of a session that is over has slept: it has written another lock, and would go on with
-    what it knew. The session that this lock is of ends too.
+    A restic that removes a lock of a session that is over has slept, or another one has removed its lock: it has
+    written a new one, and would go on with what it knew. The session of the new one ends too.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
         found = await rows.take_lock(unit, bucket.id, name)
-        if found is None:
+        if found is None or (found.is_removed and not found.is_over):
             raise NotFound(what=f"object {name} in this bucket")
         ending: UUID | None = found.session_id
         if found.is_over:
@@ -124,32 +126,48 @@ async def remove(db: Database, claims: VaultClaims, name: ObjectName) -> None:
     async with db.unit(claims.tenant, claims.user) as unit:
         refusal = await _remove(unit, claims, name)
     if refusal:
-        # After the transaction, which remembers it of an index file.
-        raise InUse(name=name, detail=refusal)
+        # After the transaction, which may remember it.
+        raise refusal
 
 
-async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> str:
-    """Why it stays; empty if it does not."""
+async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> ServiceError | None:
+    """Why it stays; None if it does not."""
     bucket = await lock(unit, claims)
     row = await _locked(unit, claims)
     if await rows.is_removed(unit, bucket.id, name, row.opened_seq):
-        return ""
-    found = await rows.find(unit, bucket.id, row, name)
-    if found is None:
+        return None
+    if await rows.find(unit, bucket.id, row, name) is None:
         raise NotFound(what=f"object {name} in this bucket")
+    try:
+        reason = await _reason_to_stay(unit, bucket, row, name)
+        refusal: ServiceError | None = InUse(name=name, detail=reason) if reason else None
+    except IndexNeeded as error:
+        refusal = error
+    if refusal and name.kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX):
+        await rows.keep_something(unit, row.id)
+    return refusal
+
+
+async def _reason_to_stay(unit: Unit, bucket: buckets.BucketState, row: SessionRow, name: ObjectName) -> str:
+    """Condemn what the session sees, which answers nothing, or answer why it stays. Raises IndexNeeded."""
     if await rows.retention_since(unit, bucket.id, row.opened_seq):
         return "a retention was not over when the lock was written; try again with another"
     if name.kind is ObjectKind.SNAPSHOT:
         if await rows.backup_on(unit, bucket.id, name, row.opened_seq):
             return "a backup that was not over when the lock was written builds on it"
-        await objects.condemn(unit, bucket.id, name.kind, [found.sha256], seq=bucket.seq + 1, session=row.id)
+        digests = [bytes.fromhex(name.id)]
+        await objects.condemn(unit, bucket.id, name.kind, digests, seq=bucket.seq + 1, session=row.id)
         await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
         return ""
-    if name.kind is ObjectKind.PACK and await rows.is_index_refused(unit, row.id):
-        return "an index file had to stay, and may list it"
+    if name.kind is ObjectKind.KEY:
+        # With one of these the account opens the vault.
+        is_shared = await objects.find(unit, bucket.id, SEAL) is not None
+        if is_shared and not await rows.is_restics_key(unit, bucket.id, name):
+            return "no restic has added it; `backup-tool key remove` removes it"
+    elif await rows.has_kept_something(unit, row.id):
+        # Whether the new index files list what that needs is not known, nor what the old ones that stay do.
+        return "a snapshot or an index file had to stay, and may need it"
     refusals = await condemn_unused(unit, bucket, row, name.kind, [name])
-    if refusals and name.kind is ObjectKind.INDEX:
-        await rows.index_refused(unit, row.id)
     return refusals[0].reason if refusals else ""
 
 

@@ -5,17 +5,18 @@
 alter table objects add column created_by uuid;
 alter table objects add column condemned_by uuid;
 
--- An index file that it wanted to be rid of had to stay: so do the packs.
-alter table sessions add column index_refused boolean not null default false;
+-- A snapshot or an index file that a restic wanted to be rid of had to stay: so do index files and packs from then on.
+alter table sessions add column kept_something boolean not null default false;
 
--- Lock files are no objects: they lie here alone, and go with their sessions.
+-- Lock files are no objects: they lie here alone, and go with the rows of their sessions. One that was removed, or is of
+-- a session that is over, has no body any more; its row says of who comes back to it that he knows of what is over.
 create table restic_locks (
     bucket_id uuid not null references buckets on delete cascade,
     sha256 bytea not null check (length(sha256) = 32),
     session_id uuid not null references sessions on delete cascade,
     tenant_id uuid not null,
     user_id uuid not null,
-    body bytea not null,
+    body bytea,
     written timestamptz not null default now(),
     primary key (bucket_id, sha256)
 );

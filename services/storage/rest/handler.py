@@ -6,8 +6,8 @@ and one line of text, never a traceback.
 """
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from hashlib import sha256
 from http import HTTPStatus
 from uuid import UUID, uuid4
@@ -141,15 +141,13 @@ class RestHandler:
         async with aclosing(restic.pages(self._db, claims, kind)) as pages:
             first = await anext(pages)
             await response.prepare(request)
-            await self._write(response, b"[" + _entries(first, with_sizes=with_sizes))
-            before = bool(first)
-            try:
+            with _begun_answer():
+                await self._write(response, b"[" + _entries(first, with_sizes=with_sizes))
+                before = bool(first)
                 async for page in pages:
                     entries = _entries(page, with_sizes=with_sizes)
                     await self._write(response, (b"," if before and page else b"") + entries)
                 await self._write(response, b"]")
-            except ServiceError as error:
-                raise _Broken(error) from error
         await response.write_eof()
         return response
 
@@ -167,12 +165,10 @@ class RestHandler:
             # What is wrong before the first byte has a status of its own.
             message = await anext(messages, None)
             await response.prepare(request)
-            try:
+            with _begun_answer():
                 while message is not None:
                     await self._write(response, get_body(message))
                     message = await anext(messages, None)
-            except ServiceError as error:
-                raise _Broken(error) from error
         await response.write_eof()
         return response
 
@@ -180,7 +176,8 @@ class RestHandler:
         part, response = _begun(request, len(body))
         await response.prepare(request)
         if request.method != "HEAD":
-            await self._write(response, body[part.offset : part.end])
+            with _begun_answer():
+                await self._write(response, body[part.offset : part.end])
         await response.write_eof()
         return response
 
@@ -215,9 +212,10 @@ class RestHandler:
         put = Put(claims, session, name, bytes.fromhex(name.id), size)
         async with aclosing(frames_of(request, self._streams)) as frames:
             stored = await self._puts.put(put, frames)
-            if stored.existed:
+            # Without copies the body was not read; with them it was, and hashed, also where the name was there by then.
+            if not stored.copies:
                 await require_same(frames, name)
-        self._streams.count_in(0 if stored.existed else size)
+        self._streams.count_in(size)
 
     async def _initialise(self, claims: VaultClaims, name: ObjectName, body: bytes) -> None:
         async with self._first(claims) as session:
@@ -238,9 +236,20 @@ class RestHandler:
 class _Broken(Exception):
     """An answer cannot be gone on with, and has begun."""
 
-    def __init__(self, cause: ServiceError) -> None:
+    def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+@contextmanager
+def _begun_answer() -> Iterator[None]:
+    """What goes wrong in here has no status any more. Raises _Broken, and what says that the connection is gone."""
+    try:
+        yield
+    except (ConnectionError, ClientError):
+        raise
+    except Exception as error:
+        raise _Broken(error) from error
 
 
 _ABORTED = 499  # no status of HTTP: nobody gets it

@@ -25,11 +25,12 @@ class FoundObject:
 
 @dataclass(frozen=True, slots=True)
 class LockRow:
-    """A lock file's session; `is_over` when that has ended."""
+    """A lock file's session; `is_over` when that has ended, `is_removed` when the lock was removed before."""
 
     session_id: UUID
     device_id: UUID
     is_over: bool
+    is_removed: bool
 
 
 # What a backup has put is seen if that was over at the opening: then all that belongs together is seen, or none of it.
@@ -56,7 +57,7 @@ select id from sessions
 where bucket_id = %s and device_id = %s and purpose = 'restic' and ended_seq is null order by opened_seq limit 1
 """
 # One that a restic has left lying is none, although its session may go on for others of the device.
-_IN_FORCE = "s.ended_seq is null and l.written > now() - %(silence)s"
+_IN_FORCE = "s.ended_seq is null and l.body is not null and l.written > now() - %(silence)s"
 _LOCKS = f"""
 select l.sha256, length(l.body)::bigint as size from restic_locks l join sessions s on s.id = l.session_id
 where l.bucket_id = %(bucket)s and {_IN_FORCE} order by l.sha256
@@ -75,34 +76,47 @@ async def put_lock(unit: Unit, bucket: BucketState, session: UUID, name: ObjectN
     await unit.execute(
         "insert into restic_locks (bucket_id, sha256, session_id, tenant_id, user_id, body)"
         " values (%s, %s, %s, %s, %s, %s) on conflict (bucket_id, sha256)"
-        " do update set session_id = excluded.session_id, written = now()",
+        " do update set session_id = excluded.session_id, body = excluded.body, written = now()",
         (bucket.id, digest_of(name), session, bucket.tenant_id, bucket.user_id, body),
     )
     await unit.execute("update sessions set last_beat = now() where id = %s", (session,))
 
 
 async def take_lock(unit: Unit, bucket: UUID, name: ObjectName) -> LockRow | None:
-    """Remove a lock; answers whose it was."""
+    """Remove a lock, of which the row stays; answers whose it was."""
+    named = (bucket, digest_of(name))
     async with unit.cursor(row_factory=class_row(LockRow)) as cursor:
         await cursor.execute(
-            "delete from restic_locks l using sessions s where l.bucket_id = %s and l.sha256 = %s"
-            " and s.id = l.session_id returning s.id as session_id, s.device_id, s.ended_seq is not null as is_over",
-            (bucket, digest_of(name)),
+            "select s.id as session_id, s.device_id, s.ended_seq is not null as is_over, l.body is null as is_removed"
+            " from restic_locks l join sessions s on s.id = l.session_id where l.bucket_id = %s and l.sha256 = %s",
+            named,
         )
-        return await cursor.fetchone()
+        found = await cursor.fetchone()
+    await unit.execute("update restic_locks set body = null where bucket_id = %s and sha256 = %s", named)
+    return found
 
 
 async def has_lock(unit: Unit, session: UUID) -> bool:
     """Whether a lock of the session is in force."""
     cursor = await unit.execute(
-        "select 1 from restic_locks where session_id = %s and written > now() - %s limit 1", (session, RESTIC_SILENCE)
+        "select 1 from restic_locks where session_id = %s and body is not null and written > now() - %s limit 1",
+        (session, RESTIC_SILENCE),
     )
     return await cursor.fetchone() is not None
 
 
 async def count_locks(unit: Unit, bucket: UUID) -> int:
-    """Locks in force in a bucket."""
-    return len(await locks(unit, bucket))
+    """Locks of open sessions in a bucket that were not removed, in force or not; those of others lose their bodies."""
+    await unit.execute(
+        "update restic_locks l set body = null from sessions s where l.bucket_id = %s and l.body is not null"
+        " and s.id = l.session_id and s.ended_seq is not null",
+        (bucket,),
+    )
+    cursor = await unit.execute(
+        "select count(*) from restic_locks where bucket_id = %s and body is not null", (bucket,)
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def locks(unit: Unit, bucket: UUID) -> list[ListedObject]:
@@ -172,13 +186,23 @@ async def retention_since(unit: Unit, bucket: UUID, since: int) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def index_refused(unit: Unit, session: UUID) -> None:
-    """Remember that an index file stays, which the session wanted to be rid of."""
-    await unit.execute("update sessions set index_refused = true where id = %s", (session,))
+async def keep_something(unit: Unit, session: UUID) -> None:
+    """Remember that a snapshot or an index file stays, which the session wanted to be rid of."""
+    await unit.execute("update sessions set kept_something = true where id = %s", (session,))
 
 
-async def is_index_refused(unit: Unit, session: UUID) -> bool:
-    cursor = await unit.execute("select 1 from sessions where id = %s and index_refused", (session,))
+async def has_kept_something(unit: Unit, session: UUID) -> bool:
+    cursor = await unit.execute("select 1 from sessions where id = %s and kept_something", (session,))
+    return await cursor.fetchone() is not None
+
+
+async def is_restics_key(unit: Unit, bucket: UUID, key: ObjectName) -> bool:
+    """Whether a restic with a lock has put a key; not known any more when the row of its session has gone."""
+    cursor = await unit.execute(
+        "select 1 from objects o join sessions c on c.id = o.created_by"
+        " where o.bucket_id = %s and o.kind = %s and o.sha256 = %s and c.purpose = %s",
+        (bucket, key.kind.value, digest_of(key), Purpose.RESTIC.value),
+    )
     return await cursor.fetchone() is not None
 
 
