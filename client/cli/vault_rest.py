@@ -1,5 +1,6 @@
 """backup-tool vault rest"""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -28,7 +29,7 @@ def vault_rest(
     """Say the URL by which a bare restic uses a vault. It holds a password: keep it as one.
 
     Each device has URLs of its own: take one for each machine on which restic runs. restic asks besides for the vault's
-    password, which `vault recovery` says, and needs the CA of the servers (--cacert).
+    password, which `vault recovery` says, and needs the CA of the servers (--cacert) where that is not a public one.
     """
     from client.account.vaults import Vaults
 
@@ -44,14 +45,15 @@ def vault_rest(
                 say(f"{revoked} revoked: none opens {name} any more, within a minute.")
             return
         urls = _urls(device, vault.id, vault.bucket_id, append_only=append_only)
-        ca = str(device.home.ca_file)
+        ca = str(device.home.ca_file) if device.home.ca_file.is_file() else None
     if as_json:
         emit({"vault": name, "url": urls[0], "urls": urls, "append_only": append_only, "ca": ca})
     else:
-        say(urls[0])
+        # Not as an argument of restic, which everybody on the machine could read.
+        say(f"export RESTIC_REPOSITORY='{urls[0]}'")
         for other in urls[1:]:
-            say(f"or {other}")
-        say(f"restic --cacert {ca} --repo URL snapshots")
+            say(f"or '{other}'")
+        say(f"restic --cacert {quote(ca)} snapshots" if ca else "restic snapshots")
 
 
 def _urls(device: "Device", vault: str, bucket: str, *, append_only: bool) -> list[str]:

@@ -80,7 +80,9 @@ def test_a_vault_s_url_for_restic_has_its_password_and_each_node(terminal: Termi
     assert found["urls"][1] == f"rest:https://u:all@n2:8071/{made['bucket']}/"
     assert Path(found["ca"]).read_text().startswith("-----BEGIN CERTIFICATE")
     assert "u:appends@n1" in terminal.json("vault", "rest", "main", "--append-only")["url"]
-    assert "restic --cacert" in terminal("vault", "rest", "main")[1]
+    said = terminal("vault", "rest", "main")[1]
+    assert said.startswith("export RESTIC_REPOSITORY='rest:https://")
+    assert "restic --cacert" in said
     assert terminal.json("vault", "rest", "main", "--revoke") == {"vault": "main", "revoked": 2}
     assert "2 revoked" in terminal("vault", "rest", "main", "--revoke")[1]
     assert terminal("vault", "rest", "main", "--revoke", "--append-only")[0] == 2

@@ -14,7 +14,7 @@ from services.common.errors import StartError
 from services.common.settings import load
 from services.storage.rest.requests import VERSION_1
 from services.storage.settings import StorageSettings
-from services.storage.tests.cluster import Cluster, a_body, pack
+from services.storage.tests.cluster import Cluster, a_body, index, pack
 from services.storage.tests.restics import RestNode, a_rest_node, basic_auth
 
 
@@ -169,6 +169,40 @@ async def test_a_quota_holds_and_says_so_in_the_status_line(cluster: Cluster) ->
             answer = await restic.ask("POST", str(pack(body)), data=body)
             assert answer.status == 507
             assert "may hold 2000 bytes" in answer.line
+
+
+async def test_a_full_vault_takes_the_index_files_of_who_may_remove(cluster: Cluster) -> None:
+    async with a_rest_node(cluster) as node:
+        claims = await cluster.bucket("a", quota_bytes=16_000)
+        async with node.restic(claims) as restic, node.restic(claims, append_only=True) as appender:
+            await restic.initialise()
+            await restic.lock()
+            [(used,)] = cluster.sql("select bytes from buckets where id = %s", claims.bucket)
+            await restic.store(pack(body := a_body(16_000 - used)), body)
+            assert await restic.put(pack(b"more"), b"more") == 507
+            body = a_body(900)
+            assert await appender.put(index(body), body) == 507
+            assert await restic.put(index(body), body) == 200
+            # A part of the quota, and no more.
+            body = a_body(900)
+            assert await restic.put(index(body), body) == 507
+
+
+async def test_a_pack_that_was_lost_is_taken_again(cluster: Cluster) -> None:
+    body = a_body()
+    async with a_rest_node(cluster) as node:
+        claims = await cluster.bucket("a")
+        async with node.restic(claims) as restic:
+            await restic.initialise()
+            await restic.lock()
+            await restic.store(pack(body), body)
+            (cluster.bucket_folder("a", claims.bucket) / pack(body).path).unlink()
+            cluster.sql(
+                "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
+                " select id, 'a', bucket_id, tenant_id, user_id from objects where kind = 'data'"
+            )
+            assert await restic.put(pack(body), body) == 200
+            assert (await restic.get(pack(body))).body == body
 
 
 async def test_nobody_gets_in_but_by_a_url_of_that_vault(cluster: Cluster) -> None:

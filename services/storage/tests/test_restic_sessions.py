@@ -11,7 +11,7 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import sessions
-from services.storage.tests.cluster import Client, Cluster, a_body, pack
+from services.storage.tests.cluster import Client, Cluster, a_body, index, pack
 from services.storage.tests.restics import Restic, RestNode, a_rest_node, let_pass
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
 
@@ -60,8 +60,8 @@ async def a_scene(cluster: Cluster) -> AsyncIterator[Scene]:
 async def test_a_lock_opens_a_session_and_the_removal_of_the_last_one_ends_it(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene:
         restic = scene.restic
-        assert await restic.put(pack(b"early"), b"early") == 409
-        assert (await restic.delete(scene.committed)).status == 409
+        assert await restic.put(pack(b"early"), b"early") == 403
+        assert (await restic.delete(scene.committed)).status == 403
         first = await restic.lock()
         [session] = scene.open_sessions()
         # A refresh is another file, and the old one goes after it.
@@ -74,7 +74,7 @@ async def test_a_lock_opens_a_session_and_the_removal_of_the_last_one_ends_it(cl
         assert (await restic.delete(second)).status == 200
         assert scene.open_sessions() == []
         assert await restic.names(ObjectKind.LOCK) == set()
-        assert await restic.put(pack(b"late"), b"late") == 409
+        assert await restic.put(pack(b"late"), b"late") == 403
 
 
 async def test_every_restic_of_a_vault_sees_the_locks_of_the_others(cluster: Cluster) -> None:
@@ -84,8 +84,37 @@ async def test_every_restic_of_a_vault_sees_the_locks_of_the_others(cluster: Clu
         assert len(scene.open_sessions()) == 2
         # As `restic unlock --remove-all` does.
         assert (await other.delete(mine)).status == 200
-        assert await scene.restic.put(pack(b"late"), b"late") == 409
+        assert await scene.restic.put(pack(b"late"), b"late") == 403
         assert await other.put(pack(b"now"), b"now") == 200
+
+
+async def test_a_restic_whose_lock_another_has_removed_takes_no_part_in_a_later_session(cluster: Cluster) -> None:
+    async with a_scene(cluster) as scene:
+        restic = scene.restic
+        # Two of one URL, so that the removal of one lock does not end the session yet.
+        old, its = await restic.lock(), await restic.lock()
+        for name in (old, its):
+            assert await scene.removed(name) == 200
+        assert await restic.names(ObjectKind.LOCK) == set()
+        assert (await restic.get(old)).status == 404
+        # It refreshes.
+        await restic.lock()
+        assert len(scene.open_sessions()) == 1
+        assert await scene.removed(old) == 200
+        assert scene.open_sessions() == []
+        assert await restic.put(pack(b"late"), b"late") == 403
+
+
+async def test_locks_that_were_removed_or_are_of_sessions_that_are_over_are_empty(cluster: Cluster) -> None:
+    async with a_scene(cluster) as scene:
+        removed = await scene.restic.lock()
+        await scene.restic.lock()
+        assert await scene.removed(removed) == 200
+        assert await scene.removed(removed) == 404
+        let_pass(cluster, 31)
+        await scene.end_silent()
+        await scene.restic.lock()
+        assert cluster.sql("select count(*), count(body) from restic_locks") == [(3, 1)]
 
 
 async def test_half_an_hour_without_a_refresh_ends_a_session_and_a_minute_does_not(cluster: Cluster) -> None:
@@ -103,7 +132,7 @@ async def test_half_an_hour_without_a_refresh_ends_a_session_and_a_minute_does_n
         let_pass(cluster, 2)
         await scene.end_silent()
         assert scene.open_sessions() == []
-        assert await scene.restic.put(pack(b"late"), b"late") == 409
+        assert await scene.restic.put(pack(b"late"), b"late") == 403
 
 
 async def test_a_restic_that_has_slept_takes_no_part_in_a_later_session(cluster: Cluster) -> None:
@@ -115,7 +144,7 @@ async def test_a_restic_that_has_slept_takes_no_part_in_a_later_session(cluster:
         await scene.restic.lock()
         assert await scene.removed(old) == 200
         assert scene.open_sessions() == []
-        assert await scene.restic.put(pack(b"late"), b"late") == 409
+        assert await scene.restic.put(pack(b"late"), b"late") == 403
 
 
 async def test_a_restic_sees_the_vault_as_it_was_and_what_it_did_itself(cluster: Cluster) -> None:
@@ -166,9 +195,36 @@ async def test_a_removal_is_a_condemnation(cluster: Cluster) -> None:
             assert state(cluster, name) == "condemned"
             assert (await scene.restic.get(name)).status == 404
         assert await scene.client.names(reader, ObjectKind.PACK) == {str(scene.made)}
-        [key] = await scene.restic.names(ObjectKind.KEY)
-        refused = await scene.restic.delete(ObjectName.parse(key))
-        assert (refused.status, "no key" in refused.line) == (409, True)
+
+
+async def test_a_restic_removes_the_keys_that_restics_have_added_but_the_last(cluster: Cluster) -> None:
+    async with a_rest_node(cluster) as node, node.restic(await cluster.bucket("a")) as restic:
+        await restic.initialise()
+        [first] = await restic.names(ObjectKind.KEY)
+        lock = await restic.lock()
+        body = a_body(300)
+        added = await restic.store(ObjectName.of(ObjectKind.KEY, body), body)
+        assert (await restic.delete(ObjectName.parse(first))).status == 200
+        await restic.delete(lock)
+        await restic.lock()
+        refused = await restic.delete(added)
+        assert (refused.status, "no key" in refused.line) == (403, True)
+
+
+async def test_a_restic_leaves_the_keys_by_which_backup_tool_opens_a_vault(cluster: Cluster) -> None:
+    async with a_scene(cluster) as scene:
+        lock = await scene.restic.lock()
+        body = a_body(300)
+        added = await scene.restic.store(ObjectName.of(ObjectKind.KEY, body), body)
+        await scene.restic.delete(lock)
+        await scene.restic.lock()
+        [ours] = await scene.restic.names(ObjectKind.KEY) - {str(added)}
+        refused = await scene.restic.delete(ObjectName.parse(ours))
+        assert (refused.status, "no restic has added it" in refused.line) == (403, True)
+        assert await scene.removed(added) == 200
+        cluster.sql("update objects set created_by = null where kind = 'keys'")
+        assert await scene.removed(ObjectName.parse(ours)) == 403
+        assert state(cluster, ObjectName.parse(ours)) == "live"
 
 
 async def test_what_a_running_backup_uses_stays_also_when_it_has_ended_since(cluster: Cluster) -> None:
@@ -177,9 +233,9 @@ async def test_what_a_running_backup_uses_stays_also_when_it_has_ended_since(clu
         await scene.client.reserve(backup, scene.made)
         await scene.restic.lock()
         refused = await scene.restic.delete(scene.made)
-        assert (refused.status, "a backup that is running uses it" in refused.line) == (409, True)
+        assert (refused.status, "a backup that is running uses it" in refused.line) == (403, True)
         await scene.client.end(backup)
-        assert await scene.removed(scene.made) == 409
+        assert await scene.removed(scene.made) == 403
         assert state(cluster, scene.made) == "live"
 
 
@@ -187,13 +243,41 @@ async def test_the_parent_of_a_backup_stays_also_when_that_has_ended_since(clust
     async with a_scene(cluster) as scene:
         backup = await scene.client.open(Purpose.BACKUP, scene.committed)
         lock = await scene.restic.lock()
-        assert await scene.removed(scene.committed) == 409
+        assert await scene.removed(scene.committed) == 403
         await scene.client.end(backup)
         # restic knows nothing of the snapshot that it has committed.
-        assert await scene.removed(scene.committed) == 409
+        assert await scene.removed(scene.committed) == 403
         await scene.restic.delete(lock)
         await scene.restic.lock()
         assert await scene.removed(scene.committed) == 200
+
+
+async def test_index_files_and_packs_stay_after_a_snapshot_had_to(cluster: Cluster) -> None:
+    """restic goes on with a prune as if the snapshot had gone."""
+    async with a_scene(cluster) as scene:
+        backup = await scene.client.open(Purpose.BACKUP, scene.committed)
+        lock = await scene.restic.lock()
+        assert await scene.removed(scene.committed) == 403
+        for name in (scene.listed, scene.made):
+            refused = await scene.restic.delete(name)
+            assert (refused.status, "a snapshot or an index file had to stay" in refused.line) == (403, True)
+            assert state(cluster, name) == "live"
+        await scene.client.end(backup)
+        await scene.restic.delete(lock)
+        await scene.restic.lock()
+        for name in (scene.committed, scene.listed, scene.made):
+            assert await scene.removed(name) == 200
+
+
+async def test_packs_stay_after_an_index_file_had_to_wait_for_another(cluster: Cluster) -> None:
+    async with a_scene(cluster) as scene:
+        await scene.restic.lock()
+        body = a_body()
+        await scene.restic.store(pack(body), body)
+        assert await scene.removed(scene.listed) == 403
+        listing = a_body()
+        await scene.restic.store(index(listing), listing)
+        assert await scene.removed(scene.made) == 403
 
 
 async def test_packs_stay_after_an_index_file_had_to(cluster: Cluster) -> None:
@@ -208,19 +292,19 @@ async def test_packs_stay_after_an_index_file_had_to(cluster: Cluster) -> None:
         user = await scene.client.open()
         await scene.client.put(user, listed, again, [])
         await scene.restic.lock()
-        assert await scene.removed(listed) == 409
+        assert await scene.removed(listed) == 403
         refused = await scene.restic.delete(unused)
-        assert (refused.status, "an index file had to stay" in refused.line) == (409, True)
+        assert (refused.status, "an index file had to stay" in refused.line) == (403, True)
 
 
 async def test_nothing_is_removed_beside_a_retention_of_ours(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene:
         await scene.restic.lock()
         retention = await scene.client.open(Purpose.RETENTION)
-        assert await scene.removed(scene.committed) == 409
+        assert await scene.removed(scene.committed) == 403
         await scene.client.end(retention)
         # It may have put an index file that lists what restic knows to be of no use.
-        assert await scene.removed(scene.made) == 409
+        assert await scene.removed(scene.made) == 403
 
 
 async def test_a_retention_of_ours_takes_no_pack_from_a_restic(cluster: Cluster) -> None:
@@ -246,9 +330,9 @@ async def test_a_restic_takes_no_pack_from_another(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene, scene.node.restic(replace(scene.claims, device=uuid4())) as other:
         lock = await other.lock()
         await scene.restic.lock()
-        assert await scene.removed(scene.made) == 409
+        assert await scene.removed(scene.made) == 403
         await other.delete(lock)
-        assert await scene.removed(scene.made) == 409
+        assert await scene.removed(scene.made) == 403
 
 
 async def test_the_session_of_a_restic_is_opened_by_its_locks_alone(cluster: Cluster) -> None:
