@@ -182,7 +182,7 @@ async def test_a_restic_that_begins_in_the_middle_of_a_retention_sees_the_index_
         assert await scene.client.condemn(retention, scene.listed) == {}
         await scene.restic.lock()
         assert await scene.restic.names(ObjectKind.INDEX) == {str(rewritten)}
-        assert await scene.removed(rewritten) == 409
+        assert await scene.removed(rewritten) == 403
 
 
 async def test_a_removal_is_a_condemnation(cluster: Cluster) -> None:
