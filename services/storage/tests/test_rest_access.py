@@ -38,7 +38,7 @@ class LateAuth:
 
 def an_access() -> tuple[Access, LateAuth, ManualClock]:
     auth, gate, clock = LateAuth(), OpenGate(), ManualClock()
-    gate.claims = VaultClaims(uuid4(), uuid4(), uuid4(), uuid4(), frozenset(Scope))
+    gate.claims = VaultClaims(uuid4(), uuid4(), uuid4(), uuid4(), "main", frozenset(Scope), 0, b"")
     return Access(auth, gate, clock), auth, clock  # type: ignore[arg-type] # of a channel it has what is asked
 
 
