@@ -12,6 +12,8 @@ import pytest
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.common.settings import load
+from services.storage.frames import get_message
+from services.storage.gets import Gets
 from services.storage.rest.requests import VERSION_1
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import Cluster, a_body, index, pack
@@ -263,6 +265,25 @@ async def test_a_damaged_copy_is_no_answer(cluster: Cluster) -> None:
             place.chmod(0o600)
             place.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
             assert (await restic.get(pack(body))).status == 500
+
+
+async def test_what_breaks_in_the_middle_of_an_answer_cuts_it_off(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another status would be taken for a part of the body."""
+    body = a_body(100)
+
+    async def breaks(*_args: object) -> AsyncIterator[bytes]:
+        yield get_message(body[:10])
+        raise RuntimeError("as the test wants")
+
+    async with a_rest_node(cluster) as node, node.restic(await cluster.bucket("a")) as restic:
+        await restic.initialise()
+        await restic.lock()
+        await restic.store(pack(body), body)
+        monkeypatch.setattr(Gets, "read", breaks)
+        with pytest.raises(aiohttp.ClientError):
+            await restic.get(pack(body))
 
 
 def test_a_rest_port_needs_an_address_and_auth(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
