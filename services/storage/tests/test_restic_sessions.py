@@ -258,6 +258,8 @@ async def test_index_files_and_packs_stay_after_a_snapshot_had_to(cluster: Clust
         backup = await scene.client.open(Purpose.BACKUP, scene.committed)
         lock = await scene.restic.lock()
         assert await scene.removed(scene.committed) == 403
+        rewritten = a_body()
+        await scene.restic.store(index(rewritten), rewritten)
         for name in (scene.listed, scene.made):
             refused = await scene.restic.delete(name)
             assert (refused.status, "a snapshot or an index file had to stay" in refused.line) == (403, True)
