@@ -6,12 +6,16 @@ MAX_SNAPSHOT_BYTES = 3 << 20  # sealed; a message has at most 4 MiB
 
 
 class Purpose(StrEnum):
-    """What a session was opened for. Only backups and adoptions write; retention comes alone."""
+    """What a session was opened for. Only backups and adoptions write; retention comes alone.
+
+    A restic has no session of its own choice: its lock files make one (docs/sessions.md).
+    """
 
     READ = "read"
     BACKUP = "backup"
     ADOPT = "adopt"
     RETENTION = "retention"
+    RESTIC = "restic"
 
 
 class Scope(StrEnum):

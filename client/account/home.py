@@ -148,6 +148,11 @@ class Home:
             raise DamagedHome(file=self.folder / _CA) from None
         return pem or b""
 
+    @property
+    def ca_file(self) -> Path:
+        """Where that PEM lies, for other programs."""
+        return self.folder / _CA
+
     def session(self) -> str:
         """The login session's token, or nothing: also for what cannot be one, as the device's key gets another."""
         text = (self.read(_SESSION) or b"").strip()

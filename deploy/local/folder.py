@@ -23,7 +23,10 @@ _VERSION = 1
 
 @dataclass(slots=True)
 class Service:
-    """One process of the stack; endpoints are host:port, `internal` and `metrics` empty for Postgres and Redis."""
+    """One process of the stack; endpoints are host:port, `internal` and `metrics` empty for Postgres and Redis.
+
+    `rest` is of storage nodes alone.
+    """
 
     name: str
     role: str
@@ -31,6 +34,7 @@ class Service:
     public: str = ""
     internal: str = ""
     metrics: str = ""
+    rest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,12 +44,15 @@ class Service:
             "public": self.public,
             "internal": self.internal,
             "metrics": self.metrics,
+            "rest": self.rest,
         }
 
     @classmethod
     def from_json(cls, name: str, value: dict[str, Any]) -> "Service":
         process = ProcessId.from_json(value) if value.get("pid") else None
-        return cls(name, value["role"], process, value["public"], value["internal"], value["metrics"])
+        # A stack that an earlier release made has no `rest`.
+        rest = value.get("rest", "")
+        return cls(name, value["role"], process, value["public"], value["internal"], value["metrics"], rest)
 
 
 @dataclass(slots=True)

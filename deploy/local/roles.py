@@ -35,11 +35,12 @@ RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Of one instance, on loopback."""
+    """Of one instance, on loopback; `rest` of a storage node, 0 of others."""
 
     public: int
     internal: int
     metrics: int
+    rest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ class Instance:
         return [sys.executable, "-P", "-m", f"services.{self.role}"]
 
 
-def _instance(name: str, role: str, port: int) -> Instance:
-    return Instance(name, role, Ports(port, port + 100, port + 1000))
+def _instance(name: str, role: str, port: int, rest: int = 0) -> Instance:
+    return Instance(name, role, Ports(port, port + 100, port + 1000, rest))
 
 
 LICENSE = _instance("license", "license", 8062)
-NODES = (_instance("node-a", "storage", 8061), _instance("node-b", "storage", 8066))
+NODES = (_instance("node-a", "storage", 8061, rest=8071), _instance("node-b", "storage", 8066, rest=8076))
 AUTH = _instance("auth", "auth", 8060)
 CLUSTER_ROLE = _instance("cluster", "cluster", 8064)
 BRANDING = _instance("branding", "branding", 8063)
@@ -135,6 +136,9 @@ def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]
                 "data_dirs": around.folder.node(instance.name).relative_to(around.folder.path),
                 "cluster_name": CLUSTER,
                 "token_keys": around.secrets.token_public_key,
+                "auth_server": around.services[AUTH.name].internal,
+                "rest_listen": around.services[instance.name].rest,
+                "rest_endpoint": around.services[instance.name].rest,
             }
         case "license":
             return {"signing_key": around.secrets.license_signing_key}

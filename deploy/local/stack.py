@@ -147,6 +147,7 @@ def status(path: Path) -> Status:
             "data": str(folder.node(node.name)),
             "public": services[node.name]["public"],
             "internal": services[node.name]["internal"],
+            "rest": state.services[node.name].rest,
             "live": node.name in seen,
         }
         for node in roles.NODES

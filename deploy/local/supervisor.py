@@ -150,21 +150,23 @@ class Supervisor:
 
     def _choose_ports(self, instance: roles.Instance) -> None:
         former = self._state.services.get(instance.name)
-        chosen = []
-        for kind in ("public", "internal", "metrics"):
-            before = getattr(former, kind) if former else ""
-            preferred = int(before.rpartition(":")[2]) if before else getattr(instance.ports, kind)
-            self._reservations.release(preferred)
-            chosen.append(roles.endpoint(self._reservations.take(preferred)))
-        self._state.services[instance.name] = Service(instance.name, instance.role, None, *chosen)
+        chosen = {}
+        for kind in ("public", "internal", "metrics", "rest"):
+            usual = getattr(instance.ports, kind)
+            if usual:
+                before = getattr(former, kind) if former else ""
+                preferred = int(before.rpartition(":")[2]) if before else usual
+                self._reservations.release(preferred)
+                chosen[kind] = roles.endpoint(self._reservations.take(preferred))
+        self._state.services[instance.name] = Service(instance.name, instance.role, None, **chosen)
 
     def _lost_a_port(self, instances: Sequence[roles.Instance]) -> bool:
         """Whether one of these is dead and a port of it is someone else's."""
         for instance in instances:
             service = self._state.services[instance.name]
             if not (service.process and service.process.alive):
-                ports = [int(at.rpartition(":")[2]) for at in (service.public, service.internal, service.metrics)]
-                if not all(map(is_free, ports)):
+                endpoints = filter(None, (service.public, service.internal, service.metrics, service.rest))
+                if not all(is_free(int(at.rpartition(":")[2])) for at in endpoints):
                     return True
         return False
 

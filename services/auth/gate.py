@@ -63,6 +63,9 @@ class Gate(Protocol):
     async def operator(self, context: Context) -> None:
         """Let an operator's tool through. Raises NotAllowed."""
 
+    async def node(self, context: Context) -> None:
+        """Let a storage node through. Raises NotAllowed."""
+
 
 class SessionGate:
     """The gate in use: sessions on the public listener, operators' certificates inside."""
@@ -89,6 +92,9 @@ class SessionGate:
 
     async def operator(self, context: Context) -> None:
         require_peer(context, OPERATOR)
+
+    async def node(self, context: Context) -> None:
+        require_peer(context, "storage")
 
     async def _standing(self, session: Session) -> Role:
         now = self._clock.now()

@@ -108,6 +108,18 @@ class Storage:
             await clusters.set_public_endpoints(unit, name, endpoints, now)
         return endpoints
 
+    async def rest_endpoints(self, name: str) -> list[str]:
+        """Where restics find a cluster's nodes, live ones first. Raises StorageUnavailable when none serves them."""
+        async with self._db.unit() as unit:
+            cluster = await clusters.get(unit, name)
+        if cluster is None:
+            raise StorageUnavailable(cluster=name, detail="it is not set up.")
+        answer = await self._first(cluster, self._describe)
+        nodes = sorted((node for node in answer.nodes if node.rest_endpoint), key=lambda node: not node.live)
+        if not nodes:
+            raise StorageUnavailable(cluster=name, detail="none of its nodes has a REST port.")
+        return [node.rest_endpoint for node in nodes]
+
     async def sessions(
         self, cluster: StorageCluster, request: sessions_pb2.ListSessionsRequest
     ) -> sessions_pb2.ListSessionsResponse:

@@ -20,6 +20,7 @@ from services.auth.retention import VaultRetention
 from services.auth.storage import Storage
 from services.auth.store import clusters, devices, templates, vaults
 from services.auth.store.clusters import StorageCluster
+from services.auth.store.devices import Device
 from services.auth.store.templates import Template
 from services.auth.store.vaults import Vault, VaultKind
 from services.auth.tokens import TokenSigner
@@ -126,7 +127,7 @@ class Vaults:
         async with self.db.unit(caller.tenant, caller.user) as unit:
             if await vaults.set_key(unit, vault, sealed_key, replaces):
                 return
-            known = await _in_force(unit, vault)
+            known = await in_force(unit, vault)
         if known.sealed_key != sealed_key:
             raise VaultHasKey
 
@@ -140,27 +141,30 @@ class Vaults:
         """A token for the caller's device. Raises NotFound, NotAllowed, InvalidArgument, StorageUnavailable."""
         device_id, asked = caller.own_device, _scopes(scopes)
         async with self.db.unit(caller.tenant, caller.user) as unit:
-            known = await _in_force(unit, vault)
+            known = await in_force(unit, vault)
             device = await devices.get(unit, device_id)
         if device is None or device.revoked:
             raise DeviceUnknown
-        if known.bucket_id is None or known.cluster is None:
-            raise InvalidArgument(
-                detail=f"The vault {known.name} does not lie on a storage cluster: it needs no token."
-            )
-        endpoints = await self.storage.public_endpoints(known.cluster)
-        claims = VaultClaims(
-            tenant=caller.tenant,
-            user=caller.user,
-            device=device_id,
-            bucket=known.bucket_id,
-            cluster=known.cluster,
-            scopes=asked,
-            quota_bytes=known.quota_bytes,
-            device_key=device.public_key,
-        )
+        claims = claims_for(known, device, asked)
+        endpoints = await self.storage.public_endpoints(claims.cluster)
         token, expires = self.signer.sign(claims, self.clock.now())
         return VaultToken(token, expires, endpoints, claims.scopes)
+
+
+def claims_for(vault: Vault, device: Device, scopes: frozenset[Scope]) -> VaultClaims:
+    """What a token for a device says. Raises InvalidArgument for a vault that lies on no storage cluster."""
+    if vault.bucket_id is None or vault.cluster is None:
+        raise InvalidArgument(detail=f"The vault {vault.name} does not lie on a storage cluster: it needs no token.")
+    return VaultClaims(
+        tenant=vault.tenant_id,
+        user=vault.user_id,
+        device=device.id,
+        bucket=vault.bucket_id,
+        cluster=vault.cluster,
+        scopes=scopes,
+        quota_bytes=vault.quota_bytes,
+        device_key=device.public_key,
+    )
 
 
 def _size(listed: tuple[Vault, VaultRetention]) -> int:
@@ -178,7 +182,8 @@ def _scopes(asked: list[str]) -> frozenset[Scope]:
     return scopes
 
 
-async def _in_force(unit: Unit, vault: UUID) -> Vault:
+async def in_force(unit: Unit, vault: UUID) -> Vault:
+    """A vault of the profile. Raises NotFound."""
     known = await vaults.get(unit, vault)
     if known is None or known.removed:
         raise NotFound(what="such vault")

@@ -17,6 +17,8 @@ from oort.auth.v1 import (
     jobs_pb2_grpc,
     profiles_pb2,
     profiles_pb2_grpc,
+    rest_pb2,
+    rest_pb2_grpc,
 )
 from redis.asyncio import Redis
 
@@ -30,12 +32,14 @@ from services.auth.gate import Gate, SessionGate
 from services.auth.items import Items
 from services.auth.jobs import Jobs
 from services.auth.logins import Logins
+from services.auth.rest_access import RestAccess
 from services.auth.retention import Retention
 from services.auth.rpc.accounts import AccountsRpc
 from services.auth.rpc.admin import AdminRpc, SetupRpc
 from services.auth.rpc.devices import DevicesRpc
 from services.auth.rpc.jobs import JobsRpc
 from services.auth.rpc.profiles import ProfilesRpc
+from services.auth.rpc.rest import RestAccessRpc
 from services.auth.sessions import Sessions
 from services.auth.storage import Storage
 from services.auth.templates import Templates
@@ -86,6 +90,7 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
     users = Users(db, clock, directory, prover)
     templates, devices = Templates(db, users), Devices(db, clock)
     items, vaults = Items(db, clock), Vaults(db, clock, base.storage, base.signer)
+    rest = RestAccess(db, clock, base.storage, base.signer, base.pepper)
     gate = gate or SessionGate(db, sessions, clock)
     make_id = partial(_new_id, clock)
     public = [
@@ -105,7 +110,7 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
             profiles_pb2,
             "ProfileService",
-            ProfilesRpc(gate, items, vaults, Retention(db), templates),
+            ProfilesRpc(gate, items, vaults, retention=Retention(db), templates=templates, rest=rest),
         ),
         _served(jobs_pb2_grpc.add_JobServiceServicer_to_server, jobs_pb2, "JobService", JobsRpc(gate, Jobs(db, clock))),
         _served(
@@ -116,7 +121,15 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
         ),
     ]
     setup = SetupRpc(gate, users, templates, make_id)
-    internal = [_served(admin_pb2_grpc.add_SetupServiceServicer_to_server, admin_pb2, "SetupService", setup)]
+    internal = [
+        _served(admin_pb2_grpc.add_SetupServiceServicer_to_server, admin_pb2, "SetupService", setup),
+        _served(
+            rest_pb2_grpc.add_RestAccessServiceServicer_to_server,
+            rest_pb2,
+            "RestAccessService",
+            RestAccessRpc(gate, rest),
+        ),
+    ]
     return Auth(public, internal, attempts, clock)
 
 

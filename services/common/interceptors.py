@@ -60,24 +60,26 @@ class MapErrors(AroundCalls):
             # The latter says that the caller is gone: there is nobody to tell, and it is no fault.
             raise
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
-            refusal = self._refusal(error, method)
+            refusal = refusal_of(error, method, self._log)
             detail = to_status(refusal, self._role).SerializeToString()
             await context.abort(refusal.code, str(refusal), ((_DETAILS_KEY, detail),))
 
-    def _refusal(self, error: Exception, method: str) -> ServiceError:
-        if isinstance(error, ServiceError):
-            if isinstance(error, Unavailable):
-                self._log.warning("unavailable", method=method, cause=repr(error.__cause__ or error))
-            return error
-        if what := _outage(error):
-            self._log.warning("unavailable", method=method, cause=repr(error))
-            return Unavailable(what=what)
-        if isinstance(error, grpc.aio.AioRpcError) and error.code() in _PASSING:
-            self._log.warning("unavailable", method=method, cause=error.details())
-            return Unavailable(what="Another server that this call needs")
-        error_id = secrets.token_hex(6)
-        self._log.error("call failed", method=method, error_id=error_id, exc_info=error)
-        return InternalError(error_id=error_id)
+
+def refusal_of(error: Exception, method: str, log: Any) -> ServiceError:
+    """What the caller of `method` is told of what it raised; the log gets the rest."""
+    if isinstance(error, ServiceError):
+        if isinstance(error, Unavailable):
+            log.warning("unavailable", method=method, cause=repr(error.__cause__ or error))
+        return error
+    if what := _outage(error):
+        log.warning("unavailable", method=method, cause=repr(error))
+        return Unavailable(what=what)
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() in _PASSING:
+        log.warning("unavailable", method=method, cause=error.details())
+        return Unavailable(what="Another server that this call needs")
+    error_id = secrets.token_hex(6)
+    log.error("call failed", method=method, error_id=error_id, exc_info=error)
+    return InternalError(error_id=error_id)
 
 
 def _outage(error: Exception) -> str | None:

@@ -36,6 +36,7 @@ from services.common.settings import ProcessSettings, RoleSettings, load
 Settings = TypeVar("Settings", bound=ProcessSettings)
 Result = TypeVar("Result")
 Job = Callable[[], Awaitable[None]]
+Drain = Callable[[float], Awaitable[None]]
 
 _FAILED = 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
@@ -61,6 +62,7 @@ class Runtime(Generic[Settings]):
 class Parts:
     """What a role serves, and what it does besides.
 
+    `drains` is what else it serves: each takes no new calls, and lets those under way finish for the given seconds.
     A job of `background` runs until the process ends, when it is cancelled after the last call; one that raises ends
     the process.
     """
@@ -68,6 +70,7 @@ class Parts:
     public: Sequence[Served] = ()
     internal: Sequence[Served] = ()
     background: Sequence[Job] = ()
+    drains: Sequence[Drain] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ async def run(
         log.info("serving", **ports, version=version("oort"))
         if on_start:
             on_start(started)
-        drain = partial(_drain, started, draining, settings.drain_seconds)
+        drain = partial(_drain, started, parts.drains, draining, settings.drain_seconds)
         await _work([*background, *parts.background], stop, drain)
     log.info("ended")
 
@@ -233,9 +236,10 @@ async def _listening(
         yield Started(public=listeners[1], internal=listeners[0], metrics=metrics_server)
 
 
-async def _drain(started: Started, draining: asyncio.Event, seconds: float) -> None:
+async def _drain(started: Started, drains: Sequence[Drain], draining: asyncio.Event, seconds: float) -> None:
     draining.set()
-    await asyncio.gather(started.public.drain(seconds), started.internal.drain(seconds))
+    own = (started.public.drain, started.internal.drain)
+    await asyncio.gather(*(drain(seconds) for drain in (*own, *drains)))
 
 
 async def _work(work: Sequence[Job], stop: asyncio.Event, drain: Job) -> None:

@@ -12,10 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.resources import files
 
+import grpc
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from services.common.listeners import Served
-from services.common.process import Parts, Role, Runtime, main
+from services.common.process import Drain, Parts, Role, Runtime, main
+from services.common.rpc import internal_channel
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
@@ -104,7 +106,14 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         await presence.beat()
         sessions = SessionsRpc(gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent)
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
+        drains: list[Drain] = []
+        if settings.rest_listen:
+            channel = await stack.enter_async_context(internal_channel(settings, str(settings.auth_server)))
+            rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams)
+            stack.push_async_callback(rest, 0)
+            drains.append(rest)
         yield Parts(
+            drains=drains,
             public=[
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions, _SESSIONS),
                 ObjectsRpc(gate, db, puts, gets, streams).served(),
@@ -129,6 +138,29 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 replicator.run,
             ],
         )
+
+
+async def _serve_restic(
+    runtime: Runtime[StorageSettings],
+    auth: grpc.aio.Channel,
+    gate: Gate,
+    puts: Puts,
+    *,
+    gets: Gets,
+    streams: Streams,
+) -> Drain:
+    """Serve restic's REST protocol. Imported where it is: what it stands on takes a third of a second."""
+    from services.storage.rest.access import Access
+    from services.storage.rest.handler import RestHandler
+    from services.storage.rest.listener import listen
+
+    settings, clock = runtime.settings, runtime.clock
+    access = Access(auth, gate, clock)
+    handler = RestHandler(
+        settings.instance, access, runtime.db, puts, gets, streams=streams, metrics=runtime.metrics, clock=clock
+    )
+    listener = await listen(settings, str(settings.rest_listen), handler)
+    return listener.drain
 
 
 def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:

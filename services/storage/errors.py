@@ -140,3 +140,24 @@ class MarkNeeded(StorageError):
 
     reason = "MARK_NEEDED"
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NotLocked(StorageError):
+    """No lock of this restic is in force: it was never written, was removed, or not refreshed for 30 minutes."""
+
+    reason = "NOT_LOCKED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class InUse(StorageError):
+    """{name} stays: {detail}."""
+
+    reason = "IN_USE"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Exists(StorageError):
+    """The vault has a config: it is initialised already."""
+
+    reason = "EXISTS"
+    code = grpc.StatusCode.PERMISSION_DENIED

@@ -5,7 +5,7 @@ of their messages (protos/oort/storage/v1), so a node passes the very bytes that
 Encoding: protobuf.dev, "Encoding": a tag byte (field number << 3 | 2), the length as a varint, the bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.common.errors import InvalidArgument
@@ -44,10 +44,14 @@ def put_frames(body: bytes | memoryview) -> Iterator[Frame]:
     """Cut a body that lies in memory."""
     view = memoryview(body)
     for start in range(0, len(view), FRAME_BYTES):
-        part = view[start : start + FRAME_BYTES]
-        prefix = bytes((_PUT_TAG,)) + _varint(len(part))
-        message = b"".join((prefix, part))
-        yield Frame(message, memoryview(message)[len(prefix) :])
+        yield put_frame([view[start : start + FRAME_BYTES]])
+
+
+def put_frame(parts: Sequence[bytes | memoryview]) -> Frame:
+    """One frame of what came in parts."""
+    prefix = bytes((_PUT_TAG,)) + _varint(sum(map(len, parts)))
+    message = b"".join((prefix, *parts))
+    return Frame(message, memoryview(message)[len(prefix) :])
 
 
 def get_message(body: bytes | memoryview) -> bytes:

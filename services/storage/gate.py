@@ -35,6 +35,9 @@ class Gate(Protocol):
     def require(self, context: Context, scope: Scope) -> VaultClaims:
         """The claims of the caller's token, if they allow `scope`. Raises NotSignedIn, BadToken, NotAllowed."""
 
+    def read(self, token: str) -> VaultClaims:
+        """The claims of a token. Raises BadToken, which says what is wrong with it."""
+
     def require_signature(self, claims: VaultClaims, statement: bytes, signature: bytes) -> None:
         """Raises BadSignature unless the token's device signed the statement."""
 

@@ -25,7 +25,7 @@ from oort.storage.v1 import copies_pb2
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.common.errors import InvalidArgument, Unavailable
+from services.common.errors import InvalidArgument, ServiceError, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Seen
 from services.storage.copies import DiskThreads
@@ -191,7 +191,27 @@ class Gets:
     ) -> AsyncGenerator[bytes, None]:
         """GetResponse messages with the bytes asked for. Raises NotFound, SessionOver, Damaged."""
         seen = await sessions.see(self._db, claims, session, name, self._node)
-        part = Part.of(offset, length, seen.size)
+        is_begun = False
+        try:
+            async with aclosing(self.read(claims, name, seen, Part.of(offset, length, seen.size))) as messages:
+                async for message in messages:
+                    is_begun = True
+                    yield message
+        except ServiceError:
+            if is_begun or not name.kind.is_root_file:
+                raise
+            now = await sessions.see(self._db, claims, session, name, self._node)
+            if now.sha256 == seen.sha256:
+                raise
+        else:
+            return
+        # Another one has taken its place while it was looked for.
+        async with aclosing(self.get(claims, session, name, offset, length)) as messages:
+            async for message in messages:
+                yield message
+
+    async def read(self, claims: VaultClaims, name: ObjectName, seen: Seen, part: Part) -> AsyncGenerator[bytes, None]:
+        """The same of an object that the caller may read, as was found out. Raises Damaged."""
         if part.offset == part.end:
             return
         read = _Reading(claims, name, seen, part, part.offset)
@@ -201,13 +221,6 @@ class Gets:
                     read.offset += len(get_body(message))
                     yield message
             if read.offset == part.end:
-                return
-        if name.kind.is_root_file and read.offset == offset:
-            now = await sessions.see(self._db, claims, session, name, self._node)
-            if now.sha256 != seen.sha256:  # another one has taken its place while it was looked for
-                async with aclosing(self.get(claims, session, name, offset, length)) as frames:
-                    async for message in frames:
-                        yield message
                 return
         raise read.refusal()
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from domain.names import ObjectKind, ObjectName
 from domain.tokens import VaultClaims
-from services.common.database import Database
+from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
 from services.storage.errors import IndexNeeded, MarkedAlready, MarkNeeded, SnapshotInUse
 from services.storage.standing import lock, removing
@@ -46,7 +46,7 @@ async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: Obj
         if found.condemned_seq is None:
             if await sessions.is_pinned(unit, found.id):
                 raise SnapshotInUse(name=snapshot)
-            await objects.condemn(unit, bucket.id, snapshot.kind, [found.sha256], bucket.seq + 1)
+            await objects.condemn(unit, bucket.id, snapshot.kind, [found.sha256], seq=bucket.seq + 1, session=session)
             await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
 
 
@@ -80,22 +80,29 @@ async def condemn(db: Database, claims: VaultClaims, session: UUID, names: Seque
     kind = _kind_of(names)
     if kind is None:
         return []
-    digests = {bytes.fromhex(name.id): name for name in names}
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
         row = await removing(unit, claims, session)
-        if row.mark_seq is None:
-            raise MarkNeeded
-        if row.pack_seq > row.index_seq:
-            raise IndexNeeded
-        found = await objects.in_the_way(unit, bucket.id, kind, list(digests), row.mark_seq)
-        stays = {bytes(one.sha256): one for one in found}
-        free = [digest for digest in digests if digest not in stays]
-        if kind is ObjectKind.KEY and not await objects.is_other_live(unit, bucket.id, kind, free):
-            return [Refusal(name, "the vault would have no key") for name in digests.values()]
-        if await objects.condemn(unit, bucket.id, kind, free, bucket.seq + 1):
-            await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
-    return [Refusal(digests[digest], _why(one, session)) for digest, one in stays.items()]
+        return await condemn_unused(unit, bucket, row, kind, names)
+
+
+async def condemn_unused(
+    unit: Unit, bucket: buckets.BucketState, row: sessions.SessionRow, kind: ObjectKind, names: Sequence[ObjectName]
+) -> list[Refusal]:
+    """The step of `condemn`, in an open session that removes, of a bucket whose row is locked."""
+    digests = {bytes.fromhex(name.id): name for name in names}
+    if row.mark_seq is None:
+        raise MarkNeeded
+    if row.pack_seq > row.index_seq:
+        raise IndexNeeded
+    found = await objects.in_the_way(unit, bucket.id, kind, list(digests), mark_seq=row.mark_seq, session=row.id)
+    stays = {bytes(one.sha256): one for one in found}
+    free = [digest for digest in digests if digest not in stays]
+    if kind is ObjectKind.KEY and not await objects.is_other_live(unit, bucket.id, kind, free):
+        return [Refusal(name, "the vault would have no key") for name in digests.values()]
+    if await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=row.id):
+        await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+    return [Refusal(digests[digest], _why(one, row.id)) for digest, one in stays.items()]
 
 
 def _kind_of(names: Sequence[ObjectName]) -> ObjectKind | None:
@@ -113,7 +120,7 @@ def _kind_of(names: Sequence[ObjectName]) -> ObjectKind | None:
 
 def _why(one: objects.InTheWay, own: UUID) -> str:
     if one.session_id == own:
-        return "this retention has put it itself"
+        return f"this {one.purpose} has put it itself"
     if one.is_open:
         return f"a {one.purpose} that is running uses it (session {one.session_id})"
     return f"a {one.purpose} that ended after the mark uses it (session {one.session_id})"

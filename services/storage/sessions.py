@@ -13,7 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from domain.names import CONFIG, ObjectKind, ObjectName
-from domain.sessions import Purpose
+from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound
@@ -31,6 +31,8 @@ from services.storage.errors import (
 )
 from services.storage.standing import lock, removing, require_device, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, sessions
+
+_INDEX_PART = 16  # of the quota, that index files of a restic may go beyond it
 
 
 async def open_session(
@@ -147,7 +149,7 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
             await _require_committable(unit, claims, row)
         await _require_users(unit, bucket.id, row, put.name, put.packs)
         if found is None:
-            _require_room(bucket, claims, row, put.size)
+            _require_room(bucket, claims, row, put.size, put.name.kind)
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
         # Without a new index file nothing but whole ones could be condemned, and a full disk would stay full.
         frees = row.purpose == Purpose.RETENTION and put.name.kind is ObjectKind.INDEX
@@ -191,7 +193,7 @@ async def enter(
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)
-        _require_room(bucket, claims, row, body.size)
+        _require_room(bucket, claims, row, body.size, body.name.kind)
         await _insert(unit, bucket, session, body)
         return Entered(existed=False, placed_on=body.durable)
 
@@ -214,7 +216,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
                 return False
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
-        _require_room(bucket, claims, row, sum(body.size for body in bodies))
+        _require_room(bucket, claims, row, sum(body.size for body in bodies), ObjectKind.CONFIG)
         for body in bodies:
             found = await objects.find(unit, claims.bucket, body.name)
             if found is None:
@@ -294,7 +296,8 @@ async def list_condemned(
 
 async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:
     # Retention commits as well: a snapshot that is changed is another object, put before the old one is removed.
-    if row.pack_seq > row.index_seq:
+    # Restics of one device share a session, so the last pack may be another one's.
+    if row.pack_seq > row.index_seq and row.purpose != Purpose.RESTIC:
         raise IndexNeeded
     if await objects.find(unit, claims.bucket, CONFIG) is None:
         raise NotInitialised(bucket=claims.bucket)
@@ -329,8 +332,11 @@ async def _remember(unit: Unit, row: sessions.SessionRow, name: ObjectName, seq:
 async def _require_users(
     unit: Unit, bucket: UUID, row: sessions.SessionRow, name: ObjectName, packs: Sequence[ObjectName]
 ) -> None:
-    """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted."""
-    if name.kind is not ObjectKind.INDEX or row.purpose == Purpose.RETENTION:
+    """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted.
+
+    A restic counts as a user of all packs anyway.
+    """
+    if name.kind is not ObjectKind.INDEX or row.purpose in {Purpose.RETENTION, Purpose.RESTIC}:
         return
     wanted = {bytes.fromhex(pack.id) for pack in packs}
     lacking = wanted - await objects.used_among(unit, bucket, row.id, list(wanted))
@@ -338,13 +344,20 @@ async def _require_users(
         raise NotReserved(count=len(lacking), first=f"data/{min(lacking).hex()}")
 
 
-def _require_room(bucket: buckets.BucketState, claims: VaultClaims, row: sessions.SessionRow, size: int) -> None:
-    """The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full."""
-    if row.purpose == Purpose.RETENTION:
-        return
+def _require_room(
+    bucket: buckets.BucketState, claims: VaultClaims, row: sessions.SessionRow, size: int, kind: ObjectKind
+) -> None:
+    """The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full.
+
+    Nobody can tell a prune of restic from a backup: of one that may remove, index files may go a part beyond it.
+    """
     limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
-    if limits and bucket.bytes + size > min(limits):
-        raise QuotaExceeded(bucket=bucket.id, limit=min(limits), used=bucket.bytes, size=size)
+    if row.purpose == Purpose.RETENTION or not limits:
+        return
+    limit = min(limits)
+    may_prune = row.purpose == Purpose.RESTIC and kind is ObjectKind.INDEX and Scope.DELETE in claims.scopes
+    if bucket.bytes + size > limit + (limit // _INDEX_PART if may_prune else 0):
+        raise QuotaExceeded(bucket=bucket.id, limit=limit, used=bucket.bytes, size=size)
 
 
 async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:

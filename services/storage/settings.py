@@ -4,10 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from services.common.settings import RoleSettings
+from services.common.settings import HostPort, RoleSettings
 
 # A session that misses this many beats is over.
 MISSED_BEATS = 3
@@ -26,6 +26,15 @@ class StorageSettings(RoleSettings):
     )
     token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
     cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
+    auth_server: HostPort | None = Field(
+        None, description="internal host:port of the auth role, asked who a restic is; default: none"
+    )
+    rest_endpoint: HostPort | None = Field(
+        None, description="host:port at which restic reaches this node's REST port; default: none"
+    )
+    rest_listen: HostPort | None = Field(
+        None, description="host:port of restic's REST protocol (HTTPS); default: it is not served"
+    )
     beat_seconds: float = Field(20, gt=0, description="how often clients beat, in seconds; three missed end a session")
     session_max_days: float = Field(30, gt=0, description="days after which a session ends although it beats")
     node_beat_seconds: float = Field(2, gt=0, description="how often this node says that it lives, in seconds")
@@ -42,6 +51,14 @@ class StorageSettings(RoleSettings):
     reap_seconds: float = Field(30, gt=0, description="how often to look for what can be removed, in seconds")
     basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed stays on the disks")
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
+
+    @field_validator("rest_listen")
+    @classmethod
+    def _needs_more(cls, value: str | None, info: ValidationInfo) -> str | None:
+        lacking = [name for name in ("auth_server", "rest_endpoint") if info.data.get(name) is None]
+        if value is not None and lacking:
+            raise ValueError(f"needs {' and '.join(f'OORT_{name.upper()}' for name in lacking)} too")
+        return value
 
     @property
     def silence(self) -> timedelta:

@@ -13,7 +13,7 @@ from services.common.errors import NotAllowed, NotFound
 from services.storage.errors import SessionOver
 from services.storage.store import buckets, sessions
 
-WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION))
+WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
 
 
 async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:

@@ -58,6 +58,7 @@ class Presence:
                 own.instance,
                 public_endpoint=own.public_endpoint,
                 internal_endpoint=own.internal_endpoint,
+                rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
                 free_bytes=free,
                 reconciled=self._reconciled,
             )

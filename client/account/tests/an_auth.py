@@ -270,6 +270,20 @@ class Auth(
         self._enter("IssueVaultToken", context)
         return profiles_pb2.IssueVaultTokenResponse(token="token", endpoints=["127.0.0.1:1"], scopes=request.scopes)
 
+    def IssueRestAccess(
+        self, request: profiles_pb2.IssueRestAccessRequest, context: grpc.ServicerContext
+    ) -> profiles_pb2.IssueRestAccessResponse:
+        self._enter("IssueRestAccess", context)
+        password = "appends" if request.append_only else "all"
+        return profiles_pb2.IssueRestAccessResponse(username="u", password=password, endpoints=["n1:8071", "n2:8071"])
+
+    def RevokeRestAccess(
+        self, request: profiles_pb2.RevokeRestAccessRequest, context: grpc.ServicerContext
+    ) -> profiles_pb2.RevokeRestAccessResponse:
+        del request
+        self._enter("RevokeRestAccess", context)
+        return profiles_pb2.RevokeRestAccessResponse(revoked=2)
+
     def DeleteItem(
         self, request: profiles_pb2.DeleteItemRequest, context: grpc.ServicerContext
     ) -> profiles_pb2.DeleteItemResponse:

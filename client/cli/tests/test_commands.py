@@ -72,6 +72,22 @@ def test_everything_is_said_for_people_too(with_vault: Terminal, source: Path, t
     assert "Logged out" in with_vault("logout")[1]
 
 
+def test_a_vault_s_url_for_restic_has_its_password_and_each_node(terminal: Terminal) -> None:
+    assert terminal.log_in()[0] == 0
+    made = terminal.json("vault", "request", "--template", "default", "--name", "main")
+    found = terminal.json("vault", "rest", "main")
+    assert found["url"] == f"rest:https://u:all@n1:8071/{made['bucket']}/"
+    assert found["urls"][1] == f"rest:https://u:all@n2:8071/{made['bucket']}/"
+    assert Path(found["ca"]).read_text().startswith("-----BEGIN CERTIFICATE")
+    assert "u:appends@n1" in terminal.json("vault", "rest", "main", "--append-only")["url"]
+    said = terminal("vault", "rest", "main")[1]
+    assert said.startswith("export RESTIC_REPOSITORY='rest:https://")
+    assert "restic --cacert" in said
+    assert terminal.json("vault", "rest", "main", "--revoke") == {"vault": "main", "revoked": 2}
+    assert "2 revoked" in terminal("vault", "rest", "main", "--revoke")[1]
+    assert terminal("vault", "rest", "main", "--revoke", "--append-only")[0] == 2
+
+
 def test_a_vault_s_recovery_is_its_place_and_password(with_vault: Terminal, tmp_path: Path) -> None:
     found = with_vault.json("vault", "recovery", tmp_path.name)
     assert found["path"] == str(tmp_path / "vault")

@@ -1,3 +1,4 @@
+import secrets
 from typing import Any
 
 from oort.auth.v1 import profiles_pb2, profiles_pb2_grpc
@@ -5,6 +6,7 @@ from oort.auth.v1 import profiles_pb2, profiles_pb2_grpc
 from services.auth.gate import Context, Gate, Need
 from services.auth.items import Items
 from services.auth.names import bounded, new_id, opaque, printable, short_text
+from services.auth.rest_access import RestAccess
 from services.auth.retention import Retention, VaultRetention
 from services.auth.store.items import Item
 from services.auth.store.templates import Template
@@ -26,12 +28,22 @@ _KINDS = {
 
 
 class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
-    def __init__(self, gate: Gate, items: Items, vaults: Vaults, retention: Retention, templates: Templates) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        items: Items,
+        vaults: Vaults,
+        *,
+        retention: Retention,
+        templates: Templates,
+        rest: RestAccess,
+    ) -> None:
         self._gate = gate
         self._items = items
         self._vaults = vaults
         self._retention = retention
         self._templates = templates
+        self._rest = rest
 
     async def ListItems(
         self, request: profiles_pb2.ListItemsRequest, context: Context
@@ -144,6 +156,23 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
             endpoints=issued.endpoints,
             scopes=sorted(issued.scopes),
         )
+
+    async def IssueRestAccess(
+        self, request: profiles_pb2.IssueRestAccessRequest, context: Context
+    ) -> profiles_pb2.IssueRestAccessResponse:
+        caller = await self._gate.caller(context, Need.DEVICE)
+        vault = uuid_of(request.vault_id, "vault_id")
+        issued = await self._rest.issue(caller, vault, secrets.token_bytes(10), append_only=request.append_only)
+        return profiles_pb2.IssueRestAccessResponse(
+            username=issued.username, password=issued.password, endpoints=issued.endpoints
+        )
+
+    async def RevokeRestAccess(
+        self, request: profiles_pb2.RevokeRestAccessRequest, context: Context
+    ) -> profiles_pb2.RevokeRestAccessResponse:
+        caller = await self._gate.caller(context)
+        revoked = await self._rest.revoke(caller, uuid_of(request.vault_id, "vault_id"))
+        return profiles_pb2.RevokeRestAccessResponse(revoked=revoked)
 
 
 def template_message(template: Template) -> profiles_pb2.Template:

@@ -100,7 +100,7 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer, sessions_pb2_grpc.Session
         self.too_few = False
         self.nodes = [
             buckets_pb2.Node(id="node-2", public_endpoint="n2.test:8061", live=False),
-            buckets_pb2.Node(id="node-1", public_endpoint="n1.test:8061", live=True),
+            buckets_pb2.Node(id="node-1", public_endpoint="n1.test:8061", rest_endpoint="n1.test:8071", live=True),
         ]
 
     async def CreateBucket(
@@ -300,6 +300,9 @@ class LetEverythingThrough:
         return "anywhere"
 
     async def operator(self, context: Context) -> None:
+        del context
+
+    async def node(self, context: Context) -> None:
         del context
 
 

@@ -35,7 +35,7 @@ from services.auth.tests.kit import (
     refused,
 )
 
-OWNED = ("users", "credentials", "devices", "items", "vaults", "retention_policies", "jobs", "job_log")
+OWNED = ("users", "credentials", "devices", "items", "vaults", "retention_policies", "rest_access", "jobs", "job_log")
 
 
 @dataclass
@@ -69,6 +69,7 @@ async def belongings(world: World, session: SignedIn) -> Belongings:
     await world.profiles.SetRetention(
         profiles_pb2.SetRetentionRequest(vault_id=vault, item_id=item, policy=policy), metadata=metadata
     )
+    await world.profiles.IssueRestAccess(profiles_pb2.IssueRestAccessRequest(vault_id=vault), metadata=metadata)
     await world.jobs.StartJob(
         jobs_pb2.StartJobRequest(job=jobs_pb2.Job(id=job, kind=4001, vault_id=vault)), metadata=metadata
     )
@@ -185,6 +186,14 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[str, ...] | None]] = {
     ),
     "IssueVaultToken": (
         lambda w, v: w.profiles.IssueVaultToken(profiles_pb2.IssueVaultTokenRequest(vault_id=v.vault, scopes=["read"])),
+        ("NOT_FOUND",),
+    ),
+    "IssueRestAccess": (
+        lambda w, v: w.profiles.IssueRestAccess(profiles_pb2.IssueRestAccessRequest(vault_id=v.vault)),
+        ("NOT_FOUND",),
+    ),
+    "RevokeRestAccess": (
+        lambda w, v: w.profiles.RevokeRestAccess(profiles_pb2.RevokeRestAccessRequest(vault_id=v.vault)),
         ("NOT_FOUND",),
     ),
     "StartJob": (

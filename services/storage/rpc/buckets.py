@@ -100,4 +100,5 @@ def _node(row: Node) -> buckets_pb2.Node:
         free_bytes=row.free_bytes,
         reconciled=row.reconciled,
         buckets=row.buckets,
+        rest_endpoint=row.rest_endpoint,
     )

@@ -30,11 +30,12 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
     async def Open(self, request: sessions_pb2.OpenRequest, context: Context) -> sessions_pb2.OpenResponse:
         try:
             purpose = Purpose(request.purpose)
-        except ValueError:
-            raise InvalidArgument(detail=f"purpose is one of {', '.join(Purpose)}.") from None
+            needed = NEEDED_SCOPE[purpose]
+        except (ValueError, KeyError):
+            raise InvalidArgument(detail=f"purpose is one of {', '.join(NEEDED_SCOPE)}.") from None
         session = uuid_of(request.session_id, "session_id")
         parent = name_of(f"{ObjectKind.SNAPSHOT}/{request.parent}") if request.parent else None
-        claims = self._gate.require(context, NEEDED_SCOPE[purpose])
+        claims = self._gate.require(context, needed)
         statement = opening_statement(str(session), str(claims.bucket), purpose, request.parent)
         self._gate.require_signature(claims, statement, request.device_signature)
         opened = await sessions.open_session(self._db, claims, session, purpose, parent)

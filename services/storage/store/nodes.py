@@ -10,7 +10,7 @@ from services.common.database import Unit
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One storage node; endpoints are host:port, `free_bytes` that of its largest disk.
+    """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of.
     """
@@ -23,19 +23,21 @@ class Node:
     live: bool
     reconciled: bool
     buckets: int
+    rest_endpoint: str
 
 
 _HEARTBEAT = """
-insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, reconciled, last_seen)
-values (%s, %s, %s, %s, %s, now())
+insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen)
+values (%s, %s, %s, %s, %s, %s, now())
 on conflict (id) do update set public_endpoint = excluded.public_endpoint,
-    internal_endpoint = excluded.internal_endpoint, free_bytes = excluded.free_bytes,
+    internal_endpoint = excluded.internal_endpoint, rest_endpoint = excluded.rest_endpoint,
+    free_bytes = excluded.free_bytes,
     reconciled = excluded.reconciled, last_seen = now()
 """
 _LIST = """
 select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
        last_seen > now() - make_interval(secs => %s) as live, reconciled,
-       (select count(*) from homes h where h.node_id = nodes.id) as buckets
+       (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint
 from nodes order by id
 """
 _ROOMIEST = """
@@ -44,9 +46,16 @@ select id from nodes where last_seen > now() - make_interval(secs => %s) order b
 
 
 async def heartbeat(
-    unit: Unit, node: str, *, public_endpoint: str, internal_endpoint: str, free_bytes: int, reconciled: bool
+    unit: Unit,
+    node: str,
+    *,
+    public_endpoint: str,
+    internal_endpoint: str,
+    free_bytes: int,
+    reconciled: bool,
+    rest_endpoint: str = "",
 ) -> None:
-    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, free_bytes, reconciled))
+    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled))
 
 
 async def silence(unit: Unit, node: str) -> None:

@@ -80,8 +80,8 @@ _FIND = f"select o.id, o.sha256, o.size, o.state, o.condemned_seq, {_LOST} as lo
 # One statement, so that check, entry and counters cost one round trip; the bucket's row is locked before it.
 _INSERT = """
 with object as (
-    insert into objects (bucket_id, tenant_id, user_id, kind, sha256, size, created_seq)
-    values (%(bucket)s, %(tenant)s, %(user)s, %(kind)s, %(sha256)s, %(size)s, %(seq)s)
+    insert into objects (bucket_id, tenant_id, user_id, kind, sha256, size, created_seq, created_by)
+    values (%(bucket)s, %(tenant)s, %(user)s, %(kind)s, %(sha256)s, %(size)s, %(seq)s, %(session)s)
     returning id
 ), object_user as (
     insert into object_users (object_id, session_id, tenant_id, user_id)
@@ -100,7 +100,7 @@ select id from object
 """
 _USE = """
 with revived as (
-    update objects set state = 'live', condemned_seq = null, condemned = null
+    update objects set state = 'live', condemned_seq = null, condemned = null, condemned_by = null
     where id = any(%(objects)s) and state = 'condemned'
 )
 insert into object_users (object_id, session_id, tenant_id, user_id)
@@ -133,15 +133,23 @@ select o.sha256, o.size, o.condemned from objects o
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 > %(after)s and o.state = 'condemned'
 order by o.sha256 limit %(limit)s
 """
+# A restic says of no pack that it uses it, so it counts as a user of all that its index files may list.
 _IN_THE_WAY = """
-select distinct on (o.id) o.sha256, s.id as session_id, s.purpose, s.ended_seq is null as is_open
-from objects o join object_users u on u.object_id = o.id join sessions s on s.id = u.session_id
-where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = any(%(names)s) and o.state = 'live'
-  and (s.ended_seq is null or s.ended_seq > %(mark)s)
-order by o.id, s.ended_seq desc nulls first
+select distinct on (found.id) found.sha256, s.id as session_id, s.purpose, s.ended_seq is null as is_open
+from (
+    select o.id, o.sha256, u.session_id from objects o join object_users u on u.object_id = o.id
+    where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = any(%(names)s) and o.state = 'live'
+    union all
+    select o.id, o.sha256, r.id from objects o join sessions r on r.bucket_id = o.bucket_id
+    where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = any(%(names)s) and o.state = 'live'
+      and o.kind in ('data', 'index') and r.purpose = 'restic' and r.id <> %(session)s
+      and (r.ended_seq is null or (r.ended_seq > %(mark)s and not r.swept))
+) as found join sessions s on s.id = found.session_id
+where s.ended_seq is null or s.ended_seq > %(mark)s
+order by found.id, s.ended_seq desc nulls first
 """
 _CONDEMN = """
-update objects set state = 'condemned', condemned_seq = %(seq)s, condemned = now()
+update objects set state = 'condemned', condemned_seq = %(seq)s, condemned = now(), condemned_by = %(session)s
 where bucket_id = %(bucket)s and kind = %(kind)s and sha256 = any(%(names)s) and state = 'live'
 """
 
@@ -151,17 +159,18 @@ def digest_of(name: ObjectName) -> bytes | None:
     return bytes.fromhex(name.id) if name.id else None
 
 
-def _match(name: ObjectName) -> str:
+def matching(name: ObjectName) -> str:
+    """The condition that finds an object `o` by what `key_of` gives."""
     return _ROOT_FILE if name.kind.is_root_file else _NAMED
 
 
-def _key(bucket: UUID, name: ObjectName) -> dict[str, object]:
+def key_of(bucket: UUID, name: ObjectName) -> dict[str, object]:
     return {"bucket": bucket, "kind": name.kind.value, "sha256": digest_of(name)}
 
 
 async def find(unit: Unit, bucket: UUID, name: ObjectName) -> ObjectRow | None:
     async with unit.cursor(row_factory=class_row(ObjectRow)) as cursor:
-        await cursor.execute(_FIND + _match(name), _key(bucket, name))
+        await cursor.execute(_FIND + matching(name), key_of(bucket, name))
         return await cursor.fetchone()
 
 
@@ -218,19 +227,24 @@ async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, u
 
 
 async def in_the_way(
-    unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], mark_seq: int
+    unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], *, mark_seq: int, session: UUID
 ) -> list[InTheWay]:
-    """For each live one of `names` that has a user who was not over before the mark, one such user."""
+    """For each live one of `names` that has a user who was not over before the mark of `session`, one such user."""
+    asked = {"bucket": bucket, "kind": kind.value, "names": list(names), "mark": mark_seq, "session": session}
     async with unit.cursor(row_factory=class_row(InTheWay)) as cursor:
-        await cursor.execute(
-            _IN_THE_WAY, {"bucket": bucket, "kind": kind.value, "names": list(names), "mark": mark_seq}
-        )
+        await cursor.execute(_IN_THE_WAY, asked)
         return await cursor.fetchall()
 
 
-async def condemn(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], seq: int) -> int:
-    """Hide live objects from every session that is opened from `seq` on, in a locked bucket; answers how many."""
-    cursor = await unit.execute(_CONDEMN, {"bucket": bucket, "kind": kind.value, "names": list(names), "seq": seq})
+async def condemn(
+    unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], *, seq: int, session: UUID
+) -> int:
+    """Hide live objects from every session that is opened from `seq` on, in a locked bucket; answers how many.
+
+    `session` is the one that does so.
+    """
+    asked = {"bucket": bucket, "kind": kind.value, "names": list(names), "seq": seq, "session": session}
+    cursor = await unit.execute(_CONDEMN, asked)
     return cursor.rowcount
 
 
@@ -259,7 +273,7 @@ async def seen(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, node: 
     """The object as the session sees it; None if the unit's scope has no such session on the bucket."""
     async with unit.cursor(row_factory=class_row(SeenObject)) as cursor:
         await cursor.execute(
-            _SEEN + _match(name) + _OF_SESSION, {**_key(bucket, name), "session": session, "node": node}
+            _SEEN + matching(name) + _OF_SESSION, {**key_of(bucket, name), "session": session, "node": node}
         )
         return await cursor.fetchone()
 
@@ -314,6 +328,6 @@ class Fate:
 async def fate(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, digest: bytes) -> Fate:
     """Ask as a worker: incoming files belong to any tenant."""
     async with unit.cursor(row_factory=class_row(Fate)) as cursor:
-        await cursor.execute(_FATE + _match(name), {**_key(bucket, name), "session": session, "digest": digest})
+        await cursor.execute(_FATE + matching(name), {**key_of(bucket, name), "session": session, "digest": digest})
         found = await cursor.fetchone()
     return found or Fate(None, entered=False, session_over=False)

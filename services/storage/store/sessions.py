@@ -14,7 +14,7 @@ from services.common.database import Unit
 class SessionRow:
     """A session as stored; `ended_seq` is None while it is open, `parent` the SHA-256 of the pinned snapshot.
 
-    `mark_seq` and `mark_id` are of a retention's mark.
+    `mark_seq` and `mark_id` are of a retention's mark; a restic's is its opening.
     """
 
     id: UUID
@@ -38,16 +38,19 @@ class SessionRow:
 _COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq, mark_seq, mark_id"
 _NEVER = (1 << 63) - 1
 _INSERT = """
-insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, parent, opened_seq)
-values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, parent, opened_seq, mark_seq)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
 _PIN = """
 insert into pins (session_id, object_id, tenant_id, user_id)
 select %s, o.id, o.tenant_id, o.user_id from objects o
 where o.bucket_id = %s and o.kind = 'snapshots' and o.sha256 = %s and o.state = 'live'
 """
+# A restic says every few minutes that it runs, by another lock file.
+RESTIC_SILENCE = timedelta(minutes=30)
 _SILENT = """
-ended_seq is null and (last_beat < now() - %(silence)s or opened < now() - %(age)s)
+ended_seq is null and (opened < now() - %(age)s
+    or last_beat < now() - case purpose when 'restic' then %(restic)s else %(silence)s end)
 """
 _END_SILENT = f"""
 update sessions set ended_seq = %(seq)s, ended = now() where bucket_id = %(bucket)s and {_SILENT} returning id
@@ -63,7 +66,8 @@ async def get(unit: Unit, session: UUID) -> SessionRow | None:
 async def insert(unit: Unit, row: SessionRow, tenant: UUID, user: UUID) -> bool:
     """False if the id is taken, be it by a session that the unit's scope cannot see."""
     cursor = await unit.execute(
-        _INSERT, (row.id, row.bucket_id, tenant, user, row.device_id, row.purpose, row.parent, row.opened_seq)
+        _INSERT,
+        (row.id, row.bucket_id, tenant, user, row.device_id, row.purpose, row.parent, row.opened_seq, row.mark_seq),
     )
     return cursor.rowcount == 1
 
@@ -124,14 +128,15 @@ async def buckets_of_silent(unit: Unit, silence: timedelta, age: timedelta) -> l
     """Buckets with open sessions that did not beat for `silence`, or were opened longer than `age` ago."""
     cursor = await unit.execute(
         f"select distinct bucket_id from sessions where {_SILENT}",  # noqa: S608 - a constant
-        {"silence": silence, "age": age},
+        {"silence": silence, "age": age, "restic": RESTIC_SILENCE},
     )
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def end_silent(unit: Unit, bucket: UUID, seq: int, silence: timedelta, age: timedelta) -> list[UUID]:
     """End the silent sessions of a bucket whose row is locked; answers which."""
-    cursor = await unit.execute(_END_SILENT, {"seq": seq, "bucket": bucket, "silence": silence, "age": age})
+    given = {"seq": seq, "bucket": bucket, "silence": silence, "age": age, "restic": RESTIC_SILENCE}
+    cursor = await unit.execute(_END_SILENT, given)
     ended = [row[0] for row in await cursor.fetchall()]
     await unit.execute("delete from pins where session_id = any(%s)", (ended,))
     return ended

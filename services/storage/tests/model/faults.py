@@ -141,8 +141,8 @@ def _adopts_outside_of_sessions(patch: pytest.MonkeyPatch, _ahead: Ahead) -> Non
 def _knows_no_mark(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
     in_the_way = objects.in_the_way
 
-    async def only_open(unit: Any, bucket: UUID, kind: ObjectKind, names: Any, _mark: int) -> Any:
-        return await in_the_way(unit, bucket, kind, names, _EVER)
+    async def only_open(unit: Any, bucket: UUID, kind: ObjectKind, names: Any, **given: Any) -> Any:
+        return await in_the_way(unit, bucket, kind, names, **{**given, "mark_seq": _EVER})
 
     patch.setattr(objects, "in_the_way", only_open)
 
