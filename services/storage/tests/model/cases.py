@@ -131,6 +131,13 @@ CASES = [
         lambda world, made: [_retention(world, made[0]), _backup(world, "a", parents=(made[0],))],
     ),
     Case(
+        "pinned again",
+        (4,),
+        lambda world, made: [_retention(world, made[0]), _backup(world, "a", parents=(made[0],))],
+        interrupts=1,
+        switches=(0, 1),
+    ),
+    Case(
         "silent",
         (5,),
         lambda world, made: [_retention(world, made[1], fine=True), _backup(world, "b")],

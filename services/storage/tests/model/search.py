@@ -18,6 +18,8 @@ from math import inf
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import ServiceError
 from services.storage.tests.model.clients import Client, Move
@@ -78,8 +80,8 @@ class Search:
         try:
             check(self.world, seen)
             await self._go_on(list(clients), seen, "", self.switches)
-        except (Lost, ServiceError) as error:
-            # A client that keeps the rules is refused nothing that it cannot go on from.
+        except (Lost, ServiceError, psycopg.Error) as error:
+            # A client that keeps the rules is refused nothing that it cannot go on from, and meets no fault of a node.
             raise Found("\n".join([*self._trace, f"=> {type(error).__name__}: {error}"])) from error
 
     async def _go_on(self, clients: list[Client], seen: Picture, last: str, left: float) -> None:
