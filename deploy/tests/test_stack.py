@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 import psutil
 import pytest
 
 from deploy.driver import Command, Operator
-from deploy.local import orphans
+from deploy.local import orphans, roles
 from deploy.local.folder import StackFolder
+from deploy.local.ports import PortReservations
 from deploy.local.processes import ProcessId
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
@@ -69,6 +72,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
+def removed(folder: Path) -> bool:
+    """What runs in it may make and remove files meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 def kill(pid: int) -> None:
     found = ProcessId.of(pid)
     assert found is not None
@@ -87,10 +96,21 @@ def supervisor(operator: Operator) -> int:
     return process.pid
 
 
+@contextmanager
+def usual_ports_reserved() -> Iterator[None]:
+    """A stack gets ports that no other test's stack prefers, and so takes while this one is down."""
+    with closing(PortReservations()) as reserved:
+        usual = {port for instance in roles.INSTANCES for port in astuple(instance.ports)}
+        for port in usual | {roles.POSTGRES_PORT, roles.REDIS_PORT}:
+            reserved.take(port)
+        yield
+
+
 @pytest.mark.long
 def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operator) -> None:
     """One test, since several would start a stack twice each."""
-    operator.up()
+    with usual_ports_reserved():
+        operator.up()
     all_is_well_and_private(operator)
     operator.add_user("alice", PASSWORD)
     env, addresses = operator.env, public(operator)
@@ -219,7 +239,7 @@ def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
 @pytest.mark.long
 def test_a_removed_folder_ends_the_stack(operator: Operator) -> None:
     operator.up()
-    shutil.rmtree(operator.data)
+    wait_until(lambda: removed(operator.data))
     wait_until(lambda: living(operator.data.parent) == [])
 
 

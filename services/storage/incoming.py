@@ -1,8 +1,9 @@
 """Settling of incoming files whose put has lost its thread: a node was killed, or a coordinator went away.
 
-Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away; what may
-still be entered is touched by nobody. A put enters only while its session is open, so "no entry and the session is
-over", read in one snapshot, means never. What is entered and cannot get into its place is entered as missing.
+Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away, but not
+before the node has removed the object; what may still be entered is touched by nobody. A put enters only while its
+session is open, so "no entry and the session is over", read in one snapshot, means never. What is entered and cannot
+get into its place is entered as missing.
 """
 
 from pathlib import Path
@@ -51,12 +52,13 @@ class Incoming:
 
     async def _settle(self, disk: Disk, path: Path, staged: StagedName) -> bool:
         async with self._db.worker() as unit:
-            fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256)
+            fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256, node=self._node)
         try:
             if fate.object_id is not None and fate.entered:
                 await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
             else:
-                if fate.session_over or staged.session == NO_SESSION:
+                # A pack that this node is to remove is named by index files that go before it: it goes after its row.
+                if not fate.leaving and (fate.session_over or staged.session == NO_SESSION):
                     await self._threads.run(lambda: path.unlink(missing_ok=True))
                 return False
         except (OSError, DiskFull) as error:

@@ -8,6 +8,7 @@ from client.looking.tests.a_history import CountedTrees, History, Told
 from client.vault.blob_numbers import BlobNumbers, BlobSet, Renumbered
 from client.vault.blobs import BlobKind
 from client.vault.index_tables import BrokenTable, MemoryTable
+from client.vault.index_view import View
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
 from client.vault.repository import Vault
@@ -132,7 +133,7 @@ def test_an_index_that_is_read_anew_meanwhile_is_measured_anew(monkeypatch: pyte
         numbers = BlobNumbers(vault.index, BlobKind.TREE)
         assert numbers.find(snapshots[0].tree)
         monkeypatch.setattr("client.vault.index.TemporaryTable", MemoryTable)
-        monkeypatch.setattr(vault.index, "_table", MemoryTable())
+        monkeypatch.setattr(vault.index, "_view", View(MemoryTable()))
         vault.index._loaded = False
         monkeypatch.setattr(MemoryTable, "places", breaking)
         assert measured(vault, snapshots) == expected

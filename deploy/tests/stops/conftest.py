@@ -7,10 +7,10 @@ import pytest
 from deploy.tests.stops.places import Folders, RunningNode, StoppingPlace, a_node
 from services.common.provision import DatabaseUrls
 from services.common.testing.server import Certificates
-from services.conftest import a_database, an_empty_database
+from services.conftest import a_database, a_migrated_database, databases
 from services.storage.tests.cluster import Cluster
 
-__all__ = ["a_database", "an_empty_database"]
+__all__ = ["a_database", "a_migrated_database", "databases"]
 
 
 @pytest.fixture(scope="module")

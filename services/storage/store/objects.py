@@ -309,7 +309,8 @@ async def page_of_condemned(
 
 _FATE = """
 select o.id as object_id, coalesce(o.sha256 = %(digest)s and o.state <> 'deleting', false) as entered,
-       not exists (select 1 from sessions s where s.id = %(session)s and s.ended_seq is null) as session_over
+       not exists (select 1 from sessions s where s.id = %(session)s and s.ended_seq is null) as session_over,
+       exists (select 1 from removals r where r.object_id = o.id and r.node_id = %(node)s) as leaving
 from (select 1) as one left join objects o on """
 
 
@@ -318,16 +319,19 @@ class Fate:
     """What the catalogue says of an incoming file, in one snapshot.
 
     `entered`: its object is there, with this content. `session_over`: its put can enter nothing any more.
+    `leaving`: the node is to remove the object, and has not done so.
     """
 
     object_id: int | None
     entered: bool
     session_over: bool
+    leaving: bool
 
 
-async def fate(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, digest: bytes) -> Fate:
+async def fate(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, digest: bytes, *, node: str) -> Fate:
     """Ask as a worker: incoming files belong to any tenant."""
+    key = {**key_of(bucket, name), "node": node, "session": session, "digest": digest}
     async with unit.cursor(row_factory=class_row(Fate)) as cursor:
-        await cursor.execute(_FATE + matching(name), {**key_of(bucket, name), "session": session, "digest": digest})
+        await cursor.execute(_FATE + matching(name), key)
         found = await cursor.fetchone()
-    return found or Fate(None, entered=False, session_over=False)
+    return found or Fate(None, entered=False, session_over=False, leaving=False)
