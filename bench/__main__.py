@@ -92,7 +92,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     report = Report(
         machine=machine.describe(),
         date=datetime.now(UTC).date().isoformat(),
-        rounds=rounds,
         scale=scale,
         missing=absent,
         comparisons=[

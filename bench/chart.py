@@ -39,7 +39,6 @@ def draw(report: Report) -> str:
         parts += block
         top += _HEAD + len(comparison.results) * _PITCH + 14
     height = top + 6
-    rounds = f"Medians of {report.rounds} rounds" if report.rounds > 1 else "One round"
     size = "" if report.scale == 1 else f", at {report.scale:g} of the full size"
     return "\n".join(
         [
@@ -51,7 +50,7 @@ def draw(report: Report) -> str:
             _text(
                 _MARGIN,
                 56,
-                f"Shorter is better. {rounds}{size}; {report.machine['processor']}; {report.date}.",
+                f"Shorter is better. {report.rounds.capitalize()}{size}; {report.machine['processor']}; {report.date}.",
                 "faint",
             ),
             *_key(),

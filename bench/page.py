@@ -19,20 +19,23 @@ BEGIN, END = "<!-- figures: made by `make bench-report` -->", "<!-- end of figur
 
 
 def write(docs: Path, figures: Sequence[Path]) -> None:
-    """Show what `--json` files hold, in their order. Raises NotMeasured for one that cannot be shown."""
+    """Show what `--json` files hold: comparisons, which may come from several runs, then the rest in their order.
+
+    Raises NotMeasured for one that cannot be shown.
+    """
     page = docs / PAGE
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise NotMeasured(f"{page} lacks the lines {BEGIN} and {END}")
+    report: Report | None = None
     lines: list[str] = []
     for path in figures:
         value = json.loads(path.read_text())
         match value.get("kind"):
             case "comparison":
-                report = Report.from_json(value)
-                (docs / CHART).write_text(_chart(report, path))
-                lines += comparison_lines(report)
+                found = Report.from_json(value)
+                report = report.joined(found) if report else found
             case "growth":
                 lines += growth_lines(Growth.from_json(value))
             case "profile":
@@ -40,22 +43,26 @@ def write(docs: Path, figures: Sequence[Path]) -> None:
                 lines += ["", f"### Where the time goes: {profile.title}", "", "```", *profile.lines(), "```"]
             case _:
                 raise NotMeasured(f"{path} holds no figures of a benchmark")
+    if report:
+        (docs / CHART).write_text(_chart(report))
+        lines = [*comparison_lines(report), *lines]
     page.write_text("\n".join([before + BEGIN, *lines, "", END + after]))
 
 
-def _chart(report: Report, path: Path) -> str:
+def _chart(report: Report) -> str:
     for comparison in report.comparisons:
         if all(result.key != PEER for result in comparison.results):
-            raise NotMeasured(f"{path} has nothing of restic to its REST server: install restic and rclone")
+            raise NotMeasured(
+                f"{comparison.dataset} has nothing of restic to its REST server: install restic and rclone"
+            )
     return draw(report)
 
 
 def comparison_lines(report: Report) -> Iterator[str]:
     """The chart, the targets, and a table for each dataset."""
     yield from ("", f"![Times as ratios of restic's to its REST server]({CHART})", "", "### Machine", "")
-    rounds = f"medians of {report.rounds} rounds" if report.rounds > 1 else "one round"
     size = "the full size" if report.scale == 1 else f"{report.scale:g} of the full size: too small for a verdict"
-    yield f"Measured on {report.date}: {rounds}, at {size}."
+    yield f"Measured on {report.date}: {report.rounds}, at {size}."
     yield ""
     for name, value in report.machine.items():
         yield f"- {name}: {value}"

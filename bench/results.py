@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
 from bench.datasets.dataset import Tree
-from bench.measure import Run
+from bench.measure import NotMeasured, Run
 
 FIRST, AGAIN, RESTORE = "first", "again", "restore"
 WORKS = (FIRST, AGAIN, RESTORE)
@@ -93,10 +93,19 @@ class Report:
 
     machine: Mapping[str, str]
     date: str
-    rounds: int
     scale: float
     missing: Sequence[str]
     comparisons: Sequence[Comparison]
+
+    @property
+    def rounds(self) -> str:
+        """How many there were, of each dataset where they differ."""
+        said = {
+            each.dataset: f"medians of {len(each.rounds)} rounds" if len(each.rounds) > 1 else "one round"
+            for each in self.comparisons
+        }
+        alike = set(said.values())
+        return alike.pop() if len(alike) == 1 else ", ".join(f"{text} of {name}" for name, text in said.items())
 
     def save(self, path: Path) -> None:
         whole: dict[str, Any] = {"kind": "comparison"} | {
@@ -104,6 +113,12 @@ class Report:
         }
         whole["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         path.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def joined(self, other: Self) -> Self:
+        """With the datasets of another run on the same machine too. Raises NotMeasured when they do not compare."""
+        if (self.machine.get("processor"), self.scale) != (other.machine.get("processor"), other.scale):
+            raise NotMeasured("figures of two machines, or of two sizes, do not stand on one page")
+        return replace(self, comparisons=[*self.comparisons, *other.comparisons])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

@@ -24,7 +24,7 @@ def print_report(report: Report) -> None:
         console.print(_ratios(comparison))
     console.print(LEGEND)
     console.print(
-        f"Medians of {report.rounds} round{'s' if report.rounds > 1 else ''}, at {report.scale:g} of the full size. "
+        f"{report.rounds.capitalize()}, at {report.scale:g} of the full size. "
         + "; ".join(f"{name}: {value}" for name, value in report.machine.items())
     )
     print_targets(console, report)

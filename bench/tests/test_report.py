@@ -43,6 +43,20 @@ def test_figures_come_back_from_json_as_they_were(tmp_path: Path) -> None:
     assert Report.from_json(json.loads((tmp_path / "figures.json").read_text())) == report
 
 
+def test_datasets_of_several_runs_stand_on_one_page(tmp_path: Path) -> None:
+    (tmp_path / page.PAGE).write_text(page.BEGIN + page.END)
+    a_report(*[{"oort-1": 6.0, "oort-2": 9.0, "restic-rest": 10.0}] * 3).save(tmp_path / "image.json")
+    a_report({"oort-1": 7, "oort-2": 9, "restic-rest": 10}, dataset="small").save(tmp_path / "small.json")
+    page.write(tmp_path, [tmp_path / "image.json", tmp_path / "small.json"])
+    written = (tmp_path / page.PAGE).read_text()
+    assert "medians of 3 rounds of image, one round of small" in written
+    assert "| image, first backup | 0.5 | 0.60 |" in written
+    assert "| small files, first backup | 0.5 | 0.70 |" in written
+    a_report({"oort-1": 7, "oort-2": 9, "restic-rest": 10}, scale=0.5).save(tmp_path / "half.json")
+    with pytest.raises(NotMeasured, match="two sizes"):
+        page.write(tmp_path, [tmp_path / "image.json", tmp_path / "half.json"])
+
+
 def test_the_page_keeps_what_stands_around_the_figures(tmp_path: Path) -> None:
     before, after = "# Benchmarks\n\n", "\n\nThe end.\n"
     (tmp_path / page.PAGE).write_text(before + page.BEGIN + "\nold figures\n" + page.END + after)
