@@ -186,12 +186,15 @@ class Pass:
 
         try:
             self._alone(remove_and_prune)
-        except NoRoomForIndex:
+        except NoRoomForIndex as error:
             if limits is None or limits.repack_bytes == 0:
                 raise
-            # New packs have taken the room: in another session they are what no index file lists, and go.
-            less = replace(limits, repack_bytes=0)
-            self._alone(lambda vault, lock: self._prune(vault, less, lock, result, job))
+            less, full = replace(limits, repack_bytes=0), str(error)
+        else:
+            return
+        # New packs have taken the room: in another session they are what no index file lists, and go. It begins when
+        # the error is forgotten, which holds all that the first one had in memory.
+        self._alone(lambda vault, lock: self._prune(vault, less, lock, result, job, full=full))
 
     def _alone(self, work: Callable[[Vault, VaultLock | None], None]) -> None:
         """Work in a session of retention, under restic's exclusive lock where there are locks; not without a vault."""
@@ -204,12 +207,22 @@ class Pass:
                 work(vault, lock)
 
     def _prune(
-        self, vault: Vault, limits: "PruneLimits", lock: VaultLock | None, result: RetentionResult, job: RunningJob
+        self,
+        vault: Vault,
+        limits: "PruneLimits",
+        lock: VaultLock | None,
+        result: RetentionResult,
+        job: RunningJob,
+        *,
+        full: str = "",
     ) -> None:
+        """`full` says why a prune that was to repack could not, where this is the one after it."""
         from client.retention.prune import prune
 
         ensure_locked = _nothing if lock is None else lock.ensure_held
         report = prune(vault, limits, self._view.pruning, ensure_locked=ensure_locked)
+        if full:
+            report.unmoved_packs, report.postponed_packs, report.full = report.postponed_packs, 0, full
         result.pruned = report
         for severity, findings in ((ERROR, report.problems), (ERROR, report.damaged), (WARNING, report.refused)):
             for one in findings.named:

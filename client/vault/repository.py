@@ -322,15 +322,17 @@ def open_vault(
 
     Raises WrongRepositoryPassword, DamagedVault, ObjectMissing if there is no vault, StoreError.
     """
-    sealed_config = session.get(CONFIG)
-    keys = _find_keys(session, repository_password, place)
-    config = decode_config(keys.open(sealed_config, "config"))
+    keys, config = _find_keys(session, repository_password, session.get(CONFIG), place)
     if not is_irreducible(config.chunker_polynomial):
         raise DamagedVault(name="config", detail="chunker_polynomial is not irreducible")
     return Vault(session, keys, config, cache)
 
 
-def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
+def _find_keys(session: StoreSession, password: str, sealed_config: bytes, place: str) -> tuple[DataKeys, Config]:
+    """Of the first key file that the password opens, and whose keys open the config.
+
+    An initialisation that was broken off, or lost against another one, may have left a key file of other keys.
+    """
     damage: DamagedVault | None = None
     found_any = False
     for name, body in _key_files(session):
@@ -339,11 +341,10 @@ def _find_keys(session: StoreSession, password: str, place: str) -> DataKeys:
             if isinstance(body, DamagedVault):
                 raise body
             keys = open_key_file(password, body, str(name))
+            if keys is not None:
+                return keys, decode_config(keys.open(sealed_config, "config"))
         except DamagedVault as error:
             damage = error
-            continue
-        if keys is not None:
-            return keys
     if damage is not None:
         raise damage
     if not found_any:

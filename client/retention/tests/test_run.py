@@ -169,7 +169,7 @@ def test_a_prune_without_room_for_its_index_goes_on_in_another_session_and_repac
         assert isinstance(vault.session, MemorySession)
         seen.append((limits.repack_bytes, vault.session.number))
         if len(seen) == 2 and has_room:
-            return PruneReport(removed_packs=3)
+            return PruneReport(removed_packs=3, postponed_packs=7)
         raise NoRoomForIndex(place="memory", detail="no space is left", size=1000)
 
     monkeypatch.setattr("client.retention.prune.prune", prune)
@@ -180,6 +180,8 @@ def test_a_prune_without_room_for_its_index_goes_on_in_another_session_and_repac
         result = run_retention(ground.device, "main", order, ground.view, lambda _plan: None)
         assert result.pruned is not None
         assert result.pruned.removed_packs == 3
+        assert (result.pruned.unmoved_packs, result.pruned.postponed_packs, result.warnings) == (7, 0, 7)
+        assert "no space is left" in result.pruned.full
         assert [one.id for one in result.removed] == [old]
     else:
         with pytest.raises(NoRoomForIndex, match="have 1000 bytes freed"):

@@ -9,6 +9,7 @@ from client.stores.tests.memory import MemoryStore
 from client.testing.faults import OneCopyAltered
 from client.vault.blobs import BlobKind
 from client.vault.checker import check
+from client.vault.keys import DataKeys, create_key_file
 from client.vault.nodes import encode_tree
 from client.vault.polynomial import is_irreducible
 from client.vault.repository import create_vault, encode_config, open_unpacked, open_vault, seal_unpacked
@@ -31,6 +32,17 @@ def test_a_new_vault_opens_with_its_password_and_no_other() -> None:
     assert store.objects[SEAL] == b"sealed E"
     with pytest.raises(WrongRepositoryPassword):
         open_vault(session, "other")
+
+
+def test_key_files_of_an_initialisation_that_was_broken_off_are_passed_over() -> None:
+    store = MemoryStore()
+    session = store.open(Purpose.BACKUP)
+    created = create_vault(session, PASSWORD)
+    assert created is not None
+    for _ in range(4):  # some of them come before the vault's own by their names
+        stray = create_key_file(PASSWORD, DataKeys.random())
+        session.put(ObjectName.of(ObjectKind.KEY, stray), stray)
+    assert open_vault(session, PASSWORD).keys == created.keys
 
 
 def test_a_vault_is_created_once() -> None:

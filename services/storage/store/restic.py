@@ -35,11 +35,13 @@ class LockRow:
 
 # What a backup has put is seen if that was over at the opening: then all that belongs together is seen, or none of it.
 # What a retention has put before is seen while it runs, since what it replaces is not. What another session has
-# condemned since is seen still.
+# condemned since is seen still. Keys and the config are what they are at the moment: a restic that finds none would
+# make others.
 _SEEN = """
 (o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s
                       and o.condemned_by is distinct from %(session)s))
 and (exists (select 1 from object_users u where u.object_id = o.id and u.session_id = %(session)s)
+     or o.kind not in ('data', 'index', 'snapshots')
      or (o.created_seq < %(opened)s and not exists (
          select 1 from sessions c where c.id = o.created_by and c.purpose in ('backup', 'adopt')
          and (c.ended_seq is null or c.ended_seq > %(opened)s))))

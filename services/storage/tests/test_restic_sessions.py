@@ -57,6 +57,21 @@ async def a_scene(cluster: Cluster) -> AsyncIterator[Scene]:
             yield Scene(cluster, node, claims, client, restic, made, listed, committed)
 
 
+async def test_a_vault_whose_first_backup_still_runs_has_its_config_and_keys_for_a_restic_with_a_lock(
+    cluster: Cluster,
+) -> None:
+    async with a_rest_node(cluster) as node:
+        claims = replace(await cluster.bucket("a"), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client, node.restic(claims) as restic:
+            session = await client.open()
+            await client.initialise(session)
+            await restic.lock()
+            assert (await restic.ask("HEAD", "config")).status == 200
+            assert len(await restic.names(ObjectKind.KEY)) == 1
+            assert await restic.put(ObjectName.of(ObjectKind.KEY, b"another"), b"another") == 200
+            assert len(await restic.names(ObjectKind.KEY)) == 2
+
+
 async def test_a_lock_opens_a_session_and_the_removal_of_the_last_one_ends_it(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene:
         restic = scene.restic
