@@ -1,11 +1,12 @@
 """Settling of incoming files whose put has lost its thread: a node was killed, or a coordinator went away.
 
 Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away, but not
-before the node has removed the object; what may still be entered is touched by nobody. A put enters only while its
+before it is its turn to be removed; what may still be entered is touched by nobody. A put enters only while its
 session is open, so "no entry and the session is over", read in one snapshot, means never. What is entered and cannot
 get into its place is entered as missing.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -38,8 +39,12 @@ class Incoming:
         async with self._db.worker() as unit:
             await copies.retry_all(unit, self._node)
 
-    async def settle(self, bucket: UUID | None = None, name: ObjectName | None = None) -> int:
+    async def settle(
+        self, bucket: UUID | None = None, name: ObjectName | None = None, *, removing: Collection[ObjectName] = ()
+    ) -> int:
         """Settle the files of one bucket, or of one object, or all. Answers how many were put in their place.
+
+        `removing` are objects that the caller removes from this node as soon as this is done.
 
         A file that resists is logged and passed over: it keeps neither the others waiting nor the node from starting.
         """
@@ -47,18 +52,19 @@ class Incoming:
         for disk in self._disks:
             for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
                 if name is None or staged.name == name:
-                    placed += await self._settle(disk, path, staged)
+                    placed += await self._settle(disk, path, staged, is_going=staged.name in removing)
         return placed
 
-    async def _settle(self, disk: Disk, path: Path, staged: StagedName) -> bool:
+    async def _settle(self, disk: Disk, path: Path, staged: StagedName, *, is_going: bool) -> bool:
         async with self._db.worker() as unit:
             fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256, node=self._node)
         try:
             if fate.object_id is not None and fate.entered:
                 await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
             else:
-                # A pack that this node is to remove is named by index files that go before it: it goes after its row.
-                if not fate.leaving and (fate.session_over or staged.session == NO_SESSION):
+                # A pack that this node is to remove may be named by index files here, which go before it.
+                is_needed = fate.leaving and not is_going
+                if not is_needed and (fate.session_over or staged.session == NO_SESSION):
                     await self._threads.run(lambda: path.unlink(missing_ok=True))
                 return False
         except (OSError, DiskFull) as error:

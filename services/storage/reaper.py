@@ -99,7 +99,7 @@ class Reaper:
         names = [removal.name for removal in batch]
         try:
             # Staged files first: a put or a fetch whose outcome is still to be placed then finds nothing to place.
-            await self._incoming.settle(bucket)
+            await self._incoming.settle(bucket, removing=names)
             gone = await self._threads.run(lambda: self._disks.remove(bucket, names))
         except (OSError, Unavailable) as error:
             # Of this bucket's disk, which says nothing of the next one's; without the database that one ends the round.

@@ -57,7 +57,7 @@ async def test_the_process_serves_its_contracts(ground: Ground, tmp_path: Path) 
     public, internal = await wired(settings_in(tmp_path, ground))
     services = ("AccountService", "DeviceService", "ProfileService", "JobService", "AdminService")
     assert public == [f"oort.auth.v1.{name}" for name in services]
-    assert internal == ["oort.auth.v1.SetupService"]
+    assert internal == ["oort.auth.v1.SetupService", "oort.auth.v1.RestAccessService"]
 
 
 async def test_without_redis_it_does_not_start(ground: Ground, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from client.stores.node.wire import FRAME_BYTES, Connection
 from client.tests.servers import serving
 from client.tests.tls import Authority, an_authority
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
-from domain.sessions import Purpose, Scope, opening_statement
+from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
 
 BUCKET = UUID(int=5)
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
@@ -374,7 +374,7 @@ def test_beats_keep_a_session_and_find_out_that_it_is_over(cluster: Cluster) -> 
         assert "Put" not in cluster.nodes[0].calls
 
 
-@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("purpose", NEEDED_SCOPE)
 def test_closing_ends_the_session_once(cluster: Cluster, purpose: Purpose) -> None:
     store = cluster.store()
     session = store.open(purpose)
