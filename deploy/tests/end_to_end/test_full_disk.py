@@ -58,16 +58,17 @@ def test_full_nodes_end_a_backup_with_one_line_go_on_serving_and_are_pruned(
     stack_on_small_disks: Operator, tmp_path: Path
 ) -> None:
     device = a_device(stack_on_small_disks, tmp_path / "home")
-    small = incompressible(tmp_path / "small/file", 48, seed=1).parent
-    unneeded = incompressible(small / "unneeded", 48, seed=2)
+    small = tmp_path / "small"
+    files = [incompressible(small / f"{number:02}", 1, seed=number) for number in range(96)]
     device.backup("main", small)
-    unneeded.unlink()
+    for unneeded in files[::2]:
+        unneeded.unlink()
     kept = device.backup("main", small)
-    large = incompressible(tmp_path / "large/file", 320, seed=3).parent
+    large = incompressible(tmp_path / "large/file", 320, seed=96).parent
 
     assert_full(device.tool.run("backup", str(large), "--vault", "main"))
 
-    # There is no room for 48 MiB in new packs, but for the index file.
+    # What is needed lies in every pack: there may be room for a new one, not for all 48 MiB, and for the index file.
     pruned = device.tool.run("retention", "--keep-last", "1", "--prune", "--yes", "--json", "--vault", "main")
     assert (pruned.code, pruned.summary()["removed"] != []) == (3, True), pruned.stderr
     found = pruned.summary()["prune"]
