@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-fuzz campaign-sessions planted-faults bench-report lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -37,6 +37,9 @@ protos: $(STUBS) ## generate the gRPC code
 bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
 	@$(BIN)/python -m bench compare $(BENCH_ARGS)
 
+bench-node: $(STUBS) ## one storage node under 200 clients and 1,000 idle sessions, beside rclone: 30 GB of disk  [BENCH_ARGS="--short"]
+	@$(BIN)/python -m bench node $(BENCH_ARGS)
+
 FIGURES := .demo/bench
 bench-report: $(STUBS) ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
 	@mkdir -p $(FIGURES)
@@ -45,7 +48,8 @@ bench-report: $(STUBS) ## measure everything and put it into docs/benchmarks.md:
 	@for work in backup restore; do for dataset in image small; do \
 	  $(BIN)/python -m bench profile $$work --dataset $$dataset --json $(FIGURES)/$$work-$$dataset.json $(BENCH_ARGS) || exit; \
 	done; done
-	@$(BIN)/python -m bench report $(FIGURES)/compare.json $(FIGURES)/growth.json $(FIGURES)/*-image.json $(FIGURES)/*-small.json
+	@$(BIN)/python -m bench node --json $(FIGURES)/node.json --profile $(BENCH_ARGS)
+	@$(BIN)/python -m bench report $(FIGURES)/compare.json $(FIGURES)/growth.json $(FIGURES)/node*.json $(FIGURES)/*-image.json $(FIGURES)/*-small.json
 
 campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind
 	@deploy/campaigns/fresh

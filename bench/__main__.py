@@ -13,6 +13,7 @@ from bench import comparison, growth, machine, page, profiling
 from bench.datasets.catalogue import DATASETS
 from bench.datasets.dataset import Dataset, folder
 from bench.measure import NotMeasured
+from bench.node import figures, run
 from bench.peers import missing
 from bench.results import Report
 from bench.terminal import print_report
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--place", type=_folder, metavar="DIR", help="where to work; default: the temporary folder")
     _add_compare(commands.add_parser("compare", parents=[common], help="Oort and its peers, and the targets"))
     _add_growth(commands.add_parser("growth", parents=[common], help="Oort alone, 1 to 16 GiB and 10 k to 1 M files"))
+    _add_node(commands.add_parser("node", parents=[common], help="one node under many clients, beside rclone"))
     _add_profile(
         commands.add_parser("profile", parents=[common], help="where the time goes, by function, at both ends")
     )
@@ -69,6 +71,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _add_growth(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_growth)
     parser.add_argument("--rounds", type=_count, default=1, help="whose medians are shown; default 1")
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_node)
+    parser.add_argument("--profile", action="store_true", help="where the node's time goes, by function")
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +116,18 @@ def _growth(arguments: argparse.Namespace) -> None:
     if arguments.json:
         found.save(arguments.json)
     found.print()
+
+
+def _node(arguments: argparse.Namespace) -> None:
+    load = run.SHORT if arguments.short else run.FULL
+    found, profiles = run.run(load, with_profile=arguments.profile, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+        for profile, work in zip(profiles, (figures.PUTS, figures.GETS), strict=False):
+            profile.save(arguments.json.with_name(f"{arguments.json.stem}-{work}.json"))
+    found.print()
+    for line in (line for profile in profiles for line in ("", *profile.lines())):
+        print(line)
 
 
 def _profile(arguments: argparse.Namespace) -> None:

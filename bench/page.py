@@ -8,6 +8,7 @@ from bench.chart import draw
 from bench.datasets.content import MIB
 from bench.growth import Growth
 from bench.measure import NotMeasured
+from bench.node.figures import NodeFigures
 from bench.profiling import Profile
 from bench.results import WORKS, Comparison, Report
 from bench.targets import PEER, verdicts
@@ -38,6 +39,8 @@ def write(docs: Path, figures: Sequence[Path]) -> None:
                 report = report.joined(found) if report else found
             case "growth":
                 lines += growth_lines(Growth.from_json(value))
+            case "node":
+                lines += NodeFigures.from_json(value).lines()
             case "profile":
                 profile = Profile.from_json(value)
                 lines += ["", f"### Where the time goes: {profile.title}", "", "```", *profile.lines(), "```"]

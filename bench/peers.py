@@ -88,9 +88,9 @@ def peers(folder: Path) -> Iterator[list[Contestant]]:
     """Those that are on PATH, each with its server."""
     found: list[Contestant] = []
     with ExitStack() as serving:
-        if shutil.which("restic") and shutil.which("rclone"):
+        if shutil.which("restic") and can_serve_restic():
             home = folder / "restic-rest"
-            url, pid = serving.enter_context(_rclone(home / "repository", folder / "rclone"))
+            url, pid = serving.enter_context(rclone(home / "repository", folder / "rclone"))
             found.append(Restic(home, url, [pid], server_version=version_of("rclone", "version")))
         if shutil.which("restic"):
             found.append(Restic(folder / "restic-local"))
@@ -104,15 +104,20 @@ def missing() -> list[str]:
     lines = []
     if not shutil.which("restic"):
         lines.append("restic is not installed: it takes no part, and no target can be judged")
-    elif not shutil.which("rclone"):
+    elif not can_serve_restic():
         lines.append("rclone is not installed: restic takes no part with a server, and no target can be judged")
     if not shutil.which("borg"):
         lines.append("borg is not installed: it takes no part")
     return lines
 
 
+def can_serve_restic() -> bool:
+    """Whether rclone is there."""
+    return shutil.which("rclone") is not None
+
+
 @contextmanager
-def _rclone(repository: Path, home: Path) -> Iterator[tuple[str, int]]:
+def rclone(repository: Path, home: Path) -> Iterator[tuple[str, int]]:
     """`rclone serve restic` on a loopback port; answers its address and pid. Raises NotMeasured."""
     home.mkdir(parents=True)
     log = home / "log"

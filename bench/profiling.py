@@ -11,8 +11,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -113,6 +114,16 @@ def profile(dataset: Dataset, work: str, *, scale: float, place: Path | None, sa
         ends += [_end(name, used.pop(name), spied[name]) for name in _NODES]
         ends += [End(name, cpu, 0.0, []) for name, cpu in used.items() if cpu > 1 / _RATE]
         return Profile(title, run.seconds, ends)
+
+
+@contextmanager
+def profiled(title: str, name: str, pid: int, stacks: Path, tell: Callable[[Profile], None]) -> Iterator[None]:
+    """Profile a process until this is left; then `tell` is given what was seen. Raises NotMeasured."""
+    before, began = processor_seconds([pid]), time.perf_counter()
+    with _spy(pid, stacks) as spied:
+        yield
+    used, seconds = processor_seconds([pid]) - before, time.perf_counter() - began
+    tell(Profile(title, seconds, [_end(name, used, spied)]))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""A storage node under many clients at once, beside rclone's server of restic's protocol."""
