@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,9 @@ campaign-prune: $(STUBS) ## prune of a million blobs in 10,000 packs: memory, an
 
 campaign-devices: $(STUBS) ## three devices on one vault while clients and nodes are killed: nothing is lost  [MINUTES=10] [SEED=N]
 	@$(BIN)/python -m deploy.campaigns.devices $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+campaign-rolling: $(STUBS) ## every node is restarted, twice, during one backup: it ends with 0
+	@$(BIN)/python -m deploy.campaigns.rolling
 
 # Into the environment of the other targets, but not of their lock: it has wheels for few platforms.
 campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made wrong, by atheris  [MINUTES=1.5]
