@@ -29,7 +29,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Channels of one process would otherwise share one TCP connection, and die together.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),  # retried by us, where the call is idempotent
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # For the whole of a handshake, whatever its name says: a slow line, or a busy server, takes seconds.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )

@@ -21,7 +21,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # Retries are ours (`call`), with deadlines and jitter; grpc's own would repeat calls that may not be repeated.
     ("grpc.enable_retries", 0),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # For the whole of a handshake, whatever its name says: a slow line, or a busy server, takes seconds.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
