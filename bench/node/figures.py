@@ -76,15 +76,10 @@ class NodeFigures:
         for work, least in _LEAST_RATIO.items():
             ratio = self.ratio(work)
             if ratio is not None:
-                yield f"{work}, rate by rclone's", f"at least {least}", f"{ratio:.2f}", ratio >= least
+                yield f"{work}, rate by rclone's", f"at least {least:g}", f"{ratio:.2f}", ratio >= least
         for work, phase in self.oort.items():
-            least = f"at least {_SLOWEST_OF_MEAN}"
-            yield (
-                f"{work}, slowest client by the mean",
-                least,
-                f"{phase.slowest:.2f}",
-                phase.slowest >= _SLOWEST_OF_MEAN,
-            )
+            found, reached = f"{phase.slowest:.2f}", phase.slowest >= _SLOWEST_OF_MEAN
+            yield f"{work}, slowest client by the mean", f"at least {_SLOWEST_OF_MEAN}", found, reached
         most = max(self.memory.values())
         yield (
             "memory of the node (PSS)",
