@@ -24,15 +24,12 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from deploy.driver import CommandFailed, Device, Operator
 from deploy.local import roles
-from deploy.local.calls import is_healthy
-from deploy.local.folder import StackFolder
 
 _MIB = 1 << 20
 _PACE_SECONDS = 0.05  # for a MiB, so that the disk is not filled while nodes restart
 _TURNS = 2
-_RESTART_DELAY = "0.5"
-_PATIENCE_SECONDS = 120.0  # for a node that ends and starts
-_LOOK_SECONDS = 0.1
+_PATIENCE_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
 _VAULT = "main"
 
 
@@ -43,7 +40,7 @@ def main() -> int:
         last.callback(shutil.rmtree, folder)
         operator = Operator(folder / "stack")
         last.callback(operator.down)
-        operator.up("--restart-delay", _RESTART_DELAY)
+        operator.up()
         try:
             _campaign(operator, folder)
         except CommandFailed as failed:
@@ -71,8 +68,9 @@ def _campaign(operator: Operator, folder: Path) -> None:
             back.update(piece)
     if dump.returncode != 0 or back.digest() != source.digest:
         raise CommandFailed(f"the dump ended with {dump.returncode} and other bytes than were backed up")
+    _wait_for_copies(operator)
     device.tool.ok("check", "--read-data", "--vault", _VAULT)
-    _say(f"The backup of {source.mib:,} MiB ended with 0, and all of it came back; the check is clean.")
+    _say(f"The backup of {source.mib:,} MiB ended with 0; all of it came back, from two complete copies.")
 
 
 class _Source:
@@ -126,20 +124,19 @@ def _backup(device: Device) -> Iterator[_Source]:
 
 
 def _restart(operator: Operator, name: str) -> float:
-    """Ask a node to end, and wait until another process serves in its place; answers the seconds that it took."""
-    folder, ca_pem = StackFolder.find(operator.data), Path(operator.env["OORT_CA"]).read_bytes()
-    process = folder.load().services[name].process
-    found = process.find() if process is not None else None
-    if found is None:
-        raise CommandFailed(f"{name} does not run")
+    """As an operator restarts a node; answers the seconds until it serves again."""
     began = time.monotonic()
-    found.terminate()
-    while time.monotonic() - began < _PATIENCE_SECONDS:
-        service = folder.load().services[name]
-        if service.process != process and is_healthy(service.public, ca_pem, seconds=1):
-            return time.monotonic() - began
+    operator.oort.ok("stack", "restart", name, "--data", str(operator.data))
+    return time.monotonic() - began
+
+
+def _wait_for_copies(operator: Operator) -> None:
+    """Until both nodes have all: each fetches what was stored while it was away. Raises CommandFailed."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not operator.status()["copies_complete"]:
+        if time.monotonic() > end:
+            raise CommandFailed(f"copies are still missing after {_PATIENCE_SECONDS:.0f} s")
         time.sleep(_LOOK_SECONDS)
-    raise CommandFailed(f"{name} was not back after {_PATIENCE_SECONDS:.0f} s")
 
 
 def _say(text: str) -> None:
