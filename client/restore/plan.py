@@ -6,8 +6,9 @@ it. Links come after all files of their window; that no file of a later one is w
 affair, who follow none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from client.errors import DamagedVault, ObjectMissing
@@ -18,13 +19,14 @@ from client.restore.selection import Selection
 from client.restore.target import PARTIAL, TargetFolder
 from client.restore.write import Piece, PlannedFile
 from client.vault.blobs import BlobId, BlobKind, PackEntry
-from client.vault.index import Index
+from client.vault.index import Index, Location
 from client.vault.modes import NodeType
 from client.vault.nodes import Node
 from client.vault.trees import TreeReader
 from domain.names import ObjectName
 
 _WINDOW = 4096  # pieces, files and other things together
+_AHEAD = 256  # nodes of a folder whose blobs are looked up at once, if each is of one
 _MADE = frozenset({NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV, NodeType.FIFO})
 
 
@@ -96,6 +98,8 @@ class _Walked:
     wanted: bool  # what is below, but for excludes
     finished: bool  # the folder itself gets its metadata
     names: frozenset[bytes]  # what is in it already
+    ahead: Iterator[Node]  # those whose blobs are not looked up yet
+    located: Mapping[BlobId, Location | None] = field(default_factory=dict)
 
 
 class Planner:
@@ -143,7 +147,8 @@ class Planner:
 
     def _enter(self, folder: TargetFolder, nodes: list[Node], *, wanted: bool, finished: bool) -> _Walked:
         folder.taken = frozenset(node.name for node in nodes if node.name.startswith(PARTIAL))
-        return _Walked(folder, iter(nodes), wanted, finished, self._judge.names(folder, nodes))
+        names = self._judge.names(folder, nodes)
+        return _Walked(folder, iter(nodes), wanted, finished, names, ahead=iter(nodes))
 
     def _visit(self, walked: _Walked, node: Node) -> _Walked | None:
         folder = walked.folder
@@ -197,8 +202,7 @@ class Planner:
         pieces: list[Piece] = []
         missing: BlobId | None = None
         size = 0
-        for blob in content:
-            location = self._index.find(BlobKind.DATA, blob)
+        for blob, location in zip(content, self._locate(walked, content), strict=True):
             if location is None:
                 missing = missing or blob
             else:
@@ -216,6 +220,17 @@ class Planner:
         right = self._judge.right_pieces(file, pieces, found, walked.names)
         if right is not None:
             self._write(file, pieces, right)
+
+    def _locate(self, walked: _Walked, content: Sequence[BlobId]) -> Sequence[Location | None]:
+        """Where the blobs of a node lie. Those of the nodes after it in its folder are looked up with them."""
+        if len(content) != 1 or not walked.wanted:
+            return self._index.find_one_of_each(BlobKind.DATA, content)
+        (blob,) = content
+        while blob not in walked.located and (nodes := list(islice(walked.ahead, _AHEAD))):
+            blobs = [node.content[0] for node in nodes if node.content is not None and len(node.content) == 1]
+            found = self._index.find_one_of_each(BlobKind.DATA, blobs)
+            walked.located = dict(zip(blobs, found, strict=True))
+        return [walked.located.get(blob)]
 
     def _write(self, file: PlannedFile, pieces: Sequence[Piece], right: frozenset[int]) -> None:
         """Plan what is not in the target already."""

@@ -120,6 +120,14 @@ class Index:
             found = self._own.find(kind, blob) or self._using(lambda view: view.find(kind, blob))
         return None if found is None else _location(*found)
 
+    def find_one_of_each(self, kind: BlobKind, blobs: Sequence[BlobId]) -> list[Location | None]:
+        """As `find`, of many blobs at once: quicker if those that lie side by side in a pack come one after another."""
+        with self._lock:
+            found = self._using(lambda view: view.find_one_of_each(kind, blobs))
+            if self._own_packs:
+                found = [self._own.find(kind, blob) or other for blob, other in zip(blobs, found, strict=True)]
+        return [None if place is None else _location(*place) for place in found]
+
     def find_all(self, kind: BlobKind, blob: BlobId) -> list[Location]:
         """Every place of a blob: each is in another pack, or twice in one."""
         return self.find_each(kind, [blob])[0]

@@ -82,6 +82,17 @@ def record_entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
     return entry
 
 
+def entry_if_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> PackEntry | None:
+    """The entry at a position of a record, if there is one and it is of that kind and the blob's."""
+    try:
+        identity, number, offset, length, plain = ENTRY.unpack_from(record, _HEAD_BYTES + position * ENTRY.size)
+    except struct.error:
+        return None
+    if identity != blob or KINDS[number & 1] is not kind:
+        return None
+    return PackEntry(blob, kind, offset, length, plain)
+
+
 def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:
     """Whether the entry at a position is of that kind; it must be the blob's. Raises BrokenTable."""
     try:

@@ -11,6 +11,7 @@ from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry
 from client.vault.index_files import IndexedPack
 from client.vault.index_tables import (
     IndexTable,
+    entry_if_of,
     is_entry_of,
     record_entries,
     record_entry,
@@ -64,6 +65,31 @@ class View:
             return None
         found = self._at(*place, kind, blob) if place[0] in self else None
         return found or next(iter(self.find_all(kind, blob)), None)
+
+    def find_one_of_each(self, kind: BlobKind, blobs: Sequence[BlobId]) -> list[Found | None]:
+        """One place of each blob.
+
+        What comes one after another in a folder mostly does so in a pack: the entry behind the last one is looked at
+        before the table is asked, which takes ten times as long.
+        """
+        found: list[Found | None] = []
+        record: Buffer = b""
+        pack = b""
+        position = 0
+        for blob in blobs:
+            position += 1
+            entry = entry_if_of(record, position, kind, blob)
+            if entry is not None:
+                found.append((pack, entry))
+                continue
+            place = self.table.first_place(blob)
+            if place is not None and place[0] in self:
+                number, position = place
+                record = self.table.record(number)
+                pack = record_pack(record)
+                entry = entry_if_of(record, position, kind, blob)
+            found.append(self.find(kind, blob) if entry is None else (pack, entry))
+        return found
 
     def find_all(self, kind: BlobKind, blob: BlobId) -> list[Found]:
         """All places of a blob, each once."""

@@ -104,6 +104,30 @@ def test_every_blob_of_every_file_is_found(open_index: OpenIndex) -> None:
     assert index.entries_of_pack(a_pack()[0]) == []
 
 
+def test_of_many_blobs_each_is_found_in_whatever_order_they_come(open_index: OpenIndex) -> None:
+    trees = a_pack(*(an_entry(100 * number, BlobKind.TREE) for number in range(3)))
+    packs = [a_pack(), a_pack(), trees]
+    index = open_index(Files(packs[:1], packs[1:]))
+    new = a_pack()
+    index.add_pack(*new)
+    places = {entry.id: (name, entry) for name, entries in (*packs[:2], new) for entry in entries}
+    blobs = [*places, *reversed(places), trees[1][0].id, os.urandom(32), *places]
+
+    assert index.find_one_of_each(BlobKind.DATA, blobs) == [places.get(blob) for blob in blobs]
+    assert index.find_one_of_each(BlobKind.DATA, []) == []
+
+
+def test_of_many_blobs_none_is_found_in_a_pack_that_does_not_count(open_index: OpenIndex) -> None:
+    pack = a_pack()
+    index = open_index(Files([pack]))
+    blobs = [entry.id for entry in pack[1]]
+    assert None not in index.find_one_of_each(BlobKind.DATA, blobs)
+
+    index.leave_out([pack[0]])
+
+    assert index.find_one_of_each(BlobKind.DATA, blobs) == [None] * len(blobs)
+
+
 def test_kinds_are_kept_apart_even_for_one_id(open_index: OpenIndex) -> None:
     identity = os.urandom(32)
     data, tree = a_pack(an_entry(identity=identity)), a_pack(an_entry(identity=identity, kind=BlobKind.TREE))
