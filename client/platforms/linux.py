@@ -178,9 +178,9 @@ def open_folder(name: bytes, folder: int | None = None) -> int:
     return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
 
 
-def create_file(name: bytes, folder: int) -> int:
-    """Create a file that only its owner may read, failing if anything has that name."""
-    return os.open(name, _CREATE_FLAGS, 0o600, dir_fd=folder)
+def create_file(name: bytes, folder: int, mode: int = 0o600) -> int:
+    """Create a file that, unless `mode` says otherwise, only its owner may read, failing if anything has that name."""
+    return os.open(name, _CREATE_FLAGS, mode, dir_fd=folder)
 
 
 def make_folder(name: bytes, folder: int) -> None:

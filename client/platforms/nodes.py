@@ -98,17 +98,19 @@ class Metadata(Protocol):
     def extended_attributes(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-def write_metadata(node: Metadata, opened: int) -> list[str]:
+def write_metadata(node: Metadata, opened: int, *, only_times: bool = False) -> list[str]:
     """Give an open file or folder what its node says; answers what could not be set, in words.
 
     The order matters: a change of owner takes set-id bits and capabilities away, an ACL is part of the mode, and the
-    times come last. Without the right to give files away, the owner is left as it is: that is no complaint.
+    times come last. Without the right to give files away, the owner is left as it is: that is no complaint. With
+    `only_times` it has all else already.
     """
     try:
         # Nearly always nothing is in the way, and of small files there are many.
-        if not node.extended_attributes:
-            _give_away(node, lambda uid, gid: os.fchown(opened, uid, gid))
-            os.fchmod(opened, node.unix_mode & _MODE_BITS)
+        if only_times or not node.extended_attributes:
+            if not only_times:
+                _give_away(node, lambda uid, gid: os.fchown(opened, uid, gid))
+                os.fchmod(opened, node.unix_mode & _MODE_BITS)
             os.utime(opened, ns=(node.atime_ns, node.mtime_ns))
             return []
     except (OSError, OverflowError):

@@ -10,7 +10,7 @@ from typing import cast
 
 from client.flow import Crew
 from client.restore.plan import Place
-from client.restore.small_files import Job, Outcome, Sealed, Setting, SmallFile, Task
+from client.restore.small_files import File, Job, Outcome, Sealed, Setting, Task
 from client.restore.target import Target, TargetFolder
 from client.restore.write import FileWriter
 from client.vault.blobs import PackEntry
@@ -134,6 +134,8 @@ class _Folders:
         if not folder.made:
             with self._target.opened(folder):
                 pass
+        if folder in self._numbers:
+            return self._numbers[folder]
         unknown: list[TargetFolder] = []
         above: TargetFolder | None = folder
         while above is not None and above.above is not None and above not in self._numbers:
@@ -164,9 +166,10 @@ def _are_small_files(places: Sequence[Place]) -> bool:
     return True
 
 
-def _small_file(place: Place, folders: _Folders) -> SmallFile:
+def _small_file(place: Place, folders: _Folders) -> File:
+    """A SmallFile, as it goes into a job. Raises OSError."""
     folder, node = place.file.folder, place.file.node
-    return SmallFile(
+    return (
         *(folders.number(folder), node.name, folder.partial_name(node.name), node.unix_mode, node.uid, node.gid),
         *(node.atime_ns, node.mtime_ns, node.extended_attributes),
     )

@@ -14,13 +14,14 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from client.errors import TargetFull, UsageError, reason_of
 from client.platforms.linux import make_folder, open_folder
 from client.restore.unfinished import MARKER, Unfinished
+from client.restore.whole import NewFiles
 from client.vault.nodes import Node
 
 PARTIAL = b".oort-partial-"
@@ -45,6 +46,7 @@ class TargetFolder:
     made: bool = False
     found: bool = False  # it was there before
     taken: frozenset[bytes] = frozenset()  # names in the snapshot that look like those of partial files
+    new_files: NewFiles = field(default_factory=NewFiles)
 
     def partial_name(self, name: bytes) -> bytes:
         """What the file `name` is called until it is whole: the same in every restore."""

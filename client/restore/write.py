@@ -147,7 +147,7 @@ class FileWriter:
     def _write_whole(self, file: PlannedFile, content: bytes) -> None:
         partial = file.folder.partial_name(file.node.name)
         with self._target.opened(file.folder) as folder:
-            complaints = write_whole(file.node, partial, content, folder)
+            complaints = write_whole(file.node, partial, content, folder, file.folder.new_files)
         file.done = True
         self.complain(file, complaints)
 
