@@ -38,9 +38,9 @@ _is_plain_name = re.compile(r"(?!\.)[ !#-.0-\[\]-~]+").fullmatch
 _NO_ATTRIBUTE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # a frozen one is made in five times as long, and a vault has millions
 class Node:
-    """One entry of a directory.
+    """One entry of a directory, which nobody changes.
 
     `name` and `linktarget` are bytes as the system has them, times nanoseconds since 1970, `content` the ids of a
     file's blobs in order (None for what is no file), `subtree` the id of a directory's tree, `device` st_rdev of a
@@ -232,6 +232,7 @@ def decode_node(document: Document) -> Node:
     A backup of what has not changed reads every node of its parent, so what is usual takes no call.
     """
     fields = document.fields
+    kind = fields.get("type")
     mode, uid, gid, inode, device_id, size, links, device = [
         value if type(value := fields.get(field, 0)) is int and 0 <= value <= limit else document.whole(field, limit)
         for field, limit in _NUMBERS
@@ -244,7 +245,7 @@ def decode_node(document: Document) -> Node:
     content = fields.get("content")
     return Node(
         name.encode() if type(name) is str and _is_plain_name(name) else _decode_name(document),
-        _decode_type(document),
+        (_TYPES.get(kind) if type(kind) is str else None) or _decode_type(document),
         mode,
         mtime_ns,
         mtime_ns if atime == mtime else _decode_time(document, "atime"),

@@ -68,6 +68,7 @@ def time_in_ns(time: datetime) -> int:
     return ((since.days * _DAY + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
+@lru_cache(maxsize=4096)  # as with _second
 def _seconds(text: str) -> int:
     since = datetime.fromisoformat(text) - _EPOCH
     return since.days * _DAY + since.seconds
