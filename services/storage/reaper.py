@@ -27,6 +27,9 @@ _AT_ONCE = 1000
 _BUCKETS_AT_ONCE = 1000
 _SESSIONS_AT_ONCE = 100
 _USES_AT_ONCE = 5000
+_LOCKS_AT_ONCE = 1000
+# A restic repeats a removal for a quarter of an hour, and finds within some minutes that another has removed its lock.
+_LOCKS_KEPT = timedelta(days=1)
 
 
 class Reaper:
@@ -125,3 +128,7 @@ class Reaper:
         while forgotten == _SESSIONS_AT_ONCE:
             async with self._db.worker() as unit:
                 forgotten = await reaping.forget_sessions(unit, self._sessions_kept, _SESSIONS_AT_ONCE)
+        forgotten = _LOCKS_AT_ONCE
+        while forgotten == _LOCKS_AT_ONCE:
+            async with self._db.worker() as unit:
+                forgotten = await reaping.forget_locks(unit, _LOCKS_KEPT, _LOCKS_AT_ONCE)

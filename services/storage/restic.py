@@ -9,7 +9,8 @@ Kept true:
   had as its parent which was not over by then either;
 - a restic may take for gone what it was refused, so after a snapshot or an index file stays all index files and packs;
 - the keys of a vault that `backup-tool` opens stay, but those that a restic has added;
-- who comes back after the session was over takes no part in a later one.
+- who comes back after the session was over takes no part in a later one, but where nobody has removed anything since;
+- of two first keys, of which one is of an initialisation that was broken off, restic finds the other one.
 """
 
 from collections.abc import AsyncGenerator
@@ -23,7 +24,7 @@ from services.common.errors import NotAllowed, NotFound, ServiceError
 from services.storage.bodies import Seen
 from services.storage.errors import IndexNeeded, InUse, NotLocked
 from services.storage.retention import condemn_unused
-from services.storage.standing import lock
+from services.storage.standing import lock, writing
 from services.storage.store import buckets, objects, sessions
 from services.storage.store import restic as rows
 from services.storage.store.objects import ListedObject
@@ -31,6 +32,8 @@ from services.storage.store.sessions import SessionRow
 
 MAX_LOCKS = 1000  # in a bucket, of sessions that are open
 _PAGE = 1000
+# Whoever lists these goes by what there is now.
+_TELLING = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX))
 _REMOVED_KINDS = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY))
 
 
@@ -53,18 +56,33 @@ async def remove_lock(db: Database, claims: VaultClaims, name: ObjectName) -> No
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
-        found = await rows.take_lock(unit, bucket.id, name)
-        if found is None or (found.is_removed and not found.is_over):
+        found = await rows.take_lock(unit, bucket.id, name, claims.device)
+        if found is None or (found.is_removed and found.ended_seq is None):
             raise NotFound(what=f"object {name} in this bucket")
-        ending: UUID | None = found.session_id
-        if found.is_over:
-            row = await rows.open_session(unit, bucket.id, claims.device)
-            ending = row.id if row and found.device_id == claims.device else None
-        elif await rows.has_lock(unit, found.session_id):
-            ending = None
+        ending: UUID | None = None
+        if found.ended_seq is not None:
+            ending = await _outlived(unit, bucket, claims, found)
+        elif not await rows.has_lock(unit, found.session_id):
+            ending = found.session_id
         if ending is not None:
             await sessions.end(unit, ending, bucket.seq + 1)
             await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+
+
+async def _outlived(unit: Unit, bucket: buckets.BucketState, claims: VaultClaims, found: rows.LockRow) -> UUID | None:
+    """The session that has to end, as a lock of one that is over is removed; None if there is none.
+
+    A lock that was removed before may only be removed again because an answer was lost, by a restic that has ended
+    since: the session is then of another one. It goes on if whoever it is can be allowed to: nothing that was there
+    at the end of the lock's session has been removed since, nor will be by what was listed before.
+    """
+    row = await rows.open_session(unit, bucket.id, claims.device)
+    if row is None or found.ended_seq is None or found.device_id != claims.device:
+        return None
+    if not found.is_removed or await rows.others_removed(unit, bucket.id, found.ended_seq, row.id):
+        return row.id
+    await rows.keep_something(unit, row.id)
+    return None
 
 
 async def read_lock(db: Database, claims: VaultClaims, name: ObjectName) -> bytes:
@@ -76,10 +94,29 @@ async def read_lock(db: Database, claims: VaultClaims, name: ObjectName) -> byte
     return body
 
 
-async def writing_session(db: Database, claims: VaultClaims) -> UUID:
-    """The session that a restic stores in. Raises NotLocked."""
+async def writing_session(db: Database, claims: VaultClaims, kind: ObjectKind) -> UUID:
+    """The session that a restic stores an object of a kind in. Raises NotLocked."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        return (await _locked(unit, claims)).id
+        row = await _locked(unit, claims)
+        if kind is ObjectKind.SNAPSHOT:
+            await _require_no_doubt(unit, row)
+        return row.id
+
+
+async def begin(db: Database, claims: VaultClaims, session: UUID) -> None:
+    """Begin to initialise the vault: what keys there are without a config are of one that was broken off.
+
+    restic gives up over the first key that its password opens, and of two it may find the one that opens nothing.
+    """
+    async with db.unit(claims.tenant, claims.user) as unit:
+        bucket = await lock(unit, claims)
+        await writing(unit, claims, session)
+        if await objects.find(unit, bucket.id, CONFIG) is not None:
+            return
+        found = await rows.page(unit, bucket.id, None, ObjectKind.KEY, after=b"", limit=_PAGE)
+        keys = [bytes(row.sha256) for row in found]
+        if await objects.condemn(unit, bucket.id, ObjectKind.KEY, keys, seq=bucket.seq + 1, session=session):
+            await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
 
 
 async def needs_config(db: Database, claims: VaultClaims) -> bool:
@@ -111,6 +148,8 @@ async def pages(db: Database, claims: VaultClaims, kind: ObjectKind) -> AsyncGen
     while after is not None:
         async with db.unit(claims.tenant, claims.user) as unit:
             row = await rows.open_session(unit, claims.bucket, claims.device)
+            if row and kind in _TELLING:
+                await rows.end_doubt(unit, row.id)
             found = await rows.page(unit, claims.bucket, row, kind, after=after, limit=_PAGE)
         yield found
         after = bytes(found[-1].sha256) if len(found) == _PAGE else None
@@ -134,6 +173,8 @@ async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> ServiceE
     """Why it stays; None if it does not."""
     bucket = await lock(unit, claims)
     row = await _locked(unit, claims)
+    if name.kind in (ObjectKind.INDEX, ObjectKind.PACK):
+        await _require_no_doubt(unit, row)
     if await rows.is_removed(unit, bucket.id, name, row.opened_seq):
         return None
     if await rows.find(unit, bucket.id, row, name) is None:
@@ -178,9 +219,20 @@ async def _locked(unit: Unit, claims: VaultClaims) -> SessionRow:
     return row
 
 
+async def _require_no_doubt(unit: Unit, row: SessionRow) -> None:
+    """Raises NotLocked while the session's first lock may be the refresh of one that was lost.
+
+    That one is removed just after it, which ends the session; what was under way meanwhile goes by what is long over.
+    """
+    if await rows.is_doubtful(unit, row.id):
+        raise NotLocked
+
+
 async def _open(unit: Unit, bucket: buckets.BucketState, claims: VaultClaims) -> UUID:
     seq = bucket.seq + 1
     row = SessionRow(uuid4(), bucket.id, claims.device, Purpose.RESTIC.value, None, seq, None, 0, 0, mark_seq=seq)
     await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id)
+    if await rows.has_lost_lock(unit, bucket.id, claims.device):
+        await rows.doubt(unit, row.id)
     await buckets.set_seq(unit, bucket.id, seq)
     return row.id

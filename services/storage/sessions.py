@@ -216,6 +216,9 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
                 return False
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
+        has_key = any(body.name.kind is ObjectKind.KEY for body in bodies)
+        if not has_key and not await objects.is_other_live(unit, claims.bucket, ObjectKind.KEY, []):
+            raise NotAllowed(detail="No key is there that could open the vault: initialise it again, from the key on.")
         _require_room(bucket, claims, row, sum(body.size for body in bodies), ObjectKind.CONFIG)
         for body in bodies:
             found = await objects.find(unit, claims.bucket, body.name)
@@ -229,17 +232,21 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
 
 
 async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body) -> Entered:
-    """Enter another seal in the place of the one that is there, or a first one. Only in a retention session.
+    """Enter another seal in the place of the one that is there, in a retention session; a first one, in any that writes.
 
     The file of the former one is replaced on each home by the rename of the new one, so that some seal is always there.
     Raises SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
-        row = await removing(unit, claims, session)
+        row = await writing(unit, claims, session)
         if await objects.find(unit, claims.bucket, CONFIG) is None:
             raise NotInitialised(bucket=claims.bucket)
         found = await objects.find(unit, claims.bucket, body.name)
+        if found is not None and Scope.DELETE not in claims.scopes:
+            raise NotAllowed(detail="There is a seal, and the vault token does not allow to delete.")
+        if found is not None:
+            await removing(unit, claims, session)
         if found is None:
             await _insert(unit, bucket, session, body)
         else:

@@ -28,7 +28,7 @@ from services.storage.errors import Exists
 from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
 from services.storage.puts import Put, Puts
-from services.storage.rest.access import Access, basic
+from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
 from services.storage.rest.requests import VERSION_1, VERSION_2, NotOffered, Target, http_status, one_line, part_of
 from services.storage.store.objects import ListedObject
@@ -37,6 +37,10 @@ from services.storage.streams import Streams
 _METHODS = frozenset(("HEAD", "GET", "POST", "DELETE"))
 _OCTETS = "application/octet-stream"
 _GONE = "CANCELLED"
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="oort"'},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(round(OUTAGE_SECONDS))},
+}
 
 
 class RestHandler:
@@ -107,7 +111,9 @@ class RestHandler:
         if request.method != "POST" or request.query.get("create") != "true":
             raise NotOffered(what=f"{request.method} of a whole repository")
         _require(claims, Scope.APPEND)
-        await restic.needs_config(self._db, claims)
+        if await restic.needs_config(self._db, claims):
+            async with self._first(claims) as session:
+                await restic.begin(self._db, claims, session)
         return web.Response()
 
     async def _object(self, request: web.BaseRequest, claims: VaultClaims, name: ObjectName) -> web.StreamResponse:
@@ -140,15 +146,13 @@ class RestHandler:
         response.content_type = VERSION_2 if with_sizes else VERSION_1
         async with aclosing(restic.pages(self._db, claims, kind)) as pages:
             first = await anext(pages)
-            await response.prepare(request)
-            with _begun_answer():
+            async with self._answering(request, response):
                 await self._write(response, b"[" + _entries(first, with_sizes=with_sizes))
                 before = bool(first)
                 async for page in pages:
                     entries = _entries(page, with_sizes=with_sizes)
                     await self._write(response, (b"," if before and page else b"") + entries)
                 await self._write(response, b"]")
-        await response.write_eof()
         return response
 
     async def _get(self, request: web.BaseRequest, claims: VaultClaims, name: ObjectName) -> web.StreamResponse:
@@ -158,28 +162,31 @@ class RestHandler:
         seen = await restic.see(self._db, claims, name, self._node)
         part, response = _begun(request, seen.size)
         if request.method == "HEAD":
-            await response.prepare(request)
-            await response.write_eof()
-            return response
+            async with self._answering(request, response):
+                return response
         async with aclosing(self._gets.read(claims, name, seen, part)) as messages:
             # What is wrong before the first byte has a status of its own.
             message = await anext(messages, None)
-            await response.prepare(request)
-            with _begun_answer():
+            async with self._answering(request, response):
                 while message is not None:
                     await self._write(response, get_body(message))
                     message = await anext(messages, None)
-        await response.write_eof()
         return response
 
     async def _send_small(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         part, response = _begun(request, len(body))
-        await response.prepare(request)
-        if request.method != "HEAD":
-            with _begun_answer():
+        async with self._answering(request, response):
+            if request.method != "HEAD":
                 await self._write(response, body[part.offset : part.end])
-        await response.write_eof()
         return response
+
+    @asynccontextmanager
+    async def _answering(self, request: web.BaseRequest, response: web.StreamResponse) -> AsyncIterator[None]:
+        """While an answer is sent, to its end: no reader that stands still is waited for without bound."""
+        with _begun_answer():
+            await self._streams.patiently(response.prepare(request))
+            yield
+            await self._streams.patiently(response.write_eof())
 
     async def _write(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
         await self._streams.patiently(response.write(data))
@@ -202,13 +209,13 @@ class RestHandler:
                 async with self._first(claims) as session:
                     await self._puts.put_body(_put(claims, session, name, body), body)
             case _:
-                session = await restic.writing_session(self._db, claims)
+                session = await restic.writing_session(self._db, claims, name.kind)
                 await self._puts.put_body(_put(claims, session, name, body), body)
 
     async def _stream(self, request: web.BaseRequest, claims: VaultClaims, name: ObjectName) -> None:
         """A pack or an index file."""
         size = announced_size(request, name.kind)
-        session = await restic.writing_session(self._db, claims)
+        session = await restic.writing_session(self._db, claims, name.kind)
         put = Put(claims, session, name, bytes.fromhex(name.id), size)
         async with aclosing(frames_of(request, self._streams)) as frames:
             stored = await self._puts.put(put, frames)
@@ -263,7 +270,7 @@ def _abort(request: web.BaseRequest) -> web.StreamResponse:
 
 def _refuse(refusal: ServiceError) -> web.StreamResponse:
     line, status = one_line(refusal), http_status(refusal)
-    headers = {"WWW-Authenticate": 'Basic realm="oort"'} if status is HTTPStatus.UNAUTHORIZED else None
+    headers = _HEADERS.get(status)
     return web.Response(status=status, reason=line, text=f"{line}\n", headers=headers)
 
 

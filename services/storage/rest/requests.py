@@ -13,7 +13,7 @@ import grpc
 
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 from services.common.errors import InvalidArgument, NotFound, ServiceError
-from services.storage.errors import StorageError
+from services.storage.errors import QuotaExceeded, StorageError
 from services.storage.gets import Part
 
 VERSION_1 = "application/vnd.x.restic.rest.v1"
@@ -32,6 +32,8 @@ _CODES: Mapping[grpc.StatusCode, HTTPStatus] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.INSUFFICIENT_STORAGE,
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    # Of an object of which no copy is whole: for its reader it is not there.
+    grpc.StatusCode.DATA_LOSS: HTTPStatus.NOT_FOUND,
 }
 
 
@@ -95,6 +97,9 @@ def part_of(header: str | None, size: int) -> Part | None:
 
 
 def http_status(error: ServiceError) -> HTTPStatus:
+    if isinstance(error, QuotaExceeded):
+        # A full disk may be emptied, or another node have room; a quota stays what it is.
+        return HTTPStatus.FORBIDDEN
     return _CODES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

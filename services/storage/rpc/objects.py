@@ -86,7 +86,8 @@ class ObjectsRpc:
     async def replace_seal(
         self, request: objects_pb2.ReplaceSealRequest, context: Context
     ) -> objects_pb2.ReplaceSealResponse:
-        claims = self._gate.require(context, Scope.DELETE)
+        # For a first one; whoever replaces one needs more.
+        claims = self._gate.require(context, Scope.APPEND)
         if not 0 < len(request.seal) <= _LARGEST_SEAL:
             raise InvalidArgument(detail=f"A seal has 1 to {_LARGEST_SEAL} bytes.")
         session = uuid_of(request.session_id, "session_id")

@@ -187,6 +187,16 @@ async def forget_sessions(unit: Unit, kept: timedelta, limit: int) -> int:
     return cursor.rowcount
 
 
+async def forget_locks(unit: Unit, kept: timedelta, limit: int) -> int:
+    """Delete rows of restics' locks that these removed themselves longer than `kept` ago."""
+    cursor = await unit.execute(
+        "delete from restic_locks where (bucket_id, sha256) in"
+        " (select bucket_id, sha256 from restic_locks where removed < now() - %s limit %s for update skip locked)",
+        (kept, limit),
+    )
+    return cursor.rowcount
+
+
 def kinds() -> list[str]:
     """What the queries call `kinds`: the kinds that can be condemned."""
     return [kind.value for kind in ORDER]

@@ -25,11 +25,11 @@ class FoundObject:
 
 @dataclass(frozen=True, slots=True)
 class LockRow:
-    """A lock file's session; `is_over` when that has ended, `is_removed` when the lock was removed before."""
+    """A lock file's session, and the seq of that one's end; `is_removed`: its own device removed the lock before."""
 
     session_id: UUID
     device_id: UUID
-    is_over: bool
+    ended_seq: int | None
     is_removed: bool
 
 
@@ -78,24 +78,64 @@ async def put_lock(unit: Unit, bucket: BucketState, session: UUID, name: ObjectN
     await unit.execute(
         "insert into restic_locks (bucket_id, sha256, session_id, tenant_id, user_id, body)"
         " values (%s, %s, %s, %s, %s, %s) on conflict (bucket_id, sha256)"
-        " do update set session_id = excluded.session_id, body = excluded.body, written = now()",
+        " do update set session_id = excluded.session_id, body = excluded.body, written = now(), removed = null",
         (bucket.id, digest_of(name), session, bucket.tenant_id, bucket.user_id, body),
     )
     await unit.execute("update sessions set last_beat = now() where id = %s", (session,))
 
 
-async def take_lock(unit: Unit, bucket: UUID, name: ObjectName) -> LockRow | None:
-    """Remove a lock, of which the row stays; answers whose it was."""
+async def take_lock(unit: Unit, bucket: UUID, name: ObjectName, device: UUID) -> LockRow | None:
+    """Remove a lock, of which the row stays; answers whose it was. `device` is whose restic removes it."""
     named = (bucket, digest_of(name))
     async with unit.cursor(row_factory=class_row(LockRow)) as cursor:
         await cursor.execute(
-            "select s.id as session_id, s.device_id, s.ended_seq is not null as is_over, l.body is null as is_removed"
+            "select s.id as session_id, s.device_id, s.ended_seq, l.removed is not null as is_removed"
             " from restic_locks l join sessions s on s.id = l.session_id where l.bucket_id = %s and l.sha256 = %s",
             named,
         )
         found = await cursor.fetchone()
-    await unit.execute("update restic_locks set body = null where bucket_id = %s and sha256 = %s", named)
+    if found is not None:
+        await unit.execute(
+            "update restic_locks set body = null, removed = case when %s then coalesce(removed, now()) end"
+            " where bucket_id = %s and sha256 = %s",
+            (found.device_id == device, *named),
+        )
     return found
+
+
+async def has_lost_lock(unit: Unit, bucket: UUID, device: UUID) -> bool:
+    """Whether a session of the device's restics has ended over a lock that none of them had removed."""
+    cursor = await unit.execute(
+        "select 1 from restic_locks l join sessions s on s.id = l.session_id"
+        " where s.bucket_id = %s and s.device_id = %s and s.ended_seq is not null and l.removed is null limit 1",
+        (bucket, device),
+    )
+    return await cursor.fetchone() is not None
+
+
+async def doubt(unit: Unit, session: UUID) -> None:
+    """Remember that who has opened the session may know an older state of the vault."""
+    await unit.execute("update sessions set doubtful = true where id = %s", (session,))
+
+
+async def end_doubt(unit: Unit, session: UUID) -> None:
+    await unit.execute("update sessions set doubtful = false where id = %s and doubtful", (session,))
+
+
+async def is_doubtful(unit: Unit, session: UUID) -> bool:
+    cursor = await unit.execute("select 1 from sessions where id = %s and doubtful", (session,))
+    return await cursor.fetchone() is not None
+
+
+async def others_removed(unit: Unit, bucket: UUID, since: int, session: UUID) -> bool:
+    """Whether anything may have been condemned since the seq `since`: by `session`, or by another that removes."""
+    cursor = await unit.execute(
+        "select 1 where exists (select 1 from objects where bucket_id = %(bucket)s and condemned_seq > %(since)s)"
+        " or exists (select 1 from sessions where bucket_id = %(bucket)s and id <> %(session)s"
+        "     and purpose in ('retention', 'restic') and (ended_seq is null or ended_seq > %(since)s))",
+        {"bucket": bucket, "since": since, "session": session},
+    )
+    return await cursor.fetchone() is not None
 
 
 async def has_lock(unit: Unit, session: UUID) -> bool:

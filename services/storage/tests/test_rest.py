@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
@@ -169,7 +170,7 @@ async def test_a_quota_holds_and_says_so_in_the_status_line(cluster: Cluster) ->
             await restic.lock()
             body = a_body(1900)
             answer = await restic.ask("POST", str(pack(body)), data=body)
-            assert answer.status == 507
+            assert answer.status == 403
             assert "may hold 2000 bytes" in answer.line
 
 
@@ -181,13 +182,13 @@ async def test_a_full_vault_takes_the_index_files_of_who_may_remove(cluster: Clu
             await restic.lock()
             [(used,)] = cluster.sql("select bytes from buckets where id = %s", claims.bucket)
             await restic.store(pack(body := a_body(16_000 - used)), body)
-            assert await restic.put(pack(b"more"), b"more") == 507
+            assert await restic.put(pack(b"more"), b"more") == 403
             body = a_body(900)
-            assert await appender.put(index(body), body) == 507
+            assert await appender.put(index(body), body) == 403
             assert await restic.put(index(body), body) == 200
             # A part of the quota, and no more.
             body = a_body(900)
-            assert await restic.put(index(body), body) == 507
+            assert await restic.put(index(body), body) == 403
 
 
 async def test_a_pack_that_was_lost_is_taken_again(cluster: Cluster) -> None:
@@ -236,7 +237,9 @@ async def test_auth_is_asked_once_a_minute_and_an_outage_does_not_end_a_restic(c
             assert (await restic.ask("GET", "config")).status == 200
             assert node.auth.asked == asked
             async with node.restic(replace(claims, device=uuid4())) as another:
-                assert (await another.ask("GET", "config")).status == 503
+                refused = await another.ask("GET", "config")
+                assert (refused.status, refused.headers["Retry-After"]) == (503, "15")
+                assert refused.line == "The auth server cannot be reached at the moment: try again."
 
 
 async def test_an_append_only_url_stores_and_removes_nothing_but_locks(cluster: Cluster) -> None:
@@ -264,7 +267,8 @@ async def test_a_damaged_copy_is_no_answer(cluster: Cluster) -> None:
             place = cluster.bucket_folder("a", claims.bucket) / pack(body).path
             place.chmod(0o600)
             place.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
-            assert (await restic.get(pack(body))).status == 500
+            damaged = await restic.get(pack(body))
+            assert (damaged.status, "damaged or missing" in damaged.line) == (404, True)
 
 
 async def test_what_breaks_in_the_middle_of_an_answer_cuts_it_off(
@@ -284,6 +288,46 @@ async def test_what_breaks_in_the_middle_of_an_answer_cuts_it_off(
         monkeypatch.setattr(Gets, "read", breaks)
         with pytest.raises(aiohttp.ClientError):
             await restic.get(pack(body))
+
+
+@pytest.mark.parametrize("kind", ["data/", "config"])
+async def test_a_reader_that_stands_still_at_the_end_of_an_answer_is_given_up(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    async def never(_response: web.StreamResponse, _rest: bytes = b"") -> None:
+        await asyncio.Event().wait()
+
+    async with a_rest_node(cluster, stall_seconds=0.2) as node, node.restic(await cluster.bucket("a")) as restic:
+        await restic.initialise()
+        monkeypatch.setattr(web.StreamResponse, "write_eof", never)
+        with pytest.raises(aiohttp.ClientError):
+            await restic.ask("GET", kind)
+
+
+async def test_an_initialisation_that_was_broken_off_leaves_no_key_to_the_next_one(cluster: Cluster) -> None:
+    """restic would give up over it where its password is the same."""
+    async with a_rest_node(cluster) as node:
+        claims = await cluster.bucket("a")
+        async with node.restic(claims) as restic:
+            assert (await restic.ask("POST", "?create=true")).status == 200
+            stray = await restic.store(ObjectName.of(ObjectKind.KEY, b"of the first"), b"of the first")
+            assert await restic.names(ObjectKind.KEY) == {str(stray)}
+            await restic.initialise()
+            [key] = await restic.names(ObjectKind.KEY)
+            assert key != str(stray)
+            # An initialised vault keeps its key, whatever is begun.
+            assert (await restic.ask("POST", "?create=true")).status == 200
+            assert await restic.names(ObjectKind.KEY) == {key}
+
+
+async def test_a_config_is_refused_once_another_initialisation_has_taken_its_key(cluster: Cluster) -> None:
+    async with a_rest_node(cluster) as node, node.restic(await cluster.bucket("a")) as restic:
+        assert (await restic.ask("POST", "?create=true")).status == 200
+        await restic.store(ObjectName.of(ObjectKind.KEY, b"of the first"), b"of the first")
+        assert (await restic.ask("POST", "?create=true")).status == 200
+        refused = await restic.ask("POST", "config", data=b"of the first")
+        assert (refused.status, "initialise it again" in refused.line) == (403, True)
+        await restic.initialise()
 
 
 def test_a_rest_port_needs_an_address_and_auth(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

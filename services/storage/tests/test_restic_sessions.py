@@ -10,10 +10,14 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.storage import sessions
-from services.storage.tests.cluster import Client, Cluster, a_body, index, pack
+from services.storage import control, sessions
+from services.storage.tests.cluster import Client, Cluster, a_body, index, pack, snapshot
+from services.storage.tests.test_reaper import Reapers, reapers
 from services.storage.tests.restics import Restic, RestNode, a_rest_node, let_pass
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
+
+# Fixtures that are used by their names.
+__all__ = ["reapers"]
 
 SILENCE, AGE = timedelta(seconds=60), timedelta(days=30)
 
@@ -32,9 +36,19 @@ class Scene:
     committed: ObjectName
 
     async def end_silent(self) -> None:
+        async with self._database() as db:
+            await sessions.end_silent(db, SILENCE, AGE)
+
+    async def end(self, session: UUID) -> None:
+        """As `oort session end` does."""
+        async with self._database() as db:
+            assert await control.end(db, session, None)
+
+    @asynccontextmanager
+    async def _database(self) -> AsyncIterator[Database]:
         db = await Database.open(self.cluster.database.app, self.cluster.database.worker)
         try:
-            await sessions.end_silent(db, SILENCE, AGE)
+            yield db
         finally:
             await db.close()
 
@@ -103,7 +117,9 @@ async def test_every_restic_of_a_vault_sees_the_locks_of_the_others(cluster: Clu
         assert await other.put(pack(b"now"), b"now") == 200
 
 
-async def test_a_restic_whose_lock_another_has_removed_takes_no_part_in_a_later_session(cluster: Cluster) -> None:
+async def test_a_restic_whose_lock_another_has_removed_takes_no_part_in_a_later_session_once_something_was_removed(
+    cluster: Cluster,
+) -> None:
     async with a_scene(cluster) as scene:
         restic = scene.restic
         # Two of one URL, so that the removal of one lock does not end the session yet.
@@ -112,12 +128,77 @@ async def test_a_restic_whose_lock_another_has_removed_takes_no_part_in_a_later_
             assert await scene.removed(name) == 200
         assert await restic.names(ObjectKind.LOCK) == set()
         assert (await restic.get(old)).status == 404
+        retention = await scene.client.open(Purpose.RETENTION)
+        await scene.client.end(retention)
         # It refreshes.
         await restic.lock()
         assert len(scene.open_sessions()) == 1
         assert await scene.removed(old) == 200
         assert scene.open_sessions() == []
         assert await restic.put(pack(b"late"), b"late") == 403
+
+
+async def test_a_removal_that_is_repeated_does_not_end_the_session_of_the_next_restic(cluster: Cluster) -> None:
+    async with a_scene(cluster) as scene:
+        lock = await scene.restic.lock()
+        assert await scene.removed(lock) == 200
+        await scene.restic.lock()
+        # The first answer was lost.
+        assert await scene.removed(lock) == 200
+        assert len(scene.open_sessions()) == 1
+        names = await scene.restic.back_up()
+        assert str(names[2]) in await scene.restic.names(ObjectKind.SNAPSHOT)
+        # Or it is one of which the lock was removed: what it listed before is of no use to remove by.
+        assert await scene.removed(scene.made) == 403
+
+
+async def test_a_restic_that_goes_on_after_its_session_was_ended_stores_no_snapshot_and_removes_nothing(
+    cluster: Cluster,
+) -> None:
+    """Between its next lock and the removal of the old one, which ends that session too."""
+    async with a_scene(cluster) as scene:
+        restic = scene.restic
+        await restic.lock()
+        [session] = scene.open_sessions()
+        await scene.end(session)
+        backup = await scene.client.open()
+        await scene.client.reserve(backup, scene.made)
+        await scene.client.end(backup)
+        await restic.lock()
+        for name in (scene.made, scene.listed):
+            refused = await restic.delete(name)
+            assert (refused.status, "No lock of this restic is in force" in refused.line) == (403, True)
+            assert state(cluster, name) == "live"
+        body = a_body()
+        assert await restic.put(snapshot(body), body) == 403
+
+
+async def test_a_restic_that_begins_after_a_lock_was_lost_lists_first_and_then_does_everything(
+    cluster: Cluster,
+) -> None:
+    async with a_scene(cluster) as scene, scene.node.restic(replace(scene.claims, device=uuid4())) as other:
+        # As `restic unlock --remove-all` of another device does.
+        assert (await other.delete(await scene.restic.lock())).status == 200
+        await scene.restic.lock()
+        assert await scene.removed(scene.made) == 403
+        assert await scene.restic.names(ObjectKind.INDEX) == {str(scene.listed)}
+        await scene.restic.back_up()
+        for name in (scene.committed, scene.listed, scene.made):
+            assert await scene.removed(name) == 200
+
+
+async def test_rows_of_locks_that_restics_have_removed_go_after_a_day(cluster: Cluster, reapers: Reapers) -> None:
+    async with a_scene(cluster) as scene:
+        for _ in range(3):
+            assert await scene.removed(await scene.restic.lock()) == 200
+        lost = await scene.restic.lock()
+        [session] = scene.open_sessions()
+        await scene.end(session)
+        await reapers.reap("a")
+        assert cluster.sql("select count(*) from restic_locks") == [(4,)]
+        cluster.sql("update restic_locks set removed = removed - interval '25 hours'")
+        await reapers.reap("a")
+        assert cluster.sql("select sha256 from restic_locks") == [(bytes.fromhex(lost.id),)]
 
 
 async def test_locks_that_were_removed_or_are_of_sessions_that_are_over_are_empty(cluster: Cluster) -> None:

@@ -65,6 +65,20 @@ async def test_a_bucket_without_a_vault_takes_no_seal_and_a_vault_without_one_ge
             assert counters_are_right(cluster)
 
 
+async def test_a_vault_without_a_seal_gets_a_first_one_from_whoever_may_add(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = replace(await cluster.bucket("a"), scopes=frozenset({Scope.READ, Scope.APPEND}))
+        async with cluster.client("a", claims) as client:
+            backup = await client.open()
+            await client.initialise(backup, seal=b"")
+            assert await refusal_of(client.replace_seal(await client.open(Purpose.READ), b"seal")) == "NOT_ALLOWED"
+            await client.replace_seal(backup, b"seal")
+            assert await client.get(backup, SEAL) == b"seal"
+            assert await refusal_of(client.replace_seal(backup, b"another")) == "NOT_ALLOWED"
+            assert await client.get(backup, SEAL) == b"seal"
+            assert counters_are_right(cluster)
+
+
 async def test_a_home_that_was_down_gets_the_new_seal_when_it_is_back(cluster: Cluster) -> None:
     async with cluster.up("a", "b"):
         claims = await a_vault(cluster, copies=2)
