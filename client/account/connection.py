@@ -11,6 +11,7 @@ import grpc
 
 from client.errors import (
     AccountError,
+    AppendOnly,
     NameTaken,
     NotFound,
     NotLoggedIn,
@@ -194,6 +195,8 @@ def translate(refusal: Refusal, server: str) -> OortError:
     }
     if refusal.reason == "WRONG_CREDENTIALS":
         return WrongPassword()
+    if refusal.reason == "APPEND_ONLY":
+        return AppendOnly(place="The account")
     if refusal.reason in ("NOT_SIGNED_IN", "DEVICE_UNKNOWN"):
         return NotLoggedIn()
     if refusal.reason in kinds:

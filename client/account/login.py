@@ -39,16 +39,20 @@ class Server:
     tenant: str = ""
 
 
-def login(home: Home, server: Server, username: str, password: str) -> Account:
-    """Log this device in, and register it if it is new. Raises WrongPassword and other kinds of OortError."""
+def login(home: Home, server: Server, username: str, password: str, *, append_only: bool = False) -> Account:
+    """Log this device in, and register it if it is new; from then on it may only add, if `append_only` says so.
+
+    Raises WrongPassword and other kinds of OortError.
+    """
     ca_pem = read_ca(server.ca)
     home.subfolder(home.folder)
     with Connection(server.address, ca_pem, str(server.ca)) as connection:
         accounts = accounts_pb2_grpc.AccountServiceStub(connection.channel)
         keys = _stretch(connection, accounts, server.tenant, username, password)
         identity = _identity(home, server, username)
+        described = _describe(identity, append_only=append_only)
         request = accounts_pb2.LoginRequest(
-            tenant=server.tenant, username=username, login_key=keys.login, device=_describe(identity)
+            tenant=server.tenant, username=username, login_key=keys.login, device=described
         )
         try:
             answer = connection.ask_as_nobody(accounts.Login, request)
@@ -57,7 +61,7 @@ def login(home: Home, server: Server, username: str, password: str) -> Account:
                 raise translate(refused.refusal, server.address) from None
             # This device was revoked: it comes back as a new one.
             identity = _new_identity()
-            request.device.CopyFrom(_describe(identity))
+            request.device.CopyFrom(_describe(identity, append_only=append_only))
             answer = _as_nobody(connection, accounts, request)
     user = UUID(answer.user_id)
     account_key = passwords.open_account_key(user, keys, answer.sealed_key)
@@ -184,7 +188,7 @@ def _new_identity() -> _Identity:
     return _Identity(device_id, Ed25519PrivateKey.generate().private_bytes_raw())
 
 
-def _describe(identity: _Identity) -> accounts_pb2.Device:
+def _describe(identity: _Identity, *, append_only: bool) -> accounts_pb2.Device:
     public = Ed25519PrivateKey.from_private_bytes(identity.device_key).public_key()
     return accounts_pb2.Device(
         id=str(identity.device_id),
@@ -192,6 +196,7 @@ def _describe(identity: _Identity) -> accounts_pb2.Device:
         platform=f"{platform.system()} {platform.machine()}",
         client_version=VERSION,
         public_key=public.public_bytes(Encoding.Raw, PublicFormat.Raw),
+        append_only=append_only,
     )
 
 

@@ -8,13 +8,10 @@ from client.cli.invocation import Invocation, Json
 
 def device_list(context: click.Context, as_json: Json = False) -> None:
     """List the account's devices."""
-    from oort.auth.v1.devices_pb2 import ListDevicesRequest
-    from oort.auth.v1.devices_pb2_grpc import DeviceServiceStub
+    from client.account.devices import list_devices
 
     with Invocation.of(context).device() as device:
-        stub = DeviceServiceStub(device.connection.channel)
-        pages = device.connection.pages(stub.ListDevices, ListDevicesRequest())
-        devices = [found for page in pages for found in page.devices]
+        devices = list_devices(device)
     if as_json:
         emit_array(
             {
@@ -25,14 +22,22 @@ def device_list(context: click.Context, as_json: Json = False) -> None:
                 "registered": found.registered.ToJsonString(),
                 "last_seen": found.last_seen.ToJsonString(),
                 "current": found.current,
+                "append_only": found.append_only,
             }
             for found in devices
         )
     else:
         table(
-            ("", "ID", "NAME", "PLATFORM", "LAST SEEN"),
+            ("", "ID", "NAME", "PLATFORM", "LAST SEEN", "MAY"),
             (
-                ("*" if found.current else "", found.id, found.name, found.platform, found.last_seen.ToJsonString())
+                (
+                    "*" if found.current else "",
+                    found.id,
+                    found.name,
+                    found.platform,
+                    found.last_seen.ToJsonString(),
+                    "only add" if found.append_only else "do everything",
+                )
                 for found in devices
             ),
         )

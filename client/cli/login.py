@@ -12,6 +12,7 @@ from client.cli.parameters import Option
 Server = Annotated[str, Option("--server", help="HOST:PORT of the server.")]
 CaFile = Annotated[Path, Option("--ca", help="File with the CA that signed the server's certificate.")]
 Username = Annotated[str, Option("--username")]
+AppendOnly = Annotated[bool, Option("--append-only", help="From now on this device may only add, and remove nothing.")]
 Tenant = Annotated[str, Option("--tenant", help="Your provider's tenant; empty for the first one.")]
 
 
@@ -22,12 +23,14 @@ def login(
     ca: CaFile,
     username: Username,
     tenant: Tenant = "",
+    append_only: AppendOnly = False,
     password_stdin: PasswordStdin = False,
 ) -> None:
     """Log this device in. One home is one device."""
     from client.account import login as logins
 
     (password,) = read_secrets(["Password"], from_stdin=password_stdin, option="--password-stdin")
-    account = logins.login(Invocation.of(context).home, logins.Server(server, ca, tenant), username, password)
+    home, place = Invocation.of(context).home, logins.Server(server, ca, tenant)
+    account = logins.login(home, place, username, password, append_only=append_only)
     with telling("this device is logged in"):
         say(f"Logged in to {account.server} as {account.username}; this device is {account.device_id}.")

@@ -1,4 +1,7 @@
-"""A user's devices."""
+"""A user's devices.
+
+Kept true: a device that may only add changes itself alone, and never so that it may do more.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -27,14 +30,34 @@ class Devices:
         return page.cut(rows, lambda row: [str(row.id)])
 
     async def rename(self, caller: Caller, device: UUID, name: str) -> None:
-        """Raises NotFound."""
+        """Raises NotFound, AppendOnly."""
+        _require_right(caller, device)
         async with self.db.unit(caller.tenant, caller.user) as unit:
             if not await devices.rename(unit, device, name):
                 raise NotFound(what="such device")
 
     async def revoke(self, caller: Caller, device: UUID) -> None:
-        """End a device for good: its next call is refused, and its items go. Raises NotFound."""
+        """End a device for good: its next call is refused, and its items go. Raises NotFound, AppendOnly."""
+        _require_right(caller, device)
         async with self.db.unit(caller.tenant, caller.user) as unit:
             if not await devices.revoke(unit, device, self.clock.now()):
                 raise NotFound(what="such device")
             await items.delete_of_device(unit, device)
+
+    async def set_append_only(self, caller: Caller, device: UUID, *, append_only: bool) -> None:
+        """Have a device only add, or let it do all again. Raises NotFound, AppendOnly.
+
+        No password is asked for to let it: a device that may do all can do itself whatever the other one then can.
+        """
+        _require_right(caller, device)
+        if not append_only:
+            caller.require_full()
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            if not await devices.set_append_only(unit, device, append_only=append_only):
+                raise NotFound(what="such device")
+
+
+def _require_right(caller: Caller, device: UUID) -> None:
+    """Raises AppendOnly for another device than the caller's own."""
+    if device != caller.device:
+        caller.require_full()

@@ -47,6 +47,13 @@ class DeviceUnknown(ServiceError):
     code = StatusCode.UNAUTHENTICATED
 
 
+class AppendOnly(ServiceError):
+    """This device may only add: another device of the account must do this."""
+
+    reason = "APPEND_ONLY"
+    code = StatusCode.PERMISSION_DENIED
+
+
 class ChallengeOver(NotSignedIn):
     """The challenge was used or is older than a minute: begin the login again."""
 

@@ -1,6 +1,7 @@
 """Who calls, and whether such a caller may call this at all: every rpc passes here first.
 
-Kept true: suspension, revocation and role are as Postgres says at this moment, whatever the session says. What a
+Kept true: suspension, revocation, role and that a device may only add are as Postgres says at this moment, whatever the
+session says. What a
 caller sees of a table is not decided here but by row-level security, so a gate that lets everyone through shows
 nobody another's rows.
 """
@@ -14,7 +15,7 @@ from uuid import UUID
 import grpc
 
 from services.auth.attempts import network_of
-from services.auth.errors import DeviceUnknown, Suspended
+from services.auth.errors import AppendOnly, DeviceUnknown, Suspended
 from services.auth.sessions import Session, Sessions
 from services.auth.store import credentials, devices, users
 from services.auth.store.users import Role
@@ -32,7 +33,8 @@ class Need(Enum):
 
     SIGNED_IN = auto()
     DEVICE = auto()  # signed in as a device
-    ADMIN = auto()  # of its tenant
+    FULL = auto()  # not as a device that may only add
+    ADMIN = auto()  # of its tenant, and FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Caller:
     role: Role
     device: UUID | None
     token: str = field(repr=False)
+    append_only: bool = False
+
+    def require_full(self) -> None:
+        """Raises AppendOnly for a device that may only add."""
+        if self.append_only:
+            raise AppendOnly
 
     @property
     def own_device(self) -> UUID:
@@ -55,7 +63,7 @@ class Caller:
 
 class Gate(Protocol):
     async def caller(self, context: Context, need: Need = Need.SIGNED_IN) -> Caller:
-        """Who is signed in. Raises NotSignedIn, DeviceUnknown, Suspended or NotAllowed."""
+        """Who is signed in. Raises NotSignedIn, DeviceUnknown, Suspended, AppendOnly or NotAllowed."""
 
     async def guest(self, context: Context) -> str:
         """The address of whoever signs in; nobody is kept out."""
@@ -80,11 +88,14 @@ class SessionGate:
         session = await self._sessions.find(token)
         if session is None:
             raise NotSignedIn
-        caller = Caller(session.tenant, session.user, await self._standing(session), session.device, token)
+        role, append_only = await self._standing(session)
+        caller = Caller(session.tenant, session.user, role, session.device, token, append_only)
         if need is Need.DEVICE:
             _ = caller.own_device
         if need is Need.ADMIN and caller.role is not Role.ADMIN:
             raise NotAllowed(detail="Only an administrator may do this.")
+        if need in (Need.FULL, Need.ADMIN):
+            caller.require_full()
         return caller
 
     async def guest(self, context: Context) -> str:
@@ -96,8 +107,9 @@ class SessionGate:
     async def node(self, context: Context) -> None:
         require_peer(context, "storage")
 
-    async def _standing(self, session: Session) -> Role:
-        now = self._clock.now()
+    async def _standing(self, session: Session) -> tuple[Role, bool]:
+        """The caller's role, and whether its device may only add."""
+        now, append_only = self._clock.now(), False
         async with self._db.unit(session.tenant, session.user) as unit:
             user = await users.get(unit, session.user)
             if user is None:
@@ -114,4 +126,5 @@ class SessionGate:
                 if device is None or device.revoked:
                     raise DeviceUnknown
                 await devices.seen(unit, session.device, now, now - _SEEN_EVERY)
-        return Role(user.role)
+                append_only = device.append_only
+        return Role(user.role), append_only

@@ -58,6 +58,12 @@ class Items:
         return wanted
 
     async def delete(self, caller: Caller, item: UUID) -> None:
-        """Remove an item of any of the user's devices; one that is gone is gone."""
+        """Remove an item of any of the user's devices; one that is gone is gone.
+
+        Raises AppendOnly for one of another device than the caller's, if that may only add.
+        """
         async with self.db.unit(caller.tenant, caller.user) as unit:
+            known = await items.get(unit, item)
+            if known and known.device_id != caller.device:
+                caller.require_full()
             await items.delete(unit, item)

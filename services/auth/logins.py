@@ -1,7 +1,8 @@
 """Signing in: by password, or by a registered device's key.
 
 Kept true: names that do not exist, wrong passwords and wrong tenants are refused with the same words after the same
-work; a device's key never changes under its id; a revoked device's id never signs in again.
+work; a device's key never changes under its id; a revoked device's id never signs in again; a device that may only add
+stays one, however it signs in.
 """
 
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class PresentedDevice:
     platform: str
     client_version: str
     public_key: bytes
+    append_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Logins:
             public_key=presented.public_key,
             registered=now,
             last_seen=now,
+            append_only=presented.append_only,
         )
         async with self.db.unit(user.tenant_id, user.id) as unit:
             if await devices.insert(unit, device):
@@ -137,3 +140,5 @@ class Logins:
             if known is None or known.public_key != device.public_key:
                 raise IdTaken(what="device", id=device.id)
             await devices.refresh(unit, device.id, device.platform, device.client_version, now)
+            if device.append_only:
+                await devices.set_append_only(unit, device.id, append_only=True)

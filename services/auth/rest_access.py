@@ -2,7 +2,7 @@
 
 Kept true: the password is an HMAC under the pepper and lies nowhere; what is exchanged is judged by what Postgres says
 at that moment, so whatever ends a device's own tokens ends these too: revoked devices, suspended users, vaults that
-were removed.
+were removed; and of a device that may only add no URL can do more.
 """
 
 import base64
@@ -54,9 +54,11 @@ class RestAccess:
     async def issue(self, caller: Caller, vault: UUID, random: bytes, *, append_only: bool) -> IssuedAccess:
         """What the caller's device has for a vault, or gets now; `random` are the 10 bytes of a new id.
 
-        Raises NotFound, NotAllowed, InvalidArgument, StorageUnavailable.
+        Raises NotFound, NotAllowed, InvalidArgument, StorageUnavailable; AppendOnly if it may only add, and wants more.
         """
         device_id, now = caller.own_device, self.clock.now()
+        if not append_only:
+            caller.require_full()
         async with self.db.unit(caller.tenant, caller.user) as unit:
             known = await in_force(unit, vault)
             device = await devices.get(unit, device_id)

@@ -13,7 +13,15 @@ from uuid import UUID
 from domain.sessions import Scope
 from domain.tokens import VaultClaims
 from services.auth import retention
-from services.auth.errors import DeviceUnknown, IdTaken, NameTaken, NoSuchTemplate, StorageUnavailable, VaultHasKey
+from services.auth.errors import (
+    AppendOnly,
+    DeviceUnknown,
+    IdTaken,
+    NameTaken,
+    NoSuchTemplate,
+    StorageUnavailable,
+    VaultHasKey,
+)
 from services.auth.gate import Caller
 from services.auth.pages import cut
 from services.auth.retention import VaultRetention
@@ -122,8 +130,10 @@ class Vaults:
     async def set_key(self, caller: Caller, vault: UUID, sealed_key: bytes, replaces: bytes) -> None:
         """Store E sealed under K, in place of the one that it replaces, or of none; the same again is the same call.
 
-        Raises VaultHasKey, NotFound.
+        Raises VaultHasKey, NotFound; AppendOnly for a device that may only add and replaces one.
         """
+        if replaces:
+            caller.require_full()
         async with self.db.unit(caller.tenant, caller.user) as unit:
             if await vaults.set_key(unit, vault, sealed_key, replaces):
                 return
@@ -138,7 +148,10 @@ class Vaults:
                 raise NotFound(what="such vault")
 
     async def issue_token(self, caller: Caller, vault: UUID, scopes: list[str]) -> VaultToken:
-        """A token for the caller's device. Raises NotFound, NotAllowed, InvalidArgument, StorageUnavailable."""
+        """A token for the caller's device, without the scope to delete for one that may only add.
+
+        Raises NotFound, NotAllowed, AppendOnly, InvalidArgument, StorageUnavailable.
+        """
         device_id, asked = caller.own_device, _scopes(scopes)
         async with self.db.unit(caller.tenant, caller.user) as unit:
             known = await in_force(unit, vault)
@@ -146,13 +159,18 @@ class Vaults:
         if device is None or device.revoked:
             raise DeviceUnknown
         claims = claims_for(known, device, asked)
+        if not claims.scopes:
+            raise AppendOnly
         endpoints = await self.storage.public_endpoints(claims.cluster)
         token, expires = self.signer.sign(claims, self.clock.now())
         return VaultToken(token, expires, endpoints, claims.scopes)
 
 
 def claims_for(vault: Vault, device: Device, scopes: frozenset[Scope]) -> VaultClaims:
-    """What a token for a device says. Raises InvalidArgument for a vault that lies on no storage cluster."""
+    """What a token for a device says; one that may only add has no scope to delete.
+
+    Raises InvalidArgument for a vault that lies on no storage cluster.
+    """
     if vault.bucket_id is None or vault.cluster is None:
         raise InvalidArgument(detail=f"The vault {vault.name} does not lie on a storage cluster: it needs no token.")
     return VaultClaims(
@@ -161,7 +179,7 @@ def claims_for(vault: Vault, device: Device, scopes: frozenset[Scope]) -> VaultC
         device=device.id,
         bucket=vault.bucket_id,
         cluster=vault.cluster,
-        scopes=scopes,
+        scopes=scopes - {Scope.DELETE} if device.append_only else scopes,
         quota_bytes=vault.quota_bytes,
         device_key=device.public_key,
     )

@@ -232,7 +232,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
 
 
 async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body) -> Entered:
-    """Enter another seal in the place of the one that is there, in a retention session; a first one, in any that writes.
+    """Enter a first seal, in any session that writes; another in the place of one only in a retention session.
 
     The file of the former one is replaced on each home by the rename of the new one, so that some seal is always there.
     Raises SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.

@@ -62,6 +62,7 @@ class Auth(
     recovery: accounts_pb2.SetRecoveryRequest = field(default_factory=accounts_pb2.SetRecoveryRequest)
     devices: dict[str, bytes] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
+    append_only: set[str] = field(default_factory=set)
     sessions: dict[str, str] = field(default_factory=dict)
     vaults: dict[str, profiles_pb2.Vault] = field(default_factory=dict)
     items: dict[str, profiles_pb2.Item] = field(default_factory=dict)
@@ -113,6 +114,8 @@ class Auth(
         if request.device.id in self.revoked:
             refuse(context, grpc.StatusCode.UNAUTHENTICATED, "DEVICE_UNKNOWN")
         self.devices[request.device.id] = request.device.public_key
+        if request.device.append_only:
+            self.append_only.add(request.device.id)
         answer = self._session(request.device.id)
         answer.sealed_key = self.credentials.sealed_key
         return answer
@@ -326,9 +329,25 @@ class Auth(
     def ListDevices(
         self, request: devices_pb2.ListDevicesRequest, context: grpc.ServicerContext
     ) -> devices_pb2.ListDevicesResponse:
-        self._enter("ListDevices", context)
+        own = self._enter("ListDevices", context)
         in_force = [device for device in self.devices if device not in self.revoked]
-        return devices_pb2.ListDevicesResponse(devices=[devices_pb2.RegisteredDevice(id=one) for one in in_force])
+        return devices_pb2.ListDevicesResponse(
+            devices=[
+                devices_pb2.RegisteredDevice(
+                    id=one, name="laptop", current=one == own, append_only=one in self.append_only
+                )
+                for one in in_force
+            ]
+        )
+
+    def SetAppendOnly(
+        self, request: devices_pb2.SetAppendOnlyRequest, context: grpc.ServicerContext
+    ) -> devices_pb2.SetAppendOnlyResponse:
+        own = self._enter("SetAppendOnly", context)
+        if own in self.append_only and (request.id != own or not request.append_only):
+            refuse(context, grpc.StatusCode.PERMISSION_DENIED, "APPEND_ONLY")
+        (self.append_only.add if request.append_only else self.append_only.discard)(request.id)
+        return devices_pb2.SetAppendOnlyResponse()
 
     def RenameDevice(
         self, request: devices_pb2.RenameDeviceRequest, context: grpc.ServicerContext

@@ -130,6 +130,7 @@ def _presented(device: accounts_pb2.Device) -> PresentedDevice:
         platform=short_text(device.platform, "device.platform"),
         client_version=short_text(device.client_version, "device.client_version"),
         public_key=opaque(device.public_key, "device.public_key", _PUBLIC_KEY_BYTES, least=_PUBLIC_KEY_BYTES),
+        append_only=device.append_only,
     )
 
 

@@ -36,6 +36,13 @@ class DevicesRpc(devices_pb2_grpc.DeviceServiceServicer):
         await self._devices.revoke(caller, uuid_of(request.id, "id"))
         return devices_pb2.RevokeDeviceResponse()
 
+    async def SetAppendOnly(
+        self, request: devices_pb2.SetAppendOnlyRequest, context: Context
+    ) -> devices_pb2.SetAppendOnlyResponse:
+        caller = await self._gate.caller(context)
+        await self._devices.set_append_only(caller, uuid_of(request.id, "id"), append_only=request.append_only)
+        return devices_pb2.SetAppendOnlyResponse()
+
 
 def _to_message(device: Device, caller: Caller) -> devices_pb2.RegisteredDevice:
     return devices_pb2.RegisteredDevice(
@@ -46,4 +53,5 @@ def _to_message(device: Device, caller: Caller) -> devices_pb2.RegisteredDevice:
         registered=timestamp_of(device.registered),
         last_seen=timestamp_of(device.last_seen),
         current=device.id == caller.device,
+        append_only=device.append_only,
     )

@@ -120,14 +120,14 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
     async def RemoveVault(
         self, request: profiles_pb2.RemoveVaultRequest, context: Context
     ) -> profiles_pb2.RemoveVaultResponse:
-        caller = await self._gate.caller(context)
+        caller = await self._gate.caller(context, Need.FULL)
         await self._vaults.remove(caller, uuid_of(request.vault_id, "vault_id"))
         return profiles_pb2.RemoveVaultResponse()
 
     async def SetRetention(
         self, request: profiles_pb2.SetRetentionRequest, context: Context
     ) -> profiles_pb2.SetRetentionResponse:
-        caller = await self._gate.caller(context)
+        caller = await self._gate.caller(context, Need.FULL)
         await self._retention.set(
             caller,
             uuid_of(request.vault_id, "vault_id"),
@@ -170,7 +170,7 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
     async def RevokeRestAccess(
         self, request: profiles_pb2.RevokeRestAccessRequest, context: Context
     ) -> profiles_pb2.RevokeRestAccessResponse:
-        caller = await self._gate.caller(context)
+        caller = await self._gate.caller(context, Need.FULL)
         revoked = await self._rest.revoke(caller, uuid_of(request.vault_id, "vault_id"))
         return profiles_pb2.RevokeRestAccessResponse(revoked=revoked)
 

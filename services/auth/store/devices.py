@@ -6,7 +6,9 @@ from psycopg.rows import class_row
 
 from services.common.database import Unit
 
-_COLUMNS = "id, tenant_id, user_id, name, platform, client_version, public_key, registered, last_seen, revoked"
+_COLUMNS = (
+    "id, tenant_id, user_id, name, platform, client_version, public_key, registered, last_seen, revoked, append_only"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,13 @@ class Device:
     registered: datetime
     last_seen: datetime
     revoked: datetime | None = None
+    append_only: bool = False
 
 
 async def insert(unit: Unit, device: Device) -> bool:
     """False when the id is taken, by whomever."""
     cursor = await unit.execute(
-        f"insert into devices ({_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"  # noqa: S608 - constant
+        f"insert into devices ({_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"  # noqa: S608 - constant
         " on conflict do nothing",
         (
             device.id,
@@ -39,6 +42,7 @@ async def insert(unit: Unit, device: Device) -> bool:
             device.registered,
             device.last_seen,
             device.revoked,
+            device.append_only,
         ),
     )
     return cursor.rowcount == 1
@@ -79,6 +83,14 @@ async def page(unit: Unit, user: UUID, after: UUID, limit: int) -> list[Device]:
 async def rename(unit: Unit, device: UUID, name: str) -> bool:
     """False when no such device is in force."""
     cursor = await unit.execute("update devices set name = %s where id = %s and revoked is null", (name, device))
+    return cursor.rowcount == 1
+
+
+async def set_append_only(unit: Unit, device: UUID, *, append_only: bool) -> bool:
+    """False when no such device is in force."""
+    cursor = await unit.execute(
+        "update devices set append_only = %s where id = %s and revoked is null", (append_only, device)
+    )
     return cursor.rowcount == 1
 
 

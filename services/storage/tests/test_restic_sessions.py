@@ -12,8 +12,8 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import control, sessions
 from services.storage.tests.cluster import Client, Cluster, a_body, index, pack, snapshot
-from services.storage.tests.test_reaper import Reapers, reapers
 from services.storage.tests.restics import Restic, RestNode, a_rest_node, let_pass
+from services.storage.tests.test_reaper import Reapers, reapers
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
 
 # Fixtures that are used by their names.
