@@ -176,6 +176,9 @@ class _BackupRun:
         try:
             with session:
                 vault = known.in_session(session) if known else self._place.open_or_create(session)
+                if parent is None:
+                    # Later ones need not ask each time.
+                    self._place.ensure_seal(session)
                 with (
                     vault,
                     vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,

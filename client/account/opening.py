@@ -21,6 +21,7 @@ from client.account.seals import KEY_BYTES
 from client.account.vaults import SealFile, Vaults, new_id
 from client.errors import (
     BrokenSeal,
+    DamagedVault,
     NameTaken,
     ObjectMissing,
     OortError,
@@ -100,6 +101,20 @@ class Place:
         # Another device was first: with the same E, which it had from the profile too.
         return created or open_vault(session, password, self.cache())
 
+    def ensure_seal(self, session: StoreSession) -> None:
+        """Have E lie beside the vault's objects, where a restic has made the vault with it. `session` may write.
+
+        Raises StoreError.
+        """
+        if self.is_local:
+            return  # whoever takes a repository in has its password
+        try:
+            session.get(SEAL)
+        except ObjectMissing:
+            session.replace_seal(self.vaults.seal_file(self.entry.id, self.entry.sealed_key))
+        except DamagedVault:
+            return  # `check` names it, and `key change` puts another in its place
+
     def seal_problems(self, session: StoreSession) -> Iterator[Problem]:
         """What is wrong with the file beside the vault's objects from which E is had when auth's database is lost."""
         try:
@@ -112,7 +127,8 @@ class Place:
         except ObjectMissing:
             # Who adopted a repository has its password. One that was made for the vault is in no head.
             if _MADE_FOR_A_VAULT.fullmatch(self.vaults.repository_password(self.entry) or ""):
-                yield cost_only(SEAL, "it is missing: this account has the vault's key in its profile alone")
+                why = "it is missing: this account has the vault's key in its profile alone; `key change` makes one"
+                yield cost_only(SEAL, why)
         except BrokenSeal as error:
             yield Problem(str(SEAL), str(error))
         else:

@@ -90,7 +90,7 @@ class StoreSession(Protocol):
     def replace_seal(self, body: Buffer) -> None:
         """Store another seal in place of the one that is there, if there is one, in one atomic step.
 
-        NotSupported in a session that is not of Purpose.RETENTION, where sessions are kept apart.
+        Where sessions are kept apart: NotSupported in one that is not of Purpose.RETENTION, if there is a seal.
         """
 
     def close(self) -> None:

@@ -288,9 +288,8 @@ class StoreContract:
     def test_a_vault_without_a_seal_gets_one(self, store: ObjectStore) -> None:
         with store.open(Purpose.BACKUP) as session:
             assert session.initialise(KEY, KEY_BODY, b"config", b"")
-        with store.open(Purpose.RETENTION) as retention:
-            retention.replace_seal(b"seal")
-            assert retention.get(SEAL) == b"seal"
+            session.replace_seal(b"seal")
+            assert session.get(SEAL) == b"seal"
 
     def test_what_nobody_uses_is_condemned_after_the_mark(self, session: StoreSession, store: ObjectStore) -> None:
         (old, old_body), (new, new_body) = a_pack(), a_pack()

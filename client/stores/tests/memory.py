@@ -156,8 +156,9 @@ class MemorySession:
 
     def replace_seal(self, body: Buffer) -> None:
         self._check()
-        if not self.store.needs_locks and self.purpose is not Purpose.RETENTION:
-            raise NotSupported(place=self.store.place, detail="only retention replaces the seal")
+        needed = {Purpose.RETENTION} if SEAL in self.store.objects else set(Purpose) - {Purpose.READ}
+        if not self.store.needs_locks and self.purpose not in needed:
+            raise NotSupported(place=self.store.place, detail="only retention replaces a seal")
         self.store.objects[SEAL] = bytes(body)
 
     def close(self) -> None:

@@ -58,6 +58,23 @@ def test_restic_and_backup_tool_share_a_vault(device: Device, tmp_path: Path) ->
     assert restored(tmp_path / "by-us", source).joinpath("letter").read_text() == "dear backup-tool"
 
 
+def test_a_vault_that_restic_has_made_is_the_account_s_with_the_account_s_password(
+    stack: Operator, device: Device, tmp_path: Path
+) -> None:
+    restic = over_rest(device)
+    restic.run("init")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "letter").write_text("dear both")
+    restic.run("backup", str(source))
+    assert "oort-vault" in device.tool.ok("check", "--vault", "main").stdout
+    device.backup("main", source)
+    [vault] = device.tool.ok("vault", "list", "--json").json()
+    assert all((folder / "oort-vault").is_file() for folder in stack.bucket_folders(vault["bucket"]))
+    assert "oort-vault" not in device.tool.ok("check", "--vault", "main").stdout
+    restic.run("check")
+
+
 def test_an_append_only_url_removes_nothing_and_the_data_is_whole(device: Device, tmp_path: Path) -> None:
     restic = over_rest(device, "a password of its own", "--append-only")
     restic.run("init")
