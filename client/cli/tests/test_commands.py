@@ -90,13 +90,14 @@ def test_a_vault_s_url_for_restic_has_its_password_and_each_node(terminal: Termi
 
 def test_a_device_may_only_add_once_it_says_so_and_takes_it_not_back(terminal: Terminal) -> None:
     assert terminal.log_in()[0] == 0
-    [device] = terminal.json("device", "list")
+    [device] = [one for one in terminal.json("device", "list") if one["current"]]
     assert device["append_only"] is False
     made = terminal.json("device", "append-only")
     assert made == {"id": device["id"], "name": "laptop", "append_only": True}
-    assert terminal.json("device", "list")[0]["append_only"] is True
+    [device] = [one for one in terminal.json("device", "list") if one["current"]]
+    assert device["append_only"] is True
     assert "only add" in terminal("device", "list")[1]
-    code, _, errors = terminal("device", "append-only", "laptop", "--off")
+    code, _, errors = terminal("device", "append-only", device["id"], "--off")
     assert (code, "The account lets this device only add: another one must do this." in errors) == (5, True)
     assert terminal("device", "append-only", "none")[0] == 6
 

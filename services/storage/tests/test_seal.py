@@ -44,11 +44,11 @@ async def test_a_retention_replaces_the_seal_on_every_home_and_nobody_else_does(
                 assert await client.get(before, SEAL) == await other.get(retention, SEAL) == seal
                 assert {on_disk(cluster, node, claims) for node in ("a", "b")} == {seal}
                 assert counters_are_right(cluster)
+            appends = replace(claims, scopes=frozenset((Scope.READ, Scope.APPEND)))
+            async with cluster.client("a", appends) as appender:
+                assert await refusal_of(appender.replace_seal(retention, b"no")) == "NOT_ALLOWED"
             await client.end(retention)
             assert await refusal_of(client.replace_seal(retention, b"no")) == "SESSION_OVER"
-        appends = replace(claims, scopes=frozenset((Scope.READ, Scope.APPEND)))
-        async with cluster.client("a", appends) as client:
-            assert await refusal_of(client.replace_seal(retention, b"no")) == "NOT_ALLOWED"
         assert [len(cluster.files(node)) for node in ("a", "b")] == [3, 3]
 
 
