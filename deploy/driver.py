@@ -114,11 +114,11 @@ class Device:
         self.home = home
         self.tool = Command("backup-tool", ("--home", str(home)), env=dict(env or os.environ))
 
-    def log_in(self, operator: Operator, username: str, password: str, *options: str) -> None:
+    def log_in(self, operator: Operator, username: str, password: str) -> None:
         found = operator.env
         self.tool.ok(
             *("login", "--server", found["OORT_AUTH"], "--ca", found["OORT_CA"]),
-            *("--username", username, "--password-stdin", *options),
+            *("--username", username, "--password-stdin"),
             stdin=password,
         )
 
