@@ -127,8 +127,8 @@ class Place:
         except ObjectMissing:
             # Who adopted a repository has its password. One that was made for the vault is in no head.
             if _MADE_FOR_A_VAULT.fullmatch(self.vaults.repository_password(self.entry) or ""):
-                why = "it is missing: this account has the vault's key in its profile alone; `key change` makes one"
-                yield cost_only(SEAL, why)
+                why = "it is missing: this account has the vault's key in its profile alone"
+                yield cost_only(SEAL, f"{why}; a device's first backup makes one, and so does `key change`")
         except BrokenSeal as error:
             yield Problem(str(SEAL), str(error))
         else:

@@ -67,11 +67,11 @@ def test_a_vault_that_restic_has_made_is_the_account_s_with_the_account_s_passwo
     source.mkdir()
     (source / "letter").write_text("dear both")
     restic.run("backup", str(source))
-    assert "oort-vault" in device.tool.ok("check", "--vault", "main").stdout
+    assert "oort-vault: it is missing" in device.tool.ok("check", "--vault", "main").stderr
     device.backup("main", source)
     [vault] = device.tool.ok("vault", "list", "--json").json()
     assert all((folder / "oort-vault").is_file() for folder in stack.bucket_folders(vault["bucket"]))
-    assert "oort-vault" not in device.tool.ok("check", "--vault", "main").stdout
+    assert not device.tool.ok("check", "--vault", "main").stderr
     restic.run("check")
 
 

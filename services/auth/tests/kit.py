@@ -279,10 +279,13 @@ class World:
         return answer.vault
 
 
-def a_device(key: Ed25519PrivateKey | None = None, **fields: str) -> accounts_pb2.Device:
+def a_device(key: Ed25519PrivateKey | None = None, *, append_only: bool = False, **fields: str) -> accounts_pb2.Device:
     public_key = (key or Ed25519PrivateKey.generate()).public_key().public_bytes_raw()
     values = {"id": str(an_id()), "name": "laptop", "platform": "linux", "client_version": "1.0", **fields}
-    return accounts_pb2.Device(public_key=public_key, **values)
+    device = accounts_pb2.Device(public_key=public_key, append_only=append_only)
+    for field, value in values.items():
+        setattr(device, field, value)
+    return device
 
 
 class LetEverythingThrough:

@@ -1,6 +1,6 @@
 """Devices that may only add: what they are refused, and that only others can let them do more."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from oort.auth.v1 import accounts_pb2, admin_pb2, devices_pb2, profiles_pb2
@@ -78,14 +78,11 @@ async def test_a_device_may_only_add_from_the_login_that_says_so(ground: Ground)
     async with ground.world() as world:
         full = await world.a_signed_in_user()
         vault = await a_vault(world, full)
-        presented = a_device()
-        presented.append_only = True
+        presented = a_device(append_only=True)
         answer = await world.log_in(full.person, presented)
         new = SignedIn(full.person, answer.session_token, presented.id, full.key)
         assert await scopes_of(world, new, vault, ALL) == ["append", "read"]
-        known = a_device(full.key, id=full.device)
-        known.append_only = True
-        await world.log_in(full.person, known)
+        await world.log_in(full.person, a_device(full.key, id=full.device, append_only=True))
         assert await scopes_of(world, full, vault, ALL) == ["append", "read"]
 
 
@@ -97,7 +94,7 @@ async def test_it_changes_nothing_by_which_others_would_remove(ground: Ground) -
         item = (await world.profiles.PutItem(put, metadata=full.metadata)).item
         policy = profiles_pb2.RetentionPolicy(mode=802, ranges=[profiles_pb2.RetentionRange(type=900, jobs=1)])
         profiles, devices, metadata = world.profiles, world.devices, limited.metadata
-        calls = [
+        calls: list[Awaitable[object]] = [
             profiles.SetRetention(profiles_pb2.SetRetentionRequest(vault_id=vault, policy=policy), metadata=metadata),
             profiles.RemoveVault(profiles_pb2.RemoveVaultRequest(vault_id=vault), metadata=metadata),
             profiles.RevokeRestAccess(profiles_pb2.RevokeRestAccessRequest(vault_id=vault), metadata=metadata),
