@@ -119,6 +119,7 @@ class _BackupRun:
         self._sent_before = 0  # by sessions that were ended
         self._warnings = 0
         self._unreadable: list[Warned] = []  # snapshots
+        self._has_stored = False  # this device, a snapshot that is there
         self._job = RunningJob(device, JobKind.BACKUP, place.entry.id, item)
         self._request = BackupRequest(
             paths=paths,
@@ -176,9 +177,8 @@ class _BackupRun:
         try:
             with session:
                 vault = known.in_session(session) if known else self._place.open_or_create(session)
-                if parent is None:
-                    # Later ones need not ask each time.
-                    self._place.ensure_seal(session)
+                if not self._has_stored:
+                    self._place.ensure_seal(session)  # later ones need not ask each time
                 with (
                     vault,
                     vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,
@@ -221,6 +221,7 @@ class _BackupRun:
             if vault is None:
                 return None, None
             snapshots = vault.snapshots(self._cannot_read)
+        self._has_stored = any(snapshot.device == self._device.id for snapshot in snapshots)
         parent = choose_parent(snapshots, self._item, self._device.id, self._request)
         return vault, ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None
 

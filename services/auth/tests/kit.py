@@ -283,8 +283,8 @@ def a_device(key: Ed25519PrivateKey | None = None, *, append_only: bool = False,
     public_key = (key or Ed25519PrivateKey.generate()).public_key().public_bytes_raw()
     values = {"id": str(an_id()), "name": "laptop", "platform": "linux", "client_version": "1.0", **fields}
     device = accounts_pb2.Device(public_key=public_key, append_only=append_only)
-    for field, value in values.items():
-        setattr(device, field, value)
+    for name, value in values.items():
+        setattr(device, name, value)
     return device
 
 

@@ -137,6 +137,10 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[str, ...] | None]] = {
         lambda w, v: w.devices.RevokeDevice(devices_pb2.RevokeDeviceRequest(id=v.session.device)),
         ("NOT_FOUND",),
     ),
+    "SetAppendOnly": (
+        lambda w, v: w.devices.SetAppendOnly(devices_pb2.SetAppendOnlyRequest(id=v.session.device, append_only=True)),
+        ("NOT_FOUND",),
+    ),
     "PutItem": (
         lambda w, v: w.profiles.PutItem(
             profiles_pb2.PutItemRequest(item=profiles_pb2.Item(id=v.item, engine="e", sealed=b"y", version=1))
