@@ -200,7 +200,11 @@ class StoreFull(StoreError):
 
 
 class NoRoomForIndex(StoreFull):
-    """{place} is full: {detail}. To remove more takes an index file: have {size} bytes freed there, then repeat it."""
+    """{place} is full: {detail}. To remove more takes an index file: free at least {size} bytes there and repeat it."""
+
+
+class NoRoomForLock(StoreFull):
+    """{place} is full: {detail}. To remove anything takes a lock: free at least {size} bytes there and repeat it."""
 
 
 class QuotaExceeded(StoreFull):

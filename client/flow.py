@@ -83,11 +83,16 @@ class Crew:
                 self.ensure_running()
         self.ensure_running()
 
-    def end(self, wake: Callable[[], None]) -> None:
-        """Wait for all threads to see a failure or the end of their work; `wake` frees those that wait elsewhere."""
-        if not self._join(self._patience):
+    def end(self, *wakes: Callable[[], None]) -> None:
+        """Wait for all threads to see a failure or the end of their work.
+
+        Each of `wakes` frees those that wait for something else, and is called if that is needed after the ones before.
+        """
+        for wake in wakes:
+            if self._join(self._patience):
+                return
             wake()
-            self._join()
+        self._join()
 
     def _join(self, seconds: float | None = None) -> bool:
         """Wait for all threads, at most `seconds` for each. True if all have ended."""

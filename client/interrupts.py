@@ -69,12 +69,15 @@ def unmoved_by_hang_ups() -> Iterator[None]:
     """While one of restic's locks is held: `restic unlock` sends SIGHUP to the process of a lock, to see it live.
 
     By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. For the
-    main thread; elsewhere it does nothing.
+    main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that has
+    Python in it: that could not be put back.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGHUP) if is_main else None
+    if before is None:
         yield
         return
-    before = signal.signal(signal.SIGHUP, _pass_over)
+    signal.signal(signal.SIGHUP, _pass_over)
     try:
         yield
     finally:

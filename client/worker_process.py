@@ -84,17 +84,28 @@ class WorkerProcess:
         return self._receive()
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does: a thread that waits for its answer gets ProcessLost.
+
+        It is not waited for long: nothing ends a process that the system holds in a call to a disk, say.
+        """
         self._process.kill()
-        self._process.wait()
-        self.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+            self._let_go()
 
     def close(self) -> None:
-        """Have it end when it has done what it does, and wait for that."""
+        """Have it end when it has done what it does, and wait for that; if that is interrupted, it is killed."""
+        self._let_go()
+        try:
+            self._process.wait()
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _let_go(self) -> None:
         with contextlib.suppress(OSError):
             self._messages.close()
         self._answers.close()
-        self._process.wait()
 
     def _await_ready(self) -> None:
         if self._ready:

@@ -46,7 +46,7 @@ class JobCounts:
 class JobRecord:
     """One job; times in nanoseconds since 1970, `ended_ns` 0 while it runs.
 
-    `prune`: a retention that also frees what no snapshot needs.
+    `prune`: a retention that also frees what no snapshot needs; with `freed_nothing` all that was to go stays.
     """
 
     id: str
@@ -62,6 +62,7 @@ class JobRecord:
     lines: list[LogEntry] = field(default_factory=list)
     sent_lines: int = 0
     prune: bool = False
+    freed_nothing: bool = False
 
     def to_json(self) -> bytes:
         fields = asdict(self)
@@ -94,6 +95,7 @@ class JobRecord:
             and all(type(number) is int and 0 <= number < 1 << 31 for number in enums)
             and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
             and type(self.prune) is bool
+            and type(self.freed_nothing) is bool
         )
 
 

@@ -69,6 +69,10 @@ class RunningJob:
     def advanced(self, counts: JobCounts) -> None:
         self.record.counts = counts
 
+    def freed_nothing(self) -> None:
+        """All that a prune was to remove has to stay: it is no pass that puts the next one off."""
+        self.record.freed_nothing = True
+
     def log(self, severity: jobs_pb2.Severity.ValueType, text: str) -> None:
         """Add a line, cut where it is too long. Seals it under K."""
         with self._lock:
@@ -182,6 +186,7 @@ class _Teller:
             ended=_timestamp(record.ended_ns),
             counts=_counts(record.counts),
             snapshot=record.snapshot,
+            freed_nothing=record.freed_nothing,
         )
         try:
             self._device.connection.ask(self._device.jobs.FinishJob, request)

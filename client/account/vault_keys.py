@@ -205,5 +205,5 @@ def _remove(opened: Mending, keys: Sequence[ObjectName]) -> None:
     """Raises NotSupported where a store does not let go of them."""
     opened.ensure_locked()
     opened.vault.session.mark()
-    for name, reason in opened.vault.session.condemn(keys).items():
-        raise NotSupported(place=opened.place.store.place, detail=f"{name} stays: {reason}")
+    for name, refusal in opened.vault.session.condemn(keys).items():
+        raise NotSupported(place=opened.place.store.place, detail=f"{name} stays: {refusal.reason}")

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from client.vault.tree_check import Touched
 
 _SEED_BYTES = 8
+_REMEMBERED = 100_000  # problems, in some 10 MB
+_DIGEST_BYTES = 16
 ReadData = Annotated[bool, Option("--read-data", help="Also fetch and open every pack.")]
 ReadDataSubset = Annotated[
     str,
@@ -97,21 +101,43 @@ def _subset(text: str, seed: str, *, read_data: bool) -> "Subset | None":
 
 
 class _Telling:
-    """Tells of each thing once, and counts."""
+    """Tells of each thing once, and counts.
+
+    So many are remembered, with 16 bytes each. Of a vault with more, the others are told again by a check that begins
+    again, and counted once.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.errors = self.notes = self.paths = 0
+        self.paths = 0
         self.snapshots: set[str] = set()
-        self._told: set[Problem] = set()
+        self._told: set[bytes] = set()
+        self._remembered: Counter[bool] = Counter()  # by whether they are errors
+        self._others: Counter[bool] = Counter()
+
+    @property
+    def errors(self) -> int:
+        return self._remembered[True] + self._others[True]
+
+    @property
+    def notes(self) -> int:
+        return self._remembered[False] + self._others[False]
+
+    def begin(self) -> None:
+        """All is checked, from the beginning."""
+        self.paths = 0
+        self._others.clear()
 
     def problem(self, problem: "Problem") -> bool:
         """False if it was told before."""
-        if problem in self._told:
+        digest = sha256(repr(problem).encode(errors="surrogatepass")).digest()[:_DIGEST_BYTES]
+        if digest in self._told:
             return False
-        self._told.add(problem)
-        self.errors += problem.is_error
-        self.notes += not problem.is_error
+        if len(self._told) < _REMEMBERED:
+            self._told.add(digest)
+            self._remembered[problem.is_error] += 1
+        else:
+            self._others[problem.is_error] += 1
         if self.as_json:
             fields = {"name": problem.name, "detail": problem.detail, "is_error": problem.is_error}
             emit({"type": "problem", **fields})
@@ -151,6 +177,7 @@ def _check(place: "Place", telling: _Telling, subset: "Subset | None", *, read_d
                 if opened is None:
                     return 0
                 with opened:
+                    telling.begin()
                     for problem in place.seal_problems(session):
                         telling.problem(problem)
                     return _check_vault(opened, telling, subset, read_data=read_data)
@@ -165,7 +192,6 @@ def _check_vault(vault: "Vault", telling: _Telling, subset: "Subset | None", *, 
     from client.backup.memo import forget
     from client.vault.checker import Check
 
-    telling.paths = 0
     progress = Progress(as_json=telling.as_json)
     with Check(vault, progress, read_data=read_data, subset=subset) as checking:
         for problem in checking.problems():

@@ -73,6 +73,10 @@ def show_prune(report: "PruneReport") -> None:
         f"{plural(report.removed_packs, 'pack')} {would}removed, {report.repacked_packs:,} of them repacked; "
         f"{size_text(report.left.bytes)} {'stay' if report.is_plan else 'stays'} unused."
     )
+    if report.in_use:
+        kept = ((report.packs_in_use, "pack"), (report.index_files_in_use, "index file"))
+        told = " and ".join(plural(count, noun) for count, noun in kept if count)
+        say(f"Kept for now, for sessions that use them: {told}. A later prune removes what nobody needs by then.")
     if report.unmoved_packs:
         note(
             f"backup-tool: {plural(report.unmoved_packs, 'pack')} could not be repacked: "

@@ -59,8 +59,8 @@ def rewrite_index(
         listing.add(name, entries)
     listing.finish()
     ensure_locked()
-    kept = vault.session.condemn(old)
-    return Rewritten(listing.packs, remains.moved, listing.files, len(old) - len(kept), tuple(kept.items()))
+    kept = [(name, refusal.reason) for name, refusal in vault.session.condemn(old).items()]
+    return Rewritten(listing.packs, remains.moved, listing.files, len(old) - len(kept), tuple(kept))
 
 
 class _Listing:

@@ -59,6 +59,11 @@ class Processes:
         for process in self._all:
             process.close()
 
+    def kill(self) -> None:
+        """End all of them, whatever they do: what they were asked is not done."""
+        for process in self._all:
+            process.kill()
+
     def write(self, start: int, body: memoryview, blobs: Blobs) -> Blobs:
         """Open and write those of the blobs that are whole small files, and answer all others.
 

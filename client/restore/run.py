@@ -142,8 +142,7 @@ class _Restore:
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             self._end()
-        finally:
-            self._processes.close()
+        self._processes.close()
         including = self._selection.including
         if including and not self._planner.found_any and not self._counters.losses:
             raise NothingMatches(snapshot=snapshot.short_id, patterns=" or ".join(including))
@@ -188,11 +187,14 @@ class _Restore:
             self._windows.put(window, 1)
 
     def _end(self) -> None:
-        """End all threads, and raise what failed.
+        """End all threads and processes, and raise what failed.
 
         Files that are not whole are kept, to be gone on with, unless it is room that lacks.
         """
-        self._crew.end(self._session.close)
+        try:
+            self._crew.end(self._processes.kill, self._session.close)
+        finally:
+            self._processes.kill()
         try:
             self._crew.check()
         except TargetFull:

@@ -169,6 +169,8 @@ class Pass:
             if result.plan.removed or self._order.prune is not None:
                 self._remove_agreed(result, job)
         job.advanced(JobCounts(warnings=result.warnings + result.damages))
+        if result.pruned is not None and result.pruned.freed_nothing:
+            job.freed_nothing()
         result.job = job.id
         status = JobStatus.WARNING if result.warnings else JobStatus.SUCCESS
         result.untold = job.end(JobStatus.ERROR if result.damages else status)
@@ -229,8 +231,9 @@ class Pass:
                 job.log(severity, one)
         if report.unmoved_packs:
             job.log(WARNING, f"{report.unmoved_packs:,} packs stay as they are: {report.full}")
-        if report.unlisted_refused:
-            job.log(INFO, f"{report.unlisted_refused:,} packs that no index file lists yet are in use, and stay")
+        if report.in_use:
+            kept = f"{report.packs_in_use:,} packs and {report.index_files_in_use:,} index files"
+            job.log(INFO, f"{kept} are kept for now, for sessions that use them")
         job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")
 
     def _remove(

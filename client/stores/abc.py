@@ -28,6 +28,14 @@ class ObjectInfo:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an object is not condemned; with `in_use` a session needs it that was not over before the mark."""
+
+    reason: str
+    in_use: bool = False
+
+
 class StoreSession(Protocol):
     """Everything that one backup, restore or look does to a store.
 
@@ -80,7 +88,7 @@ class StoreSession(Protocol):
         NotSupported else.
         """
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         """Remove objects for every session that is opened from now on. Answers those that stay, each with the reason.
 
         After `mark` only; index files, packs and keys. What is condemned or gone already counts as done. A store

@@ -30,8 +30,9 @@ from client.errors import (
     StoreFull,
     TruncatedObject,
 )
-from client.stores.abc import Buffer, ObjectInfo
+from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.alone import alone
+from client.stores.reserve import FULL, RESERVE, give_way, keep_reserve
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -39,10 +40,10 @@ _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
 _TEMPORARY = "tmp"
 _ABANDONED_SECONDS = 24 * 3600
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS}
 _FOLDERS = tuple(kind.value for kind in ObjectKind if not kind.is_root_file)
 _DECISIVE = {ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK}  # by what these lists lack, packs are removed
+_NEEDED_TO_REMOVE = {ObjectKind.LOCK, ObjectKind.INDEX}
 _INCOMPLETE = (
     "the vault has no folder '{}': mount its disk, or copy it too; "
     "where it is lost for good, make an empty one and run `repair`"
@@ -73,7 +74,9 @@ class LocalStore:
                 raise StoreError(place=self.place, detail="it is a file, not a folder: choose another path")
             if purpose is not Purpose.READ:
                 sweep(self)
-        session = LocalSession(self)
+            if purpose is Purpose.BACKUP:
+                keep_reserve(self.path / _TEMPORARY)
+        session = LocalSession(self, purpose)
         if parent is not None and not session.exists(parent):
             raise ParentGone(parent=parent, place=self.place)
         return session
@@ -88,7 +91,7 @@ class LocalStore:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise StoreFull(place=self.place, detail=reason) from None
             if isinstance(error, FileNotFoundError) and name is not None:
                 raise ObjectMissing(name=name, place=self.place) from None
@@ -98,8 +101,9 @@ class LocalStore:
 class LocalSession:
     """One session on a folder. Methods may be called from several threads."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalStore, purpose: Purpose) -> None:
         self._store = store
+        self._purpose = purpose
         self._over = threading.Event()
         self._durable: set[str] = set()  # folders in data/ whose names there are on the disk
         self._folders = {kind: self._folder_of(kind) for kind in ObjectKind if not kind.is_root_file}
@@ -133,7 +137,13 @@ class LocalSession:
             existing = self._find(name)
             if existing is not None and existing.stat().st_size == len(body):
                 return False
-            self._write(name, body)
+            try:
+                self._write(name, body)
+            except OSError as error:
+                is_needed = self._purpose is Purpose.RETENTION and name.kind in _NEEDED_TO_REMOVE
+                if error.errno not in FULL or not is_needed or not give_way(self._store.path / _TEMPORARY):
+                    raise
+                self._write(name, body)
             return True
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
@@ -206,7 +216,7 @@ class LocalSession:
         """Nothing to draw: the exclusive lock keeps every other session away."""
         self._check()
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         """Remove at once, each kind durably before the next: an index file is never there without its packs."""
         self._check()
         for _, alike in groupby(names, lambda name: name.kind):
@@ -328,7 +338,9 @@ def sweep(store: LocalStore, now: float | None = None) -> int:
     removed = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(store.path / _TEMPORARY) as entries:
         for entry in entries:
-            if entry.is_file(follow_symlinks=False) and now - entry.stat().st_mtime > _ABANDONED_SECONDS:
+            if entry.name == RESERVE or not entry.is_file(follow_symlinks=False):
+                continue
+            if now - entry.stat().st_mtime > _ABANDONED_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)
                 removed += 1
     return removed

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from client.errors import DamagedVault, NotSupported, ObjectMissing, SessionOver, SnapshotRemoved, StoreError
-from client.stores.abc import Buffer, ObjectInfo, ObjectStore, StoreSession
+from client.stores.abc import Buffer, ObjectInfo, ObjectStore, Refusal, StoreSession
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -68,7 +68,7 @@ class ResumingSession:
     def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:  # noqa: ARG002 - the protocol's
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from client.stores.abc import Buffer, ObjectInfo, StoreSession
+from client.stores.abc import Buffer, ObjectInfo, Refusal, StoreSession
 from domain.names import ObjectKind, ObjectName
 
 
@@ -41,7 +41,7 @@ class SessionAround:
     def mark(self) -> None:
         self.inner.mark()
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self.inner.condemn(names)
 
     def replace_seal(self, body: Buffer) -> None:
@@ -201,7 +201,7 @@ class FailingCall(SessionAround):
         with self._call():
             super().mark()
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         self.condemned.append(self.calls + 1)
         if self._fault is CallFault.HALF and self.calls + 1 == self._nth:
             super().condemn(names[: len(names) // 2])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from client.errors import StoreError
-from client.stores.abc import Buffer, ObjectInfo, ObjectStore, StoreSession
+from client.stores.abc import Buffer, ObjectInfo, ObjectStore, Refusal, StoreSession
 from client.testing.faults import SessionAround
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -81,7 +81,7 @@ class StoppingSession(SessionAround):
     def mark(self) -> None:
         self._stop.call(self.inner.mark)
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._stop.call(lambda: self.inner.condemn(names))
 
     def replace_seal(self, body: Buffer) -> None:

@@ -48,6 +48,14 @@ def test_a_step_that_is_held_together_is_done_before_the_request_is_raised() -> 
     assert steps == ["done"]
 
 
+def test_a_hang_up_that_is_handled_by_other_code_than_pythons_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda _number: None)  # as Python says of it
+        patch.setattr(signal, "signal", lambda *_: pytest.fail("nobody could put it back"))
+        with interrupts.unmoved_by_hang_ups():
+            pass
+
+
 def test_a_request_in_the_last_step_is_too_late() -> None:
     with interrupts.deaf():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,9 @@
 """Processes that work for this one: an answer for each message, or a reason why none will come."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -58,6 +60,17 @@ def test_each_message_has_an_answer(starting: Starting) -> None:
     assert process.is_ready()
     process.close()
     assert process._process.returncode == 0
+
+
+def test_one_that_answers_no_more_is_killed_and_whoever_waits_for_it_is_told(starting: Starting) -> None:
+    process = starting(_DOES)
+    process.ask("one")
+    process._process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(process.ask, "two")
+        process.kill()
+        with pytest.raises(ProcessLost, match="signal 9"):
+            asked.result(30)
 
 
 def test_it_is_not_waited_for_while_it_starts(starting: Starting) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from client.errors import DamagedVault, ObjectMissing, StoreError
+from client.errors import DamagedVault, NoRoomForLock, ObjectMissing, SessionOver, StoreError, StoreFull
 from client.interrupts import unmoved_by_hang_ups
 from client.platforms.pids import is_gone, pid_space
 from client.vault.documents import U32, Document
@@ -85,13 +85,19 @@ def decode_lock(body: bytes, name: str) -> Lock:
 
 def live_locks(vault: Vault, now_ns: int) -> Iterator[tuple[ObjectName, Lock]]:
     """The locks that are not stale. One that vanishes meanwhile is over; an unreadable one raises DamagedVault."""
+    return ((name, lock) for name, lock in _locks(vault) if _counts(lock, now_ns))
+
+
+def _locks(vault: Vault) -> Iterator[tuple[ObjectName, Lock]]:
     for info in vault.session.list(ObjectKind.LOCK):
         try:
-            lock = decode_lock(vault.load_unpacked(info.name), str(info.name))
+            yield info.name, decode_lock(vault.load_unpacked(info.name), str(info.name))
         except ObjectMissing:
             continue
-        if now_ns - lock.time_ns <= STALE_SECONDS * 1_000_000_000 and not _is_dead_here(lock):
-            yield info.name, lock
+
+
+def _counts(lock: Lock, now_ns: int) -> bool:
+    return now_ns - lock.time_ns <= STALE_SECONDS * 1_000_000_000 and not _is_dead_here(lock)
 
 
 def _running_ns() -> int:
@@ -124,6 +130,7 @@ class VaultLock:
         self._running_ns = running_ns
         self._ended = threading.Event()
         self._name: ObjectName | None = None
+        self._left_behind: list[ObjectName] = []  # locks of processes that are no more
         self._written_ns = self._written_running_ns = 0
         self._thread = threading.Thread(target=self._keep_fresh, name="vault-lock", daemon=True)
         self.lost = threading.Event()
@@ -131,9 +138,11 @@ class VaultLock:
     def acquire(self) -> None:
         """Take the lock. Raises VaultLocked when another's forbids it, StoreError when it cannot be written.
 
-        Looked at before and after writing ours, so that of two who come at once at least one sees the other.
+        Looked at before and after writing ours, so that of two who come at once at least one sees the other. Those
+        that ended processes of this machine left behind are removed: nobody else may ever come to do it.
         """
         self._refuse_conflicts()
+        self._remove_left_behind()
         self._write()
         try:
             self._refuse_conflicts()
@@ -182,19 +191,36 @@ class VaultLock:
     def _write(self) -> None:
         now, running = self._now_ns(), self._running_ns()
         lock = Lock(now, self._exclusive, socket.gethostname(), _username(), os.getpid(), *_owner(), pid_space())
-        self._name = self._vault.save_unpacked(ObjectKind.LOCK, encode_lock(lock))
+        name, body = self._vault.seal_unpacked(ObjectKind.LOCK, encode_lock(lock))
+        try:
+            self._vault.session.put(name, body)
+        except StoreFull as full:
+            if self._exclusive:
+                raise NoRoomForLock(**full.fields, size=len(body)) from None
+            raise
+        self._name = name
         self._written_ns, self._written_running_ns = now, running
 
     def _remove(self) -> None:
         name, self._name = self._name, None
         if name is not None:
-            with contextlib.suppress(ObjectMissing):
+            # A session that was closed to end a call that hung removes nothing more: the next one on this machine will.
+            with contextlib.suppress(ObjectMissing, SessionOver):
+                self._vault.session.remove(name)
+
+    def _remove_left_behind(self) -> None:
+        for name in self._left_behind:
+            with contextlib.suppress(StoreError):  # it counts for nothing, also where this process may not remove it
                 self._vault.session.remove(name)
 
     def _refuse_conflicts(self) -> None:
+        self._left_behind = []
+        now = self._now_ns()
         try:
-            for name, lock in live_locks(self._vault, self._now_ns()):
-                if name != self._name and (self._exclusive or lock.exclusive):
+            for name, lock in _locks(self._vault):
+                if _is_dead_here(lock):
+                    self._left_behind.append(name)
+                elif _counts(lock, now) and name != self._name and (self._exclusive or lock.exclusive):
                     holder = f"{lock.username or 'someone'}@{lock.hostname or 'another machine'} (process {lock.pid})"
                     raise VaultLocked(
                         place=self._place,

@@ -49,6 +49,7 @@ class Finish:
     ended: datetime | None
     counts: Counts
     snapshot: str
+    freed_nothing: bool
     digest: bytes
 
 
@@ -126,6 +127,7 @@ class Jobs:
                 ended=ended,
                 counts=report.counts,
                 snapshot=report.snapshot,
+                prune=known.prune and not report.freed_nothing,
                 ended_by=report.digest,
             )
 

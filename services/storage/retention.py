@@ -25,10 +25,11 @@ CONDEMNED_KINDS = (ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An object that stays; `reason` is for a person."""
+    """An object that stays; `reason` is for a person. `in_use`: for a user that was not over before the mark."""
 
     name: ObjectName
     reason: str
+    in_use: bool = False
 
 
 async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: ObjectName) -> None:
@@ -102,7 +103,7 @@ async def condemn_unused(
         return [Refusal(name, "the vault would have no key") for name in digests.values()]
     if await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=row.id):
         await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
-    return [Refusal(digests[digest], _why(one, row.id)) for digest, one in stays.items()]
+    return [Refusal(digests[digest], _why(one, row.id), in_use=True) for digest, one in stays.items()]
 
 
 def _kind_of(names: Sequence[ObjectName]) -> ObjectKind | None:

@@ -393,6 +393,7 @@ class Auth(
         self._enter("FinishJob", context)
         job = self.jobs[request.job_id]
         job.status, job.snapshot = request.status, request.snapshot
+        job.prune = job.prune and not request.freed_nothing
         job.ended.CopyFrom(request.ended)
         job.counts.CopyFrom(request.counts)
         return jobs_pb2.FinishJobResponse()

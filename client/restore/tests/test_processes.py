@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from client import worker_process
+from client.flow import Crew
 from client.platforms.linux import open_folder
 from client.restore import processes, run
 from client.restore.compare import differences
@@ -152,6 +154,34 @@ def test_a_restore_gives_no_job_to_those_of_another_version(
     assert seen.outcomes
     assert set(seen.outcomes) == {None}
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_a_restore_is_interrupted_while_one_of_them_hangs(
+    tmp_path: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a target that does not answer: it has a job, and neither does it nor says so."""
+    carry_out = processes._carry_out
+    lock = threading.Lock()
+    goes_on: list[threading.Timer] = []  # or a restore that waits for it would never end
+
+    def hang(process: WorkerProcess, job: Job, body: memoryview) -> Outcome | None:
+        os.kill(process._process.pid, signal.SIGSTOP)
+        with lock:
+            if not goes_on:
+                os.kill(os.getpid(), signal.SIGINT)
+            goes_on.append(threading.Timer(30, os.kill, (process._process.pid, signal.SIGCONT)))
+            goes_on[-1].start()
+        return carry_out(process, job, body)
+
+    monkeypatch.setattr(processes, "_carry_out", hang)
+    monkeypatch.setattr(run, "Crew", lambda: Crew(patience=0.1))
+
+    with pytest.raises(KeyboardInterrupt):
+        vault.restore(tmp_path / "target")
+
+    for timer in goes_on:
+        timer.cancel()
+    assert {process._process.returncode for process in seen.processes} == {-signal.SIGKILL}
 
 
 @pytest.mark.parametrize("lacking", ["executable", "name of one", "shared memory"])

@@ -4,7 +4,7 @@ Kept true: index files go before packs; a pack is condemned only when every inde
 """
 
 from array import array
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from client.retention.prune.findings import Progress
@@ -38,14 +38,11 @@ class Removal:
                 self._listing[row] += 1
         self._asked = bytearray(len(tables.sizes))  # by position in the listing
 
-    def condemn(self, files: list[ListingFile], gone: bytearray, spare: Container[ObjectName] = ()) -> None:
-        """Condemn old index files; then the packs of rows that are `gone`, and those that no index file ever listed.
-
-        That index files which are `spare` stay, as while a backup runs that has put them, is no refusal to tell of.
-        """
+    def condemn(self, files: list[ListingFile], gone: bytearray) -> None:
+        """Condemn old index files; then the packs of rows that are `gone`, and those that no index file ever listed."""
         rows = {file.name: file.rows for file in files}
         listed = ((file.name, file.size) for file in files)
-        for name, is_gone in self._condemn("old index files", listed, len(files), spare):
+        for name, is_gone in self._condemn("old index files", listed, len(files)):
             if is_gone:
                 self._report.replaced_index_files += 1
                 for row in {*rows[name]}:
@@ -67,11 +64,7 @@ class Removal:
                 yield position
 
     def _condemn(
-        self,
-        what: str,
-        objects: Iterable[tuple[ObjectName, int]],
-        total: int,
-        spare: Container[ObjectName] = (),
+        self, what: str, objects: Iterable[tuple[ObjectName, int]], total: int
     ) -> Iterator[tuple[ObjectName, bool]]:
         """Whether each of the objects, given with their sizes, is gone."""
         done, rest = 0, iter(objects)
@@ -80,13 +73,16 @@ class Removal:
             self._ensure_locked()
             refused = self._session.condemn([name for name, _ in batch])
             for name, size in batch:
-                if name not in refused:
+                refusal = refused.get(name)
+                if refusal is None:
                     self._report.freed_bytes += size
-                elif name.kind is ObjectKind.PACK and not self._tables.lists(name):
-                    self._report.unlisted_refused += 1
-                elif name not in spare:
-                    self._report.refused.add(name, refused[name])
-                yield name, name not in refused
+                elif not refusal.in_use:
+                    self._report.refused.add(name, refusal.reason)
+                elif name.kind is ObjectKind.PACK:
+                    self._report.packs_in_use += 1
+                else:
+                    self._report.index_files_in_use += 1
+                yield name, refusal is None
             done += len(batch)
         if total:
             self._progress(what, total, total)

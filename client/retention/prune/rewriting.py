@@ -52,31 +52,43 @@ class IndexFiles:
 class Replacement:
     """Which of some index files go, when the packs of `gone` rows go, and which rows new ones must list for that.
 
-    Of `files`, those in `spare` say nothing wrong, and go only because less would do.
+    Those go that say something wrong; those that list what a larger one lists; and small ones, where many list what no
+    other does. So what was written for files that the store then kept is found, and is not written again.
     """
 
     def __init__(self, tables: PackTables, gone: bytearray, files: Sequence[ListingFile]) -> None:
         self._tables = tables
         self._gone = gone
         self._listed = bytearray(len(tables))  # by files that stay, and then by new ones
-        wrong = [any(gone[row] for row in file.rows) or not tables.is_exact(file) for file in files]
-        are_many = sum(file.entries < _SMALL_FILE for file in files) >= MANY_SMALL
-        right = [file for file, is_wrong in zip(files, wrong, strict=True) if not is_wrong]
-        spare = self._spare(right, are_many=are_many)
-        self.spare = frozenset(file.name for file in spare)
-        self.files = [file for file, is_wrong in zip(files, wrong, strict=True) if is_wrong or file.name in self.spare]
+        stays, goes = self._part(files)
+        small = [file for file in stays if file.entries < _SMALL_FILE]
+        if len(small) + sum(file.entries < _SMALL_FILE and self._is_missed(file) for file in goes) >= MANY_SMALL:
+            for file in small:
+                self._note(file, listed=False)
+            goes += small
+        self.files = goes
 
-    def _spare(self, files: list[ListingFile], *, are_many: bool) -> list[ListingFile]:
-        """Small ones, where there are many; and of those that list the same pack all but the largest."""
-        spare = [file for file in files if are_many and file.entries < _SMALL_FILE]
-        staying = [file for file in files if not are_many or file.entries >= _SMALL_FILE]
-        for file in sorted(staying, key=lambda file: file.entries, reverse=True):
-            if any(self._listed[row] for row in file.rows):
-                spare.append(file)
+    def _part(self, files: Sequence[ListingFile]) -> tuple[list[ListingFile], list[ListingFile]]:
+        """Those that could stay, which are noted, and the others."""
+        stays, goes = [], []
+        for file in sorted(files, key=lambda file: file.entries, reverse=True):
+            if self._is_wrong(file) or any(self._listed[row] for row in file.rows):
+                goes.append(file)
             else:
-                for row in file.rows:
-                    self._listed[row] = 1
-        return spare
+                stays.append(file)
+                self._note(file, listed=True)
+        return stays, goes
+
+    def _is_wrong(self, file: ListingFile) -> bool:
+        return any(self._gone[row] for row in file.rows) or not self._tables.is_exact(file)
+
+    def _is_missed(self, file: ListingFile) -> bool:
+        """Whether new index files must list something for it."""
+        return any(not self._gone[row] and not self._listed[row] for row in file.rows)
+
+    def _note(self, file: ListingFile, *, listed: bool) -> None:
+        for row in file.rows:
+            self._listed[row] = listed
 
     def write(self, index: IndexFiles) -> None:
         """List what is to stay and is listed by no file that stays. Raises StoreError."""

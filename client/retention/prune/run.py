@@ -10,7 +10,7 @@ docs/decisions/prune.md). A full store ends the new packs, and not the prune.
 import errno
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
@@ -31,6 +31,8 @@ from client.vault.blobs import BlobId
 from client.vault.pack_sizes import PackSizes
 from client.vault.repository import Vault, reason_unread
 from domain.names import ObjectKind, ObjectName
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prune(
@@ -72,20 +74,36 @@ def plan_prune(
 
 @contextmanager
 def _study(vault: Vault, limits: PruneLimits, progress: Progress, without: frozenset[ObjectName]) -> Iterator["_Study"]:
-    """Read all that decides, and decide."""
+    """Read all that decides, and decide. Where the device's folder is full, the system's temporary one serves."""
+    own = _scratch(vault)
+    with ExitStack() as files, _told(own):
+        study = None
+        try:
+            study = files.enter_context(_studied(vault, limits, progress, without, own))
+        except OSError as error:
+            if own is None or error.errno not in _FULL:
+                raise
+        if study is None:  # and the error is forgotten, which holds all that was in memory
+            study = files.enter_context(_studied(vault, limits, progress, without, None))
+        yield study
+
+
+@contextmanager
+def _studied(
+    vault: Vault, limits: PruneLimits, progress: Progress, without: frozenset[ObjectName], scratch: Path | None
+) -> Iterator["_Study"]:
+    """With temporary files in `scratch`. Raises OSError."""
     report = PruneReport()
     roots = _read_snapshots(vault, report, without)
-    scratch = _scratch(vault)
-    with _told(scratch):
-        listed = list(vault.session.list(ObjectKind.INDEX))
-        with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
-            _read_index(vault, listed, tables, report, progress)
-            if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
-                raise NoSnapshots(packs=len(tables))
-            marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)
-            choose_copies(vault, tables, marks, report.problems, progress)
-            choice = choose_packs(tables, marks, limits, vault.config.version)
-            yield _Study(vault, tables, marks, choice, report, progress)
+    listed = list(vault.session.list(ObjectKind.INDEX))
+    with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
+        _read_index(vault, listed, tables, report, progress)
+        if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
+            raise NoSnapshots(packs=len(tables))
+        marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)
+        choose_copies(vault, tables, marks, report.problems, progress)
+        choice = choose_packs(tables, marks, limits, vault.config.version)
+        yield _Study(vault, tables, marks, choice, report, progress)
 
 
 def _read_snapshots(vault: Vault, report: PruneReport, without: frozenset[ObjectName]) -> list[tuple[str, BlobId]]:
@@ -125,7 +143,7 @@ def _told(scratch: Path | None) -> Iterator[None]:
         yield
     except OSError as error:
         place = scratch or Path(tempfile.gettempdir())
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise HomeFull(home=place) from None
         raise HomeUnusable(home=place, reason=error.strerror or str(error)) from None
 
@@ -179,7 +197,7 @@ class _Study:
         replacement = Replacement(tables, gone, others)
         replacement.write(index)
         replacement.ensure_listed(row for row in range(len(gone)) if not gone[row])
-        removal.condemn(replacement.files, gone, replacement.spare)
+        removal.condemn(replacement.files, gone)
         report.kept_packs = len(gone) - sum(gone)
         report.repacked_packs = sum(gone[row] for row in choice.rows(REPACK))
         report.unmoved_packs, report.full = len(repacking.unmoved), str(repacking.full or "")

@@ -34,8 +34,9 @@ _NOT_LISTED = -1
 
 @dataclass(frozen=True, slots=True)
 class ListingFile:
-    """An index file of `size` bytes and the rows that it lists, with their entries together."""
+    """An index file of `size` bytes and the rows that it lists, with their entries together; the `number`th noted."""
 
+    number: int
     name: ObjectName
     size: int
     rows: "array[int]"
@@ -59,7 +60,8 @@ class PackTables:
         self._offsets = array("Q")
         self._counts = array("I")
         self._starts = array("Q")
-        self._merged: set[int] = set()  # rows of which index files say different things
+        self._grown_by: dict[int, int] = {}  # rows: the number of the last file that said more than those before it
+        self._partial: set[int] = set()  # numbers of files that say less of a pack than one before them
         self._map: mmap.mmap | None = None
         self.entries = 0
 
@@ -69,7 +71,7 @@ class PackTables:
     def add_file(self, name: ObjectName, size: int, packs: Sequence[IndexedPack]) -> None:
         """Note an index file of `size` bytes."""
         rows = array("I", [self._add_pack(pack) for pack in packs])
-        self.files.append(ListingFile(name, size, rows, sum(map(len, packs))))
+        self.files.append(ListingFile(len(self.files), name, size, rows, sum(map(len, packs))))
 
     def _add_pack(self, pack: IndexedPack) -> int:
         position = self.sizes.find(pack.pack)
@@ -113,10 +115,14 @@ class PackTables:
         entries, more = dict.fromkeys(_packed(known)), dict.fromkeys(_packed(table))
         if entries.keys() == more.keys():
             return
-        self._merged.add(row)
+        known_before = len(entries)
         entries.update(more)
-        self._offsets[row] = self._append(b"".join(entries))
-        self._counts[row] = len(entries)
+        if len(entries) > len(more):
+            self._partial.add(len(self.files))
+        if len(entries) > known_before:
+            self._grown_by[row] = len(self.files)
+            self._offsets[row] = self._append(b"".join(entries))
+            self._counts[row] = len(entries)
 
     def finish(self) -> None:
         """All index files are noted."""
@@ -180,7 +186,9 @@ class PackTables:
 
     def is_exact(self, file: ListingFile) -> bool:
         """Whether an index file says of each of its packs all that there is, and once."""
-        return len({*file.rows}) == len(file.rows) and self._merged.isdisjoint(file.rows)
+        if file.number in self._partial or len({*file.rows}) < len(file.rows):
+            return False
+        return not self._grown_by or all(self._grown_by.get(row, 0) <= file.number for row in file.rows)
 
     # Entries
 

@@ -184,11 +184,41 @@ def test_a_prune_without_room_for_its_index_goes_on_in_another_session_and_repac
         assert "no space is left" in result.pruned.full
         assert [one.id for one in result.removed] == [old]
     else:
-        with pytest.raises(NoRoomForIndex, match="have 1000 bytes freed"):
+        with pytest.raises(NoRoomForIndex, match="free at least 1000 bytes"):
             run_retention(ground.device, "main", order, ground.view, lambda _plan: None)
     assert [limit for limit, _ in seen] == [None, 0]
     assert len({number for _, number in seen}) == 2
     assert ground.left() == {new}
+
+
+@pytest.mark.parametrize(
+    ("report", "counts"),
+    [
+        (PruneReport(index_files_in_use=1), False),
+        (PruneReport(packs_in_use=1), False),
+        (PruneReport(packs_in_use=1, freed_bytes=1), True),
+        (PruneReport(), True),  # there is nothing to free
+    ],
+)
+def test_what_running_sessions_use_is_no_warning_and_a_prune_that_frees_nothing_for_them_no_pass(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, report: PruneReport, counts: bool
+) -> None:
+    monkeypatch.setattr("client.retention.prune.prune", lambda *_, **__: report)
+    ground.backed_up(1)
+
+    result = run_retention(
+        ground.device,
+        "main",
+        RetentionOrder(NOW, UTC, KEEP_EVERYTHING, prune=PruneLimits()),
+        ground.view,
+        lambda _: None,
+    )
+
+    assert (result.warnings, result.damages) == (0, 0)
+    (job,) = list_jobs(ground.device, all_devices=False, most=1)
+    assert job.status == 5000
+    with opening.place_of(ground.device, "main") as place:
+        assert place.entry.HasField("last_retention") == counts
 
 
 def test_an_item_of_a_vault_that_was_never_used_is_not_known(ground: Ground) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from client.disk import private
-from client.stores.abc import Buffer, ObjectInfo
+from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.node.session import NodeSession
 from client.stores.node.store import NodeStore
 from domain.names import ObjectKind, ObjectName
@@ -142,7 +142,7 @@ class KeepingSession:
     def mark(self) -> None:
         self._session.mark()
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._session.condemn(names)
 
     def replace_seal(self, body: Buffer) -> None:

@@ -19,7 +19,7 @@ from oort.storage.v1 import objects_pb2, sessions_pb2
 
 from client.errors import NotSupported, OortError, SessionOver, StoreError, TruncatedObject
 from client.rpc import Metadata, read_refusal
-from client.stores.abc import Buffer, ObjectInfo
+from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.node.access import AccessKeeper
 from client.stores.node.download import Download
 from client.stores.node.nodes import Action, BadCopy, Refused
@@ -198,8 +198,8 @@ class NodeSession:
 
         self._run(action)
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
-        stays: dict[ObjectName, str] = {}
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
+        stays: dict[ObjectName, Refusal] = {}
         for kind, alike in groupby(names, lambda name: name.kind):
             texts = [str(name) for name in alike]
             for start in range(0, len(texts), _NAMES_AT_ONCE):
@@ -213,7 +213,7 @@ class NodeSession:
                     )
 
                 for refused in self._run(action).refused:
-                    stays[self._named(refused.name, kind)] = refused.reason
+                    stays[self._named(refused.name, kind)] = Refusal(refused.reason, refused.in_use)
         return stays
 
     def replace_seal(self, body: Buffer) -> None:

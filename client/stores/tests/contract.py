@@ -337,7 +337,7 @@ class StoreContract:
             user.close()
             stays = retention.condemn([reserved, made])
             assert set(stays) == {reserved, made}
-            assert all(stays.values())
+            assert all(refusal.reason and refusal.in_use for refusal in stays.values())
             assert retention.get(made) == made_body
         with store.open(Purpose.RETENTION) as retention:
             retention.mark()

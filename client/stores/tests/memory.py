@@ -17,7 +17,7 @@ from client.errors import (
     SnapshotInUse,
     TruncatedObject,
 )
-from client.stores.abc import Buffer, ObjectInfo
+from client.stores.abc import Buffer, ObjectInfo, Refusal
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -140,7 +140,7 @@ class MemorySession:
             raise NotSupported(place=store.place, detail="only retention marks, and once")
         self.over_before = frozenset(range(store.openings + 1)) - store.open_sessions
 
-    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+    def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         self._check()
         store = self.store
         if not store.needs_locks and self.over_before is None:
@@ -149,7 +149,7 @@ class MemorySession:
         with store.lock:
             for name in names:
                 if self.over_before is not None and store.users.get(name, set()) - self.over_before:
-                    stays[name] = "a session uses it"
+                    stays[name] = Refusal("a session uses it", in_use=True)
                 elif name in store.objects:
                     store.removed[name] = store.objects.pop(name), store.openings
         return stays

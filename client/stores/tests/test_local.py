@@ -165,7 +165,6 @@ def test_the_folders_of_the_old_layout_are_found(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = files_below(store.path)
     name, body = a_pack(100_000)
     written = 0
 
@@ -178,6 +177,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(store: LocalStore, monkey
 
     genuine = os.write
     with store.open(Purpose.BACKUP) as session:
+        before = files_below(store.path)
         monkeypatch.setattr(os, "write", write)
         with pytest.raises(StoreFull, match="No space left"):
             session.put(name, body)
@@ -289,8 +289,53 @@ def test_what_a_crash_left_in_the_temporary_folder_is_swept_after_a_day(store: L
     assert files_below(store.path / "tmp") == ["young"]
     store.open(Purpose.READ).close()
     assert files_below(store.path / "tmp") == ["young"]
-    store.open(Purpose.BACKUP).close()  # by today's clock it is old
+    store.open(Purpose.RETENTION).close()  # by today's clock it is old
     assert files_below(store.path / "tmp") == []
+
+
+@pytest.mark.parametrize("kind", [ObjectKind.LOCK, ObjectKind.INDEX])
+def test_what_is_set_aside_on_a_full_disk_gives_way_to_what_removals_cannot_do_without(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, kind: ObjectKind
+) -> None:
+    reserve = store.path / "tmp" / "reserve"
+    store.open(Purpose.READ).close()
+    store.open(Purpose.RETENTION).close()
+    assert not reserve.exists()
+    store.open(Purpose.BACKUP).close()
+    assert 4 << 20 == reserve.stat().st_size <= reserve.stat().st_blocks * 512
+    write = os.write
+
+    def full(descriptor: int, body: bytes) -> int:
+        if reserve.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, body)
+
+    monkeypatch.setattr(os, "write", full)
+    name = ObjectName.of(kind, b"body")
+    for purpose in Purpose:
+        with store.open(purpose) as session, pytest.raises(StoreFull):
+            session.put(*(a_pack() if purpose is Purpose.RETENTION else (name, b"body")))
+    with store.open(Purpose.RETENTION) as session:
+        assert session.put(name, b"body")
+    assert not reserve.exists()
+
+
+def test_what_is_set_aside_is_not_swept_and_a_disk_without_room_for_it_does_without(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = store.path / "tmp" / "reserve"
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        store.open(Purpose.BACKUP).close()
+        assert not reserve.exists()
+    store.open(Purpose.BACKUP).close()
+    os.utime(reserve, (1_000_000, 1_000_000))
+    store.open(Purpose.BACKUP).close()
+    assert reserve.stat().st_mtime == 1_000_000
 
 
 @pytest.mark.parametrize("kind", [ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK])

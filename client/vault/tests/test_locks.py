@@ -1,12 +1,14 @@
 import os
+import re
 import signal
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from client.errors import StoreError
+from client.errors import NoRoomForLock, StoreError, StoreFull
 from client.platforms.pids import pid_space
 from client.stores.tests.memory import MemoryStore
 from client.vault.locks import Lock, LockLost, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
@@ -66,6 +68,16 @@ def test_a_lock_is_removed_after_an_error_too(vault: Vault) -> None:
     assert locks_in(vault) == []
 
 
+def test_a_session_that_was_closed_meanwhile_hides_no_other_error(vault: Vault) -> None:
+    with pytest.raises(RuntimeError, match="what failed"), vault_lock(vault, needed=True):
+        fail_in_a_closed_session(vault)
+
+
+def fail_in_a_closed_session(vault: Vault) -> None:
+    vault.session.close()
+    raise RuntimeError("what failed")
+
+
 def test_shared_locks_go_together(vault: Vault) -> None:
     a_lock_in(vault)
     lock = VaultLock(vault, now_ns=lambda: NOW)
@@ -98,6 +110,48 @@ def test_a_lock_of_a_dead_process_of_this_machine_counts_for_nothing(vault: Vaul
     assert len(list(live_locks(vault, NOW))) == 1
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_locks_that_killed_processes_of_this_machine_left_do_not_pile_up(vault: Vault, exclusive: bool) -> None:
+    here: dict[str, Any] = {"hostname": socket.gethostname(), "pid_space": pid_space()}
+    for age in (1, 100):
+        a_lock_in(vault, age, exclusive=True, pid=DEAD_PID, **here)
+    stay = {a_lock_in(vault, 100, pid=os.getpid(), **here), a_lock_in(vault, 100, exclusive=True)}
+
+    lock = VaultLock(vault, exclusive=exclusive, now_ns=lambda: NOW)
+    lock.acquire()
+    lock.release()
+
+    assert set(locks_in(vault)) == stay
+
+
+def test_a_lock_left_behind_that_this_process_may_not_remove_stops_nobody(vault: Vault) -> None:
+    a_lock_in(vault, hostname=socket.gethostname(), pid_space=pid_space(), pid=DEAD_PID)
+
+    def remove(name: ObjectName) -> None:
+        raise StoreError(place="here", detail=f"{name} is another's")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vault.session, "remove", remove)
+        lock = VaultLock(vault, now_ns=lambda: NOW)
+        lock.acquire()
+    lock.release()
+    assert len(locks_in(vault)) == 1
+
+
+@pytest.mark.parametrize(("exclusive", "error"), [(True, NoRoomForLock), (False, StoreFull)])
+def test_a_store_without_room_for_a_lock_says_how_much_it_takes_to_remove_something(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, exclusive: bool, error: type[StoreFull]
+) -> None:
+    def put(*_: object) -> bool:
+        raise StoreFull(place="here", detail="no space left on device")
+
+    monkeypatch.setattr(vault.session, "put", put)
+    with pytest.raises(StoreFull) as caught:
+        VaultLock(vault, exclusive=exclusive).acquire()
+    assert type(caught.value) is error
+    assert (re.search(r"free at least [0-9]{3} bytes there", str(caught.value)) is not None) == exclusive
+
+
 @pytest.mark.parametrize(
     ("hostname", "space"),
     [
@@ -116,14 +170,14 @@ def test_a_lock_counts_for_its_time_where_its_process_cannot_be_seen(vault: Vaul
 
 
 def test_a_lock_that_comes_while_ours_is_written_is_seen(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = Vault.save_unpacked
+    genuine = Vault.seal_unpacked
 
-    def save(self: Vault, *args: object) -> ObjectName:
+    def seal(self: Vault, *args: object) -> tuple[ObjectName, bytes]:
         monkeypatch.undo()
         a_lock_in(vault, exclusive=True)
         return genuine(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Vault, "save_unpacked", save)
+    monkeypatch.setattr(Vault, "seal_unpacked", seal)
     with pytest.raises(VaultLocked):
         VaultLock(vault, now_ns=lambda: NOW).acquire()
     assert len(locks_in(vault)) == 1

@@ -47,11 +47,11 @@ def end_of(run: Run, outages: Outages) -> End:
 
 
 def _is_in_use(run: Run) -> bool:
-    """Whether a retention that ended with 3 left only what running sessions use."""
+    """Whether a retention that ended with 3 left only parents of running backups."""
     summary = run.summary
     if summary is None or summary["unread"] or summary["spared_items"]:
         return False
-    return bool(summary["in_use"] or (summary["prune"] and summary["prune"]["refused"]["count"]))
+    return bool(summary["in_use"]) and not (summary["prune"] and summary["prune"]["refused"]["count"])
 
 
 class Findings:

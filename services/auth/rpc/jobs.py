@@ -79,6 +79,7 @@ class JobsRpc(jobs_pb2_grpc.JobServiceServicer):
             ended=datetime_of(request.ended, "ended") if request.HasField("ended") else None,
             counts=_counts_of(request.counts),
             snapshot=request.snapshot,
+            freed_nothing=request.freed_nothing,
             digest=_digest(request),
         )
         await self._jobs.finish(caller, report)

@@ -48,7 +48,7 @@ class Job:
     total_files: int = 0
     total_bytes: int = 0
     warnings: int = 0
-    prune: bool = False  # of a retention: it also frees what no snapshot needs
+    prune: bool = False  # of a retention: it also frees what no snapshot needs; once it has ended, something went
 
     @property
     def counts(self) -> Counts:
@@ -95,11 +95,11 @@ async def progress(unit: Unit, job: UUID, counter: int, counts: Counts, sealed: 
 
 
 async def finish(
-    unit: Unit, job: UUID, *, status: int, ended: datetime, counts: Counts, snapshot: str, ended_by: bytes
+    unit: Unit, job: UUID, *, status: int, ended: datetime, counts: Counts, snapshot: str, prune: bool, ended_by: bytes
 ) -> None:
     await unit.execute(
-        f"update jobs set status = %s, ended = %s, snapshot = %s, ended_by = %s, {_COUNTS} where id = %s",  # noqa: S608 - constants
-        (status, ended, snapshot, ended_by, *astuple(counts), job),
+        f"update jobs set status = %s, ended = %s, snapshot = %s, prune = %s, ended_by = %s, {_COUNTS} where id = %s",  # noqa: S608
+        (status, ended, snapshot, prune, ended_by, *astuple(counts), job),
     )
 
 

@@ -49,7 +49,8 @@ async def of_vaults(unit: Unit, vaults: Sequence[UUID]) -> list[StoredPolicy]:
 async def last_passes(unit: Unit, vaults: Sequence[UUID]) -> dict[UUID, datetime]:
     """When the last pass over the whole of each vault ended.
 
-    One that removed snapshots and freed nothing is none, nor is one that failed: their work is still to be done.
+    One that removed snapshots and freed nothing is none, also where all had to stay that was to go, nor is one that
+    failed: their work is still to be done.
     """
     cursor = await unit.execute(
         "select vault_id, max(ended) from jobs"

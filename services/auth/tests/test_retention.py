@@ -38,11 +38,15 @@ class Passes:
     session: SignedIn
     vault: str
 
-    async def add(self, status: int, ended: float, item: str = "", *, prune: bool = True) -> None:
+    async def add(
+        self, status: int, ended: float, item: str = "", *, prune: bool = True, freed_nothing: bool = False
+    ) -> None:
         started = self._at(ended - 1)
         job = jobs_pb2.Job(id=str(an_id()), kind=4003, vault_id=self.vault, item_id=item, started=started, prune=prune)
         await self.world.jobs.StartJob(jobs_pb2.StartJobRequest(job=job), metadata=self.session.metadata)
-        request = jobs_pb2.FinishJobRequest(job_id=job.id, status=status, ended=self._at(ended))
+        request = jobs_pb2.FinishJobRequest(
+            job_id=job.id, status=status, ended=self._at(ended), freed_nothing=freed_nothing
+        )
         await self.world.jobs.FinishJob(request, metadata=self.session.metadata)
 
     async def last(self) -> float | None:
@@ -124,6 +128,7 @@ async def test_the_last_pass_is_the_last_job_over_the_whole_vault_that_freed_spa
         await passes.add(7002, -1)
         await passes.add(5000, -2, await an_item(world, session))
         await passes.add(5000, -3, prune=False)
+        await passes.add(5000, -4, freed_nothing=True)
         assert await passes.last() is None
         for status, hours in ((5000, -30), (7001, -20), (5000, -25)):
             await passes.add(status, hours)

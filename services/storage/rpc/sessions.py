@@ -90,5 +90,7 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         names = [name_of(text) for text in request.names]
         refused = await retention.condemn(self._db, claims, uuid_of(request.session_id, "session_id"), names)
         return sessions_pb2.CondemnResponse(
-            refused=[sessions_pb2.RefusedObject(name=str(one.name), reason=one.reason) for one in refused]
+            refused=[
+                sessions_pb2.RefusedObject(name=str(one.name), reason=one.reason, in_use=one.in_use) for one in refused
+            ]
         )

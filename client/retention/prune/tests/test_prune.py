@@ -7,7 +7,7 @@ import pytest
 from client.errors import NoRoomForIndex, NoSnapshots, NotSupported, StoreFull
 from client.retention.prune import PruneLimits, repacking
 from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
-from client.stores.abc import Buffer, StoreSession
+from client.stores.abc import Buffer, Refusal, StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround
 from client.vault.blobs import BlobKind, blob_id
@@ -227,7 +227,7 @@ def test_what_a_running_backup_has_stored_stays_and_is_no_refusal() -> None:
         report = history.prune()
 
         assert stored in history.names(ObjectKind.PACK)
-        assert (report.unlisted_refused, report.refused.count) == (1, 0)
+        assert (report.packs_in_use, report.refused.count) == (1, 0)
         writer.flush()
     assert history.problems() == []
     history.prune()
@@ -242,9 +242,10 @@ def test_packs_of_an_index_file_that_the_store_keeps_stay_too() -> None:
     locked, packs = next((name, listed) for name, listed in files.items() if unneeded in listed)
 
     class ObjectLock(SessionAround):
-        def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, str]:
+        def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
             free = [name for name in names if name != locked]
-            return {name: "it is locked until Sunday" for name in names if name == locked} | dict(super().condemn(free))
+            stays = {name: Refusal("it is locked until Sunday") for name in names if name == locked}
+            return stays | dict(super().condemn(free))
 
     report = history.prune(around=ObjectLock)
 
@@ -365,7 +366,7 @@ def test_where_there_is_no_room_for_an_index_file_what_needs_none_goes() -> None
     history.forget(useless)
     before = {kind: history.names(kind) for kind in (ObjectKind.INDEX, ObjectKind.PACK)}
 
-    with pytest.raises(NoRoomForIndex, match=r"have [0-9]+ bytes freed there"):
+    with pytest.raises(NoRoomForIndex, match=r"free at least [0-9]+ bytes there"):
         history.prune(PruneLimits(repack_bytes=0), lambda session: Full(session, ObjectKind.INDEX))
 
     assert len(before[ObjectKind.INDEX] - history.names(ObjectKind.INDEX)) == 1

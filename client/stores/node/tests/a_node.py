@@ -113,7 +113,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         self._enter("Condemn", context, request.session_id)
         self.condemned.append(list(request.names))
         stays = [self.refuses_always] if self.refuses_always else [name for name in request.names if name in self.used]
-        refused = [sessions_pb2.RefusedObject(name=name, reason="in use") for name in stays]
+        refused = [sessions_pb2.RefusedObject(name=name, reason="in use", in_use=True) for name in stays]
         return sessions_pb2.CondemnResponse(refused=refused)
 
     def Initialise(

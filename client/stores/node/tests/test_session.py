@@ -26,6 +26,7 @@ from client.errors import (
     UntrustedServer,
 )
 from client.rpc import Metadata, Pacing
+from client.stores.abc import Refusal
 from client.stores.node import NodeStore, VaultAccess
 from client.stores.node.access import AccessKeeper
 from client.stores.node.stalls import Stalled
@@ -208,7 +209,8 @@ def test_what_is_condemned_goes_in_calls_of_one_kind_and_what_stays_comes_with_i
     node.used = {str(packs[3]), str(packs[1000])}
     with cluster.store().open(Purpose.RETENTION) as session:
         session.mark()
-        assert session.condemn([index, *packs]) == {packs[3]: "in use", packs[1000]: "in use"}
+        refusal = Refusal("in use", in_use=True)
+        assert session.condemn([index, *packs]) == {packs[3]: refusal, packs[1000]: refusal}
         assert [len(names) for names in node.condemned] == [1, 1000, 1]
 
 
