@@ -188,6 +188,7 @@ class _BackupRun:
                         parent=parent,
                         excluded=identities(self._place.own_folders()),
                         warnings=(*self._options.missing, *self._unreadable),
+                        doubted=getattr(session, "lost", frozenset()),
                     )
                     vault.load_index(self._view.index_read)
                     ensure_locked = _nothing if lock is None else lock.ensure_held

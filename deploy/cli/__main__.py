@@ -1,7 +1,8 @@
-"""`oort`, the operator's command: the embedded stack, users, tenants, sessions, and the demonstration.
+"""`oort`, the operator's command: the embedded stack, users, tenants, sessions, buckets, nodes, the demonstration.
 
 Exit codes are those of `backup-tool` (client/errors.py): 0 done, 1 error, 2 usage, 3 done with warnings, 4 login, 5
-server unreachable, 130 interrupted. `stack status` ends with 1 when the stack does not run.
+server unreachable, 6 no such bucket, 8 something is lost, 130 interrupted. `stack status` ends with 1 when the stack
+does not run.
 """
 
 import sys
@@ -9,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, demo, stack
+from deploy.cli import accounts, copies, demo, rescan, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -17,11 +18,18 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="oort", help="Run and administer Oort.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+buckets = typer.Typer(help="Buckets, in which the vaults lie.", no_args_is_help=True)
+buckets.command(name="list")(copies.list_buckets)
+buckets.command(name="scrub")(copies.scrub)
+nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
+nodes.command(name="rescan")(rescan.rescan)
 app.add_typer(stack.app, name="stack")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tenants, name="tenant")
 app.add_typer(accounts.templates, name="template")
 app.add_typer(accounts.sessions, name="session")
+app.add_typer(buckets, name="bucket")
+app.add_typer(nodes, name="node")
 app.command(name="demo")(demo.demo)
 
 

@@ -44,7 +44,7 @@ def list_users(as_json: AsJson = False, data: Data = None) -> None:
     """Show the users of the administrator's tenant."""
     with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.users()]
-    _show(rows, ("username", "role", "suspended", "created"), as_json=as_json)
+    show(rows, ("username", "role", "suspended", "created"), as_json=as_json)
 
 
 @tenants.command("add")
@@ -66,7 +66,7 @@ def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
     """Show all tenants."""
     with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.tenants()]
-    _show(rows, ("name", "id", "created"), as_json=as_json)
+    show(rows, ("name", "id", "created"), as_json=as_json)
 
 
 @templates.command("add")
@@ -86,7 +86,7 @@ def list_templates(as_json: AsJson = False, data: Data = None) -> None:
     """Show the templates that the administrator's tenant may request vaults from."""
     with _signed_in(data) as administrator:
         rows = [entry.to_json() for entry in administrator.templates()]
-    _show(rows, ("name", "cluster", "copies", "ack_copies", "quota_bytes", "description"), as_json=as_json)
+    show(rows, ("name", "cluster", "copies", "ack_copies", "quota_bytes", "description"), as_json=as_json)
 
 
 @sessions.command("list")
@@ -103,7 +103,7 @@ def list_sessions(
         typer.echo(json.dumps(rows, indent=2))
     else:
         shown = ("id", "vault", "user", "device", "purpose", "opened", "last_beat", "holds_objects", "holds_bytes")
-        _show(rows, shown, as_json=False)
+        show(rows, shown, as_json=False)
     for cluster in silent:
         typer.echo(f"oort: the storage cluster {cluster} does not answer: its sessions are not listed.", err=True)
     if silent:
@@ -133,7 +133,8 @@ def _password(name: str, *, from_stdin: bool) -> str:
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
+def show(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
+    """Write rows as JSON, or as a table of some of their columns."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

@@ -43,6 +43,10 @@ class Operator:
             authority.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
         )
 
+    def channel(self, endpoint: str) -> grpc.Channel:
+        """To an internal listener. Close it."""
+        return grpc.secure_channel(endpoint, self._credentials, _OPTIONS)
+
     def put_serial(self, license_internal: str, serial: str) -> None:
         with self._channel(license_internal, "PutSerial") as channel:
             leases_pb2_grpc.SerialServiceStub(channel).PutSerial(
@@ -73,7 +77,7 @@ class Operator:
 
     def describe_cluster(self, node_internal: str) -> buckets_pb2.DescribeClusterResponse | None:
         """None when this node does not answer: ask another."""
-        with grpc.secure_channel(node_internal, self._credentials, _OPTIONS) as channel:
+        with self.channel(node_internal) as channel:
             try:
                 return buckets_pb2_grpc.BucketServiceStub(channel).DescribeCluster(
                     buckets_pb2.DescribeClusterRequest(), timeout=_CALL_SECONDS
@@ -84,7 +88,7 @@ class Operator:
     @contextmanager
     def _channel(self, endpoint: str, call: str, accepted: str = "") -> Iterator[grpc.Channel]:
         """A channel for one call; a refusal with the reason `accepted` means that it was done before."""
-        with grpc.secure_channel(endpoint, self._credentials, _OPTIONS) as channel:
+        with self.channel(endpoint) as channel:
             try:
                 yield channel
             except grpc.RpcError as error:

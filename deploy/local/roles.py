@@ -27,7 +27,13 @@ REDIS_PORT = 8379
 # What a process may need of the shell: where programs and temporary files are, and the language of messages; and the
 # settings that the operator of a stack chooses.
 _NEEDED = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
-_CHOSEN = ("OORT_BASKET_DAYS", "OORT_REAP_SECONDS", "OORT_BEAT_SECONDS")
+_CHOSEN = (
+    "OORT_BASKET_DAYS",
+    "OORT_REAP_SECONDS",
+    "OORT_BEAT_SECONDS",
+    "OORT_SCRUB_DAYS",
+    "OORT_SCRUB_BYTES_PER_SECOND",
+)
 _INHERITED = (*_NEEDED, *_CHOSEN)
 _DRAIN_SECONDS = 10
 RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else

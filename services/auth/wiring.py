@@ -15,6 +15,8 @@ from oort.auth.v1 import (
     devices_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    owners_pb2,
+    owners_pb2_grpc,
     profiles_pb2,
     profiles_pb2_grpc,
     rest_pb2,
@@ -38,6 +40,7 @@ from services.auth.rpc.accounts import AccountsRpc
 from services.auth.rpc.admin import AdminRpc, SetupRpc
 from services.auth.rpc.devices import DevicesRpc
 from services.auth.rpc.jobs import JobsRpc
+from services.auth.rpc.owners import OwnersRpc
 from services.auth.rpc.profiles import ProfilesRpc
 from services.auth.rpc.rest import RestAccessRpc
 from services.auth.sessions import Sessions
@@ -129,6 +132,7 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             "RestAccessService",
             RestAccessRpc(gate, rest),
         ),
+        _served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, owners_pb2, "OwnerService", OwnersRpc(gate, db)),
     ]
     return Auth(public, internal, attempts, clock)
 

@@ -13,7 +13,16 @@ from functools import partial
 from importlib.resources import files
 
 import grpc
-from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from oort.storage.v1 import (
+    buckets_pb2,
+    buckets_pb2_grpc,
+    rescans_pb2,
+    rescans_pb2_grpc,
+    scrubs_pb2,
+    scrubs_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
 
 from services.common.listeners import Served
 from services.common.process import Drain, Parts, Role, Runtime, main
@@ -26,22 +35,29 @@ from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
+from services.storage.owners import Owners
 from services.storage.peers import Peers
 from services.storage.puts import Puts
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
+from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.objects import ObjectsRpc
+from services.storage.rpc.rescans import RescansRpc
+from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
+from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
 from services.storage.work import Figures, Presence, every, jobs
 
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
+_RESCANS = rescans_pb2.DESCRIPTOR.services_by_name["RescanService"].full_name
+_SCRUBS = scrubs_pb2.DESCRIPTOR.services_by_name["ScrubService"].full_name
 _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
@@ -101,14 +117,35 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
+        scrubber = Scrubber(
+            node,
+            db,
+            disks,
+            DiskThreads(stack.enter_context(read_when_idle())),
+            incoming,
+            clock=clock,
+            bytes_per_second=settings.scrub_bytes_per_second,
+            kept=settings.scrub_kept,
+            poll_seconds=settings.scrub_poll_seconds,
+            registry=runtime.metrics.registry,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
         sessions = SessionsRpc(gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent)
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
         drains: list[Drain] = []
-        if settings.rest_listen:
-            channel = await stack.enter_async_context(internal_channel(settings, str(settings.auth_server)))
+        auth = settings.auth_server
+        channel = await stack.enter_async_context(internal_channel(settings, auth)) if auth else None
+        rescan = Rescan(
+            node,
+            db,
+            disks,
+            threads,
+            owners=Owners(channel, settings.cluster_name).of,
+            compare=reconciler.bucket,
+        )
+        if settings.rest_listen and channel is not None:
             rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams)
             stack.push_async_callback(rest, 0)
             drains.append(rest)
@@ -129,6 +166,8 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                     ControlRpc(db, settings.basket),
                     _CONTROL,
                 ),
+                Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
+                Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
                 copies.served(),
             ],
             background=[
@@ -136,6 +175,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 reconciler.run,
                 replicator.run,
+                scrubber.run,
             ],
         )
 

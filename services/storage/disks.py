@@ -45,6 +45,15 @@ class Disks:
         """Whether no disk is away: what is found nowhere then lies nowhere."""
         return all(disk.is_there for disk in self._disks)
 
+    def buckets(self) -> set[UUID]:
+        """The buckets that have folders here, whatever is in them. Raises OSError."""
+        found = set()
+        for disk in self._disks:
+            for path in disk.buckets.iterdir():
+                with contextlib.suppress(ValueError):  # not ours
+                    found.add(UUID(path.name))
+        return found
+
     def holding(self, bucket: UUID) -> list[Disk]:
         """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
         return [disk for disk in self._disks if disk.has_bucket(bucket)]

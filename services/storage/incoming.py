@@ -3,7 +3,8 @@
 Kept true: what the catalogue has entered gets into its place; what it can never enter any more is thrown away, but not
 before it is its turn to be removed; what may still be entered is touched by nobody. A put enters only while its
 session is open, so "no entry and the session is over", read in one snapshot, means never. What is entered and cannot
-get into its place is entered as missing.
+get into its place is entered as missing. Of a bucket that the node is no home of nothing is thrown away: the catalogue
+may have been lost, and be made anew (rescan.py).
 """
 
 from collections.abc import Collection
@@ -63,7 +64,7 @@ class Incoming:
                 await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
             else:
                 # A pack that this node is to remove may be named by index files here, which go before it.
-                is_needed = fate.leaving and not is_going
+                is_needed = (fate.leaving and not is_going) or not fate.is_home
                 if not is_needed and (fate.session_over or staged.session == NO_SESSION):
                     await self._threads.run(lambda: path.unlink(missing_ok=True))
                 return False

@@ -44,6 +44,10 @@ class OpenObject:
         except OSError:
             return False  # what is wrong, if anything, is told by `read`
 
+    def let_go(self, offset: int, length: int) -> None:
+        """Have the system drop from memory what it has read of a part: the next reading is one of the disk."""
+        os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_DONTNEED)
+
     def hash(self, size: int) -> bytes | None:
         """The SHA-256 of all of it; None if it has been cut. Raises OSError."""
         digest = sha256()

@@ -70,7 +70,7 @@ class Reconciler:
             async with self._db.worker() as unit:
                 buckets = await copies.buckets_of(unit, self._node, after, _PAGE)
             for bucket in buckets:
-                found = await self._bucket(bucket)
+                found = await self.bucket(bucket)
                 if found is None:
                     self._log.error("a disk of this node is away", bucket=str(bucket))
                     return False
@@ -82,8 +82,11 @@ class Reconciler:
             self._log.error("the disks lack objects that the catalogue says they hold", objects=lacking)
         return True
 
-    async def _bucket(self, bucket: UUID) -> int | None:
-        """How many objects the disks lack; None if that cannot be said, for a disk is away."""
+    async def bucket(self, bucket: UUID) -> int | None:
+        """Enter what the disks lack of a bucket as missing.
+
+        Answers how many objects; None if that cannot be said, for a disk is away.
+        """
         lacking = 0
         after = ("", b"")
         while True:

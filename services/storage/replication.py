@@ -28,6 +28,9 @@ from services.storage.store.copies import Holder, MissingCopy
 # A claim that its claimer does not fulfil comes back after this many seconds.
 _LEASE_SECONDS = 120.0
 _LONGEST_PAUSE_SECONDS = 10.0
+# Of an object that no other home has either: each look at what lies here reads all of it.
+_LONGEST_PAUSE_FOR_LOST_SECONDS = 600.0
+_TOLD_AT_MOST = 10_000
 
 
 class Rotten(Exception):
@@ -63,6 +66,7 @@ class Replicator:
         self._silent_seconds = silent_seconds
         self._copy_seconds = copy_seconds
         self._poll_seconds = poll_seconds
+        self._told_lost: set[int] = set()
         self._log = structlog.get_logger("storage")
 
     async def run(self) -> None:
@@ -88,8 +92,12 @@ class Replicator:
             healed = await self._heal(missing)
         except (ServiceError, OSError) as error:
             self._log.warning("a copy cannot be healed now", object=missing.object_id, cause=str(error))
-        if not healed:
-            pause = min(_LONGEST_PAUSE_SECONDS, self._poll_seconds * 2 ** min(missing.attempts, 10))
+        if healed:
+            self._told_lost.discard(missing.object_id)
+        else:
+            is_lost = missing.object_id in self._told_lost
+            longest = _LONGEST_PAUSE_FOR_LOST_SECONDS if is_lost else _LONGEST_PAUSE_SECONDS
+            pause = min(longest, self._poll_seconds * 2 ** min(missing.attempts, 10))
             async with self._db.worker() as unit:
                 await copies.retry_after(unit, missing.object_id, self._node, pause)
         return healed
@@ -100,6 +108,7 @@ class Replicator:
         async with self._db.worker() as unit:
             holders = await copies.holders(unit, missing.bucket_id, missing.object_id, self._silent_seconds)
         sources = [one for one in holders if one.has_copy and one.node_id != self._node]
+        self._tell_if_lost(missing, is_lost=not sources)
         for source in sorted(sources, key=lambda one: not one.live):
             try:
                 await self._fetch(missing, source)
@@ -116,6 +125,16 @@ class Replicator:
             else:
                 return True
         return False
+
+    def _tell_if_lost(self, missing: MissingCopy, *, is_lost: bool) -> None:
+        """Once; it stays lost until a backup sends it again, or a disk comes back."""
+        if not is_lost:
+            self._told_lost.discard(missing.object_id)
+        elif missing.object_id not in self._told_lost and len(self._told_lost) < _TOLD_AT_MOST:
+            self._told_lost.add(missing.object_id)
+            self._log.error(
+                "an object is lost: no home has a whole copy", bucket=str(missing.bucket_id), name=str(missing.name)
+            )
 
     async def _fetch(self, missing: MissingCopy, source: Holder) -> None:
         name = missing.name

@@ -30,7 +30,7 @@ from services.storage.errors import (
     SessionOver,
 )
 from services.storage.standing import lock, removing, require_device, require_open, require_own, writing
-from services.storage.store import buckets, copies, objects, sessions
+from services.storage.store import buckets, copies, objects, scrubs, sessions
 
 _INDEX_PART = 16  # of the quota, that index files of a restic may go beyond it
 
@@ -77,6 +77,12 @@ async def live_homes(db: Database, claims: VaultClaims, silent_seconds: float) -
     async with db.unit(claims.tenant, claims.user) as unit:
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
     return [home.public_endpoint for home in homes if home.live]
+
+
+async def lost_packs(db: Database, claims: VaultClaims) -> list[str]:
+    """Ids of packs of which no home has a whole copy: a backup does not count on them."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        return [digest.hex() for digest in await scrubs.lost_packs(unit, claims.bucket)]
 
 
 async def beat(db: Database, claims: VaultClaims, session: UUID) -> None:
@@ -190,6 +196,9 @@ async def enter(
         found = await objects.find(unit, claims.bucket, body.name)
         if found is not None:
             await _use_again(unit, bucket, row, name=body.name, packs=packs, found=found)
+            if body.sha256 == found.sha256 and body.size != found.size:
+                # It was entered by a rescan that found no whole file of it.
+                await objects.replace(unit, bucket, found, _new(body))
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)

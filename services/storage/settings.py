@@ -50,6 +50,13 @@ class StorageSettings(RoleSettings):
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
     reap_seconds: float = Field(30, gt=0, description="how often to look for what can be removed, in seconds")
     basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed stays on the disks")
+    scrub_days: float = Field(
+        30, gt=0, le=36500, description="days after which a copy is read whole and compared again"
+    )
+    scrub_bytes_per_second: int = Field(
+        32 << 20, ge=1, description="greatest number of bytes a second that are read for that"
+    )
+    scrub_poll_seconds: float = Field(2, gt=0, description="how often to look for copies to read so, in seconds")
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @field_validator("rest_listen")
@@ -69,6 +76,11 @@ class StorageSettings(RoleSettings):
     def basket(self) -> timedelta:
         """How long what is condemned stays at least."""
         return timedelta(days=self.basket_days)
+
+    @property
+    def scrub_kept(self) -> timedelta:
+        """How long a verification of a copy is good."""
+        return timedelta(days=self.scrub_days)
 
     @property
     def session_max_age(self) -> timedelta:

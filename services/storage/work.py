@@ -16,7 +16,7 @@ from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.settings import StorageSettings
-from services.storage.store import buckets, copies, nodes
+from services.storage.store import buckets, copies, nodes, scrubs
 from services.storage.store import sessions as session_rows
 
 _SETTLE_SECONDS = 30.0
@@ -89,6 +89,7 @@ class Figures:
         self._bytes = Gauge("oort_storage_bytes", "Bytes of one copy of all objects", registry=registry)
         self._sessions = Gauge("oort_storage_sessions", "Open sessions of the cluster", registry=registry)
         self._missing = Gauge("oort_storage_missing_copies", "Copies that homes lack", registry=registry)
+        self._lost = Gauge("oort_storage_lost_objects", "Objects of which no home has a whole copy", registry=registry)
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
         free.set_function(lambda: disks.free_bytes)
 
@@ -99,7 +100,9 @@ class Figures:
             self._objects.set(objects)
             self._bytes.set(size)
             self._sessions.set(await session_rows.count_open(unit))
-            self._missing.set(await copies.count(unit))
+            missing = await copies.count(unit)
+            self._missing.set(missing)
+            self._lost.set(sum((await scrubs.lost(unit)).values()) if missing else 0)
 
 
 async def end_silent(db: Database, silence: timedelta, greatest_age: timedelta) -> None:

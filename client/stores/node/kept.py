@@ -103,6 +103,11 @@ class KeepingSession:
         """As of NodeSession."""
         return self._session.sent_bytes
 
+    @property
+    def lost(self) -> frozenset[ObjectName]:
+        """As of NodeSession."""
+        return self._session.lost
+
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         if name.kind not in KINDS or offset or length is not None:
             return self._session.get(name, offset, length)

@@ -56,13 +56,21 @@ class NodeSession:
     """StoreSession on the storage role. Made by NodeStore.open."""
 
     def __init__(
-        self, store: "NodeStore", keeper: AccessKeeper, session_id: str, purpose: Purpose, beat_seconds: float
+        self,
+        store: "NodeStore",
+        keeper: AccessKeeper,
+        session_id: str,
+        purpose: Purpose,
+        beat_seconds: float,
+        *,
+        lost: Sequence[str] = (),
     ) -> None:
         self._store = store
         self._purpose = purpose
         self._keeper = keeper
         self.id = session_id
         self._place = store.place
+        self.lost = frozenset(self._named(name, ObjectKind.PACK) for name in lost)  # packs of which no copy is whole
         self._over: SessionOver | None = None
         self._sent_lock = threading.Lock()
         self._sent_bytes = 0

@@ -102,7 +102,8 @@ class NodeStore:
         # A node that does not hold the bucket takes each body and sends it on: twice the work, and twice the way.
         known = keeper.current().endpoints
         self.nodes.prefer([home for home in opened.homes if home in known])
-        return NodeSession(self, keeper, session_id, purpose, opened.beat_interval.ToNanoseconds() / 1e9)
+        beat_seconds = opened.beat_interval.ToNanoseconds() / 1e9
+        return NodeSession(self, keeper, session_id, purpose, beat_seconds, lost=opened.lost)
 
     def beside(self, work: Callable[[], None]) -> None:
         """Do what nothing waits for in a thread of its own; only `close` does."""

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -33,6 +34,26 @@ class Vault:
     quota_bytes: int  # 0: no limit
     created: datetime
     removed: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a bucket is, and what it was made with."""
+
+    bucket_id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    copies: int
+    ack_copies: int
+    quota_bytes: int
+
+
+_OWNERS = """
+select v.bucket_id, v.tenant_id, v.user_id, coalesce(t.copies, 1)::int as copies,
+       coalesce(t.ack_copies, 1)::int as ack_copies, v.quota_bytes
+from vaults v left join templates t on t.tenant_id = v.tenant_id and t.name = v.template
+where v.cluster = %s and v.bucket_id = any(%s)
+"""
 
 
 async def insert(unit: Unit, vault: Vault) -> bool:
@@ -90,6 +111,13 @@ async def clusters(unit: Unit) -> list[str]:
     """The storage clusters on which vaults of the unit's scope lie or lay, by name."""
     cursor = await unit.execute("select distinct cluster from vaults where cluster is not null order by cluster")
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def owners(unit: Unit, cluster: str, buckets: Sequence[UUID]) -> list[Owner]:
+    """Of the buckets that are vaults on the cluster, removed ones too. As a worker: they are of any tenant."""
+    async with unit.cursor(row_factory=class_row(Owner)) as cursor:
+        await cursor.execute(_OWNERS, (cluster, list(buckets)))
+        return await cursor.fetchall()
 
 
 async def set_key(unit: Unit, vault: UUID, sealed_key: bytes, replaces: bytes) -> bool:

@@ -86,6 +86,7 @@ def _bucket(row: Bucket) -> buckets_pb2.Bucket:
         objects=row.objects,
         bytes=row.bytes,
         missing_copies=row.missing_copies,
+        lost_objects=row.lost_objects,
         created=timestamp_of(row.created),
     )
 

@@ -42,7 +42,10 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         interval = Duration()
         interval.FromNanoseconds(int(self._beat_seconds * 1_000_000_000))
         homes = await sessions.live_homes(self._db, claims, self._silent_seconds)
-        return sessions_pb2.OpenResponse(opened_seq=opened, beat_interval=interval, homes=homes)
+        lost = await sessions.lost_packs(self._db, claims) if purpose is Purpose.BACKUP else []
+        return sessions_pb2.OpenResponse(
+            opened_seq=opened, beat_interval=interval, homes=homes, lost=[f"{ObjectKind.PACK}/{one}" for one in lost]
+        )
 
     async def Beat(self, request: sessions_pb2.BeatRequest, context: Context) -> sessions_pb2.BeatResponse:
         claims = self._gate.require(context, Scope.READ)

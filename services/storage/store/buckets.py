@@ -24,7 +24,10 @@ class BucketState:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket as other roles see it; `missing_copies` counts an object once for each home that lacks it."""
+    """A bucket as other roles see it; `missing_copies` counts an object once for each home that lacks it.
+
+    `lost_objects` are those that every home lacks.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -37,6 +40,7 @@ class Bucket:
     created: datetime
     home_nodes: list[str]
     missing_copies: int
+    lost_objects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,11 @@ _PEEK = "select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes from
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
        array(select h.node_id from homes h where h.bucket_id = b.id order by h.node_id) as home_nodes,
-       (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies
+       (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies,
+       (select count(*) from (
+           select 1 from missing_copies m join objects o on o.id = m.object_id and o.state <> 'deleting'
+           where m.bucket_id = b.id group by m.object_id
+           having count(*) >= (select count(*) from homes h where h.bucket_id = b.id)) as lost) as lost_objects
 from buckets b
 """
 _HOMES = """

@@ -23,7 +23,7 @@ class MissingCopy:
 
     @property
     def name(self) -> ObjectName:
-        return _name(self.kind, self.sha256)
+        return name_of(self.kind, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class HeldCopy:
 
     @property
     def name(self) -> ObjectName:
-        return _name(self.kind, self.sha256)
+        return name_of(self.kind, self.sha256)
 
 
-def _name(kind: str, digest: bytes) -> ObjectName:
+def name_of(kind: str, digest: bytes) -> ObjectName:
+    """The name of an object by the columns of its row."""
     found = ObjectKind(kind)
     return ObjectName(found, "" if found.is_root_file else digest.hex())
 
@@ -76,6 +77,7 @@ where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.state <> 'deleting'
   and (o.sha256 = %(sha256)s or o.kind in ('config', 'oort-vault'))
 on conflict (object_id, node_id) do update set retry_at = now()
 """
+_ADD_IF_STILL = _ADD.replace("o.id = %(object)s", "o.id = %(object)s and o.sha256 = %(sha256)s")
 # The claim is a lease and not a lock held while the copy travels: no transaction waits for the network.
 _CLAIM = """
 update missing_copies m set retry_at = now() + make_interval(secs => %(lease)s), attempts = attempts + 1
@@ -98,6 +100,12 @@ from homes h join nodes n on n.id = h.node_id where h.bucket_id = %(bucket)s
 async def add(unit: Unit, object_id: int, node: str) -> None:
     """Say that a home lacks its copy, or holds a damaged one."""
     await unit.execute(_ADD, {"object": object_id, "node": node})
+
+
+async def add_if_still(unit: Unit, object_id: int, sha256: bytes, node: str) -> bool:
+    """As `add`, if the object has that content, which one of a root file may have lost. Answers whether it was done."""
+    cursor = await unit.execute(_ADD_IF_STILL, {"object": object_id, "sha256": sha256, "node": node})
+    return cursor.rowcount == 1
 
 
 async def add_named(unit: Unit, bucket: UUID, name: ObjectName, nodes: Sequence[str]) -> None:

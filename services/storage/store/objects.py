@@ -310,6 +310,7 @@ async def page_of_condemned(
 _FATE = """
 select o.id as object_id, coalesce(o.sha256 = %(digest)s and o.state <> 'deleting', false) as entered,
        not exists (select 1 from sessions s where s.id = %(session)s and s.ended_seq is null) as session_over,
+       exists (select 1 from homes h where h.bucket_id = %(bucket)s and h.node_id = %(node)s) as is_home,
        exists (select 1 from removals r where r.object_id = o.id and r.node_id = %(node)s) as leaving
 from (select 1) as one left join objects o on """
 
@@ -319,12 +320,14 @@ class Fate:
     """What the catalogue says of an incoming file, in one snapshot.
 
     `entered`: its object is there, with this content. `session_over`: its put can enter nothing any more.
-    `leaving`: the node is to remove the object, and has not done so.
+    `leaving`: the node is to remove the object, and has not done so. `is_home`: while the node is none, the bucket may
+    have been lost with the catalogue, and a rescan enter it again.
     """
 
     object_id: int | None
     entered: bool
     session_over: bool
+    is_home: bool
     leaving: bool
 
 
@@ -334,4 +337,4 @@ async def fate(unit: Unit, bucket: UUID, session: UUID, name: ObjectName, digest
     async with unit.cursor(row_factory=class_row(Fate)) as cursor:
         await cursor.execute(_FATE + matching(name), key)
         found = await cursor.fetchone()
-    return found or Fate(None, entered=False, session_over=False, leaving=False)
+    return found or Fate(None, entered=False, session_over=False, is_home=False, leaving=False)

@@ -1,0 +1,69 @@
+"""`oort node rescan`: the catalogue of a stack's storage nodes made again from their disks."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from deploy.local.cluster import Cluster
+
+Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+_WARNINGS = 3  # docs/exit-codes.md
+_TELL_SECONDS = 10.0
+
+
+def rescan(
+    data: Data,
+    node: Annotated[str, typer.Argument(help="name of one node; default: all, one after the other")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Enter what lies on the nodes' disks in the catalogue, after the storage database was lost.
+
+    What is entered already stays. Ends with 3 when a folder is left out, since no vault is known for it.
+    """
+    from deploy.local.cluster import Cluster
+
+    results = []
+    with Cluster.of_stack(data) as cluster:
+        for name in [node] if node else cluster.nodes:
+            found = _rescan(cluster, name)
+            results.append(found)
+            if not as_json:
+                typer.echo(_in_words(found))
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    if any(found["left_out"] for found in results):
+        raise typer.Exit(_WARNINGS)
+
+
+def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
+    told = time.monotonic()
+    found: dict[str, Any] = {}
+    for step in cluster.rescan(node):
+        found = {
+            "node": node,
+            "buckets": step.buckets,
+            "new_homes": step.homes,
+            "entered_objects": step.objects,
+            "entered_bytes": step.bytes,
+            "foreign_files": step.foreign,
+            "left_out": list(step.unknown),
+        }
+        if time.monotonic() - told > _TELL_SECONDS:
+            told = time.monotonic()
+            typer.echo(f"oort: {node}: {step.buckets} buckets, {step.objects} objects are entered", err=True)
+    return found
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    entered = f"objects entered: {found['entered_objects']} ({found['entered_bytes']} bytes)"
+    lines = [f"{found['node']}: buckets: {found['buckets']}, {entered}."]
+    if found["foreign_files"]:
+        lines.append(f"Left alone, files that are no objects, by their names: {found['foreign_files']}.")
+    lines += [f"Left out: bucket {bucket}, of which auth knows no vault." for bucket in found["left_out"]]
+    return "\n".join(lines)

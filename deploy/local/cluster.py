@@ -1,0 +1,147 @@
+"""An operator's calls to the storage nodes of a running stack (mutual TLS as oort://operator/local).
+
+Kept true: a call that one node does not take is made to the next; a refusal is told in the node's own words.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, rescans_pb2, rescans_pb2_grpc, scrubs_pb2, scrubs_pb2_grpc
+
+from client.account.connection import translate
+from client.errors import OortError, ServerUnreachable, UsageError
+from client.rpc import read_refusal
+from deploy.local import roles
+from deploy.local.calls import Operator
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.errors import StackNotRunning
+from deploy.local.folder import StackFolder
+
+CALL_SECONDS = 60.0
+_PAGE_SIZE = 500
+
+Answer = TypeVar("Answer")
+
+
+class Cluster:
+    """The storage nodes of a stack; every call raises OortError for a person."""
+
+    def __init__(self, channels: dict[str, grpc.Channel]) -> None:
+        self._channels = channels
+
+    @classmethod
+    @contextmanager
+    def of_stack(cls, data: Path) -> Iterator[Self]:
+        """Raises NoStack, StackNotRunning."""
+        folder = StackFolder.find(data)
+        if not folder.is_held:
+            raise StackNotRunning(folder=folder.path)
+        services = folder.load().services
+        now = datetime.now(UTC)
+        operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
+        nodes = [node.name for node in roles.NODES if node.name in services]
+        channels = {name: operator.channel(services[name].internal) for name in nodes}
+        try:
+            yield cls(channels)
+        finally:
+            for channel in channels.values():
+                channel.close()
+
+    @property
+    def nodes(self) -> list[str]:
+        return list(self._channels)
+
+    def silent_nodes(self) -> set[str]:
+        """Those that do not live, by their heartbeats."""
+        answer = self.ask(
+            lambda channel: buckets_pb2_grpc.BucketServiceStub(channel).DescribeCluster(
+                buckets_pb2.DescribeClusterRequest(), timeout=CALL_SECONDS
+            )
+        )
+        return {node.id for node in answer.nodes if not node.live}
+
+    def buckets(self) -> Iterator[buckets_pb2.Bucket]:
+        """All of them, by id."""
+        token, more = "", True
+        while more:
+            request = buckets_pb2.ListBucketsRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self.ask(
+                lambda channel, request=request: buckets_pb2_grpc.BucketServiceStub(channel).ListBuckets(  # type: ignore[misc] # mypy infers no default
+                    request, timeout=CALL_SECONDS
+                )
+            )
+            yield from page.buckets
+            token = page.next_page_token
+            more = bool(token)
+
+    def bucket(self, bucket: str) -> buckets_pb2.Bucket:
+        """Raises NotFound, UsageError."""
+        return self.ask(
+            lambda channel: buckets_pb2_grpc.BucketServiceStub(channel).GetBucket(
+                buckets_pb2.GetBucketRequest(id=bucket), timeout=CALL_SECONDS
+            )
+        ).bucket
+
+    def start_scrub(self, bucket: str) -> int:
+        """Of one bucket, or all for the empty text; answers how many homes were asked. Raises NotFound, UsageError."""
+        return self.ask(
+            lambda channel: scrubs_pb2_grpc.ScrubServiceStub(channel).StartScrub(
+                scrubs_pb2.StartScrubRequest(bucket_id=bucket), timeout=CALL_SECONDS
+            )
+        ).homes
+
+    def scrubs(self, bucket: str) -> list[scrubs_pb2.Scrub]:
+        """What was asked last of each home of a bucket, or of all."""
+        found: list[scrubs_pb2.Scrub] = []
+        token, more = "", True
+        while more:
+            request = scrubs_pb2.ListScrubsRequest(bucket_id=bucket, page_size=_PAGE_SIZE, page_token=token)
+            page = self.ask(
+                lambda channel, request=request: scrubs_pb2_grpc.ScrubServiceStub(channel).ListScrubs(  # type: ignore[misc] # mypy infers no default
+                    request, timeout=CALL_SECONDS
+                )
+            )
+            found += page.scrubs
+            token = page.next_page_token
+            more = bool(token)
+        return found
+
+    def rescan(self, node: str) -> Iterator[rescans_pb2.RescanResponse]:
+        """Have a node enter what lies on its disks; how far it is, and last what it came to. Raises UsageError."""
+        if node not in self._channels:
+            raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
+        answers = rescans_pb2_grpc.RescanServiceStub(self._channels[node]).Rescan(rescans_pb2.RescanRequest())
+        try:
+            yield from answers
+        except grpc.RpcError as error:
+            raise _as_error(error, node) from None
+        finally:
+            answers.cancel()
+
+    def ask(self, question: Callable[[grpc.Channel], Answer]) -> Answer:
+        """The answer of the first node that gives one. Raises ServerUnreachable, and what a refusal means."""
+        failure: OortError = ServerUnreachable(server="The storage cluster", reason="it has no nodes")
+        for name in self._channels:
+            try:
+                return self.ask_node(name, question)
+            except ServerUnreachable as error:
+                failure = error
+        raise failure
+
+    def ask_node(self, name: str, question: Callable[[grpc.Channel], Answer]) -> Answer:
+        """The answer of one node. Raises ServerUnreachable, and what a refusal means."""
+        try:
+            return question(self._channels[name])
+        except grpc.RpcError as error:
+            raise _as_error(error, name) from None
+
+
+def _as_error(error: grpc.RpcError, node: str) -> OortError:
+    refusal = read_refusal(error)
+    if refusal.is_outage and not refusal.reason:
+        return ServerUnreachable(server=node, reason=refusal.message)
+    return translate(refusal, node)

@@ -1,0 +1,202 @@
+"""The catalogue made again from a node's disks, when the database was lost or is older than they are.
+
+Kept true:
+- nothing that the catalogue knows is taken away, and what it says is changed only where a file that was read whole
+  proves it wrong; so a rescan may be interrupted and repeated, and run beside everything else;
+- whose a bucket is says the auth role alone: a folder of which it knows no vault is left as it is;
+- objects are entered by their names, the two root files by their content; each is the first that scrubbing reads;
+- a home that lacks what another one has is entered as lacking it, and gets it from there.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from domain.names import SEAL
+from services.common.database import Database, Unit
+from services.common.errors import Unavailable
+from services.storage.copies import DiskThreads
+from services.storage.disk import Disk, StagedName
+from services.storage.disks import Disks
+from services.storage.found import Pages
+from services.storage.reading import open_file, size_of
+from services.storage.store import buckets, copies, objects, rescans
+from services.storage.store.buckets import BucketState, NewBucket
+from services.storage.store.objects import NewObject
+from services.storage.store.rescans import FoundFile, KnownObject
+
+_OWNERS_AT_ONCE = 500
+_UNKNOWN_AT_MOST = 1000
+
+# Of buckets by their ids, those that the auth role knows.
+AskOwners = Callable[[Sequence[UUID]], Awaitable[list[NewBucket]]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a rescan has come to so far."""
+
+    buckets: int = 0
+    homes: int = 0
+    objects: int = 0
+    bytes: int = 0
+    foreign: int = 0
+    unknown: list[UUID] = field(default_factory=list)
+
+
+class Rescan:
+    """The disks of one node. `compare` enters what of a bucket they lack (reconcile.py)."""
+
+    def __init__(
+        self,
+        node: str,
+        db: Database,
+        disks: Disks,
+        threads: DiskThreads,
+        *,
+        owners: AskOwners,
+        compare: Callable[[UUID], Awaitable[object]],
+    ) -> None:
+        self._node = node
+        self._db = db
+        self._disks = disks
+        self._threads = threads
+        self._owners = owners
+        self._compare = compare
+        self._one_at_a_time = asyncio.Lock()
+        self._log = structlog.get_logger("storage")
+
+    async def run(self) -> AsyncGenerator[Tally, None]:
+        """How far it is, the last time at its end. Raises Unavailable when a disk, auth or the database is away."""
+        async with self._one_at_a_time:
+            tally = Tally()
+            found = sorted(await self._threads.run(self._disks.buckets))
+            await self._require_all()
+            for start in range(0, len(found), _OWNERS_AT_ONCE):
+                some = found[start : start + _OWNERS_AT_ONCE]
+                owners = {owner.id: owner for owner in await self._owners(some)}
+                for bucket in some:
+                    async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
+                        async for _ in pages:
+                            yield tally
+            await self._require_all()
+            self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
+            yield tally
+
+    async def _bucket(self, bucket: UUID, owner: NewBucket | None, tally: Tally) -> AsyncGenerator[None, None]:
+        is_home = await self._is_home(bucket)
+        if is_home is None and owner is None:
+            self._log.warning("auth knows no vault of a bucket's folder", bucket=str(bucket))
+            if len(tally.unknown) < _UNKNOWN_AT_MOST:
+                tally.unknown.append(bucket)
+            return
+        tally.buckets += 1
+        if not is_home:
+            # Before the node is a home, since then what no session calls for is thrown away.
+            await self._place_staged(bucket)
+            await self._enter_home(bucket, owner)
+            tally.homes += 1
+        pages = Pages(self._disks, bucket)
+        while files := await self._threads.run(pages.next):
+            entered = await self._enter(bucket, files)
+            tally.objects += len(entered)
+            tally.bytes += sum(one.size for one in entered)
+            yield
+        tally.foreign += pages.foreign
+        await self._compare(bucket)
+        yield
+
+    async def _is_home(self, bucket: UUID) -> bool | None:
+        """Whether this node is a home of the bucket; None if the catalogue does not know it."""
+        async with self._db.worker() as unit:
+            if await buckets.peek(unit, bucket) is None:
+                return None
+            return await rescans.is_home(unit, bucket, self._node)
+
+    async def _enter_home(self, bucket: UUID, owner: NewBucket | None) -> None:
+        async with self._db.worker() as unit:
+            if owner is not None:
+                await rescans.add_bucket(unit, owner)
+            await buckets.lock(unit, bucket)
+            await rescans.add_home(unit, bucket, self._node)
+
+    async def _place_staged(self, bucket: UUID) -> None:
+        """What a put had made durable and not placed when the catalogue was lost may have been acknowledged."""
+        for disk in self._disks:
+            for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+                if await self._threads.run(lambda disk=disk, path=path, staged=staged: _place(disk, path, staged)):  # type: ignore[misc] # mypy infers no default
+                    self._log.info("placed an incoming file", bucket=str(bucket), name=str(staged.name))
+
+    async def _enter(self, bucket: UUID, files: Sequence[FoundFile]) -> list[KnownObject]:
+        """Enter what is not known of a page of files, and judge those that are known otherwise."""
+        async with self._db.worker() as unit:
+            await buckets.lock(unit, bucket)
+            entered = await rescans.enter(unit, bucket, self._node, files)
+            otherwise = await rescans.otherwise(unit, bucket, files)
+        by_name = {file.name: file for file in files}
+        for known in otherwise:
+            await self._judge(bucket, known, by_name[known.name])
+        # Its file may have been removed since it was listed, and its row with it: then it was entered in vain.
+        absent = await self._threads.run(lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered]))
+        if not absent:
+            return entered
+        async with self._db.worker() as unit:
+            await buckets.lock(unit, bucket)
+            await rescans.take_back(unit, bucket, [one.id for one in entered if one.name in absent])
+        return [one for one in entered if one.name not in absent]
+
+    async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile) -> None:
+        """A file of another size or content than the catalogue says: which of the two is right?
+
+        Of two seals the one that was written last; the content of every other file has the SHA-256 of its name.
+        """
+        if file.name.kind.is_root_file:
+            is_right = file.name == SEAL and file.modified > known.created
+        else:
+            digest = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
+            is_right = digest == file.sha256
+        self._log.warning(
+            "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
+        )
+        async with self._db.worker() as unit:
+            state = await buckets.lock(unit, bucket)
+            if state is None:
+                return
+            if is_right:
+                await self._correct(unit, state, known, file)
+            else:
+                await copies.add(unit, known.id, self._node)
+
+    async def _correct(self, unit: Unit, state: BucketState, known: KnownObject, file: FoundFile) -> None:
+        row = await objects.find(unit, state.id, file.name)
+        if row is None or row.id != known.id or row.state == "deleting":
+            return
+        others = await rescans.other_homes(unit, state.id, self._node)
+        await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others))
+        await copies.clear(unit, row.id, [self._node])
+
+    async def _require_all(self) -> None:
+        if not await self._threads.run(lambda: self._disks.all_there):
+            raise Unavailable(what=f"A disk of node {self._node}")
+
+
+def _place(disk: Disk, path: Path, staged: StagedName) -> bool:
+    """Place a whole incoming file whose object is not there."""
+    if disk.path(staged.bucket, staged.name).exists():
+        return False
+    size = size_of(path)
+    opened = open_file(path, size) if size is not None else None
+    if size is None or opened is None:
+        return False
+    try:
+        is_whole = opened.hash(size) == staged.sha256
+    finally:
+        opened.close()
+    if is_whole:
+        disk.place(path, staged.bucket, staged.name)
+    return is_whole

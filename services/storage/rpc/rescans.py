@@ -1,0 +1,42 @@
+"""RescanService: the catalogue made again from this node's disks. Internal listener."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
+
+from services.common.identity import OPERATOR, require_peer
+from services.storage.rescan import Rescan, Tally
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
+    def __init__(self, rescan: Rescan) -> None:
+        self._rescan = rescan
+
+    async def Rescan(
+        self,
+        request: rescans_pb2.RescanRequest,  # noqa: ARG002 - it has no field
+        context: Context,
+    ) -> AsyncIterator[rescans_pb2.RescanResponse]:
+        require_peer(context, OPERATOR)
+        tally = Tally()
+        async with aclosing(self._rescan.run()) as steps:
+            async for tally in steps:
+                yield _response(tally)
+        yield _response(tally, done=True)
+
+
+def _response(tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse:
+    return rescans_pb2.RescanResponse(
+        done=done,
+        buckets=tally.buckets,
+        homes=tally.homes,
+        objects=tally.objects,
+        bytes=tally.bytes,
+        foreign=tally.foreign,
+        unknown=map(str, tally.unknown) if done else [],
+    )

@@ -1,0 +1,291 @@
+"""A catalogue that was lost is made again from the disks, and everything goes on."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import psycopg
+import pytest
+from oort.auth.v1 import owners_pb2, owners_pb2_grpc
+from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
+
+from domain.names import SEAL, ObjectKind
+from domain.sessions import Purpose
+from domain.tokens import VaultClaims
+from services.common.interceptors import MapErrors
+from services.common.listeners import Served, internal_credentials, listen
+from services.storage.disk import StagedName
+from services.storage.tests.cluster import Cluster, a_body, pack
+from services.storage.tests.test_copies import copies_are_complete
+from services.storage.tests.test_healing import place_of
+from services.storage.tests.test_scrub import scrubbed
+from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+
+_TABLES = "nodes, buckets, homes, objects, sessions, object_users, pins, missing_copies, removals, restic_locks"
+
+
+class Auth(owners_pb2_grpc.OwnerServiceServicer):
+    """What auth says of owners: the real one is in services/auth."""
+
+    def __init__(self, known: Iterable[VaultClaims]) -> None:
+        self._known = {str(claims.bucket): claims for claims in known}
+
+    async def GetOwners(
+        self,
+        request: owners_pb2.GetOwnersRequest,
+        context: grpc.aio.ServicerContext[owners_pb2.GetOwnersRequest, owners_pb2.GetOwnersResponse],  # noqa: ARG002
+    ) -> owners_pb2.GetOwnersResponse:
+        assert request.cluster == "local"
+        owners = [
+            owners_pb2.Owner(
+                bucket_id=bucket,
+                tenant_id=str(claims.tenant),
+                user_id=str(claims.user),
+                copies=2,
+                ack_copies=1,
+                quota_bytes=1 << 40,
+            )
+            for bucket in request.bucket_ids
+            if (claims := self._known.get(bucket)) is not None
+        ]
+        return owners_pb2.GetOwnersResponse(owners=owners)
+
+
+@asynccontextmanager
+async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[None]:
+    """An auth role that the nodes ask."""
+    settings = cluster.settings["a"]
+    name = owners_pb2.DESCRIPTOR.services_by_name["OwnerService"].full_name
+    served = [Served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, Auth(known), name)]
+    around, credentials = (MapErrors("auth"),), internal_credentials(settings)
+    listener = await listen(str(settings.auth_server), credentials, served, around, share_port=True)
+    try:
+        yield
+    finally:
+        await listener.drain(0)
+
+
+@pytest.fixture
+def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
+    with socket.socket() as kept:  # nobody else gets the port, though the auth role is not up all the time
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        for name in ("a", "b"):
+            cluster.node(name, auth_server=f"127.0.0.1:{kept.getsockname()[1]}", scrub_poll_seconds=0.05)
+        yield "a", "b"
+
+
+def lose_the_catalogue(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.database.owner) as owner:
+        owner.execute(f"truncate {_TABLES} cascade")
+
+
+async def rescan(cluster: Cluster, *nodes: str) -> list[rescans_pb2.RescanResponse]:
+    """The last that each says."""
+    answers = []
+    for node in nodes:
+        async with cluster.internal(node) as channel:
+            stub = rescans_pb2_grpc.RescanServiceStub(channel)
+            told = [one async for one in stub.Rescan(rescans_pb2.RescanRequest())]
+        assert [one.done for one in told] == [False] * (len(told) - 1) + [True]
+        answers.append(told[-1])
+    return answers
+
+
+def catalogue(cluster: Cluster) -> tuple[object, ...]:
+    return (
+        cluster.sql("select id, tenant_id, user_id, copies, ack_copies, objects, bytes from buckets order by id"),
+        cluster.sql("select bucket_id, node_id from homes order by 1, 2"),
+        cluster.sql("select bucket_id, kind, sha256, size, state from objects order by 1, 2, 3"),
+    )
+
+
+async def test_a_lost_catalogue_comes_back_from_the_disks_of_all_nodes(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    async with cluster.up(*nodes):
+        vaults = [await cluster.bucket("a", copies=2) for _ in range(2)]
+        names = []
+        for claims in vaults:
+            async with cluster.client("a", claims) as client:
+                names.append(await a_committed_snapshot(client))
+        await copies_are_complete(cluster, "a")
+    before, files = catalogue(cluster), cluster.files("a")
+    lose_the_catalogue(cluster)
+    async with cluster.up(*nodes), auth_knowing(cluster, *vaults):
+        assert cluster.sql("select count(*) from buckets") == [(0,)]
+        a, b = await rescan(cluster, *nodes)
+        assert (a.buckets, a.homes, a.objects, b.homes, b.objects) == (2, 2, 12, 2, 0)
+        assert catalogue(cluster) == before
+        await copies_are_complete(cluster, "a")
+        for claims, (made, listed, committed) in zip(vaults, names, strict=True):
+            async with cluster.client("b", claims) as client:
+                session = await client.open(Purpose.BACKUP, committed)
+                assert await client.names(session, ObjectKind.INDEX) == {str(listed)}
+                assert pack(await client.get(session, made)) == made
+                # It goes on: a whole backup, on top of what there was.
+                assert await client.reserve(session, made) == []
+                await client.put_index(session, [made, await client.put_pack(session, a_body())])
+                await client.commit(session, a_body())
+        assert {one.damaged for one in (await scrubbed(cluster, "a")).values()} == {0}
+        # Once more changes nothing.
+        again = catalogue(cluster)
+        assert [one.objects for one in await rescan(cluster, *nodes)] == [0, 0]
+        assert catalogue(cluster) == again
+    assert set(files) <= set(cluster.files("a"))
+
+
+async def test_what_only_one_home_has_is_fetched_by_the_other(cluster: Cluster, nodes: tuple[str, str]) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            names = [await client.put_pack(session, a_body()) for _ in range(3)]
+        await copies_are_complete(cluster, "a")
+    lose_the_catalogue(cluster)
+    place_of(cluster, "a", claims.bucket, names[0]).unlink()
+    place_of(cluster, "b", claims.bucket, names[1]).unlink()
+    async with cluster.up(*nodes), auth_knowing(cluster, claims):
+        await rescan(cluster, *nodes)
+        await copies_are_complete(cluster, "a")
+        for node in nodes:
+            assert all(place_of(cluster, node, claims.bucket, name).exists() for name in names)
+
+
+async def test_files_that_are_not_what_their_names_say_neither_stay_nor_hide_whole_ones(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    bodies = [a_body(2000) for _ in range(2)]
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            names = [await client.put_pack(session, body) for body in bodies]
+        await copies_are_complete(cluster, "a")
+    lose_the_catalogue(cluster)
+    place_of(cluster, "a", claims.bucket, names[0]).write_bytes(bodies[0][:500])
+    for node in nodes:
+        place_of(cluster, node, claims.bucket, names[1]).write_bytes(bodies[1][:700])
+    async with cluster.up(*nodes), auth_knowing(cluster, claims):
+        await rescan(cluster, *nodes)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            assert await client.get(session, names[0]) == bodies[0]
+            # Cut everywhere: scrubbing finds that out, and whoever has it stores it again.
+            await scrubbed(cluster, "a")
+            assert await client.reserve(session, *names) == [str(names[1])]
+            await client.put(session, names[1], bodies[1])
+            await copies_are_complete(cluster, "a")
+            assert await client.get(session, names[1]) == bodies[1]
+        for name, body in zip(names, bodies, strict=True):
+            assert {place_of(cluster, node, claims.bucket, name).read_bytes() for node in nodes} == {body}
+        assert cluster.sql("select bytes from buckets") == cluster.sql("select sum(size)::bigint from objects")
+
+
+async def test_of_two_seals_the_one_that_was_written_last_counts(cluster: Cluster, nodes: tuple[str, str]) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            await client.initialise(await client.open(), seal=b"seal 1")
+        await copies_are_complete(cluster, "a")
+    for changed in nodes:
+        lose_the_catalogue(cluster)
+        for node in nodes:
+            place = place_of(cluster, node, claims.bucket, SEAL)
+            place.write_bytes(f"new {changed}".encode() if node == changed else b"older")
+            when = 2_000_000 if node == changed else 1_000_000
+            os.utime(place, (when, when))
+        async with cluster.up(*nodes), auth_knowing(cluster, claims):
+            await rescan(cluster, *nodes)
+            await copies_are_complete(cluster, "a")
+            seals = {place_of(cluster, node, claims.bucket, SEAL).read_bytes() for node in nodes}
+            assert seals == {f"new {changed}".encode()}
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims, nobodys = await cluster.bucket("a"), await cluster.bucket("a")
+        for one in (claims, nobodys):
+            async with cluster.client("a", one) as client:
+                await a_committed_snapshot(client)
+    lose_the_catalogue(cluster)
+    top = cluster.bucket_folder("a", claims.bucket)
+    (top / "data" / "notes").write_bytes(b"of a person")
+    (top / "keys" / "a.key").write_bytes(b"of a person")
+    wrong = top / "data" / "00" / ("ff" * 32)
+    wrong.parent.mkdir(exist_ok=True)
+    wrong.write_bytes(b"where it does not belong")
+    (top.parent / "lost+found").mkdir()
+    files = cluster.files("a")
+    async with cluster.up("a"), auth_knowing(cluster, claims):
+        (found,) = await rescan(cluster, "a")
+        assert (found.buckets, found.foreign, list(found.unknown)) == (1, 2, [str(nobodys.bucket)])
+        assert cluster.sql("select id, copies, seq >= %s from buckets", 1 << 32) == [(claims.bucket, 2, True)]
+    assert cluster.files("a") == files
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_a_body_that_was_durable_and_not_yet_placed_is_an_object_again(cluster: Cluster) -> None:
+    body, torn = a_body(), a_body()
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            await a_committed_snapshot(client)
+    lose_the_catalogue(cluster)
+    folder = cluster.settings["a"].data_dirs[0] / "incoming" / str(claims.bucket)
+
+    def stage(content: bytes, written: bytes) -> Path:
+        name = pack(content)
+        path = folder / StagedName(claims.bucket, uuid4(), name, bytes.fromhex(name.id)).file_name("0" * 8)
+        path.write_bytes(written)
+        return path
+
+    whole, broken = stage(body, body), stage(torn, torn[:10])
+    async with cluster.up("a"), auth_knowing(cluster, claims):
+        assert whole.exists(), "nobody throws away what a lost catalogue may have known"
+        await rescan(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            assert await client.get(session, pack(body)) == body
+            assert await refusal_of(client.get(session, pack(torn))) == "NOT_FOUND"
+    async with cluster.up("a"):
+        assert not broken.exists()
+
+
+async def test_running_backups_are_not_disturbed(cluster: Cluster, nodes: tuple[str, str]) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with auth_knowing(cluster, claims), cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            scanning = asyncio.gather(*(rescan(cluster, *nodes) for _ in range(3)))
+            names = [await client.put_pack(session, a_body()) for _ in range(20)]
+            await scanning
+            await client.put_index(session, names)
+            await client.commit(session, a_body())
+        await copies_are_complete(cluster, "a")
+        (count,) = cluster.sql("select objects from buckets")[0]
+        assert cluster.sql("select count(*) from objects") == [(count,)]
+
+
+async def test_without_auth_nothing_is_entered(cluster: Cluster, nodes: tuple[str, str]) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            await a_committed_snapshot(client)
+        lose_the_catalogue(cluster)
+        assert await refusal_of(rescan(cluster, "a")) == "UNAVAILABLE"
+        assert cluster.sql("select count(*) from buckets") == [(0,)]
+        async with cluster.internal("a", "auth") as channel:
+            stub = rescans_pb2_grpc.RescanServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Rescan(rescans_pb2.RescanRequest()).read()
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
