@@ -234,6 +234,19 @@ class ParentGone(StoreError):
 class SnapshotInUse(StoreError):
     """A backup that is running in {place} builds on snapshot {snapshot}: try again when it has ended."""
 
+    @property
+    def why(self) -> str:
+        """The reason alone, for who names the snapshot."""
+        return "a backup that is running builds on it"
+
+
+class SnapshotHeld(SnapshotInUse):
+    """Snapshot {snapshot} stays in {place}: {detail}."""
+
+    @property
+    def why(self) -> str:
+        return str(self.fields["detail"])
+
 
 class RetentionRunning(StoreError):
     """Another retention is running in {place}: wait until it has ended, then run the command again."""

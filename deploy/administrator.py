@@ -116,7 +116,7 @@ class Administrator:
     """A signed-in administrator; made by `sign_in`. Every call raises OortError for a person."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._admin = admin_pb2_grpc.AdminServiceStub(connection.channel)
 
     @classmethod
@@ -137,34 +137,34 @@ class Administrator:
 
     def add_user(self, name: str, password: str, *, admin: bool, tenant: str = "") -> UUID:
         """Raises WeakPassword, NameTaken, UsageError for a bad name."""
-        user = _new_id()
+        user = new_id()
         credentials, _ = new_account(user, password, (name,))
         role = accounts_pb2.ROLE_ADMIN if admin else accounts_pb2.ROLE_USER
         added = admin_pb2.User(id=str(user), username=name, role=role)
         request = admin_pb2.AddUserRequest(user=added, credentials=credentials, tenant_id=tenant)
-        self._connection.call(self._admin.AddUser, request)
+        self.connection.call(self._admin.AddUser, request)
         return user
 
     def add_tenant(self, name: str, admin: str, password: str) -> UUID:
         """Raises as `add_user` does."""
-        tenant, user = _new_id(), _new_id()
+        tenant, user = new_id(), new_id()
         credentials, _ = new_account(user, password, (admin, name))
         request = admin_pb2.AddTenantRequest(
             tenant=admin_pb2.Tenant(id=str(tenant), name=name),
             admin=admin_pb2.User(id=str(user), username=admin, role=accounts_pb2.ROLE_ADMIN),
             credentials=credentials,
         )
-        self._connection.call(self._admin.AddTenant, request)
+        self.connection.call(self._admin.AddTenant, request)
         return tenant
 
     def users(self) -> Iterator[UserEntry]:
         token, more = "", True
         while more:
             request = admin_pb2.ListUsersRequest(page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.call(self._admin.ListUsers, request)
+            page = self.connection.call(self._admin.ListUsers, request)
             for user in page.users:
                 role = "admin" if user.role == accounts_pb2.ROLE_ADMIN else "user"
-                yield UserEntry(user.id, user.username, role, user.suspended, _time(user.created))
+                yield UserEntry(user.id, user.username, role, user.suspended, time_text(user.created))
             token = page.next_page_token
             more = bool(token)
 
@@ -172,9 +172,9 @@ class Administrator:
         token, more = "", True
         while more:
             request = admin_pb2.ListTenantsRequest(page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.call(self._admin.ListTenants, request)
+            page = self.connection.call(self._admin.ListTenants, request)
             for tenant in page.tenants:
-                yield TenantEntry(tenant.id, tenant.name, _time(tenant.created))
+                yield TenantEntry(tenant.id, tenant.name, time_text(tenant.created))
             token = page.next_page_token
             more = bool(token)
 
@@ -188,14 +188,14 @@ class Administrator:
             raise NameTaken(detail=f"There is a template named {name} already: choose another name.")
         described = "one copy" if copies == 1 else f"{copies} copies on {copies} nodes"
         template = profiles_pb2.Template(name=name, description=described, copies=copies, ack_copies=1)
-        self._connection.call(self._admin.PutTemplate, admin_pb2.PutTemplateRequest(template=template))
+        self.connection.call(self._admin.PutTemplate, admin_pb2.PutTemplateRequest(template=template))
 
     def templates(self) -> Iterator[TemplateEntry]:
-        profiles = profiles_pb2_grpc.ProfileServiceStub(self._connection.channel)
+        profiles = profiles_pb2_grpc.ProfileServiceStub(self.connection.channel)
         token, more = "", True
         while more:
             request = profiles_pb2.ListTemplatesRequest(page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.call(profiles.ListTemplates, request)
+            page = self.connection.call(profiles.ListTemplates, request)
             for found in page.templates:
                 yield TemplateEntry(
                     found.id,
@@ -219,7 +219,7 @@ class Administrator:
         token, more = "", True
         while more:
             request = admin_pb2.ListSessionsRequest(vault_id=vault, page_size=_PAGE_SIZE, page_token=token)
-            page = self._connection.call(self._admin.ListSessions, request)
+            page = self.connection.call(self._admin.ListSessions, request)
             listed += map(_session, page.sessions)
             silent += [page.silent_cluster] if page.silent_cluster else []
             token = page.next_page_token
@@ -228,7 +228,7 @@ class Administrator:
 
     def end_session(self, session: str) -> None:
         """Raises UsageError for what is no id, NotFound."""
-        self._connection.call(self._admin.EndSession, admin_pb2.EndSessionRequest(session_id=session))
+        self.connection.call(self._admin.EndSession, admin_pb2.EndSessionRequest(session_id=session))
 
 
 def _session(found: admin_pb2.VaultSession) -> SessionEntry:
@@ -241,8 +241,8 @@ def _session(found: admin_pb2.VaultSession) -> SessionEntry:
         found.device_name or found.device_id,
         found.device_id,
         found.purpose,
-        _time(found.opened),
-        _time(found.last_beat),
+        time_text(found.opened),
+        time_text(found.last_beat),
         found.held_objects,
         found.held_bytes,
     )
@@ -261,9 +261,9 @@ def _login(connection: Connection, target: Target) -> str:
         raise translate(refused.refusal, target.endpoint) from None
 
 
-def _new_id() -> UUID:
+def new_id() -> UUID:
     return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 
 
-def _time(stamp: Timestamp) -> str:
+def time_text(stamp: Timestamp) -> str:
     return stamp.ToDatetime(UTC).isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from client.account.device import Device
-from client.account.opening import Place, place_of
+from client.account.opening import place_of
 from client.errors import NoSuchSnapshot, SnapshotInUse, UsageError
 from client.vault.locks import VaultLock, vault_lock
 from client.vault.repository import Vault
@@ -78,8 +78,8 @@ def change_snapshots(
 ) -> Iterator[Changed]:
     """Give snapshots other tags, one after another; which they are is found out before any is changed.
 
-    Raises NoSuchSnapshot, SnapshotInUse when a running backup builds on one (which then is as it was), VaultLocked,
-    StoreError.
+    Raises NoSuchSnapshot, SnapshotInUse when a running backup builds on one, or the storage holds it (which then is as
+    it was), VaultLocked, StoreError.
     """
     with place_of(device, vault_name) as place, place.store.open(Purpose.RETENTION) as session:
         vault = place.open(session)
@@ -90,11 +90,11 @@ def change_snapshots(
             known = vault.snapshots(lambda *_: None)
             chosen = dict.fromkeys(vault.find_snapshots(wanted, device=own))
             for snapshot in chosen:
-                yield Changed(snapshot, _change(place, vault, snapshot, retag(snapshot), known, lock))
+                yield Changed(snapshot, _change(vault, snapshot, retag(snapshot), known, lock))
 
 
-def _change(  # noqa: PLR0917 - what, in what, and under which lock
-    place: Place, vault: Vault, old: Snapshot, tags: Sequence[str], known: Sequence[Snapshot], lock: VaultLock | None
+def _change(
+    vault: Vault, old: Snapshot, tags: Sequence[str], known: Sequence[Snapshot], lock: VaultLock | None
 ) -> Snapshot:
     if tuple(tags) == old.tags:
         return old
@@ -115,5 +115,5 @@ def _change(  # noqa: PLR0917 - what, in what, and under which lock
         # The one answer that says that the old one stays. After any other failure it may be gone, and the new one
         # is all that there is.
         vault.session.remove(ObjectName(ObjectKind.SNAPSHOT, stored.id))
-        raise SnapshotInUse(place=place.store.place, snapshot=old.short_id) from None
+        raise
     return stored

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
     from client.account.device import Device
-    from client.errors import ObjectMissing
+    from client.errors import ObjectMissing, SnapshotInUse
     from client.retention.plan import Plan
     from client.retention.run import RetentionResult
     from client.vault.snapshots import Snapshot
@@ -34,8 +34,8 @@ class _View:
     def planned(self, plan: "Plan") -> None:
         """It was not asked for, so it is not told."""
 
-    def in_use(self, snapshot: "Snapshot") -> None:
-        note(f"backup-tool: snapshot {snapshot.short_id} stays: a backup that is running builds on it")
+    def in_use(self, snapshot: "Snapshot", error: "SnapshotInUse") -> None:
+        note(f"backup-tool: snapshot {snapshot.short_id} stays: {error.why}")
 
 
 def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> int:

@@ -122,6 +122,6 @@ def _show(vault: str, plan: "Plan", done: "Repaired | None") -> None:
     if done.forgotten:
         say(f"{plural(len(done.forgotten), 'damaged snapshot')} removed.")
     for name in done.in_use:
-        note(f"backup-tool: snapshot {name.id[:8]} stays, as a running backup builds on it: repeat this later")
+        note(f"backup-tool: snapshot {name.id[:8]} stays, in use by a backup or held by the storage: repeat this later")
     if done.snapshots:
         say("The next backup stores again what it finds of the lost files on this device.")

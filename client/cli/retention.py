@@ -17,7 +17,7 @@ from client.cli.unread import UnreadParts
 from client.errors import WARNINGS_EXIT_CODE, DamagedVault
 
 if TYPE_CHECKING:
-    from client.errors import ObjectMissing
+    from client.errors import ObjectMissing, SnapshotInUse
     from client.retention.plan import ItemPlan, Plan
     from client.retention.run import RetentionResult
     from client.vault.snapshots import Snapshot
@@ -107,8 +107,8 @@ class _View:
     def unread(self, name: "ObjectName", error: "DamagedVault | ObjectMissing") -> None:
         self._unread.object(name, error)
 
-    def in_use(self, snapshot: "Snapshot") -> None:
-        note(f"backup-tool: snapshot {snapshot.short_id} stays: a backup that is running builds on it")
+    def in_use(self, snapshot: "Snapshot", error: "SnapshotInUse") -> None:
+        note(f"backup-tool: snapshot {snapshot.short_id} stays: {error.why}")
 
     def planned(self, plan: "Plan") -> None:
         for one in plan.items:

@@ -46,8 +46,8 @@ class RetentionView(Protocol):
 
     def planned(self, plan: Plan) -> None: ...
 
-    def in_use(self, snapshot: Snapshot) -> None:
-        """A snapshot that stays because a running backup builds on it."""
+    def in_use(self, snapshot: Snapshot, error: SnapshotInUse) -> None:
+        """A snapshot that stays because a running backup builds on it, or the storage holds it."""
 
     def pruning(self, what: str, done: int, total: int) -> None:
         """How far a prune is; `total` is 0 if it is not known."""
@@ -247,7 +247,7 @@ class Pass:
         except SnapshotInUse as error:
             result.in_use.append(snapshot)
             job.log(WARNING, str(error))
-            self._view.in_use(snapshot)
+            self._view.in_use(snapshot, error)
         else:
             result.removed.append(snapshot)
             job.log(INFO, f"Snapshot {snapshot.id} of {paths_text(snapshot.paths)} removed")

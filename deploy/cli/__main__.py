@@ -10,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, copies, demo, rescan, stack
+from deploy.cli import accounts, buckets, copies, demo, rescan, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -18,9 +18,8 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="oort", help="Run and administer Oort.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
-buckets = typer.Typer(help="Buckets, in which the vaults lie.", no_args_is_help=True)
-buckets.command(name="list")(copies.list_buckets)
-buckets.command(name="scrub")(copies.scrub)
+buckets.app.command(name="list")(copies.list_buckets)
+buckets.app.command(name="scrub")(copies.scrub)
 nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
 nodes.command(name="rescan")(rescan.rescan)
 app.add_typer(stack.app, name="stack")
@@ -28,7 +27,7 @@ app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tenants, name="tenant")
 app.add_typer(accounts.templates, name="template")
 app.add_typer(accounts.sessions, name="session")
-app.add_typer(buckets, name="bucket")
+app.add_typer(buckets.app, name="bucket")
 app.add_typer(nodes, name="node")
 app.command(name="demo")(demo.demo)
 

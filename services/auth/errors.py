@@ -104,6 +104,13 @@ class StorageUnavailable(ServiceError):
     code = StatusCode.UNAVAILABLE
 
 
+class BucketRefused(ServiceError):
+    """{detail}"""
+
+    reason = "BUCKET_REFUSED"
+    code = StatusCode.FAILED_PRECONDITION
+
+
 class AdminExists(ServiceError):
     """The installation has its first administrator already."""
 

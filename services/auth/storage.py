@@ -30,7 +30,14 @@ SESSIONS_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
 # What another node of the cluster would say as well.
-_REFUSALS = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -75,7 +82,7 @@ class Storage:
             return await call(node.CreateBucket, request, seconds=self._bucket_seconds, attempts=3, clock=self._clock)
 
         try:
-            answer = await self._first(cluster, create)
+            answer = await self.ask(cluster, create)
         except grpc.aio.AioRpcError as error:
             raise InvalidArgument(detail=f"The storage cluster {cluster.name} refused: {error.details()}") from error
         made = answer.bucket
@@ -95,7 +102,7 @@ class Storage:
         if cluster.described and timedelta() <= now - cluster.described < FRESH:
             return cluster.public_endpoints
         try:
-            answer = await self._first(cluster, self._describe)
+            answer = await self.ask(cluster, self._describe)
         except StorageUnavailable:
             if not cluster.public_endpoints:
                 raise
@@ -114,7 +121,7 @@ class Storage:
             cluster = await clusters.get(unit, name)
         if cluster is None:
             raise StorageUnavailable(cluster=name, detail="it is not set up.")
-        answer = await self._first(cluster, self._describe)
+        answer = await self.ask(cluster, self._describe)
         nodes = sorted((node for node in answer.nodes if node.rest_endpoint), key=lambda node: not node.live)
         if not nodes:
             raise StorageUnavailable(cluster=name, detail="none of its nodes has a REST port.")
@@ -130,7 +137,7 @@ class Storage:
             return await call(node.ListSessions, request, seconds=SESSIONS_SECONDS)
 
         try:
-            return await self._first(cluster, ask)
+            return await self.ask(cluster, ask)
         except grpc.aio.AioRpcError as error:
             raise InvalidArgument(detail=f"The storage cluster {cluster.name} refused: {error.details()}") from error
 
@@ -143,7 +150,7 @@ class Storage:
             return await call(node.EndSession, request, seconds=SESSIONS_SECONDS)
 
         try:
-            await self._first(cluster, ask)
+            await self.ask(cluster, ask)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise InvalidArgument(detail=f"The cluster {cluster.name} refused: {error.details()}") from error
@@ -154,7 +161,7 @@ class Storage:
         node = buckets_pb2_grpc.BucketServiceStub(channel)
         return await call(node.DescribeCluster, buckets_pb2.DescribeClusterRequest(), seconds=DESCRIBE_SECONDS)
 
-    async def _first(
+    async def ask(
         self,
         cluster: StorageCluster,
         ask: Callable[[grpc.aio.Channel], Awaitable[Answer]],

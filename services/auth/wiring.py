@@ -11,6 +11,8 @@ from oort.auth.v1 import (
     accounts_pb2_grpc,
     admin_pb2,
     admin_pb2_grpc,
+    buckets_pb2,
+    buckets_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
     jobs_pb2,
@@ -27,6 +29,7 @@ from redis.asyncio import Redis
 from domain.ids import uuid7
 from services.auth.accounts import Accounts
 from services.auth.attempts import Attempts
+from services.auth.buckets import Buckets
 from services.auth.credentials import Prover
 from services.auth.devices import Devices
 from services.auth.directory import Directory
@@ -38,6 +41,7 @@ from services.auth.rest_access import RestAccess
 from services.auth.retention import Retention
 from services.auth.rpc.accounts import AccountsRpc
 from services.auth.rpc.admin import AdminRpc, SetupRpc
+from services.auth.rpc.buckets import BucketsRpc
 from services.auth.rpc.devices import DevicesRpc
 from services.auth.rpc.jobs import JobsRpc
 from services.auth.rpc.owners import OwnersRpc
@@ -121,6 +125,12 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             admin_pb2,
             "AdminService",
             AdminRpc(gate, users, templates, VaultSessions(db, base.storage), make_id),
+        ),
+        _served(
+            buckets_pb2_grpc.add_BucketAdminServiceServicer_to_server,
+            buckets_pb2,
+            "BucketAdminService",
+            BucketsRpc(gate, Buckets(db, base.storage, users)),
         ),
     ]
     setup = SetupRpc(gate, users, templates, make_id)

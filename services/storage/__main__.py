@@ -27,6 +27,7 @@ from oort.storage.v1 import (
 from services.common.listeners import Served
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.storage.basket import Baskets
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
@@ -46,6 +47,7 @@ from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.objects import ObjectsRpc
+from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -132,7 +134,9 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
-        sessions = SessionsRpc(gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent)
+        sessions = SessionsRpc(
+            gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent, brake=settings.brake
+        )
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
         drains: list[Drain] = []
         auth = settings.auth_server
@@ -168,6 +172,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 ),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
                 Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
+                ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 copies.served(),
             ],
             background=[
@@ -197,7 +202,15 @@ async def _serve_restic(
     settings, clock = runtime.settings, runtime.clock
     access = Access(auth, gate, clock)
     handler = RestHandler(
-        settings.instance, access, runtime.db, puts, gets, streams=streams, metrics=runtime.metrics, clock=clock
+        settings.instance,
+        access,
+        runtime.db,
+        puts,
+        gets,
+        streams=streams,
+        metrics=runtime.metrics,
+        clock=clock,
+        brake=settings.brake,
     )
     listener = await listen(settings, str(settings.rest_listen), handler)
     return listener.drain

@@ -128,6 +128,20 @@ class SnapshotInUse(StorageError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class Held(StorageError):
+    """{name} stays: {detail}."""
+
+    reason = "HELD"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class RemovalRunning(StorageError):
+    """A {purpose} is open in the bucket (session {session}): end it, or wait until it ends; then try again."""
+
+    reason = "RETENTION_RUNNING"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class MarkedAlready(StorageError):
     """This session has drawn its mark: what was listed after it is what counts. Open a new session for another."""
 

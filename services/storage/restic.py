@@ -23,6 +23,7 @@ from services.common.database import Database, Unit
 from services.common.errors import NotAllowed, NotFound, ServiceError
 from services.storage.bodies import Seen
 from services.storage.errors import IndexNeeded, InUse, NotLocked
+from services.storage.holding import DEFAULT_BRAKE, Brake, condemn_unheld
 from services.storage.retention import condemn_unused
 from services.storage.standing import lock, writing
 from services.storage.store import buckets, objects, sessions
@@ -155,7 +156,7 @@ async def pages(db: Database, claims: VaultClaims, kind: ObjectKind) -> AsyncGen
         after = bytes(found[-1].sha256) if len(found) == _PAGE else None
 
 
-async def remove(db: Database, claims: VaultClaims, name: ObjectName) -> None:
+async def remove(db: Database, claims: VaultClaims, name: ObjectName, brake: Brake = DEFAULT_BRAKE) -> None:
     """Condemn a snapshot, an index file, a pack or a key. The same again answers the same.
 
     Raises NotLocked, NotFound, IndexNeeded, and InUse with the reason why it stays.
@@ -163,13 +164,13 @@ async def remove(db: Database, claims: VaultClaims, name: ObjectName) -> None:
     if name.kind not in _REMOVED_KINDS:
         raise NotAllowed(detail=f"{name} is not removed.")
     async with db.unit(claims.tenant, claims.user) as unit:
-        refusal = await _remove(unit, claims, name)
+        refusal = await _remove(unit, claims, name, brake)
     if refusal:
         # After the transaction, which may remember it.
         raise refusal
 
 
-async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> ServiceError | None:
+async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName, brake: Brake) -> ServiceError | None:
     """Why it stays; None if it does not."""
     bucket = await lock(unit, claims)
     row = await _locked(unit, claims)
@@ -180,7 +181,7 @@ async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> ServiceE
     if await rows.find(unit, bucket.id, row, name) is None:
         raise NotFound(what=f"object {name} in this bucket")
     try:
-        reason = await _reason_to_stay(unit, bucket, row, name)
+        reason = await _reason_to_stay(unit, bucket, row, name, brake)
         refusal: ServiceError | None = InUse(name=name, detail=reason) if reason else None
     except IndexNeeded as error:
         refusal = error
@@ -189,7 +190,9 @@ async def _remove(unit: Unit, claims: VaultClaims, name: ObjectName) -> ServiceE
     return refusal
 
 
-async def _reason_to_stay(unit: Unit, bucket: buckets.BucketState, row: SessionRow, name: ObjectName) -> str:
+async def _reason_to_stay(
+    unit: Unit, bucket: buckets.BucketState, row: SessionRow, name: ObjectName, brake: Brake
+) -> str:
     """Condemn what the session sees, which answers nothing, or answer why it stays. Raises IndexNeeded."""
     if await rows.retention_since(unit, bucket.id, row.opened_seq):
         return "a retention was not over when the lock was written; try again with another"
@@ -197,9 +200,8 @@ async def _reason_to_stay(unit: Unit, bucket: buckets.BucketState, row: SessionR
         if await rows.backup_on(unit, bucket.id, name, row.opened_seq):
             return "a backup that was not over when the lock was written builds on it"
         digests = [bytes.fromhex(name.id)]
-        await objects.condemn(unit, bucket.id, name.kind, digests, seq=bucket.seq + 1, session=row.id)
-        await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
-        return ""
+        held = await condemn_unheld(unit, bucket, row.id, name.kind, digests, brake=brake)
+        return next(iter(held.values()), "")
     if name.kind is ObjectKind.KEY:
         # With one of these the account opens the vault.
         is_shared = await objects.find(unit, bucket.id, SEAL) is not None
@@ -208,7 +210,7 @@ async def _reason_to_stay(unit: Unit, bucket: buckets.BucketState, row: SessionR
     elif await rows.has_kept_something(unit, row.id):
         # Whether the new index files list what that needs is not known, nor what the old ones that stay do.
         return "a snapshot or an index file had to stay, and may need it"
-    refusals = await condemn_unused(unit, bucket, row, name.kind, [name])
+    refusals = await condemn_unused(unit, bucket, row, name.kind, [name], brake=brake)
     return refusals[0].reason if refusals else ""
 
 

@@ -15,7 +15,8 @@ from domain.names import ObjectKind, ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
-from services.storage.errors import IndexNeeded, MarkedAlready, MarkNeeded, SnapshotInUse
+from services.storage.errors import Held, IndexNeeded, MarkedAlready, MarkNeeded, SnapshotInUse
+from services.storage.holding import DEFAULT_BRAKE, Brake, condemn_unheld
 from services.storage.standing import lock, removing
 from services.storage.store import buckets, objects, sessions
 
@@ -32,12 +33,15 @@ class Refusal:
     in_use: bool = False
 
 
-async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: ObjectName) -> None:
+async def remove(
+    db: Database, claims: VaultClaims, session: UUID, snapshot: ObjectName, brake: Brake = DEFAULT_BRAKE
+) -> None:
     """Condemn a snapshot: sessions that are opened from now on do not see it (rule 9, its first step).
 
-    The same call again answers the same. Raises SnapshotInUse while an open backup has it as its parent, NotFound if
-    it was gone before this session was opened.
+    The same call again answers the same. Raises SnapshotInUse while an open backup has it as its parent, Held while
+    object lock or the brake holds it, NotFound if it was gone before this session was opened.
     """
+    held: dict[bytes, str] = {}
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
         row = await removing(unit, claims, session)
@@ -47,8 +51,10 @@ async def remove(db: Database, claims: VaultClaims, session: UUID, snapshot: Obj
         if found.condemned_seq is None:
             if await sessions.is_pinned(unit, found.id):
                 raise SnapshotInUse(name=snapshot)
-            await objects.condemn(unit, bucket.id, snapshot.kind, [found.sha256], seq=bucket.seq + 1, session=session)
-            await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+            held = await condemn_unheld(unit, bucket, session, snapshot.kind, [bytes(found.sha256)], brake=brake)
+    # After the transaction: that the brake holds the bucket from now on is remembered.
+    for reason in held.values():
+        raise Held(name=snapshot, detail=reason)
 
 
 async def mark(db: Database, claims: VaultClaims, session: UUID, mark_id: UUID) -> int:
@@ -70,10 +76,13 @@ async def mark(db: Database, claims: VaultClaims, session: UUID, mark_id: UUID) 
         return seq
 
 
-async def condemn(db: Database, claims: VaultClaims, session: UUID, names: Sequence[ObjectName]) -> list[Refusal]:
-    """Condemn index files, packs or keys, all of one kind. Answers those that stay for a user not over before the mark.
+async def condemn(
+    db: Database, claims: VaultClaims, session: UUID, names: Sequence[ObjectName], brake: Brake = DEFAULT_BRAKE
+) -> list[Refusal]:
+    """Condemn index files, packs or keys, all of one kind.
 
-    The keys stay if no other would be left: without one nobody opens the vault.
+    Answers those that stay for a user not over before the mark, or because object lock or the brake holds them. The
+    keys stay if no other would be left: without one nobody opens the vault.
 
     What is condemned, being removed or gone is done already. Raises MarkNeeded; IndexNeeded when the session put a
     pack after its last index file: what that pack holds would be in no index, and the old copy of it condemned.
@@ -84,11 +93,17 @@ async def condemn(db: Database, claims: VaultClaims, session: UUID, names: Seque
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
         row = await removing(unit, claims, session)
-        return await condemn_unused(unit, bucket, row, kind, names)
+        return await condemn_unused(unit, bucket, row, kind, names, brake=brake)
 
 
 async def condemn_unused(
-    unit: Unit, bucket: buckets.BucketState, row: sessions.SessionRow, kind: ObjectKind, names: Sequence[ObjectName]
+    unit: Unit,
+    bucket: buckets.BucketState,
+    row: sessions.SessionRow,
+    kind: ObjectKind,
+    names: Sequence[ObjectName],
+    *,
+    brake: Brake,
 ) -> list[Refusal]:
     """The step of `condemn`, in an open session that removes, of a bucket whose row is locked."""
     digests = {bytes.fromhex(name.id): name for name in names}
@@ -101,9 +116,11 @@ async def condemn_unused(
     free = [digest for digest in digests if digest not in stays]
     if kind is ObjectKind.KEY and not await objects.is_other_live(unit, bucket.id, kind, free):
         return [Refusal(name, "the vault would have no key") for name in digests.values()]
-    if await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=row.id):
-        await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
-    return [Refusal(digests[digest], _why(one, row.id), in_use=True) for digest, one in stays.items()]
+    held = await condemn_unheld(unit, bucket, row.id, kind, free, brake=brake)
+    return [
+        *(Refusal(digests[digest], _why(one, row.id), in_use=True) for digest, one in stays.items()),
+        *(Refusal(digests[digest], reason) for digest, reason in held.items()),
+    ]
 
 
 def _kind_of(names: Sequence[ObjectName]) -> ObjectKind | None:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from services.common.settings import HostPort, RoleSettings
+from services.storage.holding import Brake
 
 # A session that misses this many beats is over.
 MISSED_BEATS = 3
@@ -57,6 +58,15 @@ class StorageSettings(RoleSettings):
         32 << 20, ge=1, description="greatest number of bytes a second that are read for that"
     )
     scrub_poll_seconds: float = Field(2, gt=0, description="how often to look for copies to read so, in seconds")
+    brake_bytes_percent: float = Field(
+        50, gt=0, le=100, description="share of a vault's packs that may be removed in a day before the brake holds it"
+    )
+    brake_snapshots_percent: float = Field(
+        90, gt=0, le=100, description="the same of its snapshots, where it has 50 or more"
+    )
+    brake_floor_bytes: int = Field(
+        1 << 30, ge=0, description="bytes of packs below which the brake does not weigh a vault"
+    )
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @field_validator("rest_listen")
@@ -81,6 +91,11 @@ class StorageSettings(RoleSettings):
     def scrub_kept(self) -> timedelta:
         """How long a verification of a copy is good."""
         return timedelta(days=self.scrub_days)
+
+    @property
+    def brake(self) -> Brake:
+        """How much may be removed in a day."""
+        return Brake(self.brake_snapshots_percent, self.brake_bytes_percent, self.brake_floor_bytes)
 
     @property
     def session_max_age(self) -> timedelta:

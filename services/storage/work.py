@@ -90,6 +90,9 @@ class Figures:
         self._sessions = Gauge("oort_storage_sessions", "Open sessions of the cluster", registry=registry)
         self._missing = Gauge("oort_storage_missing_copies", "Copies that homes lack", registry=registry)
         self._lost = Gauge("oort_storage_lost_objects", "Objects of which no home has a whole copy", registry=registry)
+        self._braked = Gauge(
+            "oort_storage_braked_buckets", "Buckets that the brake on mass removal holds", registry=registry
+        )
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
         free.set_function(lambda: disks.free_bytes)
 
@@ -99,6 +102,7 @@ class Figures:
             self._buckets.set(count)
             self._objects.set(objects)
             self._bytes.set(size)
+            self._braked.set(await buckets.count_braked(unit))
             self._sessions.set(await session_rows.count_open(unit))
             missing = await copies.count(unit)
             self._missing.set(missing)

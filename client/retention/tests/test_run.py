@@ -11,7 +11,7 @@ from client.account.device import Device
 from client.account.jobs import list_jobs
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults
-from client.errors import AppendOnly, DamagedVault, NoRoomForIndex, NoSuchItem, ObjectMissing, StoreError
+from client.errors import AppendOnly, DamagedVault, NoRoomForIndex, NoSuchItem, ObjectMissing, SnapshotInUse, StoreError
 from client.retention.automatic import own_strength, pass_after_backup
 from client.retention.plan import Plan
 from client.retention.prune import PruneLimits, PruneReport
@@ -40,7 +40,8 @@ class View:
     def pruning(self, what: str, done: int, total: int) -> None:
         raise AssertionError(what, done, total)
 
-    def in_use(self, snapshot: Snapshot) -> None:
+    def in_use(self, snapshot: Snapshot, error: SnapshotInUse) -> None:
+        assert "backup" in error.why
         self.stays.append(snapshot.id)
 
 

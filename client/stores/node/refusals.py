@@ -10,6 +10,7 @@ from client.errors import (
     QuotaExceeded,
     RetentionRunning,
     SessionOver,
+    SnapshotHeld,
     SnapshotInUse,
     StoreError,
     StoreFull,
@@ -27,8 +28,8 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
             error = (SessionOver if reason == "SESSION_OVER" else RetentionRunning)(place=place)
         case "PARENT_GONE":
             error = ParentGone(place=place, parent=parent)
-        case "SNAPSHOT_IN_USE":
-            error = SnapshotInUse(place=place, snapshot=name.rpartition("/")[2][:8])
+        case "SNAPSHOT_IN_USE" | "HELD" as reason:
+            error = _stays(reason, place, name, said)
         case "NAME_MISMATCH":
             error = NameMismatch(place=place, name=name)
         case "QUOTA_EXCEEDED":
@@ -44,6 +45,13 @@ def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") ->
         case _:
             error = StoreError(place=place, detail=said)
     return error
+
+
+def _stays(reason: str, place: str, name: str, said: str) -> OortError:
+    snapshot = name.rpartition("/")[2][:8]
+    if reason == "SNAPSHOT_IN_USE":
+        return SnapshotInUse(place=place, snapshot=snapshot)
+    return SnapshotHeld(place=place, snapshot=snapshot, detail=said.removeprefix(f"{name} stays: "))
 
 
 def _is_missing(reason: str, name: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -20,7 +21,15 @@ from oort.auth.v1 import (
     profiles_pb2,
     profiles_pb2_grpc,
 )
-from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from oort.auth.v1 import buckets_pb2_grpc as admin_buckets_pb2_grpc
+from oort.storage.v1 import (
+    buckets_pb2,
+    buckets_pb2_grpc,
+    protection_pb2,
+    protection_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
 from redis.asyncio import Redis
 
 from domain.ids import uuid7
@@ -88,12 +97,19 @@ class TooFew(ServiceError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
-class FewNodes(buckets_pb2_grpc.BucketServiceServicer, sessions_pb2_grpc.SessionControlServiceServicer):
+class FewNodes(
+    buckets_pb2_grpc.BucketServiceServicer,
+    sessions_pb2_grpc.SessionControlServiceServicer,
+    protection_pb2_grpc.ProtectionServiceServicer,
+):
     """What a storage cluster says of buckets, and how often it was asked. It may be told to fail."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, buckets_pb2.Bucket] = {}
         self.sessions: list[sessions_pb2.OpenSession] = []
+        self.removed: dict[str, list[protection_pb2.BasketEntry]] = {}
+        self.asked: list[Any] = []
+        self.brakes: set[str] = set()
         self.creates = 0
         self.describes = 0
         self.failing: grpc.StatusCode | None = None
@@ -146,6 +162,43 @@ class FewNodes(buckets_pb2_grpc.BucketServiceServicer, sessions_pb2_grpc.Session
         self.sessions = left
         return sessions_pb2.EndSessionResponse()
 
+    async def ListBasket(
+        self, request: protection_pb2.ListBasketRequest, context: Context
+    ) -> protection_pb2.ListBasketResponse:
+        bucket = await self._asked(request, context)
+        protection = protection_pb2.Protection(tenant_id=bucket.tenant_id, user_id=bucket.user_id)
+        entries = self.removed.get(request.bucket_id, [])
+        return protection_pb2.ListBasketResponse(entries=entries, protection=protection)
+
+    async def PlanRestore(
+        self, request: protection_pb2.PlanRestoreRequest, context: Context
+    ) -> protection_pb2.PlanRestoreResponse:
+        await self._asked(request, context)
+        return protection_pb2.PlanRestoreResponse(from_seq=3)
+
+    async def Restore(self, request: protection_pb2.RestoreRequest, context: Context) -> protection_pb2.RestoreResponse:
+        await self._asked(request, context)
+        if request.bucket_id in self.brakes:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a retention is open")
+        return protection_pb2.RestoreResponse(done=True)
+
+    async def SetLock(self, request: protection_pb2.SetLockRequest, context: Context) -> protection_pb2.SetLockResponse:
+        await self._asked(request, context)
+        return protection_pb2.SetLockResponse(days_before=7)
+
+    async def Release(self, request: protection_pb2.ReleaseRequest, context: Context) -> protection_pb2.ReleaseResponse:
+        await self._asked(request, context)
+        return protection_pb2.ReleaseResponse(was_braked=request.bucket_id in self.brakes)
+
+    async def _asked(self, request: Any, context: Context) -> buckets_pb2.Bucket:
+        """The bucket, if it is one of the tenant that is named."""
+        await self._fail(context)
+        self.asked.append(request)
+        bucket = self.buckets.get(request.bucket_id)
+        if bucket is None or request.tenant_id not in ("", bucket.tenant_id):
+            raise NotFound(what=f"bucket {request.bucket_id}")
+        return bucket
+
     async def GetBucket(self, request: buckets_pb2.GetBucketRequest, context: Context) -> buckets_pb2.GetBucketResponse:
         if request.id not in self.buckets:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such bucket")
@@ -184,6 +237,7 @@ class World:
         self.profiles = profiles_pb2_grpc.ProfileServiceStub(self.channel)
         self.jobs = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
+        self.protection = admin_buckets_pb2_grpc.BucketAdminServiceStub(self.channel)
         self.setup = admin_pb2_grpc.SetupServiceStub(self.operator)
 
     async def the_first_admin(self) -> Person:
@@ -337,8 +391,11 @@ class Ground:
                 nodes,
                 "oort.storage.v1.SessionControlService",
             )
+            protection = Served(
+                protection_pb2_grpc.add_ProtectionServiceServicer_to_server, nodes, "oort.storage.v1.ProtectionService"
+            )
             cluster = await stack.enter_async_context(
-                serving("storage", self.certificates, internal=[buckets, control])
+                serving("storage", self.certificates, internal=[buckets, control, protection])
             )
             db = await Database.open(self.database.app, self.database.worker, connections=4)
             stack.push_async_callback(db.close)

@@ -27,6 +27,7 @@ from services.storage import restic, sessions
 from services.storage.errors import Exists
 from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
+from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
 from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
@@ -57,6 +58,7 @@ class RestHandler:
         streams: Streams,
         metrics: Metrics,
         clock: Clock,
+        brake: Brake,
     ) -> None:
         self._node = node
         self._access = access
@@ -66,6 +68,7 @@ class RestHandler:
         self._streams = streams
         self._metrics = metrics
         self._clock = clock
+        self._brake = brake
         self._log = structlog.get_logger("storage")
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -130,7 +133,7 @@ class RestHandler:
                 await restic.remove_lock(self._db, claims, name)
             case "DELETE":
                 _require(claims, Scope.DELETE)
-                await restic.remove(self._db, claims, name)
+                await restic.remove(self._db, claims, name, self._brake)
             case _:
                 raise NotOffered(what=request.method[:40])
         return web.Response()

@@ -13,6 +13,7 @@ from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
 from services.storage import retention, sessions
 from services.storage.gate import Gate
+from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
 from services.storage.rpc.names import name_of, pack_names
 
@@ -20,12 +21,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
-    def __init__(self, gate: Gate, db: Database, puts: Puts, *, beat_seconds: float, silent_seconds: float) -> None:
+    def __init__(
+        self, gate: Gate, db: Database, puts: Puts, *, beat_seconds: float, silent_seconds: float, brake: Brake
+    ) -> None:
         self._gate = gate
         self._db = db
         self._puts = puts
         self._beat_seconds = beat_seconds
         self._silent_seconds = silent_seconds
+        self._brake = brake
 
     async def Open(self, request: sessions_pb2.OpenRequest, context: Context) -> sessions_pb2.OpenResponse:
         try:
@@ -80,7 +84,7 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         name = name_of(request.name)
         if name.kind is not ObjectKind.SNAPSHOT:
             raise InvalidArgument(detail="Only a snapshot is removed: snapshots/SHA-256.")
-        await retention.remove(self._db, claims, uuid_of(request.session_id, "session_id"), name)
+        await retention.remove(self._db, claims, uuid_of(request.session_id, "session_id"), name, self._brake)
         return sessions_pb2.RemoveResponse()
 
     async def Mark(self, request: sessions_pb2.MarkRequest, context: Context) -> sessions_pb2.MarkResponse:
@@ -91,7 +95,8 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
     async def Condemn(self, request: sessions_pb2.CondemnRequest, context: Context) -> sessions_pb2.CondemnResponse:
         claims = self._gate.require(context, Scope.DELETE)
         names = [name_of(text) for text in request.names]
-        refused = await retention.condemn(self._db, claims, uuid_of(request.session_id, "session_id"), names)
+        session = uuid_of(request.session_id, "session_id")
+        refused = await retention.condemn(self._db, claims, session, names, self._brake)
         return sessions_pb2.CondemnResponse(
             refused=[
                 sessions_pb2.RefusedObject(name=str(one.name), reason=one.reason, in_use=one.in_use) for one in refused

@@ -11,7 +11,11 @@ from services.common.database import Unit
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit."""
+    """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit.
+
+    `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
+    has done so less than a day ago.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -20,6 +24,11 @@ class BucketState:
     ack_copies: int
     quota_bytes: int
     bytes: int
+    lock_days: int
+    braked: datetime | None
+    is_released: bool
+    live_snapshots: int
+    live_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,11 @@ class Home:
     live: bool
 
 
-_PEEK = "select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes from buckets where id = %s"
+_PEEK = """
+select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes, lock_days, braked,
+       coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes
+from buckets where id = %s
+"""
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
        array(select h.node_id from homes h where h.bucket_id = b.id order by h.node_id) as home_nodes,
@@ -141,6 +154,13 @@ async def homes(unit: Unit, bucket: UUID, silent_seconds: float) -> list[Home]:
     async with unit.cursor(row_factory=class_row(Home)) as cursor:
         await cursor.execute(_HOMES, (silent_seconds, bucket))
         return await cursor.fetchall()
+
+
+async def count_braked(unit: Unit) -> int:
+    """Buckets that the brake on mass removal holds."""
+    cursor = await unit.execute("select count(*) from buckets where braked is not null")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def totals(unit: Unit) -> tuple[int, int, int]:

@@ -68,7 +68,7 @@ class InTheWay:
     is_open: bool
 
 
-_LOST = """
+LOST = """
 exists (select 1 from missing_copies m where m.object_id = o.id) and not exists (
     select 1 from homes h where h.bucket_id = o.bucket_id and not exists (
         select 1 from missing_copies m where m.object_id = o.id and m.node_id = h.node_id))
@@ -76,7 +76,7 @@ exists (select 1 from missing_copies m where m.object_id = o.id) and not exists 
 # Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
 _NAMED = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = %(sha256)s"
 _ROOT_FILE = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.kind in ('config', 'oort-vault')"
-_FIND = f"select o.id, o.sha256, o.size, o.state, o.condemned_seq, {_LOST} as lost from objects o where "  # noqa: S608 - constants
+_FIND = f"select o.id, o.sha256, o.size, o.state, o.condemned_seq, {LOST} as lost from objects o where "  # noqa: S608 - constants
 # One statement, so that check, entry and counters cost one round trip; the bucket's row is locked before it.
 _INSERT = """
 with object as (
@@ -87,7 +87,10 @@ with object as (
     insert into object_users (object_id, session_id, tenant_id, user_id)
     select id, %(session)s, %(tenant)s, %(user)s from object
 ), counted as (
-    update buckets set seq = %(seq)s, objects = objects + 1, bytes = bytes + %(size)s where id = %(bucket)s
+    update buckets set seq = %(seq)s, objects = objects + 1, bytes = bytes + %(size)s,
+        live_snapshots = live_snapshots + (%(kind)s = 'snapshots')::int,
+        live_bytes = live_bytes + case when %(kind)s = 'data' then %(size)s else 0 end
+    where id = %(bucket)s
 ), remembered as (
     update sessions set pack_seq = case when %(kind)s = 'data' then %(seq)s else pack_seq end,
         index_seq = case when %(kind)s = 'index' then %(seq)s else index_seq end
@@ -101,7 +104,12 @@ select id from object
 _USE = """
 with revived as (
     update objects set state = 'live', condemned_seq = null, condemned = null, condemned_by = null
-    where id = any(%(objects)s) and state = 'condemned'
+    where id = any(%(objects)s) and state = 'condemned' returning bucket_id, kind, size
+), counted as (
+    update buckets b set live_snapshots = live_snapshots + r.snapshots, live_bytes = live_bytes + r.bytes
+    from (select bucket_id, count(*) filter (where kind = 'snapshots') as snapshots,
+                 coalesce(sum(size) filter (where kind = 'data'), 0) as bytes from revived group by bucket_id) as r
+    where b.id = r.bucket_id
 )
 insert into object_users (object_id, session_id, tenant_id, user_id)
 select unnest(%(objects)s::bigint[]), %(session)s, %(tenant)s, %(user)s on conflict do nothing
@@ -109,7 +117,7 @@ select unnest(%(objects)s::bigint[]), %(session)s, %(tenant)s, %(user)s on confl
 # Live and not lost; what is condemned lives again by `use`; what is being removed, or lies nowhere, is gone.
 _RESERVABLE = f"""
 select o.id, o.sha256 from objects o
-where o.bucket_id = %s and o.kind = 'data' and o.sha256 = any(%s) and o.state <> 'deleting' and not ({_LOST})
+where o.bucket_id = %s and o.kind = 'data' and o.sha256 = any(%s) and o.state <> 'deleting' and not ({LOST})
 """  # noqa: S608 - constants
 _USED = """
 select o.sha256 from objects o join object_users u on u.object_id = o.id
@@ -149,8 +157,17 @@ where s.ended_seq is null or s.ended_seq > %(mark)s
 order by found.id, s.ended_seq desc nulls first
 """
 _CONDEMN = """
-update objects set state = 'condemned', condemned_seq = %(seq)s, condemned = now(), condemned_by = %(session)s
-where bucket_id = %(bucket)s and kind = %(kind)s and sha256 = any(%(names)s) and state = 'live'
+with condemned as (
+    update objects set state = 'condemned', condemned_seq = %(seq)s, condemned = now(), condemned_by = %(session)s
+    where bucket_id = %(bucket)s and kind = %(kind)s and sha256 = any(%(names)s) and state = 'live'
+    returning kind, size
+), counted as (
+    update buckets b set live_snapshots = live_snapshots - c.snapshots, live_bytes = live_bytes - c.bytes
+    from (select count(*) filter (where kind = 'snapshots') as snapshots,
+                 coalesce(sum(size) filter (where kind = 'data'), 0) as bytes from condemned) as c
+    where b.id = %(bucket)s and (c.snapshots > 0 or c.bytes > 0)
+)
+select count(*) from condemned
 """
 
 
@@ -245,7 +262,8 @@ async def condemn(
     """
     asked = {"bucket": bucket, "kind": kind.value, "names": list(names), "seq": seq, "session": session}
     cursor = await unit.execute(_CONDEMN, asked)
-    return cursor.rowcount
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def is_other_live(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes]) -> bool:

@@ -35,13 +35,20 @@ class Removal:
 # whenever that was: nothing goes while one is open.
 HOLDS_AFTER = "case s.purpose when 'adopt' then 0 else s.opened_seq end"
 # The first condemnation in a bucket `b` whose time in the waste basket is not over; null: there is none.
-FIRST_IN_BASKET = """
+_FIRST_IN_TIME = """
 (select min(young.condemned_seq) from unnest(%(kinds)s::text[]) as k(kind) cross join lateral (
     select o.condemned_seq from objects o
     where o.bucket_id = b.id and o.kind = k.kind and o.state = 'condemned'
       and coalesce(o.condemned, now()) > now() - %(basket)s::interval
     order by o.condemned_seq limit 1) as young)
 """
+# The first that object lock holds, which may have come after the condemnation. Asked only where there is a lock.
+_FIRST_LOCKED = """
+(case when b.lock_days > 0 then (
+    select min(o.condemned_seq) from objects o where o.bucket_id = b.id and o.state = 'condemned'
+      and o.created > now() - make_interval(days => b.lock_days)) end)
+"""
+FIRST_IN_BASKET = f"least({_FIRST_IN_TIME}, {_FIRST_LOCKED})"
 _HORIZON = f"""
 least((select min({HOLDS_AFTER}) from sessions s where s.bucket_id = b.id and s.ended_seq is null), {FIRST_IN_BASKET})
 """  # noqa: S608 - constants
@@ -63,7 +70,10 @@ with doomed as (
         where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.state = 'condemned'
           and (%(horizon)s::bigint is null or o.condemned_seq < %(horizon)s)
         order by o.condemned_seq limit %(limit)s)
-    returning id, bucket_id, tenant_id, user_id
+    returning id, bucket_id, tenant_id, user_id, condemned
+), noted as (
+    update buckets set reaped = greatest(reaped, (select max(condemned) from doomed))
+    where id = %(bucket)s and exists (select 1 from doomed)
 ), unclaimed as (
     delete from missing_copies m using doomed d where m.object_id = d.id and m.retry_at <= now()
 ), asked as (

@@ -76,7 +76,9 @@ with {_GIVEN}, entered as (
     select e.id, %(node)s, e.bucket_id, e.tenant_id, e.user_id, to_timestamp(0) from entered e
 ), counted as (
     update buckets set seq = seq + 1, objects = objects + (select count(*) from entered),
-        bytes = bytes + (select coalesce(sum(size), 0) from entered)
+        bytes = bytes + (select coalesce(sum(size), 0) from entered),
+        live_snapshots = live_snapshots + (select count(*) from entered where kind = 'snapshots'),
+        live_bytes = live_bytes + (select coalesce(sum(size), 0) from entered where kind = 'data')
     where id = %(bucket)s and exists (select 1 from entered)
 )
 select id, kind, sha256, size, created from entered
@@ -93,10 +95,12 @@ _TAKE_BACK = """
 with gone as (
     delete from objects o where o.id = any(%(objects)s)
       and not exists (select 1 from object_users u where u.object_id = o.id)
-    returning size
+    returning kind, size, state
 )
 update buckets set objects = objects - (select count(*) from gone),
-    bytes = bytes - (select coalesce(sum(size), 0) from gone)
+    bytes = bytes - (select coalesce(sum(size), 0) from gone),
+    live_snapshots = live_snapshots - (select count(*) from gone where kind = 'snapshots' and state = 'live'),
+    live_bytes = live_bytes - (select coalesce(sum(size), 0) from gone where kind = 'data' and state = 'live')
 where id = %(bucket)s
 """
 

@@ -136,8 +136,11 @@ def rows(cluster: Cluster, *names: ObjectName) -> dict[str, str]:
 
 def counters_are_right(cluster: Cluster) -> bool:
     return not cluster.sql(
-        "select 1 from buckets b where (b.objects, b.bytes) <>"
-        " (select count(*), coalesce(sum(size), 0)::bigint from objects o where o.bucket_id = b.id)"
+        "select 1 from buckets b where (b.objects, b.bytes, b.live_snapshots, b.live_bytes) <>"
+        " (select count(*), coalesce(sum(size), 0)::bigint,"
+        "  count(*) filter (where state = 'live' and kind = 'snapshots'),"
+        "  coalesce(sum(size) filter (where state = 'live' and kind = 'data'), 0)::bigint"
+        "  from objects o where o.bucket_id = b.id)"
     )
 
 

@@ -19,6 +19,7 @@ from client.errors import (
     QuotaExceeded,
     ServerUnreachable,
     SessionOver,
+    SnapshotHeld,
     SnapshotInUse,
     StoreError,
     StoreFull,
@@ -448,6 +449,7 @@ def test_reserving_goes_in_thousands(cluster: Cluster) -> None:
         (grpc.StatusCode.DATA_LOSS, "DAMAGED", DamagedVault),
         (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_OVER", SessionOver),
         (grpc.StatusCode.FAILED_PRECONDITION, "SNAPSHOT_IN_USE", SnapshotInUse),
+        (grpc.StatusCode.FAILED_PRECONDITION, "HELD", SnapshotHeld),
     ],
 )
 def test_refusals_are_errors_of_the_client(

@@ -16,7 +16,7 @@ from services.storage.tests.model.contents import a_pack, a_snapshot, an_index
 from services.storage.tests.model.faults import Fault
 from services.storage.tests.model.forks import Forks
 from services.storage.tests.model.pruning import Retention
-from services.storage.tests.model.reviving import Revival
+from services.storage.tests.model.reviving import Restoration, Revival
 from services.storage.tests.model.search import Search
 from services.storage.tests.model.world import Node, World, a_world
 
@@ -180,6 +180,12 @@ CASES = [
         "revival",
         (10,),
         lambda world, made: [_retention(world, made[1]), Revival("V", world, world.device())],
+        interrupts=1,
+    ),
+    Case(
+        "operator",
+        (10,),
+        lambda world, made: [_retention(world, made[1]), Restoration("O", world, world.device())],
         interrupts=1,
     ),
     Case(

@@ -20,7 +20,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage import puts, retention, sessions
 from services.storage.disks import Disks
-from services.storage.store import buckets, objects, reaping
+from services.storage.store import buckets, objects, protection, reaping
 from services.storage.store import sessions as session_rows
 from services.storage.tests.model.ahead import Ahead
 
@@ -341,6 +341,7 @@ FAULTS = [
         trace=("B", "B:puts", "B", *_R * 6, "B:puts an index", "B:commits", *_R * 3),
     ),
     Fault(8, "a snapshot is brought back without its packs", "revival", client="revives unreserved"),
+    Fault(8, "an operator brings back beside a retention", "operator", _answers(protection, "remover", None)),
     Fault(
         9,
         "a mark does not count",

@@ -1,11 +1,14 @@
-"""The model's adoption that brings a removed snapshot back."""
+"""The model's adoption that brings a removed snapshot back, and its operator who brings back what the basket holds."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
-from services.storage import sessions
+from services.storage import basket, control, sessions
+from services.storage.errors import RemovalRunning
+from services.storage.store.protection import Candidate, Protected
 from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, short
 from services.storage.tests.model.contents import an_index, blobs_of, packs_of
 
@@ -74,3 +77,54 @@ class Revival(Client):
         assert self.wanted is not None
         await self.world.put(self.claims, self.open_session, self.world.made[self.wanted], node=self.node)
         self.done = True
+
+
+class Baskets(basket.Baskets):
+    """Those of a node, without the reading of bodies, which here are as they were made."""
+
+    async def _is_whole(self, bucket: Protected, candidate: Candidate) -> bool:
+        del bucket, candidate
+        return True
+
+
+@dataclass
+class Restoration(Client):
+    """An operator's restore of all that lies in the basket: looks, and brings back what it saw, until there is none."""
+
+    batch: tuple[Candidate, ...] | None = None
+
+    def lose(self) -> None:
+        self.session = self.batch = None
+
+    def moves(self) -> list[Move]:
+        if self.done:
+            return []
+        if self.session is None:
+            return [Move("opens", self._open)]
+        if self.batch is None:
+            return [Move("looks", self._look), Move("is left", self._leave, interrupts=True)]
+        return [Move("brings back", self._bring_back), Move("is left", self._leave, interrupts=True)]
+
+    @property
+    def _baskets(self) -> Baskets:
+        return Baskets(self.world.db, None, "local")  # type: ignore[arg-type] # no body is read
+
+    async def _open(self) -> None:
+        session = self.world.session_id()
+        with suppress(RemovalRunning):
+            await self._baskets.open(self.claims.bucket, None, session)
+            self.session = session
+
+    async def _look(self) -> None:
+        self.batch = await self._baskets.look(self.claims.bucket, basket.Wish(0))
+
+    async def _bring_back(self) -> None:
+        batch, self.batch = self.batch, None
+        found = await self._baskets.open(self.claims.bucket, None, self.open_session)
+        with suppress(RemovalRunning):
+            step = await self._baskets.bring_back(found, self.open_session, basket.Wish(0), batch or ())
+            self.done = step.done
+
+    async def _leave(self) -> None:
+        await control.end(self.world.db, self.open_session, None)
+        self.lose()
