@@ -252,6 +252,10 @@ class RetentionRunning(StoreError):
     """Another retention is running in {place}: wait until it has ended, then run the command again."""
 
 
+class SealChanged(StoreError):
+    """Another device has just changed the key of the vault in {place}: run the command again."""
+
+
 class NotSupported(StoreError):
     """{place} does not allow this: {detail}."""
 

@@ -73,16 +73,17 @@ class Place:
                     raise StoreError(place=self.store.place, detail=_NOT_THERE) from None
                 return None
             except WrongRepositoryPassword:
-                password = None
-        beside = self._key_beside(session)
-        if beside is None:
-            if self.entry.sealed_key:
-                raise WrongRepositoryPassword(place=self.store.place)
-            return None
-        vault = open_vault(session, beside, self.cache())
-        if not self.entry.sealed_key:
-            self.vaults.set_key(self.entry, beside)
-        return vault
+                pass
+        beside = [key for key in self._keys_beside(session) if key != password]
+        for key in beside:
+            with suppress(WrongRepositoryPassword):
+                vault = open_vault(session, key, self.cache())
+                if not self.entry.sealed_key:
+                    self.vaults.set_key(self.entry, key)
+                return vault
+        if beside or self.entry.sealed_key:
+            raise WrongRepositoryPassword(place=self.store.place)
+        return None
 
     def open_or_create(self, session: StoreSession) -> Vault:
         """The vault, initialised if this is its first use. `session` may write."""
@@ -111,7 +112,7 @@ class Place:
         try:
             session.get(SEAL)
         except ObjectMissing:
-            session.replace_seal(self.vaults.seal_file(self.entry.id, self.entry.sealed_key))
+            session.replace_seal(self.vaults.seal_file(self.entry.id, self.entry.sealed_key), None)
         except DamagedVault:
             return  # `check` names it, and `key change` puts another in its place
 
@@ -137,12 +138,12 @@ class Place:
             elif beside != self.vaults.repository_password(self.entry):
                 yield Problem(str(SEAL), "it seals another key than the account's profile")
 
-    def _key_beside(self, session: StoreSession) -> str | None:
-        """E from the file beside the vault's objects, if there is one of this account."""
+    def _keys_beside(self, session: StoreSession) -> list[str]:
+        """Every E in the file beside the vault's objects, if there is one of this account."""
         try:
-            return self.vaults.open_seal_file(session.get(SEAL))
+            return self.vaults.keys_beside(session.get(SEAL))
         except (ObjectMissing, BrokenSeal):
-            return None
+            return []
 
 
 @contextmanager
@@ -206,18 +207,17 @@ def _create(vaults: Vaults, session: StoreSession, path: Path, vault_id: str) ->
 
 def _password_of(vaults: Vaults, session: StoreSession, path: Path, given: str | None) -> str:
     """The password of a repository that is there: the given one, or the one that this account sealed beside it."""
-    if given is None:
-        try:
-            given = vaults.open_seal_file(session.get(SEAL))
-        except (ObjectMissing, BrokenSeal):
-            raise UsageError(
-                detail=f"{path} holds a repository: give its password with --repository-password-stdin."
-            ) from None
     try:
-        open_vault(session, given).close()
-    except WrongRepositoryPassword:
-        raise WrongRepositoryPassword(place=path) from None
-    return given
+        passwords = [given] if given is not None else vaults.keys_beside(session.get(SEAL))
+    except (ObjectMissing, BrokenSeal):
+        raise UsageError(
+            detail=f"{path} holds a repository: give its password with --repository-password-stdin."
+        ) from None
+    for password in passwords:
+        with suppress(WrongRepositoryPassword):
+            open_vault(session, password).close()
+            return password
+    raise WrongRepositoryPassword(place=path)
 
 
 def _has_config(session: StoreSession) -> bool:

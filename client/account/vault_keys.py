@@ -99,6 +99,7 @@ class _KeyChange:
         self._vaults = opened.place.vaults
         self._entry = opened.place.entry
         self._session = opened.vault.session
+        self._beside: bytes | None = None  # the seal that is there, as it was read or replaced last
 
     def run(self, agree: Callable[[KeyChange], None]) -> KeyChange:
         present = self._vaults.repository_password(self._entry)
@@ -145,7 +146,8 @@ class _KeyChange:
     def _seal(self) -> SealFile | None:
         """The seal, if there is one that can be read. Raises NotSupported if it is another account's."""
         with suppress(ObjectMissing, BrokenSeal):
-            seal = SealFile.from_bytes(self._session.get(SEAL))
+            self._beside = self._session.get(SEAL)
+            seal = SealFile.from_bytes(self._beside)
             if seal.user != self._place.device.account.user_id:
                 detail = "another account made this vault, and would be locked out"
                 raise NotSupported(place=self._place.store.place, detail=detail)
@@ -160,8 +162,10 @@ class _KeyChange:
     def _replace_seal(self, key: str, *, next_key: str = "", former_key: str = "") -> None:
         sealed, following, former = (self._sealed(one) if one else b"" for one in (key, next_key, former_key))
         user = self._place.device.account.user_id
+        body = SealFile(user, self._entry.id, sealed, following, former).to_bytes()
         self._opened.ensure_locked()
-        self._session.replace_seal(SealFile(user, self._entry.id, sealed, following, former).to_bytes())
+        self._session.replace_seal(body, self._beside)
+        self._beside = body
 
     def _sealed(self, password: str) -> bytes:
         return self._vaults.seal_key(self._entry.id, password)
@@ -171,9 +175,7 @@ def _own_passwords(place: Place, session: StoreSession) -> list[str]:
     """Every E with which a device of the account may open the vault: of the profile, and of the seal."""
     found = [place.vaults.repository_password(place.entry)]
     with suppress(ObjectMissing, BrokenSeal):
-        seal = SealFile.from_bytes(session.get(SEAL))
-        sealed = filter(None, (seal.sealed_key, seal.next_key, seal.former_key))
-        found += [place.vaults.open_sealed(seal.vault, key) for key in sealed]
+        found += place.vaults.keys_beside(session.get(SEAL))
     return [password for password in dict.fromkeys(found) if password is not None]
 
 

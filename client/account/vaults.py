@@ -8,6 +8,7 @@ import base64
 import json
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +179,20 @@ class Vaults:
         """E from `oort-vault`. Raises BrokenSeal when it is another user's, or damaged."""
         seal = SealFile.from_bytes(body)
         return self.open_sealed(seal.vault, seal.sealed_key)
+
+    def keys_beside(self, body: bytes) -> list[str]:
+        """Every E that `oort-vault` has: while it is being changed also the next or the former one, which come last.
+
+        Raises BrokenSeal when none opens.
+        """
+        seal = SealFile.from_bytes(body)
+        found = []
+        for sealed in filter(None, (seal.sealed_key, seal.next_key, seal.former_key)):
+            with suppress(BrokenSeal):
+                found.append(self.open_sealed(seal.vault, sealed))
+        if not found:
+            raise BrokenSeal(what="The file oort-vault")
+        return found
 
     def _fetch(self) -> list[Vault]:
         """All from auth; kept in the home for when it cannot be reached."""

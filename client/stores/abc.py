@@ -95,10 +95,11 @@ class StoreSession(Protocol):
         without sessions of its own removes at once, under restic's exclusive lock, which its caller holds.
         """
 
-    def replace_seal(self, body: Buffer) -> None:
-        """Store another seal in place of the one that is there, if there is one, in one atomic step.
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        """Store another seal in place of the one with the content `replaced`, None if there is none, in one step.
 
-        Where sessions are kept apart: NotSupported in one that is not of Purpose.RETENTION, if there is a seal.
+        Raises SealChanged, and leaves what is there, when that is another one by now. Where sessions are kept apart:
+        NotSupported in one that is not of Purpose.RETENTION, if there is a seal.
         """
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from client.errors import (
     NameMismatch,
     ObjectMissing,
     ParentGone,
+    SealChanged,
     SessionOver,
     StoreError,
     StoreFull,
@@ -232,8 +233,12 @@ class LocalSession:
                     sync_folder(folder)
         return {}
 
-    def replace_seal(self, body: Buffer) -> None:
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        """Looks, then writes: restic's exclusive lock, which the caller holds, keeps every other session away."""
         self._check()
+        present = self.get(SEAL) if self.exists(SEAL) else None
+        if present not in (replaced, bytes(body)):
+            raise SealChanged(place=self._store.place)
         with self._store.told():
             self._write(SEAL, body)
 

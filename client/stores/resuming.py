@@ -65,7 +65,7 @@ class ResumingSession:
     def mark(self) -> None:
         raise self._refusal()
 
-    def replace_seal(self, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:  # noqa: ARG002 - the protocol's

@@ -44,8 +44,8 @@ class SessionAround:
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self.inner.condemn(names)
 
-    def replace_seal(self, body: Buffer) -> None:
-        self.inner.replace_seal(body)
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        self.inner.replace_seal(body, replaced)
 
     def close(self) -> None:
         self.inner.close()

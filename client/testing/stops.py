@@ -84,8 +84,8 @@ class StoppingSession(SessionAround):
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._stop.call(lambda: self.inner.condemn(names))
 
-    def replace_seal(self, body: Buffer) -> None:
-        self._stop.call(lambda: self.inner.replace_seal(body))
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        self._stop.call(lambda: self.inner.replace_seal(body, replaced))
 
     def close(self) -> None:
         with suppress(StoreError):  # a close never fails

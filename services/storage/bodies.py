@@ -20,24 +20,30 @@ class Announced:
 class Plan:
     """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`.
 
-    `frees`: room is made by it, so it is taken below the disks' low-water mark too.
+    `frees`: room is made by it, so it is taken below the disks' low-water mark too. `everywhere`: `ack_copies` are not
+    enough, every home that lives has to take it.
     """
 
     exists: bool
     ack_copies: int = 0
     homes: Sequence[buckets.Home] = ()
     frees: bool = False
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it."""
+    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it.
+
+    Of these `awaited` are those that lack it for another reason than a full disk.
+    """
 
     name: ObjectName
     sha256: bytes
     size: int
     durable: frozenset[str]
     missing: frozenset[str]
+    awaited: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

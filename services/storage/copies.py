@@ -1,8 +1,8 @@
 """One body becoming a durable copy on one home: on this node's disk, or on another node through CopyService.
 
-Both forms take the same steps: `write` each frame, `stage` (verified and durable among the incoming files), and, when
-the catalogue has decided, `place` or `discard`. Whoever loses the thread in between calls `abandon`: the copy's own
-node then settles it by the catalogue.
+Both forms take the same steps: `begin` (there is room), `write` each frame, `stage` (verified and durable among the
+incoming files), and, when the catalogue has decided, `place` or `discard`. Whoever loses the thread in between calls
+`abandon`: the copy's own node then settles it by the catalogue.
 """
 
 import asyncio
@@ -137,6 +137,8 @@ class RemoteCopy:
     async def begin(self) -> None:
         self._call = self._peers.put_copy(self._endpoint)
         await self._send(copies_pb2.PutCopyRequest(header=self._header).SerializeToString())
+        # Before the first frame: a write to a call that the other node is just refusing fails without its reason.
+        await self._answer()
 
     async def write(self, frame: Frame) -> None:
         await self._send(frame.message)

@@ -100,6 +100,13 @@ class NotInitialised(StorageError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class SealChanged(StorageError):
+    """The seal in bucket {bucket} is another one by now than the one to be replaced: read it, and begin again."""
+
+    reason = "SEAL_CHANGED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class RetentionRunning(StorageError):
     """Another retention is running in bucket {bucket}: wait until it ends."""
 

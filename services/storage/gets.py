@@ -269,7 +269,7 @@ class Gets:
         # Those that seem down come last: a heartbeat may be late.
         for holder in sorted(others, key=lambda holder: not holder.live):
             try:
-                request = copy_request(read.claims.bucket, read.name, read.rest)
+                request = copy_request(read.claims.bucket, read.name, read.seen.sha256, read.rest)
                 async with aclosing(
                     fetch(self._peers, holder.internal_endpoint, request, self._copy_seconds)
                 ) as frames:
@@ -306,7 +306,7 @@ class Gets:
     async def _left_on(self, holder: copies.Holder, read: "_Reading") -> AsyncGenerator[bytes, None]:
         bucket, name, rest = read.claims.bucket, read.name, read.rest
         if holder.node_id != self._node:
-            request = copy_request(bucket, name, rest, salvage=True)
+            request = copy_request(bucket, name, read.seen.sha256, rest, salvage=True)
             frames = fetch(self._peers, holder.internal_endpoint, request, self._copy_seconds)
         else:
             opened = await self._local.open_cut(bucket, name, rest.end)
@@ -362,8 +362,8 @@ class _Reading:
         return Damaged(name=self.name, detail=causes)
 
 
-def copy_request(bucket: UUID, name: ObjectName, part: Part, *, salvage: bool = False) -> bytes:
-    """A GetCopyRequest for a part that is not empty."""
+def copy_request(bucket: UUID, name: ObjectName, digest: bytes, part: Part, *, salvage: bool = False) -> bytes:
+    """A GetCopyRequest for a part that is not empty, of an object with the SHA-256 `digest`."""
     return copies_pb2.GetCopyRequest(
         bucket_id=str(bucket),
         name=str(name),
@@ -371,6 +371,7 @@ def copy_request(bucket: UUID, name: ObjectName, part: Part, *, salvage: bool = 
         length=part.end - part.offset,
         size=part.size,
         salvage=salvage,
+        sha256=digest,
     ).SerializeToString()
 
 

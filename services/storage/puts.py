@@ -2,7 +2,8 @@
 
 Kept true:
 - a put is acknowledged when `ack_copies` homes hold it durably, its catalogue entry is made, and every home that lacks
-  it is named in that same entry; while all homes live that means all of them;
+  it is named in that same entry; while all homes live, and have room, that means all of them;
+- what a retention puts is held by every home that lives, or refused: the old copies of it go for its sake;
 - a put that is refused leaves no file in any bucket's folder;
 - what one put holds in memory is two frames for each home, however large the body is.
 """
@@ -70,6 +71,14 @@ class Spread:
     @property
     def missing(self) -> frozenset[str]:
         return frozenset(self._homes) - self.durable
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The homes that lack it for another reason than a full disk."""
+        return self.missing - {node for node, failure in self._failures.items() if isinstance(failure, DiskFull)}
+
+    def body_of(self, put: Put) -> Body:
+        return Body(put.name, put.sha256, put.size, self.durable, self.missing, self.awaited)
 
     async def begin(self) -> None:
         await self._all(lambda copy: copy.begin())
@@ -177,13 +186,16 @@ class Puts:
         """As `put`, for a body in memory."""
         return await self.put(put, _frames_of(body))
 
-    async def replace_seal(self, put: Put, body: bytes) -> None:
-        """Store another seal in the place of the one there is. Raises DiskFull, and what sessions.replace_seal does."""
+    async def replace_seal(self, put: Put, body: bytes, replaced: bytes) -> None:
+        """Store another seal in the place of the one whose SHA-256 is `replaced`, or as the first one if that is empty.
+
+        Raises DiskFull, and what sessions.replace_seal does.
+        """
         spread = await self._spread(put)
         if spread is None:
             raise AssertionError("a root file is taken whether or not there is one")
         await self._stage(spread, _frames_of(body))
-        entry = sessions.replace_seal(self._db, put.claims, put.session, _body_of(put, spread))
+        entry = sessions.replace_seal(self._db, put.claims, put.session, spread.body_of(put), replaced)
         await self._finish(self._entered(put, spread, entry))
 
     async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
@@ -242,7 +254,8 @@ class Puts:
                 detail=f"Bucket {put.claims.bucket} needs {plan.ack_copies} copies, and {len(made)} of its"
                 f" {len(plan.homes)} nodes are up. Try again when they are back."
             )
-        return Spread(made, [home.node_id for home in plan.homes], plan.ack_copies)
+        enough = len(made) if plan.everywhere else plan.ack_copies
+        return Spread(made, [home.node_id for home in plan.homes], enough)
 
     async def _stage(self, spread: Spread, frames: AsyncIterator[Frame]) -> None:
         try:
@@ -254,7 +267,7 @@ class Puts:
             raise
 
     async def _enter(self, put: Put, spread: Spread) -> Stored:
-        entry = sessions.enter(self._db, put.claims, put.session, _body_of(put, spread), put.packs)
+        entry = sessions.enter(self._db, put.claims, put.session, spread.body_of(put), put.packs)
         return await self._entered(put, spread, entry)
 
     async def _entered(self, put: Put, spread: Spread, entry: Awaitable[Entered]) -> Stored:
@@ -265,7 +278,7 @@ class Puts:
     async def _enter_first(
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
-        bodies = [_body_of(put, spread) for put, spread in zip(puts, spreads, strict=True)]
+        bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
         created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
         for put, spread in zip(puts, spreads, strict=True):
             await self._place(put, spread, spread.durable if created else frozenset())
@@ -289,10 +302,6 @@ class Puts:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return await asyncio.shield(task)
-
-
-def _body_of(put: Put, spread: Spread) -> Body:
-    return Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
 
 
 async def _abandon(spreads: Sequence[Spread]) -> None:

@@ -2,8 +2,9 @@
 
 Kept true:
 - an object is taken only if it was condemned before the opening of every session that is open, and lies in the waste
-  basket for its time, as does all that was condemned before it; this is decided under the bucket's lock, and from then
-  on (state `deleting`) nothing revives it and no put enters its name;
+  basket for its time, as does all that was condemned before it, and all homes have what was put before, but for those
+  that were full; this is decided under the bucket's lock, and from then on (state `deleting`) nothing revives it and no
+  put enters its name;
 - each home removes its own copies, snapshots before index files before packs, each kind durably before the next, so at
   every moment what lies in a bucket's folder names nothing that has been removed there (keys go last);
 - a row is deleted when no home has a file of it, so no file is removed after its name was put again;

@@ -17,7 +17,7 @@ from services.common.errors import ServiceError
 from services.storage.copies import DiskThreads, LocalCopy
 from services.storage.disk import NO_SESSION, StagedName
 from services.storage.disks import Disks
-from services.storage.errors import NameMismatch
+from services.storage.errors import DiskFull, NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch
 from services.storage.own import OwnCopies
@@ -117,6 +117,11 @@ class Replicator:
                 # Its own node looks at it again, and counts it again should it be whole.
                 async with self._db.worker() as unit:
                     await copies.add(unit, missing.object_id, source.node_id)
+            except DiskFull as error:
+                self._log.warning("a copy finds no room", object=missing.object_id, size=missing.size, cause=str(error))
+                async with self._db.worker() as unit:
+                    await copies.await_no_more(unit, missing.object_id, self._node)
+                return False
             except (grpc.aio.AioRpcError, TimeoutError, ServiceError, OSError, ValueError) as error:
                 cause = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
                 self._log.warning(
@@ -139,12 +144,13 @@ class Replicator:
     async def _fetch(self, missing: MissingCopy, source: Holder) -> None:
         name = missing.name
         staged = StagedName(missing.bucket_id, NO_SESSION, name, missing.sha256)
-        copy = LocalCopy(self._node, self._disks, self._threads, staged, missing.size)
+        copy = LocalCopy(self._node, self._disks, self._threads, staged, missing.size, frees=missing.frees)
         arrived = 0
         try:
             await copy.begin()
             if missing.size:
-                request = copy_request(missing.bucket_id, name, Part(0, missing.size, missing.size))
+                whole = Part(0, missing.size, missing.size)
+                request = copy_request(missing.bucket_id, name, missing.sha256, whole)
                 async with aclosing(
                     fetch(self._peers, source.internal_endpoint, request, self._copy_seconds)
                 ) as frames:

@@ -27,6 +27,7 @@ from services.storage.errors import (
     ParentGone,
     QuotaExceeded,
     RetentionRunning,
+    SealChanged,
     SessionOver,
 )
 from services.storage.standing import lock, removing, require_device, require_open, require_own, writing
@@ -157,9 +158,11 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
         if found is None:
             _require_room(bucket, claims, row, put.size, put.name.kind)
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
+        # What a retention puts takes the place of what it condemns, which has all of its copies.
+        replaces = row.purpose == Purpose.RETENTION
         # Without a new index file nothing but whole ones could be condemned, and a full disk would stay full.
-        frees = row.purpose == Purpose.RETENTION and put.name.kind is ObjectKind.INDEX
-        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees)
+        frees = replaces and put.name.kind is ObjectKind.INDEX
+        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees, everywhere=replaces)
 
 
 async def put_again(
@@ -236,15 +239,16 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
             elif found.state == "deleting":
                 raise BeingRemoved(name=body.name)
             else:
-                await _replace(unit, bucket, row, found, body)
+                await _replace(unit, bucket, row, found, body, replaced=found.sha256)
         return True
 
 
-async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body) -> Entered:
-    """Enter a first seal, in any session that writes; another in the place of one only in a retention session.
+async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body, replaced: bytes) -> Entered:
+    """Enter a first seal, in any session that writes; another in the place of the one read only in a retention session.
 
-    The file of the former one is replaced on each home by the rename of the new one, so that some seal is always there.
-    Raises SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.
+    `replaced` is the SHA-256 of the one that goes, empty for a first one. The same again changes nothing. The file of
+    the former one is replaced on each home by the rename of the new one, so that some seal is always there.
+    Raises SealChanged, SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
@@ -256,10 +260,10 @@ async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: B
             raise NotAllowed(detail="There is a seal, and the vault token does not allow to delete.")
         if found is not None:
             await removing(unit, claims, session)
-        if found is None:
+        if found is None and not replaced:
             await _insert(unit, bucket, session, body)
-        else:
-            await _replace(unit, bucket, row, found, body)
+        elif found is None or not await _replace(unit, bucket, row, found, body, replaced=replaced):
+            raise SealChanged(bucket=claims.bucket)
         return Entered(existed=found is not None, placed_on=body.durable)
 
 
@@ -381,14 +385,22 @@ async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: 
 
 
 async def _replace(
-    unit: Unit, bucket: buckets.BucketState, row: sessions.SessionRow, found: objects.ObjectRow, body: Body
-) -> None:
-    """Another content for an object that has one."""
-    await objects.replace(unit, bucket, found, _new(body))
+    unit: Unit,
+    bucket: buckets.BucketState,
+    row: sessions.SessionRow,
+    found: objects.ObjectRow,
+    body: Body,
+    *,
+    replaced: bytes,
+) -> bool:
+    """Another content for an object that has the one with the SHA-256 `replaced`; False if it has yet another one."""
+    if not await objects.replace(unit, bucket, found, _new(body), replaced):
+        return False
     await copies.clear(unit, found.id, sorted(body.durable))
     await objects.use(unit, [found.id], row.id, bucket.tenant_id, bucket.user_id)
     await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+    return True
 
 
 def _new(body: Body) -> objects.NewObject:
-    return objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing))
+    return objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing), sorted(body.awaited))

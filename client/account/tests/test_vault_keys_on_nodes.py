@@ -11,7 +11,7 @@ from client.account.tests.an_auth import Office
 from client.account.tests.test_vault_keys import CHOSEN, anything, opens_for, own_password
 from client.account.vault_keys import add_key, change_key, list_keys, remove_key
 from client.account.vaults import SealFile, Vaults
-from client.errors import NotSupported, StoreError, WrongRepositoryPassword
+from client.errors import NotSupported, SealChanged, StoreError, WrongRepositoryPassword
 from client.stores.abc import StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.stops import Stop, StoppingSession
@@ -82,6 +82,37 @@ def test_a_key_that_a_running_backup_has_made_stays_until_that_is_over(device: D
         assert [store.opens(one) for one in (former, own_password(device))] == [True, True]
     assert change_key(device, "disk", anything).is_resumed
     assert [store.opens(one) for one in (former, own_password(device))] == [False, True]
+
+
+@pytest.mark.parametrize("opening_key", ["sealed_key", "next_key", "former_key"])
+def test_a_device_opens_the_vault_with_any_key_that_the_seal_has(
+    office: Office, device: Device, store: StoppingStore, opening_key: str
+) -> None:
+    vaults = Vaults(device)
+    entry = vaults.named("disk")
+    keys = dict.fromkeys(("sealed_key", "next_key", "former_key"), vaults.seal_key(entry.id, "of yesterday"))
+    keys[opening_key] = entry.sealed_key
+    store.objects[SEAL] = SealFile(device.account.user_id, entry.id, **keys).to_bytes()
+    assert opens_for(device)
+    office.auth.vaults[entry.id].sealed_key = vaults.seal_key(entry.id, "of an old database")
+    assert opens_for(device)
+    store.objects[SEAL] = vaults.seal_file(entry.id, vaults.seal_key(entry.id, "of yesterday"))
+    with pytest.raises(WrongRepositoryPassword):
+        opens_for(device)
+
+
+def test_of_two_devices_that_change_the_key_the_second_is_told_and_nothing_is_lost(
+    office: Office, device: Device, store: StoppingStore
+) -> None:
+    seal = store.objects[SEAL]
+    with store.open(Purpose.RETENTION) as session:
+        with Device(office.logged_in("second")) as other:
+            store.open_sessions.clear()  # the first device has slept for too long
+            change_key(other, "disk", anything)
+        with pytest.raises(SealChanged, match="run the command again"):
+            session.replace_seal(b"from a device that slept", seal)
+    assert opens_for(device)
+    assert store.password_beside(device) == own_password(device)
 
 
 @pytest.mark.parametrize("is_reply_lost", [False, True])

@@ -150,8 +150,8 @@ class KeepingSession:
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._session.condemn(names)
 
-    def replace_seal(self, body: Buffer) -> None:
-        self._session.replace_seal(body)
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        self._session.replace_seal(body, replaced)
 
     def close(self) -> None:
         self._session.close()

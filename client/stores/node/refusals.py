@@ -9,6 +9,7 @@ from client.errors import (
     ParentGone,
     QuotaExceeded,
     RetentionRunning,
+    SealChanged,
     SessionOver,
     SnapshotHeld,
     SnapshotInUse,
@@ -18,14 +19,16 @@ from client.errors import (
 from client.rpc import Refusal
 from domain.names import CONFIG
 
+_OF_PLACE = {"SESSION_OVER": SessionOver, "RETENTION_RUNNING": RetentionRunning, "SEAL_CHANGED": SealChanged}
+
 
 def translate(refusal: Refusal, place: str, name: str = "", parent: str = "") -> OortError:
     """The client's error for a node's refusal of a call about `name`."""
     said = refusal.message.strip().rstrip(".").partition(". ")[0]  # the advice is ours to give
     error: OortError
     match refusal.reason:
-        case "SESSION_OVER" | "RETENTION_RUNNING" as reason:
-            error = (SessionOver if reason == "SESSION_OVER" else RetentionRunning)(place=place)
+        case reason if reason in _OF_PLACE:
+            error = _OF_PLACE[reason](place=place)
         case "PARENT_GONE":
             error = ParentGone(place=place, parent=parent)
         case "SNAPSHOT_IN_USE" | "HELD" as reason:

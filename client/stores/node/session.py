@@ -9,6 +9,7 @@ nobody out, the node is told beside what follows, and has been told when the sto
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -224,8 +225,9 @@ class NodeSession:
                     stays[self._named(refused.name, kind)] = Refusal(refused.reason, refused.in_use)
         return stays
 
-    def replace_seal(self, body: Buffer) -> None:
-        request = objects_pb2.ReplaceSealRequest(session_id=self.id, seal=bytes(body))
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
+        former = b"" if replaced is None else sha256(replaced).digest()
+        request = objects_pb2.ReplaceSealRequest(session_id=self.id, seal=bytes(body), replaces_sha256=former)
 
         def action(connection: Connection, metadata: Metadata) -> None:
             self._count(len(request.seal))

@@ -14,6 +14,7 @@ from client.errors import (
     NotSupported,
     ObjectMissing,
     ParentGone,
+    SealChanged,
     SessionOver,
     SnapshotInUse,
     TruncatedObject,
@@ -273,14 +274,17 @@ class StoreContract:
         assert session.get(SNAPSHOT) == b"snapshot"
 
     def test_retention_replaces_the_seal_for_every_session(self, session: StoreSession, store: ObjectStore) -> None:
+        former = session.get(SEAL)
         if not store.needs_locks:
             with pytest.raises(NotSupported):
-                session.replace_seal(b"LAES")
+                session.replace_seal(b"LAES", former)
         with store.open(Purpose.READ) as before, store.open(Purpose.RETENTION) as retention:
-            for seal in (b"LAES", b"a longer one" * 100, b"LAES", b"LAES"):
-                retention.replace_seal(seal)
+            for seal in (b"LAES", b"a longer one" * 100, b"LAES"):
+                for _ in range(2):  # again, as after a lost answer
+                    retention.replace_seal(seal, former)
                 for reader in (retention, before, session):
                     assert reader.get(SEAL) == seal
+                former = seal
         session.close()
         with store.open(Purpose.READ) as after:
             assert after.get(SEAL) == b"LAES"
@@ -288,8 +292,23 @@ class StoreContract:
     def test_a_vault_without_a_seal_gets_one(self, store: ObjectStore) -> None:
         with store.open(Purpose.BACKUP) as session:
             assert session.initialise(KEY, KEY_BODY, b"config", b"")
-            session.replace_seal(b"seal")
+            with pytest.raises(SealChanged):
+                session.replace_seal(b"seal", b"another")
+            session.replace_seal(b"seal", None)
             assert session.get(SEAL) == b"seal"
+
+    def test_who_has_read_another_seal_than_there_is_replaces_none(
+        self, session: StoreSession, store: ObjectStore
+    ) -> None:
+        first = session.get(SEAL)
+        with store.open(Purpose.RETENTION) as retention:
+            retention.replace_seal(b"second", first)
+        with store.open(Purpose.RETENTION) as retention:
+            for read in (first, None):
+                with pytest.raises(SealChanged, match="run the command again"):
+                    retention.replace_seal(b"third", read)
+            assert retention.get(SEAL) == b"second"
+            retention.replace_seal(b"third", b"second")
 
     def test_what_nobody_uses_is_condemned_after_the_mark(self, session: StoreSession, store: ObjectStore) -> None:
         (old, old_body), (new, new_body) = a_pack(), a_pack()

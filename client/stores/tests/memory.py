@@ -13,6 +13,7 @@ from client.errors import (
     NotSupported,
     ObjectMissing,
     ParentGone,
+    SealChanged,
     SessionOver,
     SnapshotInUse,
     TruncatedObject,
@@ -154,11 +155,13 @@ class MemorySession:
                     store.removed[name] = store.objects.pop(name), store.openings
         return stays
 
-    def replace_seal(self, body: Buffer) -> None:
+    def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:
         self._check()
         needed = {Purpose.RETENTION} if SEAL in self.store.objects else set(Purpose) - {Purpose.READ}
         if not self.store.needs_locks and self.purpose not in needed:
             raise NotSupported(place=self.store.place, detail="only retention replaces a seal")
+        if self.store.objects.get(SEAL) not in (replaced, bytes(body)):
+            raise SealChanged(place=self.store.place)
         self.store.objects[SEAL] = bytes(body)
 
     def close(self) -> None:

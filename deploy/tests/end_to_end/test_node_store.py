@@ -86,7 +86,7 @@ def test_a_device_whose_tokens_may_only_add_opens_no_retention(
             name, body = a_pack()
             assert session.put(name, body)
             with pytest.raises(NotSupported):
-                session.replace_seal(b"another")
+                session.replace_seal(b"another", None)
 
 
 def test_homes_of_two_accounts_share_nothing(stack: Operator, account: Account, tmp_path: Path) -> None:

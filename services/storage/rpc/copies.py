@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from oort.storage.v1 import copies_pb2
 
+from domain.names import ObjectName
 from services.common.errors import InvalidArgument
 from services.common.identity import require_peer
 from services.common.listeners import Served
@@ -25,6 +26,7 @@ from services.storage.streams import Streams
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NAME = copies_pb2.DESCRIPTOR.services_by_name["CopyService"].full_name
+_READY = copies_pb2.PutCopyResponse(ready=True).SerializeToString()
 _STAGED = copies_pb2.PutCopyResponse(staged=True).SerializeToString()
 _SETTLED = copies_pb2.PutCopyResponse().SerializeToString()
 
@@ -59,7 +61,7 @@ class CopiesRpc:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
 
     async def put_copy(self, _requests: object, context: Context) -> None:
-        """Take a body, say `staged`, and do with it what the asking node then says.
+        """Say whether there is room, take a body, say `staged`, and do with it what the asking node then says.
 
         The asking node has checked the put; this one trusts its certificate, and verifies the bytes again.
         """
@@ -69,6 +71,7 @@ class CopiesRpc:
         whole = settled = False
         try:
             await copy.begin()
+            await context.write(_READY)
             await self._take(context, copy)
             await copy.stage()
             whole = True
@@ -85,6 +88,7 @@ class CopiesRpc:
         require_peer(context, "storage")
         bucket, name = uuid_of(request.bucket_id, "bucket_id"), name_of(request.name)
         part = Part.of(request.offset, request.length, request.size)
+        _require_sha256(name, request.sha256)
         if request.salvage:
             opened = await self._local.open_cut(bucket, name, part.end)
         else:
@@ -92,8 +96,7 @@ class CopiesRpc:
         if opened is None:
             await self._local.report(bucket, name, "it is missing or cut")
             raise Damaged(name=name, detail=f"node {self._node} has no whole copy")
-        # The root files do not say their SHA-256.
-        digest = bytes.fromhex(name.id) if part.is_whole and name.id else None
+        digest = request.sha256 if part.is_whole else None
         try:
             async with aclosing(self._local.frames(opened, part, digest)) as frames:
                 async for message in frames:
@@ -141,11 +144,16 @@ def _read_header(message: bytes) -> tuple[StagedName, copies_pb2.CopyHeader]:
     header = request.header
     bucket, session = uuid_of(header.bucket_id, "bucket_id"), uuid_of(header.session_id, "session_id")
     name = name_of(header.name)
-    if len(header.sha256) != sha256().digest_size:
-        raise InvalidArgument(detail="The sha256 of a copy has 32 bytes.")
-    if name.id and name.id != header.sha256.hex():
-        raise InvalidArgument(detail=f"The sha256 of a copy of {name} is that of its name.")
+    _require_sha256(name, header.sha256)
     return StagedName(bucket, session, name, header.sha256), header
+
+
+def _require_sha256(name: ObjectName, digest: bytes) -> None:
+    """The root files do not say theirs in their names."""
+    if len(digest) != sha256().digest_size:
+        raise InvalidArgument(detail="The sha256 of a copy has 32 bytes.")
+    if name.id and name.id != digest.hex():
+        raise InvalidArgument(detail=f"The sha256 of a copy of {name} is that of its name.")
 
 
 def _read_last(message: bytes) -> bool:

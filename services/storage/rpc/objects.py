@@ -90,9 +90,11 @@ class ObjectsRpc:
         claims = self._gate.require(context, Scope.APPEND)
         if not 0 < len(request.seal) <= _LARGEST_SEAL:
             raise InvalidArgument(detail=f"A seal has 1 to {_LARGEST_SEAL} bytes.")
+        if len(request.replaces_sha256) not in (0, sha256().digest_size):
+            raise InvalidArgument(detail="replaces_sha256 has 32 bytes, or none if there is no seal.")
         session = uuid_of(request.session_id, "session_id")
         put = Put(claims, session, SEAL, sha256(request.seal).digest(), len(request.seal))
-        await self._puts.replace_seal(put, request.seal)
+        await self._puts.replace_seal(put, request.seal, request.replaces_sha256)
         return objects_pb2.ReplaceSealResponse()
 
     async def put(self, _requests: object, context: Context) -> objects_pb2.PutResponse:

@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from services.common.database import Unit
-from services.storage.store.reaping import FIRST_IN_BASKET, HOLDS_AFTER, kinds
+from services.storage.store.reaping import FIRST_IN_BASKET, FIRST_LACKED, HOLDS_AFTER, kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ with shown as (
     order by s.bucket_id, s.opened_seq limit %(limit)s
 ), openings as materialized (
     select b.id as bucket_id, array_agg(distinct s.holds_after order by s.holds_after) as seqs,
-           {FIRST_IN_BASKET} as first_in_basket
+           least({FIRST_IN_BASKET}, {FIRST_LACKED}) as first_to_wait
     from shown s join buckets b on b.id = s.bucket_id group by b.id
 ), held as (
     select n.bucket_id, width_bucket(o.condemned_seq, n.seqs) as place, count(*) as objects, sum(o.size) as bytes
     from openings n join objects o on o.bucket_id = n.bucket_id and o.state = 'condemned'
      and o.kind = any(%(kinds)s) and o.condemned_seq > n.seqs[1]
-     and (n.first_in_basket is null or o.condemned_seq < n.first_in_basket)
+     and (n.first_to_wait is null or o.condemned_seq < n.first_to_wait)
     group by n.bucket_id, place
 )
 select s.id, s.bucket_id, s.tenant_id, s.user_id, s.device_id, s.purpose, s.opened_seq, s.opened, s.last_beat,

@@ -12,7 +12,7 @@ from services.common.database import Unit
 
 @dataclass(frozen=True, slots=True)
 class MissingCopy:
-    """A copy that a home is to fetch."""
+    """A copy that a home is to fetch; `frees` as of a Plan."""
 
     object_id: int
     bucket_id: UUID
@@ -20,6 +20,7 @@ class MissingCopy:
     sha256: bytes
     size: int
     attempts: int
+    frees: bool
 
     @property
     def name(self) -> ObjectName:
@@ -87,7 +88,8 @@ where o.id = m.object_id and (m.object_id, m.node_id) in (
     where q.node_id = %(node)s and q.retry_at <= now()
       and not exists (select 1 from objects d where d.id = q.object_id and d.state = 'deleting')
     order by q.retry_at limit %(limit)s for update skip locked)
-returning m.object_id, m.bucket_id, o.kind, o.sha256, o.size, m.attempts
+returning m.object_id, m.bucket_id, o.kind, o.sha256, o.size, m.attempts, o.kind = 'index' and exists (
+    select 1 from sessions s where s.id = o.created_by and s.purpose = 'retention') as frees
 """
 _HOLDERS = """
 select h.node_id, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %(silent)s) as live,
@@ -167,6 +169,13 @@ async def renew(unit: Unit, object_id: int, sha256: bytes, node: str, lease_seco
         (lease_seconds, object_id, node, sha256),
     )
     return cursor.rowcount == 1
+
+
+async def await_no_more(unit: Unit, object_id: int, node: str) -> None:
+    """Let nothing wait for this copy: its home has no room for it, which what waits may make."""
+    await unit.execute(
+        "update missing_copies set holds_from = null where object_id = %s and node_id = %s", (object_id, node)
+    )
 
 
 async def retry_after(unit: Unit, object_id: int, node: str, seconds: float) -> None:

@@ -26,12 +26,16 @@ class ObjectRow:
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
-    """An object whose copies are durable; `missing` are the homes that lack one."""
+    """An object whose copies are durable; `missing` are the homes that lack one.
+
+    What is condemned later stays until those of them that are `awaited` have one (reaping.py).
+    """
 
     name: ObjectName
     sha256: bytes
     size: int
     missing: Sequence[str] = ()
+    awaited: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,20 @@ with object as (
         index_seq = case when %(kind)s = 'index' then %(seq)s else index_seq end
     where id = %(session)s and %(kind)s in ('data', 'index')
 ), lacking as (
-    insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
-    select object.id, node, %(bucket)s, %(tenant)s, %(user)s from object, unnest(%(missing)s::text[]) as node
+    insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, holds_from)
+    select object.id, node, %(bucket)s, %(tenant)s, %(user)s,
+        case when node = any(%(awaited)s::text[]) then %(seq)s::bigint end
+    from object, unnest(%(missing)s::text[]) as node
 )
 select id from object
+"""
+_REPLACE = """
+with former as (
+    select id, size from objects where id = %(object)s and sha256 in (%(replaced)s, %(sha256)s)
+), replaced as (
+    update objects o set sha256 = %(sha256)s, size = %(size)s from former where o.id = former.id
+)
+update buckets b set bytes = b.bytes + %(size)s - former.size from former where b.id = %(bucket)s
 """
 _USE = """
 with revived as (
@@ -208,6 +222,7 @@ async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: 
             "sha256": new.sha256,
             "size": new.size,
             "missing": list(new.missing),
+            "awaited": list(new.awaited),
         },
     )
     row = await cursor.fetchone()
@@ -216,18 +231,23 @@ async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: 
     return int(row[0])
 
 
-async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObject) -> None:
-    """Give an object the content of `new`, which only a root file can have another of; homes in `missing` lack it."""
-    await unit.execute(
-        "update buckets b set bytes = b.bytes + %s - o.size from objects o where b.id = %s and o.id = %s",
-        (new.size, bucket.id, row.id),
+async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObject, replaced: bytes) -> bool:
+    """Give an object the content of `new`, which only a root file can have another of; homes in `missing` lack it.
+
+    False, and nothing changed, if it has neither the content with the SHA-256 `replaced` nor that of `new` already.
+    """
+    cursor = await unit.execute(
+        _REPLACE,
+        {"bucket": bucket.id, "object": row.id, "sha256": new.sha256, "size": new.size, "replaced": replaced},
     )
-    await unit.execute("update objects set sha256 = %s, size = %s where id = %s", (new.sha256, new.size, row.id))
+    if not cursor.rowcount:
+        return False
     await unit.execute(
         "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
         " select %s, unnest(%s::text[]), %s, %s, %s on conflict do nothing",
         (row.id, list(new.missing), bucket.id, bucket.tenant_id, bucket.user_id),
     )
+    return True
 
 
 async def any_of(unit: Unit, bucket: UUID, kind: ObjectKind) -> bool:

@@ -49,8 +49,16 @@ _FIRST_LOCKED = """
       and o.created > now() - make_interval(days => b.lock_days)) end)
 """
 FIRST_IN_BASKET = f"least({_FIRST_IN_TIME}, {_FIRST_LOCKED})"
+# The first put in a bucket `b` that a home has missed, not for want of room, and another one has; null: there is none.
+FIRST_LACKED = """
+(select min(m.holds_from) from missing_copies m join objects lacked on lacked.id = m.object_id
+where m.bucket_id = b.id and m.holds_from is not null and lacked.state <> 'deleting' and exists (
+    select 1 from homes h where h.bucket_id = b.id and not exists (
+        select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = h.node_id)))
+"""
 _HORIZON = f"""
-least((select min({HOLDS_AFTER}) from sessions s where s.bucket_id = b.id and s.ended_seq is null), {FIRST_IN_BASKET})
+least((select min({HOLDS_AFTER}) from sessions s where s.bucket_id = b.id and s.ended_seq is null),
+    {FIRST_IN_BASKET}, {FIRST_LACKED})
 """  # noqa: S608 - constants
 _BEFORE_HORIZON = f"""
 exists (

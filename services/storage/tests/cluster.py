@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -295,8 +296,10 @@ class Client:
         )
         return (await self.objects.Initialise(request, metadata=self.metadata)).created
 
-    async def replace_seal(self, session: UUID, seal: bytes) -> None:
-        request = objects_pb2.ReplaceSealRequest(session_id=str(session), seal=seal)
+    async def replace_seal(self, session: UUID, seal: bytes, former: bytes | None = b"seal") -> None:
+        """Of the one with the content `former`; None: there is none."""
+        digest = b"" if former is None else sha256(former).digest()
+        request = objects_pb2.ReplaceSealRequest(session_id=str(session), seal=seal, replaces_sha256=digest)
         await self.objects.ReplaceSeal(request, metadata=self.metadata)
 
     async def put(

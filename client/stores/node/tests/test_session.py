@@ -17,6 +17,7 @@ from client.errors import (
     ObjectMissing,
     OortError,
     QuotaExceeded,
+    SealChanged,
     ServerUnreachable,
     SessionOver,
     SnapshotHeld,
@@ -139,7 +140,7 @@ def test_a_device_that_may_only_add_reads_and_backs_up_and_asks_no_node_for_a_re
 def test_a_seal_whose_answer_was_lost_is_sent_again(cluster: Cluster) -> None:
     with cluster.store().open(Purpose.RETENTION) as session:
         cluster.nodes[0].faults.append((grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"))
-        session.replace_seal(b"another")
+        session.replace_seal(b"another", None)
         assert session.get(SEAL) == b"another"
 
 
@@ -450,6 +451,7 @@ def test_reserving_goes_in_thousands(cluster: Cluster) -> None:
         (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_OVER", SessionOver),
         (grpc.StatusCode.FAILED_PRECONDITION, "SNAPSHOT_IN_USE", SnapshotInUse),
         (grpc.StatusCode.FAILED_PRECONDITION, "HELD", SnapshotHeld),
+        (grpc.StatusCode.FAILED_PRECONDITION, "SEAL_CHANGED", SealChanged),
     ],
 )
 def test_refusals_are_errors_of_the_client(

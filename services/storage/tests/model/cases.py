@@ -36,6 +36,7 @@ class Case:
     interrupts: int = 0
     silent: bool = False
     locked: bool = False
+    is_down: bool = False  # one of two homes, from the beginning to when it comes back
     switches: tuple[float, float] = (0, 2)
 
 
@@ -73,9 +74,10 @@ async def search(
     Raises Found, and TooLong after `limit` steps.
     """
     with Forks.open(urls) as db, pytest.MonkeyPatch.context() as patch:
-        world = a_world(db, {"a": nodes["a"]})
+        world = a_world(db, nodes if case.is_down else {"a": nodes["a"]})
         world.locked = case.locked
-        snapshots = await begin(world, case)
+        snapshots = await begin(world, case, copies=len(world.nodes))
+        world.down = frozenset("b" if case.is_down else "")
         done = Search(world, db, case.interrupts, rest=rest, silent=case.silent, switches=switches, limit=limit)
         if fault is not None:
             [(world.ahead.numbers,)] = await _seq(world)
@@ -201,6 +203,13 @@ CASES = [
         packs=("ab",),
         locked=True,
         switches=(inf, inf),
+    ),
+    Case(
+        "a home is down",
+        (),
+        lambda world, made: [_retention(world, made[1])],
+        packs=("ab",),
+        is_down=True,
     ),
     Case(
         "two backups",

@@ -163,6 +163,11 @@ def _sees_no_adoption(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:
         _statement(reaping, statement, "when 'adopt' then 0", "when '' then 0")(patch, ahead)
 
 
+def _awaits_no_copy(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:
+    for statement in ("_WAITING", "_HORIZON_OF"):
+        _statement(reaping, statement, reaping.FIRST_LACKED, "null::bigint")(patch, ahead)
+
+
 def _marks_as_often_as_asked(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
     draw = retention.mark
 
@@ -380,6 +385,7 @@ FAULTS = [
     Fault(10, "packs of a refused index file go", "locked index", client="refused index"),
     Fault(11, "the reaper waits for nobody", "restore", _takes_at_once, trace=("R", "X", "R", "node", "node")),
     Fault(11, "the reaper waits for no adoption", "revival", _sees_no_adoption),
+    Fault(11, "the reaper waits for no copy", "a home is down", _awaits_no_copy),
     Fault(11, "the reaper asks for its horizon before the lock", patch=_asks_for_the_horizon_before_the_lock),
     Fault(11, "packs are removed before index files", "two packs", _packs_first, trace=(*_R * 11, "node", "node")),
     Fault(11, "a row is forgotten before its files are removed", "two packs", _forgets_first),
@@ -392,4 +398,18 @@ FAULTS = [
     ),
     Fault(12, "packs are condemned before index files", "two packs", client="packs before index"),
     Fault(12, "the old index is condemned before the new one is put", "two packs", client="condemns first"),
+    Fault(
+        12,
+        "an index file goes early of which a pack stays",
+        "two packs",
+        client="early index",
+        trace=_R * 6,
+    ),
+    Fault(
+        12,
+        "a pack goes early that an index file lists",
+        "two packs",
+        client="early packs",
+        trace=_R * 6,
+    ),
 ]

@@ -1,8 +1,9 @@
-"""What must be true of a bucket after every step: the four invariants, from the catalogue and from both disks.
+"""What must be true of a bucket after every step: the invariants, from the catalogue and from both disks.
 
 1. Every blob of a committed, unremoved snapshot is in a live pack, 2. that pack is named by a live index file, and no
 live index file names a pack that is condemned or gone. 3. A restore finds all of a snapshot that was there when it was
-opened. 4. At rest one retention and the reaper leave exactly what is needed (`needed_only`).
+opened. 4. At rest one retention and the reaper leave exactly what is needed (`needed_only`). 5. No step takes what a
+snapshot needs from a home that has it (`keeps_copies`).
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ from services.storage.tests.model.world import World
 
 _CATALOGUE = """
 select json_build_object(
-    'objects', (select coalesce(json_agg(json_build_array(id, kind, encode(sha256, 'hex'), state, condemned_seq)), '[]')
+    'objects', (select coalesce(json_agg(json_build_array(
+                    id, kind, encode(sha256, 'hex'), state, condemned_seq, created_seq)), '[]')
                 from objects where bucket_id = %(bucket)s),
     'sessions', (select coalesce(json_agg(json_build_array(
                      id, purpose, encode(parent, 'hex'), opened_seq, ended_seq, mark_seq, pack_seq, index_seq)), '[]')
@@ -45,6 +47,7 @@ class Row:
     name: ObjectName
     state: str
     condemned_seq: int | None
+    created_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,10 @@ async def picture(world: World) -> Picture:
     assert found is not None
     told: dict[str, Any] = found[0]
     rows = {}
-    for number, kind, digest, state, condemned in told["objects"]:
+    for number, kind, digest, *others in told["objects"]:
         known = ObjectKind(kind)
         name = ObjectName(known, "" if known.is_root_file else digest)
-        rows[name] = Row(number, name, state, condemned)
+        rows[name] = Row(number, name, *others)
     sessions = {UUID(one[0]): Session(UUID(one[0]), *one[1:]) for one in told["sessions"]}
     names = {*rows, *world.made}
     pairs = {key: frozenset((one[0], one[1]) for one in told[key]) for key in ("users", "pins", "missing", "removals")}
@@ -132,6 +135,31 @@ def check(world: World, seen: Picture, promises: Iterable[Promise] = ()) -> None
     _copies_are_there(world, seen)
     if not seen.counted:
         raise Lost("the bucket's counter of objects is not how many there are")
+
+
+def keeps_copies(world: World, before: Picture, after: Picture) -> None:
+    """What a snapshot needs lies on no fewer homes than it did; a pack that was condemned before it is not its own.
+
+    Raises Lost.
+    """
+    for snapshot in before.live(ObjectKind.SNAPSHOT) & after.live(ObjectKind.SNAPSHOT):
+        since = before.rows[snapshot].created_seq
+        own = [
+            row.name
+            for row in before.rows.values()
+            if row.name.kind is ObjectKind.PACK and (row.condemned_seq is None or row.condemned_seq > since)
+        ]
+        left = [name for name in after.rows if name.kind is ObjectKind.PACK]
+        for node in world.nodes:
+            gone = _on(world, before, node, own) - _on(world, after, node, left)
+            if lost := gone & world.made[snapshot].holds:
+                raise Lost(f"5: {sorted(lost)} of {snapshot} was on node {node}, and is on no disk there any more")
+
+
+def _on(world: World, seen: Picture, node: str, packs: Iterable[ObjectName]) -> set[str]:
+    """The blobs of the packs that lie on a node."""
+    there = seen.files[node] | seen.staged[node]
+    return {blob for pack in packs if pack in there for blob in world.made[pack].holds}
 
 
 def _snapshots_are_whole(world: World, seen: Picture) -> None:

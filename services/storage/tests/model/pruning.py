@@ -1,5 +1,9 @@
-"""The model's retention: removes snapshots, draws its mark, lists, rewrites, condemns (rule 9, in its order)."""
+"""The model's retention: removes snapshots, draws its mark, lists, condemns what needs nothing new, rewrites, condemns.
 
+As client/retention/prune does it (rules 9, 10 and 12).
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +33,10 @@ class Retention(Client):
     is_marked_again: bool = False
     needed: Blobs | None = None
     index_read: tuple[tuple[ObjectName, tuple[tuple[ObjectName, Blobs], ...]], ...] | None = None
+    useless: tuple[ObjectName, ...] = ()  # index files of which no pack is needed
+    idle: tuple[ObjectName, ...] = ()  # packs that no other index file lists
+    early: frozenset[ObjectName] = frozenset()  # index files that were useless
+    spared: frozenset[ObjectName] = frozenset()  # those of them that stay
     kept: tuple[ObjectName, ...] | None = None
     repacked: Made | None = None
     flight: InFlight | None = None
@@ -43,6 +51,8 @@ class Retention(Client):
         if "plan carries over" not in self.world.faults:
             self.needed = self.index_read = self.kept = self.repacked = self.new_index = None
             self.refused = self.doomed = None
+            self.useless = self.idle = ()
+            self.early = self.spared = frozenset()
             self.is_written = False
 
     def moves(self) -> list[Move]:
@@ -62,6 +72,8 @@ class Retention(Client):
         steps = (
             (self.needed is None, Move("lists snapshots", self._list_snapshots)),
             (self.index_read is None, Move("reads the index", self._read_index)),
+            (bool(self.useless), Move("condemns useless index files", self._condemn_useless)),
+            (bool(self.idle), Move("condemns idle packs", self._condemn_idle)),
             (self.flight is not None, Move("ends a put", self._finish)),
             (not is_written, Move(f"puts the new {'pack' if self.repacked else 'index'}", self._write)),
             (marks_again, Move("draws its mark again", self._mark_again)),
@@ -110,13 +122,13 @@ class Retention(Client):
     async def _list_snapshots(self) -> None:
         listed = await self.world.names(self.claims, self.open_session, ObjectKind.SNAPSHOT)
         self.needed = NOTHING.union(*[blobs_of(await self.read(name)) for name in listed])
-        self._plan()
+        await self._plan()
 
     async def _read_index(self) -> None:
         self.index_read = tuple((name, tuple(packs.items())) for name, packs in (await self.index()).items())
-        self._plan()
+        await self._plan()
 
-    def _plan(self) -> None:
+    async def _plan(self) -> None:
         """One copy of each needed blob; packs that hold nothing else stay, of the others the rest is put anew.
 
         Made when snapshots and index have been read: nothing of another client can come in between to any effect.
@@ -138,6 +150,30 @@ class Retention(Client):
         if self.repacked:
             listed[self.repacked.name] = moved
         self.new_index = an_index(listed)
+        needs = any if "early index" in self.world.faults else all
+        self.useless = tuple(name for name, lists in self.index_read if needs(pack not in taken for pack, _ in lists))
+        stay = {pack for name, lists in self.index_read if name not in self.useless for pack, _ in lists}
+        if "early packs" in self.world.faults:
+            stay &= set(taken)
+        live = await self.world.names(self.claims, self.open_session, ObjectKind.PACK)
+        self.idle = tuple(pack for pack in live if pack not in stay and pack not in taken)
+
+    async def _condemn_useless(self) -> None:
+        """They go before anything is stored: nothing new takes their place, and it may be what makes room."""
+        self.early = frozenset(self.useless)
+        self.spared, self.useless = await self._condemn(self.useless), ()
+        self.idle = tuple(pack for pack in self.idle if all(pack not in self.world.made[n].lists for n in self.spared))
+
+    async def _condemn_idle(self) -> None:
+        await retention.condemn(self.world.db, self.claims, self.open_session, self.idle)
+        self.idle = ()
+
+    async def _condemn(self, old: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """Condemn index files; answers those that stay."""
+        held = frozenset(old[:1]) if self.world.locked else frozenset()
+        asked = [name for name in old if name not in held]
+        refusals = await retention.condemn(self.world.db, self.claims, self.open_session, asked)
+        return held | {one.name for one in refusals}
 
     async def _write(self) -> None:
         """The new pack, if there is one, then the new index file; nothing if nothing is to be listed."""
@@ -173,11 +209,8 @@ class Retention(Client):
     async def _condemn_index(self) -> None:
         assert self.index_read is not None
         assert self.new_index is not None
-        old = [name for name, _ in self.index_read if name != self.new_index.name]
-        held = frozenset(old[:1]) if self.world.locked else frozenset()
-        asked = [name for name in old if name not in held]
-        refusals = await retention.condemn(self.world.db, self.claims, self.open_session, asked)
-        self.refused = held | {one.name for one in refusals}
+        old = [name for name, _ in self.index_read if name not in self.early | {self.new_index.name}]
+        self.refused = self.spared | await self._condemn(old)
         if self.doomed is not None:
             await self.end()
             self.done = True

@@ -24,7 +24,7 @@ from domain.names import ObjectKind, ObjectName
 from services.common.errors import ServiceError
 from services.storage.tests.model.clients import Client, Move
 from services.storage.tests.model.forks import Forks
-from services.storage.tests.model.invariants import Lost, Picture, check, needed_only, picture
+from services.storage.tests.model.invariants import Lost, Picture, check, keeps_copies, needed_only, picture
 from services.storage.tests.model.rest import come_to_rest
 from services.storage.tests.model.world import InFlight, World
 
@@ -177,6 +177,7 @@ class Search:
             await (client.run(move) if client else move.act())
             seen = await picture(self.world)
             check(self.world, seen, [promise for one in clients if (promise := one.promise)])
+            keeps_copies(self.world, before, seen)
             await self._go_on(clients, seen, who, left)
         self._trace.pop()
 
@@ -226,13 +227,16 @@ def _set(path: Path, world: World, name: ObjectName, *, there: bool) -> None:
 
 
 def _moves_of_nodes(world: World, seen: Picture, clients: Sequence[Client], *, silent: bool) -> list[Move]:
-    """What nodes do by themselves: they reap, end silent sessions, settle incoming files."""
-    moves = []
+    """What nodes do by themselves: they reap, end silent sessions, settle incoming files, come back and heal."""
+    moves = [Move("the nodes that are down come back", world.come_back)] if world.down else []
     if any(row.state == "condemned" for row in seen.rows.values()):
         moves.append(Move("the reaper decides", world.reapers["a"]._decide))
     moves += [
-        Move(f"node {node} removes some", _removing(world, node)) for node in sorted({one for _, one in seen.removals})
+        Move(f"node {node} removes some", _removing(world, node))
+        for node in sorted({one for _, one in seen.removals} - world.down)
     ]
+    lacking = sorted({node for _, node in seen.missing} - world.down)
+    moves += [Move(f"node {node} fetches a copy", partial(world.heal, node, streams=1)) for node in lacking]
     owned = {client.session for client in clients}
     for session in seen.sessions.values():
         if session.ended_seq is None:
@@ -282,7 +286,7 @@ def _state(seen: Picture, clients: Sequence[Client], world: World) -> object:
     )
     # Packs that are long gone may be asked for as well.
     packs = frozenset(name for name in world.made if name.kind is ObjectKind.PACK)
-    return tuple(sorted(objects)), sessions, _on_disks(seen), packs, tuple(_client_state(one) for one in clients)
+    return tuple(sorted(objects)), sessions, _on_disks(seen), packs, world.down, tuple(map(_client_state, clients))
 
 
 def _counts(session: str, order: dict[UUID, int], over: set[UUID]) -> bool:

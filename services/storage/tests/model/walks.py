@@ -26,7 +26,7 @@ from services.common.provision import DatabaseUrls
 from services.storage.tests.model.catalogue import clear
 from services.storage.tests.model.clients import Backup, Client, Restore
 from services.storage.tests.model.forks import Units
-from services.storage.tests.model.invariants import check, needed_only, picture
+from services.storage.tests.model.invariants import Picture, check, keeps_copies, needed_only, picture
 from services.storage.tests.model.pruning import Retention
 from services.storage.tests.model.rest import come_to_rest
 from services.storage.tests.model.reviving import Revival
@@ -55,6 +55,7 @@ class Walk(RuleBasedStateMachine):
         self.retentions = [Retention(name, self.world, self.world.device(), removes=None) for name in ("R", "Q")]
         self.readers: list[Client] = []
         self._is_seen = True
+        self._last: Picture | None = None
 
     def _database(self) -> Any:
         return self._open.enter_context(Units.open(self.urls))
@@ -175,8 +176,11 @@ class Walk(RuleBasedStateMachine):
         if self._is_seen:
             return
         promises = [promise for one in self.readers if (promise := one.promise)]
-        check(self.world, self._run(picture(self.world)), promises)
-        self._is_seen = True
+        seen = self._run(picture(self.world))
+        check(self.world, seen, promises)
+        if self._last is not None:
+            keeps_copies(self.world, self._last, seen)
+        self._last, self._is_seen = seen, True
 
     @invariant()
     def holds(self) -> None:

@@ -24,7 +24,7 @@ from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage import replication, sessions
-from services.storage.bodies import Announced, Body
+from services.storage.bodies import Announced
 from services.storage.copies import DiskThreads, LocalCopy, Result
 from services.storage.disk import Disk, StagedName
 from services.storage.disks import Disks
@@ -92,7 +92,8 @@ class NearPuts(Puts):
         up = [self._world.nodes[home] for home in homes if home not in self._world.down]
         if len(up) < plan.ack_copies:
             raise TooFewCopies(detail="All nodes are down.")
-        return Spread([LocalCopy(one.name, one.disks, self._threads, staged, put.size) for one in up], homes, 1)
+        enough = len(up) if plan.everywhere else 1
+        return Spread([LocalCopy(one.name, one.disks, self._threads, staged, put.size) for one in up], homes, enough)
 
     async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
         # A body on its way is nobody's business; its way from the entry to its place is.
@@ -211,8 +212,7 @@ class World:
     async def enter_and_die(self, flight: InFlight) -> None:
         """Enter the body; the node that coordinates dies before it has placed or discarded a copy."""
         put, spread = flight.put, flight.spread
-        body = Body(put.name, put.sha256, put.size, spread.durable, spread.missing)
-        await sessions.enter(self.db, put.claims, put.session, body, put.packs)
+        await sessions.enter(self.db, put.claims, put.session, spread.body_of(put), put.packs)
 
     async def put(
         self, claims: VaultClaims, session: UUID, made: Made, *, node: str = "a", packs: Sequence[ObjectName] = ()
@@ -252,6 +252,10 @@ class World:
                 return body
         await sessions.see(self.db, claims, session, name, node)  # its session may have been ended meanwhile
         raise AssertionError(f"{name} is seen by session {session} and lies on no node")
+
+    async def come_back(self) -> None:
+        """The nodes that were down take copies again."""
+        self.down = frozenset()
 
     async def heal(self, node: str, *, streams: int = 100) -> None:
         """Fetch up to `streams` that the node lacks, with its own code; bodies come from the other disk."""
@@ -309,7 +313,7 @@ def two_nodes(folder: Path) -> Iterator[dict[str, Node]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _handle: None)
         patch.setattr(replication, "fetch", near_fetch)
-        patch.setattr(replication, "copy_request", lambda bucket, name, _part: (bucket, name))
+        patch.setattr(replication, "copy_request", lambda bucket, name, *_: (bucket, name))
         opened = {name: Node(name, Disks([Disk(folder / name, name, 0)], name)) for name in NODES}
         try:
             yield opened
