@@ -177,7 +177,7 @@ class Rescan:
         if row is None or row.id != known.id or row.state == "deleting":
             return
         others = await rescans.other_homes(unit, state.id, self._node)
-        await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others))
+        await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others), row.sha256)
         await copies.clear(unit, row.id, [self._node])
 
     async def _require_all(self) -> None:

@@ -201,7 +201,7 @@ async def enter(
             await _use_again(unit, bucket, row, name=body.name, packs=packs, found=found)
             if body.sha256 == found.sha256 and body.size != found.size:
                 # It was entered by a rescan that found no whole file of it.
-                await objects.replace(unit, bucket, found, _new(body))
+                await objects.replace(unit, bucket, found, _new(body), found.sha256)
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)

@@ -109,11 +109,14 @@ select id from object
 """
 _REPLACE = """
 with former as (
-    select id, size from objects where id = %(object)s and sha256 in (%(replaced)s, %(sha256)s)
+    select id, size, (kind = 'data' and state = 'live')::int as weighed
+    from objects where id = %(object)s and sha256 in (%(replaced)s, %(sha256)s)
 ), replaced as (
     update objects o set sha256 = %(sha256)s, size = %(size)s from former where o.id = former.id
 )
-update buckets b set bytes = b.bytes + %(size)s - former.size from former where b.id = %(bucket)s
+update buckets b set bytes = b.bytes + %(size)s - former.size,
+    live_bytes = b.live_bytes + (%(size)s - former.size) * former.weighed
+from former where b.id = %(bucket)s
 """
 _USE = """
 with revived as (
