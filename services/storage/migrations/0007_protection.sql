@@ -8,13 +8,9 @@ alter table buckets add column braked timestamptz;
 alter table buckets add column released timestamptz;
 -- Of what is gone for good, when the last of it was condemned: only what was condemned later is sure to come back whole.
 alter table buckets add column reaped timestamptz;
--- Snapshots, and bytes of packs, that are live: kept beside them, since the brake asks at every removal.
+-- Snapshots, and bytes of packs, that are live: kept beside them, since the brake asks at every removal. 0009 counts them.
 alter table buckets add column live_snapshots bigint not null default 0;
 alter table buckets add column live_bytes bigint not null default 0;
-update buckets b set
-    live_snapshots = (select count(*) from objects o where o.bucket_id = b.id and o.state = 'live' and o.kind = 'snapshots'),
-    live_bytes = (select coalesce(sum(o.size), 0) from objects o
-                  where o.bucket_id = b.id and o.state = 'live' and o.kind = 'data');
 
 -- When the session last removed something, and what the bucket had when it began to: what the brake compares with.
 alter table sessions add column last_removal timestamptz;
