@@ -47,5 +47,8 @@ class PruneReport:
 
     @property
     def freed_nothing(self) -> bool:
-        """Whether something was to go, and all of it had to stay."""
-        return self.freed_bytes == 0 and self.in_use + self.refused.count + self.unmoved_packs > 0
+        """Whether something was to go, and all of it had to stay, for reasons that pass soon.
+
+        What an object lock or a brake holds for days does not count: it would be tried again after each backup.
+        """
+        return self.freed_bytes == 0 and self.in_use + self.unmoved_packs > 0

@@ -597,3 +597,18 @@ async def test_sessions_that_are_over_for_long_are_forgotten_and_still_over(clus
             assert await refusal_of(client.list(old, ObjectKind.PACK)) == "SESSION_OVER"
             assert await refusal_of(client.put_pack(old, a_body())) == "SESSION_OVER"
             assert await refusal_of(client.beat(old)) == "SESSION_OVER"
+
+
+async def test_while_the_brake_holds_nothing_that_was_removed_before_goes_for_good(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            removed = await an_unneeded_backup(client)
+        cluster.sql("update buckets set braked = now()")
+        await reapers.reap("a")
+        assert set(rows(cluster, *removed).values()) == {"condemned"}
+        cluster.sql("update buckets set braked = null")
+        await reapers.reap("a")
+        assert rows(cluster, *removed) == {}

@@ -127,3 +127,9 @@ def test_a_prune_on_a_full_home_has_its_temporary_files_elsewhere(
     history.vault.cache_folder = None
     full.clear()
     assert history.problems() == []
+
+
+def test_what_a_lock_or_a_brake_holds_for_days_is_not_tried_again_after_each_backup() -> None:
+    report = PruneReport()
+    report.refused.add("data/12", "it is locked until Sunday")
+    assert not report.freed_nothing
