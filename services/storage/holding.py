@@ -70,9 +70,9 @@ async def condemn_unheld(
         }
     free = [name for name in names if name not in held]
     if not free or not await _brakes(unit, bucket, session, kind, free, brake=brake):
+        if free and not bucket.is_released:  # before they go: of what is repacked, only what is live is known
+            await protection.note_removal(unit, bucket, session, _WINDOW)
         if free and await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=session):
-            if not bucket.is_released:
-                await protection.note_removal(unit, bucket, session)
             await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
         return held
     reason = f"the brake on mass removal holds the vault: `oort bucket release {bucket.id}` lets go of it"
@@ -97,7 +97,7 @@ async def _brakes(
     if brake.allows(had, left):
         return False
     # What is repacked lies there twice for a while.
-    had = (had[0], max(before[1], bucket.live_bytes - await protection.stored_by(unit, session)))
+    had = (had[0], max(before[1], bucket.live_bytes - await protection.stored(unit, bucket.id, session, _WINDOW)))
     if brake.allows(had, left):
         return False
     await protection.set_brake(unit, bucket.id)

@@ -151,15 +151,24 @@ where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = any(%(names)
   and b.lock_days > 0 and o.created > now() - make_interval(days => b.lock_days)
   and not exists (select 1 from sessions s where s.id = %(session)s and s.id = o.created_by and s.purpose = 'retention')
 """
-# What a session stores anew before it removes the old is not what the bucket had.
+# What is stored anew before the old goes is not what the bucket had: by the session itself, and by retentions that were
+# broken off before they removed the old, or have removed within the window, and so remember what there was before.
 _STORED = """
-(select coalesce(sum(o.size), 0)::bigint from object_users u join objects o on o.id = u.object_id
- where u.session_id = %(session)s and o.created_by = %(session)s and o.kind = 'data' and o.state = 'live')
+(select coalesce(sum(o.size), 0)::bigint from objects o
+ where o.kind = 'data' and o.state = 'live' and o.created_by = any(array(
+    select %(session)s::uuid union all
+    select s.id from sessions s join buckets b on b.id = s.bucket_id
+    where s.bucket_id = %(bucket)s and s.purpose = 'retention' and s.id <> %(session)s
+      and coalesce(s.last_removal, s.ended) > now() - %(window)s
+      and s.opened > coalesce(b.released + %(window)s, '-infinity'))))
 """
 _NOTE = f"""
 update sessions set last_removal = now(),
-    had_snapshots = case when last_removal is null then %(snapshots)s else had_snapshots end,
-    had_bytes = case when last_removal is null then %(bytes)s - {_STORED} else had_bytes end
+    had_snapshots = case when last_removal > now() - %(window)s then greatest(had_snapshots, %(snapshots)s)
+        else %(snapshots)s end,
+    had_bytes = case when last_removal > now() - %(window)s and had_bytes >= %(bytes)s then had_bytes
+        when last_removal > now() - %(window)s then greatest(had_bytes, %(bytes)s - {_STORED})
+        else %(bytes)s - {_STORED} end
 where id = %(session)s
 """  # noqa: S608 - constants
 
@@ -254,20 +263,24 @@ async def live_among(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-async def note_removal(unit: Unit, bucket: BucketState, session: UUID) -> None:
-    """Remember what a locked bucket had before the session removed and stored anything, and when it removed last."""
-    await unit.execute(_NOTE, {"snapshots": bucket.live_snapshots, "bytes": bucket.live_bytes, "session": session})
+async def note_removal(unit: Unit, bucket: BucketState, session: UUID, window: timedelta) -> None:
+    """Remember that a session is about to remove something, and the most that the locked bucket had when it was.
+
+    What it had longer ago than `window` before is forgotten; what `stored` answers is none of it.
+    """
+    asked = {"snapshots": bucket.live_snapshots, "bytes": bucket.live_bytes}
+    await unit.execute(_NOTE, {**asked, "bucket": bucket.id, "session": session, "window": window})
 
 
-async def stored_by(unit: Unit, session: UUID) -> int:
-    """Bytes of the live packs that an open session has put."""
-    cursor = await unit.execute(f"select {_STORED}", {"session": session})
+async def stored(unit: Unit, bucket: UUID, session: UUID, window: timedelta) -> int:
+    """Bytes of the live packs that a session has put, or another retention that removed, or ended, within `window`."""
+    cursor = await unit.execute(f"select {_STORED}", {"bucket": bucket, "session": session, "window": window})
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 
 
 async def most_had(unit: Unit, bucket: UUID, window: timedelta) -> tuple[int, int]:
-    """The most snapshots and bytes of packs that the bucket had before a session that removed within `window` did."""
+    """The most snapshots and bytes of packs that the bucket had when a session that removed within `window` did."""
     cursor = await unit.execute(
         "select coalesce(max(had_snapshots), 0), coalesce(max(had_bytes), 0) from sessions"
         " where bucket_id = %s and last_removal > now() - %s",

@@ -174,6 +174,88 @@ async def test_what_is_repacked_or_comes_anew_makes_up_for_what_goes(cluster: Cl
             await client.end(retention)
 
 
+async def test_what_a_prune_that_was_broken_off_has_repacked_is_not_what_the_vault_had(cluster: Cluster) -> None:
+    cluster.node("a", brake_floor_bytes=5000)
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            *packs, _ = await several(client, 10)
+            broken_off = await client.open(Purpose.RETENTION)
+            await client.mark(broken_off)
+            left_over = [await client.put_pack(broken_off, a_body(1000)) for _ in range(6)]
+            await client.end(broken_off)
+            retention = await client.open(Purpose.RETENTION)
+            await client.mark(retention)
+            assert await client.condemn(retention, *left_over) == {}
+            repacked = [await client.put_pack(retention, a_body(1000)) for _ in range(6)]
+            await client.put_index(retention, repacked)
+            assert await client.condemn(retention, *packs) == {}
+            await client.end(retention)
+
+
+async def test_what_a_prune_has_repacked_while_an_operator_let_it_is_what_the_vault_has(cluster: Cluster) -> None:
+    cluster.node("a", brake_floor_bytes=5000)
+    async with cluster.up("a"), cluster.internal("a") as channel:
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            *packs, _ = await several(client, 10)
+            await release(channel, claims.bucket)
+            retention = await client.open(Purpose.RETENTION)
+            await client.mark(retention)
+            repacked = [await client.put_pack(retention, a_body(1000)) for _ in range(6)]
+            await client.put_index(retention, repacked)
+            assert await client.condemn(retention, *packs) == {}
+            await client.end(retention)
+            cluster.sql("update buckets set released = released - interval '24 hours'")
+            cluster.sql("update sessions set opened = opened - interval '1 hour'")
+            thief = await client.open(Purpose.RETENTION)
+            await client.mark(thief)
+            assert len(await client.condemn(thief, *repacked)) == 6
+
+
+@pytest.mark.parametrize("hours_ago", [1, 25])
+async def test_what_comes_while_a_session_removes_is_what_the_vault_had_as_is_what_it_had_within_a_day(
+    cluster: Cluster, hours_ago: int
+) -> None:
+    cluster.node("a", brake_floor_bytes=2000)
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            *first, _ = await several(client, 4)
+            backup = await client.open()
+            more = [await client.put_pack(backup, a_body(1000)) for _ in range(16)]
+            await client.put_index(backup, more)
+            late = [await client.commit(backup, a_body(200)) for _ in range(50)]
+            await client.end(backup)
+            retention = await client.open(Purpose.RETENTION)
+            await client.mark(retention)
+            # As if it had removed something when there was little; then the backup came.
+            ago = timedelta(hours=hours_ago)
+            cluster.sql(
+                "update sessions set last_removal = now() - %s, had_bytes = 4000 where purpose = 'retention'", ago
+            )
+            assert await client.condemn(retention, *more[:9]) == {}
+            assert len(await client.condemn(retention, more[9], *first[:1])) == 2
+            assert cluster.sql("select had_bytes, had_snapshots from sessions where purpose = 'retention'") == [
+                (20_000, len(late))
+            ]
+
+
+async def test_the_most_that_a_long_session_had_is_forgotten_a_day_after_its_last_removal(cluster: Cluster) -> None:
+    cluster.node("a", brake_floor_bytes=2000)
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            *packs, _ = await several(client, 10)
+            retention = await client.open(Purpose.RETENTION)
+            await client.mark(retention)
+            assert await client.condemn(retention, *packs[:5]) == {}
+            cluster.sql("update sessions set last_removal = last_removal - interval '25 hours'")
+            assert await client.condemn(retention, packs[5]) == {}
+            assert await client.condemn(retention, packs[6]) == {}
+            assert len(await client.condemn(retention, *packs[7:])) == 3
+
+
 async def test_a_brake_that_a_snapshot_s_removal_sets_is_remembered_though_the_call_is_refused(
     cluster: Cluster,
 ) -> None:
