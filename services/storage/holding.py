@@ -5,7 +5,8 @@ Kept true:
 - an object that entered the catalogue less than the bucket's lock ago stays, by the database's clock, which every node
   asks; what was condemned before there was a lock is not reaped (store/reaping.py);
 - a removal that would leave a bucket less than a share of what it had within a day sets the brake instead: from then on
-  nothing is condemned in it, by anybody, until an operator releases it, after which nothing is weighed for a day.
+  nothing is condemned in it, by anybody, until an operator releases it, after which nothing is weighed for a day;
+- neither holds what the same retention has put itself: it may take that back.
 """
 
 from collections.abc import Sequence
@@ -69,14 +70,20 @@ async def condemn_unheld(
             name: f"it is locked until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for name, until in locked.items()
         }
     free = [name for name in names if name not in held]
-    if not free or not await _brakes(unit, bucket, session, kind, free, brake=brake):
-        if free and not bucket.is_released:  # before they go: of what is repacked, only what is live is known
-            await protection.note_removal(unit, bucket, session, _WINDOW)
-        if free and await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=session):
-            await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
-        return held
-    reason = f"the brake on mass removal holds the vault: `oort bucket release {bucket.id}` lets go of it"
-    return held | dict.fromkeys(free, reason)
+    if free and await _brakes(unit, bucket, session, kind, free, brake=brake):
+        own = await protection.made_among(unit, bucket.id, kind, free, session)
+        held |= {name: brake_reason(bucket.id) for name in free if name not in own}
+        free = [name for name in free if name in own]
+    if free and not bucket.is_released:  # before they go: of what is repacked, only what is live is known
+        await protection.note_removal(unit, bucket, session, _WINDOW)
+    if free and await objects.condemn(unit, bucket.id, kind, free, seq=bucket.seq + 1, session=session):
+        await buckets.set_seq(unit, bucket.id, bucket.seq + 1)
+    return held
+
+
+def brake_reason(bucket: UUID) -> str:
+    """Why what the brake holds stays, for a person."""
+    return f"the brake on mass removal holds the vault: `oort bucket release {bucket}` lets go of it"
 
 
 async def _brakes(

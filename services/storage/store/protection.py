@@ -171,6 +171,15 @@ update sessions set last_removal = now(),
         else %(bytes)s - {_STORED} end
 where id = %(session)s
 """  # noqa: S608 - constants
+# In the order in which the reaper locks sessions, so that neither waits for the other.
+_FORGET = """
+update sessions set last_removal = null where id in (
+    select id from sessions where bucket_id = %s and last_removal is not null order by id for update)
+"""
+_MADE = """
+select o.sha256 from objects o join sessions s on s.id = o.created_by
+where o.bucket_id = %s and o.kind = %s and o.sha256 = any(%s) and s.id = %s and s.purpose = 'retention'
+"""
 
 
 async def get(unit: Unit, bucket: UUID, tenant: UUID | None = None) -> Protected | None:
@@ -252,6 +261,12 @@ async def locked(
     return {bytes(row[0]): row[1] for row in await cursor.fetchall()}
 
 
+async def made_among(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes], session: UUID) -> set[bytes]:
+    """Those of `names` that the session, of a retention, has put itself."""
+    cursor = await unit.execute(_MADE, (bucket, kind.value, list(names), session))
+    return {bytes(row[0]) for row in await cursor.fetchall()}
+
+
 async def live_among(unit: Unit, bucket: UUID, kind: ObjectKind, names: Sequence[bytes]) -> tuple[int, int]:
     """Number and bytes of those of `names` that are live."""
     cursor = await unit.execute(
@@ -297,7 +312,7 @@ async def set_brake(unit: Unit, bucket: UUID) -> None:
 async def release(unit: Unit, bucket: UUID) -> None:
     """Let go of the brake for a day, and forget what was removed before."""
     await unit.execute("update buckets set braked = null, released = now() where id = %s", (bucket,))
-    await unit.execute("update sessions set last_removal = null where bucket_id = %s", (bucket,))
+    await unit.execute(_FORGET, (bucket,))
 
 
 async def set_lock(unit: Unit, bucket: UUID, days: int) -> None:

@@ -130,7 +130,8 @@ delete from object_users where (object_id, session_id) in (
 """
 _SWEPT = """
 update sessions s set swept = true
-where s.id = any(%s) and not s.swept and not exists (select 1 from object_users u where u.session_id = s.id)
+where s.id in (select id from sessions where id = any(%s) and not swept order by id for update)
+  and not exists (select 1 from object_users u where u.session_id = s.id)
 """
 
 

@@ -274,6 +274,36 @@ async def test_a_brake_that_a_snapshot_s_removal_sets_is_remembered_though_the_c
             assert len(cluster.sql("select 1 from buckets where braked is not null")) == 1
 
 
+async def test_a_retention_takes_back_what_it_has_put_itself_under_the_brake_too(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            *_, old = await a_committed_snapshot(client)
+            earlier = await client.open(Purpose.RETENTION)
+            left_over = await client.commit(earlier, a_body(200))
+            await client.end(earlier)
+            cluster.sql("update buckets set braked = now()")
+            retention = await client.open(Purpose.RETENTION)
+            changed = await client.commit(retention, a_body(200))
+            assert await refusal_of(client.remove(retention, old)) == "HELD"
+            assert await refusal_of(client.remove(retention, left_over)) == "HELD"
+            await client.remove(retention, changed)
+            assert (state(cluster, old), state(cluster, changed)) == ("live", "condemned")
+            assert counters_are_right(cluster)
+
+
+async def test_a_release_touches_no_session_that_has_removed_nothing(cluster: Cluster) -> None:
+    async with cluster.up("a"), cluster.internal("a") as channel:
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            await an_unneeded_backup(client)
+        others = "select id, xmin::text from sessions where purpose = 'backup' order by id"
+        before = cluster.sql(others)
+        await release(channel, claims.bucket)
+        assert cluster.sql(others) == before
+        assert cluster.sql("select count(*) from sessions where last_removal is not null") == [(0,)]
+
+
 async def test_one_who_puts_something_again_undoes_its_removal_for_the_brake_too(cluster: Cluster) -> None:
     cluster.node("a", brake_floor_bytes=5000)
     async with cluster.up("a"):
