@@ -80,12 +80,12 @@ class StoreSession(Protocol):
         SnapshotInUse while an open backup has the snapshot as its parent. Sessions that are open go on seeing it.
         """
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         """Draw the mark of a retention, once: what a session that is open now has made, reserved or put again stays.
 
         Everything that decides what is unneeded is listed and read after it: first snapshots, then the index
         (docs/sessions.md, rule 9). A second mark in one session is refused. Only in a session of Purpose.RETENTION:
-        NotSupported else.
+        NotSupported else. Answers why the store lets nothing be condemned for now, for a person; empty if it does.
         """
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:

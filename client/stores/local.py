@@ -213,9 +213,10 @@ class LocalSession:
             path.unlink()
             sync_folder(path.parent)
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         """Nothing to draw: the exclusive lock keeps every other session away."""
         self._check()
+        return ""
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         """Remove at once, each kind durably before the next: an index file is never there without its packs."""

@@ -62,7 +62,7 @@ class ResumingSession:
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
         raise self._refusal()
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         raise self._refusal()
 
     def replace_seal(self, body: Buffer, replaced: Buffer | None) -> None:  # noqa: ARG002 - the protocol's

@@ -38,8 +38,8 @@ class SessionAround:
     def remove(self, name: ObjectName) -> None:
         self.inner.remove(name)
 
-    def mark(self) -> None:
-        self.inner.mark()
+    def mark(self) -> str:
+        return self.inner.mark()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self.inner.condemn(names)
@@ -197,9 +197,9 @@ class FailingCall(SessionAround):
         with self._call():
             super().remove(name)
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         with self._call():
-            super().mark()
+            return super().mark()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         self.condemned.append(self.calls + 1)

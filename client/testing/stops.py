@@ -78,8 +78,8 @@ class StoppingSession(SessionAround):
     def remove(self, name: ObjectName) -> None:
         self._stop.call(lambda: self.inner.remove(name))
 
-    def mark(self) -> None:
-        self._stop.call(self.inner.mark)
+    def mark(self) -> str:
+        return self._stop.call(self.inner.mark)
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._stop.call(lambda: self.inner.condemn(names))

@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from domain.names import ObjectKind
+from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
 from services.storage.store import buckets, objects, protection
@@ -72,7 +73,7 @@ async def condemn_unheld(
     free = [name for name in names if name not in held]
     if free and await _brakes(unit, bucket, session, kind, free, brake=brake):
         own = await protection.made_among(unit, bucket.id, kind, free, session)
-        held |= {name: brake_reason(bucket.id) for name in free if name not in own}
+        held |= {name: _brake_reason(bucket.id) for name in free if name not in own}
         free = [name for name in free if name in own]
     if free and not bucket.is_released:  # before they go: of what is repacked, only what is live is known
         await protection.note_removal(unit, bucket, session, _WINDOW)
@@ -81,7 +82,7 @@ async def condemn_unheld(
     return held
 
 
-def brake_reason(bucket: UUID) -> str:
+def _brake_reason(bucket: UUID) -> str:
     """Why what the brake holds stays, for a person."""
     return f"the brake on mass removal holds the vault: `oort bucket release {bucket}` lets go of it"
 
@@ -117,6 +118,13 @@ async def _brakes(
         would_leave_bytes=left[1],
     )
     return True
+
+
+async def why_held(db: Database, claims: VaultClaims) -> str:
+    """Why nothing is condemned in a bucket, for a person; empty while the brake does not hold it."""
+    async with db.unit(claims.tenant, claims.user) as unit:
+        found = await protection.get(unit, claims.bucket)
+        return "" if found is None or found.braked is None else _brake_reason(found.id)
 
 
 async def set_lock(db: Database, bucket: UUID, tenant: UUID | None, days: int, *, shorten: bool) -> int:

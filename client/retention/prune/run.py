@@ -45,12 +45,17 @@ def prune(
 ) -> PruneReport:
     """Remove what no snapshot of the vault needs, in a session of Purpose.RETENTION that has drawn no mark.
 
-    On a store without sessions of its own the caller holds restic's exclusive lock, and `ensure_locked` raises once
-    that is lost. Raises StoreError, after which another prune goes on; NoRoomForIndex, after which one that repacks
-    nothing may; HomeFull, HomeUnusable where temporary files find no room; DamagedVault if what was sealed anew does
-    not open. An index that was read in this session before (`Vault.index`) is no longer that of the vault.
+    Where the store lets nothing go, nothing is stored either: the report says why. On a store without sessions of its
+    own the caller holds restic's exclusive lock, and `ensure_locked` raises once that is lost. Raises StoreError, after
+    which another prune goes on; NoRoomForIndex, after which one that repacks nothing may; HomeFull, HomeUnusable where
+    temporary files find no room; DamagedVault if what was sealed anew does not open. An index that was read in this
+    session before (`Vault.index`) is no longer that of the vault.
     """
-    vault.session.mark()
+    held = vault.session.mark()
+    if held:  # to repack would store a second time what is needed, and free nothing
+        report = PruneReport()
+        report.refused.add("all packs and index files", held)
+        return report
     with _study(vault, limits, progress, frozenset()) as study:
         if not study.report.problems:
             study.carry_out(ensure_locked, random or SystemRandom())

@@ -144,8 +144,8 @@ class KeepingSession:
     def remove(self, name: ObjectName) -> None:
         self._session.remove(name)
 
-    def mark(self) -> None:
-        self._session.mark()
+    def mark(self) -> str:
+        return self._session.mark()
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         return self._session.condemn(names)

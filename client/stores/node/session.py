@@ -198,14 +198,14 @@ class NodeSession:
 
         self._run(action, name)
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         # One id for all tries of this one mark: a lost answer is asked for again, and a second mark is not this one.
         request = sessions_pb2.MarkRequest(session_id=self.id, mark_id=str(uuid4()))
 
-        def action(connection: Connection, metadata: Metadata) -> None:
-            self._answer(connection.sessions.Mark.future(request, timeout=CALL_SECONDS, metadata=metadata))
+        def action(connection: Connection, metadata: Metadata) -> sessions_pb2.MarkResponse:
+            return self._answer(connection.sessions.Mark.future(request, timeout=CALL_SECONDS, metadata=metadata))
 
-        self._run(action)
+        return self._run(action).held
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         stays: dict[ObjectName, Refusal] = {}

@@ -33,6 +33,7 @@ class MemoryStore:
     def __init__(self, *, needs_locks: bool = False) -> None:
         self.needs_locks = needs_locks
         self.place = "memory"
+        self.held = ""  # why nothing is condemned, as a mark is told
         self.objects: dict[ObjectName, bytes] = {}
         self.declared: dict[ObjectName, tuple[ObjectName, ...]] = {}
         self.removed: dict[ObjectName, tuple[bytes, int]] = {}
@@ -132,14 +133,15 @@ class MemorySession:
                 raise SnapshotInUse(place=store.place, snapshot=name.id)
             store.removed[name] = store.objects.pop(name), store.openings
 
-    def mark(self) -> None:
+    def mark(self) -> str:
         self._check()
         store = self.store
         if store.needs_locks:
-            return
+            return ""
         if self.purpose is not Purpose.RETENTION or self.over_before is not None:
             raise NotSupported(place=store.place, detail="only retention marks, and once")
         self.over_before = frozenset(range(store.openings + 1)) - store.open_sessions
+        return store.held
 
     def condemn(self, names: Sequence[ObjectName]) -> Mapping[ObjectName, Refusal]:
         self._check()

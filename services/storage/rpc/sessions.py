@@ -11,7 +11,7 @@ from domain.sessions import MAX_SNAPSHOT_BYTES, NEEDED_SCOPE, Purpose, Scope, op
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
-from services.storage import retention, sessions
+from services.storage import holding, retention, sessions
 from services.storage.gate import Gate
 from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
@@ -90,7 +90,8 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
     async def Mark(self, request: sessions_pb2.MarkRequest, context: Context) -> sessions_pb2.MarkResponse:
         claims = self._gate.require(context, Scope.DELETE)
         session, mark_id = uuid_of(request.session_id, "session_id"), uuid_of(request.mark_id, "mark_id")
-        return sessions_pb2.MarkResponse(mark_seq=await retention.mark(self._db, claims, session, mark_id))
+        seq = await retention.mark(self._db, claims, session, mark_id)
+        return sessions_pb2.MarkResponse(mark_seq=seq, held=await holding.why_held(self._db, claims))
 
     async def Condemn(self, request: sessions_pb2.CondemnRequest, context: Context) -> sessions_pb2.CondemnResponse:
         claims = self._gate.require(context, Scope.DELETE)

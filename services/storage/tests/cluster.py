@@ -330,8 +330,11 @@ class Client:
         await self.sessions.Remove(request, metadata=self.metadata)
 
     async def mark(self, session: UUID, mark_id: UUID | None = None) -> int:
+        return (await self.marked(session, mark_id)).mark_seq
+
+    async def marked(self, session: UUID, mark_id: UUID | None = None) -> sessions_pb2.MarkResponse:
         request = sessions_pb2.MarkRequest(session_id=str(session), mark_id=str(mark_id or uuid4()))
-        return (await self.sessions.Mark(request, metadata=self.metadata)).mark_seq
+        return await self.sessions.Mark(request, metadata=self.metadata)
 
     async def condemn(self, session: UUID, *names: ObjectName) -> dict[str, str]:
         """What stays, with the reason."""

@@ -292,6 +292,18 @@ async def test_a_retention_takes_back_what_it_has_put_itself_under_the_brake_too
             assert counters_are_right(cluster)
 
 
+async def test_a_mark_is_told_that_the_brake_holds_the_vault_before_anything_is_stored(cluster: Cluster) -> None:
+    async with cluster.up("a"), cluster.internal("a") as channel:
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            cluster.sql("update buckets set braked = now()")
+            retention = await client.open(Purpose.RETENTION)
+            assert f"oort bucket release {claims.bucket}" in (await client.marked(retention)).held
+            await client.end(retention)
+            await release(channel, claims.bucket)
+            assert (await client.marked(await client.open(Purpose.RETENTION))).held == ""
+
+
 async def test_a_release_touches_no_session_that_has_removed_nothing(cluster: Cluster) -> None:
     async with cluster.up("a"), cluster.internal("a") as channel:
         claims = await a_bucket(cluster)

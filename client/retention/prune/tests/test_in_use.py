@@ -10,6 +10,7 @@ import pytest
 from client.errors import HomeFull
 from client.retention.prune import PruneLimits, PruneReport
 from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs
+from client.stores.tests.memory import MemoryStore
 from client.vault.blobs import BlobKind
 from client.vault.index import IndexWriter
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
@@ -97,6 +98,23 @@ def test_that_the_checkpoint_of_a_running_backup_stays_is_no_refusal_and_no_pass
         assert report.freed_nothing
     assert not history.prune().freed_nothing  # of what the backup has left
     assert not history.prune().freed_nothing  # as there is nothing to free
+    assert history.problems() == []
+
+
+def test_a_prune_of_a_vault_that_the_storage_holds_stores_nothing_and_says_why() -> None:
+    history = many_small_backups()
+    history.backup({"0": range(1)})
+    store = history.store
+    assert isinstance(store, MemoryStore)
+    before = dict(store.objects)
+    store.held = "the brake on mass removal holds the vault"
+
+    report = history.prune(EXACTLY)
+
+    assert report.refused.named == ["all packs and index files: the brake on mass removal holds the vault"]
+    assert store.objects == before
+    store.held = ""
+    assert history.prune(EXACTLY).new_index_files > 0
     assert history.problems() == []
 
 

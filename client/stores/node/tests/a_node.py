@@ -42,6 +42,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
     condemned: list[list[str]] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     refuses_always: str = ""
+    held: str = ""
     hanging: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     beaten: threading.Event = field(default_factory=threading.Event)
@@ -105,7 +106,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         if self.marks.setdefault(request.session_id, request.mark_id) != request.mark_id:
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "MARKED_ALREADY")
         self._enter("Mark", context, request.session_id)
-        return sessions_pb2.MarkResponse(mark_seq=2)
+        return sessions_pb2.MarkResponse(mark_seq=2, held=self.held)
 
     def Condemn(
         self, request: sessions_pb2.CondemnRequest, context: grpc.ServicerContext

@@ -199,7 +199,8 @@ def test_a_mark_whose_answer_was_lost_is_the_same_mark_and_a_second_one_is_refus
     with cluster.store().open(Purpose.RETENTION) as session:
         node.faults.append((grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"))
         cluster.nodes[1].marks = node.marks  # in the one database
-        session.mark()
+        cluster.nodes[1].held = "the brake holds the vault"
+        assert session.mark() == "the brake holds the vault"
         with pytest.raises(NotSupported):
             session.mark()
 
