@@ -73,12 +73,16 @@ class Plan:
 
 @dataclass(slots=True)
 class Restored:
-    """What came back, by kind; `keys` and `damaged` are names."""
+    """What came back, by kind; the rest are names.
+
+    `damaged` has no whole copy, `held` are snapshots that stay as an index file is damaged.
+    """
 
     objects: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     keys: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
 
 
 class BucketAdministrator(Administrator):
@@ -124,6 +128,7 @@ class BucketAdministrator(Administrator):
                 result.bytes += entry.size
                 result.keys += [entry.name] if kind == "keys" else []
             result.damaged += [name for name in step.damaged if name not in result.damaged]
+            result.held += step.held
             told(result)
             done = step.done
         return result

@@ -88,7 +88,9 @@ def restore(
         _show_done(done)
     for name in done.damaged:
         typer.echo(f"oort: {name}: no copy of it is whole.", err=True)
-    if done.damaged:
+    for name in done.held:
+        typer.echo(f"oort: {name}: it stays in the basket, as an index file that it may need is damaged.", err=True)
+    if done.damaged or done.held:
         raise typer.Exit(_WARNINGS)
 
 

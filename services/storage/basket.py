@@ -6,14 +6,16 @@ Kept true:
 - packs before index files before snapshots, each kind when nothing of the one before is left to bring back, which is
   asked in the transaction that does so; and no retention and no restic is open at that moment, so nobody condemns what
   these need by a list that is older than they are;
-- nothing comes back but what was read whole, with its SHA-256; a pack of which no copy is whole comes back as a lost
-  one.
+- nothing comes back but what was read whole, with its SHA-256, from whichever home; a pack of which no copy is whole
+  comes back as a lost one;
+- no snapshot comes back while an index file that it may need lies in the basket, be it that no copy of that is whole.
 """
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import structlog
@@ -22,9 +24,10 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
-from services.common.errors import InvalidArgument, NotFound
+from services.common.errors import InvalidArgument, NotFound, Unavailable
 from services.storage.bodies import Seen
 from services.storage.errors import Damaged, RemovalRunning, SessionOver
+from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
 from services.storage.store import buckets, copies, objects, protection, sessions
 from services.storage.store.protection import Candidate, Condemned, Protected, Sum, Wanted
@@ -77,10 +80,14 @@ class RestorePlan:
 
 @dataclass(slots=True)
 class Step:
-    """What one step has brought back; `damaged` are those of which no copy is whole."""
+    """What one step has brought back; `damaged` are those of which no copy is whole.
+
+    The last one tells again of all that stays: `held` are snapshots that stay as an index file is damaged.
+    """
 
     restored: list[Candidate] = field(default_factory=list)
     damaged: list[ObjectName] = field(default_factory=list)
+    held: list[ObjectName] = field(default_factory=list)
     done: bool = False
 
 
@@ -183,10 +190,11 @@ class Baskets:
         async with self._db.worker() as unit:
             state = await _opened(unit, bucket.id, session)
             if step.done:
+                await _tell_what_stays(unit, bucket.id, wish.asked(), step)
                 await sessions.end(unit, session, state.seq + 1)
             else:
                 await _require_alone(unit, bucket.id)
-            if batch and not await _left_before(unit, bucket.id, batch[0].name.kind, wish.asked()):
+            if batch and not await _has_to_wait(unit, bucket.id, batch[0].name.kind, wish.asked()):
                 live = set(await protection.condemned_among(unit, [one.id for one in back]))
                 await objects.use(unit, sorted(live), session, state.tenant_id, state.user_id)
                 step.restored = [one for one in whole if one.id in live]
@@ -194,25 +202,39 @@ class Baskets:
         return step
 
     async def _is_whole(self, bucket: Protected, candidate: Candidate) -> bool:
-        """Whether some home has a copy with the right SHA-256. Copies that turn out not to be are missing then."""
+        """Whether some home has a copy with the right SHA-256. Copies that turn out not to be are missing then.
+
+        A read that gave something before it failed says of one copy alone that it is not whole: the others are asked.
+        """
         if candidate.lost:
             return False
         claims = VaultClaims(
             bucket.tenant_id, bucket.user_id, NOBODY, bucket.id, self._cluster, frozenset({Scope.READ}), 0, b""
         )
         seen = Seen(candidate.id, bytes(candidate.sha256), candidate.size, lacking=False)
-        try:
-            part = Part(0, candidate.size, candidate.size)
-            async with aclosing(self._gets.read(claims, candidate.name, seen, part)) as messages:
-                async for _ in messages:
-                    pass
-        except Damaged as error:
-            self._log.error("no copy is whole", bucket=str(bucket.id), name=str(candidate.name), cause=str(error))
-            async with self._db.worker() as unit:
-                homes = await buckets.homes(unit, bucket.id, 0)
-                await copies.add_named(unit, bucket.id, candidate.name, [home.node_id for home in homes])
-            return False
-        return True
+        async with self._db.worker() as unit:
+            homes = [home.node_id for home in await buckets.homes(unit, bucket.id, 0)]
+        for _ in range(len(homes) + 1):
+            hashed, is_begun = sha256(), False
+            try:
+                part = Part(0, candidate.size, candidate.size)
+                async with aclosing(self._gets.read(claims, candidate.name, seen, part)) as messages:
+                    async for message in messages:
+                        is_begun = True
+                        hashed.update(get_body(message))
+                if hashed.digest() == seen.sha256:
+                    return True
+            except Damaged as error:
+                if not is_begun:
+                    self._log.error(
+                        "no copy is whole", bucket=str(bucket.id), name=str(candidate.name), cause=str(error)
+                    )
+                    async with self._db.worker() as unit:
+                        await copies.add_named(unit, bucket.id, candidate.name, homes)
+                    return False
+            # The copy here comes last now, and only if a second look finds it whole.
+            seen = replace(seen, lacking=True)
+        raise Unavailable(what=f"{candidate.name} (its copies changed while they were read)")
 
 
 async def _bucket(unit: Unit, bucket: UUID, tenant: UUID | None) -> Protected:
@@ -224,6 +246,8 @@ async def _bucket(unit: Unit, bucket: UUID, tenant: UUID | None) -> Protected:
 
 async def _next(unit: Unit, bucket: UUID, asked: Wanted) -> tuple[Candidate, ...]:
     for kind in _BACK:
+        if await _is_held(unit, bucket, kind, asked):
+            continue
         found = await protection.candidates(unit, bucket, kind, asked, _AT_ONCE)
         batch: list[Candidate] = []
         for one in found:
@@ -235,12 +259,24 @@ async def _next(unit: Unit, bucket: UUID, asked: Wanted) -> tuple[Candidate, ...
     return ()
 
 
-async def _left_before(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted) -> bool:
-    """Whether something of a kind that comes first was condemned meanwhile: it is next, and `kind` waits."""
+async def _has_to_wait(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted) -> bool:
+    """Whether something of a kind that comes first was condemned meanwhile, and is next; or `kind` is held."""
     for first in _BACK[: _BACK.index(kind)]:
         if await protection.candidates(unit, bucket, first, asked, 1):
             return True
-    return False
+    return await _is_held(unit, bucket, kind, asked)
+
+
+async def _is_held(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted) -> bool:
+    """Whether a kind stays because what it may need is damaged: snapshots, for the sake of an index file."""
+    return kind is ObjectKind.SNAPSHOT and bool(await protection.damaged(unit, bucket, ObjectKind.INDEX, asked, 1))
+
+
+async def _tell_what_stays(unit: Unit, bucket: UUID, asked: Wanted, step: Step) -> None:
+    for kind in (ObjectKind.INDEX, ObjectKind.SNAPSHOT, ObjectKind.KEY):
+        step.damaged += [one.name for one in await protection.damaged(unit, bucket, kind, asked, _AT_ONCE)]
+    held = await protection.candidates(unit, bucket, ObjectKind.SNAPSHOT, asked, _AT_ONCE)
+    step.held = [one.name for one in held]
 
 
 async def _opened(unit: Unit, bucket: UUID, session: UUID) -> buckets.BucketState:

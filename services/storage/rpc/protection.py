@@ -75,7 +75,10 @@ class ProtectionRpc(protection_pb2_grpc.ProtectionServiceServicer):
         if step.done:
             self._log.info("a restore from the waste basket is done", bucket=str(bucket), by=str(caller))
         return protection_pb2.RestoreResponse(
-            restored=map(_restored, step.restored), damaged=map(str, step.damaged), done=step.done
+            restored=map(_restored, step.restored),
+            damaged=map(str, step.damaged),
+            done=step.done,
+            held=map(str, step.held),
         )
 
     async def SetLock(self, request: protection_pb2.SetLockRequest, context: Context) -> protection_pb2.SetLockResponse:

@@ -138,10 +138,11 @@ select o.kind, case when o.state = 'deleting' then 'leaving' when {_WANTED} then
 from objects o where o.bucket_id = %(bucket)s and o.state <> 'live' group by o.kind, fate
 """  # noqa: S608 - constants
 # What is no pack and lies nowhere whole stays in the basket; a pack comes back, as a lost one, for what lists it.
-_NEXT = f"""
+_STAYS = f"(o.kind <> 'data' and {LOST})"
+_IN_BASKET = f"""
 select o.id, o.kind, o.sha256, o.size, {LOST} as lost from objects o
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.state = 'condemned' and o.condemned_seq >= %(least)s
-  and {_WANTED} and (o.kind = 'data' or not ({LOST}))
+  and {_WANTED} and {_STAYS} = %(stays)s
 order by o.condemned_seq limit %(limit)s
 """  # noqa: S608 - constants
 _LOCKED = """
@@ -222,13 +223,23 @@ async def sums(unit: Unit, bucket: UUID, asked: Wanted) -> list[Sum]:
 
 async def candidates(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted, limit: int) -> list[Candidate]:
     """Objects of a kind that are to come back and can, the oldest condemnation first."""
+    return await _in_basket(unit, bucket, kind, asked, limit, stays=False)
+
+
+async def damaged(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted, limit: int) -> list[Candidate]:
+    """Objects of a kind that are to come back and cannot: no home has a whole copy. Packs are none of these."""
+    return await _in_basket(unit, bucket, kind, asked, limit, stays=True)
+
+
+async def _in_basket(
+    unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted, limit: int, *, stays: bool
+) -> list[Candidate]:
     least = asked.least(kind)
     if least is None:
         return []
     async with unit.cursor(row_factory=class_row(Candidate)) as cursor:
-        await cursor.execute(
-            _NEXT, {"bucket": bucket, "kind": kind.value, "least": least, "limit": limit, **asked.parameters()}
-        )
+        given = {"bucket": bucket, "kind": kind.value, "least": least, "limit": limit, "stays": stays}
+        await cursor.execute(_IN_BASKET, {**given, **asked.parameters()})
         return await cursor.fetchall()
 
 

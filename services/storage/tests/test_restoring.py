@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import grpc
+import pytest
 from oort.storage.v1 import protection_pb2, protection_pb2_grpc
 
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
-from services.storage.tests.cluster import Cluster, a_body, a_session_id, pack
+from services.storage.tests.cluster import FRAME, Client, Cluster, a_body, a_session_id, pack
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows, there
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
 
@@ -25,6 +26,7 @@ class Operator:
 
     channel: grpc.aio.Channel
     bucket: UUID
+    held: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stub = protection_pb2_grpc.ProtectionServiceStub(self.channel)
@@ -62,9 +64,12 @@ class Operator:
         """What came back, in its order, and what is damaged."""
         session, back, damaged = a_session_id(), [], []
         from_seq = (await self.plan(*names, since=since)).from_seq
-        while not (step := await self.step(session, names, from_seq)).done:
+        done = False
+        while not done:
+            step = await self.step(session, names, from_seq)
             back += [one.name for one in step.restored]
-            damaged += list(step.damaged)
+            damaged += [name for name in step.damaged if name not in damaged]
+            self.held, done = list(step.held), step.done
         return back, damaged
 
 
@@ -229,6 +234,60 @@ async def test_an_altered_copy_is_healed_by_another_and_a_pack_without_any_comes
             assert state(cluster, made) == "live"
             backup = await client.open()
             assert await client.reserve(backup, made) == [str(made)]  # so a backup that has the data sends it again
+
+
+async def a_removed_backup_of_many_frames(client: Client) -> tuple[ObjectName, ObjectName, ObjectName]:
+    """As `an_unneeded_backup`, with a pack and an index file of three frames each."""
+    backup = await client.open()
+    await client.initialise(backup)
+    made = await client.put_pack(backup, a_body(3 * FRAME))
+    listed = await client.put_index(backup, [made], a_body(3 * FRAME))
+    removed = await client.commit(backup, a_body())
+    await client.end(backup)
+    retention = await client.open(Purpose.RETENTION)
+    await client.remove(retention, removed)
+    await client.mark(retention)
+    for name in (listed, made):
+        assert await client.condemn(retention, name) == {}
+    await client.end(retention)
+    return made, listed, removed
+
+
+def alter_last_frame(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:
+    path = cluster.bucket_folder(node, claims.bucket) / name.path
+    body = path.read_bytes()
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("altered", [ObjectKind.PACK, ObjectKind.INDEX])
+@pytest.mark.parametrize("asked", ["a", "c"])
+async def test_what_one_home_has_altered_after_its_first_frame_comes_back_from_the_other(
+    cluster: Cluster, altered: ObjectKind, asked: str
+) -> None:
+    async with cluster.up("a", "b"):
+        claims = replace(await cluster.bucket("a", copies=2, ack_copies=2), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client, cluster.up("c"):
+            names = await a_removed_backup_of_many_frames(client)
+            (hurt,) = [name for name in names if name.kind is altered]
+            alter_last_frame(cluster, "a", claims, hurt)
+            async with an_operator(cluster, claims, asked) as operator:
+                assert await operator.restore() == ([str(name) for name in names], [])
+            assert set(rows(cluster, *names).values()) == {"live"}
+
+
+async def test_no_snapshot_comes_back_while_an_index_file_that_it_may_need_is_damaged(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        claims = replace(await cluster.bucket("a", copies=2, ack_copies=2), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client, an_operator(cluster, claims) as operator:
+            made, listed, removed = await a_removed_backup_of_many_frames(client)
+            for node in ("a", "b"):
+                alter_last_frame(cluster, node, claims, listed)
+            assert await operator.restore() == ([str(made)], [str(listed)])
+            assert operator.held == [str(removed)]
+            # It is said again, though nothing is read any more.
+            assert await operator.restore(removed) == ([], [str(listed)])
+            assert operator.held == [str(removed)]
+            assert (state(cluster, listed), state(cluster, removed)) == ("condemned", "condemned")
 
 
 async def test_a_damaged_snapshot_stays_in_the_basket_and_is_named(cluster: Cluster) -> None:
