@@ -75,7 +75,8 @@ class Plan:
 class Restored:
     """What came back, by kind; the rest are names.
 
-    `damaged` has no whole copy, `held` are snapshots that stay as an index file is damaged.
+    `damaged` has no whole copy, `held` are snapshots that stay as an index file is damaged, `gone` what was
+    named and is for good.
     """
 
     objects: dict[str, int] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Restored:
     keys: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
 
 class BucketAdministrator(Administrator):
@@ -129,6 +131,7 @@ class BucketAdministrator(Administrator):
                 result.keys += [entry.name] if kind == "keys" else []
             result.damaged += [name for name in step.damaged if name not in result.damaged]
             result.held += step.held
+            result.gone += step.gone
             told(result)
             done = step.done
         return result

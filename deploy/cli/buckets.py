@@ -90,7 +90,9 @@ def restore(
         typer.echo(f"oort: {name}: no copy of it is whole.", err=True)
     for name in done.held:
         typer.echo(f"oort: {name}: it stays in the basket, as an index file that it may need is damaged.", err=True)
-    if done.damaged or done.held:
+    for name in done.gone:
+        typer.echo(f"oort: {name}: too late: it is being removed from the disks, or gone by now.", err=True)
+    if done.damaged or done.held or done.gone:
         raise typer.Exit(_WARNINGS)
 
 

@@ -82,12 +82,14 @@ class RestorePlan:
 class Step:
     """What one step has brought back; `damaged` are those of which no copy is whole.
 
-    The last one tells again of all that stays: `held` are snapshots that stay as an index file is damaged.
+    The last one tells again of all that stays: `held` are snapshots that stay as an index file is damaged, `gone` what
+    was named and is being removed, or is removed by now.
     """
 
     restored: list[Candidate] = field(default_factory=list)
     damaged: list[ObjectName] = field(default_factory=list)
     held: list[ObjectName] = field(default_factory=list)
+    gone: list[ObjectName] = field(default_factory=list)
     done: bool = False
 
 
@@ -178,7 +180,7 @@ class Baskets:
     async def look(self, bucket: UUID, wish: Wish) -> tuple[Candidate, ...]:
         """Some of the first kind of which something is to come back; none when nothing is."""
         async with self._db.worker() as unit:
-            return await _next(unit, bucket, wish.asked())
+            return await _next(unit, bucket, await _asked(unit, bucket, wish))
 
     async def bring_back(self, bucket: Protected, session: UUID, wish: Wish, batch: Sequence[Candidate]) -> Step:
         """Verify what was looked up, then have it live again; with nothing to do, end the session."""
@@ -190,11 +192,13 @@ class Baskets:
         async with self._db.worker() as unit:
             state = await _opened(unit, bucket.id, session)
             if step.done:
-                await _tell_what_stays(unit, bucket.id, wish.asked(), step)
+                await _tell_what_stays(unit, bucket.id, wish, step)
                 await sessions.end(unit, session, state.seq + 1)
             else:
                 await _require_alone(unit, bucket.id)
-            if batch and not await _has_to_wait(unit, bucket.id, batch[0].name.kind, wish.asked()):
+            if batch and not await _has_to_wait(
+                unit, bucket.id, batch[0].name.kind, await _asked(unit, bucket.id, wish)
+            ):
                 live = set(await protection.condemned_among(unit, [one.id for one in back]))
                 await objects.use(unit, sorted(live), session, state.tenant_id, state.user_id)
                 step.restored = [one for one in whole if one.id in live]
@@ -244,6 +248,13 @@ async def _bucket(unit: Unit, bucket: UUID, tenant: UUID | None) -> Protected:
     return found
 
 
+async def _asked(unit: Unit, bucket: UUID, wish: Wish) -> Wanted:
+    """As the catalogue is asked: from when the names were condemned, should the caller say a later seq."""
+    found = [await protection.standing(unit, bucket, name) for name in wish.names]
+    seqs = [one[1] for one in found if one is not None and one[1] is not None]
+    return replace(wish, from_seq=min([wish.from_seq, *seqs])).asked()
+
+
 async def _next(unit: Unit, bucket: UUID, asked: Wanted) -> tuple[Candidate, ...]:
     for kind in _BACK:
         if await _is_held(unit, bucket, kind, asked):
@@ -272,7 +283,12 @@ async def _is_held(unit: Unit, bucket: UUID, kind: ObjectKind, asked: Wanted) ->
     return kind is ObjectKind.SNAPSHOT and bool(await protection.damaged(unit, bucket, ObjectKind.INDEX, asked, 1))
 
 
-async def _tell_what_stays(unit: Unit, bucket: UUID, asked: Wanted, step: Step) -> None:
+async def _tell_what_stays(unit: Unit, bucket: UUID, wish: Wish, step: Step) -> None:
+    asked = await _asked(unit, bucket, wish)
+    for name in wish.names:
+        found = await protection.standing(unit, bucket, name)
+        if found is None or found[0] == "deleting":
+            step.gone.append(name)
     for kind in (ObjectKind.INDEX, ObjectKind.SNAPSHOT, ObjectKind.KEY):
         step.damaged += [one.name for one in await protection.damaged(unit, bucket, kind, asked, _AT_ONCE)]
     held = await protection.candidates(unit, bucket, ObjectKind.SNAPSHOT, asked, _AT_ONCE)

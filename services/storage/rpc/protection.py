@@ -79,6 +79,7 @@ class ProtectionRpc(protection_pb2_grpc.ProtectionServiceServicer):
             damaged=map(str, step.damaged),
             done=step.done,
             held=map(str, step.held),
+            gone=map(str, step.gone),
         )
 
     async def SetLock(self, request: protection_pb2.SetLockRequest, context: Context) -> protection_pb2.SetLockResponse:

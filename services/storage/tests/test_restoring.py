@@ -290,6 +290,35 @@ async def test_no_snapshot_comes_back_while_an_index_file_that_it_may_need_is_da
             assert (state(cluster, listed), state(cluster, removed)) == ("condemned", "condemned")
 
 
+async def test_a_name_comes_back_with_what_it_needs_though_a_later_seq_is_asked_for(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client, an_operator(cluster, claims) as operator:
+            made, listed, removed = await an_unneeded_backup(client)
+            session, back = a_session_id(), list[str]()
+            while not (step := await operator.step(session, [removed], from_seq=1 << 40)).done:
+                back += [one.name for one in step.restored]
+            assert back == [str(made), str(listed), str(removed)]
+            assert list(step.gone) == []
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_a_name_for_which_it_is_too_late_since_the_plan_is_named(cluster: Cluster, *, is_forgotten: bool) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client, an_operator(cluster, claims) as operator:
+            *_, removed = await an_unneeded_backup(client)
+            plan = await operator.plan(removed)
+            digest = bytes.fromhex(removed.id)
+            cluster.sql("update objects set state = 'deleting' where sha256 = %s", digest)
+            if is_forgotten:
+                cluster.sql("delete from objects where sha256 = %s", digest)
+            session = a_session_id()
+            while not (step := await operator.step(session, [removed], plan.from_seq)).done:
+                assert str(removed) not in [one.name for one in step.restored]
+            assert list(step.gone) == [str(removed)]
+
+
 async def test_a_damaged_snapshot_stays_in_the_basket_and_is_named(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_bucket(cluster)
