@@ -249,7 +249,7 @@ class SnapshotHeld(SnapshotInUse):
 
 
 class RetentionRunning(StoreError):
-    """Another retention is running in {place}: wait until it has ended, then run the command again."""
+    """Another retention is running in {place}, or an operator brings back what was removed: try again later."""
 
 
 class SealChanged(StoreError):

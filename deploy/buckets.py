@@ -1,9 +1,12 @@
 """What an administrator does for the protection of a vault: waste basket, object lock, brake on mass removal.
 
 Kept true: a restore from the basket goes on step by step in one session of the node, so one that was broken off is gone
-on with by the same call; what could not come back is named.
+on with by the same call; what could not come back is named. One that gives up ends its session, for which retentions
+wait.
 """
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,10 +15,16 @@ from typing import TYPE_CHECKING
 from oort.auth.v1 import buckets_pb2, buckets_pb2_grpc
 from oort.storage.v1 import protection_pb2
 
+from client.account.connection import Refused, translate
+from client.errors import OortError
 from deploy.administrator import Administrator, new_id, time_text
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
+
+# For a retention that runs: that of a device that has gone ends within a minute or so.
+_PATIENCE_SECONDS = 600
+_PAUSE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +125,55 @@ class BucketAdministrator(Administrator):
         sums = (_sums(plan.comes_back), _sums(plan.stays), _sums(plan.leaving))
         return Plan(plan.from_seq, *sums, _protection(plan.protection))
 
-    def restore(self, bucket: str, plan: Plan, names: Sequence[str], told: Callable[[Restored], None]) -> Restored:
-        """Carry out a plan; `told` hears after each step how far it is. Raises ServerError while a retention runs."""
+    def restore(
+        self,
+        bucket: str,
+        plan: Plan,
+        names: Sequence[str],
+        told: Callable[[Restored], None],
+        *,
+        waits: Callable[[str], None],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> Restored:
+        """Carry out a plan; `told` hears after each step how far it is, `waits` once for what it has to wait.
+
+        Raises ServerError when a retention still runs after ten minutes.
+        """
         request = protection_pb2.RestoreRequest(
             session_id=str(new_id()), bucket_id=bucket, from_seq=plan.from_seq, names=names
         )
-        done, result = False, Restored()
-        while not done:
-            step = self.connection.call(self._buckets.Restore, request)
+        try:
+            return self._restore(request, told, self._first_step(request, waits, pause))
+        except BaseException:
+            # One that cannot be ended ends by its silence.
+            with contextlib.suppress(OortError):
+                self.end_session(request.session_id)
+            raise
+
+    def _first_step(
+        self, request: protection_pb2.RestoreRequest, waits: Callable[[str], None], pause: Callable[[float], None]
+    ) -> protection_pb2.RestoreResponse:
+        """The step that opens the session: a retention may run before it, and none begins after it."""
+        waited = 0
+        while True:
+            try:
+                return self.connection.ask(self._buckets.Restore, request)
+            except Refused as refused:
+                if refused.refusal.reason != "BUCKET_REFUSED" or waited >= _PATIENCE_SECONDS:
+                    raise translate(refused.refusal, self.connection.server) from None
+                if not waited:
+                    waits(refused.refusal.message)
+            pause(_PAUSE_SECONDS)
+            waited += _PAUSE_SECONDS
+
+    def _restore(
+        self,
+        request: protection_pb2.RestoreRequest,
+        told: Callable[[Restored], None],
+        step: protection_pb2.RestoreResponse,
+    ) -> Restored:
+        result = Restored()
+        while True:
             for entry in step.restored:
                 kind = entry.name.partition("/")[0]
                 result.objects[kind] = result.objects.get(kind, 0) + 1
@@ -133,8 +183,9 @@ class BucketAdministrator(Administrator):
             result.held += step.held
             result.gone += step.gone
             told(result)
-            done = step.done
-        return result
+            if step.done:
+                return result
+            step = self.connection.call(self._buckets.Restore, request)
 
     def lock(self, bucket: str, days: int, *, shorten: bool) -> int:
         """Answers the days before. Raises UsageError for a shorter lock without `shorten`."""

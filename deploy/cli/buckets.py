@@ -81,7 +81,7 @@ def restore(
             if as_json:
                 typer.echo(json.dumps(asdict(plan), indent=2))
             return
-        done = administrator.restore(bucket, plan, chosen, _progress)
+        done = administrator.restore(bucket, plan, chosen, _progress, waits=_waits)
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
     else:
@@ -173,6 +173,10 @@ def _text(sums: "list[Sum]") -> str:
         if (one := by_kind.get(kind))
     ]
     return ", ".join(told) or "nothing"
+
+
+def _waits(reason: str) -> None:
+    typer.echo(f"oort: waits up to 10 minutes: {' '.join(reason.split())}", err=True)
 
 
 def _progress(so_far: "Restored") -> None:

@@ -4,8 +4,9 @@ Kept true:
 - it comes back through a session, an adoption without a device: while that is open the reaper takes nothing, and what
   has come back has an open user;
 - packs before index files before snapshots, each kind when nothing of the one before is left to bring back, which is
-  asked in the transaction that does so; and no retention and no restic is open at that moment, so nobody condemns what
-  these need by a list that is older than they are;
+  asked in the transaction that does so; and no retention is open at that moment, none is opened while the session is,
+  and a restic that was open then removes nothing, so nobody condemns what these need by a list that is older than they
+  are;
 - nothing comes back but what was read whole, with its SHA-256, from whichever home; a pack of which no copy is whole
   comes back as a lost one;
 - no snapshot comes back while an index file that it may need lies in the basket, be it that no copy of that is whole.
@@ -32,9 +33,8 @@ from services.storage.gets import Gets, Part
 from services.storage.store import buckets, copies, objects, protection, sessions
 from services.storage.store.protection import Candidate, Condemned, Protected, Sum, Wanted
 from services.storage.store.reaping import ORDER
+from services.storage.store.sessions import NOBODY
 
-# The device of an operator's session: none.
-NOBODY = UUID(int=0)
 MAX_NAMES = 100
 # Packs come before what lists them, and these before the snapshots that need them.
 _BACK = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT, ObjectKind.KEY)

@@ -114,6 +114,10 @@ class RetentionRunning(StorageError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class RestoreRunning(RetentionRunning):
+    """An operator is bringing back what was removed from bucket {bucket}: wait until that has ended."""
+
+
 class BeingRemoved(StorageError):
     """{name} is just being removed: try again."""
 

@@ -194,8 +194,11 @@ async def _reason_to_stay(
     unit: Unit, bucket: buckets.BucketState, row: SessionRow, name: ObjectName, brake: Brake
 ) -> str:
     """Condemn what the session sees, which answers nothing, or answer why it stays. Raises IndexNeeded."""
-    if await rows.retention_since(unit, bucket.id, row.opened_seq):
-        return "a retention was not over when the lock was written; try again with another"
+    if not await rows.alone_since(unit, bucket.id, row.opened_seq):
+        return (
+            "a retention, or an operator's restore from the waste basket, was not over when the lock was written;"
+            " try again with another"
+        )
     if name.kind is ObjectKind.SNAPSHOT:
         if await rows.backup_on(unit, bucket.id, name, row.opened_seq):
             return "a backup that was not over when the lock was written builds on it"

@@ -26,6 +26,7 @@ from services.storage.errors import (
     NotReserved,
     ParentGone,
     QuotaExceeded,
+    RestoreRunning,
     RetentionRunning,
     SealChanged,
     SessionOver,
@@ -42,7 +43,8 @@ async def open_session(
     """Open a session and, for a backup, pin its parent snapshot. Answers the seq of the opening.
 
     The same call again answers the same, so a client may repeat it. Raises ParentGone when the snapshot was removed
-    or never was, RetentionRunning, SessionOver when the session was opened before and has ended.
+    or never was, RetentionRunning (for a retention also beside an operator's restore, which it would undo), SessionOver
+    when the session was opened before and has ended.
     """
     if parent is not None and purpose is not Purpose.BACKUP:
         raise InvalidArgument(detail="Only a backup has a parent.")
@@ -54,6 +56,8 @@ async def open_session(
             return _opened_before(known, claims, purpose, digest)
         if purpose is Purpose.RETENTION and await sessions.retention_is_open(unit, claims.bucket):
             raise RetentionRunning(bucket=claims.bucket)
+        if purpose is Purpose.RETENTION and await sessions.restore_is_open(unit, claims.bucket):
+            raise RestoreRunning(bucket=claims.bucket)
         seq = bucket.seq + 1
         row = sessions.SessionRow(session, claims.bucket, claims.device, purpose.value, digest, seq, None, 0, 0)
         if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):

@@ -250,11 +250,11 @@ async def condemned_among(unit: Unit, objects: Sequence[int]) -> list[int]:
 
 
 async def remover(unit: Unit, bucket: UUID) -> Remover | None:
-    """An open session that may condemn something in the bucket."""
+    """An open session that may condemn something beside an operator's restore; a restic may not."""
     async with unit.cursor(row_factory=class_row(Remover)) as cursor:
         await cursor.execute(
             "select id, purpose from sessions where bucket_id = %s and ended_seq is null"
-            " and purpose in ('retention', 'restic') order by opened_seq limit 1",
+            " and purpose = 'retention' order by opened_seq limit 1",
             (bucket,),
         )
         return await cursor.fetchone()

@@ -10,7 +10,7 @@ from domain.sessions import Purpose
 from services.common.database import Unit
 from services.storage.store.buckets import BucketState
 from services.storage.store.objects import ListedObject, digest_of, key_of, matching
-from services.storage.store.sessions import RESTIC_SILENCE, SessionRow, get
+from services.storage.store.sessions import NOBODY, RESTIC_SILENCE, SessionRow, get
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +218,14 @@ async def backup_on(unit: Unit, bucket: UUID, snapshot: ObjectName, since: int) 
     return await cursor.fetchone() is not None
 
 
-async def retention_since(unit: Unit, bucket: UUID, since: int) -> bool:
-    """Whether a retention is open, or was not over at the seq `since`."""
+async def alone_since(unit: Unit, bucket: UUID, since: int) -> bool:
+    """Whether no retention and no operator's restore is open, or was not over at the seq `since`."""
     cursor = await unit.execute(
-        "select 1 from sessions where bucket_id = %s and purpose = %s"
+        "select 1 from sessions where bucket_id = %s and (purpose = %s or (purpose = %s and device_id = %s))"
         " and (ended_seq is null or (ended_seq > %s and not swept)) limit 1",
-        (bucket, Purpose.RETENTION.value, since),
+        (bucket, Purpose.RETENTION.value, Purpose.ADOPT.value, NOBODY, since),
     )
-    return await cursor.fetchone() is not None
+    return await cursor.fetchone() is None
 
 
 async def keep_something(unit: Unit, session: UUID) -> None:

@@ -35,6 +35,8 @@ class SessionRow:
         return _NEVER if self.purpose == Purpose.RETENTION else self.opened_seq
 
 
+# The device of an operator's session: none.
+NOBODY = UUID(int=0)
 _COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq, mark_seq, mark_id"
 _NEVER = (1 << 63) - 1
 _INSERT = """
@@ -87,6 +89,15 @@ async def is_pinned(unit: Unit, snapshot: int) -> bool:
 async def retention_is_open(unit: Unit, bucket: UUID) -> bool:
     cursor = await unit.execute(
         "select 1 from sessions where bucket_id = %s and ended_seq is null and purpose = 'retention'", (bucket,)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def restore_is_open(unit: Unit, bucket: UUID) -> bool:
+    """Whether an operator is bringing something back from the waste basket."""
+    cursor = await unit.execute(
+        "select 1 from sessions where bucket_id = %s and ended_seq is null and purpose = 'adopt' and device_id = %s",
+        (bucket, NOBODY),
     )
     return await cursor.fetchone() is not None
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import control, sessions
-from services.storage.tests.cluster import Client, Cluster, a_body, index, pack, snapshot
+from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id, index, pack, snapshot
 from services.storage.tests.restics import Restic, RestNode, a_rest_node, let_pass
 from services.storage.tests.test_reaper import Reapers, reapers
+from services.storage.tests.test_restoring import an_operator
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of, state
 
 # Fixtures that are used by their names.
@@ -403,6 +406,31 @@ async def test_nothing_is_removed_beside_a_retention_of_ours(cluster: Cluster) -
         await scene.client.end(retention)
         # It may have put an index file that lists what restic knows to be of no use.
         assert await scene.removed(scene.made) == 403
+
+
+@pytest.mark.parametrize("append_only", [False, True])
+async def test_an_operator_s_restore_goes_on_beside_a_restic_which_removes_nothing_that_is_older(
+    cluster: Cluster, *, append_only: bool
+) -> None:
+    async with a_scene(cluster) as scene, scene.node.restic(scene.claims, append_only=append_only) as restic:
+        retention = await scene.client.open(Purpose.RETENTION)
+        await scene.client.remove(retention, scene.committed)
+        await scene.client.end(retention)
+        # It sees no snapshot, so its prune would remove all.
+        lock = await restic.lock()
+        async with an_operator(cluster, scene.claims) as operator:
+            session = a_session_id()
+            assert [one.name for one in (await operator.step(session)).restored] == [str(scene.committed)]
+            assert (await restic.delete(scene.listed)).status == 403
+            while not (await operator.step(session)).done:
+                pass
+            assert [(await restic.delete(name)).status for name in (scene.listed, scene.made)] == [403, 403]
+        if append_only:
+            return
+        assert (await restic.delete(lock)).status == 200
+        await restic.lock()
+        assert (await restic.delete(scene.committed)).status == 200
+        assert [(await restic.delete(name)).status for name in (scene.listed, scene.made)] == [200, 200]
 
 
 async def test_a_retention_of_ours_takes_no_pack_from_a_restic(cluster: Cluster) -> None:
