@@ -147,7 +147,7 @@ class Held(StorageError):
 
 
 class RemovalRunning(StorageError):
-    """A {purpose} is open in the bucket (session {session}): end it, or wait until it ends; then try again."""
+    """A {purpose} is open in the bucket: nothing comes back until it ends, or `oort session end {session}` ends it."""
 
     reason = "RETENTION_RUNNING"
     code = grpc.StatusCode.FAILED_PRECONDITION
