@@ -185,10 +185,11 @@ class _BackupRun:
                 ):
                     request = replace(
                         self._request,
-                        parent=parent,
+                        # What a parent says is unchanged is taken as it is; without one each pack is reserved, or gone.
+                        parent=None if session.has_more_lost else parent,
                         excluded=identities(self._place.own_folders()),
                         warnings=(*self._options.missing, *self._unreadable),
-                        doubted=getattr(session, "lost", frozenset()),
+                        lost=session.lost,
                     )
                     vault.load_index(self._view.index_read)
                     ensure_locked = _nothing if lock is None else lock.ensure_held

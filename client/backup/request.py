@@ -30,7 +30,7 @@ class BackupRequest:
     `paths` are absolute or taken from the working folder. `time` is aware. `tags` hold the item and device
     (`oort:item=...`, `oort:device=...`). Folders that are `excluded` are left out with all that is in them;
     so is what the `selection` says. With a `stream` it is that which is backed up, as a file of the one path.
-    What lies in packs that are `doubted` is stored again, if they turn out not to be whole.
+    What lies in packs that are `lost` is stored again.
     """
 
     paths: tuple[bytes, ...]
@@ -45,7 +45,7 @@ class BackupRequest:
     excluded: "frozenset[Identity]" = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
-    doubted: frozenset[ObjectName] = frozenset()
+    lost: frozenset[ObjectName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

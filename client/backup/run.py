@@ -121,7 +121,7 @@ class _Backup:
             self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
         self._ensure_fits(paths)
         # As if the vault did not have what was found damaged: what is still here of it is stored again.
-        self._vault.index.leave_out(still_damaged(self._vault, self._request.doubted))
+        self._vault.index.leave_out(still_damaged(self._vault) | self._request.lost)
         known_tree = self._parent_tree()
         self._work(paths, known_tree)
         tree = self._trees.root

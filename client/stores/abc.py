@@ -43,6 +43,14 @@ class StoreSession(Protocol):
     session, after which nothing but a new session helps.
     """
 
+    @property
+    def lost(self) -> frozenset[ObjectName]:
+        """Packs of which the store knows, at the opening of a backup, that no copy is whole."""
+
+    @property
+    def has_more_lost(self) -> bool:
+        """Whether there may be others besides: then only what is reserved is sure to be there."""
+
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         """First use in one atomic step: store a first key, `config` and, if not empty, the seal.
 

@@ -102,6 +102,9 @@ class LocalStore:
 class LocalSession:
     """One session on a folder. Methods may be called from several threads."""
 
+    lost: frozenset[ObjectName] = frozenset()  # nobody looks for damage before it is read
+    has_more_lost = False
+
     def __init__(self, store: LocalStore, purpose: Purpose) -> None:
         self._store = store
         self._purpose = purpose

@@ -23,6 +23,9 @@ _FRUITLESS = 3  # sessions in a row that end before a single call is answered
 class ResumingSession:
     """A StoreSession for reading. Methods may be called from several threads."""
 
+    lost: frozenset[ObjectName] = frozenset()  # told to backups only
+    has_more_lost = False
+
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._lock = threading.RLock()

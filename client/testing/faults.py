@@ -17,6 +17,14 @@ class SessionAround:
     def __init__(self, session: StoreSession) -> None:
         self.inner = session
 
+    @property
+    def lost(self) -> frozenset[ObjectName]:
+        return self.inner.lost
+
+    @property
+    def has_more_lost(self) -> bool:
+        return self.inner.has_more_lost
+
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         return self.inner.initialise(key, key_body, config, seal)
 

@@ -62,14 +62,11 @@ def is_whole(vault: Vault, pack: ObjectName, entries: Iterable[PackEntry]) -> bo
     return True
 
 
-def still_damaged(vault: Vault, told: frozenset[ObjectName] = frozenset()) -> frozenset[ObjectName]:
-    """The packs of the index that are damaged or missing: of those that this device found so, and that it was `told`.
-
-    Raises StoreError.
-    """
+def still_damaged(vault: Vault) -> frozenset[ObjectName]:
+    """The packs of the index that this device found damaged or missing, and that are so still. Raises StoreError."""
     damaged: set[ObjectName] = set()
     healed: set[ObjectName] = set()
-    for pack in vault.doubts.all() | told:
+    for pack in vault.doubts.all():
         entries = vault.index.entries_of_pack(pack)
         if not entries:
             continue

@@ -15,6 +15,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 
 _WARNINGS = 3  # docs/exit-codes.md
 _TELL_SECONDS = 10.0
+_HELD = (
+    "oort: nothing is removed from the vaults that were entered until `oort node rescan` has been through all nodes in"
+    " one run without an error, or `oort bucket release ID` lets go of one."
+)
 
 
 def rescan(
@@ -24,20 +28,29 @@ def rescan(
 ) -> None:
     """Enter what lies on the nodes' disks in the catalogue, after the storage database was lost.
 
-    What is entered already stays. Ends with 3 when a folder is left out, since no vault is known for it.
+    What is entered already stays. From a vault that is entered nothing is removed until all nodes were rescanned in one
+    run without an error. Ends with 3 when a folder is left out, since no vault is known for it, or cannot be read.
     """
     from deploy.local.cluster import Cluster
 
-    results = []
+    results: list[dict[str, Any]] = []
+    is_whole = False
     with Cluster.of_stack(data) as cluster:
-        for name in [node] if node else cluster.nodes:
-            found = _rescan(cluster, name)
-            results.append(found)
-            if not as_json:
-                typer.echo(_in_words(found))
+        try:
+            for name in [node] if node else cluster.nodes:
+                found = _rescan(cluster, name)
+                results.append(found)
+                if not as_json:
+                    typer.echo(_in_words(found))
+            is_whole = len(results) == len(cluster.nodes) and not any(found["failed"] for found in results)
+            if is_whole:
+                cluster.finish_rescan()
+        finally:
+            if not is_whole:
+                typer.echo(_HELD, err=True)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-    if any(found["left_out"] for found in results):
+    if any(found["left_out"] or found["failed"] for found in results):
         raise typer.Exit(_WARNINGS)
 
 
@@ -51,8 +64,11 @@ def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
             "new_homes": step.homes,
             "entered_objects": step.objects,
             "entered_bytes": step.bytes,
+            "entered_keys": step.keys,
             "foreign_files": step.foreign,
             "left_out": list(step.unknown),
+            "failed": [_failed(one) for one in step.failed],
+            "buckets_with_keys": list(step.with_keys),
         }
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()
@@ -60,10 +76,22 @@ def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
     return found
 
 
+def _failed(told: str) -> dict[str, str]:
+    bucket, _, reason = told.partition(" ")
+    return {"bucket": bucket, "reason": reason}
+
+
 def _in_words(found: dict[str, Any]) -> str:
     entered = f"objects entered: {found['entered_objects']} ({found['entered_bytes']} bytes)"
     lines = [f"{found['node']}: buckets: {found['buckets']}, {entered}."]
     if found["foreign_files"]:
         lines.append(f"Left alone, files that are no objects, by their names: {found['foreign_files']}.")
+    if found["entered_keys"]:
+        buckets = ", ".join(found["buckets_with_keys"])
+        lines.append(
+            f"Keys entered: {found['entered_keys']}, also such as had been removed: look with `backup-tool key list` at"
+            f" the vaults of {buckets}."
+        )
+    lines += [f"Not read whole: bucket {one['bucket']}: {one['reason']}." for one in found["failed"]]
     lines += [f"Left out: bucket {bucket}, of which auth knows no vault." for bucket in found["left_out"]]
     return "\n".join(lines)

@@ -122,6 +122,13 @@ class Cluster:
         finally:
             answers.cancel()
 
+    def finish_rescan(self) -> int:
+        """Say that every node was rescanned and could read all. Answers how many buckets that lets go of."""
+        request = rescans_pb2.FinishRequest()
+        return self.ask(
+            lambda channel: rescans_pb2_grpc.RescanServiceStub(channel).Finish(request, timeout=CALL_SECONDS)
+        ).released
+
     def ask(self, question: Callable[[grpc.Channel], Answer]) -> Answer:
         """The answer of the first node that gives one. Raises ServerUnreachable, and what a refusal means."""
         failure: OortError = ServerUnreachable(server="The storage cluster", reason="it has no nodes")

@@ -21,7 +21,7 @@ class Plan:
     """What a put needs: nothing but `put_again` if the object `exists`, else copies on `homes`.
 
     `frees`: room is made by it, so it is taken below the disks' low-water mark too. `everywhere`: `ack_copies` are not
-    enough, every home that lives has to take it.
+    enough, every home that lives has to take it. `first`: of a `config` when there is none.
     """
 
     exists: bool
@@ -29,6 +29,7 @@ class Plan:
     homes: Sequence[buckets.Home] = ()
     frees: bool = False
     everywhere: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from oort.storage.v1 import copies_pb2
 from services.common.errors import Unavailable
 from services.storage.disk import StagedFile, StagedName
 from services.storage.disks import Disks
-from services.storage.errors import DiskFull, NameMismatch, Stalled
+from services.storage.errors import DiskFull, NameMismatch, Stalled, Unentered
 from services.storage.frames import Frame
 from services.storage.peers import Peers
 
@@ -55,15 +55,24 @@ class LocalCopy:
     """On a disk of this node."""
 
     def __init__(
-        self, node: str, disks: Disks, threads: DiskThreads, staged: StagedName, size: int, *, frees: bool = False
+        self,
+        node: str,
+        disks: Disks,
+        threads: DiskThreads,
+        staged: StagedName,
+        size: int,
+        *,
+        frees: bool = False,
+        first: bool = False,
     ) -> None:
-        """`frees` as of Disk.stage."""
+        """`frees` and `first` as of Disk.stage."""
         self.node = node
         self._disks = disks
         self._threads = threads
         self._staged = staged
         self._size = size
         self._frees = frees
+        self._first = first
         self._file: StagedFile | None = None
         self._step: asyncio.Future[None] | None = None
 
@@ -72,7 +81,7 @@ class LocalCopy:
         await self._run(self._open)
 
     def _open(self) -> None:
-        self._file = self._disks.stage(self._staged, self._size, frees=self._frees)
+        self._file = self._disks.stage(self._staged, self._size, frees=self._frees, first=self._first)
 
     async def write(self, frame: Frame) -> None:
         await self._run(lambda: self._opened.write(frame.body))
@@ -107,7 +116,7 @@ class LocalCopy:
 
 
 class RemoteCopy:
-    """On another node. Every step has `seconds`; `frees` as of Disk.stage."""
+    """On another node. Every step has `seconds`; `frees` and `first` as of Disk.stage."""
 
     def __init__(
         self,
@@ -119,6 +128,7 @@ class RemoteCopy:
         *,
         seconds: float,
         frees: bool = False,
+        first: bool = False,
     ) -> None:
         self.node = node
         self._endpoint = endpoint
@@ -130,6 +140,7 @@ class RemoteCopy:
             sha256=staged.sha256,
             session_id=str(staged.session),
             frees=frees,
+            first=first,
         )
         self._seconds = seconds
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
@@ -197,6 +208,8 @@ def why(error: grpc.aio.AioRpcError, node: str) -> Exception:
     reason = _reason(error)
     if reason == DiskFull.reason:
         return DiskFull(node=node)
+    if reason == Unentered.reason:
+        return Unentered(node=node)
     if reason == NameMismatch.reason:
         return NameMismatch(name="The object", detail=str(error.details()))
     return Unavailable(what=f"Node {node}")

@@ -33,7 +33,7 @@ import structlog
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.storage import marker
-from services.storage.errors import DiskFull, NameMismatch
+from services.storage.errors import DiskFull, NameMismatch, Unentered
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
@@ -235,15 +235,30 @@ class Disk:
         self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
 
-    def stage(self, staged: StagedName, size: int, *, frees: bool = False) -> StagedFile:
+    def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
 
-        What room is made by (`frees`) may take half of what lies below the low-water mark.
+        What room is made by (`frees`) may take half of what lies below the low-water mark. In the place of the `first`
+        of its name no other file may lie: Unentered.
         """
+        if first:
+            self._require_free(staged, size)
         if size > self._room(self._low_water // 2 if frees else self._low_water):
             raise DiskFull(node=self._node)
         self.make_bucket(staged.bucket)
         return StagedFile(self, staged, size)
+
+    def _require_free(self, staged: StagedName, size: int) -> None:
+        """The catalogue knows nothing in its place: what lies there all the same may be all that opens a vault."""
+        place = self.path(staged.bucket, staged.name)
+        try:
+            if place.stat().st_size == size and sha256(place.read_bytes()).digest() == staged.sha256:
+                return
+        except FileNotFoundError:
+            return
+        except OSError as error:  # it is there
+            raise Unentered(node=self._node) from error
+        raise Unentered(node=self._node)
 
     def place(self, path: Path, bucket: UUID, name: ObjectName) -> None:
         """Rename an incoming file into its place, and make that durable; nothing if somebody has placed it.

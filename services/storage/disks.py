@@ -58,10 +58,10 @@ class Disks:
         """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
         return [disk for disk in self._disks if disk.has_bucket(bucket)]
 
-    def stage(self, staged: StagedName, size: int, *, frees: bool = False) -> StagedFile:
+    def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body, as Disk.stage; a bucket's first one chooses the roomiest disk.
 
-        Raises Unavailable when the bucket may lie on a disk that is away, DiskFull.
+        Raises Unavailable when the bucket may lie on a disk that is away, DiskFull, Unentered.
         """
         with self._choosing:
             disk = next(iter(self.holding(staged.bucket)), None)
@@ -69,7 +69,7 @@ class Disks:
                 self._require_all()
                 disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
                 disk.make_bucket(staged.bucket)
-        return disk.stage(staged, size, frees=frees)
+        return disk.stage(staged, size, frees=frees, first=first)
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
         """Open an object; None if it is not here in the size that the catalogue says, or, if `cut`, not so much of it.

@@ -51,6 +51,13 @@ class QuotaExceeded(StorageError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class Unentered(StorageError):
+    """Node {node} holds a config of this vault that the catalogue does not know: `oort node rescan` enters it."""
+
+    reason = "DAMAGED"
+    code = grpc.StatusCode.DATA_LOSS
+
+
 class DiskFull(StorageError):
     """The disk of node {node} is full: nothing was stored. Free space there or add a node."""
 

@@ -6,6 +6,7 @@ Everything here blocks, and runs in the node's disk threads.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,15 +37,16 @@ class Pages:
         self._files = self._all()
 
     def next(self) -> list[FoundFile]:
-        """Up to 1,000 of them; none at the end. Raises OSError."""
+        """Up to 1,000 of them, the root files first; none at the end. Raises OSError."""
         return list(islice(self._files, _AT_ONCE))
 
     def _all(self) -> Iterator[FoundFile]:
-        for disk in self.disks.holding(self.bucket):
-            top = disk.buckets / str(self.bucket)
+        tops = [disk.buckets / str(self.bucket) for disk in self.disks.holding(self.bucket)]
+        for top in tops:
             for name in (CONFIG, SEAL):
                 if (found := _look(top / name.path)) is not None:
                     yield FoundFile(name, _hash(top / name.path), found.st_size, _time(found))
+        for top in tops:
             for kind in _FOLDERS:
                 yield from self._in_folder(top / kind.value, kind)
             for folder in sorted(_entries(top / ObjectKind.PACK.value)):
@@ -77,12 +79,11 @@ def _name(kind: ObjectKind, path: Path) -> ObjectName | None:
 
 def _look(path: Path) -> os.stat_result | None:
     """None if there is no regular file."""
-    if not path.is_file():
-        return None
     try:
-        return path.stat()
+        found = path.stat()
     except FileNotFoundError:
         return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _time(found: os.stat_result) -> datetime:

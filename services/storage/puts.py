@@ -25,7 +25,7 @@ from services.storage.bodies import Announced, Body, Entered
 from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
 from services.storage.disk import StagedName
 from services.storage.disks import Disks
-from services.storage.errors import DiskFull, NameMismatch, TooFewCopies
+from services.storage.errors import DiskFull, NameMismatch, TooFewCopies, Unentered
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers
 from services.storage.store import copies
@@ -118,15 +118,16 @@ class Spread:
                 self._failures[copy.node] = failure
                 self._log.warning("a copy could not be stored", node=copy.node, cause=repr(failure))
                 await copy.abandon(entered=False)
-        if len(self._copies) < self._enough:
+        # Where one is refused for what lies in its place, the others would have that replaced later.
+        if len(self._copies) < self._enough or any(isinstance(failure, Unentered) for failure in failures):
             raise self._refusal()
 
     def _refusal(self) -> Exception:
         """Why there are too few copies: what all say, else what is worth trying again."""
         failures = list(self._failures.values())
-        for kind in (NameMismatch, DiskFull):
+        for kind in (Unentered, NameMismatch, DiskFull):
             told = [failure for failure in failures if isinstance(failure, kind)]
-            if told and (kind is NameMismatch or len(told) == len(failures)):
+            if told and (kind is not DiskFull or len(told) == len(failures)):
                 return told[0]
         unexpected = next((failure for failure in failures if not isinstance(failure, ServiceError)), None)
         if unexpected is not None:
@@ -215,8 +216,11 @@ class Puts:
                 await spread.begin()
                 await _pump(_frames_of(body), spread)
                 await spread.stage()
-        except BaseException:
+        except BaseException as error:
             await self._finish(_abandon(spreads))
+            # What lies there may have come meanwhile, from another device that was first.
+            if isinstance(error, Unentered) and await sessions.is_initialised(self._db, claims, session):
+                return False
             raise
         return await self._finish(self._enter_first(claims, session, taken, spreads))
 
@@ -235,7 +239,11 @@ class Puts:
         made: list[Copy] = []
         for home in plan.homes:
             if home.node_id == self._node:
-                made.append(LocalCopy(self._node, self._disks, self._threads, staged, put.size, frees=plan.frees))
+                made.append(
+                    LocalCopy(
+                        self._node, self._disks, self._threads, staged, put.size, frees=plan.frees, first=plan.first
+                    )
+                )
             elif home.live:
                 endpoint = home.internal_endpoint
                 made.append(
@@ -247,6 +255,7 @@ class Puts:
                         put.size,
                         seconds=self._copy_seconds,
                         frees=plan.frees,
+                        first=plan.first,
                     )
                 )
         if len(made) < plan.ack_copies:

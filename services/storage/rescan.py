@@ -3,6 +3,8 @@
 Kept true:
 - nothing that the catalogue knows is taken away, and what it says is changed only where a file that was read whole
   proves it wrong; so a rescan may be interrupted and repeated, and run beside everything else;
+- a bucket is entered with its root files, or not at all, and nothing is removed from it before `finish`;
+- what cannot be read of one bucket holds up no other;
 - whose a bucket is says the auth role alone: a folder of which it knows no vault is left as it is;
 - objects are entered by their names, the two root files by their content; each is the first that scrubbing reads;
 - a home that lacks what another one has is entered as lacking it, and gets it from there.
@@ -17,12 +19,13 @@ from uuid import UUID
 
 import structlog
 
-from domain.names import SEAL
+from domain.names import SEAL, ObjectKind
 from services.common.database import Database, Unit
 from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disk, StagedName
 from services.storage.disks import Disks
+from services.storage.errors import DiskFull
 from services.storage.found import Pages
 from services.storage.reading import open_file, size_of
 from services.storage.store import buckets, copies, objects, rescans
@@ -31,7 +34,7 @@ from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
 
 _OWNERS_AT_ONCE = 500
-_UNKNOWN_AT_MOST = 1000
+_NAMED_AT_MOST = 1000
 
 # Of buckets by their ids, those that the auth role knows.
 AskOwners = Callable[[Sequence[UUID]], Awaitable[list[NewBucket]]]
@@ -46,7 +49,17 @@ class Tally:
     objects: int = 0
     bytes: int = 0
     foreign: int = 0
+    keys: int = 0
     unknown: list[UUID] = field(default_factory=list)
+    failed: dict[UUID, str] = field(default_factory=dict)  # why
+    with_keys: list[UUID] = field(default_factory=list)  # of which were entered
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """What is entered with the first page of a bucket that this node is no home of: its row too, if there is none."""
+
+    owner: NewBucket | None
 
 
 class Rescan:
@@ -81,32 +94,47 @@ class Rescan:
                 some = found[start : start + _OWNERS_AT_ONCE]
                 owners = {owner.id: owner for owner in await self._owners(some)}
                 for bucket in some:
-                    async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
-                        async for _ in pages:
-                            yield tally
+                    try:
+                        async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
+                            async for _ in pages:
+                                yield tally
+                    except (OSError, DiskFull) as error:
+                        self._log.error("a bucket cannot be rescanned", bucket=str(bucket), cause=str(error))
+                        if len(tally.failed) < _NAMED_AT_MOST:
+                            tally.failed[bucket] = str(error)
             await self._require_all()
             self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
             yield tally
+
+    async def finish(self) -> int:
+        """Every node was rescanned, and all was read: let go of the buckets that were added. Answers how many."""
+        async with self._db.worker() as unit:
+            return await rescans.release(unit)
 
     async def _bucket(self, bucket: UUID, owner: NewBucket | None, tally: Tally) -> AsyncGenerator[None, None]:
         is_home = await self._is_home(bucket)
         if is_home is None and owner is None:
             self._log.warning("auth knows no vault of a bucket's folder", bucket=str(bucket))
-            if len(tally.unknown) < _UNKNOWN_AT_MOST:
+            if len(tally.unknown) < _NAMED_AT_MOST:
                 tally.unknown.append(bucket)
             return
         tally.buckets += 1
         if not is_home:
             # Before the node is a home, since then what no session calls for is thrown away.
             await self._place_staged(bucket)
-            await self._enter_home(bucket, owner)
-            tally.homes += 1
         pages = Pages(self._disks, bucket)
-        while files := await self._threads.run(pages.next):
-            entered = await self._enter(bucket, files)
+        # The first page has the root files, and goes with the bucket: without a config it would be taken for a new one.
+        files = await self._threads.run(pages.next)
+        new = None if is_home else New(owner)
+        while files or new is not None:
+            entered = await self._enter(bucket, files, new)
+            tally.homes += new is not None
+            new = None
             tally.objects += len(entered)
             tally.bytes += sum(one.size for one in entered)
+            self._count_keys(bucket, entered, tally)
             yield
+            files = await self._threads.run(pages.next)
         tally.foreign += pages.foreign
         await self._compare(bucket)
         yield
@@ -118,12 +146,11 @@ class Rescan:
                 return None
             return await rescans.is_home(unit, bucket, self._node)
 
-    async def _enter_home(self, bucket: UUID, owner: NewBucket | None) -> None:
-        async with self._db.worker() as unit:
-            if owner is not None:
-                await rescans.add_bucket(unit, owner)
-            await buckets.lock(unit, bucket)
-            await rescans.add_home(unit, bucket, self._node)
+    def _count_keys(self, bucket: UUID, entered: Sequence[KnownObject], tally: Tally) -> None:
+        keys = sum(one.name.kind is ObjectKind.KEY for one in entered)
+        tally.keys += keys
+        if keys and bucket not in tally.with_keys[-1:] and len(tally.with_keys) < _NAMED_AT_MOST:
+            tally.with_keys.append(bucket)
 
     async def _place_staged(self, bucket: UUID) -> None:
         """What a put had made durable and not placed when the catalogue was lost may have been acknowledged."""
@@ -132,10 +159,14 @@ class Rescan:
                 if await self._threads.run(lambda disk=disk, path=path, staged=staged: _place(disk, path, staged)):  # type: ignore[misc] # mypy infers no default
                     self._log.info("placed an incoming file", bucket=str(bucket), name=str(staged.name))
 
-    async def _enter(self, bucket: UUID, files: Sequence[FoundFile]) -> list[KnownObject]:
-        """Enter what is not known of a page of files, and judge those that are known otherwise."""
+    async def _enter(self, bucket: UUID, files: Sequence[FoundFile], new: New | None) -> list[KnownObject]:
+        """Enter what is not known of a page of files, with a `new` home, and judge those that are known otherwise."""
         async with self._db.worker() as unit:
+            if new is not None and new.owner is not None:
+                await rescans.add_bucket(unit, new.owner)
             await buckets.lock(unit, bucket)
+            if new is not None:
+                await rescans.add_home(unit, bucket, self._node)
             entered = await rescans.enter(unit, bucket, self._node, files)
             otherwise = await rescans.otherwise(unit, bucket, files)
         by_name = {file.name: file for file in files}
@@ -153,20 +184,26 @@ class Rescan:
     async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile) -> None:
         """A file of another size or content than the catalogue says: which of the two is right?
 
-        Of two seals the one that was written last; the content of every other file has the SHA-256 of its name.
+        Of two seals the one that was written last, but none of a node that is known to have missed another; the content
+        of every other file has the SHA-256 of its name.
         """
         if file.name.kind.is_root_file:
             is_right = file.name == SEAL and file.modified > known.created
         else:
             digest = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
             is_right = digest == file.sha256
-        self._log.warning(
-            "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
-        )
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
             if state is None:
                 return
+            if is_right and file.name == SEAL:
+                is_right = not await rescans.lacks(unit, known.id, self._node)
+                now = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
+                if is_right and now != file.sha256:
+                    return  # the one that it had missed came since the look
+            self._log.warning(
+                "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
+            )
             if is_right:
                 await self._correct(unit, state, known, file)
             else:
@@ -174,7 +211,7 @@ class Rescan:
 
     async def _correct(self, unit: Unit, state: BucketState, known: KnownObject, file: FoundFile) -> None:
         row = await objects.find(unit, state.id, file.name)
-        if row is None or row.id != known.id or row.state == "deleting":
+        if row is None or (row.id, row.sha256) != (known.id, known.sha256) or row.state == "deleting":
             return
         others = await rescans.other_homes(unit, state.id, self._node)
         await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others), row.sha256)

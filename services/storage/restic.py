@@ -25,7 +25,7 @@ from services.storage.bodies import Seen
 from services.storage.errors import IndexNeeded, InUse, NotLocked
 from services.storage.holding import DEFAULT_BRAKE, Brake, condemn_unheld
 from services.storage.retention import condemn_unused
-from services.storage.standing import lock, writing
+from services.storage.standing import lock, require_new, writing
 from services.storage.store import buckets, objects, sessions
 from services.storage.store import restic as rows
 from services.storage.store.objects import ListedObject
@@ -114,6 +114,7 @@ async def begin(db: Database, claims: VaultClaims, session: UUID) -> None:
         await writing(unit, claims, session)
         if await objects.find(unit, bucket.id, CONFIG) is not None:
             return
+        await require_new(unit, bucket)
         found = await rows.page(unit, bucket.id, None, ObjectKind.KEY, after=b"", limit=_PAGE)
         keys = [bytes(row.sha256) for row in found]
         if await objects.condemn(unit, bucket.id, ObjectKind.KEY, keys, seq=bucket.seq + 1, session=session):

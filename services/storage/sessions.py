@@ -31,7 +31,7 @@ from services.storage.errors import (
     SealChanged,
     SessionOver,
 )
-from services.storage.standing import lock, removing, require_device, require_open, require_own, writing
+from services.storage.standing import lock, removing, require_device, require_new, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, scrubs, sessions
 
 _INDEX_PART = 16  # of the quota, that index files of a restic may go beyond it
@@ -166,7 +166,10 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
         replaces = row.purpose == Purpose.RETENTION
         # Without a new index file nothing but whole ones could be condemned, and a full disk would stay full.
         frees = replaces and put.name.kind is ObjectKind.INDEX
-        return Plan(exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees, everywhere=replaces)
+        first = found is None and put.name == CONFIG
+        return Plan(
+            exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees, everywhere=replaces, first=first
+        )
 
 
 async def put_again(
@@ -219,7 +222,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
 
     False, and nothing entered, if another device was first: the catalogue decides, under the bucket's lock. `bodies`
     may lack a key that exists. Raises Damaged instead of letting another config take the place of a lost one that
-    snapshots need: that one may come back with its disk.
+    snapshots need: that one may come back with its disk, or with a rescan.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
@@ -232,6 +235,8 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
                 return False
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
+        else:
+            await require_new(unit, bucket)
         has_key = any(body.name.kind is ObjectKind.KEY for body in bodies)
         if not has_key and not await objects.is_other_live(unit, claims.bucket, ObjectKind.KEY, []):
             raise NotAllowed(detail="No key is there that could open the vault: initialise it again, from the key on.")

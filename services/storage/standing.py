@@ -6,12 +6,13 @@ is over, or was so long ago that its row has gone, is over for whatever is asked
 
 from uuid import UUID
 
+from domain.names import CONFIG, ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Unit
 from services.common.errors import NotAllowed, NotFound
-from services.storage.errors import SessionOver
-from services.storage.store import buckets, sessions
+from services.storage.errors import Damaged, SessionOver
+from services.storage.store import buckets, objects, sessions
 
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
 
@@ -62,3 +63,16 @@ async def removing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.S
     if row.purpose != Purpose.RETENTION:
         raise NotAllowed(detail="Only a retention session removes.")
     return row
+
+
+async def require_new(unit: Unit, bucket: buckets.BucketState) -> None:
+    """A bucket without a `config` is one of a vault that never was, not one whose `config` is still to be found.
+
+    Raises Damaged where it has what only a vault has, or was entered by a rescan that has not been through all nodes.
+    """
+    for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX):
+        if await objects.any_of(unit, bucket.id, kind):
+            raise Damaged(name=CONFIG, detail="the vault has backups, so another one cannot take its place")
+    if bucket.braked is not None:
+        advice = f"`oort node rescan` on all nodes, or `oort bucket release {bucket.id}`"
+        raise Damaged(name=CONFIG, detail=f"another node may have it ({advice})")

@@ -74,10 +74,13 @@ class View:
 
 @dataclass
 class FaultyStore(MemoryStore):
-    """Raises what it is given, one a put of a pack; ends sessions that have answered so many reads."""
+    """Raises what it is given, one a put of a pack; ends sessions that have answered so many reads; tells of losses."""
 
     faults: list[Exception] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
+    lost: frozenset[ObjectName] = frozenset()
+    has_more_lost: bool = False
+    got: set[ObjectName] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -93,10 +96,12 @@ class FaultySession(MemorySession):
     def __init__(self, store: "FaultyStore", purpose: Purpose) -> None:
         super().__init__(store, purpose)
         self._left = store.reads.pop(0) if store.reads else 1 << 30
+        self.lost, self.has_more_lost = store.lost, store.has_more_lost
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         with self.store.lock:
             self._left -= 1
+            self.store.got.add(name)
         if self._left < 0:
             raise SessionOver(place="memory")
         return super().get(name, offset, length)
@@ -174,6 +179,32 @@ def test_a_session_that_the_node_ended_is_followed_by_a_new_one(
     assert last_status(office) == JobStatus.SUCCESS
     assert ObjectName(ObjectKind.SNAPSHOT, result.summary.snapshot.id) in store.objects
     assert any("ended this session" in text for _, text in read_log(device, result.job))
+
+
+def test_packs_that_are_told_as_lost_are_stored_again_and_not_read_before(
+    device: Device, store: FaultyStore, source: Path, tmp_path: Path
+) -> None:
+    run_backup(device, "main", [os.fsencode(source)], View())
+    store.lost = frozenset(name for name in store.objects if name.kind is ObjectKind.PACK)
+    store.got.clear()
+    again = run_backup(device, "main", [os.fsencode(source)], View())
+    assert (again.summary.warnings, store.got & store.lost) == ((), set())
+    for name in store.lost:
+        del store.objects[name]
+    restored = run_restore_of(device, "main", "latest", tmp_path / "target", View())
+    assert (restored.summary.files, restored.summary.lost) == (1, 0)
+
+
+def test_where_more_packs_are_lost_than_are_told_each_is_reserved_and_those_gone_are_stored_again(
+    device: Device, store: FaultyStore, source: Path, tmp_path: Path
+) -> None:
+    run_backup(device, "main", [os.fsencode(source)], View())
+    store.has_more_lost = True
+    for number, name in enumerate([name for name in store.objects if name.kind is ObjectKind.PACK]):
+        del store.objects[name]
+        run_backup(device, "main", [os.fsencode(source)], View())
+        restored = run_restore_of(device, "main", "latest", tmp_path / str(number), View())
+        assert (restored.summary.files, restored.summary.lost) == (1, 0)
 
 
 def test_sessions_that_end_again_and_again_end_the_backup(

@@ -108,6 +108,11 @@ class KeepingSession:
         """As of NodeSession."""
         return self._session.lost
 
+    @property
+    def has_more_lost(self) -> bool:
+        """As of NodeSession."""
+        return self._session.has_more_lost
+
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         if name.kind not in KINDS or offset or length is not None:
             return self._session.get(name, offset, length)

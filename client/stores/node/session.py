@@ -65,13 +65,15 @@ class NodeSession:
         beat_seconds: float,
         *,
         lost: Sequence[str] = (),
+        has_more_lost: bool = False,
     ) -> None:
         self._store = store
         self._purpose = purpose
         self._keeper = keeper
         self.id = session_id
         self._place = store.place
-        self.lost = frozenset(self._named(name, ObjectKind.PACK) for name in lost)  # packs of which no copy is whole
+        self.lost = frozenset(self._named(name, ObjectKind.PACK) for name in lost)
+        self.has_more_lost = has_more_lost
         self._over: SessionOver | None = None
         self._sent_lock = threading.Lock()
         self._sent_bytes = 0

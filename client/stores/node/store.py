@@ -103,7 +103,9 @@ class NodeStore:
         known = keeper.current().endpoints
         self.nodes.prefer([home for home in opened.homes if home in known])
         beat_seconds = opened.beat_interval.ToNanoseconds() / 1e9
-        return NodeSession(self, keeper, session_id, purpose, beat_seconds, lost=opened.lost)
+        return NodeSession(
+            self, keeper, session_id, purpose, beat_seconds, lost=opened.lost, has_more_lost=opened.more_lost
+        )
 
     def beside(self, work: Callable[[], None]) -> None:
         """Do what nothing waits for in a thread of its own; only `close` does."""

@@ -62,6 +62,9 @@ class MemoryStore:
 
 
 class MemorySession:
+    lost: frozenset[ObjectName] = frozenset()
+    has_more_lost = False
+
     def __init__(self, store: MemoryStore, purpose: Purpose) -> None:
         self.store = store
         self.purpose = purpose

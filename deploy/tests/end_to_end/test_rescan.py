@@ -38,6 +38,8 @@ def test_a_lost_storage_database_is_made_again_from_the_disks(own_stack: Operato
     assert [(one["node"], one["buckets"], one["new_homes"], one["left_out"]) for one in found] == [
         (node.name, 1, 1, []) for node in roles.NODES
     ]
+    assert sum(one["entered_keys"] for one in found) >= 1
+    assert "brake" not in own_stack.oort.ok("bucket", "basket", device.recovery("main")["bucket"], *data).stdout
     wait_for_copies(own_stack)
     assert (folders[0] / pack).read_bytes() == (folders[1] / pack).read_bytes()
     own_stack.oort.ok("bucket", "scrub", "--all", *data)

@@ -67,7 +67,9 @@ class CopiesRpc:
         """
         require_peer(context, "storage")
         staged, header = _read_header(await self._message(context))
-        copy = LocalCopy(self._node, self._disks, self._threads, staged, header.size, frees=header.frees)
+        copy = LocalCopy(
+            self._node, self._disks, self._threads, staged, header.size, frees=header.frees, first=header.first
+        )
         whole = settled = False
         try:
             await copy.begin()

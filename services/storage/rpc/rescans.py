@@ -29,6 +29,14 @@ class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
                 yield _response(tally)
         yield _response(tally, done=True)
 
+    async def Finish(
+        self,
+        request: rescans_pb2.FinishRequest,  # noqa: ARG002 - it has no field
+        context: Context,
+    ) -> rescans_pb2.FinishResponse:
+        require_peer(context, OPERATOR)
+        return rescans_pb2.FinishResponse(released=await self._rescan.finish())
+
 
 def _response(tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse:
     return rescans_pb2.RescanResponse(
@@ -38,5 +46,8 @@ def _response(tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse
         objects=tally.objects,
         bytes=tally.bytes,
         foreign=tally.foreign,
+        keys=tally.keys,
         unknown=map(str, tally.unknown) if done else [],
+        failed=[f"{bucket} {why}" for bucket, why in tally.failed.items()] if done else [],
+        with_keys=map(str, tally.with_keys) if done else [],
     )

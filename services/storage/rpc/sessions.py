@@ -16,6 +16,7 @@ from services.storage.gate import Gate
 from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
 from services.storage.rpc.names import name_of, pack_names
+from services.storage.store import scrubs
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,7 +49,11 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         homes = await sessions.live_homes(self._db, claims, self._silent_seconds)
         lost = await sessions.lost_packs(self._db, claims) if purpose is Purpose.BACKUP else []
         return sessions_pb2.OpenResponse(
-            opened_seq=opened, beat_interval=interval, homes=homes, lost=[f"{ObjectKind.PACK}/{one}" for one in lost]
+            opened_seq=opened,
+            beat_interval=interval,
+            homes=homes,
+            lost=[f"{ObjectKind.PACK}/{one}" for one in lost],
+            more_lost=len(lost) >= scrubs.LOST_AT_ONCE,
         )
 
     async def Beat(self, request: sessions_pb2.BeatRequest, context: Context) -> sessions_pb2.BeatResponse:

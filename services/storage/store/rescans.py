@@ -44,9 +44,10 @@ class KnownObject:
 # A catalogue that was lost has given numbers that are not known any more: none of them comes again.
 _FIRST_SEQ = 1 << 32
 _ADD_BUCKET = """
-insert into buckets (id, tenant_id, user_id, copies, ack_copies, quota_bytes, seq)
-values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+insert into buckets (id, tenant_id, user_id, copies, ack_copies, quota_bytes, seq, created, braked)
+values (%s, %s, %s, %s, %s, %s, %s, now(), now()) on conflict do nothing
 """
+_RELEASE = "update buckets set braked = null where braked = created"
 _ADD_HOME = """
 insert into homes (bucket_id, node_id, tenant_id, user_id)
 select id, %(node)s, tenant_id, user_id from buckets where id = %(bucket)s on conflict do nothing
@@ -106,7 +107,7 @@ where id = %(bucket)s
 
 
 async def add_bucket(unit: Unit, bucket: NewBucket) -> None:
-    """Nothing if it is known."""
+    """Nothing if it is known. It is braked until `release`: other pages, or nodes, may need what would be removed."""
     await unit.execute(
         _ADD_BUCKET,
         (
@@ -119,6 +120,12 @@ async def add_bucket(unit: Unit, bucket: NewBucket) -> None:
             _FIRST_SEQ,
         ),
     )
+
+
+async def release(unit: Unit) -> int:
+    """Let go of the buckets that are braked since they were added. Answers how many."""
+    cursor = await unit.execute(_RELEASE)
+    return cursor.rowcount
 
 
 async def is_home(unit: Unit, bucket: UUID, node: str) -> bool:
@@ -149,6 +156,12 @@ async def otherwise(unit: Unit, bucket: UUID, files: Sequence[FoundFile]) -> lis
 async def take_back(unit: Unit, bucket: UUID, objects: Sequence[int]) -> None:
     """Forget objects that were entered just now, unless somebody uses them already."""
     await unit.execute(_TAKE_BACK, {"bucket": bucket, "objects": list(objects)})
+
+
+async def lacks(unit: Unit, object_id: int, node: str) -> bool:
+    """Whether the node is known to lack its copy, or to hold one that is not what the catalogue says."""
+    cursor = await unit.execute("select 1 from missing_copies where object_id = %s and node_id = %s", (object_id, node))
+    return await cursor.fetchone() is not None
 
 
 async def other_homes(unit: Unit, bucket: UUID, node: str) -> list[str]:

@@ -15,8 +15,8 @@ from domain.names import ObjectName
 from services.common.database import Unit
 from services.storage.store.copies import name_of
 
-# The rest is told to the next session: by then these are stored again.
-_LOST_AT_ONCE = 10_000
+# Where there are more a backup is told so, and reserves every pack that it counts on.
+LOST_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,5 +224,5 @@ async def lost(unit: Unit) -> dict[UUID, int]:
 
 async def lost_packs(unit: Unit, bucket: UUID) -> list[bytes]:
     """SHA-256 of live packs of which no home has a whole copy: the first 10,000 that were entered."""
-    cursor = await unit.execute(_LOST_PACKS, (bucket, _LOST_AT_ONCE))
+    cursor = await unit.execute(_LOST_PACKS, (bucket, LOST_AT_ONCE))
     return [bytes(row[0]) for row in await cursor.fetchall()]

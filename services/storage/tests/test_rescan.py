@@ -14,7 +14,7 @@ import pytest
 from oort.auth.v1 import owners_pb2, owners_pb2_grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
-from domain.names import SEAL, ObjectKind
+from domain.names import CONFIG, SEAL, ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
@@ -209,6 +209,29 @@ async def test_of_two_seals_the_one_that_was_written_last_counts(cluster: Cluste
             assert seals == {f"new {changed}".encode()}
 
 
+async def test_a_seal_that_a_node_has_missed_is_not_undone_by_the_one_that_it_has(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            await client.initialise(await client.open(), seal=b"seal 3")
+        await copies_are_complete(cluster, "a")
+        # As after a second seal that both had, and a third that came while node b was down.
+        cluster.sql(
+            "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, retry_at) select id, 'b',"
+            " bucket_id, tenant_id, user_id, now() + interval '1 day' from objects where kind = 'oort-vault'"
+        )
+        place = place_of(cluster, "b", claims.bucket, SEAL)
+        place.write_bytes(b"seal 2")
+        os.utime(place, (1 << 33, 1 << 33))
+        async with auth_knowing(cluster, claims):
+            await rescan(cluster, "b")
+        cluster.sql("update missing_copies set retry_at = now()")
+        await copies_are_complete(cluster, "a")
+        assert {place_of(cluster, node, claims.bucket, SEAL).read_bytes() for node in nodes} == {b"seal 3"}
+
+
 @pytest.mark.usefixtures("nodes")
 async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(cluster: Cluster) -> None:
     async with cluster.up("a"):
@@ -289,3 +312,91 @@ async def test_without_auth_nothing_is_entered(cluster: Cluster, nodes: tuple[st
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Rescan(rescans_pb2.RescanRequest()).read()
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def finish(cluster: Cluster, node: str) -> int:
+    async with cluster.internal(node) as channel:
+        return (await rescans_pb2_grpc.RescanServiceStub(channel).Finish(rescans_pb2.FinishRequest())).released
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("unreadable", ["config", "snapshots"])
+async def test_a_bucket_is_entered_with_its_config_or_not_at_all_and_holds_up_no_other(
+    cluster: Cluster, unreadable: str
+) -> None:
+    async with cluster.up("a"):
+        vaults = sorted([await cluster.bucket("a") for _ in range(2)], key=lambda claims: claims.bucket)
+        for claims in vaults:
+            async with cluster.client("a", claims) as client:
+                await a_committed_snapshot(client)
+    before = catalogue(cluster)[1:]
+    lose_the_catalogue(cluster)
+    harmed = cluster.bucket_folder("a", vaults[0].bucket) / unreadable
+    kept = harmed.rename(harmed.with_name("kept"))
+    harmed.symlink_to(harmed)  # neither there nor not there, also to root
+    async with cluster.up("a"), auth_knowing(cluster, *vaults):
+        (found,) = await rescan(cluster, "a")
+        assert [one.split(" ", 1)[0] for one in found.failed] == [str(vaults[0].bucket)]
+        assert str(harmed) in found.failed[0]
+        assert cluster.sql("select id from buckets") == [(vaults[1].bucket,)]
+        async with cluster.client("a", vaults[0]) as client:
+            assert await refusal_of(client.open()) == "NOT_FOUND"
+        harmed.unlink()
+        kept.rename(harmed)
+        (found,) = await rescan(cluster, "a")
+        assert (list(found.failed), catalogue(cluster)[1:]) == ([], before)
+
+
+@pytest.mark.parametrize("has_it", ["a", "b"])
+async def test_no_config_takes_the_place_of_one_that_an_older_catalogue_does_not_know(
+    cluster: Cluster, nodes: tuple[str, str], has_it: str
+) -> None:
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            await a_committed_snapshot(client)
+            await copies_are_complete(cluster, "a")
+            with psycopg.connect(cluster.database.owner) as owner:
+                owner.execute("truncate sessions, objects cascade")
+            for node in nodes:
+                if node != has_it:
+                    (cluster.bucket_folder(node, claims.bucket) / "config").unlink()
+            session = await client.open()
+            assert await refusal_of(client.initialise(session, b"another")) == "DAMAGED"
+        async with auth_knowing(cluster, claims), cluster.client("a", claims) as client:
+            await rescan(cluster, *nodes)
+            await copies_are_complete(cluster, "a")
+            session = await client.open()
+            assert not await client.initialise(session, b"another")
+            assert await client.get(session, CONFIG) == b"config"
+
+
+async def test_a_vault_without_config_stays_one_until_all_nodes_were_rescanned(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    async with cluster.up(*nodes):
+        whole, empty = [await cluster.bucket("a", copies=2) for _ in range(2)]
+        for claims in (whole, empty):
+            async with cluster.client("a", claims) as client:
+                await a_committed_snapshot(client)
+        await copies_are_complete(cluster, "a")
+    lose_the_catalogue(cluster)
+    (cluster.bucket_folder("a", whole.bucket) / "config").unlink()
+    for kind in ("snapshots", "index", "."):
+        for path in (cluster.bucket_folder("a", empty.bucket) / kind).iterdir():
+            if path.is_file():
+                path.unlink()
+    async with cluster.up(*nodes), auth_knowing(cluster, whole, empty):
+        (found,) = await rescan(cluster, "a")
+        assert (found.keys, sorted(found.with_keys)) == (2, sorted(str(claims.bucket) for claims in (whole, empty)))
+        for claims in (whole, empty):
+            async with cluster.client("a", claims) as client:
+                assert await refusal_of(client.initialise(await client.open(), b"another")) == "DAMAGED"
+        await rescan(cluster, "b")
+        await copies_are_complete(cluster, "a")
+        cluster.sql("update buckets set braked = now() where id = %s returning 1", whole.bucket)
+        assert await finish(cluster, "a") == 1, "a brake that something else has set stays"
+        assert cluster.sql("select id from buckets where braked is not null") == [(whole.bucket,)]
+        for claims in (whole, empty):
+            async with cluster.client("a", claims) as client:
+                assert await client.get(await client.open(), CONFIG) == b"config"

@@ -176,7 +176,9 @@ async def test_whatever_befell_a_copy_is_found(cluster: Cluster) -> None:
             assert [place.read_bytes() for place in places] == bodies
 
 
-async def test_what_no_home_has_whole_is_a_mark_on_its_bucket_and_told_to_the_next_backup(cluster: Cluster) -> None:
+async def test_what_no_home_has_whole_is_a_mark_on_its_bucket_and_told_to_the_next_backup(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = a_body(2 << 20)
     async with cluster.up("a", "b"):
         claims = await cluster.bucket("a", copies=2)
@@ -189,6 +191,9 @@ async def test_what_no_home_has_whole_is_a_mark_on_its_bucket_and_told_to_the_ne
             await scrubbed(cluster, "a", claims.bucket)
             assert await lost_objects(cluster, "a", claims.bucket) == 1
             assert await told_lost(client) == [str(name)]
+            assert not (await client.open_raw(a_session_id(), Purpose.BACKUP, None)).more_lost
+            monkeypatch.setattr(scrubs, "LOST_AT_ONCE", 1)
+            assert (await client.open_raw(a_session_id(), Purpose.BACKUP, None)).more_lost, "the list is full"
             assert await told_lost(client, Purpose.READ) == []
             assert await client.reserve(session, name) == [str(name)]
             # Nothing was thrown away: a part of what is left is still read.
