@@ -80,9 +80,14 @@ def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
         yield "a", "b"
 
 
-def lose_the_catalogue(cluster: Cluster) -> None:
-    with psycopg.connect(cluster.database.owner) as owner:
-        owner.execute(f"truncate {_TABLES} cascade")
+async def lose_the_catalogue(cluster: Cluster) -> None:
+    """In a thread: nodes of this loop may be in the middle of a transaction, which it waits for."""
+
+    def lose() -> None:
+        with psycopg.connect(cluster.database.owner) as owner:
+            owner.execute(f"truncate {_TABLES} cascade")
+
+    await asyncio.to_thread(lose)
 
 
 async def rescan(cluster: Cluster, *nodes: str) -> list[rescans_pb2.RescanResponse]:
@@ -116,7 +121,7 @@ async def test_a_lost_catalogue_comes_back_from_the_disks_of_all_nodes(
                 names.append(await a_committed_snapshot(client))
         await copies_are_complete(cluster, "a")
     before, files = catalogue(cluster), cluster.files("a")
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     async with cluster.up(*nodes), auth_knowing(cluster, *vaults):
         assert cluster.sql("select count(*) from buckets") == [(0,)]
         a, b = await rescan(cluster, *nodes)
@@ -148,7 +153,7 @@ async def test_what_only_one_home_has_is_fetched_by_the_other(cluster: Cluster, 
             await client.initialise(session)
             names = [await client.put_pack(session, a_body()) for _ in range(3)]
         await copies_are_complete(cluster, "a")
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     place_of(cluster, "a", claims.bucket, names[0]).unlink()
     place_of(cluster, "b", claims.bucket, names[1]).unlink()
     async with cluster.up(*nodes), auth_knowing(cluster, claims):
@@ -169,7 +174,7 @@ async def test_files_that_are_not_what_their_names_say_neither_stay_nor_hide_who
             await client.initialise(session)
             names = [await client.put_pack(session, body) for body in bodies]
         await copies_are_complete(cluster, "a")
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     place_of(cluster, "a", claims.bucket, names[0]).write_bytes(bodies[0][:500])
     for node in nodes:
         place_of(cluster, node, claims.bucket, names[1]).write_bytes(bodies[1][:700])
@@ -196,7 +201,7 @@ async def test_of_two_seals_the_one_that_was_written_last_counts(cluster: Cluste
             await client.initialise(await client.open(), seal=b"seal 1")
         await copies_are_complete(cluster, "a")
     for changed in nodes:
-        lose_the_catalogue(cluster)
+        await lose_the_catalogue(cluster)
         for node in nodes:
             place = place_of(cluster, node, claims.bucket, SEAL)
             place.write_bytes(f"new {changed}".encode() if node == changed else b"older")
@@ -239,7 +244,7 @@ async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(clus
         for one in (claims, nobodys):
             async with cluster.client("a", one) as client:
                 await a_committed_snapshot(client)
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     top = cluster.bucket_folder("a", claims.bucket)
     (top / "data" / "notes").write_bytes(b"of a person")
     (top / "keys" / "a.key").write_bytes(b"of a person")
@@ -262,7 +267,7 @@ async def test_a_body_that_was_durable_and_not_yet_placed_is_an_object_again(clu
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
             await a_committed_snapshot(client)
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     folder = cluster.settings["a"].data_dirs[0] / "incoming" / str(claims.bucket)
 
     def stage(content: bytes, written: bytes) -> Path:
@@ -304,7 +309,7 @@ async def test_without_auth_nothing_is_entered(cluster: Cluster, nodes: tuple[st
         claims = await cluster.bucket("a", copies=2)
         async with cluster.client("a", claims) as client:
             await a_committed_snapshot(client)
-        lose_the_catalogue(cluster)
+        await lose_the_catalogue(cluster)
         assert await refusal_of(rescan(cluster, "a")) == "UNAVAILABLE"
         assert cluster.sql("select count(*) from buckets") == [(0,)]
         async with cluster.internal("a", "auth") as channel:
@@ -330,7 +335,7 @@ async def test_a_bucket_is_entered_with_its_config_or_not_at_all_and_holds_up_no
             async with cluster.client("a", claims) as client:
                 await a_committed_snapshot(client)
     before = catalogue(cluster)[1:]
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     harmed = cluster.bucket_folder("a", vaults[0].bucket) / unreadable
     kept = harmed.rename(harmed.with_name("kept"))
     harmed.symlink_to(harmed)  # neither there nor not there, also to root
@@ -380,7 +385,7 @@ async def test_a_vault_without_config_stays_one_until_all_nodes_were_rescanned(
             async with cluster.client("a", claims) as client:
                 await a_committed_snapshot(client)
         await copies_are_complete(cluster, "a")
-    lose_the_catalogue(cluster)
+    await lose_the_catalogue(cluster)
     (cluster.bucket_folder("a", whole.bucket) / "config").unlink()
     for kind in ("snapshots", "index", "."):
         for path in (cluster.bucket_folder("a", empty.bucket) / kind).iterdir():
