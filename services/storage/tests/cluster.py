@@ -156,6 +156,10 @@ class Cluster:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    async def change(self, statement: str, *parameters: object) -> None:
+        """As `sql`, in a thread: a node of this loop may have the rows locked, in a transaction that has to go on."""
+        await asyncio.to_thread(self.sql, statement, *parameters)
+
     async def bucket(
         self, node: str, *, copies: int = 1, ack_copies: int = 1, quota_bytes: int = 0, **ids: UUID
     ) -> VaultClaims:

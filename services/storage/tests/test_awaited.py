@@ -115,7 +115,7 @@ async def test_a_copy_that_no_home_has_holds_up_nothing(cluster: Cluster, reaper
             for lost in await repack(client, made, listed):
                 (cluster.bucket_folder("a", claims.bucket) / lost.path).unlink()
                 assert await refusal_of(client.get(await client.open(Purpose.READ), lost)) == "DAMAGED"
-            cluster.sql("update sessions set ended_seq = opened_seq, ended = now() where ended_seq is null")
+            await cluster.change("update sessions set ended_seq = opened_seq, ended = now() where ended_seq is null")
         await reapers.reap("a")
         assert rows(cluster, made, listed) == dict.fromkeys(map(str, (made, listed)), "deleting")
 

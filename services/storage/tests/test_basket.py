@@ -153,7 +153,7 @@ async def test_a_vault_at_its_quota_can_be_pruned_which_stores_before_it_condemn
         async with cluster.client("a", claims) as client:
             made, listed, committed = await a_committed_snapshot(client)
             # From now on the vault is full.
-            cluster.sql("update buckets set quota_bytes = bytes where id = %s", claims.bucket)
+            await cluster.change("update buckets set quota_bytes = bytes where id = %s", claims.bucket)
             retention = await client.open(Purpose.RETENTION)
             await client.remove(retention, committed)
             repacked = await client.put_pack(retention, a_body(2500))

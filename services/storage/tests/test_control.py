@@ -127,7 +127,7 @@ async def test_what_lies_behind_something_in_the_basket_is_held_by_no_session(
         await client.open(Purpose.READ)
         young, old = await an_unneeded_backup(client), await an_unneeded_backup(client)
         for names, days in ((young, -1), (old, 30)):
-            cluster.sql(
+            await cluster.change(
                 "update objects set condemned = now() - %s where sha256 = any(%s)",
                 timedelta(days=days),
                 [bytes.fromhex(name.id) for name in names],

@@ -61,7 +61,7 @@ async def test_an_opening_names_the_nodes_that_hold_the_bucket_and_live(cluster:
                 opened = await client.open_raw(a_session_id(), Purpose.BACKUP, None)
             assert set(opened.homes) == {cluster.settings[home].public_endpoint for home in homes}
     async with cluster.up("b"), cluster.client("b", claims) as client:
-        cluster.sql("update nodes set last_seen = to_timestamp(0) where id = 'a'")
+        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'a'")
         opened = await client.open_raw(a_session_id(), Purpose.BACKUP, None)
         assert list(opened.homes) == [cluster.settings["b"].public_endpoint]
 
@@ -111,7 +111,7 @@ async def test_without_enough_live_homes_a_put_is_refused(cluster: Cluster) -> N
     async with cluster.up("a"):
         async with cluster.up("b"):
             claims = await cluster.bucket("a", copies=2, ack_copies=2)
-        cluster.sql("update nodes set last_seen = now() - interval '1 hour' where id = 'b'")
+        await cluster.change("update nodes set last_seen = now() - interval '1 hour' where id = 'b'")
         async with cluster.client("a", claims) as client:
             session = await client.open()
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -119,7 +119,7 @@ async def test_without_enough_live_homes_a_put_is_refused(cluster: Cluster) -> N
             assert reason_of(refusal.value) == "TOO_FEW_COPIES"
             assert "Try again" in str(refusal.value.details())
             # It seems to live, and does not answer.
-            cluster.sql("update nodes set last_seen = now() + interval '1 hour' where id = 'b'")
+            await cluster.change("update nodes set last_seen = now() + interval '1 hour' where id = 'b'")
             assert await refusal_of(client.put_pack(session, b"body")) == "TOO_FEW_COPIES"
             assert cluster.files("a") == []
 

@@ -149,7 +149,7 @@ async def test_more_than_its_share_of_packs_in_a_day_sets_the_brake_which_an_ope
             assert not await release(channel, claims.bucket)
             assert await client.condemn(retention, *packs[5:9]) == {}
             # A day later what is there is weighed anew.
-            cluster.sql("update buckets set released = released - interval '24 hours'")
+            await cluster.change("update buckets set released = released - interval '24 hours'")
             await client.end(retention)
             await several(client, 10)
             retention = await client.open(Purpose.RETENTION)
@@ -206,8 +206,8 @@ async def test_what_a_prune_has_repacked_while_an_operator_let_it_is_what_the_va
             await client.put_index(retention, repacked)
             assert await client.condemn(retention, *packs) == {}
             await client.end(retention)
-            cluster.sql("update buckets set released = released - interval '24 hours'")
-            cluster.sql("update sessions set opened = opened - interval '1 hour'")
+            await cluster.change("update buckets set released = released - interval '24 hours'")
+            await cluster.change("update sessions set opened = opened - interval '1 hour'")
             thief = await client.open(Purpose.RETENTION)
             await client.mark(thief)
             assert len(await client.condemn(thief, *repacked)) == 6
@@ -231,7 +231,7 @@ async def test_what_comes_while_a_session_removes_is_what_the_vault_had_as_is_wh
             await client.mark(retention)
             # As if it had removed something when there was little; then the backup came.
             ago = timedelta(hours=hours_ago)
-            cluster.sql(
+            await cluster.change(
                 "update sessions set last_removal = now() - %s, had_bytes = 4000 where purpose = 'retention'", ago
             )
             assert await client.condemn(retention, *more[:9]) == {}
@@ -250,7 +250,7 @@ async def test_the_most_that_a_long_session_had_is_forgotten_a_day_after_its_las
             retention = await client.open(Purpose.RETENTION)
             await client.mark(retention)
             assert await client.condemn(retention, *packs[:5]) == {}
-            cluster.sql("update sessions set last_removal = last_removal - interval '25 hours'")
+            await cluster.change("update sessions set last_removal = last_removal - interval '25 hours'")
             assert await client.condemn(retention, packs[5]) == {}
             assert await client.condemn(retention, packs[6]) == {}
             assert len(await client.condemn(retention, *packs[7:])) == 3
@@ -282,7 +282,7 @@ async def test_a_retention_takes_back_what_it_has_put_itself_under_the_brake_too
             earlier = await client.open(Purpose.RETENTION)
             left_over = await client.commit(earlier, a_body(200))
             await client.end(earlier)
-            cluster.sql("update buckets set braked = now()")
+            await cluster.change("update buckets set braked = now()")
             retention = await client.open(Purpose.RETENTION)
             changed = await client.commit(retention, a_body(200))
             assert await refusal_of(client.remove(retention, old)) == "HELD"
@@ -296,7 +296,7 @@ async def test_a_mark_is_told_that_the_brake_holds_the_vault_before_anything_is_
     async with cluster.up("a"), cluster.internal("a") as channel:
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
-            cluster.sql("update buckets set braked = now()")
+            await cluster.change("update buckets set braked = now()")
             retention = await client.open(Purpose.RETENTION)
             assert f"oort bucket release {claims.bucket}" in (await client.marked(retention)).held
             await client.end(retention)

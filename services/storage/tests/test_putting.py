@@ -347,9 +347,9 @@ async def test_a_body_whose_entry_is_refused_leaves_no_file(cluster: Cluster, re
             if refused_by == "end":
                 await client.end(session)
             elif refused_by == "quota":
-                cluster.sql("update buckets set quota_bytes = 100 where id = %s", claims.bucket)
+                await cluster.change("update buckets set quota_bytes = 100 where id = %s", claims.bucket)
             else:
-                cluster.sql("delete from object_users where session_id = %s", session)
+                await cluster.change("delete from object_users where session_id = %s", session)
             done.set()
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
                 await call

@@ -224,11 +224,11 @@ async def test_the_waste_basket_keeps_everything_for_its_time_and_never_out_of_o
             assert set(rows(cluster, *unneeded).values()) == {"condemned"}
             # A clock that jumped: the pack seems to have been there for long, its index file not.
             age = "update objects set condemned = now() - interval '8 days' where sha256 = %s"
-            cluster.sql(age, bytes.fromhex(made.id))
-            cluster.sql(age, bytes.fromhex(committed.id))
+            await cluster.change(age, bytes.fromhex(made.id))
+            await cluster.change(age, bytes.fromhex(committed.id))
             await week.reap()
             assert rows(cluster, *unneeded) == {str(made): "condemned", str(listed): "condemned"}
-            cluster.sql(age, bytes.fromhex(listed.id))
+            await cluster.change(age, bytes.fromhex(listed.id))
             await week.reap()
             assert rows(cluster, *unneeded) == {}
             assert counters_are_right(cluster)
@@ -393,7 +393,7 @@ async def test_a_copy_that_is_being_fetched_is_waited_for(cluster: Cluster, reap
         folder = cluster.bucket_folder("a", claims.bucket)
         place, staged = folder / made.path, StagedName(claims.bucket, NO_SESSION, made, bytes.fromhex(made.id))
         incoming = folder.parents[1] / "incoming" / str(claims.bucket) / staged.file_name("01")
-        cluster.sql(
+        await cluster.change(
             "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, retry_at)"
             " select id, 'a', bucket_id, tenant_id, user_id, now() + interval '2 minutes'"
             " from objects where sha256 = %s",
@@ -403,7 +403,7 @@ async def test_a_copy_that_is_being_fetched_is_waited_for(cluster: Cluster, reap
         await reapers.reap("a")
         assert rows(cluster, made, listed, committed) == {str(made): "deleting"}
         # A node that looks for work takes none that is being removed; the fetch places nothing from now on.
-        cluster.sql("update missing_copies set retry_at = now()")
+        await cluster.change("update missing_copies set retry_at = now()")
         async with db.worker() as unit:
             assert await copies.claim(unit, "a", 10, 60) == []
             [(object_id,)] = cluster.sql("select id from objects where state = 'deleting'")
@@ -423,7 +423,7 @@ async def test_a_fetch_that_had_its_claim_renewed_before_the_decision_comes_firs
         async with cluster.client("a", claims) as client:
             made, *_ = await an_unneeded_backup(client)
         [(object_id,)] = cluster.sql("select id from objects where sha256 = %s", bytes.fromhex(made.id))
-        cluster.sql(
+        await cluster.change(
             "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
             " select id, 'a', bucket_id, tenant_id, user_id from objects where id = %s",
             object_id,
@@ -434,7 +434,7 @@ async def test_a_fetch_that_had_its_claim_renewed_before_the_decision_comes_firs
         await reaping_now
         assert rows(cluster, made) == {str(made): "deleting"}
         assert there(cluster, "a", claims, made) == [True]
-        cluster.sql("delete from missing_copies")
+        await cluster.change("delete from missing_copies")
         await reapers.reap("a")
         assert rows(cluster, made) == {}
         assert there(cluster, "a", claims, made) == [False]
@@ -566,7 +566,7 @@ async def test_two_nodes_that_sweep_one_session_leave_no_use_of_it_behind(cluste
             for _ in range(3):
                 await client.put_pack(session, a_body())
             await client.end(session)
-            cluster.sql("update sessions set ended = now() - interval '31 days' where id = %s", session)
+            await cluster.change("update sessions set ended = now() - interval '31 days' where id = %s", session)
             everything = uses(cluster, session)
             async with asyncio.timeout(20), db.worker() as first:
                 assert await reaping.sweep(first, [session], 2)
@@ -587,8 +587,8 @@ async def test_sessions_that_are_over_for_long_are_forgotten_and_still_over(clus
             old, young, still_open = await client.open(), await client.open(), await client.open()
             await client.end(old)
             await client.end(young)
-            cluster.sql("update sessions set ended = now() - interval '31 days' where id = %s", old)
-            cluster.sql("update sessions set opened = now() - interval '60 days' where id = %s", still_open)
+            await cluster.change("update sessions set ended = now() - interval '31 days' where id = %s", old)
+            await cluster.change("update sessions set opened = now() - interval '60 days' where id = %s", still_open)
             await reapers.reap("a")
             left = {row[0] for row in cluster.sql("select id from sessions")}
             assert {young, still_open} <= left
@@ -606,9 +606,9 @@ async def test_while_the_brake_holds_nothing_that_was_removed_before_goes_for_go
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
             removed = await an_unneeded_backup(client)
-        cluster.sql("update buckets set braked = now()")
+        await cluster.change("update buckets set braked = now()")
         await reapers.reap("a")
         assert set(rows(cluster, *removed).values()) == {"condemned"}
-        cluster.sql("update buckets set braked = null")
+        await cluster.change("update buckets set braked = null")
         await reapers.reap("a")
         assert rows(cluster, *removed) == {}

@@ -64,8 +64,8 @@ async def test_copies_are_not_complete_before_a_started_node_has_looked_at_its_d
             await client.put_pack(await client.open(), b"body")
         await copies_are_complete(cluster, "a")
     assert _is_reconciled(cluster, "a")
-    cluster.sql("update nodes set reconciled = false")
-    cluster.sql("update nodes set last_seen = now() + interval '1 hour'")
+    await cluster.change("update nodes set reconciled = false")
+    await cluster.change("update nodes set last_seen = now() + interval '1 hour'")
     async with cluster.up("b"):
         described = await cluster.describe("b")
         [a] = [node for node in described.nodes if node.id == "a"]

@@ -223,7 +223,7 @@ async def test_a_seal_that_a_node_has_missed_is_not_undone_by_the_one_that_it_ha
             await client.initialise(await client.open(), seal=b"seal 3")
         await copies_are_complete(cluster, "a")
         # As after a second seal that both had, and a third that came while node b was down.
-        cluster.sql(
+        await cluster.change(
             "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, retry_at) select id, 'b',"
             " bucket_id, tenant_id, user_id, now() + interval '1 day' from objects where kind = 'oort-vault'"
         )
@@ -232,7 +232,7 @@ async def test_a_seal_that_a_node_has_missed_is_not_undone_by_the_one_that_it_ha
         os.utime(place, (1 << 33, 1 << 33))
         async with auth_knowing(cluster, claims):
             await rescan(cluster, "b")
-        cluster.sql("update missing_copies set retry_at = now()")
+        await cluster.change("update missing_copies set retry_at = now()")
         await copies_are_complete(cluster, "a")
         assert {place_of(cluster, node, claims.bucket, SEAL).read_bytes() for node in nodes} == {b"seal 3"}
 
@@ -399,7 +399,7 @@ async def test_a_vault_without_config_stays_one_until_all_nodes_were_rescanned(
                 assert await refusal_of(client.initialise(await client.open(), b"another")) == "DAMAGED"
         await rescan(cluster, "b")
         await copies_are_complete(cluster, "a")
-        cluster.sql("update buckets set braked = now() where id = %s returning 1", whole.bucket)
+        await cluster.change("update buckets set braked = now() where id = %s returning 1", whole.bucket)
         assert await finish(cluster, "a") == 1, "a brake that something else has set stays"
         assert cluster.sql("select id from buckets where braked is not null") == [(whole.bucket,)]
         for claims in (whole, empty):

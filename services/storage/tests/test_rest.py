@@ -73,7 +73,7 @@ async def test_what_grpc_clients_put_a_restic_reads_and_the_other_way_round(clus
 async def test_many_objects_are_listed_whole(cluster: Cluster) -> None:
     async with a_rest_node(cluster) as node:
         claims = await cluster.bucket("a")
-        cluster.sql(
+        await cluster.change(
             "insert into objects (bucket_id, tenant_id, user_id, kind, sha256, size, created_seq)"
             " select %s, %s, %s, 'data', sha256(n::text::bytea), n, 0 from generate_series(1, 2500) as n",
             *(claims.bucket, claims.tenant, claims.user),
@@ -200,7 +200,7 @@ async def test_a_pack_that_was_lost_is_taken_again(cluster: Cluster) -> None:
             await restic.lock()
             await restic.store(pack(body), body)
             (cluster.bucket_folder("a", claims.bucket) / pack(body).path).unlink()
-            cluster.sql(
+            await cluster.change(
                 "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
                 " select id, 'a', bucket_id, tenant_id, user_id from objects where kind = 'data'"
             )

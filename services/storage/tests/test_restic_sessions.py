@@ -199,7 +199,7 @@ async def test_rows_of_locks_that_restics_have_removed_go_after_a_day(cluster: C
         await scene.end(session)
         await reapers.reap("a")
         assert cluster.sql("select count(*) from restic_locks") == [(4,)]
-        cluster.sql("update restic_locks set removed = removed - interval '25 hours'")
+        await cluster.change("update restic_locks set removed = removed - interval '25 hours'")
         await reapers.reap("a")
         assert cluster.sql("select sha256 from restic_locks") == [(bytes.fromhex(lost.id),)]
 
@@ -321,7 +321,7 @@ async def test_a_restic_leaves_the_keys_by_which_backup_tool_opens_a_vault(clust
         refused = await scene.restic.delete(ObjectName.parse(ours))
         assert (refused.status, "no restic has added it" in refused.line) == (403, True)
         assert await scene.removed(added) == 200
-        cluster.sql("update objects set created_by = null where kind = 'keys'")
+        await cluster.change("update objects set created_by = null where kind = 'keys'")
         assert await scene.removed(ObjectName.parse(ours)) == 403
         assert state(cluster, ObjectName.parse(ours)) == "live"
 

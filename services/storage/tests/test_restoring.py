@@ -160,7 +160,7 @@ async def test_what_a_retention_condemned_between_two_steps_comes_back_before_wh
             plan = await operator.plan()
             assert counts(plan.comes_back) == {"snapshots": 1}
             retention = await client.open(Purpose.RETENTION)
-            cluster.sql(
+            await cluster.change(
                 "insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, opened_seq)"
                 " select %s, id, tenant_id, user_id, %s, 'adopt', seq from buckets where id = %s",
                 session,
@@ -183,13 +183,13 @@ async def test_a_time_brings_back_whole_removals_and_a_name_what_it_may_need(clu
         async with cluster.client("a", claims) as client, an_operator(cluster, claims) as operator:
             before, after = await an_unneeded_backup(client), await an_unneeded_backup(client)
             for names, hours in ((before, 5), (after, 1)):
-                cluster.sql(
+                await cluster.change(
                     "update objects set condemned = now() - %s where sha256 = any(%s)",
                     timedelta(hours=hours),
                     [bytes.fromhex(name.id) for name in names],
                 )
             # The last of the second removal lies before the time that is asked for, as the first of it does not.
-            cluster.sql(
+            await cluster.change(
                 "update objects set condemned = now() - interval '3 hours' where sha256 = %s",
                 bytes.fromhex(after[0].id),
             )
@@ -309,9 +309,9 @@ async def test_a_name_for_which_it_is_too_late_since_the_plan_is_named(cluster: 
             *_, removed = await an_unneeded_backup(client)
             plan = await operator.plan(removed)
             digest = bytes.fromhex(removed.id)
-            cluster.sql("update objects set state = 'deleting' where sha256 = %s", digest)
+            await cluster.change("update objects set state = 'deleting' where sha256 = %s", digest)
             if is_forgotten:
-                cluster.sql("delete from objects where sha256 = %s", digest)
+                await cluster.change("delete from objects where sha256 = %s", digest)
             session = a_session_id()
             while not (step := await operator.step(session, [removed], plan.from_seq)).done:
                 assert str(removed) not in [one.name for one in step.restored]

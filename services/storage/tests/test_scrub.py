@@ -228,7 +228,7 @@ async def test_the_copy_that_was_verified_longest_ago_comes_first(cluster: Clust
             names = [await client.put_pack(session, a_body()) for _ in range(3)]
         await scrubbed(cluster, "a")
         for name, days in zip(names, (2, 30, 10), strict=True):
-            cluster.sql(
+            await cluster.change(
                 "update verified_copies set verified = now() - %s * interval '1 day' from objects o"
                 " where o.id = object_id and o.sha256 = %s",
                 days,

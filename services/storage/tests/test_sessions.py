@@ -189,8 +189,10 @@ async def test_sessions_that_stop_beating_or_grow_too_old_are_ended(cluster: Clu
         async with cluster.client("a", claims) as client:
             *_, parent = await a_committed_snapshot(client)
             fresh, silent, old = await client.open(), await client.open(parent=parent), await client.open()
-            cluster.sql("update sessions set last_beat = now() - interval '61 s' where id = any(%s)", [fresh, silent])
-            cluster.sql("update sessions set opened = now() - interval '31 days' where id = %s", old)
+            await cluster.change(
+                "update sessions set last_beat = now() - interval '61 s' where id = any(%s)", [fresh, silent]
+            )
+            await cluster.change("update sessions set opened = now() - interval '31 days' where id = %s", old)
             await client.beat(fresh)
             await client.beat(old)
             assert set(await sessions.end_silent(db, SILENCE, AGE)) == {silent, old}
@@ -304,7 +306,7 @@ async def test_a_put_of_a_name_that_is_being_removed_is_to_be_tried_again(cluste
             assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
             # The reaper's last steps; then the put takes the body anew.
             (cluster.bucket_folder("a", claims.bucket) / name.path).unlink()
-            cluster.sql("delete from objects where sha256 = %s", bytes.fromhex(name.id))
+            await cluster.change("delete from objects where sha256 = %s", bytes.fromhex(name.id))
             assert not (await client.put(session, name, b"body")).existed
             assert await client.get(session, name) == b"body"
 
@@ -328,7 +330,7 @@ async def test_a_body_on_its_way_while_its_name_is_removed_is_stored_all_the_sam
             call = asyncio.ensure_future(client.objects.Put(slow(), metadata=client.metadata))
             await begun.wait()
             name = await client.put_pack(session, b"body")
-            cluster.sql("delete from objects where sha256 = %s", bytes.fromhex(name.id))
+            await cluster.change("delete from objects where sha256 = %s", bytes.fromhex(name.id))
             (cluster.bucket_folder("a", claims.bucket) / name.path).unlink()
             done.set()
             assert not (await call).existed
@@ -409,7 +411,7 @@ async def test_a_resumed_backup_goes_on_from_what_an_ended_one_stored(cluster: C
             await client.initialise(crashed)
             made = await client.put_pack(crashed, b"a pack")
             checkpoint = await client.put_index(crashed, [made])
-            cluster.sql("update sessions set last_beat = now() - interval '1 hour'")
+            await cluster.change("update sessions set last_beat = now() - interval '1 hour'")
             assert await sessions.end_silent(db, SILENCE, AGE) == [crashed]
             condemn(cluster, claims, made)
             session = await client.open()
