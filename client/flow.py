@@ -61,8 +61,13 @@ class Crew:
                 condition.notify_all()
 
     def wait_until(self, condition: threading.Condition, is_so: Callable[[], bool]) -> None:
-        """Wait on a condition of this crew, which is held, until something is so. Raises Stopped."""
-        condition.wait_for(lambda: self._error is not None or is_so())
+        """Wait on a condition of this crew, which is held, until something is so. Raises Stopped.
+
+        The main thread looks up now and then: an interrupt that comes as it begins to wait does not wake it.
+        """
+        seconds = _LOOK if threading.current_thread() is threading.main_thread() else None
+        while not condition.wait_for(lambda: self._error is not None or is_so(), seconds):
+            pass
         self.ensure_running()
 
     def ensure_running(self) -> None:

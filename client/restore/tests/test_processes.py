@@ -176,11 +176,14 @@ def test_a_restore_is_interrupted_while_one_of_them_hangs(
     monkeypatch.setattr(processes, "_carry_out", hang)
     monkeypatch.setattr(run, "Crew", lambda: Crew(patience=0.1))
 
-    with pytest.raises(KeyboardInterrupt):
-        vault.restore(tmp_path / "target")
-
-    for timer in goes_on:
-        timer.cancel()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            vault.restore(tmp_path / "target")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for timer in goes_on:
+            timer.cancel()
     assert {process._process.returncode for process in seen.processes} == {-signal.SIGKILL}
 
 
