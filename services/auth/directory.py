@@ -1,15 +1,17 @@
-"""The one place where auth reads across tenants: to find whom a name or a device belongs to, and for lists of tenants.
+"""The one place where auth reads across tenants: whom a name, a device or a bucket belongs to, and lists of tenants.
 
 Kept true: it answers ids and tenants' names, never a key or a seal; whatever follows is read in a unit of the tenant
 and the user found here. A test shows that no other module of the role uses the worker.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.auth.store import sign_in
+from services.auth.store import sign_in, vaults
 from services.auth.store.sign_in import Whereabouts
 from services.auth.store.tenants import Tenant
+from services.auth.store.vaults import Owner
 from services.common.database import Database
 from services.common.errors import NotFound
 
@@ -49,6 +51,11 @@ class Directory:
     async def device(self, device: UUID) -> Whereabouts | None:
         async with self._db.worker() as unit:
             return await sign_in.owner_of_device(unit, device)
+
+    async def owners(self, cluster: str, buckets: Sequence[UUID]) -> list[Owner]:
+        """Whose those of the buckets are that are vaults on a storage cluster."""
+        async with self._db.worker() as unit:
+            return await vaults.owners(unit, cluster, buckets)
 
     async def first_tenant(self) -> Tenant:
         """Raises NotFound before set-up."""

@@ -142,7 +142,9 @@ def build(base: Foundation, gate: Gate | None = None) -> Auth:
             "RestAccessService",
             RestAccessRpc(gate, rest),
         ),
-        _served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, owners_pb2, "OwnerService", OwnersRpc(gate, db)),
+        _served(
+            owners_pb2_grpc.add_OwnerServiceServicer_to_server, owners_pb2, "OwnerService", OwnersRpc(gate, directory)
+        ),
     ]
     return Auth(public, internal, attempts, clock)
 

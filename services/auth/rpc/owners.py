@@ -1,8 +1,8 @@
 from oort.auth.v1 import owners_pb2, owners_pb2_grpc
 
+from services.auth.directory import Directory
 from services.auth.gate import Context, Gate
 from services.auth.store import vaults
-from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
 
@@ -10,17 +10,16 @@ _AT_ONCE = 1000
 
 
 class OwnersRpc(owners_pb2_grpc.OwnerServiceServicer):
-    def __init__(self, gate: Gate, db: Database) -> None:
+    def __init__(self, gate: Gate, directory: Directory) -> None:
         self._gate = gate
-        self._db = db
+        self._directory = directory
 
     async def GetOwners(self, request: owners_pb2.GetOwnersRequest, context: Context) -> owners_pb2.GetOwnersResponse:
         await self._gate.node(context)
         if len(request.bucket_ids) > _AT_ONCE:
             raise InvalidArgument(detail=f"bucket_ids may have {_AT_ONCE} ids, and has {len(request.bucket_ids)}.")
         asked = [uuid_of(text, "bucket_ids") for text in request.bucket_ids]
-        async with self._db.worker() as unit:
-            found = await vaults.owners(unit, request.cluster, asked)
+        found = await self._directory.owners(request.cluster, asked)
         return owners_pb2.GetOwnersResponse(owners=map(_owner, found))
 
 

@@ -55,9 +55,9 @@ async def wired(settings: AuthSettings) -> tuple[list[str], list[str]]:
 
 async def test_the_process_serves_its_contracts(ground: Ground, tmp_path: Path) -> None:
     public, internal = await wired(settings_in(tmp_path, ground))
-    services = ("AccountService", "DeviceService", "ProfileService", "JobService", "AdminService")
+    services = ("AccountService", "DeviceService", "ProfileService", "JobService", "AdminService", "BucketAdminService")
     assert public == [f"oort.auth.v1.{name}" for name in services]
-    assert internal == ["oort.auth.v1.SetupService", "oort.auth.v1.RestAccessService"]
+    assert internal == [f"oort.auth.v1.{name}" for name in ("SetupService", "RestAccessService", "OwnerService")]
 
 
 async def test_without_redis_it_does_not_start(ground: Ground, tmp_path: Path) -> None:

@@ -129,9 +129,10 @@ delete from object_users where (object_id, session_id) in (
     select object_id, session_id from object_users where session_id = any(%s) limit %s for update skip locked)
 """
 _SWEPT = """
-update sessions s set swept = true
-where s.id in (select id from sessions where id = any(%s) and not swept order by id for update)
-  and not exists (select 1 from object_users u where u.session_id = s.id)
+update sessions set swept = true where id in (
+    select s.id from sessions s where s.id = any(%s) and not s.swept
+      and not exists (select 1 from object_users u where u.session_id = s.id)
+    order by s.id for update)
 """
 
 

@@ -125,6 +125,8 @@ async def test_every_table_of_a_tenant_is_under_forced_row_level_security(cluste
         "missing_copies",
         "removals",
         "restic_locks",
+        "verified_copies",
+        "scrubs",
     }
     assert all(row[1] for row in rows)
 
