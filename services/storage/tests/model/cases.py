@@ -165,9 +165,9 @@ CASES = [
         "checkpoint",
         (9,),
         lambda world, _made: [
-            _backup(world, "b", stale=False),
-            _backup(world, "b", "C"),
-            _retention(world, goes_early=False),  # as small a search as can be: "resume" has it
+            _backup(world, "b", stale=False),  # it alone is interrupted, or the search takes minutes
+            _backup(world, "b", "C", interrupted=1),
+            _retention(world, interrupted=1),
         ],
         packs=("a",),
         snapshots=("a",),

@@ -27,7 +27,6 @@ class Retention(Client):
     removes: tuple[ObjectName, ...] | None = ()
     prefers_last: bool = False
     wasteful: bool = False  # keeps packs of which only a part is needed
-    goes_early: bool = True  # condemns what needs nothing new before it stores anything
     fine: bool = True  # puts in two moves: up to the durable copies, and the entry
     removed: frozenset[ObjectName] = frozenset()
     is_marked: bool = False
@@ -151,8 +150,6 @@ class Retention(Client):
         if self.repacked:
             listed[self.repacked.name] = moved
         self.new_index = an_index(listed)
-        if not self.goes_early:
-            return
         needs = any if "early index" in self.world.faults else all
         self.useless = tuple(name for name, lists in self.index_read if needs(pack not in taken for pack, _ in lists))
         stay = {pack for name, lists in self.index_read if name not in self.useless for pack, _ in lists}
