@@ -77,7 +77,7 @@ campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger se
 	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -q -n $(JOBS) services/storage/tests/model
 
 planted-faults: $(STUBS) ## take each rule of sessions away in turn, and see the tests find it
-	@$(BIN)/python -m pytest -q --no-header services/storage/tests/model/planted_faults.py
+	@$(BIN)/python -m pytest -q --no-header -n $(JOBS) services/storage/tests/model/planted_faults.py
 
 lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
