@@ -73,8 +73,8 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
-campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have
-	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -q -n $(JOBS) services/storage/tests/model
+campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have: hours
+	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -v -n $(JOBS) --timeout 0 services/storage/tests/model
 
 planted-faults: $(STUBS) ## take each rule of sessions away in turn, and see the tests find it
 	@$(BIN)/python -m pytest -q --no-header -n $(JOBS) services/storage/tests/model/planted_faults.py

@@ -6,6 +6,7 @@ opened. 4. At rest one retention and the reaper leave exactly what is needed (`n
 snapshot needs from a home that has it (`keeps_copies`).
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Picture:
-    """The bucket at one moment."""
+    """The bucket at one moment. `staged` has a name as often as there are incoming files of it, and whose they are."""
 
     rows: dict[ObjectName, Row]
     sessions: dict[UUID, Session]
@@ -84,7 +85,7 @@ class Picture:
     removals: frozenset[tuple[int, str]]
     counted: bool
     files: dict[str, frozenset[ObjectName]]
-    staged: dict[str, frozenset[ObjectName]]
+    staged: dict[str, Counter[tuple[ObjectName, UUID]]]
 
     def live(self, kind: ObjectKind) -> set[ObjectName]:
         return {name for name, row in self.rows.items() if name.kind is kind and row.state == "live"}
@@ -98,7 +99,11 @@ class Picture:
         }
 
     def lies_anywhere(self, name: ObjectName) -> bool:
-        return any(name in self.files[node] or name in self.staged[node] for node in self.files)
+        return any(name in self.there(node) for node in self.files)
+
+    def there(self, node: str) -> frozenset[ObjectName]:
+        """What lies on a node, be it in an incoming file."""
+        return self.files[node] | {name for name, _ in self.staged[node]}
 
 
 async def picture(world: World) -> Picture:
@@ -121,7 +126,7 @@ async def picture(world: World) -> Picture:
         sessions=sessions,
         counted=told["counted"],
         files={node: frozenset(name for name in names if world.lies(node, name)) for node in world.nodes},
-        staged={node: frozenset(world.staged(node)) for node in world.nodes},
+        staged={node: Counter((one.name, one.session) for one in world.staged(node).values()) for node in world.nodes},
         **pairs,
     )
 
@@ -158,7 +163,7 @@ def keeps_copies(world: World, before: Picture, after: Picture) -> None:
 
 def _on(world: World, seen: Picture, node: str, packs: Iterable[ObjectName]) -> set[str]:
     """The blobs of the packs that lie on a node."""
-    there = seen.files[node] | seen.staged[node]
+    there = seen.there(node)
     return {blob for pack in packs if pack in there for blob in world.made[pack].holds}
 
 
@@ -201,7 +206,7 @@ def _restore_finds_all(world: World, seen: Picture, promise: Promise) -> None:
 def _copies_are_there(world: World, seen: Picture) -> None:
     for node, files in seen.files.items():
         excused = {number for number, other in seen.missing if other == node}
-        there = files | seen.staged[node]
+        there = seen.there(node)
         for name, row in seen.rows.items():
             if row.state != "deleting" and name not in there and row.id not in excused:
                 raise Lost(f"{name} lies on node {node} by the catalogue, and does not")

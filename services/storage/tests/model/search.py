@@ -183,7 +183,7 @@ class Search:
 
     async def _rest(self, seen: Picture) -> None:
         """Once for all states that differ only in what is over by then: sessions, clients, orders of condemnations."""
-        state = tuple(sorted((name, row.state) for name, row in seen.rows.items())), *_on_disks(seen)
+        state = tuple(sorted((name, row.state) for name, row in seen.rows.items())), *_on_disks(seen, {})
         if state in self._rested:
             return
         self._rested.add(state)
@@ -200,13 +200,13 @@ class Search:
         world = self.world
         made, opened, numbers = dict(world.made), world.sessions_opened, world.ahead.numbers
         down, locked = world.down, world.locked
-        staged = {node: {path: path.read_bytes() for path in world.staged(node).values()} for node in world.nodes}
+        staged = {node: {path: path.read_bytes() for path in world.staged(node)} for node in world.nodes}
         async with self.db.fork():
             yield
         for node, files in before.files.items():
             for name in {*world.made, *before.rows}:
                 _set(world.nodes[node].disk.path(world.claims.bucket, name), world, name, there=name in files)
-            for path in set(world.staged(node).values()) - set(staged[node]):
+            for path in world.staged(node).keys() - staged[node].keys():
                 path.unlink()
             for path, body in staged[node].items():
                 path.write_bytes(body)
@@ -286,15 +286,26 @@ def _state(seen: Picture, clients: Sequence[Client], world: World) -> object:
     )
     # Packs that are long gone may be asked for as well.
     packs = frozenset(name for name in world.made if name.kind is ObjectKind.PACK)
-    return tuple(sorted(objects)), sessions, _on_disks(seen), packs, world.down, tuple(map(_client_state, clients))
+    return (
+        tuple(sorted(objects)),
+        sessions,
+        _on_disks(seen, order),
+        packs,
+        world.down,
+        tuple(map(_client_state, clients)),
+    )
 
 
 def _counts(session: str, order: dict[UUID, int], over: set[UUID]) -> bool:
     return UUID(session) in order or UUID(session) in over
 
 
-def _on_disks(seen: Picture) -> tuple[object, ...]:
-    return tuple((node, seen.files[node], seen.staged[node]) for node in sorted(seen.files))
+def _on_disks(seen: Picture, order: dict[UUID, int]) -> tuple[object, ...]:
+    """`order`: of the sessions that are not over."""
+    return tuple(
+        (node, files, tuple(sorted((name, order.get(session, -1)) for name, session in seen.staged[node].elements())))
+        for node, files in sorted(seen.files.items())
+    )
 
 
 def _client_state(client: Client) -> object:

@@ -30,5 +30,6 @@ def named(case: Case) -> object:
 
 @pytest.mark.parametrize("case", [named(case) for case in CASES])
 async def test_no_order_of_steps_loses_anything(urls: DatabaseUrls, nodes: dict[str, Node], case: Case) -> None:
-    done = await search(case, urls, nodes, switches=case.switches[IS_CAMPAIGN], rest=IS_CAMPAIGN)
+    switches = case.switches[IS_CAMPAIGN]
+    done = await search(case, urls, nodes, switches=switches, rest=IS_CAMPAIGN, everyone=IS_CAMPAIGN)
     assert done.steps > 0

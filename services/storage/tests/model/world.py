@@ -283,9 +283,9 @@ class World:
         """Whether the object's file is in its place."""
         return os.path.lexists(f"{self.nodes[node].disk.buckets}/{self.claims.bucket}/{name.path}")
 
-    def staged(self, node: str) -> dict[ObjectName, Path]:
+    def staged(self, node: str) -> dict[Path, StagedName]:
         """Whole incoming files."""
-        return {known.name: path for path, known in self.nodes[node].disk.staged(self.claims.bucket)}
+        return dict(self.nodes[node].disk.staged(self.claims.bucket))
 
     def known(self, kind: ObjectKind) -> list[Made]:
         """What a client may have seen, by name, be it long gone."""
