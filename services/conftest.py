@@ -1,6 +1,5 @@
 """What tests of the services share besides the root's Postgres, Redis and certificates: databases of roles."""
 
-import asyncio
 import inspect
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.common.migrations import migrate
 from services.common.provision import OWNER, DatabasePasswords, DatabaseUrls, provision
+from services.common.testing import loops
 
 # The roles belong to the whole server, which the workers of a run share.
 PASSWORDS = DatabasePasswords(owner="owner of tests", app="app of tests", worker="worker of tests")
@@ -34,7 +34,7 @@ class RunningPostgres(Protocol):
 def _finished(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end in a thread: whoever asks may be a test inside a loop of its own."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return thread.submit(loops.run, work).result()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,7 +43,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
+    loops.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
     return True
 
 
