@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ import pytest
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
+from deploy.local.ports import free_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
@@ -151,6 +152,12 @@ def redis_url() -> Iterator[str]:
             yield server.url
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def a_free_port() -> Callable[[], int]:
+    """Chooses a port that no connection gets by chance."""
+    return free_port
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """Free TCP ports on loopback.
 
-Kept true: a port answered here was free a moment ago on IPv4 loopback. Whoever takes it in between wins, so a server
-that fails to bind is started again with another.
+Kept true: a port answered here was free a moment ago on IPv4 loopback, and the kernel gives it to nobody by itself.
+Whoever takes it in between wins, so a server that fails to bind is started again with another.
 """
 
+import secrets
 import socket
 import sys
 
 LOOPBACK = "127.0.0.1"
+# From 32768 on Linux gives ports to outgoing connections (ip-sysctl, ip_local_port_range), others from 49152 on.
+_CHOSEN = range(16384, 32768)
 
 
 def is_free(port: int) -> bool:
@@ -22,10 +25,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """One that the kernel picks."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """One that no connection gets by chance while its server starts, or is down."""
+    while not is_free(port := secrets.choice(_CHOSEN)):
+        pass
+    return port
 
 
 class PortReservations:

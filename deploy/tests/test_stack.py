@@ -9,18 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import astuple
 from pathlib import Path
 
 import psutil
 import pytest
 
 from deploy.driver import Command, Operator
-from deploy.local import orphans, roles
+from deploy.local import orphans
 from deploy.local.folder import StackFolder
-from deploy.local.ports import PortReservations
 from deploy.local.processes import ProcessId
+from deploy.tests.ports import usual_ports_reserved
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
 SERVICES = {"postgres", "redis", "license", "auth", "node-a", "node-b", "branding", "cluster"}
@@ -94,16 +92,6 @@ def supervisor(operator: Operator) -> int:
     process = StackFolder.find(operator.data).load().supervisor
     assert process is not None
     return process.pid
-
-
-@contextmanager
-def usual_ports_reserved() -> Iterator[None]:
-    """A stack gets ports that no other test's stack prefers, and so takes while this one is down."""
-    with closing(PortReservations()) as reserved:
-        usual = {port for instance in roles.INSTANCES for port in astuple(instance.ports)}
-        for port in usual | {roles.POSTGRES_PORT, roles.REDIS_PORT}:
-            reserved.take(port)
-        yield
 
 
 @pytest.mark.long

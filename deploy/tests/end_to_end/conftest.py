@@ -13,6 +13,7 @@ from client.account.login import Server, login
 from client.account.vaults import Vaults
 from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
+from deploy.tests.ports import usual_ports_reserved
 
 ADeviceFactory = Callable[[], Device]
 
@@ -24,7 +25,8 @@ def own_stack(tmp_path: Path) -> Iterator[Operator]:
     with ExitStack() as last:
         last.callback(operator.down)
         # A node that a test kills stays dead until the test is over.
-        operator.up("--restart-delay", "3600")
+        with usual_ports_reserved():
+            operator.up("--restart-delay", "3600")
         yield operator
 
 

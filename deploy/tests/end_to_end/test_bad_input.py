@@ -7,8 +7,9 @@ import pytest
 
 from deploy.driver import Device, Operator, Outcome
 from deploy.local.certificates import CertificateAuthority
+from deploy.local.ports import free_port
 from deploy.tests.end_to_end.conftest import a_device, a_user
-from deploy.tests.end_to_end.trees import MIB, a_tree, free_port, incompressible
+from deploy.tests.end_to_end.trees import MIB, a_tree, incompressible
 from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
 
 

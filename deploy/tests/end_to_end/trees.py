@@ -138,11 +138,3 @@ def incompressible(path: Path, mib: int, seed: int) -> Path:
 def restored(target: Path, source: Path) -> Path:
     """Where a restore puts an absolute source path below its target."""
     return target / source.relative_to("/")
-
-
-def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from deploy.local.ports import free_port
 from deploy.tests.stops.places import Folders, RunningNode, StoppingPlace, a_node
 from services.common.provision import DatabaseUrls
 from services.common.testing.server import Certificates
@@ -19,7 +20,8 @@ def node(
     installation: Certificates,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningNode]:
-    with a_node(Cluster(a_database("storage"), installation, tmp_path_factory.mktemp("node"))) as node:
+    cluster = Cluster(a_database("storage"), installation, tmp_path_factory.mktemp("node"), free_port)
+    with a_node(cluster) as node:
         yield node
 
 

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import secrets
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -54,12 +53,6 @@ OWN_FILES = frozenset(("lock", marker.NAME))
 _ROOT = Path(__file__).parents[3]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncIterator[Database]:
     """One node in this process, as services.common.process serves it, without its lease and metrics port."""
@@ -90,6 +83,7 @@ class Cluster:
     database: DatabaseUrls
     certificates: Certificates
     folder: Path
+    free_port: Callable[[], int]
     token_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     settings: dict[str, StorageSettings] = field(default_factory=dict)
 
@@ -103,7 +97,7 @@ class Cluster:
     def node(self, name: str, **others: Any) -> StorageSettings:
         """Settings of a node; the same ports and folder each time."""
         if name not in self.settings:
-            public, internal = free_port(), free_port()
+            public, internal = self.free_port(), self.free_port()
             values: dict[str, Any] = {
                 "instance": name,
                 "public_listen": f"127.0.0.1:{public}",
@@ -150,15 +144,23 @@ class Cluster:
         kid = key_id(key.public_key().public_bytes_raw())
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": kid})
 
-    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a statement as the worker, who sees all."""
+    def sql(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Ask as the worker, who sees all."""
         with psycopg.connect(self.database.worker) as connection:
-            cursor = connection.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else []
+            connection.read_only = True
+            return connection.execute(query, parameters).fetchall()
 
     async def change(self, statement: str, *parameters: object) -> None:
-        """As `sql`, in a thread: a node of this loop may have the rows locked, in a transaction that has to go on."""
-        await asyncio.to_thread(self.sql, statement, *parameters)
+        """Run a statement as the worker.
+
+        In a thread: a node of this loop may have the rows locked, in a transaction that has to go on.
+        """
+
+        def run() -> None:
+            with psycopg.connect(self.database.worker) as connection:
+                connection.execute(statement, parameters)
+
+        await asyncio.to_thread(run)
 
     async def bucket(
         self, node: str, *, copies: int = 1, ack_copies: int = 1, quota_bytes: int = 0, **ids: UUID

@@ -11,5 +11,10 @@ from services.storage.tests.cluster import Cluster
 
 
 @pytest.fixture
-def cluster(a_database: Callable[[str], DatabaseUrls], installation: Certificates, tmp_path: Path) -> Cluster:
-    return Cluster(a_database("storage"), installation, tmp_path)
+def cluster(
+    a_database: Callable[[str], DatabaseUrls],
+    installation: Certificates,
+    tmp_path: Path,
+    a_free_port: Callable[[], int],
+) -> Cluster:
+    return Cluster(a_database("storage"), installation, tmp_path, a_free_port)

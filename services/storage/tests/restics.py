@@ -20,7 +20,7 @@ from services.common.errors import NotSignedIn
 from services.common.listeners import Served
 from services.common.testing.server import serving
 from services.storage.rest.requests import VERSION_2
-from services.storage.tests.cluster import Cluster, a_body, free_port, index, pack, snapshot
+from services.storage.tests.cluster import Cluster, a_body, index, pack, snapshot
 
 
 @dataclass
@@ -73,7 +73,7 @@ async def a_rest_node(cluster: Cluster, name: str = "a", **others: Any) -> Async
     auth = Auth(cluster)
     service = Served(rest_pb2_grpc.add_RestAccessServiceServicer_to_server, auth, "oort.auth.v1.RestAccessService")
     async with serving("auth", cluster.certificates, internal=[service]) as endpoints:
-        port = free_port()
+        port = cluster.free_port()
         cluster.node(
             name,
             auth_server=endpoints.internal,
@@ -154,7 +154,7 @@ def basic_auth(username: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
-def let_pass(cluster: Cluster, minutes: int) -> None:
+async def let_pass(cluster: Cluster, minutes: int) -> None:
     """Locks and beats are so much older now, by the database's clock."""
-    cluster.sql("update restic_locks set written = written - make_interval(mins => %s)", minutes)
-    cluster.sql("update sessions set last_beat = last_beat - make_interval(mins => %s)", minutes)
+    await cluster.change("update restic_locks set written = written - make_interval(mins => %s)", minutes)
+    await cluster.change("update sessions set last_beat = last_beat - make_interval(mins => %s)", minutes)

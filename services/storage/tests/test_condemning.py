@@ -84,7 +84,7 @@ async def test_what_is_condemned_is_hidden_from_retention_and_from_later_session
             assert cluster.sql("select seq from buckets") == [(seq + 2,)]
             # Again, as after a lost answer; and with what is going, or was never there.
             assert await client.condemn(retention, made, pack(b"never")) == {}
-            set_deleting(cluster, made)
+            await set_deleting(cluster, made)
             assert await client.condemn(retention, made) == {}
             assert await client.condemn(retention) == {}
             assert cluster.sql("select seq from buckets") == [(seq + 2,)]

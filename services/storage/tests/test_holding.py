@@ -30,10 +30,12 @@ async def release(channel: grpc.aio.Channel, bucket: UUID) -> bool:
     return (await stub.Release(protection_pb2.ReleaseRequest(bucket_id=str(bucket)))).was_braked
 
 
-def grow_older(cluster: Cluster, days: float, *names: ObjectName) -> None:
+async def grow_older(cluster: Cluster, days: float, *names: ObjectName) -> None:
     """As if objects had come earlier."""
     digests = [bytes.fromhex(name.id) for name in names]
-    cluster.sql("update objects set created = created - %s where sha256 = any(%s)", timedelta(days=days), digests)
+    await cluster.change(
+        "update objects set created = created - %s where sha256 = any(%s)", timedelta(days=days), digests
+    )
 
 
 async def why_not(call: Any) -> str:
@@ -50,8 +52,8 @@ async def test_what_came_less_than_the_lock_ago_is_not_condemned_and_what_is_old
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
             old, young = await a_committed_snapshot(client), await a_committed_snapshot(client)
-            grow_older(cluster, 6.9, *young)
-            grow_older(cluster, 7.1, *old)
+            await grow_older(cluster, 6.9, *young)
+            await grow_older(cluster, 7.1, *old)
             assert await lock(channel, claims.bucket, 7) == 0
             retention = await client.open(Purpose.RETENTION)
             await client.remove(retention, old[2])
@@ -86,7 +88,7 @@ async def test_what_was_condemned_before_there_was_a_lock_is_not_reaped_nor_what
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
             young, old = await an_unneeded_backup(client), await an_unneeded_backup(client)
-            grow_older(cluster, 8, *old)
+            await grow_older(cluster, 8, *old)
             await lock(channel, claims.bucket, 7)
             await reapers.reap("a")
             assert set(rows(cluster, *young, *old).values()) == {"condemned"}
@@ -100,7 +102,7 @@ async def test_a_restic_is_told_with_403_and_its_index_files_and_packs_stay_as_w
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
             made, listed, committed = await a_committed_snapshot(client)
-        grow_older(cluster, 8, made, listed)
+        await grow_older(cluster, 8, made, listed)
         await lock(channel, claims.bucket, 7)
         async with node.restic(claims) as restic:
             await restic.lock()

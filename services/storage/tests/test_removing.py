@@ -53,7 +53,7 @@ async def test_a_repeated_removal_answers_the_same_and_one_of_what_is_gone_says_
             await client.end(first)
             second = await client.open(Purpose.RETENTION)
             assert await refusal_of(client.remove(second, old)) == "NOT_FOUND"
-            set_deleting(cluster, old)
+            await set_deleting(cluster, old)
             assert await refusal_of(client.remove(second, old)) == "NOT_FOUND"
 
 
@@ -116,6 +116,6 @@ async def test_a_removed_snapshot_that_is_committed_again_lives_again(cluster: C
         async with cluster.client("a", claims) as client:
             *_, old = await a_committed_snapshot(client)
             body = await client.get(await client.open(Purpose.READ), old)
-            condemn(cluster, claims, old)
+            await condemn(cluster, claims, old)
             await client.commit(await client.open(), body)
             assert state(cluster, old) == "live"

@@ -80,12 +80,12 @@ def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
         yield "a", "b"
 
 
-async def lose_the_catalogue(cluster: Cluster) -> None:
+async def lose_the_catalogue(cluster: Cluster, tables: str = _TABLES) -> None:
     """In a thread: nodes of this loop may be in the middle of a transaction, which it waits for."""
 
     def lose() -> None:
         with psycopg.connect(cluster.database.owner) as owner:
-            owner.execute(f"truncate {_TABLES} cascade")
+            owner.execute(f"truncate {tables} cascade")
 
     await asyncio.to_thread(lose)
 
@@ -361,8 +361,7 @@ async def test_no_config_takes_the_place_of_one_that_an_older_catalogue_does_not
         async with cluster.client("a", claims) as client:
             await a_committed_snapshot(client)
             await copies_are_complete(cluster, "a")
-            with psycopg.connect(cluster.database.owner) as owner:
-                owner.execute("truncate sessions, objects cascade")
+            await lose_the_catalogue(cluster, "sessions, objects")
             for node in nodes:
                 if node != has_it:
                     (cluster.bucket_folder(node, claims.bucket) / "config").unlink()

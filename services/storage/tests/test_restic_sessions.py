@@ -210,7 +210,7 @@ async def test_locks_that_were_removed_or_are_of_sessions_that_are_over_are_empt
         await scene.restic.lock()
         assert await scene.removed(removed) == 200
         assert await scene.removed(removed) == 404
-        let_pass(cluster, 31)
+        await let_pass(cluster, 31)
         await scene.end_silent()
         await scene.restic.lock()
         assert cluster.sql("select count(*), count(body) from restic_locks") == [(3, 1)]
@@ -219,16 +219,16 @@ async def test_locks_that_were_removed_or_are_of_sessions_that_are_over_are_empt
 async def test_half_an_hour_without_a_refresh_ends_a_session_and_a_minute_does_not(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene:
         await scene.restic.lock()
-        let_pass(cluster, 29)
+        await let_pass(cluster, 29)
         await scene.end_silent()
         assert len(scene.open_sessions()) == 1
         await scene.restic.lock()
-        let_pass(cluster, 29)
+        await let_pass(cluster, 29)
         await scene.end_silent()
         # Of the two files one is older: it holds nobody up, and the session goes on.
         assert len(await scene.restic.names(ObjectKind.LOCK)) == 1
         assert len(scene.open_sessions()) == 1
-        let_pass(cluster, 2)
+        await let_pass(cluster, 2)
         await scene.end_silent()
         assert scene.open_sessions() == []
         assert await scene.restic.put(pack(b"late"), b"late") == 403
@@ -237,7 +237,7 @@ async def test_half_an_hour_without_a_refresh_ends_a_session_and_a_minute_does_n
 async def test_a_restic_that_has_slept_takes_no_part_in_a_later_session(cluster: Cluster) -> None:
     async with a_scene(cluster) as scene:
         old = await scene.restic.lock()
-        let_pass(cluster, 31)
+        await let_pass(cluster, 31)
         await scene.end_silent()
         # It wakes up, and refreshes: what it knows is of a session that is over.
         await scene.restic.lock()

@@ -73,7 +73,7 @@ class Meanwhile(SystemClock):
     `passing` are the seconds that each look at it takes.
     """
 
-    def __init__(self, happens: Callable[[], object], passing: float) -> None:
+    def __init__(self, happens: Callable[[], Awaitable[object]], passing: float) -> None:
         self._happens = happens
         self._passing = passing
         self._seconds = 0.0
@@ -83,13 +83,16 @@ class Meanwhile(SystemClock):
         return self._seconds
 
     async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the protocol's
-        self._happens()
-        await asyncio.sleep(0)
+        await self._happens()
 
 
 @asynccontextmanager
 async def a_scrubber(
-    cluster: Cluster, node: str, happens: Callable[[], object] = lambda: None, *, passing: float = 0
+    cluster: Cluster,
+    node: str,
+    happens: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+    *,
+    passing: float = 0,
 ) -> AsyncIterator[Scrubber]:
     """Of a node that does not run: what it verified is good for no time at all. Its time passes as `Meanwhile` says."""
     settings = cluster.settings[node]
@@ -265,7 +268,7 @@ async def test_what_is_replaced_or_removed_meanwhile_is_not_called_damaged(clust
         async with cluster.client("a", claims) as client:
             name = await client.put_pack(await client.open(), body)
     place_of(cluster, "a", claims.bucket, name).write_bytes(altered(body))
-    async with a_scrubber(cluster, "a", lambda: cluster.sql(f"update objects set {change}")) as scrubber:
+    async with a_scrubber(cluster, "a", lambda: cluster.change(f"update objects set {change}")) as scrubber:
         assert not await scrubber.scrub()
     assert missing(cluster) == set()
 
@@ -279,9 +282,9 @@ async def test_an_object_that_goes_while_its_batch_is_read_does_not_keep_the_oth
             session = await client.open()
             goes, stays = [await client.put_pack(session, a_body()) for _ in range(2)]
 
-    def go() -> None:
-        cluster.sql("delete from object_users")
-        cluster.sql("delete from objects where sha256 = %s", bytes.fromhex(goes.id))
+    async def go() -> None:
+        await cluster.change("delete from object_users")
+        await cluster.change("delete from objects where sha256 = %s", bytes.fromhex(goes.id))
 
     async with a_scrubber(cluster, "a", go) as scrubber:
         assert await scrubber.scrub()

@@ -23,9 +23,9 @@ from services.storage.tests.cluster import Client, Cluster, a_body, a_device, a_
 SILENCE, AGE = timedelta(seconds=60), timedelta(days=30)
 
 
-def condemn(cluster: Cluster, claims: VaultClaims, *names: ObjectName) -> None:
+async def condemn(cluster: Cluster, claims: VaultClaims, *names: ObjectName) -> None:
     """What a removal or a condemnation leaves."""
-    cluster.sql(
+    await cluster.change(
         "with b as (update buckets set seq = seq + 1 where id = %s returning seq)"
         " update objects set state = 'condemned', condemned_seq = b.seq from b"
         " where bucket_id = %s and sha256 = any(%s)",
@@ -35,8 +35,8 @@ def condemn(cluster: Cluster, claims: VaultClaims, *names: ObjectName) -> None:
     )
 
 
-def set_deleting(cluster: Cluster, name: ObjectName) -> None:
-    cluster.sql("update objects set state = 'deleting' where sha256 = %s", bytes.fromhex(name.id))
+async def set_deleting(cluster: Cluster, name: ObjectName) -> None:
+    await cluster.change("update objects set state = 'deleting' where sha256 = %s", bytes.fromhex(name.id))
 
 
 def state(cluster: Cluster, name: ObjectName) -> str:
@@ -126,7 +126,7 @@ async def test_a_backup_pins_a_live_parent_and_no_other(cluster: Cluster) -> Non
             assert pinned == session
             await client.end(session)
             assert cluster.sql("select * from pins") == []
-            condemn(cluster, claims, parent)
+            await condemn(cluster, claims, parent)
             refused = a_session_id()
             assert await refusal_of(client.open(parent=parent, session=refused)) == "PARENT_GONE"
             assert await refusal_of(client.open(parent=snapshot(b"never was"))) == "PARENT_GONE"
@@ -224,10 +224,10 @@ async def test_a_session_sees_what_was_condemned_after_its_opening_and_no_later_
         async with cluster.client("a", claims) as client:
             made, listed, committed = await a_committed_snapshot(client)
             before = await client.open(Purpose.READ)
-            condemn(cluster, claims, committed)
+            await condemn(cluster, claims, committed)
             between = await client.open(Purpose.READ)
-            condemn(cluster, claims, listed)
-            condemn(cluster, claims, made)
+            await condemn(cluster, claims, listed)
+            await condemn(cluster, claims, made)
             after = await client.open(Purpose.READ)
             sees = {
                 session: [await client.names(session, kind) for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX)]
@@ -263,8 +263,8 @@ async def test_reserving_revives_what_is_condemned_and_names_what_is_gone(cluste
             first = await client.open()
             live, condemned, deleting = [await client.put_pack(first, a_body()) for _ in range(3)]
             await client.end(first)
-            condemn(cluster, claims, condemned, deleting)
-            set_deleting(cluster, deleting)
+            await condemn(cluster, claims, condemned, deleting)
+            await set_deleting(cluster, deleting)
             session = await client.open()
             gone = await client.reserve(session, live, condemned, deleting, pack(b"never was"))
             assert gone == [str(deleting), str(pack(b"never was"))]
@@ -282,7 +282,7 @@ async def test_a_put_of_a_condemned_name_revives_it_and_makes_the_session_its_us
             first = await client.open()
             name = await client.put_pack(first, b"body")
             await client.end(first)
-            condemn(cluster, claims, name)
+            await condemn(cluster, claims, name)
             session = await client.open()
             assert await client.names(session, ObjectKind.PACK) == set()
             assert (await client.put(session, name, b"body")).existed
@@ -298,8 +298,8 @@ async def test_a_put_of_a_name_that_is_being_removed_is_to_be_tried_again(cluste
         async with cluster.client("a", claims) as client:
             session = await client.open()
             name = await client.put_pack(session, b"body")
-            condemn(cluster, claims, name)
-            set_deleting(cluster, name)
+            await condemn(cluster, claims, name)
+            await set_deleting(cluster, name)
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
                 await client.put_pack(session, b"body")
             assert reason_of(refusal.value) == "BEING_REMOVED"
@@ -413,7 +413,7 @@ async def test_a_resumed_backup_goes_on_from_what_an_ended_one_stored(cluster: C
             checkpoint = await client.put_index(crashed, [made])
             await cluster.change("update sessions set last_beat = now() - interval '1 hour'")
             assert await sessions.end_silent(db, SILENCE, AGE) == [crashed]
-            condemn(cluster, claims, made)
+            await condemn(cluster, claims, made)
             session = await client.open()
             assert await client.names(session, ObjectKind.INDEX) == {str(checkpoint)}
             assert await refusal_of(client.put_index(session, [made])) == "NOT_RESERVED"
