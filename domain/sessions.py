@@ -3,6 +3,8 @@
 from enum import StrEnum
 
 MAX_SNAPSHOT_BYTES = 3 << 20  # sealed; a message has at most 4 MiB
+# Metadata of an operator's call, where a device has a token: the bucket that it is about, and whose that is.
+OPERATOR_METADATA = ("oort-bucket", "oort-tenant", "oort-user")
 
 
 class Purpose(StrEnum):

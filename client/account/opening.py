@@ -86,7 +86,10 @@ class Place:
         return None
 
     def open_or_create(self, session: StoreSession) -> Vault:
-        """The vault, initialised if this is its first use. `session` may write."""
+        """The vault, initialised if this is its first use, but where a repository is to be put in. `session` may write.
+
+        Raises StoreError.
+        """
         vault = self.open(session)
         if vault is not None:
             return vault
@@ -97,6 +100,8 @@ class Place:
             password = self.vaults.repository_password(entry)
         if password is None:
             raise StoreError(place=self.store.place, detail="its key could not be stored")
+        if not _MADE_FOR_A_VAULT.fullmatch(password):
+            raise StoreError(place=self.store.place, detail="its repository was not imported yet: ask your provider")
         seal = self.vaults.seal_file(entry.id, entry.sealed_key)
         created = create_vault(session, password, seal, cache=self.cache())
         # Another device was first: with the same E, which it had from the profile too.

@@ -96,12 +96,15 @@ class Vaults:
                 return vault
         raise self.unreachable or NoSuchVault(name=name)
 
-    def request(self, name: str, template: str) -> Vault:
-        """Take storage from a template. Raises NameTaken, NotFound for the template."""
+    def request(self, name: str, template: str, repository_password: str | None = None) -> Vault:
+        """Take storage from a template, whose vault has a new E, or the password of a repository that will be put in.
+
+        Raises NameTaken, NotFound for the template.
+        """
         self.refuse_taken(name)
         request = profiles_pb2.RequestVaultRequest(id=new_id(), name=name, template=template)
         vault = self._device.connection.call(self._device.profiles.RequestVault, request).vault
-        self.set_key(vault, secrets.token_hex(KEY_BYTES))
+        self.set_key(vault, secrets.token_hex(KEY_BYTES) if repository_password is None else repository_password)
         return vault
 
     def enter_local(self, vault_id: str, name: str, path: Path, repository_password: str) -> Vault:

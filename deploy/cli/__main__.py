@@ -10,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, buckets, copies, demo, rescan, stack
+from deploy.cli import accounts, buckets, copies, demo, rescan, seeding, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 buckets.app.command(name="list")(copies.list_buckets)
 buckets.app.command(name="scrub")(copies.scrub)
+buckets.app.command(name="export")(seeding.export_bucket)
+buckets.app.command(name="import")(seeding.import_bucket)
 nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
 nodes.command(name="rescan")(rescan.rescan)
 app.add_typer(stack.app, name="stack")

@@ -3,7 +3,7 @@
 Kept true: a call that one node does not take is made to the next; a refusal is told in the node's own words.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +54,10 @@ class Cluster:
     @property
     def nodes(self) -> list[str]:
         return list(self._channels)
+
+    def channels(self, first: Container[str]) -> list[grpc.Channel]:
+        """To all nodes, those in `first` before the others."""
+        return [self._channels[name] for name in sorted(self._channels, key=lambda name: name not in first)]
 
     def silent_nodes(self) -> set[str]:
         """Those that do not live, by their heartbeats."""

@@ -31,7 +31,7 @@ from services.storage.basket import Baskets
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
-from services.storage.gate import Gate, TokenGate, load_keys
+from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
@@ -134,9 +134,9 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
-        sessions = SessionsRpc(
-            gate, db, puts, beat_seconds=settings.beat_seconds, silent_seconds=silent, brake=settings.brake
-        )
+        beat, brake = settings.beat_seconds, settings.brake
+        sessions_of = partial(SessionsRpc, db=db, puts=puts, beat_seconds=beat, silent_seconds=silent, brake=brake)
+        operators = OperatorGate(settings.cluster_name)
         copies = CopiesRpc(node, disks=disks, threads=threads, incoming=incoming, local=local, streams=streams)
         drains: list[Drain] = []
         auth = settings.auth_server
@@ -156,7 +156,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         yield Parts(
             drains=drains,
             public=[
-                Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions, _SESSIONS),
+                Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(gate), _SESSIONS),
                 ObjectsRpc(gate, db, puts, gets, streams).served(),
             ],
             internal=[
@@ -172,6 +172,8 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 ),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
                 Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
+                Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
+                ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 copies.served(),
             ],

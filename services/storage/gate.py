@@ -1,7 +1,8 @@
 """Who may do what to a bucket: the vault token, checked offline against auth's public keys.
 
 Kept true: a token is taken only if it is signed by one of the keys in the settings, is of this cluster, and has not
-expired; and a session is opened only by who holds the private key of the device that the token names.
+expired; and a session is opened only by who holds the private key of the device that the token names. An operator
+reads and adds without one, by certificate and in sessions of no device, and removes nothing.
 """
 
 from collections import OrderedDict
@@ -14,13 +15,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from domain.sessions import Scope
+from domain.sessions import OPERATOR_METADATA, Scope
 from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, BadClaims, VaultClaims, key_id
 from services.common.clock import Clock
 from services.common.errors import NotAllowed, StartError
-from services.common.identity import bearer
+from services.common.identity import OPERATOR, bearer, require_peer
+from services.common.messages import uuid_of
 from services.common.settings import BAD_SETTINGS
 from services.storage.errors import BadSignature, BadToken
+from services.storage.store.sessions import NOBODY
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # Clocks of auth and a node may be this far apart.
@@ -111,6 +114,30 @@ class TokenGate:
         if claims.cluster != self._cluster:
             raise BadToken(detail=f"it is for cluster {claims.cluster}, and this node is of {self._cluster}")
         return _Signed(claims, expires)
+
+
+class OperatorGate:
+    """The gate of the internal listener, for whom moves vaults in and out on disks."""
+
+    _SCOPES = frozenset({Scope.READ, Scope.APPEND})
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+
+    def require(self, context: Context, scope: Scope) -> VaultClaims:
+        """Claims on the bucket that the call's metadata names; whose it is not finds none."""
+        require_peer(context, OPERATOR)
+        if scope not in self._SCOPES:
+            raise NotAllowed(detail="An operator removes nothing from a vault.")
+        told = dict(context.invocation_metadata() or ())
+        bucket, tenant, user = (uuid_of(str(told.get(key, "")), key) for key in OPERATOR_METADATA)
+        return VaultClaims(tenant, user, NOBODY, bucket, self._cluster, self._SCOPES, 0, b"")
+
+    def read(self, token: str) -> VaultClaims:  # noqa: ARG002 - there is none that would do
+        raise BadToken(detail="an operator has none")
+
+    def require_signature(self, claims: VaultClaims, statement: bytes, signature: bytes) -> None:
+        """The certificate says who calls: no device signs."""
 
 
 def load_keys(place: Path) -> dict[str, Ed25519PublicKey]:

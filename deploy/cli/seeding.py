@@ -1,0 +1,97 @@
+"""`oort bucket export` and `import`: a bucket out of, and into, the storage nodes of a stack, as a folder on a disk."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deploy.seeding.export import Moved
+
+Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
+
+_WARNINGS, _DAMAGED = 3, 8  # docs/exit-codes.md
+_TELL_SECONDS = 10.0
+_KINDS = {"keys": "key", "data": "pack", "index": "index file", "snapshots": "snapshot"}
+
+
+def export_bucket(
+    bucket: Bucket,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new, empty, or left by an earlier export of it")],
+    data: Data,
+    as_json: AsJson = False,
+) -> None:
+    """Write a bucket to a folder, as a restic repository. What lies there whole already is kept.
+
+    Ends with 8 when something is lost: it is named, and all the rest is written.
+    """
+    from deploy.local.cluster import Cluster
+    from deploy.seeding.export import export
+    from deploy.seeding.session import BucketSession
+    from domain.sessions import Purpose
+
+    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.READ) as session:
+        moved = export(session, folder, _progress("written"))
+    _tell(moved, "Written", as_json=as_json)
+    if moved.besides and not as_json:
+        typer.echo(f"Objects in {folder} that the bucket has not, or no more: {moved.besides}. They were left alone.")
+    if moved.damaged:
+        raise typer.Exit(_DAMAGED)
+
+
+def import_bucket(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a restic repository")],
+    bucket: Bucket,
+    data: Data,
+    as_json: AsJson = False,
+) -> None:
+    """Take a restic repository into a bucket that is empty, or has part of the same repository.
+
+    Ends with 3 when a file is damaged: it is named, and all the rest is taken in.
+    """
+    from deploy.local.cluster import Cluster
+    from deploy.seeding.intake import take_in
+    from deploy.seeding.session import BucketSession
+    from domain.sessions import Purpose
+
+    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
+        moved = take_in(session, folder, _progress("taken in"))
+    _tell(moved, "Taken in", as_json=as_json)
+    if moved.damaged:
+        if not as_json:
+            typer.echo("`backup-tool repair` on a device says what the vault lacks for it, and mends what can be.")
+        raise typer.Exit(_WARNINGS)
+
+
+def _progress(done: str) -> "Callable[[Moved], None]":
+    told = time.monotonic()
+
+    def tell(moved: "Moved") -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_SECONDS:
+            told = time.monotonic()
+            count = sum(moved.objects.values())
+            typer.echo(f"oort: {count} objects are {done} ({moved.bytes} bytes), {moved.kept} were there", err=True)
+
+    return tell
+
+
+def _tell(moved: "Moved", done: str, *, as_json: bool) -> None:
+    from client.cli.console import plural, size_text
+
+    for name, why in moved.damaged.items():
+        typer.echo(f"oort: left out: {name}: {why}", err=True)
+    if as_json:
+        typer.echo(json.dumps(asdict(moved), indent=2))
+        return
+    counts = ", ".join(plural(moved.objects[kind], word) for kind, word in _KINDS.items() if kind in moved.objects)
+    typer.echo(
+        f"{done}: {counts or 'nothing'} ({size_text(moved.bytes)}). There before: {plural(moved.kept, 'object')}."
+    )

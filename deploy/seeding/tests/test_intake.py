@@ -1,0 +1,108 @@
+"""A repository's folder taken into a bucket."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.errors import NotFound, QuotaExceeded, UsageError
+from client.testing.damage import flip, remove, truncate
+from deploy.seeding.errors import AnotherVault, NotARepository
+from deploy.seeding.session import BucketSession
+from deploy.seeding.tests.buckets import Nodes, a_repository, files
+from domain.names import CONFIG, SEAL, ObjectKind
+from domain.sessions import Purpose
+
+
+def test_all_of_a_repository_comes_in_and_a_device_reads_it(nodes: Nodes, tmp_path: Path) -> None:
+    source, bucket = files(a_repository(tmp_path / "source")), nodes.bucket()
+    moved = bucket.take_in(tmp_path / "source")
+    assert moved.objects == {"keys": 1, "data": 3, "index": 1, "snapshots": 1}
+    assert (moved.kept, moved.damaged) == (0, {})
+    assert bucket.files() == source
+    with bucket.device() as store, store.open(Purpose.READ) as session:
+        assert [info.name.path in source for info in session.list(ObjectKind.SNAPSHOT)] == [True]
+        assert session.get(CONFIG) == source["config"]
+        assert session.get(SEAL) == b"seal"
+    assert bucket.open_sessions() == 0
+
+
+def test_the_same_again_moves_nothing(nodes: Nodes, tmp_path: Path) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    bucket.take_in(source)
+    again = bucket.take_in(source)
+    assert (again.objects, again.bytes, again.kept, again.damaged) == ({}, 0, 6, {})
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+@pytest.mark.parametrize("kind", ["data", "index", "snapshots"])
+def test_a_damaged_file_is_named_and_comes_in_when_it_is_mended(
+    nodes: Nodes, tmp_path: Path, kind: str, damage: Callable[[Path, Path], None]
+) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    victim = max(one for one in (source / kind).rglob("*") if one.is_file())
+    whole = victim.read_bytes()
+    damage(victim, victim)
+    moved = bucket.take_in(source)
+    # Without the only index file nobody could read the snapshot.
+    stays = {kind, "snapshots"} if kind == "index" else {kind}
+    assert {name.partition("/")[0] for name in moved.damaged} == stays
+    assert f"{kind}/{victim.name}" in moved.damaged
+    assert sum(moved.objects.values()) == 6 - len(stays)
+    victim.write_bytes(whole)
+    assert bucket.take_in(source).damaged == {}
+    assert bucket.files() == files(source)
+
+
+def test_a_bucket_with_another_vault_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    bucket = nodes.bucket()
+    bucket.take_in(a_repository(tmp_path / "one"))
+    before = bucket.files()
+    with pytest.raises(AnotherVault):
+        bucket.take_in(a_repository(tmp_path / "other"))
+    assert bucket.files() == before
+
+
+@pytest.mark.parametrize("lacking", ["config", "keys"])
+def test_what_is_no_repository_is_refused_and_leaves_the_bucket_empty(
+    nodes: Nodes, tmp_path: Path, lacking: str
+) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    for one in [source / "config"] if lacking == "config" else list((source / "keys").iterdir()):
+        remove(one, one)
+    for folder in (source, tmp_path / "nowhere"):
+        with pytest.raises(NotARepository):
+            bucket.take_in(folder)
+    assert bucket.files() == {}
+
+
+def test_a_repository_that_is_too_large_for_the_quota_is_gone_on_with_when_there_is_more(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    bucket, source = nodes.bucket(quota_bytes=2_000_000), a_repository(tmp_path / "source")
+    with pytest.raises(QuotaExceeded):
+        bucket.take_in(source)
+    nodes.running.catalogue.execute("update buckets set quota_bytes = 0 where id = %s", (bucket.id,))
+    assert bucket.take_in(source).damaged == {}
+    assert bucket.files() == files(source)
+
+
+def test_a_lost_pack_of_the_bucket_is_healed(nodes: Nodes, tmp_path: Path) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    bucket.take_in(source)
+    victim = next(bucket.folder.glob("data/*/*"))
+    victim.unlink()
+    nodes.running.catalogue.execute(
+        "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
+        " select id, 'a', bucket_id, tenant_id, user_id from objects"
+        " where bucket_id = %s and encode(sha256, 'hex') = %s",
+        (bucket.id, victim.name),
+    )
+    bucket.take_in(source)
+    assert bucket.files() == files(source)
+
+
+def test_a_bucket_that_is_not_there_is_named(nodes: Nodes) -> None:
+    for bucket, kind in (("0190c0de-0000-7000-8000-000000000000", NotFound), ("bucket", UsageError)):
+        with pytest.raises(kind), BucketSession.open(nodes.cluster, bucket, Purpose.READ):
+            pass
