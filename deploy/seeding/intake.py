@@ -31,6 +31,8 @@ def take_in(session: BucketSession, path: Path, told: Callable[[Moved], None]) -
     Raises NotARepository, AnotherVault, QuotaExceeded, StoreFull; StoreError when a folder of the repository is absent.
     """
     path = path.expanduser().absolute()
+    if not path.is_dir():
+        raise NotARepository(folder=path, detail="it is no folder")
     with LocalStore(path).open(Purpose.READ) as source:
         return _Intake(session, path, source, told).run()
 

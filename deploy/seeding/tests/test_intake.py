@@ -70,7 +70,8 @@ def test_what_is_no_repository_is_refused_and_leaves_the_bucket_empty(
     bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
     for one in [source / "config"] if lacking == "config" else list((source / "keys").iterdir()):
         remove(one, one)
-    for folder in (source, tmp_path / "nowhere"):
+    (tmp_path / "file").touch()
+    for folder in (source, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(NotARepository):
             bucket.take_in(folder)
     assert bucket.files() == {}
