@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from deploy.local.cluster import Cluster
+from deploy.local.ports import free_port
 from deploy.seeding.tests.buckets import Nodes
 from deploy.tests.stops.places import RunningNode, a_node
 from services.common.provision import DatabaseUrls
@@ -23,7 +24,8 @@ def running(
     installation: Certificates,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningNode]:
-    with a_node(ClusterOfTests(a_database("storage"), installation, tmp_path_factory.mktemp("node"))) as node:
+    cluster = ClusterOfTests(a_database("storage"), installation, tmp_path_factory.mktemp("node"), free_port)
+    with a_node(cluster) as node:
         yield node
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import NotFound, QuotaExceeded, UsageError
+from client.errors import NotFound, QuotaExceeded, RetentionRunning, UsageError
 from client.testing.damage import flip, remove, truncate
 from deploy.seeding.errors import AnotherVault, NotARepository
 from deploy.seeding.session import BucketSession
@@ -101,6 +101,17 @@ def test_a_lost_pack_of_the_bucket_is_healed(nodes: Nodes, tmp_path: Path) -> No
     )
     bucket.take_in(source)
     assert bucket.files() == files(source)
+
+
+def test_nothing_comes_in_while_a_retention_runs_and_none_begins_meanwhile(nodes: Nodes, tmp_path: Path) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    with bucket.device() as store:
+        with store.open(Purpose.RETENTION), pytest.raises(RetentionRunning):
+            bucket.take_in(source)
+        with BucketSession.open(nodes.cluster, bucket.id, Purpose.ADOPT), pytest.raises(RetentionRunning):
+            store.open(Purpose.RETENTION)
+        with store.open(Purpose.RETENTION):
+            pass
 
 
 def test_a_bucket_that_is_not_there_is_named(nodes: Nodes) -> None:
