@@ -224,3 +224,14 @@ def test_a_seal_file_for_what_is_no_vault_is_damaged() -> None:
     body = SealFile(UUID(int=1), "\ud800", b"sealed").to_bytes()
     with pytest.raises(BrokenSeal):
         SealFile.from_bytes(body)
+
+
+def test_nothing_is_made_in_a_vault_whose_repository_is_still_to_be_put_in(office: Office, device: Device) -> None:
+    entry = Vaults(device).request("theirs", "default", "made by restic")
+    entry, store = office.auth.vaults[entry.id], MemoryStore()
+    place = a_place(device, entry, store)
+    with store.open(Purpose.BACKUP) as session:
+        with pytest.raises(StoreError, match="not imported yet"):
+            place.open_or_create(session)
+        assert create_vault(session, "made by restic") is not None
+        assert place.open_or_create(session) is not None
