@@ -93,8 +93,9 @@ class Operator:
     def add_user(self, name: str, password: str) -> None:
         self.oort.ok("user", "add", name, "--password-stdin", "--data", str(self.data), stdin=password)
 
-    def add_template(self, name: str, copies: int) -> None:
-        self.oort.ok("template", "add", name, "--copies", str(copies), "--data", str(self.data))
+    def add_template(self, name: str, copies: int, ack_copies: int = 1) -> None:
+        numbers = ("--copies", str(copies), "--ack-copies", str(ack_copies))
+        self.oort.ok("template", "add", name, *numbers, "--data", str(self.data))
 
     @property
     def env(self) -> dict[str, str]:

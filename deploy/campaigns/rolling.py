@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from deploy.driver import CommandFailed, Device, Operator
-from deploy.local import roles
 
 _MIB = 1 << 20
 _PACE_SECONDS = 0.05  # for a MiB, so that the disk is not filled while nodes restart
@@ -57,9 +56,9 @@ def _campaign(operator: Operator, folder: Path) -> None:
     device.request_vault(_VAULT)
     with _backup(device) as source:
         for _ in range(_TURNS):
-            for node in roles.NODES:
-                seconds = _restart(operator, node.name)
-                _say(f"{node.name} was restarted in {seconds:.1f} s, the backup having read {source.mib:,} MiB")
+            for node in operator.status()["nodes"]:
+                seconds = _restart(operator, node)
+                _say(f"{node} was restarted in {seconds:.1f} s, the backup having read {source.mib:,} MiB")
     stored = source.snapshot
     command = device.tool.line("dump", stored, "/stdin", "--vault", _VAULT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(device.tool.env)) as dump:

@@ -73,11 +73,14 @@ def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
 def add_template(
     name: Annotated[str, typer.Argument(help="the new template's name")],
     copies: Annotated[int, typer.Option("--copies", help="nodes that each hold all of a vault")],
+    ack_copies: Annotated[
+        int, typer.Option("--ack-copies", help="copies that must be whole before anything counts as stored")
+    ] = 1,
     data: Data = None,
 ) -> None:
     """Add a template that the users of the administrator's tenant may request vaults from."""
     with _signed_in(data) as administrator:
-        administrator.add_template(name, copies)
+        administrator.add_template(name, copies, ack_copies)
     typer.echo(f"Template {name} is added.")
 
 

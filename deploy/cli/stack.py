@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.local.folder import StackFolder
-from deploy.local.roles import RESTART_DELAY_SECONDS
+from deploy.local.roles import MOST_NODES, RESTART_DELAY_SECONDS
 
 app = typer.Typer(help="The embedded stack on this machine.", no_args_is_help=True)
 
@@ -21,6 +21,10 @@ def up(
     restart_delay: Annotated[
         float, typer.Option("--restart-delay", min=0, help="seconds after which a process that died is started again")
     ] = RESTART_DELAY_SECONDS,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", min=1, max=MOST_NODES, help="storage nodes, from now on; default: as before, or 2"),
+    ] = None,
 ) -> None:
     """Start the stack, in a new folder or with the data of an earlier one. Ctrl-C stops it."""
     from deploy.local import stack
@@ -31,7 +35,7 @@ def up(
         if not detach:
             typer.echo("Ctrl-C stops it.")
 
-    if not stack.up(data, detach=detach, say=typer.echo, ready=ready, restart_delay=restart_delay):
+    if not stack.up(data, detach=detach, say=typer.echo, ready=ready, restart_delay=restart_delay, nodes=nodes):
         typer.echo(f"The stack in {data} is running already.")
 
 

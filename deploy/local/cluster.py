@@ -15,7 +15,6 @@ from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc, rescans_pb2, rescans_
 from client.account.connection import translate
 from client.errors import OortError, ServerUnreachable, UsageError
 from client.rpc import read_refusal
-from deploy.local import roles
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.errors import StackNotRunning
@@ -40,11 +39,9 @@ class Cluster:
         folder = StackFolder.find(data)
         if not folder.is_held:
             raise StackNotRunning(folder=folder.path)
-        services = folder.load().services
         now = datetime.now(UTC)
         operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
-        nodes = [node.name for node in roles.NODES if node.name in services]
-        channels = {name: operator.channel(services[name].internal) for name in nodes}
+        channels = {node.name: operator.channel(node.internal) for node in folder.load().nodes}
         try:
             yield cls(channels)
         finally:

@@ -19,6 +19,7 @@ from deploy.local.processes import ProcessId
 
 _MARKER = "stack.json"
 _VERSION = 1
+USUAL_NODES = 2  # storage nodes of a stack whose operator says nothing else, and of those of earlier releases
 
 
 @dataclass(slots=True)
@@ -57,17 +58,26 @@ class Service:
 
 @dataclass(slots=True)
 class StackState:
-    """`stack.json`: ports outlive the processes, so that the next `up` prefers them."""
+    """`stack.json`: ports outlive the processes, so that the next `up` prefers them.
+
+    `node_count` is how many storage nodes it is to have; `nodes` are those that it has had ports for.
+    """
 
     id: str
+    node_count: int
     supervisor: ProcessId | None = None
     ready: bool = False
     services: dict[str, Service] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> list[Service]:
+        return [service for service in self.services.values() if service.role == "storage"]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "version": _VERSION,
             "id": self.id,
+            "nodes": self.node_count,
             "supervisor": self.supervisor.to_json() if self.supervisor else None,
             "ready": self.ready,
             "services": {name: service.to_json() for name, service in self.services.items()},
@@ -77,7 +87,7 @@ class StackState:
     def from_json(cls, value: dict[str, Any]) -> "StackState":
         supervisor = ProcessId.from_json(value["supervisor"]) if value["supervisor"] else None
         services = {name: Service.from_json(name, service) for name, service in value["services"].items()}
-        return cls(value["id"], supervisor, value["ready"], services)
+        return cls(value["id"], value.get("nodes", USUAL_NODES), supervisor, value["ready"], services)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,10 @@ class StackFolder:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
+    def settings(self, name: str) -> Path:
+        """What the operator sets for one process alone: lines of NAME=VALUE. Mostly there is none."""
+        return self.path / "settings" / name
+
     def node(self, name: str) -> Path:
         """The disk of a storage node."""
         return self.path / "nodes" / name
@@ -128,7 +142,7 @@ class StackFolder:
             if not (path / _MARKER).exists():
                 if any(entry.name != _MARKER + ".new" for entry in path.iterdir()):
                     raise NotAStack(folder=path)
-                folder.save(StackState(id=uuid.uuid4().hex))
+                folder.save(StackState(uuid.uuid4().hex, USUAL_NODES))
             path.chmod(0o700)
             for below in (folder.certificates, folder.secrets, folder.logs, path / "nodes", path / "leases"):
                 below.mkdir(mode=0o700, exist_ok=True)

@@ -5,12 +5,14 @@ named here, so a stack behaves the same wherever it is started.
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from deploy.local.errors import StackError
 from deploy.local.folder import Service, StackFolder
 from deploy.local.ports import LOOPBACK
 
@@ -38,8 +40,10 @@ _CHOSEN = (
     "OORT_BRAKE_FLOOR_BYTES",
 )
 _INHERITED = (*_NEEDED, *_CHOSEN)
+_SETTING = re.compile("OORT_[A-Z0-9_]+=.*")
 _DRAIN_SECONDS = 10
 RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else
+MOST_NODES = 16  # as many as a bucket may have copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +75,30 @@ def _instance(name: str, role: str, port: int, rest: int = 0) -> Instance:
 
 
 LICENSE = _instance("license", "license", 8062)
-NODES = (_instance("node-a", "storage", 8061, rest=8071), _instance("node-b", "storage", 8066, rest=8076))
 AUTH = _instance("auth", "auth", 8060)
 CLUSTER_ROLE = _instance("cluster", "cluster", 8064)
 BRANDING = _instance("branding", "branding", 8063)
-# Started after the licence role; what stands first is stopped last.
-LEASED = (CLUSTER_ROLE, *NODES, AUTH, BRANDING)
-INSTANCES = (LICENSE, *LEASED)
 # One database for each role; the nodes of a storage cluster share theirs.
 DATABASES = {role: f"oort_{role}" for role in ("license", "cluster", "storage", "auth", "branding")}
+
+
+def nodes(count: int) -> tuple[Instance, ...]:
+    """The first `count` storage nodes: node-a, node-b and so on."""
+    ports = (8061, *range(8066, 8065 + count))
+    return tuple(
+        _instance(f"node-{chr(ord('a') + number)}", "storage", ports[number], rest=ports[number] + 10)
+        for number in range(count)
+    )
+
+
+def leased(count: int) -> tuple[Instance, ...]:
+    """What is started after the licence role, with so many storage nodes; what stands first is stopped last."""
+    return (CLUSTER_ROLE, *nodes(count), AUTH, BRANDING)
+
+
+def instances(count: int) -> tuple[Instance, ...]:
+    """All processes of roles, with so many storage nodes."""
+    return (LICENSE, *leased(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +146,7 @@ def environment(instance: Instance, around: Surroundings) -> dict[str, str]:
     }
     settings |= _own_settings(instance, around)
     named = {f"OORT_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited() | named | {MARK: around.stack_id}
+    return inherited() | named | _set_by_operator(around.folder, instance.name) | {MARK: around.stack_id}
 
 
 def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]:
@@ -153,6 +172,20 @@ def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]
             return {"signing_key": around.secrets.license_signing_key}
         case _:
             return {}
+
+
+def _set_by_operator(folder: StackFolder, name: str) -> dict[str, str]:
+    """What the operator sets for one process alone. Raises StackError for a line that is no setting."""
+    path = folder.settings(name)
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    settings = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    for line in settings:
+        if not _SETTING.fullmatch(line):
+            raise StackError(detail=f"{path}: `{line}` is no setting: write lines of OORT_NAME=VALUE.")
+    return dict(tuple(line.split("=", 1)) for line in settings)
 
 
 def endpoint(port: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from oort.storage.v1 import buckets_pb2
 
+from client.errors import UsageError
 from deploy.local import background, orphans, roles
 from deploy.local.background import Say
 from deploy.local.calls import Operator, is_healthy
@@ -29,17 +30,26 @@ _POLL_SECONDS = 0.1
 
 
 def up(
-    path: Path, *, detach: bool, say: Say, ready: Callable[[], None], restart_delay: float = roles.RESTART_DELAY_SECONDS
+    path: Path,
+    *,
+    detach: bool,
+    say: Say,
+    ready: Callable[[], None],
+    restart_delay: float = roles.RESTART_DELAY_SECONDS,
+    nodes: int | None = None,
 ) -> bool:
     """Start a stack; without `detach`, stay until a signal and stop it.
 
-    False when it runs already. Raises NotAStack, StackIsBusy, StackError.
+    `nodes` is how many storage nodes it has from now on; None for as many as before. False when it runs already.
+    Raises NotAStack, StackIsBusy, StackError, UsageError for fewer nodes than it has.
     """
     folder = StackFolder.create(path)
     if folder.is_held:
         if folder.load().ready:
             return False
         raise StackIsBusy(folder=folder.path)
+    if nodes is not None:
+        _set_nodes(folder, nodes)
     if detach:
         background.start(folder, restart_delay, say)
         ready()
@@ -49,6 +59,19 @@ def up(
     with folder.held():
         Supervisor(folder, restart_delay=restart_delay, say=say).run(ready)
     return True
+
+
+def _set_nodes(folder: StackFolder, count: int) -> None:
+    with folder.held():
+        state = folder.load()
+        # A stack that has not been up yet has none.
+        if count < len(state.nodes):
+            raise UsageError(
+                detail=f"The stack in {folder.path} has {len(state.nodes)} storage nodes, and what lies on them"
+                " would be out of reach with fewer: give at least as many, or leave --nodes out."
+            )
+        state.node_count = count
+        folder.save(state)
 
 
 def down(path: Path) -> list[str]:
@@ -138,20 +161,17 @@ def status(path: Path) -> Status:
         }
         for name, service in state.services.items()
     }
-    cluster = _describe(
-        Operator(authority, now), [services[node.name] for node in roles.NODES if node.name in services]
-    )
+    cluster = _describe(Operator(authority, now), [services[node.name] for node in state.nodes])
     seen = {entry.id for entry in cluster.nodes if entry.live} if cluster else set()
     nodes = {
         node.name: {
             "data": str(folder.node(node.name)),
-            "public": services[node.name]["public"],
-            "internal": services[node.name]["internal"],
-            "rest": state.services[node.name].rest,
+            "public": node.public,
+            "internal": node.internal,
+            "rest": node.rest,
             "live": node.name in seen,
         }
-        for node in roles.NODES
-        if node.name in services
+        for node in state.nodes
     }
     return Status(
         folder.is_held and state.ready,

@@ -23,7 +23,7 @@ from oort.auth.v1 import profiles_pb2
 from deploy.local import orphans, roles
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.errors import ServerDidNotStart
+from deploy.local.errors import ServerDidNotStart, StackError
 from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.ports import PortReservations, is_free
 from deploy.local.postgres import PostgresServer
@@ -42,9 +42,7 @@ _STOP_PATIENCE_SECONDS = 20.0
 _WATCH_SECONDS = 0.25
 _POLL_SECONDS = 0.1
 _PORT_TRIES = 3
-_TEMPLATE = profiles_pb2.Template(
-    name="default", description="two copies on this machine", cluster=roles.CLUSTER, copies=2, ack_copies=1
-)
+_COPIES = 2  # of vaults of the template that is there from the start, where there are nodes for them
 
 
 class Stopped(Exception):
@@ -59,6 +57,9 @@ class Supervisor:
         self._restart_delay = restart_delay
         self._say = say
         self._state: StackState = folder.load()
+        self._nodes = roles.nodes(self._state.node_count)
+        self._leased = roles.leased(self._state.node_count)
+        self._instances = roles.instances(self._state.node_count)
         self._now = datetime.now(UTC)
         self._authority = CertificateAuthority.open(folder.certificates, self._now)
         self._operator = Operator(self._authority, self._now)
@@ -94,14 +95,14 @@ class Supervisor:
         self._save()
         for name in orphans.stop_all(self._folder, self._state.id):
             self._say(f"stopped {name}, left by a stack that was killed")
-        for instance in roles.INSTANCES:
+        for instance in self._instances:
             self._choose_ports(instance)
         self._start_postgres()
         self._start_redis()
         self._provision()
         self._start_together([roles.LICENSE])
         self._operator.put_serial(self._internal(roles.LICENSE), self._secrets.serial)
-        self._start_together(roles.LEASED)
+        self._start_together(self._leased)
         self._operator.add_first_admin(self._internal(roles.AUTH), self._secrets)
         self._tell_auth_of_storage()
         self._write_env()
@@ -214,8 +215,16 @@ class Supervisor:
         self._say(f"{instance.name} is up on {service.public}")
 
     def _tell_auth_of_storage(self) -> None:
-        nodes = [self._internal(node) for node in roles.NODES]
-        self._operator.put_storage(self._internal(roles.AUTH), roles.CLUSTER, nodes, _TEMPLATE)
+        copies = min(_COPIES, len(self._nodes))
+        template = profiles_pb2.Template(
+            name="default",
+            description=f"{'one copy' if copies == 1 else 'two copies'} on this machine",
+            cluster=roles.CLUSTER,
+            copies=copies,
+            ack_copies=1,
+        )
+        nodes = [self._internal(node) for node in self._nodes]
+        self._operator.put_storage(self._internal(roles.AUTH), roles.CLUSTER, nodes, template)
 
     def _write_env(self) -> None:
         values = {
@@ -261,10 +270,10 @@ class Supervisor:
                 self._redis.start()
                 self._enter(name, self._redis.process, self._redis.port)
             else:
-                instance = next(instance for instance in roles.INSTANCES if instance.name == name)
+                instance = next(instance for instance in self._instances if instance.name == name)
                 self._now = datetime.now(UTC)
                 self._spawn(instance)
-        except (ServerDidNotStart, OSError) as error:
+        except (StackError, OSError) as error:
             self._say(str(error))
             self._due[name] = time.monotonic() + max(self._restart_delay, 1)
 
@@ -278,7 +287,7 @@ class Supervisor:
             last_to_first.callback(self._postgres.stop)
             last_to_first.callback(self._redis.stop)
             last_to_first.callback(self._stop_roles, [roles.LICENSE.name])
-            last_to_first.callback(self._stop_roles, [instance.name for instance in roles.LEASED])
+            last_to_first.callback(self._stop_roles, [instance.name for instance in self._leased])
 
     def _forget_processes(self) -> None:
         for service in self._state.services.values():

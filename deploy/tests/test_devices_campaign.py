@@ -10,10 +10,9 @@ import pytest
 
 from deploy.campaigns.devices.commands import Kind, Run
 from deploy.campaigns.devices.judging import End, end_of
-from deploy.campaigns.devices.killing import Outages
 from deploy.campaigns.devices.memory import Memory
+from deploy.campaigns.devices.outages import Outages
 from deploy.campaigns.devices.trees import Entry, Tree, differences, manifest
-from deploy.local import roles
 
 SAID = {"snapshot": "ab"}
 ONE, OTHER = ({"": Entry(0o40755, 1, ""), "file": Entry(0o100644, 2, content)} for content in ("one", "other"))
@@ -27,10 +26,10 @@ def a_run(kind: Kind, code: int, error: str = "", summary: Mapping[str, object] 
 
 def outages(*down: tuple[float, float]) -> Outages:
     """The nodes' downtimes, one each."""
-    found = Outages()
-    for node, (begin, end) in zip(roles.NODES, down, strict=False):
-        found.begin(node.name, begin)
-        found.end(node.name, end)
+    found = Outages(nodes=2)
+    for node, (begin, end) in zip(("node-a", "node-b"), down, strict=False):
+        found.begin(node, begin)
+        found.end(node, end)
     return found
 
 
@@ -77,6 +76,25 @@ def test_a_store_that_is_out_of_reach_is_explained_by_both_nodes_being_down_alon
     down: tuple[tuple[float, float], ...], end: End
 ) -> None:
     assert end_of(a_run(Kind.BACKUP, 5, "StoreError"), outages(*down)) is end
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "full", "end"),
+    [
+        (Kind.BACKUP, 7, (90, 101), End.FULL),
+        (Kind.BACKUP, 7, (109, float("inf")), End.FULL),
+        (Kind.BACKUP, 7, (90, 99), End.WRONG),
+        (Kind.BACKUP, 5, (90, 101), End.WRONG),
+        (Kind.RESTORE, 7, (90, 101), End.WRONG),
+    ],
+)
+def test_a_full_disk_explains_that_a_backup_finds_no_room_and_nothing_else(
+    kind: Kind, code: int, full: tuple[float, float], end: End
+) -> None:
+    found = outages()
+    found.begin_full_disk(full[0])
+    found.end_full_disk(full[1])
+    assert end_of(a_run(kind, code, "StoreFull"), found) is end
 
 
 def test_what_was_committed_and_not_removed_must_be_there() -> None:

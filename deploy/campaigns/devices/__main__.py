@@ -18,16 +18,18 @@ from random import Random
 from threading import Event, Thread
 
 from deploy.campaigns.devices.commands import Commands, Kind
-from deploy.campaigns.devices.judging import End, Findings
+from deploy.campaigns.devices.judging import Findings, say
 from deploy.campaigns.devices.killing import Killer
 from deploy.campaigns.devices.memory import Memory
 from deploy.campaigns.devices.proof import Proof
 from deploy.campaigns.devices.trees import Tree
-from deploy.campaigns.devices.work import VAULT, Shared, Work
+from deploy.campaigns.devices.work import Shared, Work
 from deploy.driver import Device, Operator
 
 _MINUTES = 10.0
 _DEVICES = 3
+_VAULT = "shared"
+_KINDS = {Kind.BACKUP: 45, Kind.RESTORE: 28, Kind.RETENTION: 6, Kind.PRUNE: 21}
 _RESTART_DELAY = "2"
 # Removed is removed, as soon as nobody sees it any more, and who was killed holds others up for seconds.
 _SETTINGS = {"OORT_BASKET_DAYS": "0", "OORT_REAP_SECONDS": "1", "OORT_BEAT_SECONDS": "6"}
@@ -40,14 +42,14 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="oort-campaign-devices-"))
-    _say(f"{arguments.minutes:g} minutes with seed {seed}")
+    say(f"{arguments.minutes:g} minutes with seed {seed}")
     with ExitStack() as last:
         operator = Operator(folder / "stack", os.environ | _SETTINGS)
         last.callback(operator.down)
         operator.up("--restart-delay", _RESTART_DELAY)
         findings = _campaign(operator, folder, arguments.minutes, seed)
     if findings:
-        _say(f"{len(findings)} findings with seed {seed}; the stack's data and logs, and the homes: {folder}")
+        say(f"{len(findings)} findings with seed {seed}; the stack's data and logs, and the homes: {folder}")
         return 1
     shutil.rmtree(folder)
     return 0
@@ -58,7 +60,7 @@ def _campaign(operator: Operator, folder: Path, minutes: float, seed: int) -> Fi
     killer = Killer(operator, commands, Random(f"{seed}/kills"))
     names = [f"device-{number}" for number in range(1, _DEVICES + 1)]
     roots = {name: folder / name / "tree" for name in names}
-    shared = Shared(commands, memory, findings, killer.outages, roots)
+    shared = Shared(_VAULT, _KINDS, commands, memory, findings, killer.outages, roots)
     password = secrets.token_urlsafe(18)
     operator.add_user("anna", password)
     works = []
@@ -67,22 +69,23 @@ def _campaign(operator: Operator, folder: Path, minutes: float, seed: int) -> Fi
         device.log_in(operator, "anna", password)
         tree = Tree(roots[name], Random(f"{seed}/{name}/tree"), f"{seed}/contents")
         works.append(Work(name, device, tree, Random(f"{seed}/{name}"), shared, folder / name / "restored"))
-    works[0].device.request_vault(VAULT)
+    works[0].device.request_vault(_VAULT)
 
     _work(works, killer, minutes * 60)
     during = shared.restored
     proof = Proof(operator, works, shared, folder / "proof")
-    proof.run()
-    _table(findings)
+    proof.of_stack()
+    proof.of_vault()
+    say(findings.table())
     killed = ", ".join(f"{what} {count}" for what, count in sorted(killer.kills.items()))
     committed, removed = memory.counts
-    _say(f"Killed: {killed}.")
-    _say(
+    say(f"Killed: {killed}.")
+    say(
         f"{committed} snapshots were committed, and {removed} removed; {during} restores were compared with their "
         f"trees while others worked, and {shared.restored - during} at the end."
     )
     for line in proof.verified:
-        _say(f"  holds: {line}")
+        say(f"  holds: {line}")
     return findings
 
 
@@ -101,27 +104,6 @@ def _work(works: list[Work], killer: Killer, seconds: float) -> None:
         work.set()
         for thread in threads:
             thread.join()
-
-
-def _table(findings: Findings) -> None:
-    """How many commands of each kind ended how; those of the proof are among them."""
-    heads = ["", "all", *(end.value for end in End)]
-    rows = [heads]
-    for kind in Kind:
-        counts = [findings.ends[kind, end] for end in End]
-        rows.append([kind.value, *map(str, (sum(counts), *counts))])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    for row in rows:
-        first, *rest = (
-            cell.ljust(width) if not at else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        _say("  ".join((first, *rest)))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which ends of commands are right, and what was found wrong.
 
-Kept true: whatever did not end well must be explained, by the kill of both nodes or by a conflict between devices that
-docs/exit-codes.md names; anything else is a finding, and one finding fails the campaign.
+Kept true: whatever did not end well must be explained, by an outage of all nodes, by a full disk, or by a conflict
+between devices that docs/exit-codes.md names; anything else is a finding, and one finding fails the campaign.
 """
 
 import sys
@@ -10,9 +10,9 @@ from enum import StrEnum
 from threading import Lock
 
 from deploy.campaigns.devices.commands import Kind, Run
-from deploy.campaigns.devices.killing import Outages
+from deploy.campaigns.devices.outages import Outages
 
-_STAYS, _REFUSED = 3, 5  # docs/exit-codes.md
+_STAYS, _REFUSED, _FULL = 3, 5, 7  # docs/exit-codes.md
 
 
 class End(StrEnum):
@@ -23,7 +23,8 @@ class End(StrEnum):
     STAYS = "done, some stay"  # a retention: a running backup uses what was to go
     RUNNING = "refused: another retention"
     GONE = "removed meanwhile"  # the snapshot to be restored; whether it was is looked up at the end
-    OUTAGE = "both nodes down"
+    OUTAGE = "all nodes down"
+    FULL = "disk full"
     WRONG = "WRONG"
 
 
@@ -43,6 +44,8 @@ def end_of(run: Run, outages: Outages) -> End:
         end = End.GONE
     elif run.code == _REFUSED and outages.all_down_between(run.started, run.ended):
         end = End.OUTAGE
+    elif run.kind is Kind.BACKUP and run.code == _FULL and outages.disk_full_between(run.started, run.ended):
+        end = End.FULL
     return end
 
 
@@ -65,8 +68,7 @@ class Findings:
     def add(self, finding: str) -> None:
         with self._lock:
             self._found.append(finding)
-            sys.stdout.write(f"FOUND: {finding}\n")
-            sys.stdout.flush()
+            say(f"FOUND: {finding}")
 
     def judge(self, run: Run, outages: Outages) -> End:
         """Count a run, and find fault with it if it ended as none may."""
@@ -77,5 +79,27 @@ class Findings:
             self.add(str(run))
         return end
 
+    def table(self) -> str:
+        """How many commands of each kind ended how; those of the proof are among them."""
+        rows = [["", "all", *(end.value for end in End)]]
+        for kind in Kind:
+            counts = [self.ends[kind, end] for end in End]
+            rows.append([kind.value, *map(str, (sum(counts), *counts))])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = []
+        for row in rows:
+            first, *rest = (
+                cell.ljust(width) if not at else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join((first, *rest)))
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return len(self._found)
+
+
+def say(text: str) -> None:
+    """Tell whoever watches the campaign, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

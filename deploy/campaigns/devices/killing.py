@@ -6,15 +6,14 @@ help, both being down at once, is known. Whoever is killed gets SIGKILL; the sta
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from threading import Event
 from typing import TYPE_CHECKING
 
 from deploy.campaigns.devices.commands import Commands
+from deploy.campaigns.devices.outages import Outages
 from deploy.driver import Operator
-from deploy.local import roles
 from deploy.local.calls import is_healthy
 from deploy.local.folder import StackFolder
 
@@ -26,36 +25,14 @@ _LOOK_SECONDS = 0.25
 _CLIENT, _NODE = 0.6, 0.9  # of the kills so many are of a client, and up to there of one node; else of both
 
 
-@dataclass(slots=True)
-class Outages:
-    """When each node was down, by the monotonic clock; who is still down has no end."""
-
-    _down: dict[str, list[list[float]]] = field(default_factory=dict)
-
-    def begin(self, node: str, now: float) -> None:
-        self._down.setdefault(node, []).append([now, float("inf")])
-
-    def end(self, node: str, now: float) -> None:
-        self._down[node][-1][1] = now
-
-    def all_down_between(self, start: float, end: float) -> bool:
-        """Whether there was a moment in which no node was up."""
-        if len(self._down) < len(roles.NODES):
-            return False
-        spans = [(start, end)]
-        for downs in self._down.values():
-            cut = [(max(first, begin), min(last, back)) for first, last in spans for begin, back in downs]
-            spans = [(first, last) for first, last in cut if first < last]
-        return bool(spans)
-
-
 class Killer:
     """Kills until `stop`. `kills` counts, by what was killed."""
 
     def __init__(self, operator: Operator, commands: Commands, random: Random) -> None:
         self.kills: Counter[str] = Counter()
-        self.outages = Outages()
         self._folder = StackFolder.find(operator.data)
+        self._nodes = [node.name for node in self._folder.load().nodes]
+        self.outages = Outages(len(self._nodes))
         self._ca_pem = Path(operator.env["OORT_CA"]).read_bytes()
         self._commands = commands
         self._random = random
@@ -78,17 +55,16 @@ class Killer:
 
     def _strike(self) -> None:
         chance = self._random.random()
-        nodes = [node.name for node in roles.NODES]
         if chance < _CLIENT or self._down:
             kind = self._commands.kill_one(self._random)
             if kind is not None:
                 self.kills["a client"] += 1
         elif chance < _NODE:
-            name = self._random.choice(nodes)
+            name = self._random.choice(self._nodes)
             self._kill_nodes([name])
             self.kills[f"{name} alone"] += 1
         else:
-            self._kill_nodes(nodes)
+            self._kill_nodes(self._nodes)
             self.kills["both nodes at once"] += 1
 
     def _kill_nodes(self, names: list[str]) -> None:

@@ -16,9 +16,9 @@ from client.account.home import Home
 from client.account.opening import place_of
 from deploy.campaigns.devices.commands import Kind
 from deploy.campaigns.devices.judging import End
-from deploy.campaigns.devices.work import VAULT, Shared, Work
+from deploy.campaigns.devices.work import Shared, Work
 from deploy.driver import Operator
-from deploy.local import roles, stack
+from deploy.local import stack
 from deploy.tests.end_to_end.restic import Restic
 from domain.names import CONFIG, SEAL, ObjectKind
 from domain.sessions import Purpose
@@ -27,12 +27,13 @@ _PATIENCE_SECONDS = 180.0  # for what the stack puts right by itself
 _PAUSE_SECONDS = 1.0
 _TRACEBACK = "Traceback (most recent call last)"
 _NAMED = 5  # of many things that are wrong
+_COPIES = 2
 _LISTED = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT, ObjectKind.KEY)
 
 
 @dataclass(slots=True)
 class Proof:
-    """Looks at everything. `verified` says what holds."""
+    """Looks at one vault, at which these devices worked, and at its stack. `verified` says what holds."""
 
     operator: Operator
     works: Sequence[Work]
@@ -40,12 +41,15 @@ class Proof:
     target: Path
     verified: list[str] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Look at the vault as it was left, and once more after a prune that nobody disturbs."""
+    def of_stack(self) -> None:
+        """Look at what has to come to rest."""
         self._expect("all copies are complete", self._copies, patience=_PATIENCE_SECONDS)
         self._expect("no session is open", self._sessions, patience=_PATIENCE_SECONDS)
         self._expect("killed commands have left no process", self._processes, patience=_PATIENCE_SECONDS)
         self._expect("no role has met what it does not know", self._logs)
+
+    def of_vault(self) -> None:
+        """Look at the vault as it was left, and once more after a prune that nobody disturbs."""
         self._expect("every committed snapshot that no retention removed is listed", self._lists)
         self._expect("each of them restores as its tree was", self._restores)
         self._clean("", self._restic)
@@ -66,7 +70,7 @@ class Proof:
         except Exception:  # noqa: BLE001 - told, and the campaign fails
             found = format_exc()
         if found:
-            self.shared.findings.add(f"not so: {what}: {found}")
+            self.shared.findings.add(f"does not hold: {what}: {found}")
         else:
             self.verified.append(what)
 
@@ -93,7 +97,7 @@ class Proof:
     def _listed(self) -> Mapping[str, str]:
         """The devices of all snapshots that the vault lists."""
         names = {str(root): name for name, root in self.shared.roots.items()}
-        return {one["id"]: names[one["paths"][0]] for one in self.works[0].device.snapshots(VAULT)}
+        return {one["id"]: names[one["paths"][0]] for one in self.works[0].device.snapshots(self.shared.vault)}
 
     def _restores(self) -> str:
         """Restored by one device after the other. What comes back with other content is a finding by itself."""
@@ -108,7 +112,7 @@ class Proof:
     def _folders(self) -> str:
         live = self._live()
         bodies = [_files(folder) for folder in self._bucket()]
-        wrong = [f"{len(bodies)} folders"] if len(bodies) != len(roles.NODES) else []
+        wrong = [f"{len(bodies)} folders"] if len(bodies) != _COPIES else []
         for number, found in enumerate(bodies):
             wrong += [f"{name} is missing from folder {number}" for name in sorted(live - found.keys())]
             wrong += [f"{name} is still in folder {number}" for name in sorted(found.keys() - live)]
@@ -123,19 +127,19 @@ class Proof:
         """The paths of all live objects, as a new session sees them."""
         with (
             Account(Home(self.works[0].device.home)) as account,
-            place_of(account, VAULT) as place,
+            place_of(account, self.shared.vault) as place,
             place.store.open(Purpose.READ) as session,
         ):
             listed = {info.name.path for kind in _LISTED for info in session.list(kind)}
         return listed | {CONFIG.path, SEAL.path}
 
     def _check(self) -> str:
-        done = self.works[-1].device.tool.run("check", "--vault", VAULT, "--read-data")
+        done = self.works[-1].device.tool.run("check", "--vault", self.shared.vault, "--read-data")
         return "" if done.code == 0 else f"{done.code}: {done.stdout}{done.stderr}"
 
     def _restic(self, *, tidy: bool = False) -> str:
         """As restic says; `tidy` means that there are no packs either which no index file lists."""
-        password = self.works[0].device.recovery(VAULT)["password"]
+        password = self.works[0].device.recovery(self.shared.vault)["password"]
         wrong = []
         for folder in self._bucket():
             said = Restic(folder, password, "--no-lock").run("check", "--read-data")
@@ -144,14 +148,14 @@ class Proof:
         return _some(wrong)
 
     def _prune(self) -> str:
-        run = self.works[1].retain(
-            Kind.PRUNE, *("retention", "--vault", VAULT, "--keep-last", "2", "--yes", "--json"),
+        run = self.works[-1].retain(
+            Kind.PRUNE, *("retention", "--vault", self.shared.vault, "--keep-last", "2", "--yes", "--json"),
             *("--prune", "--max-unused", "0%"),
         )  # fmt: skip
         return "" if run.code == 0 else str(run)
 
     def _bucket(self) -> list[Path]:
-        return self.operator.bucket_folders(self.works[0].device.recovery(VAULT)["bucket"])
+        return self.operator.bucket_folders(self.works[0].device.recovery(self.shared.vault)["bucket"])
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ says that it has done is remembered, and what one that was ended may have done a
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,13 +14,11 @@ from traceback import format_exc
 
 from deploy.campaigns.devices.commands import Commands, Kind, Run
 from deploy.campaigns.devices.judging import End, Findings
-from deploy.campaigns.devices.killing import Outages
 from deploy.campaigns.devices.memory import Memory
+from deploy.campaigns.devices.outages import Outages
 from deploy.campaigns.devices.trees import Tree, differences, manifest
 from deploy.driver import Device
 
-VAULT = "shared"
-_KINDS = {Kind.BACKUP: 45, Kind.RESTORE: 28, Kind.RETENTION: 6, Kind.PRUNE: 21}  # of a hundred commands
 _KEPT = (2, 4)  # snapshots of an item that a retention keeps
 _UNUSED = ("0%", "5%", "30%")
 _OWN_LATEST = 0.25
@@ -28,8 +27,10 @@ _NAMED = 5  # differences of a tree
 
 @dataclass(slots=True)
 class Shared:
-    """What the devices of a campaign have in common; `restored` counts snapshots that were compared."""
+    """What the devices of a vault have in common; `restored` counts snapshots that were compared."""
 
+    vault: str
+    kinds: Mapping[Kind, int]  # what they do how often, of a hundred commands
     commands: Commands
     memory: Memory
     findings: Findings
@@ -64,7 +65,8 @@ class Work:
         try:
             self._back_up()
             while not stop.is_set():
-                self._do(self.random.choices(list(_KINDS), list(_KINDS.values()))[0], stop)
+                kinds = self.shared.kinds
+                self._do(self.random.choices(list(kinds), list(kinds.values()))[0], stop)
         except Exception:  # noqa: BLE001 - told, and the campaign fails
             self.shared.findings.add(f"{self.name}: {format_exc()}")
 
@@ -80,7 +82,7 @@ class Work:
 
     def _back_up(self) -> None:
         before = manifest(self.tree.root)
-        run, end = self._run(Kind.BACKUP, "backup", str(self.tree.root), "--vault", VAULT, "--json")
+        run, end = self._run(Kind.BACKUP, "backup", str(self.tree.root), "--vault", self.shared.vault, "--json")
         if run.summary is not None:
             self.shared.memory.committed(run.summary["snapshot"], self.name, before)
         else:
@@ -107,7 +109,8 @@ class Work:
 
     def restore(self, wanted: str, owner: str, target: Path) -> End:
         """Restore a snapshot, and compare."""
-        run, end = self._run(Kind.RESTORE, "restore", wanted, "--target", str(target), "--vault", VAULT, "--json")
+        vault = ("--vault", self.shared.vault)
+        run, end = self._run(Kind.RESTORE, "restore", wanted, "--target", str(target), *vault, "--json")
         if end is End.DONE and run.summary is not None:
             self.shared.compare(run.summary["snapshot"], owner, target)
         elif end is End.GONE:
@@ -116,7 +119,7 @@ class Work:
 
     def _retain(self, kind: Kind) -> None:
         keep = str(self.random.randint(*_KEPT))
-        arguments = ["retention", "--vault", VAULT, "--keep-last", keep, "--yes", "--json"]
+        arguments = ["retention", "--vault", self.shared.vault, "--keep-last", keep, "--yes", "--json"]
         if kind is Kind.PRUNE:
             arguments += ["--prune", "--max-unused", self.random.choice(_UNUSED)]
         self.retain(kind, *arguments)

@@ -27,6 +27,16 @@ class Line:
                 self._proxies[endpoint] = Proxy(self, endpoint)
             return self._proxies[endpoint].address
 
+    def lead(self, name: str, endpoint: str) -> None:
+        """Say where the server is that `to` was asked for by another name."""
+        self._proxies[name].endpoint = endpoint
+
+    def cut(self) -> None:
+        """Until `mend`."""
+        self.is_cut.set()
+        for proxy in list(self._proxies.values()):
+            proxy.cut()
+
     def cut_after(self, carried: int, seconds: float | None) -> None:
         """Cut when so many bytes more have been carried; it is back after `seconds`, or never."""
         self._back_after = seconds
@@ -39,10 +49,7 @@ class Line:
                 return
             self._cut_at = None
             self.cuts += 1
-            self.is_cut.set()
-            proxies = list(self._proxies.values())
-        for proxy in proxies:
-            proxy.cut()
+        self.cut()
         if self._back_after is not None:
             threading.Timer(self._back_after, self.mend).start()
 
@@ -61,8 +68,7 @@ class Proxy:
 
     def __init__(self, line: Line, endpoint: str) -> None:
         self._line = line
-        host, _, port = endpoint.rpartition(":")
-        self._server = (host.strip("[]"), int(port))
+        self.endpoint = endpoint
         self._port = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -93,7 +99,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(self._server)
+                host, _, port = self.endpoint.rpartition(":")
+                try:
+                    far = socket.create_connection((host.strip("[]"), int(port)))
+                except OSError:  # the server is down
+                    near.close()
+                    continue
                 with self._lock:
                     self._open |= {near, far}
                 for source, target in ((near, far), (far, near)):

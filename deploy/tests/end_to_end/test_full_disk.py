@@ -11,8 +11,8 @@ import pytest
 
 from client.restore.compare import differences
 from deploy.driver import Command, Device, Operator, Outcome
-from deploy.local.folder import StackFolder
-from deploy.local.roles import NODES
+from deploy.local.folder import USUAL_NODES, StackFolder
+from deploy.local.roles import nodes
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 
@@ -43,10 +43,10 @@ def stack_on_small_disks(tmp_path: Path) -> Iterator[Operator]:
     """A stack whose nodes have 200 MiB above the mark below which they take nothing more."""
     operator = Operator(tmp_path / "stack")
     folder = StackFolder.create(operator.data)
-    nodes = [folder.node(node.name) for node in NODES]
-    for node in nodes:
-        node.mkdir(mode=0o700)
-    operator.oort = with_disks(operator.oort, *nodes, size="1224m")
+    disks = [folder.node(node.name) for node in nodes(USUAL_NODES)]
+    for disk in disks:
+        disk.mkdir(mode=0o700)
+    operator.oort = with_disks(operator.oort, *disks, size="1224m")
     operator.up()
     operator.oort = replace(operator.oort, prefix=())
     yield operator
