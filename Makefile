@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,11 @@ campaign-prune: $(STUBS) ## prune of a million blobs in 10,000 packs: memory, an
 
 campaign-devices: $(STUBS) ## three devices on one vault while clients and nodes are killed: nothing is lost  [MINUTES=10] [SEED=N]
 	@$(BIN)/python -m deploy.campaigns.devices $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+# In a namespace of its own, where it may mount disks and shrink them.
+campaign-nodes: $(STUBS) ## three nodes killed, cut off, with a full disk, with flipped bits, under running backups  [MINUTES=5] [SEED=N]
+	@unshare --user --map-current-user --keep-caps --mount \
+	  $(BIN)/python -m deploy.campaigns.nodes $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 campaign-rolling: $(STUBS) ## every node is restarted, twice, during one backup: it ends with 0
 	@$(BIN)/python -m deploy.campaigns.rolling

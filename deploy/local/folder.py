@@ -7,6 +7,7 @@ Kept true: the folder is for its owner alone (0700); a folder that holds somethi
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from deploy.local.processes import ProcessId
 
 _MARKER = "stack.json"
 _VERSION = 1
+_SETTING = re.compile("OORT_[A-Z0-9_]+=.*")
 USUAL_NODES = 2  # storage nodes of a stack whose operator says nothing else, and of those of earlier releases
 
 
@@ -121,9 +123,27 @@ class StackFolder:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def settings(self, name: str) -> Path:
-        """What the operator sets for one process alone: lines of NAME=VALUE. Mostly there is none."""
+    def settings_file(self, name: str) -> Path:
+        """What the operator sets for one process alone: lines of OORT_NAME=VALUE. Mostly there is none."""
         return self.path / "settings" / name
+
+    def settings(self, name: str) -> dict[str, str]:
+        """What is set so. Raises StackError for a line that sets nothing, and where it cannot be read."""
+        path = self.settings_file(name)
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise StackError(detail=f"{path} cannot be read: {error}.") from None
+        found = {}
+        for line in lines:
+            if line and not line.startswith("#"):
+                if not _SETTING.fullmatch(line):
+                    raise StackError(detail=f"{path}: `{line}` is no setting: write lines of OORT_NAME=VALUE.")
+                setting, _, value = line.partition("=")
+                found[setting] = value
+        return found
 
     def node(self, name: str) -> Path:
         """The disk of a storage node."""

@@ -5,14 +5,12 @@ named here, so a stack behaves the same wherever it is started.
 """
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from deploy.local.errors import StackError
 from deploy.local.folder import Service, StackFolder
 from deploy.local.ports import LOOPBACK
 
@@ -40,7 +38,6 @@ _CHOSEN = (
     "OORT_BRAKE_FLOOR_BYTES",
 )
 _INHERITED = (*_NEEDED, *_CHOSEN)
-_SETTING = re.compile("OORT_[A-Z0-9_]+=.*")
 _DRAIN_SECONDS = 10
 RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else
 MOST_NODES = 16  # as many as a bucket may have copies
@@ -146,7 +143,7 @@ def environment(instance: Instance, around: Surroundings) -> dict[str, str]:
     }
     settings |= _own_settings(instance, around)
     named = {f"OORT_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited() | named | _set_by_operator(around.folder, instance.name) | {MARK: around.stack_id}
+    return inherited() | named | around.folder.settings(instance.name) | {MARK: around.stack_id}
 
 
 def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]:
@@ -172,20 +169,6 @@ def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]
             return {"signing_key": around.secrets.license_signing_key}
         case _:
             return {}
-
-
-def _set_by_operator(folder: StackFolder, name: str) -> dict[str, str]:
-    """What the operator sets for one process alone. Raises StackError for a line that is no setting."""
-    path = folder.settings(name)
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    settings = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    for line in settings:
-        if not _SETTING.fullmatch(line):
-            raise StackError(detail=f"{path}: `{line}` is no setting: write lines of OORT_NAME=VALUE.")
-    return dict(tuple(line.split("=", 1)) for line in settings)
 
 
 def endpoint(port: int) -> str:
