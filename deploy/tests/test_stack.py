@@ -1,6 +1,7 @@
 """The embedded stack: up, down, killed, and up again."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,18 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import psutil
 import pytest
 
 from deploy.driver import Command, Operator
-from deploy.local import orphans
+from deploy.local import orphans, roles
+from deploy.local.errors import StackError
 from deploy.local.folder import StackFolder
 from deploy.local.processes import ProcessId
 from deploy.tests.ports import usual_ports_reserved
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
+_BEAT = "OORT_NODE_BEAT_SECONDS"
 SERVICES = {"postgres", "redis", "license", "auth", "node-a", "node-b", "branding", "cluster"}
 
 
@@ -167,13 +171,45 @@ def ports_that_are_taken_are_replaced_and_written_down(operator: Operator, befor
 
 
 @pytest.mark.long
-def test_what_dies_is_started_again(operator: Operator) -> None:
-    operator.up("--restart-delay", "0.1")
-    for name in ("node-a", "redis", "postgres"):
+def test_a_stack_of_three_nodes_stays_one_and_what_dies_is_started_again(operator: Operator) -> None:
+    folder = StackFolder.create(operator.data)
+    folder.settings_file("node-c").parent.mkdir()
+    folder.settings_file("node-c").write_text(f"# one of its own\n\n{_BEAT}=0.75\n")
+    operator.up("--restart-delay", "0.1", "--nodes", "3")
+    status = operator.status()
+    assert list(status["nodes"]) == ["node-a", "node-b", "node-c"]
+    assert all(node["live"] for node in status["nodes"].values())
+    beats = [psutil.Process(status["services"][name]["pid"]).environ().get(_BEAT) for name in status["nodes"]]
+    assert beats == [None, None, "0.75"]
+    for name in ("node-c", "redis", "postgres"):
         before = operator.status()["services"][name]["pid"]
         kill(before)
         wait_until(lambda name=name, before=before: _is_new(operator, name, before))  # type: ignore[misc]
     assert users(operator) == {"admin"}
+    operator.down()
+    fewer = operator.oort.run("stack", "up", "--data", str(operator.data), "--detach", "--nodes", "2")
+    assert (fewer.code, len(fewer.stderr.splitlines())) == (2, 1)
+    assert "has 3 storage nodes" in fewer.stderr
+    assert folder.load().node_count == 3
+
+
+@pytest.mark.parametrize("line", ["hello", "OORT_BEAT_SECONDS", "PATH=/tmp", "export OORT_BEAT_SECONDS=1"])
+def test_a_line_that_sets_nothing_is_named(tmp_path: Path, line: str) -> None:
+    folder = StackFolder.create(tmp_path / "stack")
+    assert folder.settings("auth") == {}
+    folder.settings_file("auth").parent.mkdir()
+    folder.settings_file("auth").write_text(f"OORT_PEPPER=a=b c\n{line}\n")
+    with pytest.raises(StackError, match=re.escape(f"`{line}` is no setting")):
+        folder.settings("auth")
+    folder.settings_file("auth").write_text("OORT_PEPPER=a=b c\n")
+    assert folder.settings("auth") == {"OORT_PEPPER": "a=b c"}
+
+
+def test_each_node_has_a_name_of_its_own_and_most_have_ports_that_no_other_process_prefers() -> None:
+    most = roles.nodes(roles.MOST_NODES)
+    assert len({node.name for node in most}) == roles.MOST_NODES
+    ports = [port for instance in roles.instances(5) for port in astuple(instance.ports) if port]
+    assert len(ports) == len(set(ports))
 
 
 def _is_new(operator: Operator, name: str, before: int) -> bool:

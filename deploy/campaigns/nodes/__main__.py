@@ -38,7 +38,7 @@ _TEMPLATE = "both"
 _KINDS = {Kind.BACKUP: 55, Kind.RESTORE: 45}
 _RESTART_DELAY = "1"
 _BEAT_SECONDS = 0.5
-# A disk is full when nothing more goes onto it; one who is stopped is noticed by whoever waits for it, and counts as down.
+# A disk is full when nothing more goes onto it; one who is stopped is given up by whoever waits, and counts as down.
 _NODE_SETTINGS = {
     "LOW_WATER_BYTES": "0",
     "NODE_BEAT_SECONDS": str(_BEAT_SECONDS),

@@ -164,7 +164,7 @@ class Faults:
         log = self._folder.log(node)
         read = log.stat().st_size
         for one in flipped:
-            _flip_a_bit(one.copies[0], self._random)
+            flip_a_bit(one.copies[0], self._random)
         said = self._operator.oort.run("bucket", "scrub", "--all", "--json", "--data", str(self._operator.data))
         if said.code != 0:
             raise Wrong(f"the scrub ended with {said.code}: {said.stdout}{said.stderr}")
@@ -219,7 +219,7 @@ class Wrong(Exception):
     """What does not hold."""
 
 
-def _flip_a_bit(path: Path, random: Random) -> None:
+def flip_a_bit(path: Path, random: Random) -> None:
     """One bit, wherever it is, in place: size and times of a file that rots stay, and so does its name."""
     with path.open("r+b", buffering=0) as file:
         at = random.randrange(path.stat().st_size)
