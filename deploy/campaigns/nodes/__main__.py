@@ -38,6 +38,7 @@ _TEMPLATE = "both"
 _KINDS = {Kind.BACKUP: 55, Kind.RESTORE: 45}
 _RESTART_DELAY = "1"
 _BEAT_SECONDS = 0.5
+_LOOK_SECONDS = 0.25
 # A disk is full when nothing more goes onto it; one who is stopped is given up by whoever waits, and counts as down.
 _NODE_SETTINGS = {
     "LOW_WATER_BYTES": "0",
@@ -123,12 +124,16 @@ def _works(operator: Operator, disks: Disks, findings: Findings, outages: Outage
 
 
 def _work(works: list[Work], faults: Faults, seconds: float) -> None:
-    """Let everybody work until the last round of faults is over."""
+    """Let everybody work until the last round of faults is over; none comes before each vault has a snapshot."""
     stop = Event()
     threads = [Thread(target=one.run, args=(stop,), name=one.name) for one in works]
     for thread in threads:
         thread.start()
     try:
+        while any(
+            thread.is_alive() and not one.shared.memory.there() for one, thread in zip(works, threads, strict=True)
+        ):
+            time.sleep(_LOOK_SECONDS)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             faults.round()

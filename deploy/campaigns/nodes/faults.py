@@ -161,6 +161,9 @@ class Faults:
     def _flip(self, node: str) -> str:
         """One bit in each of some objects; then the nodes are asked to read all that they have."""
         flipped = list(self._flip_some(node))
+        kinds = {one.name.partition("/")[0] for one in flipped}
+        if kinds != _FLIPPED_KINDS.keys():
+            raise Wrong(f"the campaign's own fault: only {sorted(kinds)} lie there to be flipped")
         log = self._folder.log(node)
         read = log.stat().st_size
         for one in flipped:
@@ -175,8 +178,7 @@ class Faults:
             if not any(f'"{one.name}"' in line for line in told):
                 raise Wrong(f"nobody has reported {one.copies[0]}")
             self._wait(lambda one=one: one.is_healed, f"{one.copies[0]} is not healed")  # type: ignore[misc] # mypy infers no default
-        kinds = sorted({one.name.partition("/")[0] for one in flipped})
-        return f"each of {len(flipped)} ({', '.join(kinds)}) was reported by name and healed"
+        return f"each of {len(flipped)} ({', '.join(sorted(kinds))}) was reported by name and healed"
 
     def _flip_some(self, node: str) -> Iterator[Flipped]:
         """Objects of all vaults on a node's disk that lie on another one too."""
