@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -188,9 +189,10 @@ class Faults:
         for kind, count in _FLIPPED_KINDS.items():
             there = sorted(path for path in disk.glob(f"*/{kind}/**/*") if path.is_file())
             self._random.shuffle(there)
-            for path in there[:count]:
-                (second,) = [found for other in others if (found := other / path.relative_to(disk)).is_file()]
-                yield Flipped(f"{kind}/{path.name}", (path, second))
+            # What comes just now may not lie in both of its places yet.
+            pairs = ((path, other / path.relative_to(disk)) for path in there for other in others)
+            for pair in islice((pair for pair in pairs if pair[1].is_file()), count):
+                yield Flipped(f"{kind}/{pair[0].name}", pair)
 
     # What is looked at
 
