@@ -4,6 +4,7 @@ Kept true: everything starts on loopback with free ports in temporary folders, a
 they were killed.
 """
 
+import gc
 import os
 import shutil
 import subprocess
@@ -54,6 +55,18 @@ class Installation:
         """Certificate and key of one instance, as files."""
         files = self.authority.certificate(role, instance, datetime.now(UTC))
         return files.certificate, files.key
+
+
+def pytest_configure() -> None:
+    """What is imported to collect the tests is no garbage: looking for some among it takes a fifth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, but not among a million objects that stay to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
