@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -22,7 +22,8 @@ demo: $(STUBS) ## the main job, end to end, on the embedded stack  [SOURCE=DIR]
 up: $(STUBS) ## start the embedded stack in .demo/stack and stay with it
 	@$(BIN)/oort stack up --data .demo/stack
 
-test: lint ## lint, then every test
+test: $(STUBS) ## lint, then every test
+	@$(MAKE) --no-print-directory --jobs=2 lint collected
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STUBS) ## ruff, mypy --strict, import rules
@@ -30,6 +31,11 @@ lint: $(STUBS) ## ruff, mypy --strict, import rules
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+# What pytest makes of the tests' code is kept: once, beside mypy, and not by every worker at the same time. What is wrong
+# with them is told by the run itself.
+collected: $(STUBS)
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 protos: $(STUBS) ## generate the gRPC code
 
