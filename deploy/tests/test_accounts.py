@@ -6,26 +6,30 @@ from pathlib import Path
 import pytest
 
 from deploy.driver import Command, Device, Operator
+from deploy.tests.here import Here
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
 
 
 @pytest.fixture
 def operator(stack: Operator) -> Operator:
-    return stack
+    """Its commands run in this process, but for those of the tests that ask for `stack`."""
+    here = Operator(stack.data)
+    here.oort = Here()
+    return here
 
 
-def test_a_user_is_added_and_listed(operator: Operator) -> None:
-    operator.add_user("alice", PASSWORD + "\n")
-    listed = operator.oort.ok("user", "list", "--data", str(operator.data), "--json").json()
+def test_a_user_is_added_and_listed(stack: Operator) -> None:
+    stack.add_user("alice", PASSWORD + "\n")
+    listed = stack.oort.ok("user", "list", "--data", str(stack.data), "--json").json()
     assert {"username": "alice", "role": "user", "suspended": False} in [
         {key: user[key] for key in ("username", "role", "suspended")} for user in listed
     ]
-    assert "alice" in operator.oort.ok("user", "list", "--data", str(operator.data)).stdout
+    assert "alice" in stack.oort.ok("user", "list", "--data", str(stack.data)).stdout
 
 
-def test_the_environment_stands_for_the_folder(operator: Operator) -> None:
-    oort = Command("oort", env={**os.environ, **operator.env})
+def test_the_environment_stands_for_the_folder(stack: Operator) -> None:
+    oort = Command("oort", env={**os.environ, **stack.env})
     oort.ok("user", "add", "from-environment", "--password-stdin", stdin=PASSWORD)
     assert "from-environment" in oort.ok("user", "list").stdout
 
@@ -50,7 +54,7 @@ def test_bad_input_is_one_clear_line(operator: Operator, name: str, password: st
 
 
 def test_a_wrong_administrators_password_is_refused(operator: Operator) -> None:
-    oort = Command("oort", env={**os.environ, **operator.env, "OORT_ADMIN_PASSWORD": PASSWORD})
+    oort = Here(env={**os.environ, **operator.env, "OORT_ADMIN_PASSWORD": PASSWORD})
     refused = oort.run("user", "list")
     assert refused.code == 4
     assert refused.stderr == "oort: Wrong user name or password: check both and log in again.\n"
@@ -59,7 +63,7 @@ def test_a_wrong_administrators_password_is_refused(operator: Operator) -> None:
 def test_a_server_of_another_authority_is_not_trusted(operator: Operator, tmp_path: Path) -> None:
     other = tmp_path / "ca.pem"
     other.write_bytes(_another_authority(tmp_path).read_bytes())
-    oort = Command("oort", env={**os.environ, **operator.env, "OORT_CA": str(other)})
+    oort = Here(env={**os.environ, **operator.env, "OORT_CA": str(other)})
     refused = oort.run("user", "list")
     assert refused.code == 5
     assert "does not present a certificate" in refused.stderr
@@ -75,7 +79,7 @@ def _another_authority(folder: Path) -> Path:
 
 def test_without_folder_and_environment_it_says_what_to_give() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("OORT_")}
-    refused = Command("oort", env=env).run("user", "list")
+    refused = Here(env=env).run("user", "list")
     assert refused.code == 2
     assert "--data" in refused.stderr
 
