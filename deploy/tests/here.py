@@ -1,6 +1,6 @@
-"""`oort` in the process of the tests: what it does and says, without the second that a process takes to begin.
+"""The two commands in the process of the tests: what they do and say, without the second that a process takes to begin.
 
-Kept true: it gets its arguments, its environment and its standard input as a process would, and no other.
+Kept true: a command gets its arguments, its environment and its standard input as a process would, and no other.
 """
 
 import io
@@ -8,17 +8,18 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
-from deploy.cli import __main__ as program
-from deploy.driver import Command, Outcome
+from client.cli import program as backup_tool
+from deploy.cli import __main__ as oort
+from deploy.driver import Command, Device, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Here(Command):
-    """Where how a command starts and ends is not what is tested: test_start.py and test_stack.py see to that."""
-
-    program: str = "oort"
+    """Where how a command starts and ends is not what is tested; one at a time, as a process has one output."""
 
     def run(self, *arguments: str, stdin: str = "") -> Outcome:
         line, out, err = self.line(*arguments), io.StringIO(), io.StringIO()
@@ -29,5 +30,20 @@ class Here(Command):
             redirect_stdout(out),
             redirect_stderr(err),
         ):
-            code = program.main()
+            code = oort.main() if self.program == "oort" else backup_tool.run(line[1:])
         return Outcome(line, code, out.getvalue(), err.getvalue())
+
+
+class LookedAtHere(Device):
+    """A device whose vaults and snapshots are looked at in this process; what it does is done as by any other."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._here = Device(home)
+        self._here.tool = Here(self.tool.program, self.tool.fixed)
+
+    def recovery(self, vault: str) -> dict[str, Any]:
+        return self._here.recovery(vault)
+
+    def snapshots(self, vault: str) -> list[dict[str, Any]]:
+        return self._here.snapshots(vault)

@@ -15,7 +15,7 @@ PASSWORD = "seventeen-lanterns-over-the-harbour"
 def operator(stack: Operator) -> Operator:
     """Its commands run in this process, but for those of the tests that ask for `stack`."""
     here = Operator(stack.data)
-    here.oort = Here()
+    here.oort = Here("oort")
     return here
 
 
@@ -54,7 +54,7 @@ def test_bad_input_is_one_clear_line(operator: Operator, name: str, password: st
 
 
 def test_a_wrong_administrators_password_is_refused(operator: Operator) -> None:
-    oort = Here(env={**os.environ, **operator.env, "OORT_ADMIN_PASSWORD": PASSWORD})
+    oort = Here("oort", env={**os.environ, **operator.env, "OORT_ADMIN_PASSWORD": PASSWORD})
     refused = oort.run("user", "list")
     assert refused.code == 4
     assert refused.stderr == "oort: Wrong user name or password: check both and log in again.\n"
@@ -63,7 +63,7 @@ def test_a_wrong_administrators_password_is_refused(operator: Operator) -> None:
 def test_a_server_of_another_authority_is_not_trusted(operator: Operator, tmp_path: Path) -> None:
     other = tmp_path / "ca.pem"
     other.write_bytes(_another_authority(tmp_path).read_bytes())
-    oort = Here(env={**os.environ, **operator.env, "OORT_CA": str(other)})
+    oort = Here("oort", env={**os.environ, **operator.env, "OORT_CA": str(other)})
     refused = oort.run("user", "list")
     assert refused.code == 5
     assert "does not present a certificate" in refused.stderr
@@ -79,7 +79,7 @@ def _another_authority(folder: Path) -> Path:
 
 def test_without_folder_and_environment_it_says_what_to_give() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("OORT_")}
-    refused = Here(env=env).run("user", "list")
+    refused = Here("oort", env=env).run("user", "list")
     assert refused.code == 2
     assert "--data" in refused.stderr
 

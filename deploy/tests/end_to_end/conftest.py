@@ -13,6 +13,7 @@ from client.account.login import Server, login
 from client.account.vaults import Vaults
 from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
+from deploy.tests.here import LookedAtHere
 from deploy.tests.ports import usual_ports_reserved
 
 ADeviceFactory = Callable[[], Device]
@@ -50,4 +51,4 @@ def a_device(operator: Operator, home: Path, vault: str = "main") -> Device:
     login(Home(home), Server(found["OORT_AUTH"], Path(found["OORT_CA"])), *a_user(operator))
     with Account(Home(home)) as account:
         Vaults(account).request(vault, "default")
-    return Device(home)
+    return LookedAtHere(home)
