@@ -21,6 +21,7 @@ from deploy.local import orphans, roles
 from deploy.local.errors import StackError
 from deploy.local.folder import StackFolder
 from deploy.local.processes import ProcessId
+from deploy.local.stack import status as stack_of
 from deploy.tests.ports import usual_ports_reserved
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
@@ -213,7 +214,8 @@ def test_each_node_has_a_name_of_its_own_and_most_have_ports_that_no_other_proce
 
 
 def _is_new(operator: Operator, name: str, before: int) -> bool:
-    service = operator.status()["services"][name]
+    """Asked in this process: a command each time would keep the processors from what is waited for."""
+    service = stack_of(operator.data).to_json()["services"][name]
     return bool(service["healthy"]) and service["pid"] != before
 
 

@@ -66,6 +66,7 @@ def test_a_backup_goes_on_through_the_other_node_when_one_is_killed(own_stack: O
         assert summary["snapshot"] in names
 
 
+@pytest.mark.long
 @pytest.mark.case(number=14)
 @pytest.mark.needs("restic")
 def test_a_killed_backup_sends_little_again_and_leaves_the_vault_clean(
