@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from services.common.errors import InvalidArgument
 
-FRAME_BYTES = 1 << 20
-# What a put holds in memory is a few frames, so a frame is bounded below what a message may have.
+FRAME_BYTES = 512 << 10
+# What a put holds in memory is a frame or two, so a frame is bounded below what a message may have.
 MAX_FRAME_BYTES = 2 * FRAME_BYTES
 _PUT_TAG = 2 << 3 | 2
 _GET_TAG = bytes((1 << 3 | 2,))

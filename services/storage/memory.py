@@ -13,7 +13,7 @@ _M_ARENA_MAX = -8
 
 _ARENAS = 2  # gRPC's threads and ours seldom wait for each other so
 _LARGE = 32 << 20  # more than any frame
-_KEPT = 64 << 20  # at the end of each arena
+_KEPT = 32 << 20  # at the end of each arena
 
 
 def keep_frames() -> None:

@@ -5,7 +5,7 @@ Kept true:
   it is named in that same entry; while all homes live, and have room, that means all of them;
 - what a retention puts is held by every home that lives, or refused: the old copies of it go for its sake;
 - a put that is refused leaves no file in any bucket's folder;
-- what one put holds in memory is two frames for each home, however large the body is.
+- what one put holds in memory is one frame, and what its listener lets come ahead, however large the body is.
 """
 
 import asyncio
@@ -333,19 +333,9 @@ async def _decided(entry: Awaitable[Result], spreads: Sequence[Spread]) -> Resul
 
 
 async def _pump(frames: AsyncIterator[Frame], spread: Spread) -> None:
-    """Write each frame while the next one arrives."""
-    writing: asyncio.Task[None] | None = None
-    try:
-        async for frame in frames:
-            if writing is not None:
-                await writing
-            writing = asyncio.create_task(spread.write(frame))
-        if writing is not None:
-            await writing
-    finally:
-        if writing is not None and not writing.done():
-            writing.cancel()
-            await asyncio.wait([writing])
+    """Write one frame after the other; the next one arrives meanwhile, in what gRPC may hold of the stream."""
+    async for frame in frames:
+        await spread.write(frame)
 
 
 async def _frames_of(body: bytes) -> AsyncGenerator[Frame, None]:

@@ -15,7 +15,7 @@ from client.rpc import tls_channel
 if TYPE_CHECKING:
     import grpc
 
-FRAME_BYTES = 1024 * 1024
+FRAME_BYTES = 512 * 1024  # a node holds one or two of each stream: it takes at most 1 MiB
 _PUT_FRAME_TAG = 2 << 3 | 2  # PutRequest.frame: field 2, length-delimited
 _GET_FRAME_TAG = 1 << 3 | 2  # GetResponse.frame
 _VARINT_BYTES = 10  # of 64 bits (protobuf encoding)

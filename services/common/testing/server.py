@@ -93,9 +93,13 @@ async def serving(
     settings = some_settings(ProcessSettings, role, certificates, instance=instance or f"{role}-1")
     metrics = Metrics(role, settings.instance, "test")
     interceptors = (MeasureCalls(metrics, clock or SystemClock()), MapErrors(role))
-    inside = await listen(settings.internal_listen, internal_credentials(settings), internal, interceptors)
+    inside = await listen(
+        settings.internal_listen, internal_credentials(settings), internal, interceptors, is_public=False
+    )
     try:
-        outside = await listen(settings.public_listen, public_credentials(settings), public, interceptors)
+        outside = await listen(
+            settings.public_listen, public_credentials(settings), public, interceptors, is_public=True
+        )
         try:
             yield Endpoints(f"localhost:{outside.port}", f"localhost:{inside.port}", certificates)
         finally:

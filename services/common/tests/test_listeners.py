@@ -1,3 +1,5 @@
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -5,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.errors import StartError
-from services.common.listeners import Health, internal_credentials, listen, public_credentials
+from services.common.listeners import Health, Served, internal_credentials, listen, public_credentials
 from services.common.settings import ProcessSettings
 from services.common.testing.server import Certificates, serving, some_settings
 
@@ -52,10 +54,57 @@ async def test_a_certificate_of_another_authority_is_not_let_in(installation: Ce
 @pytest.mark.parametrize("make", [public_credentials, internal_credentials])
 async def test_a_taken_port_is_named(installation: Certificates, make: Any) -> None:
     credentials = make(some_settings(ProcessSettings, "auth", installation))
-    first = await listen("127.0.0.1:0", credentials, [], [])
+    first = await listen("127.0.0.1:0", credentials, [], [], is_public=True)
     try:
         assert isinstance(first.health, Health)
         with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{first.port}"):
-            await listen(f"127.0.0.1:{first.port}", credentials, [], [])
+            await listen(f"127.0.0.1:{first.port}", credentials, [], [], is_public=True)
     finally:
         await first.drain(0)
+
+
+@pytest.mark.parametrize("is_public", [True, False])
+async def test_what_a_caller_sends_to_a_public_listener_ahead_of_its_reader_is_bounded(
+    installation: Certificates, *, is_public: bool
+) -> None:
+    piece, most = 64 << 10, 8 << 20
+    drawn = 0
+    begun, may_read = asyncio.Event(), asyncio.Event()
+
+    async def take(_requests: object, context: Any) -> bytes:
+        begun.set()
+        await may_read.wait()
+        while isinstance(await context.read(), bytes):
+            pass
+        return b"taken"
+
+    def add(_servicer: object, server: grpc.aio.Server) -> None:
+        handlers = {"Take": grpc.stream_unary_rpc_method_handler(take)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Bodies", handlers),))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal drawn
+        while drawn < most:
+            drawn += piece
+            yield bytes(piece)
+
+    bodies = [Served(add, None, "test.Bodies")]
+    around = {"public": bodies} if is_public else {"internal": bodies}
+    async with (
+        serving("auth", installation, **around) as endpoints,
+        endpoints.public_channel() if is_public else endpoints.internal_channel("operator", "me") as channel,
+    ):
+        call = channel.stream_unary("/test.Bodies/Take")(pieces())
+        await begun.wait()
+        # What comes after it on the same connection is answered when all that may come has come.
+        seen, calls = -1, 0
+        while seen != drawn or calls < 20:
+            calls = calls + 1 if seen == drawn else 0
+            seen = drawn
+            await health_stub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        ahead = drawn
+        may_read.set()
+        assert await call == b"taken"
+
+    assert ahead <= (1 << 20) + 4 * piece if is_public else ahead > 2 << 20
+    assert drawn == most
