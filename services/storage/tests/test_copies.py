@@ -194,7 +194,7 @@ class SlowPut:
 
 
 async def test_a_home_killed_in_the_middle_of_a_put_is_healed_when_it_comes_back(cluster: Cluster) -> None:
-    body = a_body(4 << 20)
+    body = a_body(2 << 20)
     async with processes(cluster, "a", "b") as running:
         claims = await cluster.bucket("a", copies=2)
         async with cluster.client("a", claims) as client:
@@ -220,7 +220,7 @@ async def test_a_home_killed_in_the_middle_of_a_put_is_healed_when_it_comes_back
 
 
 async def test_a_session_goes_on_through_the_other_node_when_one_is_killed(cluster: Cluster) -> None:
-    body = a_body(4 << 20)
+    body = a_body(2 << 20)
     async with processes(cluster, "a", "b") as running:
         claims = await cluster.bucket("a", copies=2)
         async with cluster.client("a", claims) as client:
