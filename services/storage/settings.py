@@ -45,7 +45,9 @@ class StorageSettings(RoleSettings):
     low_water_bytes: int = Field(
         1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored, but what frees some"
     )
-    max_streams: int = Field(1000, ge=1, description="greatest number of puts and gets at once")
+    max_streams: int = Field(
+        1000, ge=1, description="greatest number of puts and gets at once, each of which takes up to 2 MiB of memory"
+    )
     disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")

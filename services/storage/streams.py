@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Streams:
-    """Counts the puts and gets of one node. Each holds a few frames, so their number bounds the memory."""
+    """Counts the puts and gets of one node. Each holds a window and a few frames, so their number bounds the memory."""
 
     def __init__(self, limit: int, stall_seconds: float, registry: CollectorRegistry) -> None:
         self._limit = limit
