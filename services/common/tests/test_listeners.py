@@ -79,7 +79,7 @@ async def test_what_a_caller_sends_to_a_public_listener_ahead_of_its_reader_is_b
         return b"taken"
 
     def add(_servicer: object, server: grpc.aio.Server) -> None:
-        handlers = {"Take": grpc.stream_unary_rpc_method_handler(take)}
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Take": grpc.stream_unary_rpc_method_handler(take)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Bodies", handlers),))
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -89,12 +89,12 @@ async def test_what_a_caller_sends_to_a_public_listener_ahead_of_its_reader_is_b
             yield bytes(piece)
 
     bodies = [Served(add, None, "test.Bodies")]
-    around = {"public": bodies} if is_public else {"internal": bodies}
     async with (
-        serving("auth", installation, **around) as endpoints,
+        serving("auth", installation, public=bodies, internal=bodies) as endpoints,
         endpoints.public_channel() if is_public else endpoints.internal_channel("operator", "me") as channel,
     ):
-        call = channel.stream_unary("/test.Bodies/Take")(pieces())
+        method: Any = channel.stream_unary("/test.Bodies/Take")
+        call = method(pieces())
         await begun.wait()
         # What comes after it on the same connection is answered when all that may come has come.
         seen, calls = -1, 0
