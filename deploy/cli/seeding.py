@@ -1,4 +1,4 @@
-"""`oort bucket export`, `import` and `adopt`: a bucket out of, and into, the storage nodes of a stack, on a disk."""
+"""`oort bucket export` and `import`: a bucket out of, and into, the storage nodes of a stack, as a folder on a disk."""
 
 import json
 import time
@@ -67,38 +67,6 @@ def import_bucket(
     if moved.damaged:
         if not as_json:
             typer.echo("`backup-tool repair` on a device says what the vault lacks for it, and mends what can be.")
-        raise typer.Exit(_WARNINGS)
-
-
-def adopt(bucket: Bucket, data: Data, as_json: AsJson = False) -> None:
-    """Enter what was copied by hand into a bucket's folders on the nodes in the catalogue, each file read first.
-
-    Ends with 3 when a file has another content than its name says, or a folder cannot be read.
-    """
-    from deploy.local.cluster import Cluster
-    from deploy.seeding.session import BucketSession
-    from domain.sessions import Purpose
-
-    objects = size = foreign = 0
-    altered: set[str] = set()
-    failed: dict[str, str] = {}
-    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT):
-        for node in cluster.nodes:
-            *_, found = cluster.rescan(node, bucket)
-            objects, size, foreign = objects + found.objects, size + found.bytes, foreign + found.foreign
-            altered |= {f"{node}: {name}" for name in found.altered}
-            for why in found.failed:
-                failed[node] = why.partition(" ")[2]
-    for name in sorted(altered):
-        typer.echo(f"oort: left out: {name}: its content has another SHA-256", err=True)
-    for node, why in failed.items():
-        typer.echo(f"oort: not read whole: {node}: {why}", err=True)
-    if as_json:
-        told = {"entered_objects": objects, "entered_bytes": size, "foreign_files": foreign}
-        typer.echo(json.dumps({**told, "altered": sorted(altered), "failed": failed}, indent=2))
-    else:
-        typer.echo(f"Entered: {objects} objects ({size} bytes). Left alone, by their names: {foreign} files.")
-    if altered or failed:
         raise typer.Exit(_WARNINGS)
 
 

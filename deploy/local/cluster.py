@@ -111,16 +111,11 @@ class Cluster:
             more = bool(token)
         return found
 
-    def rescan(self, node: str, bucket: str = "") -> Iterator[rescans_pb2.RescanResponse]:
-        """Have a node enter what lies on its disks, of all buckets or of one in which an adoption is open.
-
-        How far it is, and last what it came to. Raises UsageError.
-        """
+    def rescan(self, node: str) -> Iterator[rescans_pb2.RescanResponse]:
+        """Have a node enter what lies on its disks; how far it is, and last what it came to. Raises UsageError."""
         if node not in self._channels:
             raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
-        answers = rescans_pb2_grpc.RescanServiceStub(self._channels[node]).Rescan(
-            rescans_pb2.RescanRequest(bucket_id=bucket)
-        )
+        answers = rescans_pb2_grpc.RescanServiceStub(self._channels[node]).Rescan(rescans_pb2.RescanRequest())
         try:
             yield from answers
         except grpc.RpcError as error:

@@ -20,6 +20,7 @@ from services.storage.disks import Disks
 from services.storage.store.rescans import FoundFile
 
 _AT_ONCE = 1000
+_FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
 _PIECE = 1 << 20
 
 
@@ -45,15 +46,11 @@ class Pages:
             for name in (CONFIG, SEAL):
                 if (found := _look(top / name.path)) is not None:
                     yield FoundFile(name, _hash(top / name.path), found.st_size, _time(found))
-        # What needs another comes after it, for who reads a bucket while it is entered.
         for top in tops:
-            yield from self._in_folder(top / ObjectKind.KEY, ObjectKind.KEY)
-        for top in tops:
-            for folder in sorted(_entries(top / ObjectKind.PACK)):
+            for kind in _FOLDERS:
+                yield from self._in_folder(top / kind.value, kind)
+            for folder in sorted(_entries(top / ObjectKind.PACK.value)):
                 yield from self._in_folder(folder, ObjectKind.PACK)
-        for kind in (ObjectKind.INDEX, ObjectKind.SNAPSHOT):
-            for top in tops:
-                yield from self._in_folder(top / kind, kind)
 
     def _in_folder(self, folder: Path, kind: ObjectKind) -> Iterator[FoundFile]:
         for path in _entries(folder):

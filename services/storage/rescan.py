@@ -7,7 +7,6 @@ Kept true:
 - what cannot be read of one bucket holds up no other;
 - whose a bucket is says the auth role alone: a folder of which it knows no vault is left as it is;
 - objects are entered by their names, the two root files by their content; each is the first that scrubbing reads;
-- what was copied into one bucket by hand is entered after it was read, if its SHA-256 is that of its name;
 - a home that lacks what another one has is entered as lacking it, and gets it from there.
 """
 
@@ -20,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from domain.names import SEAL, ObjectKind, ObjectName
+from domain.names import SEAL, ObjectKind
 from services.common.database import Database, Unit
 from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
@@ -53,7 +52,6 @@ class Tally:
     keys: int = 0
     unknown: list[UUID] = field(default_factory=list)
     failed: dict[UUID, str] = field(default_factory=dict)  # why
-    altered: list[ObjectName] = field(default_factory=list)  # of an adoption: another SHA-256 than the name
     with_keys: list[UUID] = field(default_factory=list)  # of which were entered
 
 
@@ -96,27 +94,16 @@ class Rescan:
                 some = found[start : start + _OWNERS_AT_ONCE]
                 owners = {owner.id: owner for owner in await self._owners(some)}
                 for bucket in some:
-                    async with aclosing(self._tried(bucket, owners.get(bucket), tally)) as pages:
-                        async for _ in pages:
-                            yield tally
+                    try:
+                        async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
+                            async for _ in pages:
+                                yield tally
+                    except (OSError, DiskFull) as error:
+                        self._log.error("a bucket cannot be rescanned", bucket=str(bucket), cause=str(error))
+                        if len(tally.failed) < _NAMED_AT_MOST:
+                            tally.failed[bucket] = str(error)
             await self._require_all()
             self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
-            yield tally
-
-    async def adopt(self, bucket: UUID) -> AsyncGenerator[Tally, None]:
-        """As `run`, of one bucket that the catalogue knows, and nothing is entered that was not read whole.
-
-        The caller keeps retentions out: what is entered before the index file that lists it would be condemned.
-        """
-        async with self._one_at_a_time:
-            tally = Tally()
-            await self._require_all()
-            if await self._threads.run(lambda: self._disks.holding(bucket)):
-                async with aclosing(self._tried(bucket, None, tally, reads=True)) as pages:
-                    async for _ in pages:
-                        yield tally
-            await self._require_all()
-            self._log.info("adopted", bucket=str(bucket), objects=tally.objects, altered=len(tally.altered))
             yield tally
 
     async def finish(self) -> int:
@@ -124,21 +111,7 @@ class Rescan:
         async with self._db.worker() as unit:
             return await rescans.release(unit)
 
-    async def _tried(
-        self, bucket: UUID, owner: NewBucket | None, tally: Tally, *, reads: bool = False
-    ) -> AsyncGenerator[None, None]:
-        try:
-            async with aclosing(self._bucket(bucket, owner, tally, reads=reads)) as pages:
-                async for _ in pages:
-                    yield
-        except (OSError, DiskFull) as error:
-            self._log.error("a bucket cannot be rescanned", bucket=str(bucket), cause=str(error))
-            if len(tally.failed) < _NAMED_AT_MOST:
-                tally.failed[bucket] = str(error)
-
-    async def _bucket(
-        self, bucket: UUID, owner: NewBucket | None, tally: Tally, *, reads: bool
-    ) -> AsyncGenerator[None, None]:
+    async def _bucket(self, bucket: UUID, owner: NewBucket | None, tally: Tally) -> AsyncGenerator[None, None]:
         is_home = await self._is_home(bucket)
         if is_home is None and owner is None:
             self._log.warning("auth knows no vault of a bucket's folder", bucket=str(bucket))
@@ -154,7 +127,7 @@ class Rescan:
         files = await self._threads.run(pages.next)
         new = None if is_home else New(owner)
         while files or new is not None:
-            entered = await self._enter(bucket, await self._right(bucket, files, tally) if reads else files, new)
+            entered = await self._enter(bucket, files, new)
             tally.homes += new is not None
             new = None
             tally.objects += len(entered)
@@ -165,24 +138,6 @@ class Rescan:
         tally.foreign += pages.foreign
         await self._compare(bucket)
         yield
-
-    async def _right(self, bucket: UUID, files: Sequence[FoundFile], tally: Tally) -> list[FoundFile]:
-        """Without those that would be entered, and have another SHA-256 than their names say, or cannot be read."""
-        async with self._db.worker() as unit:
-            unknown = await rescans.unknown(unit, bucket, files)
-        right: list[FoundFile] = []
-        for file in files:
-            is_right = file.name.kind.is_root_file or file.name not in unknown
-            if not is_right:
-                digest = await self._threads.run(
-                    lambda file=file: self._disks.hash(bucket, file.name, file.size)  # type: ignore[misc] # mypy infers no default
-                )
-                is_right = digest == file.sha256
-            if is_right:
-                right.append(file)
-            elif len(tally.altered) < _NAMED_AT_MOST:
-                tally.altered.append(file.name)
-        return right
 
     async def _is_home(self, bucket: UUID) -> bool | None:
         """Whether this node is a home of the bucket; None if the catalogue does not know it."""

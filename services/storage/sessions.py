@@ -54,7 +54,7 @@ async def open_session(
         known = await sessions.get(unit, session)
         if known is not None:
             return _opened_before(known, claims, purpose, digest)
-        # What an operator copied to a disk is entered with no user: nobody may condemn it meanwhile.
+        # What an operator brings in is whole only at its end: nobody may condemn some of it meanwhile.
         is_operators = purpose is Purpose.ADOPT and claims.device == sessions.NOBODY
         if (purpose is Purpose.RETENTION or is_operators) and await sessions.retention_is_open(unit, claims.bucket):
             raise RetentionRunning(bucket=claims.bucket)

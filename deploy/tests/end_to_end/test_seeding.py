@@ -1,6 +1,5 @@
 """Vaults on shipped disks: a bucket exported and imported, and a repository of restic's taken in."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,6 @@ def test_vaults_leave_and_enter_the_cluster_as_folders_of_restic(
     assert device.backup("again", source)["files_new"] == 0
     device.restore("again", tmp_path / "target")
     assert not list(differences(source, restored(tmp_path / "target", source)))
-
-    # By hand, onto the disk of one node.
-    device.request_vault("by-hand")
-    by_hand = device.recovery("by-hand")["bucket"]
-    folder = stack.data / "nodes" / "node-a" / "buckets" / by_hand
-    shutil.copytree(tmp_path / "disk", folder, dirs_exist_ok=True)
-    adopted = stack.oort.ok("bucket", "adopt", by_hand, "--json", *data).json()
-    assert adopted["entered_objects"] == 2 + sum(moved["objects"].values())
-    assert (adopted["altered"], adopted["failed"]) == ([], {})
-    assert len(device.snapshots("by-hand")) == 1
-
     # One that restic made, into a vault that was asked for with its password.
     theirs = Restic(tmp_path / "theirs", "made by restic")
     theirs.run("init")

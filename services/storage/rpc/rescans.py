@@ -8,7 +8,6 @@ import grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
 from services.common.identity import OPERATOR, require_peer
-from services.common.messages import optional_uuid_of
 from services.storage.rescan import Rescan, Tally
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,13 +19,12 @@ class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
 
     async def Rescan(
         self,
-        request: rescans_pb2.RescanRequest,
+        request: rescans_pb2.RescanRequest,  # noqa: ARG002 - it has no field
         context: Context,
     ) -> AsyncIterator[rescans_pb2.RescanResponse]:
         require_peer(context, OPERATOR)
-        bucket = optional_uuid_of(request.bucket_id, "bucket_id")
         tally = Tally()
-        async with aclosing(self._rescan.run() if bucket is None else self._rescan.adopt(bucket)) as steps:
+        async with aclosing(self._rescan.run()) as steps:
             async for tally in steps:
                 yield _response(tally)
         yield _response(tally, done=True)
@@ -51,6 +49,5 @@ def _response(tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse
         keys=tally.keys,
         unknown=map(str, tally.unknown) if done else [],
         failed=[f"{bucket} {why}" for bucket, why in tally.failed.items()] if done else [],
-        altered=map(str, tally.altered) if done else [],
         with_keys=map(str, tally.with_keys) if done else [],
     )

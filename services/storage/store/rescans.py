@@ -92,11 +92,6 @@ join objects o on o.bucket_id = %(bucket)s and o.kind = g.kind and o.state <> 'd
  and (o.sha256 = g.sha256 or o.kind in ('config', 'oort-vault'))
 where o.size <> g.size or o.sha256 <> g.sha256
 """  # noqa: S608 - constants
-_UNKNOWN = f"""
-with {_GIVEN}
-select g.kind, g.sha256 from given g where not exists (
-    select 1 from objects o where o.bucket_id = %(bucket)s and o.kind = g.kind and o.sha256 = g.sha256)
-"""  # noqa: S608 - constants
 _TAKE_BACK = """
 with gone as (
     delete from objects o where o.id = any(%(objects)s)
@@ -156,12 +151,6 @@ async def otherwise(unit: Unit, bucket: UUID, files: Sequence[FoundFile]) -> lis
     async with unit.cursor(row_factory=class_row(KnownObject)) as cursor:
         await cursor.execute(_OTHERWISE, _given(bucket, files))
         return await cursor.fetchall()
-
-
-async def unknown(unit: Unit, bucket: UUID, files: Sequence[FoundFile]) -> set[ObjectName]:
-    """Those of which the catalogue has no object."""
-    cursor = await unit.execute(_UNKNOWN, _given(bucket, files))
-    return {name_of(str(kind), bytes(sha256)) for kind, sha256 in await cursor.fetchall()}
 
 
 async def take_back(unit: Unit, bucket: UUID, objects: Sequence[int]) -> None:

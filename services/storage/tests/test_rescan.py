@@ -406,30 +406,3 @@ async def test_a_vault_without_config_stays_one_until_all_nodes_were_rescanned(
         for claims in (whole, empty):
             async with cluster.client("a", claims) as client:
                 assert await client.get(await client.open(), CONFIG) == b"config"
-
-
-async def test_files_that_were_copied_into_one_bucket_are_read_and_entered(
-    cluster: Cluster, nodes: tuple[str, str]
-) -> None:
-    async with cluster.up(*nodes):
-        claims, other = await cluster.bucket("a", copies=2), await cluster.bucket("a")
-        bodies = [a_body() for _ in range(3)]
-        for bucket, body in ((claims, bodies[0]), (claims, bodies[1]), (other, bodies[2])):
-            await asyncio.to_thread(copy_by_hand, cluster, bucket, body)
-        altered = place_of(cluster, "a", claims.bucket, pack(bodies[1]))
-        altered.write_bytes(bodies[2])
-        request = rescans_pb2.RescanRequest(bucket_id=str(claims.bucket))
-        async with cluster.internal("a") as channel:
-            *_, told = [one async for one in rescans_pb2_grpc.RescanServiceStub(channel).Rescan(request)]
-        assert (told.objects, list(told.altered), list(told.failed)) == (1, [str(pack(bodies[1]))], [])
-        found = cluster.sql("select bucket_id, sha256 from objects")
-        assert [(bucket, bytes(digest).hex()) for bucket, digest in found] == [(claims.bucket, pack(bodies[0]).id)]
-        await copies_are_complete(cluster, "a")
-        assert place_of(cluster, "b", claims.bucket, pack(bodies[0])).read_bytes() == bodies[0]
-        assert altered.read_bytes() == bodies[2]
-
-
-def copy_by_hand(cluster: Cluster, claims: VaultClaims, body: bytes) -> None:
-    path = place_of(cluster, "a", claims.bucket, pack(body))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(body)
