@@ -19,15 +19,16 @@ from services.common.rpc import CHANNEL_OPTIONS
 from services.common.settings import ProcessSettings
 
 Context = grpc.aio.ServicerContext[Any, Any]
+# What a caller may send ahead of what a stream of it was asked for, so what gRPC holds of a body that nobody reads.
+# Left to itself it measures the line and grows this: to 10 MiB and more for each of 200 streams on a busy machine.
+_WINDOW_BYTES = 1 << 20
 _SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     *CHANNEL_OPTIONS,
     # Clients ping at the pace that they like, down to every 10 seconds.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
 )
-# What a caller may send ahead of what a stream of it was asked for, so what gRPC holds of a body that nobody reads.
-# Left to itself it measures the line and grows this: to 10 MiB and more for each of 200 streams on a busy machine.
-_PUBLIC_WINDOW_BYTES = 1 << 20
-_PUBLIC_OPTIONS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", _PUBLIC_WINDOW_BYTES))
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -108,15 +109,10 @@ async def listen(
     services: Sequence[Served],
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     *,
-    is_public: bool,
     share_port: bool = False,
 ) -> Listener:
-    """Start a server with `services`, health and reflection. Raises StartError when the port is taken.
-
-    To a public one anybody may send: the memory that a stream takes there is bounded.
-    """
-    bounds = _PUBLIC_OPTIONS if is_public else ()
-    options = (*_SERVER_OPTIONS, *bounds, ("grpc.so_reuseport", int(share_port)))
+    """Start a server with `services`, health and reflection. Raises StartError when the port is taken."""
+    options = (*_SERVER_OPTIONS, ("grpc.so_reuseport", int(share_port)))
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     names = [service.name for service in services]
     health = Health(names)

@@ -226,13 +226,11 @@ async def _listening(
         metrics_server = MetricsServer.start(metrics, settings.metrics_listen)
         stack.callback(metrics_server.close)
         listeners = []
-        for listen_on, credentials, services, is_public in (
-            (settings.internal_listen, internal_credentials(settings), parts.internal, False),
-            (settings.public_listen, public_credentials(settings), parts.public, True),
+        for listen_on, credentials, services in (
+            (settings.internal_listen, internal_credentials(settings), parts.internal),
+            (settings.public_listen, public_credentials(settings), parts.public),
         ):
-            listener = await listen(
-                listen_on, credentials, services, interceptors, is_public=is_public, share_port=settings.share_port
-            )
+            listener = await listen(listen_on, credentials, services, interceptors, share_port=settings.share_port)
             stack.push_async_callback(listener.drain, 0)
             listeners.append(listener)
         yield Started(public=listeners[1], internal=listeners[0], metrics=metrics_server)

@@ -93,13 +93,9 @@ async def serving(
     settings = some_settings(ProcessSettings, role, certificates, instance=instance or f"{role}-1")
     metrics = Metrics(role, settings.instance, "test")
     interceptors = (MeasureCalls(metrics, clock or SystemClock()), MapErrors(role))
-    inside = await listen(
-        settings.internal_listen, internal_credentials(settings), internal, interceptors, is_public=False
-    )
+    inside = await listen(settings.internal_listen, internal_credentials(settings), internal, interceptors)
     try:
-        outside = await listen(
-            settings.public_listen, public_credentials(settings), public, interceptors, is_public=True
-        )
+        outside = await listen(settings.public_listen, public_credentials(settings), public, interceptors)
         try:
             yield Endpoints(f"localhost:{outside.port}", f"localhost:{inside.port}", certificates)
         finally:

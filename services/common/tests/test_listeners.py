@@ -54,16 +54,16 @@ async def test_a_certificate_of_another_authority_is_not_let_in(installation: Ce
 @pytest.mark.parametrize("make", [public_credentials, internal_credentials])
 async def test_a_taken_port_is_named(installation: Certificates, make: Any) -> None:
     credentials = make(some_settings(ProcessSettings, "auth", installation))
-    first = await listen("127.0.0.1:0", credentials, [], [], is_public=True)
+    first = await listen("127.0.0.1:0", credentials, [], [])
     try:
         assert isinstance(first.health, Health)
         with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{first.port}"):
-            await listen(f"127.0.0.1:{first.port}", credentials, [], [], is_public=True)
+            await listen(f"127.0.0.1:{first.port}", credentials, [], [])
     finally:
         await first.drain(0)
 
 
-async def test_what_a_caller_sends_to_a_public_listener_ahead_of_its_reader_is_bounded(
+async def test_what_a_caller_sends_ahead_of_its_reader_is_bounded(
     installation: Certificates,
 ) -> None:
     piece, most = 64 << 10, 8 << 20

@@ -65,13 +65,9 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
             wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate)
         )
         around = (MeasureCalls(metrics, clock), MapErrors("storage"))
-        inside = await listen(
-            settings.internal_listen, internal_credentials(settings), parts.internal, around, is_public=False
-        )
+        inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around)
         stack.push_async_callback(inside.drain, 0)
-        outside = await listen(
-            settings.public_listen, public_credentials(settings), parts.public, around, is_public=True
-        )
+        outside = await listen(settings.public_listen, public_credentials(settings), parts.public, around)
         stack.push_async_callback(outside.drain, 0)
         tasks = [asyncio.ensure_future(job()) for job in parts.background]
         try:
