@@ -110,8 +110,9 @@ class LocalCopy:
         """One step at a time on the file, also after a cancelled caller left a thread at work on it."""
         if self._step is not None and not self._step.done():
             await asyncio.wait([self._step])
-            self._step.exception()
         self._step = asyncio.ensure_future(self._threads.run(step))
+        # Of a step whose caller was cancelled nobody asks how it ended.
+        self._step.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._step)
 
 

@@ -4,6 +4,7 @@ Kept true: a tree does not change while it is backed up, so a snapshot must be w
 says that it has done is remembered, and what one that was ended may have done as well.
 """
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from random import Random
 from threading import Event
 from traceback import format_exc
 
+from client.restore.unfinished import MARKER
 from deploy.campaigns.devices.commands import Commands, Kind, Run
 from deploy.campaigns.devices.judging import End, Findings
 from deploy.campaigns.devices.memory import Memory
@@ -22,6 +24,7 @@ from deploy.driver import Device
 _KEPT = (2, 4)  # snapshots of an item that a retention keeps
 _UNUSED = ("0%", "5%", "30%")
 _OWN_LATEST = 0.25
+_LATEST = "latest"
 _NAMED = 5  # differences of a tree
 
 
@@ -96,16 +99,26 @@ class Work:
         there = memory.there()
         if not there:
             return
-        wanted, owner = "latest", self.name
+        wanted, owner = _LATEST, self.name
         if not memory.has_any_of(self.name) or self.random.random() >= _OWN_LATEST:
             wanted = self.random.choice(there)
             owner = memory.device_of(wanted)
         try:
-            end = End.KILLED
+            end = self.restore(wanted, owner, self.target)
             while end is End.KILLED and not stop.is_set():
+                if self._is_complete():
+                    # Killed when all was there already: nothing is left to go on with.
+                    if wanted != _LATEST:
+                        self.shared.compare(wanted, owner, self.target)
+                    return
                 end = self.restore(wanted, owner, self.target)
         finally:
             shutil.rmtree(self.target, ignore_errors=True)
+
+    def _is_complete(self) -> bool:
+        """Whether something was restored, and bears no mark of an unfinished restore any more."""
+        there = [path.name for path in self.target.iterdir()] if self.target.is_dir() else []
+        return bool(there) and os.fsdecode(MARKER) not in there
 
     def restore(self, wanted: str, owner: str, target: Path) -> End:
         """Restore a snapshot, and compare."""

@@ -1,18 +1,22 @@
 """The folders of packs: each is made with the first pack in it, and its name is on the disk before that pack is."""
 
+import asyncio
 import errno
+import gc
 import os
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from uuid import UUID, uuid4
 
 import pytest
 
+from services.storage.copies import DiskThreads, LocalCopy
 from services.storage.disk import Disk, StagedFile, StagedName
 from services.storage.disks import Disks
 from services.storage.tests.cluster import a_body, pack
@@ -134,3 +138,28 @@ def test_a_removal_that_died_before_its_sync_is_synced_by_the_next_one(
     # Nothing is to be synced where no folder is.
     folder.rmdir()
     assert Disks([disk], "a").remove(BUCKET, [pack(body)]) == {pack(body)}
+
+
+async def test_a_step_that_fails_when_its_caller_has_gone_is_no_fault_of_the_node(tmp_path: Path) -> None:
+    body, told = a_body(), list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: told.append(context["message"]))
+    disks = Disks([Disk(tmp_path / "disk", "a", 0)], "a")
+    with ThreadPoolExecutor(1) as threads, closing(disks):
+        name = StagedName(BUCKET, UUID(int=1), pack(body), sha256(body).digest())
+        copy = LocalCopy("a", disks, DiskThreads(threads), name, len(body))
+        await copy.begin()
+        go_on = Event()
+        threads.submit(go_on.wait)
+        staging = asyncio.create_task(copy.stage())
+        await asyncio.sleep(0)
+        staging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await staging
+        go_on.set()
+        await loop.run_in_executor(threads, int)
+        await asyncio.sleep(0)
+        await copy.discard()
+        del copy
+        gc.collect()
+    assert told == []
