@@ -75,16 +75,17 @@ LICENSE = _instance("license", "license", 8062)
 AUTH = _instance("auth", "auth", 8060)
 CLUSTER_ROLE = _instance("cluster", "cluster", 8064)
 BRANDING = _instance("branding", "branding", 8063)
+# Of as many nodes as there may be: each leaves room for the REST ports, which are 10 above.
+_NODE_PORTS = (8061, *range(8066, 8070), *range(8080, 8090), 8100)
 # One database for each role; the nodes of a storage cluster share theirs.
 DATABASES = {role: f"oort_{role}" for role in ("license", "cluster", "storage", "auth", "branding")}
 
 
 def nodes(count: int) -> tuple[Instance, ...]:
     """The first `count` storage nodes: node-a, node-b and so on."""
-    ports = (8061, *range(8066, 8065 + count))
     return tuple(
-        _instance(f"node-{chr(ord('a') + number)}", "storage", ports[number], rest=ports[number] + 10)
-        for number in range(count)
+        _instance(f"node-{chr(ord('a') + number)}", "storage", port, rest=port + 10)
+        for number, port in enumerate(_NODE_PORTS[:count])
     )
 
 

@@ -65,6 +65,7 @@ class Supervisor:
         self._operator = Operator(self._authority, self._now)
         self._secrets: InstallationSecrets = open_secrets(folder)
         self._reservations = PortReservations()
+        self._chosen: dict[str, tuple[int, ...]] = {}  # ports that are reserved for an instance
         self._children: dict[str, Popen[bytes]] = {}
         self._due: dict[str, float] = {}  # when what is down is started again, by the monotonic clock
         self._databases: dict[str, DatabaseUrls] = {}
@@ -150,16 +151,20 @@ class Supervisor:
                 return
 
     def _choose_ports(self, instance: roles.Instance) -> None:
+        """Those it had, else the usual ones, else others: what another instance has got meanwhile stays with that."""
+        for port in self._chosen.pop(instance.name, ()):
+            self._reservations.release(port)
         former = self._state.services.get(instance.name)
-        chosen = {}
+        ports = {}
         for kind in ("public", "internal", "metrics", "rest"):
             usual = getattr(instance.ports, kind)
             if usual:
                 before = getattr(former, kind) if former else ""
                 preferred = int(before.rpartition(":")[2]) if before else usual
-                self._reservations.release(preferred)
-                chosen[kind] = roles.endpoint(self._reservations.take(preferred))
-        self._state.services[instance.name] = Service(instance.name, instance.role, None, **chosen)
+                ports[kind] = self._reservations.take(preferred)
+        self._chosen[instance.name] = tuple(ports.values())
+        endpoints = {kind: roles.endpoint(port) for kind, port in ports.items()}
+        self._state.services[instance.name] = Service(instance.name, instance.role, None, **endpoints)
 
     def _lost_a_port(self, instances: Sequence[roles.Instance]) -> bool:
         """Whether one of these is dead and a port of it is someone else's."""

@@ -19,9 +19,10 @@ import pytest
 from deploy.driver import Command, Operator
 from deploy.local import orphans, roles
 from deploy.local.errors import StackError
-from deploy.local.folder import StackFolder
+from deploy.local.folder import Service, StackFolder
 from deploy.local.processes import ProcessId
 from deploy.local.stack import status as stack_of
+from deploy.local.supervisor import Supervisor
 from deploy.tests.ports import usual_ports_reserved
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
@@ -206,11 +207,29 @@ def test_a_line_that_sets_nothing_is_named(tmp_path: Path, line: str) -> None:
     assert folder.settings("auth") == {"OORT_PEPPER": "a=b c"}
 
 
-def test_each_node_has_a_name_of_its_own_and_most_have_ports_that_no_other_process_prefers() -> None:
-    most = roles.nodes(roles.MOST_NODES)
-    assert len({node.name for node in most}) == roles.MOST_NODES
-    ports = [port for instance in roles.instances(5) for port in astuple(instance.ports) if port]
+def test_each_process_has_a_name_of_its_own_and_ports_that_no_other_prefers() -> None:
+    most = roles.instances(roles.MOST_NODES)
+    assert len({instance.name for instance in most}) == roles.MOST_NODES + 4
+    ports = [port for instance in most for port in astuple(instance.ports) if port]
+    ports += [roles.POSTGRES_PORT, roles.REDIS_PORT]
     assert len(ports) == len(set(ports))
+
+
+def test_no_two_processes_get_the_same_port_however_often_they_choose(tmp_path: Path) -> None:
+    folder = StackFolder.create(tmp_path / "stack")
+    state = folder.load()
+    state.node_count = roles.MOST_NODES
+    # As a stack was left by a release in which node-g preferred what node-a has.
+    state.services["node-g"] = Service("node-g", "storage", None, "127.0.0.1:8071")
+    folder.save(state)
+    supervisor = Supervisor(folder, restart_delay=1, say=print)
+    for _ in range(2):
+        for instance in roles.instances(roles.MOST_NODES):
+            supervisor._choose_ports(instance)
+        services = supervisor._state.services.values()
+        endpoints = [at for one in services for at in (one.public, one.internal, one.metrics, one.rest) if at]
+        assert len(endpoints) == len(set(endpoints)) == 4 * roles.MOST_NODES + 3 * 4
+    supervisor._reservations.close()
 
 
 def _is_new(operator: Operator, name: str, before: int) -> bool:
