@@ -62,11 +62,13 @@ class Service:
 class StackState:
     """`stack.json`: ports outlive the processes, so that the next `up` prefers them.
 
-    `node_count` is how many storage nodes it is to have; `nodes` are those that it has had ports for.
+    `node_count` is how many storage nodes it is to have, `most_ready` the most that it has been up with; `nodes` are
+    those that it has had ports for.
     """
 
     id: str
     node_count: int
+    most_ready: int = 0
     supervisor: ProcessId | None = None
     ready: bool = False
     services: dict[str, Service] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class StackState:
             "version": _VERSION,
             "id": self.id,
             "nodes": self.node_count,
+            "most_ready": self.most_ready,
             "supervisor": self.supervisor.to_json() if self.supervisor else None,
             "ready": self.ready,
             "services": {name: service.to_json() for name, service in self.services.items()},
@@ -89,7 +92,11 @@ class StackState:
     def from_json(cls, value: dict[str, Any]) -> "StackState":
         supervisor = ProcessId.from_json(value["supervisor"]) if value["supervisor"] else None
         services = {name: Service.from_json(name, service) for name, service in value["services"].items()}
-        return cls(value["id"], value.get("nodes", USUAL_NODES), supervisor, value["ready"], services)
+        # An earlier release leaves both numbers out, also where it has rewritten what a later one wrote.
+        known = sum(service.role == "storage" for service in services.values())
+        node_count = value.get("nodes", max(USUAL_NODES, known))
+        most_ready = value.get("most_ready", known)
+        return cls(value["id"], node_count, most_ready, supervisor, value["ready"], services)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,16 @@ class StackFolder:
     def node(self, name: str) -> Path:
         """The disk of a storage node."""
         return self.path / "nodes" / name
+
+    def holds_buckets(self, name: str) -> bool:
+        """Whether anything lies on the disk of a storage node. Raises StackError when it cannot be read."""
+        place = self.node(name) / "buckets"
+        try:
+            return any(place.iterdir())
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StackError(detail=f"{place} cannot be read: {error.strerror}.") from None
 
     @classmethod
     def create(cls, path: Path) -> "StackFolder":

@@ -41,7 +41,7 @@ def up(
     """Start a stack; without `detach`, stay until a signal and stop it.
 
     `nodes` is how many storage nodes it has from now on; None for as many as before. False when it runs already.
-    Raises NotAStack, StackIsBusy, StackError, UsageError for fewer nodes than it has.
+    Raises NotAStack, StackIsBusy, StackError, UsageError for fewer nodes than may hold something.
     """
     folder = StackFolder.create(path)
     if folder.is_held:
@@ -64,14 +64,24 @@ def up(
 def _set_nodes(folder: StackFolder, count: int) -> None:
     with folder.held():
         state = folder.load()
-        # A stack that has not been up yet has none.
-        if count < len(state.nodes):
+        least = _least_nodes(folder, state)
+        if count < least:
             raise UsageError(
-                detail=f"The stack in {folder.path} has {len(state.nodes)} storage nodes, and what lies on them"
+                detail=f"The stack in {folder.path} has {least} storage nodes, and what lies on them"
                 " would be out of reach with fewer: give at least as many, or leave --nodes out."
             )
+        wanted = {node.name for node in roles.nodes(count)}
+        for node in state.nodes:
+            if node.name not in wanted:
+                del state.services[node.name]
         state.node_count = count
         folder.save(state)
+
+
+def _least_nodes(folder: StackFolder, state: StackState) -> int:
+    """As many as it has been up with, or those up to the last that holds anything: others may be taken away again."""
+    every = enumerate(roles.nodes(roles.MOST_NODES), 1)
+    return max([state.most_ready, *(number for number, node in every if folder.holds_buckets(node.name))])
 
 
 def down(path: Path) -> list[str]:

@@ -107,6 +107,7 @@ class Supervisor:
         self._operator.add_first_admin(self._internal(roles.AUTH), self._secrets)
         self._tell_auth_of_storage()
         self._write_env()
+        self._state.most_ready = max(self._state.most_ready, self._state.node_count)
         self._state.ready = True
         self._save()
 

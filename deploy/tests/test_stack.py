@@ -16,11 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from client.errors import UsageError
 from deploy.driver import Command, Operator
 from deploy.local import orphans, roles
 from deploy.local.errors import StackError
-from deploy.local.folder import Service, StackFolder
+from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.processes import ProcessId
+from deploy.local.stack import _set_nodes
 from deploy.local.stack import status as stack_of
 from deploy.local.supervisor import Supervisor
 from deploy.tests.ports import usual_ports_reserved
@@ -193,6 +195,36 @@ def test_a_stack_of_three_nodes_stays_one_and_what_dies_is_started_again(operato
     assert (fewer.code, len(fewer.stderr.splitlines())) == (2, 1)
     assert "has 3 storage nodes" in fewer.stderr
     assert folder.load().node_count == 3
+
+
+def test_nodes_that_never_came_up_are_taken_away_again_and_those_that_hold_something_are_not(tmp_path: Path) -> None:
+    folder = StackFolder.create(tmp_path / "stack")
+    state = folder.load()
+    state.node_count, state.most_ready = 5, 2
+    state.services |= {node.name: Service(node.name, "storage") for node in roles.nodes(5)}
+    folder.save(state)
+    (folder.node("node-d") / "buckets" / "one").mkdir(parents=True)
+    (folder.node("node-e") / "buckets").mkdir(parents=True)
+    with pytest.raises(UsageError, match="has 4 storage nodes"):
+        _set_nodes(folder, 3)
+    _set_nodes(folder, 4)
+    assert [node.name for node in folder.load().nodes] == ["node-a", "node-b", "node-c", "node-d"]
+    (folder.node("node-d") / "buckets" / "one").rmdir()
+    with pytest.raises(UsageError, match="has 2 storage nodes"):
+        _set_nodes(folder, 1)
+    _set_nodes(folder, 2)
+    state = folder.load()
+    assert (state.node_count, len(state.nodes)) == (2, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_what_an_earlier_release_has_rewritten_keeps_its_nodes(count: int) -> None:
+    state = StackState("id", count, count)
+    state.services |= {node.name: Service(node.name, "storage") for node in roles.nodes(count)}
+    written = state.to_json()
+    del written["nodes"], written["most_ready"]
+    found = StackState.from_json(written)
+    assert (found.node_count, found.most_ready) == (max(count, 2), count)
 
 
 @pytest.mark.parametrize("line", ["hello", "OORT_BEAT_SECONDS", "PATH=/tmp", "export OORT_BEAT_SECONDS=1"])
