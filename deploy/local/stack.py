@@ -41,11 +41,14 @@ def up(
     """Start a stack; without `detach`, stay until a signal and stop it.
 
     `nodes` is how many storage nodes it has from now on; None for as many as before. False when it runs already.
-    Raises NotAStack, StackIsBusy, StackError, UsageError for fewer nodes than may hold something.
+    Raises NotAStack, StackIsBusy, StackError, UsageError for fewer nodes than may hold something, and for another
+    number of them than a stack has that runs.
     """
     folder = StackFolder.create(path)
     if folder.is_held:
-        if folder.load().ready:
+        state = folder.load()
+        if state.ready:
+            _refuse_other_nodes(folder, state, nodes)
             return False
         raise StackIsBusy(folder=folder.path)
     if nodes is not None:
@@ -59,6 +62,14 @@ def up(
     with folder.held():
         Supervisor(folder, restart_delay=restart_delay, say=say).run(ready)
     return True
+
+
+def _refuse_other_nodes(folder: StackFolder, state: StackState, count: int | None) -> None:
+    if count not in (None, state.node_count):
+        raise UsageError(
+            detail=f"The stack in {folder.path} is running, with {state.node_count} storage nodes: take it down with"
+            f" `oort stack down --data {folder.path}`, and up again with --nodes {count}."
+        )
 
 
 def _set_nodes(folder: StackFolder, count: int) -> None:

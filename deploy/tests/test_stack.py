@@ -117,6 +117,11 @@ def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operat
     assert operator.env == env
     again = operator.oort.ok("stack", "up", "--data", str(operator.data), "--detach")
     assert "running already" in again.stdout
+    as_many = operator.oort.ok("stack", "up", "--data", str(operator.data), "--detach", "--nodes", "2")
+    assert "running already" in as_many.stdout
+    more = operator.oort.run("stack", "up", "--data", str(operator.data), "--detach", "--nodes", "3")
+    assert (more.code, len(more.stderr.splitlines())) == (2, 1)
+    assert "is running, with 2 storage nodes: take it down" in more.stderr
     services = operator.status()["services"]
     kill(supervisor(operator))
     kill(services["postgres"]["pid"])
