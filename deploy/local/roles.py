@@ -39,6 +39,8 @@ _CHOSEN = (
 )
 _INHERITED = (*_NEEDED, *_CHOSEN)
 _DRAIN_SECONDS = 10
+_LEAST_CONNECTIONS = 200
+_CONNECTIONS_EACH = 16
 RESTART_DELAY_SECONDS = 10.0  # of a process that died, where the operator says nothing else
 MOST_NODES = 16  # as many as a bucket may have copies
 
@@ -97,6 +99,14 @@ def leased(count: int) -> tuple[Instance, ...]:
 def instances(count: int) -> tuple[Instance, ...]:
     """All processes of roles, with so many storage nodes."""
     return (LICENSE, *leased(count))
+
+
+def connections(count: int) -> int:
+    """How many connections Postgres is to take, with so many storage nodes.
+
+    A process has up to 8 as oort_app, 4 as oort_worker and one as oort_owner, where nothing else is set for it.
+    """
+    return max(_LEAST_CONNECTIONS, _CONNECTIONS_EACH * len(instances(count)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,11 @@ class Supervisor:
         self._databases: dict[str, DatabaseUrls] = {}
         self._stopping = threading.Event()
         self._hurry = threading.Event()
-        self._postgres = PostgresServer(folder.path / "postgres", log=folder.log("postgres"))
+        self._postgres = PostgresServer(
+            folder.path / "postgres",
+            log=folder.log("postgres"),
+            settings={"max_connections": str(roles.connections(self._state.node_count))},
+        )
         self._redis = RedisServer(folder.path / "redis", log=folder.log("redis"))
 
     def run(self, on_ready: Callable[[], None]) -> None:

@@ -26,6 +26,7 @@ from deploy.local.stack import _set_nodes
 from deploy.local.stack import status as stack_of
 from deploy.local.supervisor import Supervisor
 from deploy.tests.ports import usual_ports_reserved
+from services.common.settings import ProcessSettings
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
 _BEAT = "OORT_NODE_BEAT_SECONDS"
@@ -230,6 +231,12 @@ def test_what_an_earlier_release_has_rewritten_keeps_its_nodes(count: int) -> No
     del written["nodes"], written["most_ready"]
     found = StackState.from_json(written)
     assert (found.node_count, found.most_ready) == (max(count, 2), count)
+
+
+def test_postgres_takes_all_connections_that_the_processes_of_most_nodes_may_have() -> None:
+    app = ProcessSettings.model_fields["database_connections"].default
+    for count in (1, 2, roles.MOST_NODES):
+        assert roles.connections(count) > len(roles.instances(count)) * (app + app // 2 + 1)
 
 
 @pytest.mark.parametrize("line", ["hello", "OORT_BEAT_SECONDS", "PATH=/tmp", "export OORT_BEAT_SECONDS=1"])
