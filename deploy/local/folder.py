@@ -20,7 +20,7 @@ from deploy.local.processes import ProcessId
 
 _MARKER = "stack.json"
 _VERSION = 1
-_SETTING = re.compile("OORT_[A-Z0-9_]+=.*")
+_SETTING = re.compile("OORT_[A-Z0-9_]+=[^\0]*")  # a NUL would end the value
 USUAL_NODES = 2  # storage nodes of a stack whose operator says nothing else, and of those of earlier releases
 
 
@@ -133,6 +133,17 @@ class StackFolder:
     def settings_file(self, name: str) -> Path:
         """What the operator sets for one process alone: lines of OORT_NAME=VALUE. Mostly there is none."""
         return self.path / "settings" / name
+
+    def settings_names(self) -> list[str]:
+        """For which processes there is such a file. Raises StackError."""
+        place = self.path / "settings"
+        try:
+            # What an editor keeps beside a file while it is open is hidden.
+            return sorted(entry.name for entry in place.iterdir() if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StackError(detail=f"{place} cannot be read: {error.strerror}.") from None
 
     def settings(self, name: str) -> dict[str, str]:
         """What is set so. Raises StackError for a line that sets nothing, and where it cannot be read."""

@@ -127,8 +127,8 @@ def inherited() -> dict[str, str]:
     return {name: value for name in _INHERITED if (value := os.environ.get(name)) is not None}
 
 
-def environment(instance: Instance, around: Surroundings) -> dict[str, str]:
-    """All environment variables of an instance."""
+def environment(instance: Instance, around: Surroundings, chosen: dict[str, str]) -> dict[str, str]:
+    """All environment variables of an instance; `chosen` are those that the operator sets for it alone."""
     service = around.services[instance.name]
     files = around.authority.certificate(instance.role, instance.name, around.now)
     urls = around.databases[instance.role]
@@ -154,7 +154,7 @@ def environment(instance: Instance, around: Surroundings) -> dict[str, str]:
     }
     settings |= _own_settings(instance, around)
     named = {f"OORT_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited() | named | around.folder.settings(instance.name) | {MARK: around.stack_id}
+    return inherited() | named | chosen | {MARK: around.stack_id}
 
 
 def _own_settings(instance: Instance, around: Surroundings) -> dict[str, object]:

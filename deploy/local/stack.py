@@ -16,7 +16,7 @@ from typing import Any
 from oort.storage.v1 import buckets_pb2
 
 from client.errors import UsageError
-from deploy.local import background, orphans, roles
+from deploy.local import background, orphans, roles, settings
 from deploy.local.background import Say
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
@@ -51,6 +51,7 @@ def up(
             _refuse_other_nodes(folder, state, nodes)
             return False
         raise StackIsBusy(folder=folder.path)
+    settings.check(folder)
     if nodes is not None:
         _set_nodes(folder, nodes)
     if detach:

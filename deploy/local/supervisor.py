@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from oort.auth.v1 import profiles_pb2
 
-from deploy.local import orphans, roles
+from deploy.local import orphans, roles, settings
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.errors import ServerDidNotStart, StackError
@@ -198,7 +198,7 @@ class Supervisor:
         child = spawn(
             instance.command,
             log=self._folder.log(instance.name),
-            env=roles.environment(instance, around),
+            env=roles.environment(instance, around, settings.chosen(self._folder, instance)),
             cwd=self._folder.path,
         )
         self._children[instance.name] = child

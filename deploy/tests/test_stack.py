@@ -1,7 +1,6 @@
 """The embedded stack: up, down, killed, and up again."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -19,7 +18,6 @@ import pytest
 from client.errors import UsageError
 from deploy.driver import Command, Operator
 from deploy.local import orphans, roles
-from deploy.local.errors import StackError
 from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.processes import ProcessId
 from deploy.local.stack import _set_nodes
@@ -237,18 +235,6 @@ def test_postgres_takes_all_connections_that_the_processes_of_most_nodes_may_hav
     app = ProcessSettings.model_fields["database_connections"].default
     for count in (1, 2, roles.MOST_NODES):
         assert roles.connections(count) > len(roles.instances(count)) * (app + app // 2 + 1)
-
-
-@pytest.mark.parametrize("line", ["hello", "OORT_BEAT_SECONDS", "PATH=/tmp", "export OORT_BEAT_SECONDS=1"])
-def test_a_line_that_sets_nothing_is_named(tmp_path: Path, line: str) -> None:
-    folder = StackFolder.create(tmp_path / "stack")
-    assert folder.settings("auth") == {}
-    folder.settings_file("auth").parent.mkdir()
-    folder.settings_file("auth").write_text(f"OORT_PEPPER=a=b c\n{line}\n")
-    with pytest.raises(StackError, match=re.escape(f"`{line}` is no setting")):
-        folder.settings("auth")
-    folder.settings_file("auth").write_text("OORT_PEPPER=a=b c\n")
-    assert folder.settings("auth") == {"OORT_PEPPER": "a=b c"}
 
 
 def test_each_process_has_a_name_of_its_own_and_ports_that_no_other_prefers() -> None:
