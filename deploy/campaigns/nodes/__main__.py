@@ -19,6 +19,9 @@ from pathlib import Path
 from random import Random
 from threading import Event, Thread
 
+import psutil
+from psycopg.conninfo import make_conninfo
+
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings, say
 from deploy.campaigns.devices.memory import Memory
@@ -61,8 +64,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="oort-campaign-nodes-"))
     say(f"{arguments.minutes:g} minutes with seed {seed}")
     stack = StackFolder.create(folder / "stack")
-    with Disks({name: stack.node(name) for name in _NODES}) as disks, a_line() as line:
-        findings = _on_stack(stack, disks, line, arguments.minutes, seed)
+    with Disks({name: stack.node(name) for name in _NODES}) as disks, a_line() as line, a_line() as to_database:
+        findings = _on_stack(stack, disks, (line, to_database), arguments.minutes, seed)
         if findings:
             disks.copy_to(folder / "disks")
     if findings:
@@ -72,32 +75,48 @@ def main() -> int:
     return 0
 
 
-def _on_stack(stack: StackFolder, disks: Disks, line: Line, minutes: float, seed: int) -> Findings:
-    """Bring the stack up, with one node that is reached by way of the line."""
+def _on_stack(stack: StackFolder, disks: Disks, lines: tuple[Line, Line], minutes: float, seed: int) -> Findings:
+    """Bring the stack up, with one node that is reached by way of one line, and its database by way of the other."""
     cut_off = Random(f"{seed}/line").choice(_NODES)
+    line, to_database = lines
     ways = {listener: line.to(f"{cut_off} {listener}") for listener in ("public", "internal")}
     stack.settings_file(cut_off).parent.mkdir(mode=0o700)
     for name in _NODES:
         settings = dict(_NODE_SETTINGS)
         if name == cut_off:
             settings |= {f"{listener.upper()}_ENDPOINT": way for listener, way in ways.items()}
-        lines = [f"OORT_{setting}={value}\n" for setting, value in settings.items()]
-        stack.write(stack.settings_file(name), "".join(lines))
+        rows = [f"OORT_{setting}={value}\n" for setting, value in settings.items()]
+        stack.write(stack.settings_file(name), "".join(rows))
     operator = Operator(stack.path, os.environ | _SETTINGS)
     with ExitStack() as last:
         last.callback(operator.down)
         operator.up("--nodes", str(len(_NODES)), "--restart-delay", _RESTART_DELAY)
         for listener in ways:
             line.lead(f"{cut_off} {listener}", operator.status()["nodes"][cut_off][listener])
+        _lead_to_database(operator, stack, cut_off, to_database)
         operator.add_template(_TEMPLATE, copies=2, ack_copies=2)
         findings, outages = Findings(), Outages(len(_NODES))
         works = _works(operator, disks, findings, outages, seed)
         faults = Faults(
-            operator, disks, line, cut_off, outages=outages, findings=findings, random=Random(f"{seed}/faults")
+            operator, disks, lines, cut_off, outages=outages, findings=findings, random=Random(f"{seed}/faults")
         )
         _work(works, faults, minutes * 60)
         _prove(operator, works, findings)
     return findings
+
+
+def _lead_to_database(operator: Operator, stack: StackFolder, node: str, line: Line) -> None:
+    """Let a node reach its database by way of a line from now on; the stack has chosen where that is."""
+    services = operator.status()["services"]
+    port = int(line.to(services["postgres"]["public"]).rpartition(":")[2])
+    told = psutil.Process(services[node]["pid"]).environ()
+    rows = [
+        f"{setting}={make_conninfo(told[setting], port=port)}\n"
+        for setting in ("OORT_DATABASE_URL", "OORT_DATABASE_OWNER_URL", "OORT_DATABASE_WORKER_URL")
+    ]
+    file = stack.settings_file(node)
+    stack.write(file, file.read_text() + "".join(rows))
+    operator.oort.ok("stack", "restart", node, "--data", str(operator.data))
 
 
 def _works(operator: Operator, disks: Disks, findings: Findings, outages: Outages, seed: int) -> list[Work]:

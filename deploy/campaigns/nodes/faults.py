@@ -55,13 +55,13 @@ class Flipped:
 
 
 class Faults:
-    """All that can happen to the nodes of a stack. `line` leads to the node `cut_off`."""
+    """All that can happen to the nodes of a stack. `lines` lead to the node `cut_off`, and from it to its database."""
 
     def __init__(
         self,
         operator: Operator,
         disks: Disks,
-        line: Line,
+        lines: tuple[Line, Line],
         cut_off: str,
         *,
         outages: Outages,
@@ -72,7 +72,7 @@ class Faults:
         self._folder = StackFolder.find(operator.data)
         self._ca_pem = Path(operator.env["OORT_CA"]).read_bytes()
         self._disks = disks
-        self._line = line
+        self._line, self._to_database = lines
         self._cut_off = cut_off
         self._outages = outages
         self._findings = findings
@@ -84,8 +84,8 @@ class Faults:
         some = self._random.choice
         faults = [Fault(f"{node} is killed", self._kill, node) for node in nodes]
         faults += [
-            Fault(f"nobody reaches {self._cut_off}, which lives and says so", self._cut, self._cut_off),
-            Fault(f"{(node := some(nodes))} is cut off from everybody, as if bytes were held", self._stop, node),
+            Fault(f"{self._cut_off} is cut off: nobody reaches it, nor it the database", self._cut, self._cut_off),
+            Fault(f"{(node := some(nodes))} is stopped, as if bytes were held", self._stop, node),
             Fault(f"the disk of {(node := some(nodes))} is full", self._fill, node),
             Fault(f"bits flip on the disk of {(node := some(nodes))}", self._flip, node),
         ]
@@ -132,19 +132,25 @@ class Faults:
         return f"it was back after {STOPPED_SECONDS:.0f} s"
 
     def _cut(self, node: str) -> str:
-        """Connections to it break, and new ones are refused; it goes on, and sees the others and the database."""
-        before = self._line.carried
-        self._line.cut()
+        """Connections to it and to its database break, and new ones are refused; the process lives."""
+        lines = (self._line, self._to_database)
+        before, process = [line.carried for line in lines], self._service(node).process
+        for line in lines:
+            line.cut()
         try:
             time.sleep(_CUT_SECONDS)
             live = self._operator.status()["nodes"][node]["live"]
         finally:
-            self._line.mend()
-        carried = self._line.carried
-        self._wait(lambda: self._line.carried > carried, "nobody has reached it again")
-        if not before or not live:
-            raise Wrong("the campaign's own fault: nobody reached it before, or it did not live")
-        return f"nobody reached it for {_CUT_SECONDS:.0f} s"
+            for line in lines:
+                line.mend()
+        carried = [line.carried for line in lines]
+        for line, so_far in zip(lines, carried, strict=True):
+            self._wait(lambda line=line, so_far=so_far: line.carried > so_far, "a line carries nothing again")  # type: ignore[misc] # mypy infers no default
+        if not all(before) or live:
+            raise Wrong("the campaign's own fault: a line carried nothing before, or the node was not cut off")
+        if self._service(node).process != process:
+            raise Wrong("it ended over it")
+        return f"it was back after {_CUT_SECONDS:.0f} s"
 
     def _fill(self, node: str) -> str:
         """Until a backup has met it."""
