@@ -138,7 +138,7 @@ class LocalSession:
         if name.kind.is_root_file or sha256(body).hexdigest() != name.id:
             raise NameMismatch(name=name, place=self._store.place)
         with self._store.told():
-            existing = self._find(name)
+            existing = self.find(name)
             if existing is not None and existing.stat().st_size == len(body):
                 return False
             try:
@@ -153,7 +153,7 @@ class LocalSession:
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         self._check()
         with self._store.told(name):
-            path = self._find(name)
+            path = self.find(name)
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
             with path.open("rb", buffering=0) as file:
@@ -210,7 +210,7 @@ class LocalSession:
     def remove(self, name: ObjectName) -> None:
         self._check()
         with self._store.told(name):
-            path = self._find(name)
+            path = self.find(name)
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
             path.unlink()
@@ -228,7 +228,7 @@ class LocalSession:
             folders = set()
             for name in alike:
                 with self._store.told(name):
-                    path = self._find(name)
+                    path = self.find(name)
                     if path is not None:
                         path.unlink()
                         folders.add(path.parent)
@@ -248,7 +248,15 @@ class LocalSession:
 
     def exists(self, name: ObjectName) -> bool:
         with self._store.told():
-            return self._find(name) is not None
+            return self.find(name) is not None
+
+    def find(self, name: ObjectName) -> Path | None:
+        """Where an object lies, or None."""
+        path = self._path(name)
+        if _is_file(path):
+            return path
+        flat = self._folders[ObjectKind.PACK] / name.id
+        return flat if name.kind is ObjectKind.PACK and _is_file(flat) else None
 
     def close(self) -> None:
         self._over.set()
@@ -278,14 +286,6 @@ class LocalSession:
             return self._store.path / name.kind.value
         folder = self._folders[name.kind]
         return folder / name.id[:2] / name.id if name.kind is ObjectKind.PACK else folder / name.id
-
-    def _find(self, name: ObjectName) -> Path | None:
-        """Where an object lies, or None."""
-        path = self._path(name)
-        if _is_file(path):
-            return path
-        flat = self._folders[ObjectKind.PACK] / name.id
-        return flat if name.kind is ObjectKind.PACK and _is_file(flat) else None
 
     def _make_folders(self) -> None:
         root = self._store.path

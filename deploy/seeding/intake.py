@@ -8,21 +8,24 @@ The packs that an index file lists are sealed in it: all packs of the folder com
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 from client.errors import DamagedVault, NameMismatch, ObjectMissing, OortError, StoreError
-from client.stores.abc import ObjectInfo, StoreSession
-from client.stores.local import LocalStore
+from client.stores.abc import ObjectInfo
+from client.stores.local import LocalSession, LocalStore
 from client.vault.blobs import SEAL_OVERHEAD
 from client.vault.keys import read_key_file
 from deploy.seeding.errors import AnotherVault, NotARepository, Unreadable
 from deploy.seeding.export import Moved
 from deploy.seeding.session import BucketSession
+from deploy.seeding.source import read_small, refuse_links
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import MAX_SNAPSHOT_BYTES, Purpose
 
 _FRAME_BYTES = 1 << 20
-_LARGEST_SEAL = 64 << 10
+_LARGEST_CONFIG = 1 << 20
+_LARGEST_KEY = _LARGEST_SEAL = 64 << 10
 
 
 def take_in(session: BucketSession, path: Path, told: Callable[[Moved], None]) -> Moved:
@@ -33,12 +36,13 @@ def take_in(session: BucketSession, path: Path, told: Callable[[Moved], None]) -
     path = path.expanduser().absolute()
     if not path.is_dir():
         raise NotARepository(folder=path, detail="it is no folder")
+    refuse_links(path)
     with LocalStore(path).open(Purpose.READ) as source:
         return _Intake(session, path, source, told).run()
 
 
 class _Intake:
-    def __init__(self, session: BucketSession, path: Path, source: StoreSession, told: Callable[[Moved], None]) -> None:
+    def __init__(self, session: BucketSession, path: Path, source: LocalSession, told: Callable[[Moved], None]) -> None:
         self._session = session
         self._path = path
         self._source = source
@@ -65,9 +69,11 @@ class _Intake:
 
     def _config(self) -> bytes:
         try:
-            config = self._source.get(CONFIG)
+            config = read_small(self._path / CONFIG.path, CONFIG, _LARGEST_CONFIG)
         except ObjectMissing:
             raise NotARepository(folder=self._path, detail="it has no file config") from None
+        except Unreadable as error:
+            raise NotARepository(folder=self._path, detail=f"its config cannot be taken: {error}") from None
         if len(config) <= SEAL_OVERHEAD:
             raise NotARepository(folder=self._path, detail="its config is cut short")
         return config
@@ -77,7 +83,7 @@ class _Intake:
         found: dict[ObjectName, bytes] = {}
         for info in self._source.list(ObjectKind.KEY):
             try:
-                body = self._source.get(info.name)
+                body = self._key(info.name)
                 read_key_file(body, str(info.name))
             except OortError as error:
                 self._moved.damaged[str(info.name)] = str(error)
@@ -86,6 +92,12 @@ class _Intake:
         if not found:
             raise NotARepository(folder=self._path, detail="it has no key file that can be read")
         return found
+
+    def _key(self, name: ObjectName) -> bytes:
+        body = read_small(self._source.find(name) or self._path / name.path, name, _LARGEST_KEY)
+        if sha256(body).hexdigest() != name.id:
+            raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
+        return body
 
     def _begin(self, config: bytes, keys: dict[ObjectName, bytes]) -> None:
         """Make the bucket this vault, if it is none yet."""
@@ -107,13 +119,12 @@ class _Intake:
 
     def _seal(self) -> bytes:
         try:
-            body = self._source.get(SEAL)
+            return read_small(self._path / SEAL.path, SEAL, _LARGEST_SEAL)
         except ObjectMissing:
             return b""
-        if len(body) > _LARGEST_SEAL:
-            self._moved.damaged[str(SEAL)] = "it is too large for a seal"
+        except Unreadable as error:
+            self._moved.damaged[str(SEAL)] = str(error)
             return b""
-        return body
 
     def _put(self, info: ObjectInfo) -> bool:
         return self._take(info, partial(self._frames, info))

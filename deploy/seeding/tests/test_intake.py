@@ -1,6 +1,8 @@
 """A repository's folder taken into a bucket."""
 
+import os
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,44 @@ def test_what_is_no_repository_is_refused_and_leaves_the_bucket_empty(
         with pytest.raises(NotARepository):
             bucket.take_in(folder)
     assert bucket.files() == {}
+
+
+def test_no_link_leads_to_what_is_stored(nodes: Nodes, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    for victim in ("config", "data", "index", "data/ab"):
+        name = victim.replace("/", "-")
+        bucket, source = nodes.bucket(), a_repository(tmp_path / name)
+        if (source / victim).exists():
+            (source / victim).rename(tmp_path / f"real-{name}")
+            (source / victim).symlink_to(tmp_path / f"real-{name}")
+        else:
+            (source / victim).symlink_to(tmp_path / "real-data", target_is_directory=True)
+        with pytest.raises(NotARepository, match="link"):
+            bucket.take_in(source)
+        assert bucket.files() == {}
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    secret.write_bytes(next((tmp_path / "config" / "keys").iterdir()).read_bytes())
+    linked = source / "keys" / sha256(secret.read_bytes()).hexdigest()
+    for link in (source / SEAL.path, linked):
+        link.unlink(missing_ok=True)
+        link.symlink_to(secret)
+    moved = bucket.take_in(source)
+    assert moved.damaged == dict.fromkeys((f"keys/{linked.name}", "oort-vault"), "it is a link")
+    assert len([name for name in bucket.files() if name.startswith("keys/")]) == 1
+    assert "oort-vault" not in bucket.files()
+
+
+def test_what_is_too_large_or_no_file_is_not_read(nodes: Nodes, tmp_path: Path) -> None:
+    source = a_repository(tmp_path / "source")
+    (source / SEAL.path).unlink()
+    os.mkfifo(source / SEAL.path)
+    large = source / "keys" / ("0" * 64)
+    large.touch()
+    os.truncate(large, 1 << 40)
+    assert set(nodes.bucket().take_in(source).damaged) == {"oort-vault", f"keys/{large.name}"}
+    os.truncate(source / "config", 1 << 40)
+    with pytest.raises(NotARepository, match="at most"):
+        nodes.bucket().take_in(source)
 
 
 def test_a_repository_that_is_too_large_for_the_quota_is_gone_on_with_when_there_is_more(
