@@ -12,17 +12,18 @@ except ImportError:  # Windows has no flock: there one process at a time makes a
 
 
 @contextmanager
-def alone(place: Path, flags: int = os.O_RDONLY) -> Iterator[None]:
+def alone(place: Path, flags: int = os.O_RDONLY, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes of this machine out of a folder, or of what a file stands for. Raises OSError.
 
-    With the `flags` it is opened, and with O_CREAT made for its owner alone.
+    With the `flags` it is opened, and with O_CREAT made for its owner alone. Who does not `wait` for another process
+    has BlockingIOError.
     """
     if fcntl is None:
         yield
         return
     descriptor = os.open(place, flags, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

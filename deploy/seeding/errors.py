@@ -7,6 +7,10 @@ class FolderTaken(UsageError):
     """{folder} holds something else than what an earlier export of this bucket left: give a new folder."""
 
 
+class FolderBusy(OortError):
+    """Another export is writing to {folder}: run the command again when it has ended, or give another folder."""
+
+
 class FolderFull(OortError):
     """{folder} is full: what is whole there stays. Free space, then run the command again: it goes on from there."""
 

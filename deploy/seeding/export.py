@@ -43,7 +43,8 @@ class Moved:
 def export(session: BucketSession, path: Path, told: Callable[[Moved], None]) -> Moved:
     """`told` hears after each object how far it is.
 
-    Raises NotFound for a bucket without a vault, FolderTaken, FolderFull, DamagedVault when its config is lost.
+    Raises NotFound for a bucket without a vault, FolderTaken, FolderBusy, FolderFull; DamagedVault when its config is
+    lost.
     """
     try:
         config = session.read(CONFIG)
@@ -54,16 +55,16 @@ def export(session: BucketSession, path: Path, told: Callable[[Moved], None]) ->
     # What a snapshot needs was there before it, so it is in the lists that are asked for after that of snapshots.
     snapshots = list(session.list(ObjectKind.SNAPSHOT))
     indexes = list(session.list(ObjectKind.INDEX))
-    folder = ExportFolder.open(path, config)
     moved = Moved()
-    # Before the keys: whatever the seal holds was opened by a key file then, or is by one that comes.
-    _seal(session, folder, moved)
-    names = chain(session.list(ObjectKind.KEY), session.list(ObjectKind.PACK), indexes, snapshots)
-    for info in names:
-        _one(session, folder, info, moved)
-        told(moved)
-    folder.finish()
-    moved.besides = folder.count() - moved.kept - sum(moved.objects.values())
+    with ExportFolder.open(path, config) as folder:
+        # Before the keys: whatever the seal holds was opened by a key file then, or is by one that comes.
+        _seal(session, folder, moved)
+        names = chain(session.list(ObjectKind.KEY), session.list(ObjectKind.PACK), indexes, snapshots)
+        for info in names:
+            _one(session, folder, info, moved)
+            told(moved)
+        folder.finish()
+        moved.besides = folder.count() - moved.kept - sum(moved.objects.values())
     return moved
 
 

@@ -1,20 +1,23 @@
 """The folder that a bucket is exported to: a plain restic repository.
 
 Kept true: a file has its name only when it is whole, synced and has the SHA-256 that its name says; one that is there
-counts as whole only after it was read and hashed. What lies there and is no such file is never touched.
+counts as whole only after it was read and hashed. What lies there and is no such file is never touched. One export
+writes to it at a time.
 """
 
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from client.disk import private, sync_folder
 from client.errors import DamagedVault
 from client.stores.abc import ObjectInfo
+from client.stores.alone import alone
 from client.stores.local import LocalStore
-from deploy.seeding.errors import FolderFull, FolderTaken
+from deploy.seeding.errors import FolderBusy, FolderFull, FolderTaken
 from domain.names import CONFIG, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -32,25 +35,24 @@ class ExportFolder:
         self.partial = path / _PARTIAL / "partial"
 
     @classmethod
-    def open(cls, path: Path, config: bytes) -> "ExportFolder":
-        """A new or empty folder, or one with this `config`, which is entered first. Raises FolderTaken, FolderFull."""
+    @contextmanager
+    def open(cls, path: Path, config: bytes) -> Iterator["ExportFolder"]:
+        """A new or empty folder, or one with this `config`, which is entered first; kept from other exports meanwhile.
+
+        Raises FolderTaken, FolderBusy, FolderFull.
+        """
         path = path.expanduser().absolute()
         if path.exists() and not path.is_dir():
             raise FolderTaken(folder=path)
-        folder = cls(path)
-        present = path / CONFIG.path
-        if present.exists():
-            if present.read_bytes() != config:
-                raise FolderTaken(folder=path)
-        elif any(one != folder.partial and not one.is_dir() for one in path.rglob("*")):
-            raise FolderTaken(folder=path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for kind in _FOLDERS:
-            (path / kind).mkdir(mode=0o700, exist_ok=True)
-        (path / _PARTIAL).mkdir(mode=0o700, exist_ok=True)
-        sync_folder(path)
-        folder.take(CONFIG, iter((config,)))
-        return folder
+        with ExitStack() as held:
+            try:
+                held.enter_context(alone(path, wait=False))
+            except BlockingIOError:
+                raise FolderBusy(folder=path) from None
+            folder = cls(path)
+            folder._begin(config)
+            yield folder
 
     def has(self, info: ObjectInfo) -> bool:
         """Whether an object lies here whole."""
@@ -92,9 +94,23 @@ class ExportFolder:
         (self.path / _PARTIAL).rmdir()
         sync_folder(self.path)
 
+    def _begin(self, config: bytes) -> None:
+        present = self.path / CONFIG.path
+        if present.exists():
+            if present.read_bytes() != config:
+                raise FolderTaken(folder=self.path)
+        elif any(one != self.partial and not one.is_dir() for one in self.path.rglob("*")):
+            raise FolderTaken(folder=self.path)
+        for kind in _FOLDERS:
+            (self.path / kind).mkdir(mode=0o700, exist_ok=True)
+        (self.path / _PARTIAL).mkdir(mode=0o700, exist_ok=True)
+        self.partial.unlink(missing_ok=True)
+        sync_folder(self.path)
+        self.take(CONFIG, iter((config,)))
+
     def _write(self, name: ObjectName, frames: Iterator[bytes]) -> None:
         hashed = sha256()
-        with open(self.partial, "wb", opener=private) as file:
+        with open(self.partial, "xb", opener=private) as file:
             for frame in frames:
                 hashed.update(frame)
                 file.write(frame)

@@ -6,7 +6,7 @@ import pytest
 
 from client.errors import NotFound
 from client.testing.damage import flip
-from deploy.seeding.errors import FolderTaken
+from deploy.seeding.errors import FolderBusy, FolderTaken
 from deploy.seeding.export import Moved
 from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files
 from domain.names import ObjectKind
@@ -56,6 +56,21 @@ def test_one_that_was_broken_off_goes_on_and_is_in_order_all_the_while(
     moved = bucket.export(target)
     assert (moved.kept, sum(moved.objects.values())) == (count, 6 - count)
     assert files(target) == files(tmp_path / "source")
+
+
+def test_a_second_export_to_a_folder_is_refused_while_one_runs(bucket: Bucket, tmp_path: Path) -> None:
+    refused = 0
+
+    def second(_moved: Moved) -> None:
+        nonlocal refused
+        with pytest.raises(FolderBusy, match="Another export"):
+            bucket.export(tmp_path / "target")
+        refused += 1
+
+    assert bucket.export(tmp_path / "target", second).damaged == {}
+    assert refused == 6
+    assert files(tmp_path / "target") == files(tmp_path / "source")
+    assert bucket.export(tmp_path / "target").kept == 6
 
 
 def test_an_altered_file_is_written_again(bucket: Bucket, tmp_path: Path) -> None:
