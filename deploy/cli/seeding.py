@@ -18,6 +18,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
 
 _WARNINGS, _DAMAGED = 3, 8  # docs/exit-codes.md
+_FILES_ALONE = (
+    "This says that files of {} are in, not that they are a whole repository: "
+    "run `backup-tool check` on a device before the disk is wiped."
+)
 _TELL_SECONDS = 10.0
 _KINDS = {"keys": "key", "data": "pack", "index": "index file", "snapshots": "snapshot"}
 
@@ -54,7 +58,8 @@ def import_bucket(
 ) -> None:
     """Take a restic repository into a bucket that is empty, or has part of the same repository.
 
-    Ends with 3 when a file is damaged: it is named, and all the rest is taken in.
+    Ends with 0 when all files of the folder are in; whether it lacks any, `backup-tool check` says. Ends with 3 when a
+    file is damaged: it is named, and the rest is taken in.
     """
     from deploy.local.cluster import Cluster
     from deploy.seeding.intake import take_in
@@ -64,6 +69,7 @@ def import_bucket(
     with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
         moved = take_in(session, folder, _progress("taken in"))
     _tell(moved, "Taken in", as_json=as_json)
+    typer.echo(_FILES_ALONE.format(folder), err=as_json)
     if moved.damaged:
         if not as_json:
             typer.echo("`backup-tool repair` on a device says what the vault lacks for it, and mends what can be.")

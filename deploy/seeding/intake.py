@@ -3,7 +3,8 @@
 Kept true: it comes in through a session, packs before index files before snapshots, and no retention is open
 meanwhile, so nothing of it is condemned before it is needed; the node verifies every body by its name. A bucket takes
 one vault alone: key and config come first, in one step, and a bucket with another config is refused.
-The packs that an index file lists are sealed in it: all packs of the folder come before the first one.
+The packs that an index file lists are sealed in it: all packs of the folder come before the first one, and what is
+missing among them is known to a device alone. No snapshot comes in while an index file is left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,16 +56,18 @@ class _Intake:
         # What a snapshot needs was there before it, also where something still writes to the folder.
         snapshots = list(self._source.list(ObjectKind.SNAPSHOT))
         indexes = list(self._source.list(ObjectKind.INDEX))
+        if indexes and next(self._source.list(ObjectKind.PACK), None) is None:
+            raise NotARepository(folder=self._path, detail="it has index files and not one pack: was all of it copied?")
         self._begin(config, keys)
         for info in self._source.list(ObjectKind.PACK):
             self._put(info)
         listed = [self._put(info) for info in indexes]
         known = {info.name for info in self._session.list(ObjectKind.SNAPSHOT)}
         for info in snapshots:
-            if any(listed):
+            if info.name in known or (listed and all(listed)):
                 self._commit(info, is_new=info.name not in known)
             else:
-                self._moved.damaged[str(info.name)] = "no index file came in that could list what it needs"
+                self._moved.damaged[str(info.name)] = "what it needs may be listed in an index file that is left out"
         return self._moved
 
     def _config(self) -> bytes:

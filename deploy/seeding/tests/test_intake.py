@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from client.errors import NotFound, QuotaExceeded, RetentionRunning, UsageError
+from client.stores.local import LocalStore
 from client.testing.damage import flip, remove, truncate
 from deploy.seeding.errors import AnotherVault, NotARepository
 from deploy.seeding.session import BucketSession
 from deploy.seeding.tests.buckets import Nodes, a_repository, files
-from domain.names import CONFIG, SEAL, ObjectKind
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 
@@ -54,6 +55,32 @@ def test_a_damaged_file_is_named_and_comes_in_when_it_is_mended(
     victim.write_bytes(whole)
     assert bucket.take_in(source).damaged == {}
     assert bucket.files() == files(source)
+
+
+def test_no_snapshot_comes_in_while_one_of_the_index_files_is_left_out(nodes: Nodes, tmp_path: Path) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    bucket.take_in(source)
+    bodies = os.urandom(1000), os.urandom(1000)
+    with LocalStore(source).open(Purpose.ADOPT) as session:
+        index, snapshot = (
+            ObjectName.of(kind, body)
+            for kind, body in zip((ObjectKind.INDEX, ObjectKind.SNAPSHOT), bodies, strict=True)
+        )
+        session.put(index, bodies[0])
+        session.put(snapshot, bodies[1])
+    truncate(source / index.path, source / index.path)
+    moved = bucket.take_in(source)
+    # The snapshot that the bucket has is in.
+    assert (moved.objects, moved.kept, set(moved.damaged)) == ({}, 6, {str(index), str(snapshot)})
+
+
+def test_index_files_without_a_pack_are_refused(nodes: Nodes, tmp_path: Path) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    for pack in source.glob("data/*/*"):
+        pack.unlink()
+    with pytest.raises(NotARepository, match="not one pack"):
+        bucket.take_in(source)
+    assert bucket.files() == {}
 
 
 def test_a_bucket_with_another_vault_is_refused(nodes: Nodes, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def test_vaults_leave_and_enter_the_cluster_as_folders_of_restic(
     # Into a new vault of the account, which finds its key beside the objects.
     device.request_vault("again")
     again = device.recovery("again")["bucket"]
-    stack.oort.ok("bucket", "import", str(tmp_path / "disk"), again, *data)
+    told = stack.oort.ok("bucket", "import", str(tmp_path / "disk"), again, *data)
+    assert "run `backup-tool check`" in told.stdout
     assert [one["id"] for one in device.snapshots("again")] == [one["id"] for one in device.snapshots("main")]
     assert device.backup("again", source)["files_new"] == 0
     device.restore("again", tmp_path / "target")
