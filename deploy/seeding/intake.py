@@ -12,7 +12,8 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from client.errors import DamagedVault, NameMismatch, ObjectMissing, OortError, StoreError
+from client.account.vaults import SealFile
+from client.errors import BrokenSeal, DamagedVault, NameMismatch, ObjectMissing, OortError, StoreError
 from client.stores.abc import ObjectInfo
 from client.stores.local import LocalSession, LocalStore
 from client.vault.blobs import SEAL_OVERHEAD
@@ -53,12 +54,13 @@ class _Intake:
     def run(self) -> Moved:
         config = self._config()
         keys = self._keys()
+        seal = self._seal()
         # What a snapshot needs was there before it, also where something still writes to the folder.
         snapshots = list(self._source.list(ObjectKind.SNAPSHOT))
         indexes = list(self._source.list(ObjectKind.INDEX))
         if indexes and next(self._source.list(ObjectKind.PACK), None) is None:
             raise NotARepository(folder=self._path, detail="it has index files and not one pack: was all of it copied?")
-        self._begin(config, keys)
+        self._begin(config, keys, seal)
         for info in self._source.list(ObjectKind.PACK):
             self._put(info)
         listed = [self._put(info) for info in indexes]
@@ -102,10 +104,10 @@ class _Intake:
             raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
         return body
 
-    def _begin(self, config: bytes, keys: dict[ObjectName, bytes]) -> None:
+    def _begin(self, config: bytes, keys: dict[ObjectName, bytes], seal: bytes) -> None:
         """Make the bucket this vault, if it is none yet."""
         first = next(iter(keys))
-        if self._has_no_config() and self._session.initialise(first, keys[first], config, self._seal()):
+        if self._has_no_config() and self._session.initialise(first, keys[first], config, seal):
             self._moved.count(ObjectInfo(first, len(keys.pop(first))), moved=True)
         if self._session.read(CONFIG) != config:
             raise AnotherVault(bucket=self._session.bucket, folder=self._path)
@@ -121,13 +123,22 @@ class _Intake:
         return False
 
     def _seal(self) -> bytes:
+        """Empty where none is of the bucket's account: a device makes one where there is none, and replaces none."""
         try:
-            return read_small(self._path / SEAL.path, SEAL, _LARGEST_SEAL)
+            body = read_small(self._path / SEAL.path, SEAL, _LARGEST_SEAL)
+            seal = SealFile.from_bytes(body)
         except ObjectMissing:
             return b""
         except Unreadable as error:
             self._moved.damaged[str(SEAL)] = str(error)
             return b""
+        except BrokenSeal:
+            self._moved.damaged[str(SEAL)] = "it is no seal of a vault's key"
+            return b""
+        if str(seal.user) != self._session.user:
+            self._moved.damaged[str(SEAL)] = "it is of another account: a device's first backup makes the one needed"
+            return b""
+        return body
 
     def _put(self, info: ObjectInfo) -> bool:
         return self._take(info, partial(self._frames, info))

@@ -37,6 +37,7 @@ class BucketSession:
     def __init__(self, cluster: Cluster, bucket: buckets_pb2.Bucket, pacing: Pacing) -> None:
         self.id = str(new_id())
         self.bucket = bucket.id
+        self.user = bucket.user_id
         self._channels = cluster.channels(bucket.home_nodes)
         self._pacing = pacing
         self._metadata = tuple(zip(OPERATOR_METADATA, (bucket.id, bucket.tenant_id, bucket.user_id), strict=True))

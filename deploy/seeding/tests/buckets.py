@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oort.storage.v1 import buckets_pb2, buckets_pb2_grpc
 
+from client.account.vaults import SealFile
 from client.rpc import Pacing
 from client.stores.local import LocalStore
 from client.stores.node import NodeStore, VaultAccess
@@ -24,6 +25,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 
+_USER = uuid4()  # of every bucket, and of the seals
 _AT_ONCE = Pacing(patience=0)
 _KINDS = (ObjectKind.PACK, ObjectKind.PACK, ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
 
@@ -41,7 +43,7 @@ class Nodes:
         asked = buckets_pb2.Bucket(
             id=str(uuid4()),
             tenant_id=str(uuid4()),
-            user_id=str(uuid4()),
+            user_id=str(_USER),
             copies=1,
             ack_copies=1,
             quota_bytes=quota_bytes,
@@ -98,10 +100,11 @@ class Bucket:
             yield store
 
 
-def a_repository(path: Path) -> Path:
+def a_repository(path: Path, user: UUID = _USER) -> Path:
     """One with a seal, three packs (one of several frames), an index file and a snapshot."""
     with LocalStore(path).open(Purpose.ADOPT) as session:
-        assert create_vault(session, secrets.token_hex(32), b"seal") is not None
+        seal = SealFile(user, str(uuid4()), b"sealed").to_bytes()
+        assert create_vault(session, secrets.token_hex(32), seal) is not None
         for number, kind in enumerate(_KINDS):
             body = os.urandom(2_500_000 if number == 1 else 1000)
             session.put(ObjectName.of(kind, body), body)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_all_of_a_repository_comes_in_and_a_device_reads_it(nodes: Nodes, tmp_pa
     with bucket.device() as store, store.open(Purpose.READ) as session:
         assert [info.name.path in source for info in session.list(ObjectKind.SNAPSHOT)] == [True]
         assert session.get(CONFIG) == source["config"]
-        assert session.get(SEAL) == b"seal"
+        assert session.get(SEAL) == source["oort-vault"]
     assert bucket.open_sessions() == 0
 
 
@@ -129,6 +130,17 @@ def test_no_link_leads_to_what_is_stored(nodes: Nodes, tmp_path: Path) -> None:
     assert moved.damaged == dict.fromkeys((f"keys/{linked.name}", "oort-vault"), "it is a link")
     assert len([name for name in bucket.files() if name.startswith("keys/")]) == 1
     assert "oort-vault" not in bucket.files()
+
+
+def test_a_seal_that_is_broken_or_of_another_account_is_left_out(nodes: Nodes, tmp_path: Path) -> None:
+    broken, other = a_repository(tmp_path / "broken"), a_repository(tmp_path / "other", user=uuid4())
+    (broken / SEAL.path).write_bytes(b"\xff{}")
+    for source, why in ((broken, "no seal"), (other, "another account")):
+        bucket = nodes.bucket()
+        moved = bucket.take_in(source)
+        assert list(moved.damaged) == ["oort-vault"]
+        assert why in moved.damaged["oort-vault"]
+        assert set(bucket.files()) == set(files(source)) - {"oort-vault"}
 
 
 def test_what_is_too_large_or_no_file_is_not_read(nodes: Nodes, tmp_path: Path) -> None:
