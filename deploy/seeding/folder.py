@@ -55,7 +55,7 @@ class ExportFolder:
             yield folder
 
     def has(self, info: ObjectInfo) -> bool:
-        """Whether an object lies here whole."""
+        """Whether an object lies here whole. What cannot be read is not: `take` puts it there anew."""
         path = self.path / info.name.path
         try:
             if path.stat().st_size != info.size:
@@ -64,12 +64,15 @@ class ExportFolder:
             with path.open("rb") as file:
                 while piece := file.read(_PIECE):
                     hashed.update(piece)
-        except FileNotFoundError:
+        except OSError:
             return False
         return hashed.hexdigest() == info.name.id
 
     def take(self, name: ObjectName, frames: Iterator[bytes]) -> None:
-        """Write an object. Raises DamagedVault for another SHA-256 than the name says, FolderFull, and as `frames`."""
+        """Write an object. Raises DamagedVault for another SHA-256 than the name says, FolderFull, and as `frames`.
+
+        FolderTaken where a folder lies in its place, or a file in that of its folder.
+        """
         path = self.path / name.path
         try:
             if not path.parent.is_dir():
@@ -81,6 +84,8 @@ class ExportFolder:
         except OSError as error:
             if error.errno in _FULL:
                 raise FolderFull(folder=self.path) from None
+            if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+                raise FolderTaken(folder=self.path) from None
             raise
         finally:
             self.partial.unlink(missing_ok=True)
@@ -97,13 +102,15 @@ class ExportFolder:
     def _begin(self, config: bytes) -> None:
         present = self.path / CONFIG.path
         if present.exists():
-            if present.read_bytes() != config:
+            if _read(present) != config:
                 raise FolderTaken(folder=self.path)
         elif any(one != self.partial and not one.is_dir() for one in self.path.rglob("*")):
             raise FolderTaken(folder=self.path)
-        for kind in _FOLDERS:
-            (self.path / kind).mkdir(mode=0o700, exist_ok=True)
-        (self.path / _PARTIAL).mkdir(mode=0o700, exist_ok=True)
+        try:
+            for kind in (*_FOLDERS, _PARTIAL):
+                (self.path / kind).mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            raise FolderTaken(folder=self.path) from None
         self.partial.unlink(missing_ok=True)
         sync_folder(self.path)
         self.take(CONFIG, iter((config,)))
@@ -118,3 +125,11 @@ class ExportFolder:
                 raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _read(config: Path) -> bytes | None:
+    """None where it cannot be read: whose repository lies beside it cannot be told then."""
+    try:
+        return config.read_bytes()
+    except OSError:
+        return None

@@ -1,6 +1,8 @@
 """A bucket written to a folder."""
 
+import errno
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -81,6 +83,44 @@ def test_an_altered_file_is_written_again(bucket: Bucket, tmp_path: Path) -> Non
     moved = bucket.export(target)
     assert (moved.objects, moved.kept) == ({"data": 1}, 5)
     assert files(target) == files(tmp_path / "source")
+
+
+def test_what_cannot_be_read_is_written_again(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "target"
+    bucket.export(target)
+    victim = next(target.glob("data/*/*"))
+    opened = Path.open
+
+    def failing(path: Path, mode: str = "r") -> IO[Any]:
+        if path == victim:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, mode)
+
+    before = victim.stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing)
+        moved = bucket.export(target)
+    assert (moved.objects, moved.kept, moved.damaged) == ({"data": 1}, 5, {})
+    assert victim.stat().st_ino != before
+    assert files(target) == files(tmp_path / "source")
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_lies_in_the_place_of_an_object_or_its_folder_is_left_alone(
+    bucket: Bucket, tmp_path: Path, is_folder: bool
+) -> None:
+    target = tmp_path / "target"
+    bucket.export(target)
+    victim = next(target.glob("snapshots/*"))
+    victim.unlink()
+    if is_folder:
+        victim.mkdir()
+    else:
+        (target / "snapshots").rmdir()
+        (target / "snapshots").write_text("mine")
+    with pytest.raises(FolderTaken):
+        bucket.export(target)
+    assert victim.is_dir() if is_folder else (target / "snapshots").read_text() == "mine"
 
 
 def test_what_is_removed_meanwhile_is_in_it(bucket: Bucket, tmp_path: Path) -> None:
