@@ -99,8 +99,10 @@ class Vaults:
     def request(self, name: str, template: str, repository_password: str | None = None) -> Vault:
         """Take storage from a template, whose vault has a new E, or the password of a repository that will be put in.
 
-        Raises NameTaken, NotFound for the template.
+        Raises NameTaken, NotFound for the template, UsageError for an empty password.
         """
+        if repository_password == "":
+            raise UsageError(detail="The repository's password is empty: give the one that opens the repository.")
         self.refuse_taken(name)
         request = profiles_pb2.RequestVaultRequest(id=new_id(), name=name, template=template)
         vault = self._device.connection.call(self._device.profiles.RequestVault, request).vault

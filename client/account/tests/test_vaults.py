@@ -68,6 +68,12 @@ def test_what_is_no_name_is_refused(device: Device, name: str) -> None:
         Vaults(device).request(name, "default")
 
 
+def test_an_empty_repository_password_is_refused_before_anything_is_created(office: Office, device: Device) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        Vaults(device).request("main", "default", "")
+    assert "RequestVault" not in office.auth.calls
+
+
 def test_a_missing_template_is_told(device: Device) -> None:
     with pytest.raises(NotFound, match="template"):
         Vaults(device).request("main", "none")
