@@ -86,9 +86,9 @@ class Place:
         return None
 
     def open_or_create(self, session: StoreSession) -> Vault:
-        """The vault, initialised if this is its first use, but where a repository is to be put in. `session` may write.
+        """The vault, initialised if this is its first use. `session` may write.
 
-        Raises StoreError.
+        Raises StoreError, also where a repository is to be put in: a password that has not the form of ours tells that.
         """
         vault = self.open(session)
         if vault is not None:
