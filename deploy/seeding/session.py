@@ -159,12 +159,14 @@ class BucketSession:
 
     def _beat(self, interval: float) -> None:
         request = sessions_pb2.BeatRequest(session_id=self.id)
+        # Nodes that do not answer take no longer than an interval together, so the one that does hears it in time.
+        timeout = interval / max(1, len(self._channels))
         while not self._over.wait(interval):
             for channel in self._channels:
                 # Whether the session is over is told by the next call that needs it.
                 with contextlib.suppress(grpc.RpcError):
                     sessions_pb2_grpc.SessionServiceStub(channel).Beat(
-                        request, timeout=interval, metadata=self._metadata
+                        request, timeout=timeout, metadata=self._metadata
                     )
                     break
 
@@ -179,7 +181,7 @@ class BucketSession:
                 return
 
     def _ask(self, call: Callable[[grpc.Channel], Answer], name: ObjectName | None = None) -> Answer:
-        begun, attempt = self._pacing.monotonic(), 0
+        deadline, attempt = 0.0, 0
         refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "", "it has no nodes")
         while True:
             for channel in self._channels:
@@ -190,7 +192,10 @@ class BucketSession:
                     if not refusal.is_outage:
                         raise translate(refusal, f"Bucket {self.bucket}", str(name or "")) from None
             attempt += 1
-            if self._pacing.monotonic() - begun > self._pacing.patience:
+            if attempt == 1:
+                # From here on: a large body may have taken longer than that before its node failed.
+                deadline = self._pacing.monotonic() + self._pacing.patience
+            if self._pacing.monotonic() >= deadline:
                 raise ServerUnreachable(server="The storage cluster", reason=refusal.message)
             self._pacing.pause(attempt)
 
