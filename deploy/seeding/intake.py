@@ -59,7 +59,9 @@ class _Intake:
         snapshots = list(self._source.list(ObjectKind.SNAPSHOT))
         indexes = list(self._source.list(ObjectKind.INDEX))
         if indexes and next(self._source.list(ObjectKind.PACK), None) is None:
-            raise NotARepository(folder=self._path, detail="it has index files and not one pack: was all of it copied?")
+            raise NotARepository(
+                folder=self._path, detail="it has index files and not one pack, so part of it is missing"
+            )
         self._begin(config, keys, seal)
         for info in self._source.list(ObjectKind.PACK):
             self._put(info)

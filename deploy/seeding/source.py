@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from client.errors import ObjectMissing
+from client.errors import ObjectMissing, StoreError
 from deploy.seeding.errors import NotARepository, Unreadable
 from domain.names import ObjectName
 
@@ -28,7 +28,7 @@ def refuse_links(repository: Path) -> None:
 
 
 def read_small(path: Path, name: ObjectName, most: int) -> bytes:
-    """A regular file of at most `most` bytes. Raises ObjectMissing, Unreadable."""
+    """A regular file of at most `most` bytes. Raises ObjectMissing, Unreadable; StoreError when the disk fails."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe is not waited for
         try:
@@ -44,5 +44,6 @@ def read_small(path: Path, name: ObjectName, most: int) -> bytes:
     except FileNotFoundError:
         raise ObjectMissing(name=name, place=path.parent) from None
     except OSError as error:
-        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
-        raise Unreadable(detail=why) from None
+        if error.errno == errno.ELOOP:
+            raise Unreadable(detail="it is a link") from None
+        raise StoreError(place=path, detail=error.strerror) from None

@@ -1,5 +1,6 @@
 """A repository's folder taken into a bucket."""
 
+import errno
 import os
 from collections.abc import Callable
 from hashlib import sha256
@@ -8,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from client.errors import NotFound, QuotaExceeded, RetentionRunning, UsageError
+from client.errors import NotFound, QuotaExceeded, RetentionRunning, StoreError, UsageError
 from client.stores.local import LocalStore
 from client.testing.damage import flip, remove, truncate
 from deploy.seeding.errors import AnotherVault, NotARepository
@@ -141,6 +142,24 @@ def test_a_seal_that_is_broken_or_of_another_account_is_left_out(nodes: Nodes, t
         assert list(moved.damaged) == ["oort-vault"]
         assert why in moved.damaged["oort-vault"]
         assert set(bucket.files()) == set(files(source)) - {"oort-vault"}
+
+
+def test_a_seal_that_the_disk_does_not_give_stops_the_import_before_anything_is_stored(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, source = nodes.bucket(), a_repository(tmp_path / "source")
+    opened = os.open
+
+    def failing(path: Path, flags: int, *mode: int) -> int:
+        if path == source / SEAL.path:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, flags, *mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        with pytest.raises(StoreError, match="Input/output"):
+            bucket.take_in(source)
+    assert bucket.files() == {}
 
 
 def test_what_is_too_large_or_no_file_is_not_read(nodes: Nodes, tmp_path: Path) -> None:
