@@ -159,11 +159,14 @@ def test_a_file_replaced_by_a_folder_while_it_is_read_is_stored_as_it_was_read_a
     file, content = source / "large", random_bytes(80 * _MIB, 7)
     file.write_bytes(content)
 
+    one_at_a_time = threading.Lock()
+
     def replace(_name: ObjectName) -> None:
-        if file.is_file():
-            file.unlink()
-            file.mkdir()
-            (file / "inner").write_text("inner")
+        with one_at_a_time:
+            if file.is_file():
+                file.unlink()
+                file.mkdir()
+                (file / "inner").write_text("inner")
 
     summary = vault.backup(source, around=lambda session: Watched(session, replace))
 
