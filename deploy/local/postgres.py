@@ -98,6 +98,13 @@ def _chown_tree(folder: Path, owner: int, group: int) -> None:
     os.lchown(folder, owner, group)
 
 
+def by_port(dsn: str, port: int) -> str:
+    """The same database by way of another port."""
+    from psycopg.conninfo import make_conninfo
+
+    return make_conninfo(dsn, port=port)
+
+
 class PostgresServer:
     """One Postgres server in a folder of its own: `data/` (the cluster), `password` (the superuser's) and `log`."""
 

@@ -20,7 +20,6 @@ from random import Random
 from threading import Event, Thread
 
 import psutil
-from psycopg.conninfo import make_conninfo
 
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings, say
@@ -33,6 +32,7 @@ from deploy.campaigns.nodes.disks import Disks
 from deploy.campaigns.nodes.faults import STOPPED_SECONDS, Faults
 from deploy.driver import Device, Operator
 from deploy.local.folder import StackFolder
+from deploy.local.postgres import by_port
 from deploy.tests.end_to_end.line import Line, a_line
 
 _MINUTES = 5.0
@@ -111,7 +111,7 @@ def _lead_to_database(operator: Operator, stack: StackFolder, node: str, line: L
     port = int(line.to(services["postgres"]["public"]).rpartition(":")[2])
     told = psutil.Process(services[node]["pid"]).environ()
     rows = [
-        f"{setting}={make_conninfo(told[setting], port=port)}\n"
+        f"{setting}={by_port(told[setting], port)}\n"
         for setting in ("OORT_DATABASE_URL", "OORT_DATABASE_OWNER_URL", "OORT_DATABASE_WORKER_URL")
     ]
     file = stack.settings_file(node)
