@@ -291,7 +291,13 @@ FAULTS = [
         trace=("R", "X", *_R * 8, "X:reads snapshots/573d02", *"XXXX"),
     ),
     Fault(3, "lists show all that is condemned", "restore", _lists(-1), trace=(*_R * 11, *"XXXXXXX")),
-    Fault(4, "what a parent covers carries over", "pinned again", client="parent carries over"),
+    Fault(
+        4,
+        "what a parent covers carries over",
+        "pinned again",
+        client="parent carries over",
+        trace=("B", "B:ends", *_R * 9, "B", "B", "B:commits"),
+    ),
     Fault(4, "a plan carries over", "resume", client="plan carries over"),
     Fault(
         5,
