@@ -6,9 +6,9 @@ from typing import Annotated
 import click
 
 from client.cli.console import emit, say, telling
-from client.cli.invocation import Invocation, Json, read_secrets
+from client.cli.invocation import Invocation, Json
 from client.cli.parameters import Option
-from client.cli.vault_request import Name
+from client.cli.vault_request import Name, repository_password
 
 Local = Annotated[Path, Option("--local", help="Folder of the vault: empty, missing, or a repository.")]
 PasswordOption = Annotated[
@@ -26,9 +26,7 @@ def vault_add(
     """Use a folder as a vault: a new one is created where nothing is, an existing repository is taken in."""
     from client.account.opening import add_local
 
-    password: str | None = None
-    if repository_password_stdin:
-        (password,) = read_secrets(["Repository password"], from_stdin=True, option="--repository-password-stdin")
+    password = repository_password(from_stdin=repository_password_stdin)
     with Invocation.of(context).device() as device:
         vault, created = add_local(device, name, local, password)
     done = f"the vault {vault.name} was {'created' if created else 'taken in'}"

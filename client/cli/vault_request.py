@@ -19,6 +19,14 @@ PasswordOption = Annotated[
 ]
 
 
+def repository_password(*, from_stdin: bool) -> str | None:
+    """None where none is given."""
+    if not from_stdin:
+        return None
+    (password,) = read_secrets(["Repository password"], from_stdin=True, option="--repository-password-stdin")
+    return password
+
+
 def vault_request(
     context: click.Context,
     template: Template,
@@ -29,9 +37,7 @@ def vault_request(
     """Take storage for a new vault from one of the provider's templates."""
     from client.account.vaults import Vaults
 
-    password: str | None = None
-    if repository_password_stdin:
-        (password,) = read_secrets(["Repository password"], from_stdin=True, option="--repository-password-stdin")
+    password = repository_password(from_stdin=repository_password_stdin)
     with Invocation.of(context).device() as device:
         vault = Vaults(device).request(name, template, password)
     with telling(f"the vault {vault.name} is ready"):
