@@ -140,7 +140,8 @@ def test_a_full_local_vault_is_freed_by_a_prune_as_far_as_there_is_room(device: 
     assert codes == [0, 0, 0, 0, 0, 3, 0, 0, 0], said
     full, free = (json.loads((tmp_path / f"out-{number}").read_text().splitlines()[-1])["prune"] for number in (5, 7))
     assert full["unmoved_packs"] > 0
-    assert (free["unmoved_packs"], free["freed_bytes"] > 24 * MIB) == (0, True)
+    # Which packs hold what is needed too, and wait for room, is chance: the packs are cut by threads side by side.
+    assert (free["unmoved_packs"], full["freed_bytes"] + free["freed_bytes"] > 24 * MIB) == (0, True)
 
 
 def test_a_full_disk_under_the_cache_does_not_stop_a_backup(device: Device, tmp_path: Path) -> None:
