@@ -6,13 +6,18 @@ they were killed.
 
 import gc
 import os
+import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ import pytest
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.ports import free_port
+from deploy.local.ports import LOOPBACK, free_port, is_free
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
@@ -174,6 +179,32 @@ def redis_url() -> Iterator[str]:
 def a_free_port() -> Callable[[], int]:
     """Chooses a port that no connection gets by chance."""
     return free_port
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of S3 (moto's), as a URL. It takes any key; its objects are in its memory."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-m", "moto.server", "--host", LOOPBACK, "--port", str(port)]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
+        try:
+            with _ending_with_us(ProcessId.of(server.pid)):
+                while is_free(port):
+                    assert server.poll() is None, log.read_text()
+                    time.sleep(0.02)
+                yield f"http://{LOOPBACK}:{port}"
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str) -> str:
+    """A new bucket, as ENDPOINT/BUCKET."""
+    address = f"{s3_endpoint}/bucket-{secrets.token_hex(4)}"
+    with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=60) as answer:  # noqa: S310 - http
+        assert answer.status == HTTPStatus.OK
+    return address
 
 
 @pytest.fixture(scope="session")

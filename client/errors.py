@@ -161,6 +161,10 @@ class StreamIncomplete(OortError):
     """{stream} {what}: no snapshot was made."""
 
 
+class PromiseBroken(OortError):
+    """{place} does not keep what a vault needs: {names}. Put no backups there; take another store."""
+
+
 class NoSuchItem(OortError):
     """There is no item '{item}': `backup-tool snapshots --group-by item` lists those of a vault."""
 

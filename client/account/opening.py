@@ -18,11 +18,10 @@ from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
 from client.account.device import Device
 from client.account.seals import KEY_BYTES
-from client.account.vaults import SealFile, Vaults, new_id
+from client.account.vaults import SealFile, Vaults
 from client.errors import (
     BrokenSeal,
     DamagedVault,
-    NameTaken,
     ObjectMissing,
     OortError,
     StoreError,
@@ -38,7 +37,7 @@ from domain.sessions import Purpose, Scope
 
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
 _MADE_FOR_A_VAULT = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
-_NOT_THERE = "there is no vault here now: is the disk mounted that holds it?"
+_NOT_THERE = "there is no vault here now: is the disk mounted that holds it, or was it moved?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class Place:
     device: Device
 
     @property
-    def is_local(self) -> bool:
+    def is_own(self) -> bool:
+        """Whether it lies in a place of the user's, and not on the provider's nodes."""
         return self.entry.kind == VaultKind.VAULT_KIND_LOCAL
 
     def cache(self) -> Path | None:
@@ -69,7 +69,7 @@ class Place:
             try:
                 return open_vault(session, password, self.cache())
             except ObjectMissing as missing:
-                if self.is_local or str(missing.fields.get("name")) != str(CONFIG):
+                if self.is_own or str(missing.fields.get("name")) != str(CONFIG):
                     raise StoreError(place=self.store.place, detail=_NOT_THERE) from None
                 return None
             except WrongRepositoryPassword:
@@ -112,7 +112,7 @@ class Place:
 
         Raises StoreError.
         """
-        if self.is_local:
+        if self.is_own:
             return  # whoever takes a repository in has its password
         try:
             session.get(SEAL)
@@ -166,80 +166,6 @@ def place_of(device: Device, name: str, purpose: Purpose = Purpose.READ, *, from
         store.close()
 
 
-def add_local(device: Device, name: str, path: Path, repository_password: str | None) -> tuple[VaultEntry, bool]:
-    """Enter the folder `path` as a vault, creating one if it is missing or empty. True if it was created.
-
-    Raises NameTaken before anything is created, UsageError for a folder that holds something else,
-    WrongRepositoryPassword.
-    """
-    path = path.expanduser().absolute()
-    vaults = Vaults(device)
-    vaults.refuse_taken(name)
-    if path.exists() and not path.is_dir():
-        raise UsageError(detail=f"{path} is not a folder.")
-    for other in vaults.all():
-        if other.kind == VaultKind.VAULT_KIND_LOCAL and _path_or_none(vaults, other) == path:
-            raise NameTaken(detail=f"{path} is the vault {other.name} already.")
-    vault_id = new_id()
-    store = LocalStore(path)
-    try:
-        with store.open(Purpose.ADOPT) as session:
-            if _has_config(session):
-                password = _password_of(vaults, session, path, repository_password)
-                created = False
-            else:
-                if repository_password is not None:
-                    raise UsageError(detail=f"{path} holds no repository, so there is no password to give.")
-                password = _create(vaults, session, path, vault_id)
-                created = True
-    finally:
-        store.close()
-    return vaults.enter_local(vault_id, name, path, password), created
-
-
-def _create(vaults: Vaults, session: StoreSession, path: Path, vault_id: str) -> str:
-    """A new vault in an empty folder, and its password."""
-    try:
-        if path.exists() and any(path.iterdir()):
-            raise UsageError(detail=f"{path} is neither empty nor a vault: choose another folder.")
-    except OSError as error:
-        raise StoreError(place=path, detail=error.strerror) from None
-    password = token_hex(KEY_BYTES)
-    if create_vault(session, password, vaults.seal_file(vault_id, vaults.seal_key(vault_id, password))) is None:
-        raise StoreError(place=path, detail="another process has just created a vault there: run the command again")
-    return password
-
-
-def _password_of(vaults: Vaults, session: StoreSession, path: Path, given: str | None) -> str:
-    """The password of a repository that is there: the given one, or the one that this account sealed beside it."""
-    try:
-        passwords = [given] if given is not None else vaults.keys_beside(session.get(SEAL))
-    except (ObjectMissing, BrokenSeal):
-        raise UsageError(
-            detail=f"{path} holds a repository: give its password with --repository-password-stdin."
-        ) from None
-    for password in passwords:
-        with suppress(WrongRepositoryPassword):
-            open_vault(session, password).close()
-            return password
-    raise WrongRepositoryPassword(place=path)
-
-
-def _has_config(session: StoreSession) -> bool:
-    try:
-        session.get(CONFIG)
-    except ObjectMissing:
-        return False
-    return True
-
-
-def _path_or_none(vaults: Vaults, entry: VaultEntry) -> Path | None:
-    try:
-        return vaults.path(entry)
-    except BrokenSeal:
-        return None
-
-
 def _cache(device: Device) -> Path | None:
     try:
         folder = device.home.subfolder(device.home.folder / "vaults")
@@ -253,7 +179,12 @@ def _cache(device: Device) -> Path | None:
 
 def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, cache: Path | None) -> ObjectStore:
     if entry.kind == VaultKind.VAULT_KIND_LOCAL:
-        return LocalStore(vaults.path(entry))
+        where = vaults.place(entry)
+        if isinstance(where, Path):
+            return LocalStore(where)
+        from client.stores.cloud import CloudStore  # which a vault on a disk does not wait for
+
+        return CloudStore(where)
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
     from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk

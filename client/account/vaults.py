@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -23,6 +24,9 @@ from client.account.device import Device
 from client.account.seals import KEY_BYTES, SealPurpose
 from client.errors import BrokenSeal, NameTaken, NoSuchVault, OortError, UsageError
 from domain.ids import uuid7
+
+if TYPE_CHECKING:
+    from client.stores.cloud.location import Location
 
 _CACHE = "vaults.cache"
 _LONGEST_NAME = 255
@@ -109,15 +113,15 @@ class Vaults:
         self.set_key(vault, secrets.token_hex(KEY_BYTES) if repository_password is None else repository_password)
         return vault
 
-    def enter_local(self, vault_id: str, name: str, path: Path, repository_password: str) -> Vault:
-        """Enter a vault that lies in a folder. Raises NameTaken."""
+    def enter(self, vault_id: str, name: str, place: "Path | Location", repository_password: str) -> Vault:
+        """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken."""
         sealer = self._device.sealer
-        place = json.dumps({"path": str(path)}).encode()
+        fields = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
         vault = Vault(
             id=vault_id,
             name=name,
             kind=VaultKind.VAULT_KIND_LOCAL,
-            sealed_place=sealer.seal(SealPurpose.VAULT_PLACE, place, vault_id),
+            sealed_place=sealer.seal(SealPurpose.VAULT_PLACE, json.dumps(fields).encode(), vault_id),
             sealed_key=self.seal_key(vault_id, repository_password),
         )
         request = profiles_pb2.AddVaultRequest(vault=vault)
@@ -167,10 +171,19 @@ class Vaults:
         """E, or the password of a repository brought in, sealed under K for one vault."""
         return self._device.sealer.seal(SealPurpose.VAULT_KEY, repository_password.encode(), vault_id)
 
-    def path(self, vault: Vault) -> Path:
-        """Where a local vault lies. Raises BrokenSeal."""
-        place = self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id)
-        return Path(json.loads(place)["path"])
+    def place(self, vault: Vault) -> "Path | Location":
+        """Where a vault lies that is not the provider's: a folder, or a store. Raises BrokenSeal."""
+        fields = json.loads(self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id))
+        if "path" in fields:
+            return Path(fields["path"])
+        from client.stores.cloud.location import Location  # not needed by a vault on a disk
+
+        return Location.from_fields(fields["store"])
+
+    def place_text(self, vault: Vault) -> str:
+        """The same for a person, without what opens it. Raises BrokenSeal."""
+        where = self.place(vault)
+        return str(where) if isinstance(where, Path) else where.place
 
     def open_sealed(self, vault_id: str, sealed_key: bytes) -> str:
         """E from a seal of it. Raises BrokenSeal."""

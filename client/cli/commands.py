@@ -36,7 +36,10 @@ COMMANDS = (
 )
 # Each with its help and the commands below it.
 GROUPS = {
-    "vault": ("Vaults: where backups lie.", ("request", "add", "list", "retention", "recovery", "rest", "templates")),
+    "vault": (
+        "Vaults: where backups lie.",
+        ("request", "add", "list", "test", "retention", "recovery", "rest", "templates"),
+    ),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
     "device": ("The account's devices.", ("list", "append-only")),

@@ -1,38 +1,99 @@
 """backup-tool vault add"""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from client.cli.console import emit, say, telling
-from client.cli.invocation import Invocation, Json
+from client.cli.invocation import Invocation, Json, read_secrets
 from client.cli.parameters import Option
-from client.cli.vault_request import Name, repository_password
+from client.cli.vault_request import Name
+from client.errors import UsageError
 
-Local = Annotated[Path, Option("--local", help="Folder of the vault: empty, missing, or a repository.")]
-PasswordOption = Annotated[
-    bool, Option("--repository-password-stdin", help="Read the repository's password from standard input.")
+if TYPE_CHECKING:
+    from client.stores.cloud.location import Location
+
+Local = Annotated[Path | None, Option("--local", help="Folder of the vault: empty, missing, or a repository.")]
+S3 = Annotated[
+    str | None, Option("--s3", metavar="ENDPOINT/BUCKET/PREFIX", help="Folder of a bucket on an S3 store, as --local.")
 ]
+Url = Annotated[
+    str | None,
+    Option("--url", metavar="SCHEME://...", help="The same on WebDAV (webdav://HOST/PATH), azblob, gcs, b2 or swift."),
+]
+Region = Annotated[str | None, Option("--region", help="The bucket's region, where the endpoint does not tell it.")]
+Key = Annotated[
+    str | None,
+    Option("--access-key", envvar="AWS_ACCESS_KEY_ID", help="The access key, account or user name of the store."),
+]
+SecretOption = Annotated[
+    bool,
+    Option("--secret-stdin", help="Read the key's secret from standard input; else AWS_SECRET_ACCESS_KEY has it."),
+]
+PasswordOption = Annotated[
+    bool, Option("--repository-password-stdin", help="Read the repository's password from standard input, last.")
+]
+_SECRET, _PASSWORD = "Secret of the store", "Repository password"
 
 
-def vault_add(
+def vault_add(  # noqa: PLR0917 - options, each given by its name
     context: click.Context,
-    local: Local,
     name: Name,
+    local: Local = None,
+    s3: S3 = None,
+    url: Url = None,
+    region: Region = None,
+    access_key: Key = None,
+    secret_stdin: SecretOption = False,
     repository_password_stdin: PasswordOption = False,
     as_json: Json = False,
 ) -> None:
-    """Use a folder as a vault: a new one is created where nothing is, an existing repository is taken in."""
-    from client.account.opening import add_local
+    """Use a place of yours as a vault: a new one is created where nothing is, an existing repository is taken in."""
+    from client.account.adding import add_cloud, add_local
 
-    password = repository_password(from_stdin=repository_password_stdin)
-    with Invocation.of(context).device() as device:
-        vault, created = add_local(device, name, local, password)
+    if sum(place is not None for place in (local, s3, url)) != 1:
+        raise UsageError(detail="Say where the vault lies: with one of --local, --s3 and --url.")
+    if local is not None:
+        if region or secret_stdin:
+            raise UsageError(detail="A folder has no region and no secret: leave out --region and --secret-stdin.")
+        _, password = _secrets(asks=False, from_stdin=False, with_password=repository_password_stdin)
+        with Invocation.of(context).device() as device:
+            vault, created = add_local(device, name, local, password)
+        found = {"kind": "local", "path": str(local.expanduser().absolute())}
+    else:
+        location = _location(s3, url, region)
+        secret, password = _secrets(asks=True, from_stdin=secret_stdin, with_password=repository_password_stdin)
+        location = location.opened_by(access_key if location.needs_key else None, secret)
+        with Invocation.of(context).device() as device:
+            vault, created = add_cloud(device, name, location, password)
+        found = {"kind": location.scheme, "address": location.place}
     done = f"the vault {vault.name} was {'created' if created else 'taken in'}"
     with telling(done):
         if as_json:
-            path = str(local.expanduser().absolute())
-            emit({"id": vault.id, "name": vault.name, "kind": "local", "path": path, "created": created})
+            emit({"id": vault.id, "name": vault.name, **found, "created": created})
         else:
             say(f"T{done[1:]}.")
+
+
+def _location(s3: str | None, url: str | None, region: str | None) -> "Location":
+    from client.stores.cloud.location import Location
+
+    return Location.of_s3(s3, region) if s3 is not None else Location.of_url(url or "", region)
+
+
+def _secrets(*, asks: bool, from_stdin: bool, with_password: bool) -> tuple[str, str | None]:
+    """The store's secret, empty if none is asked for, then the repository's password, as on standard input."""
+    given = "" if from_stdin else os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    prompts = [_SECRET] if asks and not given else []
+    if with_password:
+        prompts.append(_PASSWORD)
+    answers = []
+    if prompts:
+        option = "--secret-stdin" if prompts[0] == _SECRET else "--repository-password-stdin"
+        answers = read_secrets(prompts, from_stdin=from_stdin or prompts == [_PASSWORD], option=option)
+    return (
+        answers.pop(0) if _SECRET in prompts else given,
+        answers[0] if with_password else None,
+    )

@@ -1,5 +1,6 @@
 """backup-tool vault list"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,7 +35,7 @@ def vault_list(context: click.Context, as_json: Json = False) -> None:
                 (
                     vault["name"],
                     vault["kind"],
-                    vault["bucket"] or vault["path"] or "(cannot be opened)",
+                    vault["bucket"] or vault["path"] or vault["address"] or "(cannot be opened)",
                     size_text(vault["quota_bytes"]) if vault["quota_bytes"] else "-",
                 )
                 for vault in listed
@@ -46,17 +47,24 @@ def _describe(vaults: "Vaults", vault: "Vault") -> dict[str, Any]:
     from oort.auth.v1.profiles_pb2 import VaultKind
 
     is_bucket = vault.kind == VaultKind.VAULT_KIND_BUCKET
-    try:
-        path = None if is_bucket else str(vaults.path(vault))
-    except BrokenSeal:
-        path = None
+    kind, path, address = "bucket" if is_bucket else "local", None, None
+    if not is_bucket:
+        try:
+            where = vaults.place(vault)
+        except BrokenSeal:
+            where = None
+        if isinstance(where, Path):
+            path = str(where)
+        elif where is not None:
+            kind, address = where.scheme, where.place
     return {
         "id": vault.id,
         "name": vault.name,
-        "kind": "bucket" if is_bucket else "local",
+        "kind": kind,
         "bucket": vault.bucket_id or None,
         "cluster": vault.cluster or None,
         "path": path,
+        "address": address,
         "quota_bytes": vault.quota_bytes,
         "created": vault.created.ToJsonString(),
     }

@@ -1,5 +1,6 @@
 """backup-tool vault recovery"""
 
+from pathlib import Path
 from typing import Annotated
 
 import click
@@ -33,7 +34,11 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
                 note(f"backup-tool: the storage nodes are not known at the moment: {error}")
             found = {"kind": "bucket", "bucket": vault.bucket_id, "cluster": vault.cluster, "endpoints": endpoints}
         else:
-            found = {"kind": "local", "path": str(vaults.path(vault)), "endpoints": []}
+            where = vaults.place(vault)
+            if isinstance(where, Path):
+                found = {"kind": "local", "path": str(where), "endpoints": []}
+            else:
+                found = {"kind": where.scheme, "address": where.place, "key_id": where.key, "endpoints": []}
     if as_json:
         emit({"id": vault.id, "name": name, **found, "password": password})
     elif found["kind"] == "bucket":
@@ -41,6 +46,13 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         say(f"Nodes     {', '.join(endpoints) or 'not known'}")
         say(f"Password  {password}")
         say("On a node's disk: restic --repo .../buckets/" + vault.bucket_id + " snapshots")
+    elif found["kind"] != "local":
+        say(f"Address   {found['address']}")
+        if found["key_id"]:
+            say(f"Key       {found['key_id']} (its secret is yours to keep)")
+        say(f"Password  {password}")
+        if found["kind"] == "s3":
+            say(f"restic --repo {found['address']} snapshots")
     else:
         say(f"Folder    {found['path']}")
         say(f"Password  {password}")

@@ -10,12 +10,12 @@ import pytest
 
 from client import interrupts
 from client.account import jobs, opening
+from client.account.adding import add_local
 from client.account.backup_run import BackupOptions, choose_parent, run_backup
 from client.account.device import Device
 from client.account.items import STREAM_ENGINE, Items
 from client.account.job_record import JobRecord, JobShelf, keep_or_skip
 from client.account.jobs import read_log
-from client.account.opening import add_local
 from client.account.restore_run import RestoreOrder, RestoreResult, RestoreView, run_restore
 from client.account.tests.an_auth import Office
 from client.account.vaults import Vaults

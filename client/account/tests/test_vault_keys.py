@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from client.account import opening
+from client.account.adding import add_local
 from client.account.device import Device
-from client.account.opening import add_local, place_of
+from client.account.opening import place_of
 from client.account.tests.an_auth import Office
 from client.account.vault_keys import KeyChange, add_key, change_key, list_keys, remove_key
 from client.account.vaults import SealFile, Vaults

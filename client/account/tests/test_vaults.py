@@ -5,8 +5,9 @@ from uuid import UUID
 import pytest
 from oort.auth.v1.profiles_pb2 import Vault, VaultKind
 
+from client.account.adding import add_local
 from client.account.device import Device
-from client.account.opening import Place, add_local, place_of
+from client.account.opening import Place, place_of
 from client.account.tests.an_auth import Office
 from client.account.vaults import SealFile, Vaults
 from client.errors import (
@@ -159,7 +160,7 @@ def test_a_new_folder_becomes_a_vault_with_its_key_beside_it(device: Device, tmp
     assert created
     assert entry.kind == VaultKind.VAULT_KIND_LOCAL
     assert str(tmp_path).encode() not in entry.SerializeToString()
-    assert Vaults(device).path(entry) == tmp_path / "vault"
+    assert Vaults(device).place(entry) == tmp_path / "vault"
     body = (tmp_path / "vault" / "oort-vault").read_bytes()
     assert Vaults(device).open_seal_file(body) == Vaults(device).repository_password(entry)
     with place_of(device, "usb") as place, place.store.open(Purpose.READ) as session:

@@ -387,3 +387,10 @@ def test_a_check_whose_session_was_ended_begins_again(
     assert "begins again" in errors
     left[0] = 3
     assert with_vault("ls", "latest", "--vault", tmp_path.name)[0] == 0
+
+
+def test_a_store_on_the_net_costs_other_vaults_nothing() -> None:
+    modules = loaded(
+        "import client.account.backup_run, client.account.adding, client.cli.vault_add, client.cli.vault_list"
+    )
+    assert not [name for name in modules if name.split(".")[0] == "opendal" or name.startswith("client.stores.cloud")]

@@ -44,6 +44,8 @@ def initialised(session: StoreSession) -> StoreSession:
 
 
 class StoreContract:
+    condemned_at_once = 2500  # more than one call takes
+
     @pytest.fixture
     def store(self) -> Iterator[ObjectStore]:
         raise AssertionError("the test class of a store gives this fixture")
@@ -337,7 +339,7 @@ class StoreContract:
         session.close()
         with store.open(Purpose.RETENTION) as retention:
             retention.mark()
-            assert retention.condemn([a_pack(10)[0] for _ in range(2500)]) == {}
+            assert retention.condemn([a_pack(10)[0] for _ in range(self.condemned_at_once)]) == {}
 
     def test_what_a_session_uses_that_was_open_at_the_mark_stays(
         self, session: StoreSession, store: ObjectStore

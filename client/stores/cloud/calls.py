@@ -1,0 +1,111 @@
+"""Calls of opendal: each with a time within which it must end, repeated while it may yet succeed.
+
+Kept true: a call ends, whatever the store does; what the store asks to be left in peace about is asked again only after
+a growing and random time, and no more calls are under way at once than the limit; a call that is given up sends nothing
+any more.
+
+opendal's own layers for this are not used: its time limit is one number for a lock and for a pack of 128 MiB, and its
+retries do not tell a host that was never there from one that is away for a moment.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from client.stores.cloud.failures import Failure, Trouble, is_of_opendal, read_failure
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+_SLOWEST = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a store is waited for; all in seconds."""
+
+    answer: float = 60  # for an answer; a body may take longer by its size
+    total: float = 180  # for repeating a call
+    new: float = 8  # for repeating one to a store that has never answered: most likely the address is wrong
+    first: float = 0.5  # between two attempts at first, doubled each time
+    longest: float = 30  # between two attempts
+
+
+class Calls:
+    """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
+
+    def __init__(self, patience: Patience, at_once: int = 16) -> None:
+        self._patience = patience
+        self._at_once = asyncio.Semaphore(at_once)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._answered = False
+
+    def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> "Future[T]":
+        """Begin a call that carries `size` bytes; the future raises Failure. Cancelled, it sends nothing any more."""
+        return asyncio.run_coroutine_threadsafe(self._repeated(call, size), self._running())
+
+    def close(self) -> None:
+        """End what is under way, and the thread."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="cloud-store", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
+        patience = self._patience
+        begun, delay = time.monotonic(), patience.first
+        while True:
+            try:
+                async with self._at_once:
+                    answer = await _once(call, patience.answer + size / _SLOWEST)
+            except Failure as failure:
+                self._answered |= failure.trouble is not Trouble.UNREACHED
+                wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
+                end = begun + (patience.total if self._answered else patience.new)
+                if not failure.passes or time.monotonic() + wait > end:
+                    raise
+            else:
+                self._answered = True
+                return answer
+            await asyncio.sleep(wait)
+            delay = min(delay * 2, patience.longest)
+
+
+async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await call()
+    except TimeoutError:
+        raise Failure(Trouble.UNREACHED, "it did not answer in time") from None
+    except Exception as error:
+        if not is_of_opendal(error):
+            raise
+        raise read_failure(error) from None
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,124 @@
+"""What opendal says that went wrong, in a few words for a person.
+
+Kept true: what is told holds no credentials and no headers, for only codes and words that are known are taken from
+opendal's text, and of others its first line.
+"""
+
+import re
+from enum import StrEnum
+
+_CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>')
+_STATUS = re.compile(r"status: (\d{3})")
+_LONGEST = 200
+
+
+class Trouble(StrEnum):
+    """What kind of failure it is."""
+
+    MISSING = "missing"
+    EXISTS = "exists"
+    SHORT = "short"
+    FULL = "full"
+    UNREACHED = "unreached"  # no answer came
+    BUSY = "busy"  # the store asks to come again
+    REFUSED = "refused"
+
+
+class Failure(Exception):
+    """One call that failed; `said` is for a person, after the store's place and a colon."""
+
+    def __init__(self, trouble: Trouble, said: str) -> None:
+        super().__init__(said)
+        self.trouble = trouble
+        self.said = said
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same call may succeed a little later."""
+        return self.trouble in (Trouble.UNREACHED, Trouble.BUSY)
+
+
+_WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
+_NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
+_OTHER_REGION = "the bucket lies in another region: give it with --region, or the endpoint of that region"
+_CLOCK = "this machine's clock is too far from the store's: set it right"
+_DENIED = "it does not let this key do that: look at the key's rights"
+_CODES = {
+    "InvalidAccessKeyId": _WRONG_KEY,
+    "SignatureDoesNotMatch": _WRONG_KEY,
+    "AuthenticationFailed": _WRONG_KEY,
+    "InvalidAuthenticationInfo": _WRONG_KEY,
+    "InvalidToken": _WRONG_KEY,
+    "ExpiredToken": _WRONG_KEY,
+    "NoSuchBucket": _NO_CONTAINER,
+    "ContainerNotFound": _NO_CONTAINER,
+    "AuthorizationHeaderMalformed": _OTHER_REGION,
+    "PermanentRedirect": _OTHER_REGION,
+    "TemporaryRedirect": _OTHER_REGION,
+    "IllegalLocationConstraintException": _OTHER_REGION,
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "AuthorizationFailure": _DENIED,
+    "AuthorizationPermissionMismatch": _DENIED,
+}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "AccountStorageQuotaExceeded", "507"}
+_BUSY = {
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "TooManyRequests",
+    "ServerBusy",
+    "ServiceUnavailable",
+    "429",
+    "503",
+}
+_STATUSES = {"401": _WRONG_KEY, "403": _DENIED, "301": _OTHER_REGION, "307": _OTHER_REGION, "308": _OTHER_REGION}
+_UNREACHED = (
+    ("dns error", "its name is not known: check the address and the network"),
+    ("Connection refused", "nothing answers there: check the address and the port"),
+    ("certificate", "its certificate is not one that this machine trusts"),
+    ("timed out", "it did not answer in time"),
+    ("", "the connection broke: check the network"),
+)
+_KINDS = {
+    "NotFound": Trouble.MISSING,
+    "ConditionNotMatch": Trouble.EXISTS,
+    "AlreadyExists": Trouble.EXISTS,
+    "RangeNotSatisfied": Trouble.SHORT,
+}
+
+
+def is_of_opendal(error: Exception) -> bool:
+    """Its errors have no base class of their own."""
+    return type(error).__module__ == "opendal.exceptions"
+
+
+def read_failure(error: Exception) -> Failure:
+    """What an error of opendal's means."""
+    kind, text = type(error).__name__, str(error)
+    known = {next(filter(None, found.groups())) for found in (_CODE.search(text), _STATUS.search(text)) if found}
+    refusal = next((table[word] for table in (_CODES, _STATUSES) for word in sorted(known & table.keys())), None)
+    if kind in _KINDS and not known & _CODES.keys():
+        failure = Failure(_KINDS[kind], _first_line(text))
+    elif "too little data" in text:
+        failure = Failure(Trouble.SHORT, "it sent fewer bytes than were asked for")
+    elif known & _FULL:
+        failure = Failure(Trouble.FULL, "it takes no more")
+    elif kind == "RateLimited" or known & _BUSY:
+        failure = Failure(Trouble.BUSY, "it is busy, or limits how often it is asked: try again later")
+    elif refusal or kind == "PermissionDenied":
+        failure = Failure(Trouble.REFUSED, refusal or _DENIED)
+    elif "reqwest" in text:
+        failure = Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
+    else:
+        failure = Failure(Trouble.BUSY if "(temporary)" in text else Trouble.REFUSED, _first_line(text))
+    return failure
+
+
+def _first_line(text: str) -> str:
+    """`Unexpected (permanent) at write => what it says` without what stands before."""
+    line = text.partition("\n")[0]
+    said = line.partition(" => ")[2] or line
+    return "".join(character for character in said if character.isprintable())[:_LONGEST].rstrip(".")

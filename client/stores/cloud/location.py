@@ -1,0 +1,184 @@
+"""Where a vault lies on a store of the net: the address, and what opens it.
+
+Kept true: an address that a person types, or that is told to one, holds no secret; what is not understood in an address
+is refused, for opendal passes over options that it does not know.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from client.errors import UsageError
+
+_AWS_HOST = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?")
+_USUAL_REGION = "us-east-1"  # what stores that have no regions take
+_NO_CREDENTIALS = "An address holds no password or key: give the key with --access-key, and its secret apart from it."
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What opendal calls the parts of an address; `key` and `secret` are empty where there is none."""
+
+    container: str
+    key: str
+    secret: str
+    options: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+
+_SERVICES = {
+    "s3": _Service("bucket", "access_key_id", "secret_access_key", ("endpoint", "region"), ("endpoint",)),
+    "azblob": _Service("container", "account_name", "account_key", ("endpoint",)),
+    "gcs": _Service("bucket", "", "credential", ("endpoint",)),
+    "b2": _Service("bucket", "application_key_id", "application_key", ("bucket_id",), ("bucket_id",)),
+    "swift": _Service("container", "", "token", ("endpoint",), ("endpoint",)),
+    "webdav": _Service("", "username", "password", (), ("endpoint",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder of a store. `options` and `secrets` are opendal's, by its names; `root` begins with `/`."""
+
+    scheme: str
+    root: str
+    options: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_s3(cls, address: str, region: str | None = None) -> "Location":
+        """From ENDPOINT/BUCKET/PREFIX, where https:// may be left out, and `s3:` may stand as restic has it.
+
+        Raises UsageError.
+        """
+        address = address.removeprefix("s3:")
+        parts = _split(address if "://" in address else f"https://{address.lstrip('/')}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(detail=f"{address} is no address of an S3 store: say ENDPOINT/BUCKET/PREFIX.")
+        if parts.query or parts.fragment:
+            raise UsageError(
+                detail=f"{address} has more than ENDPOINT/BUCKET/PREFIX: leave out what begins with ? or #."
+            )
+        bucket, _, prefix = unquote(parts.path).strip("/").partition("/")
+        if not bucket:
+            raise UsageError(detail=f"{address} names no bucket: say ENDPOINT/BUCKET/PREFIX.")
+        known = _AWS_HOST.fullmatch(parts.hostname)
+        options = {
+            "endpoint": f"{parts.scheme}://{parts.netloc}",
+            "region": region or (known[1] if known else _USUAL_REGION),
+            "bucket": bucket,
+        }
+        return cls("s3", _root(prefix), options)
+
+    @classmethod
+    def of_url(cls, url: str, region: str | None = None) -> "Location":
+        """From SCHEME://CONTAINER/PREFIX?OPTION=VALUE, or webdav://HOST/PATH. Raises UsageError."""
+        parts = _split(url)
+        scheme, _, transport = parts.scheme.partition("+")
+        service = _SERVICES.get(scheme)
+        if service is None:
+            raise UsageError(detail=f"{url} has none of the schemes {', '.join(sorted(_SERVICES))}.")
+        if not parts.hostname or (transport and (scheme, transport) != ("webdav", "http")):
+            raise UsageError(detail=f"{url} is no address of a store: say {scheme}://CONTAINER/PREFIX.")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        unknown = sorted(set(options) - set(service.options))
+        if unknown or parts.fragment:
+            raise UsageError(detail=f"{url} has what {scheme} does not know: {', '.join(unknown) or parts.fragment}.")
+        if region is not None and "region" in service.options:
+            options["region"] = region
+        if scheme == "s3":
+            options.setdefault("region", _USUAL_REGION)
+        if service.container:
+            options[service.container] = unquote(parts.netloc)
+        else:
+            options["endpoint"] = f"{transport or 'https'}://{parts.netloc}"
+        missing = [name for name in service.needed if not options.get(name)]
+        if missing:
+            raise UsageError(detail=f"{url} needs {missing[0]}: add ?{missing[0]}=VALUE to it.")
+        return cls(scheme, _root(unquote(parts.path)), options)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, object]) -> "Location":
+        """What `fields` wrote. Raises KeyError or TypeError for what is no such thing."""
+        options, secrets = fields["options"], fields["secrets"]
+        if not isinstance(options, Mapping) or not isinstance(secrets, Mapping):
+            raise TypeError("options and secrets are mappings")
+        return cls(str(fields["scheme"]), str(fields["root"]), dict(options), dict(secrets))
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """All of it, for a seal."""
+        return {
+            "scheme": self.scheme,
+            "root": self.root,
+            "options": dict(self.options),
+            "secrets": dict(self.secrets),
+        }
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether what opens it has a part that is no secret: an access key, an account or a user."""
+        return bool(_SERVICES[self.scheme].key)
+
+    def opened_by(self, key: str | None, secret: str) -> "Location":
+        """With what opens it. Raises UsageError for one part without the other."""
+        service = _SERVICES[self.scheme]
+        if bool(service.key) != bool(key):
+            needs = f"needs --access-key, which is its {service.key}" if service.key else "takes no --access-key"
+            raise UsageError(detail=f"A vault on {self.scheme} {needs}.")
+        if not secret:
+            raise UsageError(detail="The secret of the store is empty: give the one that belongs to the key.")
+        secrets = {service.secret: secret} | ({service.key: key} if key else {})
+        return Location(self.scheme, self.root, self.options, secrets)
+
+    def below(self, folder: str) -> "Location":
+        """A folder of this one."""
+        return Location(self.scheme, f"{self.root.rstrip('/')}/{folder}", self.options, self.secrets)
+
+    @property
+    def key(self) -> str:
+        """The access key, account or user; empty where there is none."""
+        return self.secrets.get(_SERVICES[self.scheme].key, "")
+
+    @property
+    def place(self) -> str:
+        """For a person; that of S3 is as restic takes it."""
+        service = _SERVICES[self.scheme]
+        root = quote(self.root.rstrip("/"), safe="/") if self.scheme != "s3" else self.root.rstrip("/")
+        if self.scheme == "s3":
+            return f"s3:{self.options['endpoint']}/{self.options['bucket']}{root}"
+        if not service.container:
+            scheme, _, host = self.options["endpoint"].partition("://")
+            return f"{self.scheme}{'+http' if scheme == 'http' else ''}://{host}{root}"
+        return f"{self.scheme}://{self.options[service.container]}{root}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What opendal's operator is made with: nothing is looked for in the environment or on the machine."""
+        settings = {"root": self.root, **self.options, **self.secrets}
+        if self.scheme == "s3":
+            settings |= {"disable_config_load": "true", "disable_ec2_metadata": "true"}
+        elif self.scheme == "gcs":
+            settings |= {"disable_config_load": "true", "disable_vm_metadata": "true"}
+        elif self.scheme == "azblob":
+            settings.setdefault("endpoint", f"https://{settings['account_name']}.blob.core.windows.net")
+        return settings
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - looked at, for it is read only then
+    except ValueError as error:
+        raise UsageError(detail=f"{address} is no address: {error}.") from None
+    if "@" in parts.netloc:
+        raise UsageError(detail=_NO_CREDENTIALS)
+    return parts
+
+
+def _root(prefix: str) -> str:
+    names = [name for name in prefix.split("/") if name]
+    if any(name in (".", "..") or not name.isprintable() for name in names):
+        raise UsageError(detail=f"{prefix!r} is no folder of a store: leave out . and .. and what cannot be printed.")
+    return "/" + "/".join(names)

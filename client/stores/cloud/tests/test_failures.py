@@ -1,0 +1,254 @@
+"""What goes wrong with a store on the net: each is one clear line, and what may pass is waited for."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from client.errors import DamagedVault, ObjectMissing, SessionOver, StoreError, StoreFull, TruncatedObject
+from client.stores.cloud import CloudStore, Location
+from client.stores.cloud.calls import Patience
+from client.stores.tests.contract import a_pack
+from domain.names import CONFIG, ObjectKind
+from domain.sessions import Purpose
+
+HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
+
+
+class Answers(ThreadingHTTPServer):
+    """A server that gives the answers it was told, then always the last one: status, body and a length to claim."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: deque[tuple[int, bytes, int | None]] = deque()
+        self.asked: list[str] = []
+        self.held: threading.Event | None = None
+
+    def say(self, status: int, code: str = "", *, body: bytes = b"", length: int | None = None) -> None:
+        error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else body
+        self.answers.append((status, error, length))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Answers
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(self.command)
+        if self.server.held is not None:
+            self.server.held.wait()
+        answers = self.server.answers
+        status, body, length = answers[0] if len(answers) == 1 else answers.popleft()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.close_connection = True
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - as http.server calls them
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is told."""
+
+
+@pytest.fixture
+def server() -> Iterator[Answers]:
+    with Answers() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def store(server: Answers) -> Iterator[CloudStore]:
+    location = Location.of_s3(f"http://127.0.0.1:{server.server_port}/bucket/where")
+    store = CloudStore(location.opened_by("key", "zqx-secret"), HASTY)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "InvalidAccessKeyId", "access key"),
+        (403, "SignatureDoesNotMatch", "access key"),
+        (403, "AccessDenied", "the key's rights"),
+        (404, "NoSuchBucket", "no such bucket"),
+        (400, "AuthorizationHeaderMalformed", "another region"),
+        (301, "PermanentRedirect", "another region"),
+        (403, "RequestTimeTooSkewed", "clock"),
+        (503, "SlowDown", "try again later"),
+    ],
+)
+def test_a_refusal_is_one_line_that_says_what_to_do(
+    store: CloudStore, server: Answers, status: int, code: str, said: str
+) -> None:
+    server.say(status, code)
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match=said) as caught:
+        session.get(CONFIG)
+    assert "\n" not in str(caught.value)
+    assert "zqx-secret" not in str(caught.value)
+    assert not isinstance(caught.value, ObjectMissing)
+    assert store.place in str(caught.value)
+
+
+def test_what_may_pass_is_asked_for_again(store: CloudStore, server: Answers) -> None:
+    for status, code in ((503, "SlowDown"), (429, ""), (500, "InternalError")):
+        server.say(status, code)
+    server.say(200, body=b"config")
+    with store.open(Purpose.READ) as session:
+        assert session.get(CONFIG) == b"config"
+    assert len(server.asked) == 4
+
+
+def test_a_refusal_is_not_asked_for_again(store: CloudStore, server: Answers) -> None:
+    server.say(403, "AccessDenied")
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError):
+        session.get(CONFIG)
+    assert server.asked == ["GET"]
+
+
+def test_a_store_that_is_full_says_so(store: CloudStore, server: Answers) -> None:
+    server.say(404)
+    server.say(507, "XMinioStorageFull")
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreFull):
+        session.put(*a_pack())
+
+
+def test_an_address_where_nobody_answers_is_given_up_soon(a_free_port: Callable[[], int]) -> None:
+    store = CloudStore(Location.of_s3(f"http://127.0.0.1:{a_free_port()}/bucket").opened_by("key", "secret"), HASTY)
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match="nothing answers there"):
+        session.get(CONFIG)
+    store.close()
+
+
+def test_a_body_that_breaks_off_is_fetched_again(store: CloudStore, server: Answers) -> None:
+    name, body = a_pack(1000)
+    server.say(200, body=body[:300], length=1000)
+    server.say(200, body=body)
+    with store.open(Purpose.READ) as session:
+        assert session.get(name) == body
+
+
+def test_a_body_that_is_short_or_altered_is_damage(store: CloudStore, server: Answers) -> None:
+    name, body = a_pack(1000)
+    server.say(200, body=body[:300])
+    with store.open(Purpose.READ) as session:
+        with pytest.raises(DamagedVault):
+            session.get(name)
+        with pytest.raises(TruncatedObject):
+            session.get(name, 0, 1000)
+
+
+def test_a_store_that_loses_what_it_is_given_is_found_out_at_once(store: CloudStore, server: Answers) -> None:
+    name, body = a_pack(1000)
+    for answer in (404, 200, 404):
+        server.say(answer)
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="loses what it is given"):
+        session.put(name, body)
+
+
+def test_the_end_of_a_session_ends_its_calls(store: CloudStore, server: Answers) -> None:
+    server.say(200)
+    server.held = threading.Event()
+    session = store.open(Purpose.READ)
+    ended: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            session.get(CONFIG)
+        except SessionOver as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    while not server.asked:
+        thread.join(0.001)
+    session.close()
+    thread.join()
+    server.held.set()
+    assert len(ended) == 1
+
+
+def test_a_call_that_is_never_answered_ends(server: Answers) -> None:
+    location = Location.of_s3(f"http://127.0.0.1:{server.server_port}/bucket").opened_by("key", "secret")
+    store = CloudStore(location, Patience(answer=0.05, total=0.1, new=0.1, first=0.001, longest=0.01))
+    server.say(200)
+    server.held = threading.Event()
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match="did not answer in time"):
+        session.get(CONFIG)
+    server.held.set()
+    store.close()
+
+
+def test_what_is_no_object_is_not_listed_and_packs_come_folder_by_folder(s3_store: CloudStore) -> None:
+    with s3_store.open(Purpose.BACKUP) as session:
+        packs = dict(a_pack(10 + number) for number in range(12))
+        for name, body in packs.items():
+            session.put(name, body)
+        for path in ("data/zz/strange", f"data/00/{'0' * 63}", "data/readme", "snapshots/readme"):
+            session.run(lambda operator, path=path: operator.write(path, b"x"))  # type: ignore[misc]
+        assert [info.name for info in session.list(ObjectKind.PACK)] == sorted(packs)
+        assert list(session.list(ObjectKind.SNAPSHOT)) == []
+
+
+def test_an_object_that_lies_there_cut_short_is_replaced(s3_store: CloudStore) -> None:
+    name, body = a_pack()
+    with s3_store.open(Purpose.BACKUP) as session:
+        session.run(lambda operator: operator.write(name.path, body[:-1]))
+        assert session.put(name, body)
+        assert session.get(name) == body
+
+
+def test_of_devices_that_create_a_vault_at_once_one_does(s3_location: Location) -> None:
+    stores = [CloudStore(s3_location) for _ in range(4)]
+    won: list[bytes] = []
+    ready = threading.Barrier(4)
+
+    def use(number: int) -> None:
+        name, body = a_pack(100)
+        key = type(name)(ObjectKind.KEY, name.id)
+        with stores[number].open(Purpose.BACKUP) as session:
+            ready.wait()
+            if session.initialise(key, body, b"config %d" % number, b"seal %d" % number):
+                won.append(b"%d" % number)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = won
+    with stores[0].open(Purpose.READ) as session:
+        assert session.get(CONFIG) == b"config " + winner
+        assert [len(session.get(info.name)) for info in session.list(ObjectKind.KEY)] == [100]
+        assert session.get(type(CONFIG)(ObjectKind.SEAL)) == b"seal " + winner
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.needs("rclone")
+def test_on_webdav_an_object_is_written_beside_and_what_was_left_there_is_kept_a_day(webdav_store: CloudStore) -> None:
+    with webdav_store.open(Purpose.BACKUP) as session:
+        session.run(lambda operator: operator.write("tmp/abandoned", b"half"))
+        session.put(*a_pack())
+    with webdav_store.open(Purpose.BACKUP) as session:
+        left = session.run(lambda operator: operator.exists("tmp/abandoned"))
+        assert left
+        assert not [entry for entry in _entries(session) if "abandoned" not in entry]
+
+
+def _entries(session: object) -> list[str]:
+    from client.stores.cloud.session import CloudSession
+    from client.stores.cloud.store import listing
+
+    assert isinstance(session, CloudSession)
+    return [entry.path for entry in session.run(listing("tmp/")) if entry.metadata.is_file]

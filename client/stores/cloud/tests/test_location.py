@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from client.errors import UsageError
+from client.stores.cloud import Location
+
+
+@pytest.mark.parametrize(
+    ("address", "place", "region"),
+    [
+        (
+            "https://minio.example:9000/backups/me/laptop",
+            "s3:https://minio.example:9000/backups/me/laptop",
+            "us-east-1",
+        ),
+        ("s3.example/backups", "s3:https://s3.example/backups", "us-east-1"),
+        ("s3:http://127.0.0.1:9000/b/p/", "s3:http://127.0.0.1:9000/b/p", "us-east-1"),
+        ("s3.eu-central-1.amazonaws.com/b/p", "s3:https://s3.eu-central-1.amazonaws.com/b/p", "eu-central-1"),
+    ],
+)
+def test_an_address_of_s3_is_told_as_restic_takes_it(address: str, place: str, region: str) -> None:
+    location = Location.of_s3(address)
+    assert location.place == place
+    assert location.settings["region"] == region
+    assert Location.of_s3(place).place == place
+
+
+def test_a_region_that_is_given_counts() -> None:
+    assert Location.of_s3("s3.amazonaws.com/b", "eu-west-1").settings["region"] == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("webdav://dav.example/remote/me", "webdav://dav.example/remote/me"),
+        ("webdav+http://127.0.0.1:80/x", "webdav+http://127.0.0.1:80/x"),
+        ("azblob://container/prefix", "azblob://container/prefix"),
+        ("b2://bucket/prefix?bucket_id=1234", "b2://bucket/prefix"),
+        ("gcs://bucket/prefix", "gcs://bucket/prefix"),
+        ("swift://container/prefix?endpoint=https://swift.example/v1/AUTH_x", "swift://container/prefix"),
+    ],
+)
+def test_other_stores_have_urls(url: str, place: str) -> None:
+    assert Location.of_url(url).place == place
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "minio.example", "ftp://x/b", "https://key:secret@host/b", "host:port/b", "host/b/../c", "host/b?x=1"],
+)
+def test_what_is_no_address_of_s3_is_refused(address: str) -> None:
+    with pytest.raises(UsageError):
+        Location.of_s3(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "minio://b",
+        "gcs:///prefix",
+        "gcs+http://bucket/prefix",
+        "azblob://c/p?acount=x",
+        "b2://bucket/prefix",
+        "swift://container",
+        "webdav://me:secret@host/x",
+        "webdav://host/x#y",
+    ],
+)
+def test_what_is_no_url_of_a_store_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        Location.of_url(url)
+
+
+def test_what_opens_a_store_goes_with_its_address_through_a_seal_and_is_not_shown() -> None:
+    location = Location.of_s3("host/bucket/prefix").opened_by("key-id", "the secret")
+    assert Location.from_fields(json.loads(json.dumps(location.fields))) == location
+    assert "the secret" not in repr(location) + location.place
+    assert location.settings["secret_access_key"] == "the secret"
+
+
+def test_a_key_goes_with_stores_that_have_one_and_with_no_other() -> None:
+    with pytest.raises(UsageError, match="needs --access-key"):
+        Location.of_s3("host/bucket").opened_by(None, "secret")
+    with pytest.raises(UsageError, match="takes no --access-key"):
+        Location.of_url("gcs://bucket").opened_by("key", "secret")
+    with pytest.raises(UsageError, match="empty"):
+        Location.of_s3("host/bucket").opened_by("key", "")
