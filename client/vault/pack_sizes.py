@@ -1,12 +1,14 @@
 """The packs of a listing with their sizes, 49 bytes each: a vault of ten terabytes has 600,000.
 
-Kept true: each pack of the listing is either taken or among the rest.
+Kept true: each pack of the listing is either taken or among the rest, and none is both, for a listing that names one
+twice is refused.
 """
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
+from client.errors import StoreError
 from client.stores.abc import ObjectInfo
 from client.vault.blobs import ID_BYTES
 from domain.names import ObjectKind, ObjectName
@@ -18,12 +20,15 @@ class PackSizes:
     """Packs by id, to be taken one by one."""
 
     def __init__(self, listing: Iterable[ObjectInfo]) -> None:
-        """`listing` is in the order of names, as `StoreSession.list` gives it."""
+        """`listing` is in the order of names, as `StoreSession.list` gives it. Raises StoreError if it is not."""
         self._ids = bytearray()
         self._prefixes = array("Q")  # numbers made of the ids' first eight bytes
         self._sizes = array("Q")
         for info in listing:
             identity = bytes.fromhex(info.name.id)
+            if identity <= self._ids[-ID_BYTES:]:
+                detail = f"its list of packs names {info.name} twice or out of order: nothing can be decided by it"
+                raise StoreError(place="The vault", detail=detail)
             self._ids += identity
             self._prefixes.append(int.from_bytes(identity[:_PREFIX]))
             self._sizes.append(info.size)

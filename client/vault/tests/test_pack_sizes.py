@@ -1,5 +1,8 @@
 import os
 
+import pytest
+
+from client.errors import StoreError
 from client.stores.abc import ObjectInfo
 from client.vault.pack_sizes import PackSizes
 from domain.names import ObjectKind, ObjectName
@@ -33,3 +36,10 @@ def test_packs_whose_ids_begin_alike_are_kept_apart() -> None:
     sizes = PackSizes(a_listing(*ids))
     assert [sizes.take(identity) for identity in ids] == [100, 101, 102, 103, 104]
     assert sizes.take(b"alike---" + b"\7" * 24) is None
+
+
+@pytest.mark.parametrize("order", [(0, 1, 1), (1, 0), (0, 1, 0)])
+def test_a_listing_that_names_a_pack_twice_or_out_of_order_is_refused(order: tuple[int, ...]) -> None:
+    listing = a_listing(b"\1" * 32, b"\2" * 32)
+    with pytest.raises(StoreError, match="twice or out of order"):
+        PackSizes(listing[at] for at in order)
