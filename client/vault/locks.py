@@ -138,8 +138,9 @@ class VaultLock:
     def acquire(self) -> None:
         """Take the lock. Raises VaultLocked when another's forbids it, StoreError when it cannot be written.
 
-        Looked at before and after writing ours, so that of two who come at once at least one sees the other. Those
-        that ended processes of this machine left behind are removed: nobody else may ever come to do it.
+        Looked at before and after writing ours, so that of two who come at once at least one sees the other; a list
+        without ours would lack another's too, so it is refused. Those that ended processes of this machine left behind
+        are removed: nobody else may ever come to do it.
         """
         self._refuse_conflicts()
         self._remove_left_behind()
@@ -216,11 +217,14 @@ class VaultLock:
     def _refuse_conflicts(self) -> None:
         self._left_behind = []
         now = self._now_ns()
+        sees_ours = False
         try:
             for name, lock in _locks(self._vault):
-                if _is_dead_here(lock):
+                if name == self._name:
+                    sees_ours = True
+                elif _is_dead_here(lock):
                     self._left_behind.append(name)
-                elif _counts(lock, now) and name != self._name and (self._exclusive or lock.exclusive):
+                elif _counts(lock, now) and (self._exclusive or lock.exclusive):
                     holder = f"{lock.username or 'someone'}@{lock.hostname or 'another machine'} (process {lock.pid})"
                     raise VaultLocked(
                         place=self._place,
@@ -229,6 +233,9 @@ class VaultLock:
                     )
         except DamagedVault as error:
             raise VaultLocked(place=self._place, holder="someone", detail=f"a lock cannot be read ({error})") from None
+        if self._name is not None and not sees_ours:
+            detail = "its list of locks lacks the one just made there, so it may lack others: run the command again"
+            raise StoreError(place=self._place, detail=detail)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,20 @@ def test_a_process_that_holds_a_lock_outlives_the_signal_by_which_restic_asks_fo
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_no_lock_is_held_that_the_list_of_locks_lacks(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, *, exclusive: bool
+) -> None:
+    monkeypatch.setattr(vault.session, "list", lambda _: iter(()))
+    with (
+        pytest.raises(StoreError, match="lacks the one just made"),
+        vault_lock(vault, needed=True, exclusive=exclusive),
+    ):
+        pytest.fail("the lock was held")
+    monkeypatch.undo()
+    assert locks_in(vault) == []
+
+
 def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:
     with vault_lock(vault, needed=False) as lock:
         assert lock is None
