@@ -21,6 +21,7 @@ from domain.sessions import Purpose
 _PACK_BYTES = 4 << 20
 _LISTED = 12
 _DEVICES = 4
+_TOGETHER_SECONDS = 600.0  # within which all devices have opened a session; a call ends long before
 
 
 class Verdict(StrEnum):
@@ -40,14 +41,14 @@ class Promise:
     said: str
 
 
-class TriedStore(Protocol):
+class TriedStore(ObjectStore, Protocol):
     """A store that can be tried out: one that has a folder beside its vault."""
 
     @property
     def creates_once(self) -> bool:
         """Whether the store itself sees to it that of two who create the same object one does."""
 
-    def beside(self, folder: str) -> ObjectStore:
+    def beside(self, folder: str) -> "TriedStore":
         """The same store, for a vault in a folder of this one, over connections of its own."""
 
     def remove_beside(self, folder: str) -> None:
@@ -68,7 +69,7 @@ def try_out(store: TriedStore, folder: str, monotonic: Callable[[], float] = tim
         devices = [store.beside(folder) for _ in range(_DEVICES)]
         for device in devices:
             last.callback(device.close)
-        yield _tried("first use", lambda: _first_use(devices, once=store.creates_once))
+        yield _tried("first use", lambda: _first_use(devices))
         with devices[0].open(Purpose.BACKUP) as here, devices[1].open(Purpose.RETENTION) as there:
             body = os.urandom(_PACK_BYTES)
             name = ObjectName.of(ObjectKind.PACK, body)
@@ -89,22 +90,25 @@ def _tried(name: str, trial: Callable[[], "Promise | str"]) -> Promise:
     return found if isinstance(found, Promise) else Promise(name, Verdict.KEPT, found)
 
 
-def _first_use(devices: list[ObjectStore], *, once: bool) -> "Promise | str":
+def _first_use(devices: list[TriedStore]) -> "Promise | str":
     """Several devices that create a vault at the same moment."""
     won: list[bool] = []
-    failed: list[OortError] = []
+    failed: list[BaseException] = []
     ready = threading.Barrier(len(devices))
 
     def use(number: int) -> None:
-        key, ready_at = b"key %d" % number, ready
+        key = b"key %d" % number
         try:
             with devices[number].open(Purpose.BACKUP) as session:
-                ready_at.wait()
+                ready.wait(_TOGETHER_SECONDS)
                 won.append(session.initialise(ObjectName.of(ObjectKind.KEY, key), key, b"config %d" % number, b"seal"))
-        except OortError as error:
+        except threading.BrokenBarrierError:
+            return  # another could not come, and has said why
+        except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
+            ready.abort()
 
-    threads = [threading.Thread(target=use, args=(number,)) for number in range(len(devices))]
+    threads = [threading.Thread(target=use, args=(number,), daemon=True) for number in range(len(devices))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,6 +117,7 @@ def _first_use(devices: list[ObjectStore], *, once: bool) -> "Promise | str":
         raise failed[0]
     if not any(won):
         raise _NotKept("none of the devices that came at the same moment could create a vault")
+    once = all(device.creates_once for device in devices)  # known only now
     if once and sum(won) != 1:
         raise _NotKept(f"{sum(won)} devices at once created the same vault: only one may")
     if once:
