@@ -26,11 +26,11 @@ Url = Annotated[
 Region = Annotated[str | None, Option("--region", help="The bucket's region, where the endpoint does not tell it.")]
 Key = Annotated[
     str | None,
-    Option("--access-key", envvar="AWS_ACCESS_KEY_ID", help="The access key, account or user name of the store."),
+    Option("--access-key", help="Access key, account or user name of the store; on S3 else AWS_ACCESS_KEY_ID."),
 ]
 SecretOption = Annotated[
     bool,
-    Option("--secret-stdin", help="Read the key's secret from standard input; else AWS_SECRET_ACCESS_KEY has it."),
+    Option("--secret-stdin", help="Read the key's secret from standard input; on S3 else AWS_SECRET_ACCESS_KEY."),
 ]
 PasswordOption = Annotated[
     bool, Option("--repository-password-stdin", help="Read the repository's password from standard input, last.")
@@ -56,16 +56,19 @@ def vault_add(  # noqa: PLR0917 - options, each given by its name
     if sum(place is not None for place in (local, s3, url)) != 1:
         raise UsageError(detail="Say where the vault lies: with one of --local, --s3 and --url.")
     if local is not None:
-        if region or secret_stdin:
-            raise UsageError(detail="A folder has no region and no secret: leave out --region and --secret-stdin.")
-        _, password = _secrets(asks=False, from_stdin=False, with_password=repository_password_stdin)
+        if region or secret_stdin or access_key:
+            raise UsageError(
+                detail="A folder has no region and no key: leave out --region, --access-key and --secret-stdin."
+            )
+        _, password = _secrets("", asks=False, from_stdin=False, with_password=repository_password_stdin)
         with Invocation.of(context).device() as device:
             vault, created = add_local(device, name, local, password)
         found = {"kind": "local", "path": str(local.expanduser().absolute())}
     else:
         location = _location(s3, url, region)
-        secret, password = _secrets(asks=True, from_stdin=secret_stdin, with_password=repository_password_stdin)
-        location = location.opened_by(access_key if location.needs_key else None, secret)
+        given_key, given = _from_environment(location, access_key, from_stdin=secret_stdin)
+        secret, password = _secrets(given, asks=True, from_stdin=secret_stdin, with_password=repository_password_stdin)
+        location = location.opened_by(access_key or given_key, secret)
         with Invocation.of(context).device() as device:
             vault, created = add_cloud(device, name, location, password)
         found = {"kind": location.scheme, "address": location.place}
@@ -83,9 +86,22 @@ def _location(s3: str | None, url: str | None, region: str | None) -> "Location"
     return Location.of_s3(s3, region) if s3 is not None else Location.of_url(url or "", region)
 
 
-def _secrets(*, asks: bool, from_stdin: bool, with_password: bool) -> tuple[str, str | None]:
-    """The store's secret, empty if none is asked for, then the repository's password, as on standard input."""
-    given = "" if from_stdin else os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+def _from_environment(location: "Location", access_key: str | None, *, from_stdin: bool) -> tuple[str | None, str]:
+    """What AWS's variables say, which is for S3 alone: whatever else an address names must not get it."""
+    if location.scheme != "s3":
+        return None, ""
+    key = None if access_key else os.environ.get("AWS_ACCESS_KEY_ID")
+    secret = "" if from_stdin else os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    if (key or secret) and os.environ.get("AWS_SESSION_TOKEN"):
+        raise UsageError(
+            detail="AWS_SESSION_TOKEN is set, so the key in the environment soon ends: give a lasting one, with "
+            "--access-key and --secret-stdin."
+        )
+    return key, secret
+
+
+def _secrets(given: str, *, asks: bool, from_stdin: bool, with_password: bool) -> tuple[str, str | None]:
+    """The store's secret, which may be `given` or none, then the repository's password, as on standard input."""
     prompts = [_SECRET] if asks and not given else []
     if with_password:
         prompts.append(_PASSWORD)

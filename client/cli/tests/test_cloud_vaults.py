@@ -144,6 +144,10 @@ def test_a_folder_with_other_things_in_it_is_left_alone(terminal: Terminal, on_s
         ((), "one of --local, --s3 and --url"),
         (("--local", "x", "--s3", "host/b"), "one of --local, --s3 and --url"),
         (("--local", "x", "--region", "y"), "A folder has no region"),
+        (("--local", "x", "--access-key", "y"), "A folder has no region and no key"),
+        (("--url", "gcs://b", "--access-key", "y", "--secret-stdin"), "takes no --access-key"),
+        (("--url", "gcs://b", "--region", "y"), "has no --region"),
+        (("--s3", "s3://bucket/prefix"), "say ENDPOINT/BUCKET/PREFIX"),
         (("--s3", "host"), "names no bucket"),
         (("--url", "ftp://host/x"), "none of the schemes"),
         (("--s3", "host/b", "--secret-stdin"), "needs --access-key"),
@@ -153,3 +157,17 @@ def test_a_wrong_command_line_is_one_line(terminal: Terminal, arguments: tuple[s
     code, output, errors = terminal("vault", "add", "--name", "v", *arguments, given="secret\n")
     assert (code, output) == (2, "")
     assert said in errors
+
+
+def test_the_keys_of_the_environment_are_for_s3_alone(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    code, _, errors = terminal(
+        "vault", "add", "--name", "v", "--url", "webdav+http://127.0.0.1:1/x", "--secret-stdin", given="secret\n"
+    )
+    assert (code, "needs --access-key" in errors) == (2, True), errors
+    code, _, errors = terminal("vault", "add", "--name", "v", "--url", "gcs://bucket", given="")
+    assert (code, "--secret-stdin" in errors) == (2, True), errors
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    code, _, errors = terminal("vault", "add", "--name", "v", "--s3", "127.0.0.1:1/bucket", given="")
+    assert (code, "AWS_SESSION_TOKEN is set" in errors) == (2, True), errors

@@ -2,7 +2,8 @@
 
 Kept true: a call ends, whatever the store does; what the store asks to be left in peace about is asked again only after
 a growing and random time, and no more calls are under way at once than the limit; a call that is given up sends nothing
-any more.
+any more. One that stood still until its time was over is begun again at least once: the time for repeating runs from
+the first failure.
 
 opendal's own layers for this are not used: its time limit is one number for a lock and for a pack of 128 MiB, and its
 retries do not tell a host that was never there from one that is away for a moment.
@@ -13,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SLOWEST = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
+_LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a store is waited for; all in seconds."""
 
-    answer: float = 60  # for an answer; a body may take longer by its size
-    total: float = 180  # for repeating a call
+    answer: float = 60  # for an answer, or more of one; a body may take longer by its size
+    total: float = 180  # for repeating a call, from its first failure on
     new: float = 8  # for repeating one to a store that has never answered: most likely the address is wrong
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
@@ -74,15 +77,16 @@ class Calls:
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
         patience = self._patience
-        begun, delay = time.monotonic(), patience.first
+        failed, delay = None, patience.first
         while True:
             try:
                 async with self._at_once:
                     answer = await _once(call, patience.answer + size / _SLOWEST)
             except Failure as failure:
+                failed = time.monotonic() if failed is None else failed
                 self._answered |= failure.trouble is not Trouble.UNREACHED
                 wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
-                end = begun + (patience.total if self._answered else patience.new)
+                end = failed + (patience.total if self._answered else patience.new)
                 if not failure.passes or time.monotonic() + wait > end:
                     raise
             else:
@@ -92,9 +96,16 @@ class Calls:
             delay = min(delay * 2, patience.longest)
 
 
+def more_came() -> None:
+    """Said within a call of which a part has come: the next part may take as long again."""
+    limit, seconds = _LIMIT.get()
+    limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
 async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as limit:
+            _LIMIT.set((limit, seconds))
             return await call()
     except TimeoutError:
         raise Failure(Trouble.UNREACHED, "it did not answer in time") from None

@@ -1,7 +1,7 @@
 """What opendal says that went wrong, in a few words for a person.
 
 Kept true: what is told holds no credentials and no headers, for only codes and words that are known are taken from
-opendal's text, and of others its first line.
+opendal's text, and where there is none its first line.
 """
 
 import re
@@ -10,6 +10,7 @@ from enum import StrEnum
 _CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>')
 _STATUS = re.compile(r"status: (\d{3})")
 _LONGEST = 200
+_STRUCTURES = ("<", "{", "S3Error {")  # pages and dumps that tell a person nothing
 
 
 class Trouble(StrEnum):
@@ -21,6 +22,7 @@ class Trouble(StrEnum):
     FULL = "full"
     UNREACHED = "unreached"  # no answer came
     BUSY = "busy"  # the store asks to come again
+    UNKNOWN_TO_IT = "unknown to it"  # the store lacks what the call asks for
     REFUSED = "refused"
 
 
@@ -71,9 +73,11 @@ _BUSY = {
     "TooManyRequests",
     "ServerBusy",
     "ServiceUnavailable",
+    "ConditionalRequestConflict",
     "429",
     "503",
 }
+_LACKING = {"NotImplemented", "501"}
 _STATUSES = {"401": _WRONG_KEY, "403": _DENIED, "301": _OTHER_REGION, "307": _OTHER_REGION, "308": _OTHER_REGION}
 _UNREACHED = (
     ("dns error", "its name is not known: check the address and the network"),
@@ -100,8 +104,8 @@ def read_failure(error: Exception) -> Failure:
     kind, text = type(error).__name__, str(error)
     known = {next(filter(None, found.groups())) for found in (_CODE.search(text), _STATUS.search(text)) if found}
     refusal = next((table[word] for table in (_CODES, _STATUSES) for word in sorted(known & table.keys())), None)
-    if kind in _KINDS and not known & _CODES.keys():
-        failure = Failure(_KINDS[kind], _first_line(text))
+    if kind in _KINDS and not known & (_CODES.keys() | _BUSY):
+        failure = Failure(_KINDS[kind], _in_short(text))
     elif "too little data" in text:
         failure = Failure(Trouble.SHORT, "it sent fewer bytes than were asked for")
     elif known & _FULL:
@@ -110,15 +114,22 @@ def read_failure(error: Exception) -> Failure:
         failure = Failure(Trouble.BUSY, "it is busy, or limits how often it is asked: try again later")
     elif refusal or kind == "PermissionDenied":
         failure = Failure(Trouble.REFUSED, refusal or _DENIED)
+    elif known & _LACKING or "x-amz-checksum" in text:
+        failure = Failure(Trouble.UNKNOWN_TO_IT, f"it lacks what is asked of it ({_in_short(text)})")
     elif "reqwest" in text:
         failure = Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
     else:
-        failure = Failure(Trouble.BUSY if "(temporary)" in text else Trouble.REFUSED, _first_line(text))
+        failure = Failure(Trouble.BUSY if "(temporary)" in text else Trouble.REFUSED, _in_short(text))
     return failure
 
 
-def _first_line(text: str) -> str:
-    """`Unexpected (permanent) at write => what it says` without what stands before."""
-    line = text.partition("\n")[0]
-    said = line.partition(" => ")[2] or line
-    return "".join(character for character in said if character.isprintable())[:_LONGEST].rstrip(".")
+def _in_short(text: str) -> str:
+    """What the store says: a code; else what `Unexpected (permanent) at write => what it says` says; else a status."""
+    if code := _CODE.search(text):
+        return f"it answers {next(filter(None, code.groups()))}"
+    said = text.partition("\n")[0].partition(" => ")[2]
+    said = "".join(character for character in said if character.isprintable()).strip().rstrip(".")
+    if said and not said.startswith(_STRUCTURES):
+        return said[:_LONGEST]
+    status = _STATUS.search(text)
+    return f"it answers with the status {status[1]}" if status else "it does not say what is wrong"

@@ -1,19 +1,23 @@
 """Where a vault lies on a store of the net: the address, and what opens it.
 
-Kept true: an address that a person types, or that is told to one, holds no secret; what is not understood in an address
-is refused, for opendal passes over options that it does not know.
+Kept true: an address that a person types, or that is told to one, holds no secret, and one that is refused is not
+repeated, for it may hold one; two addresses of different folders are told differently; what is not understood in an
+address is refused, for opendal passes over options that it does not know.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from client.errors import UsageError
 
 _AWS_HOST = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?")
 _USUAL_REGION = "us-east-1"  # what stores that have no regions take
-_NO_CREDENTIALS = "An address holds no password or key: give the key with --access-key, and its secret apart from it."
+_NO_CREDENTIALS = (
+    "An address holds no password or key: give the key with --access-key, and its secret apart from it. "
+    "An @ in the name of a folder is written %40."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,19 @@ class Location:
 
         Raises UsageError.
         """
+        if address.startswith("s3://"):
+            raise UsageError(
+                detail="s3:// names no store: say ENDPOINT/BUCKET/PREFIX, with s3.REGION.amazonaws.com for Amazon's."
+            )
         address = address.removeprefix("s3:")
         parts = _split(address if "://" in address else f"https://{address.lstrip('/')}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(detail=f"{address} is no address of an S3 store: say ENDPOINT/BUCKET/PREFIX.")
+            raise UsageError(detail="That is no address of an S3 store: say ENDPOINT/BUCKET/PREFIX.")
         if parts.query or parts.fragment:
-            raise UsageError(
-                detail=f"{address} has more than ENDPOINT/BUCKET/PREFIX: leave out what begins with ? or #."
-            )
+            raise UsageError(detail="An address is ENDPOINT/BUCKET/PREFIX: leave out what begins with ? or #.")
         bucket, _, prefix = unquote(parts.path).strip("/").partition("/")
         if not bucket:
-            raise UsageError(detail=f"{address} names no bucket: say ENDPOINT/BUCKET/PREFIX.")
+            raise UsageError(detail="The address names no bucket: say ENDPOINT/BUCKET/PREFIX.")
         known = _AWS_HOST.fullmatch(parts.hostname)
         options = {
             "endpoint": f"{parts.scheme}://{parts.netloc}",
@@ -78,14 +84,18 @@ class Location:
         scheme, _, transport = parts.scheme.partition("+")
         service = _SERVICES.get(scheme)
         if service is None:
-            raise UsageError(detail=f"{url} has none of the schemes {', '.join(sorted(_SERVICES))}.")
+            raise UsageError(detail=f"The address has none of the schemes {', '.join(sorted(_SERVICES))}.")
         if not parts.hostname or (transport and (scheme, transport) != ("webdav", "http")):
-            raise UsageError(detail=f"{url} is no address of a store: say {scheme}://CONTAINER/PREFIX.")
+            raise UsageError(detail=f"That is no address of a store: say {scheme}://CONTAINER/PREFIX.")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        unknown = sorted(set(options) - set(service.options))
-        if unknown or parts.fragment:
-            raise UsageError(detail=f"{url} has what {scheme} does not know: {', '.join(unknown) or parts.fragment}.")
-        if region is not None and "region" in service.options:
+        if set(options) - set(service.options) or parts.fragment:
+            takes = " and ".join(f"?{name}=VALUE" for name in service.options) or "nothing"
+            raise UsageError(detail=f"After its folder an address of {scheme} takes {takes}: leave out the rest.")
+        if "endpoint" in options and _split(options["endpoint"]).scheme not in ("http", "https"):
+            raise UsageError(detail="The endpoint in the address is none: say ?endpoint=https://HOST.")
+        if region is not None:
+            if "region" not in service.options:
+                raise UsageError(detail=f"A store of {scheme} has no --region: leave it out.")
             options["region"] = region
         if scheme == "s3":
             options.setdefault("region", _USUAL_REGION)
@@ -95,7 +105,7 @@ class Location:
             options["endpoint"] = f"{transport or 'https'}://{parts.netloc}"
         missing = [name for name in service.needed if not options.get(name)]
         if missing:
-            raise UsageError(detail=f"{url} needs {missing[0]}: add ?{missing[0]}=VALUE to it.")
+            raise UsageError(detail=f"The address needs {missing[0]}: add ?{missing[0]}=VALUE to it.")
         return cls(scheme, _root(unquote(parts.path)), options)
 
     @classmethod
@@ -115,11 +125,6 @@ class Location:
             "options": dict(self.options),
             "secrets": dict(self.secrets),
         }
-
-    @property
-    def needs_key(self) -> bool:
-        """Whether what opens it has a part that is no secret: an access key, an account or a user."""
-        return bool(_SERVICES[self.scheme].key)
 
     def opened_by(self, key: str | None, secret: str) -> "Location":
         """With what opens it. Raises UsageError for one part without the other."""
@@ -151,34 +156,37 @@ class Location:
         if not service.container:
             scheme, _, host = self.options["endpoint"].partition("://")
             return f"{self.scheme}{'+http' if scheme == 'http' else ''}://{host}{root}"
-        return f"{self.scheme}://{self.options[service.container]}{root}"
+        # A container of the same name may lie at another account or endpoint.
+        rest = {name: self.settings[name] for name in service.options if self.settings.get(name)}
+        query = f"?{urlencode(rest, safe=':/')}" if rest else ""
+        return f"{self.scheme}://{self.options[service.container]}{root}{query}"
 
     @property
     def settings(self) -> dict[str, str]:
         """What opendal's operator is made with: nothing is looked for in the environment or on the machine."""
         settings = {"root": self.root, **self.options, **self.secrets}
         if self.scheme == "s3":
-            settings |= {"disable_config_load": "true", "disable_ec2_metadata": "true"}
+            settings |= {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"}
         elif self.scheme == "gcs":
             settings |= {"disable_config_load": "true", "disable_vm_metadata": "true"}
-        elif self.scheme == "azblob":
+        elif self.scheme == "azblob" and self.key:
             settings.setdefault("endpoint", f"https://{settings['account_name']}.blob.core.windows.net")
         return settings
 
 
 def _split(address: str) -> SplitResult:
+    if "@" in address:
+        raise UsageError(detail=_NO_CREDENTIALS)
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018 - looked at, for it is read only then
-    except ValueError as error:
-        raise UsageError(detail=f"{address} is no address: {error}.") from None
-    if "@" in parts.netloc:
-        raise UsageError(detail=_NO_CREDENTIALS)
+    except ValueError:
+        raise UsageError(detail="That is no address: look at what stands where the host and its port do.") from None
     return parts
 
 
 def _root(prefix: str) -> str:
     names = [name for name in prefix.split("/") if name]
     if any(name in (".", "..") or not name.isprintable() for name in names):
-        raise UsageError(detail=f"{prefix!r} is no folder of a store: leave out . and .. and what cannot be printed.")
+        raise UsageError(detail="That is no folder of a store: leave out . and .. and what cannot be printed.")
     return "/" + "/".join(names)

@@ -15,6 +15,7 @@ from client.errors import (
     DamagedVault,
     NameMismatch,
     ObjectMissing,
+    OortError,
     SealChanged,
     SessionOver,
     StoreError,
@@ -22,7 +23,7 @@ from client.errors import (
 )
 from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.cloud.failures import Failure, Trouble
-from client.stores.cloud.store import TEMPORARY, CloudStore, deleting, listing, sizing
+from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore, deleting, listing, sizing
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 _AHEAD = 8  # folders of packs that are listed at once
 _DELETED_AT_ONCE = 256
+_DECISIVE = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.LOCK))  # for what is removed
+_LARGE = frozenset((ObjectKind.PACK, ObjectKind.INDEX))
 
 
 class CloudSession:
@@ -50,13 +53,22 @@ class CloudSession:
         """First use: a key, the seal, and last `config`, which alone makes a vault of them.
 
         Who comes second creates no seal, for one is there, and no `config`. Who has created `config` puts its own seal
-        in place of one that it found, of somebody who came second or never came so far.
+        in place of one that it found, of somebody who came second or never came so far. What fails before `config`
+        takes its key along; once `config` was tried it stays, for an answer that was lost may have been a yes.
         """
         with self._store.first_use:
             if self.exists(CONFIG):
                 return False
-            self._write(key, key_body)
-            sealed = not seal or self._create(SEAL, seal)
+            try:
+                if self._store.has_folders:
+                    self._make_folders()
+                self._write(key, key_body)
+                self._ensure_listed(key)
+                sealed = not seal or self._create(SEAL, seal)
+            except BaseException:
+                with suppress(OortError):
+                    self._delete([key])
+                raise
             if not self._create(CONFIG, config):
                 self._delete([key])
                 return False
@@ -81,32 +93,45 @@ class CloudSession:
                 raise ObjectMissing(name=name, place=self._store.place)
             return b""
         if length is None and not offset:
-            body = self._run(lambda operator: operator.read(name.path), name)
+            size = self._size(name) if name.kind in _LARGE else 0
+            if size is None:
+                raise ObjectMissing(name=name, place=self._store.place)
+            body = self._run(lambda operator: operator.read(name.path), name, size)
             if name.id and sha256(body).hexdigest() != name.id:
                 raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
             return body
         if length is None:
-            return self._run(lambda operator: operator.read(name.path, offset=offset), name)
+            size = self._size(name) or 0
+            return self._run(lambda operator: operator.read(name.path, offset=offset), name, max(size - offset, 0))
         body = self._run(lambda operator: operator.read(name.path, offset=offset, size=length), name, length)
         if len(body) != length:
             raise TruncatedObject(name=name, detail=f"{len(body)} of {length} bytes from {offset} are there")
         return body
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
-        """In the order of their names."""
+        """In the order of their names. Raises StoreError where a folder is missing, which is not the same as empty."""
         self._check()
         if kind.is_root_file:
             size = self._size(ObjectName(kind))
             return iter([] if size is None else [ObjectInfo(ObjectName(kind), size)])
         if kind is ObjectKind.PACK:
             return self._list_packs()
-        found = self._run(listing(f"{kind.value}/"))
-        return iter(_objects(found, kind))
+        return iter(_objects(self._listed(kind), kind))
+
+    def _listed(self, kind: ObjectKind) -> Iterable[Any]:
+        folder = f"{kind.value}/"
+        found = self._run(listing(folder))
+        if not found and kind in _DECISIVE and self._store.has_folders and self._size(CONFIG) is not None:
+            there = self._run(lambda operator: operator.exists(folder))
+            if not there:
+                detail = f"the vault has no folder '{kind.value}': where it is lost for good, make an empty one"
+                raise StoreError(place=self._store.place, detail=detail)
+        return found
 
     def _list_packs(self) -> Iterator[ObjectInfo]:
         """By sub-folder, so that memory does not grow with the vault; some are listed ahead."""
-        present = self._run(listing(f"{ObjectKind.PACK.value}/"))
-        folders = deque(sorted(entry.path for entry in present if entry.metadata.is_dir and _is_of_packs(entry.path)))
+        present = self._listed(ObjectKind.PACK)
+        folders = deque(sorted({entry.path for entry in present if entry.metadata.is_dir and _is_of_packs(entry.path)}))
         ahead: deque[Future[list[Any]]] = deque()
         try:
             while folders or ahead:
@@ -194,10 +219,13 @@ class CloudSession:
         with self._lock:
             self._under_way.discard(future)
 
-    def _result(self, future: "Future[T]", name: ObjectName | None = None) -> T:
+    def _result(self, future: "Future[T]", name: ObjectName | None = None, *, told: bool = True) -> T:
+        """What a call answers; where it fails, the client's error for it, or Failure if it is not `told`."""
         try:
             return future.result()
         except Failure as failure:
+            if not told:
+                raise
             raise self._store.told(failure, name) from None
         except CancelledError:
             raise SessionOver(place=self._store.place) from None
@@ -213,28 +241,63 @@ class CloudSession:
 
     def _write(self, name: ObjectName, body: Buffer) -> None:
         """Store all of an object, in place of what has its name."""
-        path = name.path
         if not self._store.shows_halves:
-            self._run(lambda operator: operator.write(path, body), name, len(body))  # type: ignore[arg-type]
+            self._send(name, name.path, body)
         else:
             beside = f"{TEMPORARY}{name.id or name.kind.value}-{secrets.token_hex(4)}"
             try:
-                self._run(lambda operator: operator.write(beside, body), name, len(body))  # type: ignore[arg-type]
+                self._send(name, beside, body)
                 self._ensure_size(name, beside, len(body))
-                self._place(name, beside, len(body))
+                self._place(name, beside, body)
             except StoreError:
                 with suppress(StoreError):
                     self._run(deleting(beside))
                 raise
-        self._ensure_size(name, path, len(body))
+        self._ensure_size(name, name.path, len(body))
 
-    def _place(self, name: ObjectName, beside: str, size: int) -> None:
-        """Rename one that is whole; servers may remove what is there first, so one that has come meanwhile stays."""
+    def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
+        """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""
+        condition = {"if_not_exists": True} if if_none else {}
+        while True:
+            future = self._begin(lambda operator: operator.write(path, body, **condition), len(body))  # type: ignore[arg-type]
+            try:
+                self._result(future, told=False)
+            except Failure as failure:
+                if failure.trouble is Trouble.UNKNOWN_TO_IT and self._store.do_without_checksums():
+                    continue
+                if if_none and failure.trouble in (Trouble.EXISTS, Trouble.UNKNOWN_TO_IT):
+                    raise
+                # Without the name: that something is missing here is no loss of an object.
+                raise self._store.told(Failure(failure.trouble, f"{failure.said} (storing {name})")) from None
+            return
+
+    def _place(self, name: ObjectName, beside: str, body: Buffer) -> None:
+        """Rename one that is whole; servers may remove what is there first, so one that has come meanwhile stays.
+
+        What is no more beside may have been renamed by a call whose answer was lost.
+        """
         with self._store.renaming:
-            if name.id and self._size(name) == size:
+            if name.id and self._size(name) == len(body):
                 self._run(deleting(beside))
-            else:
+                return
+            try:
                 self._run(lambda operator: operator.rename(beside, name.path), name)
+            except ObjectMissing:
+                size = self._size(name)
+                if size != len(body) or (not name.id and self.get(name) != bytes(body)):
+                    detail = f"{name} was stored beside its place, and is gone: run the command again"
+                    raise StoreError(place=self._store.place, detail=detail) from None
+
+    def _make_folders(self) -> None:
+        """So that one that is missing later is not taken for an empty one."""
+        for folder in FOLDERS:
+            self._run(lambda operator, folder=folder: operator.create_dir(folder))  # type: ignore[misc]
+
+    def _ensure_listed(self, name: ObjectName) -> None:
+        """Whether it lists what was just stored; a page of some other server would be a list of nothing."""
+        if all(info.name != name for info in self.list(name.kind)):
+            detail = f"its list lacks {name}, which was just stored there: is the address right?"
+            raise StoreError(place=self._store.place, detail=detail)
 
     def _ensure_size(self, name: ObjectName, path: str, size: int) -> None:
         stored = self._run(sizing(path), name)
@@ -245,21 +308,19 @@ class CloudSession:
 
     def _create(self, name: ObjectName, body: Buffer) -> bool:
         """Store a root file if there is none. False if there is another; where the store cannot tell, it is looked."""
-        if not self._store.creates_once:
-            if self.exists(name):
-                return False
-            self._write(name, body)
-            return True
-        future = self._begin(lambda operator: operator.write(name.path, body, if_not_exists=True), len(body))  # type: ignore[arg-type]
-        try:
-            future.result()
-        except Failure as failure:
-            if failure.trouble is not Trouble.EXISTS:
-                raise self._store.told(failure, name) from None
-        except CancelledError:
-            raise SessionOver(place=self._store.place) from None
-        # Ours, if an answer was lost and the call repeated.
-        return self.get(name) == bytes(body)
+        if self._store.creates_once:
+            try:
+                self._send(name, name.path, body, if_none=True)
+            except Failure as failure:
+                if failure.trouble is Trouble.UNKNOWN_TO_IT:
+                    self._store.do_without_conditions()
+            # Also after EXISTS: it is ours, if an answer was lost and the call repeated.
+        if self._store.creates_once:
+            return self.get(name) == bytes(body)
+        if self.exists(name):
+            return False
+        self._write(name, body)
+        return True
 
     def _delete(self, names: Iterable[ObjectName]) -> None:
         waiting = iter(names)
@@ -276,11 +337,15 @@ def _is_of_packs(folder: str) -> bool:
 
 
 def _objects(found: Iterable[Any], kind: ObjectKind) -> list[ObjectInfo]:
-    """The objects among what was listed, by name; whatever else lies there is not ours."""
-    objects = []
+    """The objects among what was listed, each once and by name; whatever else lies there is not ours.
+
+    A copy of an object in another folder is no object either: prune would take it for a pack that nothing needs, and
+    remove by its name the one that is needed.
+    """
+    objects = {}
     for entry in found:
         with suppress(BadName):
-            if entry.metadata.is_file:
-                name = ObjectName(kind, entry.path.rpartition("/")[2])
-                objects.append(ObjectInfo(name, entry.metadata.content_length))
-    return sorted(objects, key=lambda info: info.name)
+            name = ObjectName(kind, entry.path.rpartition("/")[2])
+            if entry.metadata.is_file and entry.path == name.path:
+                objects[name] = ObjectInfo(name, entry.metadata.content_length)
+    return [objects[name] for name in sorted(objects)]

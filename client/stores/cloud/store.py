@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
-from client.stores.cloud.calls import Calls, Patience
+from client.stores.cloud.calls import Calls, Patience, more_came
 from client.stores.cloud.failures import Failure, Trouble
 from client.stores.cloud.location import Location
-from domain.names import ObjectName
+from domain.names import SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 if TYPE_CHECKING:
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEMPORARY = "tmp/"
+_PAGE = 1000  # entries that come at once, at most
 _ABANDONED_SECONDS = 24 * 3600
 _SHOWS_HALVES = frozenset(("webdav",))  # a PUT that breaks off may leave what has come
+FOLDERS = tuple(f"{kind.value}/" for kind in ObjectKind if not kind.is_root_file)
+# What has no meaning without `config`; a restic repository that has lost it has other folders with something in them.
+_LEFT_BY_FIRST_USE = frozenset((f"{ObjectKind.KEY.value}/", SEAL.path, TEMPORARY))
+_HAS_FOLDERS = frozenset(("webdav",))
 # Where opendal's `if_not_exists` is known to be heeded; elsewhere an object is looked for, then written.
 _CREATES_ONCE = frozenset(("s3", "gcs", "azblob"))
 
@@ -44,6 +49,7 @@ class CloudStore:
         self.calls = Calls(patience or Patience())
         self.first_use = threading.Lock()  # for stores that cannot create what must not be there yet
         self.renaming = threading.Lock()
+        self._lacks_conditions = self._lacks_checksums = False
         self._operator: AsyncOperator | None = None
         self._making = threading.Lock()
 
@@ -54,7 +60,12 @@ class CloudStore:
     @property
     def creates_once(self) -> bool:
         """Whether the store itself sees to it that of two who create the same object one does."""
-        return self.location.scheme in _CREATES_ONCE
+        return self.location.scheme in _CREATES_ONCE and not self._lacks_conditions
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether there are folders with nothing in them, so that a missing one can be told from an empty one."""
+        return self.location.scheme in _HAS_FOLDERS
 
     @property
     def shows_halves(self) -> bool:
@@ -84,9 +95,27 @@ class CloudStore:
             session.run(lambda operator: operator.remove_all(f"{folder}/"))
 
     def is_empty(self) -> bool:
-        """Whether nothing at all lies there. Raises StoreError."""
+        """Whether nothing lies there but what a first use leaves that was broken off. Raises StoreError."""
         with self.open(Purpose.READ) as session:
-            return not any(entry.path.strip("/") for entry in session.run(listing("/")))
+            for entry in session.run(listing("/")):
+                path = entry.path.lstrip("/")
+                if not path or path in _LEFT_BY_FIRST_USE:
+                    continue
+                if path not in FOLDERS or any(inside.path != path for inside in session.run(listing(path))):
+                    return False
+        return True
+
+    def do_without_checksums(self) -> bool:
+        """Send none with a body from now on, for the store does not know them. False if none were sent."""
+        with self._making:
+            sent = self.location.scheme == "s3" and not self._lacks_checksums
+            if sent:
+                self._lacks_checksums, self._operator = True, None
+            return sent
+
+    def do_without_conditions(self) -> None:
+        """Look, then write, from now on: the store does not know a write that must not replace anything."""
+        self._lacks_conditions = True
 
     def close(self) -> None:
         self.calls.close()
@@ -109,10 +138,16 @@ class CloudStore:
     def _made(self) -> "AsyncOperator":
         with self._making:
             if self._operator is None:
-                import opendal
-
                 try:
-                    self._operator = opendal.AsyncOperator(self.location.scheme, **self.location.settings)
+                    import opendal
+                except ImportError:
+                    detail = "the package opendal, which speaks to stores, is not there for this machine: use a folder"
+                    raise StoreError(place=self.place, detail=detail) from None
+                settings = self.location.settings
+                if self._lacks_checksums:
+                    settings.pop("checksum_algorithm", None)
+                try:
+                    self._operator = opendal.AsyncOperator(self.location.scheme, **settings)
                 except opendal.exceptions.ConfigInvalid as error:
                     said = str(error).partition("\n")[0].partition(" => ")[2]
                     raise StoreError(place=self.place, detail=f"its address is not right: {said}") from None
@@ -128,11 +163,23 @@ class CloudStore:
 
 
 def listing(folder: str) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
-    """What lies in a folder, whose name ends with `/`: nothing if there is none. Pages come one after the other."""
+    """What lies in a folder, whose name ends with `/`: nothing if there is none. Pages come one after the other.
+
+    Each entry comes once, also from a store that repeats some on its next page; one that sends the same for ever, as
+    those do that pass over the question for a next page, is refused.
+    """
 
     async def entries(operator: "AsyncOperator") -> list[Any]:
         listed: AsyncIterator[Any] = await operator.list(folder)  # type: ignore[assignment]
-        return [entry async for entry in listed]
+        found: dict[str, Any] = {}
+        repeated = 0
+        async for entry in listed:
+            more_came()
+            repeated = repeated + 1 if entry.path in found else 0
+            if repeated > len(found) + _PAGE:
+                raise Failure(Trouble.REFUSED, f"its list of {folder} begins anew without end: take another store")
+            found[entry.path] = entry
+        return list(found.values())
 
     return entries
 

@@ -8,10 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from client.errors import DamagedVault, ObjectMissing, SessionOver, StoreError, StoreFull, TruncatedObject
+from client.stores.abc import Buffer
 from client.stores.cloud import CloudStore, Location
 from client.stores.cloud.calls import Patience
+from client.stores.cloud.failures import Failure, Trouble
+from client.stores.cloud.session import CloudSession
 from client.stores.tests.contract import a_pack
-from domain.names import CONFIG, ObjectKind
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
@@ -26,6 +29,7 @@ class Answers(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: deque[tuple[int, bytes, int | None]] = deque()
         self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.held: threading.Event | None = None
 
     def say(self, status: int, code: str = "", *, body: bytes = b"", length: int | None = None) -> None:
@@ -40,6 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append(self.command)
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         if self.server.held is not None:
             self.server.held.wait()
         answers = self.server.answers
@@ -86,6 +91,10 @@ def store(server: Answers) -> Iterator[CloudStore]:
         (301, "PermanentRedirect", "another region"),
         (403, "RequestTimeTooSkewed", "clock"),
         (503, "SlowDown", "try again later"),
+        (409, "ConditionalRequestConflict", "try again later"),
+        (501, "NotImplemented", r"lacks what is asked of it \(it answers NotImplemented\)"),
+        (400, "Strange", "it answers Strange"),
+        (400, "", "the status 400"),
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_to_do(
@@ -96,6 +105,7 @@ def test_a_refusal_is_one_line_that_says_what_to_do(
         session.get(CONFIG)
     assert "\n" not in str(caught.value)
     assert "zqx-secret" not in str(caught.value)
+    assert "{" not in str(caught.value)
     assert not isinstance(caught.value, ObjectMissing)
     assert store.place in str(caught.value)
 
@@ -132,6 +142,7 @@ def test_an_address_where_nobody_answers_is_given_up_soon(a_free_port: Callable[
 
 def test_a_body_that_breaks_off_is_fetched_again(store: CloudStore, server: Answers) -> None:
     name, body = a_pack(1000)
+    server.say(200, length=1000)
     server.say(200, body=body[:300], length=1000)
     server.say(200, body=body)
     with store.open(Purpose.READ) as session:
@@ -252,3 +263,123 @@ def _entries(session: object) -> list[str]:
 
     assert isinstance(session, CloudSession)
     return [entry.path for entry in session.run(listing("tmp/")) if entry.metadata.is_file]
+
+
+def test_a_body_is_sent_with_a_checksum(store: CloudStore, server: Answers) -> None:
+    name, body = a_pack()
+    server.say(404)
+    server.say(403, "AccessDenied")
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError):
+        session.put(name, body)
+    assert "x-amz-checksum-crc32c" in server.headers[1]
+
+
+def test_a_store_that_refuses_checksums_gets_none(store: CloudStore, server: Answers) -> None:
+    name, body = a_pack(1000)
+    for status, code in ((404, ""), (501, "NotImplemented"), (200, "")):
+        server.say(status, code)
+    server.say(200, length=1000)
+    with store.open(Purpose.BACKUP) as session:
+        assert session.put(name, body)
+    assert server.asked == ["HEAD", "PUT", "PUT", "HEAD"]
+    assert "x-amz-checksum-crc32c" not in server.headers[2]
+
+
+def test_a_write_that_finds_nothing_is_no_missing_object(store: CloudStore, server: Answers) -> None:
+    server.say(404)
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="storing data/") as caught:
+        session.put(*a_pack())
+    assert not isinstance(caught.value, ObjectMissing)
+
+
+def test_a_call_that_stood_still_is_begun_again(server: Answers) -> None:
+    location = Location.of_s3(f"http://127.0.0.1:{server.server_port}/bucket").opened_by("key", "secret")
+    store = CloudStore(location, Patience(answer=0.3, total=0.2, new=0.2, first=0.001, longest=0.01))
+    server.say(200)
+    server.held = threading.Event()
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match="did not answer in time"):
+        session.get(CONFIG)
+    assert len(server.asked) == 2
+    server.held.set()
+    store.close()
+
+
+def a_page(keys: list[str]) -> bytes:
+    rest = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag><Size>1</Size>"
+    contents = "".join(f"<Contents><Key>where/{key}</Key>{rest}</Contents>" for key in keys)
+    return f"<ListBucketResult><IsTruncated>true</IsTruncated>{contents}</ListBucketResult>".encode()
+
+
+def test_a_list_that_begins_anew_without_end_is_refused(store: CloudStore, server: Answers) -> None:
+    server.say(200, body=a_page([f"index/{number:064x}" for number in range(200)]))
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match="begins anew without end"):
+        session.list(ObjectKind.INDEX)
+    assert len(server.asked) < 20
+
+
+def test_where_lists_are_pages_of_another_server_no_vault_is_made(store: CloudStore, server: Answers) -> None:
+    key = ObjectName.of(ObjectKind.KEY, b"key")
+    for status, length in ((404, None), (200, None), (200, 3)):
+        server.say(status, length=length)
+    server.say(200, body=b"<html><body>Please sign in</body></html>")
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="its list lacks"):
+        session.initialise(key, b"key", b"config", b"seal")
+    assert server.asked == ["HEAD", "PUT", "HEAD", "GET", "DELETE"]
+
+
+def test_a_store_without_conditional_writes_holds_a_vault(
+    s3_store: CloudStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ObjectName.of(ObjectKind.KEY, b"key")
+    with s3_store.open(Purpose.BACKUP) as session:
+        assert isinstance(session, CloudSession)
+        send = session._send
+
+        def refuse_conditions(name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
+            if if_none:
+                raise Failure(Trouble.UNKNOWN_TO_IT, "it lacks that")
+            send(name, path, body)
+
+        monkeypatch.setattr(session, "_send", refuse_conditions)
+        assert s3_store.creates_once
+        assert session.initialise(key, b"key", b"config", b"seal")
+        assert not s3_store.creates_once
+        assert (session.get(CONFIG), session.get(SEAL)) == (b"config", b"seal")
+        assert not session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"another", b"seal")
+
+
+def test_a_folder_where_a_first_use_was_broken_off_can_be_used(s3_store: CloudStore) -> None:
+    key = ObjectName.of(ObjectKind.KEY, b"key")
+    with s3_store.open(Purpose.BACKUP) as session:
+        session.run(lambda operator: operator.write(key.path, b"key"))
+        session.run(lambda operator: operator.write(SEAL.path, b"of another"))
+        assert s3_store.is_empty()
+        assert session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"config", b"seal")
+        assert session.get(SEAL) == b"seal"
+        session.run(lambda operator: operator.delete(CONFIG.path))
+        session.put(*a_pack())
+        assert not s3_store.is_empty()
+
+
+@pytest.mark.needs("rclone")
+def test_on_webdav_an_object_whose_renaming_lost_its_answer_is_stored(webdav_store: CloudStore) -> None:
+    with webdav_store.open(Purpose.BACKUP) as session:
+        assert isinstance(session, CloudSession)
+        for name, body in (a_pack(), (SEAL, b"seal")):
+            session.run(lambda operator, name=name, body=body: operator.write(name.path, body))  # type: ignore[misc]
+            session._place(name, "tmp/gone", body)
+        with pytest.raises(StoreError, match="is gone"):
+            session._place(SEAL, "tmp/gone", b"laes")
+        with pytest.raises(StoreError, match="is gone"):
+            session._place(CONFIG, "tmp/gone", b"config")
+
+
+@pytest.mark.needs("rclone")
+def test_on_webdav_a_folder_that_is_missing_is_not_an_empty_one(webdav_store: CloudStore) -> None:
+    with webdav_store.open(Purpose.BACKUP) as session:
+        assert session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
+        for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.LOCK):
+            assert list(session.list(kind)) == []
+            session.run(lambda operator, kind=kind: operator.remove_all(f"{kind.value}/"))  # type: ignore[misc]
+            with pytest.raises(StoreError, match=f"no folder '{kind.value}'"):
+                list(session.list(kind))
