@@ -136,11 +136,9 @@ def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> Oor
     host, port = split_endpoint(endpoint)
     context = trusting(ca_pem)
     try:
-        with (
-            socket.create_connection((host, port), timeout=_PROBE_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=host),
-        ):
-            return ServerUnreachable(server=endpoint, reason=_one_line(said))
+        with socket.create_connection((host, port), timeout=_PROBE_SECONDS) as plain:
+            _shake_hands(plain, context, host)
+        return ServerUnreachable(server=endpoint, reason=_one_line(said))
     except ssl.SSLCertVerificationError:
         return UntrustedServer(server=endpoint, ca=ca_file)
     except ssl.SSLError:
@@ -151,6 +149,24 @@ def explain_outage(endpoint: str, ca_pem: bytes, ca_file: str, said: str) -> Oor
         return ServerUnreachable(server=endpoint, reason="the name is unknown")
     except OSError as error:
         return ServerUnreachable(server=endpoint, reason=reason_of(error))
+
+
+def _shake_hands(plain: socket.socket, context: ssl.SSLContext, host: str) -> None:
+    """A TLS handshake on a socket that stays the caller's. Raises ssl.SSLError, OSError.
+
+    Not wrap_socket: on a connection that was reset before, some versions of it leave a socket that nobody closes.
+    """
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(received, to_send, server_hostname=host)
+    while True:
+        try:
+            return tls.do_handshake()
+        except ssl.SSLWantReadError:
+            plain.sendall(to_send.read())
+            if part := plain.recv(1 << 16):
+                received.write(part)
+            else:
+                received.write_eof()
 
 
 def _one_line(text: str) -> str:

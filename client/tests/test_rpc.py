@@ -1,12 +1,15 @@
 import contextlib
+import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
 import grpc
 import pytest
 
-from client.rpc import tls_channel
+from client.errors import OortError, ServerUnreachable, UntrustedServer
+from client.rpc import explain_outage, tls_channel
 from client.tests.servers import serving
 from client.tests.tls import an_authority
 
@@ -59,3 +62,53 @@ def test_a_handshake_over_a_slow_line_is_not_given_up(slow_line: tuple[_SlowLine
     with tls_channel(line.endpoint, ca) as channel:
         grpc.channel_ready_future(channel).result(timeout=30)
     assert line.connections == 1
+
+
+def _explained(endpoint: str, ca_pem: bytes) -> OortError:
+    return explain_outage(endpoint, ca_pem, "ca.pem", "said")
+
+
+def test_a_server_that_answers_a_handshake_well_is_told_with_what_the_call_said() -> None:
+    authority = an_authority()
+    with serving(authority, lambda _server: None) as endpoint:
+        error = _explained(endpoint, authority.ca)
+    assert isinstance(error, ServerUnreachable)
+    assert "said" in str(error)
+
+
+def test_a_server_of_another_authority_is_told_apart() -> None:
+    with serving(an_authority(), lambda _server: None) as endpoint:
+        assert isinstance(_explained(endpoint, an_authority().ca), UntrustedServer)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["a close", "another protocol"])
+def test_what_speaks_no_tls_is_told_as_that(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        error = _explained(f"127.0.0.1:{listener.getsockname()[1]}", an_authority().ca)
+        server.join()
+    assert "does not speak TLS" in str(error)
+
+
+def test_a_connection_reset_before_the_handshake_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.create_connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def connect_and_lose(address: tuple[str, int], timeout: float) -> socket.socket:
+            ours = connect(address, timeout=timeout)
+            with listener.accept()[0] as theirs:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            select.select([ours], [], [], timeout)
+            return ours
+
+        monkeypatch.setattr(socket, "create_connection", connect_and_lose)
+        # An unclosed socket is a warning, and so the test's failure.
+        error = _explained(f"127.0.0.1:{listener.getsockname()[1]}", an_authority().ca)
+    assert isinstance(error, ServerUnreachable)
