@@ -106,6 +106,10 @@ class Proxy:
                     near.close()
                     continue
                 with self._lock:
+                    if self._listener is not listener:  # cut since: what was accepted before must not outlive it
+                        near.close()
+                        far.close()
+                        return
                     self._open |= {near, far}
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
