@@ -38,12 +38,16 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call failed: `reason` is a name of the role's Reason enum, or empty when no server answered."""
+    """Why a call failed: `reason` is a name of the role's Reason enum, or empty when no server answered.
+
+    `retry_seconds` is what the server says of when the same call may go through, if it does.
+    """
 
     code: grpc.StatusCode
     reason: str
     message: str
     metadata: dict[str, str] = field(default_factory=dict)
+    retry_seconds: float | None = None
 
     @property
     def is_outage(self) -> bool:
@@ -54,26 +58,32 @@ class Refusal:
 
 
 def read_refusal(error: grpc.RpcError) -> Refusal:
-    """Read code, message and ErrorInfo of a failed call."""
+    """Read code, message and details of a failed call."""
     message = error.details() or error.code().name
     trailing = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
     for key, value in trailing:
-        info = read_details(value) if key == _DETAILS_KEY else None
-        if info is not None:
-            return Refusal(error.code(), info.reason, message, dict(info.metadata))
+        if key == _DETAILS_KEY:
+            info, retry_seconds = read_details(value)
+            return Refusal(error.code(), info.reason, message, dict(info.metadata), retry_seconds)
     return Refusal(error.code(), "", message)
 
 
-def read_details(status: bytes) -> error_details_pb2.ErrorInfo | None:
-    """The ErrorInfo in a google.rpc.Status; None if it has none, or is no Status: the call has failed in any case."""
-    info = error_details_pb2.ErrorInfo()
+def read_details(status: bytes) -> tuple[error_details_pb2.ErrorInfo, float | None]:
+    """The ErrorInfo in a google.rpc.Status, and the seconds that its RetryInfo says, if it has one.
+
+    An empty one if there is none, or it is no Status: the call has failed in any case.
+    """
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    seconds = None
     try:
         for detail in status_pb2.Status.FromString(status).details:
-            if detail.Unpack(info):
-                return info
+            if detail.Unpack(retry):
+                seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            else:
+                detail.Unpack(info)
     except DecodeError:
         pass
-    return None
+    return info, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,10 @@ class Pacing:
         """Wait before attempt number `attempt` (1 is the first repetition): doubling, and half of it random."""
         longest = min(self.first_pause * 2 ** min(attempt - 1, 10), self.longest_pause)
         self.sleep(longest * (0.5 + self.jitter() / 2))
+
+    def pause_for(self, seconds: float) -> None:
+        """Wait as long as a server says, within bounds, and up to half as long again: clients spread."""
+        self.sleep(min(max(seconds, 0.001), self.longest_pause) * (1 + self.jitter() / 2))
 
 
 def read_ca(file: Path) -> bytes:

@@ -39,6 +39,7 @@ from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.peers import Peers
 from services.storage.puts import Puts
+from services.storage.rates import Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
@@ -46,6 +47,7 @@ from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
+from services.storage.rpc.limiting import LimitCalls
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.rescans import RescansRpc
@@ -84,6 +86,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         local = LocalObjects(node, db, disks, threads, incoming)
         own = OwnCopies(node, db, disks, threads, incoming)
         gets = Gets(node, db, local, own, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        rates = await stack.enter_async_context(open_rates(settings, clock, runtime.metrics.registry))
         streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
         replicator = Replicator(
             node,
@@ -150,11 +153,12 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             compare=reconciler.bucket,
         )
         if settings.rest_listen and channel is not None:
-            rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams)
+            rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams, rates=rates)
             stack.push_async_callback(rest, 0)
             drains.append(rest)
         yield Parts(
             drains=drains,
+            around_public=[LimitCalls(rates, gate)],
             public=[
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(gate), _SESSIONS),
                 ObjectsRpc(gate, db, puts, gets, streams).served(),
@@ -195,6 +199,7 @@ async def _serve_restic(
     *,
     gets: Gets,
     streams: Streams,
+    rates: Rates,
 ) -> Drain:
     """Serve restic's REST protocol. Imported where it is: what it stands on takes a third of a second."""
     from services.storage.rest.access import Access
@@ -210,6 +215,7 @@ async def _serve_restic(
         puts,
         gets,
         streams=streams,
+        rates=rates,
         metrics=runtime.metrics,
         clock=clock,
         brake=settings.brake,

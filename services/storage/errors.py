@@ -139,6 +139,21 @@ class TooBusy(StorageError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class TooManyCalls(StorageError):
+    """This device calls the cluster too often: try again in {seconds:.3f} s."""
+
+    reason = "RATE_LIMITED"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    @property
+    def retry_seconds(self) -> float:
+        return float(str(self.fields["seconds"]))
+
+
+class TooManyCallsOfRange(TooManyCalls):
+    """The addresses around this one call the cluster too often: try again in {seconds:.3f} s."""
+
+
 class SnapshotInUse(StorageError):
     """{name} is the parent of a backup that is running: try again when that has ended."""
 

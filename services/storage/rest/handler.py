@@ -6,6 +6,7 @@ and one line of text, never a traceback.
 """
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from hashlib import sha256
@@ -18,9 +19,10 @@ from aiohttp import ClientError, web
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
+from services.common.addresses import address_of
 from services.common.clock import Clock
 from services.common.database import Database
-from services.common.errors import NotAllowed, ServiceError
+from services.common.errors import NotAllowed, NotSignedIn, ServiceError
 from services.common.interceptors import refusal_of
 from services.common.metrics import Metrics
 from services.storage import restic, sessions
@@ -29,6 +31,7 @@ from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
 from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
+from services.storage.rates import Kind, Rates
 from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
 from services.storage.rest.requests import VERSION_1, VERSION_2, NotOffered, Target, http_status, one_line, part_of
@@ -56,6 +59,7 @@ class RestHandler:
         gets: Gets,
         *,
         streams: Streams,
+        rates: Rates,
         metrics: Metrics,
         clock: Clock,
         brake: Brake,
@@ -66,6 +70,7 @@ class RestHandler:
         self._puts = puts
         self._gets = gets
         self._streams = streams
+        self._rates = rates
         self._metrics = metrics
         self._clock = clock
         self._brake = brake
@@ -99,7 +104,7 @@ class RestHandler:
             return _refuse(refusal_of(error, method, self._log))
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        claims = await self._access.claims(basic(request.headers.get("Authorization")))
+        claims = await self._caller(request)
         target = Target.parse(request.path)
         if target.bucket != claims.bucket:
             raise NotAllowed(detail="The user name and password are of another vault.")
@@ -109,6 +114,18 @@ class RestHandler:
             if target.name is None:
                 return await self._list(request, claims, target.kind)
             return await self._object(request, claims, target.name)
+
+    async def _caller(self, request: web.BaseRequest) -> VaultClaims:
+        """Who asks, counted among the calls of the device, or of strangers; its locks are its beats."""
+        address = address_of(request.remote or "")
+        try:
+            claims = await self._access.claims(basic(request.headers.get("Authorization")))
+        except NotSignedIn:
+            await self._rates.take(None, address)
+            raise
+        kind = Kind.BEAT if _kind_of(request) == ObjectKind.LOCK else Kind.CALL
+        await self._rates.take(claims.device, address, kind)
+        return claims
 
     async def _repository(self, request: web.BaseRequest, claims: VaultClaims) -> web.StreamResponse:
         if request.method != "POST" or request.query.get("create") != "true":
@@ -273,7 +290,9 @@ def _abort(request: web.BaseRequest) -> web.StreamResponse:
 
 def _refuse(refusal: ServiceError) -> web.StreamResponse:
     line, status = one_line(refusal), http_status(refusal)
-    headers = _HEADERS.get(status)
+    headers = dict(_HEADERS.get(status, {}))
+    if refusal.retry_seconds is not None:
+        headers["Retry-After"] = str(math.ceil(refusal.retry_seconds))
     return web.Response(status=status, reason=line, text=f"{line}\n", headers=headers)
 
 

@@ -13,7 +13,7 @@ import grpc
 
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 from services.common.errors import InvalidArgument, NotFound, ServiceError
-from services.storage.errors import QuotaExceeded, StorageError
+from services.storage.errors import QuotaExceeded, StorageError, TooManyCalls
 from services.storage.gets import Part
 
 VERSION_1 = "application/vnd.x.restic.rest.v1"
@@ -100,6 +100,8 @@ def http_status(error: ServiceError) -> HTTPStatus:
     if isinstance(error, QuotaExceeded):
         # A full disk may be emptied, or another node have room; a quota stays what it is.
         return HTTPStatus.FORBIDDEN
+    if isinstance(error, TooManyCalls):
+        return HTTPStatus.TOO_MANY_REQUESTS
     return _CODES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

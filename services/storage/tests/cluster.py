@@ -67,7 +67,9 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
         around = (MeasureCalls(metrics, clock), MapErrors("storage"))
         inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around)
         stack.push_async_callback(inside.drain, 0)
-        outside = await listen(settings.public_listen, public_credentials(settings), parts.public, around)
+        outside = await listen(
+            settings.public_listen, public_credentials(settings), parts.public, (*around, *parts.around_public)
+        )
         stack.push_async_callback(outside.drain, 0)
         tasks = [asyncio.ensure_future(job()) for job in parts.background]
         try:

@@ -1,0 +1,155 @@
+"""Rate limits: how often devices and address ranges may call the nodes of a cluster, which count together in Redis.
+
+Kept true: a call counts once, when it begins, whatever comes of it; a call that is refused counts nowhere, so a device
+at its limit takes nothing of what the others in its range have; without a Redis that answers every call goes through.
+What keeps sessions alive has a count of its own.
+
+GCRA (ITU-T I.371): of each count Redis keeps one time, at which the calls so far would have come had they come at the
+greatest even rate; a call that would come earlier than the burst allows waits. Redis' clock is the only one.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from services.common.addresses import Address, range_of
+from services.common.clock import Clock
+from services.storage.errors import TooManyCalls, TooManyCallsOfRange
+from services.storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+IPV4_BITS, IPV6_BITS = 24, 48
+_REDIS_SECONDS = 0.5
+PAUSE_SECONDS = 5.0  # for which Redis is not asked again after it did not answer
+_CONNECTIONS = 8
+_MICROSECONDS = 1_000_000
+
+# KEYS are the counts, ARGV the microseconds between calls of each, then the burst in microseconds. All count the call,
+# or none does. Answers which of them refuses it (0: none), and the microseconds until it would not.
+_SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local burst = tonumber(ARGV[#ARGV])
+local due = {}
+for i, key in ipairs(KEYS) do
+  local interval = tonumber(ARGV[i])
+  local room = math.max(interval, burst)
+  local last = tonumber(redis.call('GET', key) or '0')
+  if last > now + room then last = now + room end
+  due[i] = math.max(last, now) + interval
+  local early = due[i] - room - now
+  if early > 0 then return {i, early} end
+end
+for i, key in ipairs(KEYS) do
+  redis.call('SET', key, string.format('%.0f', due[i]), 'PX', math.ceil((due[i] - now) / 1000))
+end
+return {0, 0}
+"""
+
+
+class Kind(StrEnum):
+    """What is counted apart from what."""
+
+    CALL = "calls"
+    BEAT = "beats"
+
+
+class Rates:
+    """The limits of one cluster. `script` is None where there is no Redis, so no limit."""
+
+    def __init__(
+        self, settings: StorageSettings, script: "AsyncScript | None", clock: Clock, registry: CollectorRegistry
+    ) -> None:
+        self._prefix = f"oort:storage:{settings.cluster_name}:rate"
+        self._device_gap = _MICROSECONDS / settings.device_calls_per_second
+        self._range_gap = _MICROSECONDS / settings.range_calls_per_second
+        self._burst = settings.calls_burst_seconds * _MICROSECONDS
+        self._script = script
+        self._clock = clock
+        self._ask_after = -math.inf
+        self._is_out = False
+        self._unlimited = Counter(
+            "oort_storage_unlimited_calls",
+            "Calls that no limit was asked about: Redis did not answer",
+            registry=registry,
+        )
+        self._log = structlog.get_logger("storage")
+
+    async def take(self, device: UUID | None, address: Address | None, kind: Kind = Kind.CALL) -> None:
+        """Count a call that begins. Raises TooManyCalls.
+
+        `device` is None for who shows nothing good. All of those in an address range count together and apart from its
+        devices: who guesses takes nothing from them.
+        """
+        if self._script is None:
+            return
+        place = range_of(address, IPV4_BITS, IPV6_BITS) if address else "none"
+        counts = {f"{self._prefix}:{device or f'strangers:{place}'}:{kind}": self._device_gap}
+        if device and kind is Kind.CALL:
+            counts[f"{self._prefix}:range:{place}"] = self._range_gap
+        refusing, early = await self._ask(self._script, counts)
+        if refusing:
+            error = TooManyCalls if refusing == 1 else TooManyCallsOfRange
+            raise error(seconds=early / _MICROSECONDS)
+
+    async def _ask(self, script: "AsyncScript", counts: dict[str, float]) -> tuple[int, int]:
+        """What the script says; that nobody refuses while Redis does not answer."""
+        from redis.exceptions import RedisError
+
+        now = self._clock.monotonic()
+        if self._is_out:
+            if now < self._ask_after:
+                return self._unasked()
+            # One call tries, and those that come meanwhile do not wait for it.
+            self._ask_after = now + PAUSE_SECONDS
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                refusing, early = await script(keys=list(counts), args=[*counts.values(), self._burst])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._ask_after = now + PAUSE_SECONDS
+            if not self._is_out:
+                self._is_out = True
+                self._log.warning("no rate limit holds until Redis answers", cause=repr(error))
+            return self._unasked()
+        if self._is_out:
+            self._is_out = False
+            self._log.info("rate limits hold again")
+        return int(refusing), int(early)
+
+    def _unasked(self) -> tuple[int, int]:
+        self._unlimited.inc()
+        return 0, 0
+
+
+@asynccontextmanager
+async def open_rates(settings: StorageSettings, clock: Clock, registry: CollectorRegistry) -> AsyncIterator[Rates]:
+    """The limits that the settings say, counted in the Redis that they name. Closes the connections to it."""
+    if settings.redis_url is None:
+        yield Rates(settings, None, clock, registry)
+        return
+    redis = _connect(settings.redis_url)
+    try:
+        yield Rates(settings, redis.register_script(_SCRIPT), clock, registry)
+    finally:
+        await redis.aclose()
+
+
+def _connect(url: str) -> "Redis":
+    """Imported where it is: a node without Redis starts a sixth sooner."""
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    # Of a connection that has died idle the next call makes a new one, at once.
+    pool = BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 1))
+    return Redis.from_pool(pool)

@@ -1,0 +1,35 @@
+"""Rate limits around the calls of the public listener; the nodes and operators on the internal one have none."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.common.addresses import address_of_peer
+from services.common.errors import NotSignedIn
+from services.common.identity import bearer
+from services.common.interceptors import AroundCalls, Context
+from services.storage.errors import BadToken
+from services.storage.gate import Gate
+from services.storage.rates import Kind, Rates
+
+_LIMITED = "/oort.storage."
+_BEATS = frozenset(f"/oort.storage.v1.SessionService/{name}" for name in ("Beat", "End"))
+
+
+class LimitCalls(AroundCalls):
+    """Counts each call of the storage role, before anything of it is read, and lets health and reflection alone."""
+
+    def __init__(self, rates: Rates, gate: Gate) -> None:
+        self._rates = rates
+        self._gate = gate
+
+    @asynccontextmanager
+    async def around(self, method: str, context: Context) -> AsyncIterator[None]:
+        if method.startswith(_LIMITED):
+            try:
+                device = self._gate.read(bearer(context)).device
+            except (NotSignedIn, BadToken):
+                # Said by the call itself.
+                device = None
+            kind = Kind.BEAT if method in _BEATS else Kind.CALL
+            await self._rates.take(device, address_of_peer(context.peer()), kind)
+        yield
