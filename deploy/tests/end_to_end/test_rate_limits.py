@@ -1,13 +1,13 @@
 """A device that may call the cluster hardly ever: it waits, and its backup is done all the same."""
 
 import re
-import urllib.request
 from pathlib import Path
 
 from client.restore.compare import differences
 from deploy.driver import Operator
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import a_tree, restored
+from deploy.tests.metrics import metrics
 
 # One call in a twentieth of a second, and none besides.
 _LIMITS = "OORT_DEVICE_CALLS_PER_SECOND=20\nOORT_CALLS_BURST_SECONDS=0.05\n"
@@ -28,11 +28,6 @@ def test_a_limited_device_backs_up_and_restores_to_the_end(own_stack: Operator, 
     device.restore("main", tmp_path / "target")
 
     assert not list(differences(source, restored(tmp_path / "target", source)))
-    refused = {method: float(count) for port in (9061, 9066) for method, count in _refused(metrics(port))}
+    refused = {method: float(count) for method, count in _refused(metrics(own_stack, "storage"))}
     assert sum(refused.values()) > 5
     assert "/oort.storage.v1.SessionService/Beat" not in refused
-
-
-def metrics(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:  # noqa: S310 - http, loopback
-        return str(answer.read().decode())
