@@ -17,6 +17,13 @@ class ServiceError(Exception):
     # A name in the role's enum `Reason` (protos/oort/<role>/v1/reasons.proto).
     reason: ClassVar[str] = "INTERNAL"
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    # The label of `oort_refusals_total`, where an operator wants to know more than the reason says.
+    cause: ClassVar[str] = "internal"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "cause" not in cls.__dict__ and "reason" in cls.__dict__:
+            cls.cause = cls.reason.lower()
 
     def __init__(self, **fields: object) -> None:
         super().__init__((self.__doc__ or "").format(**fields))

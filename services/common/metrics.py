@@ -36,6 +36,7 @@ class Metrics:
         self.calls = Counter(
             "oort_rpc_calls", "Calls that ended, by method and status", ["method", "code"], registry=self.registry
         )
+        self.refusals = Counter("oort_refusals", "Calls that were refused, by cause", ["cause"], registry=self.registry)
         self.seconds = Histogram(
             "oort_rpc_seconds", "How long calls took", ["method"], buckets=_SECONDS, registry=self.registry
         )

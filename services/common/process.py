@@ -223,7 +223,7 @@ def _cause(error: Unavailable) -> str:
 async def _listening(
     role: str, settings: ProcessSettings, parts: Parts, metrics: Metrics, clock: Clock
 ) -> AsyncIterator[Started]:
-    interceptors = (MeasureCalls(metrics, clock), MapErrors(role))
+    interceptors = (MeasureCalls(metrics, clock), MapErrors(role, metrics))
     async with AsyncExitStack() as stack:
         metrics_server = MetricsServer.start(metrics, settings.metrics_listen)
         stack.callback(metrics_server.close)

@@ -2,7 +2,7 @@
 
 import grpc
 
-from services.common.errors import ServiceError
+from services.common.errors import InvalidArgument, NotAllowed, ServiceError
 
 
 class StorageError(ServiceError):
@@ -14,6 +14,42 @@ class BadToken(StorageError):
 
     reason = "BAD_TOKEN"
     code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class ExpiredToken(BadToken):
+    """The vault token is refused: it has expired. Ask auth for a new one."""
+
+    cause = "expired_token"
+
+
+class ForeignToken(BadToken):
+    """The vault token is refused: it is for {what}. Ask auth for a new one."""
+
+    cause = "foreign_token"
+
+
+class MissingScope(NotAllowed):
+    """The {shown} not allow to {scope}."""
+
+    cause = "missing_scope"
+
+
+class WrongBucket(NotAllowed):
+    """The user name and password are of another vault."""
+
+    cause = "wrong_bucket"
+
+
+class WrongDevice(NotAllowed):
+    """The session belongs to another device."""
+
+    cause = "wrong_device"
+
+
+class BadObjectName(InvalidArgument):
+    """{name!r} is no name of an object: {form}."""
+
+    cause = "bad_name"
 
 
 class BadSignature(StorageError):
@@ -143,6 +179,7 @@ class TooManyCalls(StorageError):
     """This device calls the cluster too often: try again in {seconds:.3f} s."""
 
     reason = "RATE_LIMITED"
+    cause = "device_rate"
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     @property
@@ -152,6 +189,8 @@ class TooManyCalls(StorageError):
 
 class TooManyCallsOfRange(TooManyCalls):
     """The addresses around this one call the cluster too often: try again in {seconds:.3f} s."""
+
+    cause = "range_rate"
 
 
 class SnapshotInUse(StorageError):

@@ -92,7 +92,7 @@ async def serving(
     """Serve services as the role's process does, without its lease, database and metrics port."""
     settings = some_settings(ProcessSettings, role, certificates, instance=instance or f"{role}-1")
     metrics = Metrics(role, settings.instance, "test")
-    interceptors = (MeasureCalls(metrics, clock or SystemClock()), MapErrors(role))
+    interceptors = (MeasureCalls(metrics, clock or SystemClock()), MapErrors(role, metrics))
     inside = await listen(settings.internal_listen, internal_credentials(settings), internal, interceptors)
     try:
         outside = await listen(settings.public_listen, public_credentials(settings), public, interceptors)

@@ -22,11 +22,11 @@ from domain.tokens import VaultClaims
 from services.common.addresses import address_of
 from services.common.clock import Clock
 from services.common.database import Database
-from services.common.errors import NotAllowed, NotSignedIn, ServiceError
+from services.common.errors import NotSignedIn, ServiceError
 from services.common.interceptors import refusal_of
 from services.common.metrics import Metrics
 from services.storage import restic, sessions
-from services.storage.errors import Exists
+from services.storage.errors import Exists, MissingScope, WrongBucket
 from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
 from services.storage.holding import Brake
@@ -97,17 +97,17 @@ class RestHandler:
             return _abort(request)
         except _Broken as broken:
             # The status has been sent: what is left is to let the client see that this is not all.
-            refusal = refusal_of(broken.cause, method, self._log)
+            refusal = refusal_of(broken.cause, method, self._log, self._metrics)
             self._log.warning("a body was cut off", method=method, cause=str(refusal))
             return _abort(request)
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
-            return _refuse(refusal_of(error, method, self._log))
+            return _refuse(refusal_of(error, method, self._log, self._metrics))
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         claims = await self._caller(request)
         target = Target.parse(request.path)
         if target.bucket != claims.bucket:
-            raise NotAllowed(detail="The user name and password are of another vault.")
+            raise WrongBucket
         with self._streams.one():
             if target.kind is None:
                 return await self._repository(request, claims)
@@ -298,7 +298,7 @@ def _refuse(refusal: ServiceError) -> web.StreamResponse:
 
 def _require(claims: VaultClaims, scope: Scope) -> None:
     if scope not in claims.scopes:
-        raise NotAllowed(detail=f"The user name and password do not allow to {scope.value}.")
+        raise MissingScope(shown="user name and password do", scope=scope.value)
 
 
 def _kind_of(request: web.BaseRequest) -> str:

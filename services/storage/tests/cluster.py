@@ -64,7 +64,7 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
         parts = await stack.enter_async_context(
             wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate)
         )
-        around = (MeasureCalls(metrics, clock), MapErrors("storage"))
+        around = (MeasureCalls(metrics, clock), MapErrors("storage", metrics))
         inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around)
         stack.push_async_callback(inside.drain, 0)
         outside = await listen(
