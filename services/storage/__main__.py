@@ -50,6 +50,7 @@ from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.limiting import LimitCalls
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
+from services.storage.rpc.quotas import QuotasRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -179,6 +180,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
+                QuotasRpc(db).served(),
                 copies.served(),
             ],
             background=[

@@ -87,6 +87,12 @@ class QuotaExceeded(StorageError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class SharedQuotaExceeded(QuotaExceeded):
+    """The {whose} is {limit} bytes, and {size} more do not fit beside what other vaults have."""
+
+    cause = "shared_quota_exceeded"
+
+
 class Unentered(StorageError):
     """Node {node} holds a config of this vault that the catalogue does not know: `oort node rescan` enters it."""
 
