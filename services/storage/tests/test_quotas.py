@@ -138,12 +138,12 @@ async def test_far_from_the_limit_puts_do_not_wait_for_each_other_and_near_it_th
             # Both have it, and neither has ended.
             await mine.wait()
         third = await cluster.bucket("a", tenant=claims[0].tenant)
-        alone = asyncio.ensure_future(hold(third, 500, held[2]))
+        beside = asyncio.ensure_future(hold(third, 500, held[2]))
         near = asyncio.ensure_future(hold(await cluster.bucket("a", tenant=claims[0].tenant), None, asyncio.Event()))
         await held[2].wait()
         await waiting(cluster)
         going_on.set()
-        assert [await one for one in (*holding, alone)] == [1000, 1000, 1000]
+        assert [await one for one in (*holding, beside)] == [1000, 1000, 1000]
         # It has waited, and sees what they took.
         assert await near == 100
         assert await left(db, claims[0]) == -200
