@@ -1,6 +1,7 @@
 """Rate limits: what counts, whom it holds up, and what goes on without Redis (services/storage/rates.py)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -310,19 +311,40 @@ async def test_a_stream_that_has_begun_is_not_held_up_by_a_limit_that_is_spent_m
                 yield objects_pb2.PutRequest(frame=body[start : start + (1 << 20)])
 
         put = asyncio.ensure_future(client.objects.Put(parts(), metadata=client.metadata))
-        # The two that are left are the put's and one more.
-        while await client_answers(client, session) != "RATE_LIMITED":
+        await counts(redis_url, claims, calls=2)
+        while await answer_of(client, session) != "RATE_LIMITED":
             pass
         going_on.set()
         assert (await put).copies == 1
 
 
-async def client_answers(client: Client, session: UUID) -> str:
+async def counts(redis_url: str, claims: VaultClaims, *, calls: int) -> None:
+    """Until so many calls of the device have begun."""
+    key = f"oort:storage:{claims.cluster}:rate:{claims.device}:calls"
+    async with asyncio.timeout(30), Redis.from_url(redis_url) as redis:
+        while float(await redis.get(key) or 0) / 1e6 - time.time() < (calls - 0.5) * 1000:
+            pass
+
+
+async def answer_of(client: Client, session: UUID) -> str:
+    """Of a list."""
     try:
         await client.list(session, ObjectKind.PACK)
     except grpc.aio.AioRpcError as error:
         return reason_of(error)
-    return ""
+    return "ok"
+
+
+async def test_hundreds_of_lists_at_once_are_refused_but_for_a_few_and_another_device_goes_on(
+    cluster: Cluster, redis_url: str
+) -> None:
+    async with a_limited_node(cluster, redis_url) as claims:
+        other = replace(await cluster.bucket("a"), cluster=claims.cluster)
+        async with cluster.client("a", claims) as client, cluster.client("a", other) as neighbour:
+            session = await client.open()
+            answers = await asyncio.gather(*(answer_of(client, session) for _ in range(500)))
+            assert sorted(answers) == ["RATE_LIMITED"] * 498 + ["ok"] * 2
+            await neighbour.put_pack(await neighbour.open(), a_body())
 
 
 async def test_guessed_tokens_are_refused_as_such_until_they_are_too_many(cluster: Cluster, redis_url: str) -> None:
