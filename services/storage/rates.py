@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 IPV4_BITS, IPV6_BITS = 24, 48
-_REDIS_SECONDS = 0.5
+_REDIS_SECONDS = 2.0  # so long that a busy node does not take its own slowness for that of Redis
 PAUSE_SECONDS = 5.0  # for which Redis is not asked again after it did not answer
 _CONNECTIONS = 8
 _MICROSECONDS = 1_000_000
@@ -68,13 +68,21 @@ class Rates:
     """The limits of one cluster. `script` is None where there is no Redis, so no limit."""
 
     def __init__(
-        self, settings: StorageSettings, script: "AsyncScript | None", clock: Clock, registry: CollectorRegistry
+        self,
+        settings: StorageSettings,
+        script: "AsyncScript | None",
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        redis_seconds: float = _REDIS_SECONDS,
     ) -> None:
         self._prefix = f"oort:storage:{settings.cluster_name}:rate"
         self._device_gap = _MICROSECONDS / settings.device_calls_per_second
         self._range_gap = _MICROSECONDS / settings.range_calls_per_second
         self._burst = settings.calls_burst_seconds * _MICROSECONDS
         self._script = script
+        self._redis_seconds = redis_seconds
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._clock = clock
         self._ask_after = -math.inf
         self._is_out = False
@@ -106,22 +114,26 @@ class Rates:
         """What the script says; that nobody refuses while Redis does not answer."""
         from redis.exceptions import RedisError
 
-        now = self._clock.monotonic()
-        if self._is_out:
+        now, tries = self._clock.monotonic(), self._is_out
+        if tries:
             if now < self._ask_after:
                 return self._unasked()
             # One call tries, and those that come meanwhile do not wait for it.
             self._ask_after = now + PAUSE_SECONDS
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
-                refusing, early = await script(keys=list(counts), args=[*counts.values(), self._burst])
+            # What waits for its turn is no slowness of Redis.
+            async with self._turns:
+                if self._is_out and not tries:
+                    return self._unasked()
+                async with asyncio.timeout(self._redis_seconds):
+                    refusing, early = await script(keys=list(counts), args=[*counts.values(), self._burst])
         except (RedisError, OSError, TimeoutError) as error:
-            self._ask_after = now + PAUSE_SECONDS
+            self._ask_after = self._clock.monotonic() + PAUSE_SECONDS
             if not self._is_out:
                 self._is_out = True
                 self._log.warning("no rate limit holds until Redis answers", cause=repr(error))
             return self._unasked()
-        if self._is_out:
+        if tries:  # not of one that was asked before the outage, and is answered after it was noted
             self._is_out = False
             self._log.info("rate limits hold again")
         return int(refusing), int(early)
@@ -132,24 +144,29 @@ class Rates:
 
 
 @asynccontextmanager
-async def open_rates(settings: StorageSettings, clock: Clock, registry: CollectorRegistry) -> AsyncIterator[Rates]:
-    """The limits that the settings say, counted in the Redis that they name. Closes the connections to it."""
+async def open_rates(
+    settings: StorageSettings, clock: Clock, registry: CollectorRegistry, *, redis_seconds: float = _REDIS_SECONDS
+) -> AsyncIterator[Rates]:
+    """The limits that the settings say, counted in the Redis that they name. Closes the connections to it.
+
+    A Redis that takes longer than `redis_seconds` for an answer counts as away.
+    """
     if settings.redis_url is None:
         yield Rates(settings, None, clock, registry)
         return
     redis = _connect(settings.redis_url)
     try:
-        yield Rates(settings, redis.register_script(_SCRIPT), clock, registry)
+        yield Rates(settings, redis.register_script(_SCRIPT), clock, registry, redis_seconds=redis_seconds)
     finally:
         await redis.aclose()
 
 
 def _connect(url: str) -> "Redis":
     """Imported where it is: a node without Redis starts a sixth sooner."""
-    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio import ConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
     # Of a connection that has died idle the next call makes a new one, at once.
-    pool = BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 1))
+    pool = ConnectionPool.from_url(url, max_connections=_CONNECTIONS, retry=Retry(NoBackoff(), 1))
     return Redis.from_pool(pool)

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -32,6 +32,9 @@ from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.restics import a_rest_node, basic_auth
 from services.storage.tests.test_sessions import refusal_of
+
+if TYPE_CHECKING:
+    from redis.commands.core import AsyncScript
 
 HERE, NEAR, FAR = ip_address("192.0.2.1"), ip_address("192.0.2.99"), ip_address("198.51.100.1")
 ANNA, BORIS, CHEN = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -74,14 +77,16 @@ class Counted:
 
 
 @asynccontextmanager
-async def counted(installation: Certificates, redis_url: str, *, through: str = "") -> AsyncIterator[Counted]:
+async def counted(
+    installation: Certificates, redis_url: str, *, through: str = "", redis_seconds: float = 30
+) -> AsyncIterator[Counted]:
     """Rates that reach Redis at `through`, if it is given, and not at its own address."""
     cluster = f"test-{uuid4()}"
     settings = a_storage_node(installation, cluster_name=cluster, redis_url=through or redis_url)
     registry, clock = CollectorRegistry(), ManualClock()
     async with (
         Redis.from_url(redis_url) as redis,
-        open_rates(settings.model_copy(update=FEW), clock, registry) as rates,
+        open_rates(settings.model_copy(update=FEW), clock, registry, redis_seconds=redis_seconds) as rates,
     ):
         yield Counted(rates, redis, cluster, registry, clock)
 
@@ -247,13 +252,37 @@ async def test_without_redis_every_call_goes_through_and_is_counted_and_it_is_sa
         assert said == ["no rate limit holds until Redis answers", "rate limits hold again"]
 
 
+async def test_an_answer_from_before_an_outage_does_not_end_it(installation: Certificates) -> None:
+    late = asyncio.Event()
+    asked: list[str] = []
+
+    async def script(keys: Sequence[str], args: Sequence[float]) -> tuple[int, int]:  # noqa: ARG001 - as of Redis
+        asked.append(keys[0])
+        if str(ANNA) not in keys[0]:
+            raise ConnectionError
+        await late.wait()
+        return 0, 0
+
+    settings = a_storage_node(installation)
+    rates = Rates(settings, cast("AsyncScript", script), ManualClock(), CollectorRegistry())
+    with capture_logs() as lines:
+        before = asyncio.ensure_future(rates.take(ANNA, HERE))
+        await asyncio.sleep(0)
+        await rates.take(BORIS, HERE)
+        late.set()
+        await before
+        await rates.take(CHEN, HERE)
+    assert len(asked) == 2
+    assert [line["event"] for line in lines] == ["no rate limit holds until Redis answers"]
+
+
 async def test_a_redis_that_is_silent_holds_up_one_call_a_while_and_no_other(
     installation: Certificates, redis_url: str, a_free_port: Any
 ) -> None:
     port = a_free_port()
     async with (
         a_line(port, redis_url, is_dead=True),
-        counted(installation, redis_url, through=through(port, redis_url)) as here,
+        counted(installation, redis_url, through=through(port, redis_url), redis_seconds=0.1) as here,
     ):
         assert await here.take(ANNA) == "ok"
         here.clock.jump(PAUSE_SECONDS)
