@@ -12,6 +12,7 @@ import pickle
 import select
 import subprocess
 import sys
+import threading
 from typing import IO, Any, cast
 
 from client.platforms.linux import processors, shared_memory
@@ -45,6 +46,7 @@ class WorkerProcess:
     def __init__(self, program: str, setting: object, *, room: int, given: int) -> None:
         """As `start_process`. Raises OSError."""
         self._ready = False
+        self._in_use = threading.Lock()  # the pipes, which nobody closes under a thread that reads or writes
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             memory = shared_memory(room)
             theirs.callback(os.close, memory)
@@ -70,18 +72,20 @@ class WorkerProcess:
 
     def is_ready(self) -> bool:
         """Whether it takes messages: it takes a moment to start. Raises ProcessLost if it never will."""
-        if not self._ready and self._coming.poll(0):
-            self._await_ready()
-        return self._ready
+        with self._in_use:
+            if not self._ready and self._coming.poll(0):
+                self._await_ready()
+            return self._ready
 
     def ask(self, message: object) -> Any:
         """The answer to a message, for which it waits. Raises ProcessLost."""
-        self._await_ready()
-        try:
-            self._send(message)
-        except OSError:
-            raise self._lost() from None
-        return self._receive()
+        with self._in_use:
+            self._await_ready()
+            try:
+                self._send(message)
+            except OSError:
+                raise self._lost() from None
+            return self._receive()
 
     def kill(self) -> None:
         """End it, whatever it does: a thread that waits for its answer gets ProcessLost.
@@ -91,7 +95,8 @@ class WorkerProcess:
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
-            self._let_go()
+            with self._in_use:  # whoever waits for an answer is told by the pipe's end
+                self._let_go()
 
     def close(self) -> None:
         """Have it end when it has done what it does, and wait for that; if that is interrupted, it is killed."""
@@ -108,6 +113,8 @@ class WorkerProcess:
         self._answers.close()
 
     def _await_ready(self) -> None:
+        if self._answers.closed:
+            raise self._lost()
         if self._ready:
             return
         try:
