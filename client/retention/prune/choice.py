@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from client.reachability.marking import DUPLICATE, NEEDED, Marks
+from client.reachability.tables import PackTables
 from client.retention.prune.limits import PruneLimits
-from client.retention.prune.marking import DUPLICATE, NEEDED, Marks
-from client.retention.prune.tables import PackTables
 from client.vault.index_files import KINDS, MAX_ENTRIES
 from client.vault.packs import PACK_TARGET
 from client.vault.sealing import COMPRESSED_VERSION

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from client.errors import StoreFull
+from client.reachability.findings import Progress
+from client.reachability.marking import NEEDED, Marks
+from client.reachability.reading import Run, Unreadable, as_sealed, open_run, read_runs
+from client.reachability.tables import PackTables
 from client.retention.prune.choice import REPACK, Choice
-from client.retention.prune.findings import Progress
-from client.retention.prune.marking import NEEDED, Marks
 from client.retention.prune.openers import Opener
-from client.retention.prune.reading import Run, Unreadable, as_sealed, open_run, read_runs
-from client.retention.prune.tables import PackTables
 from client.vault.blobs import BlobKind
 from client.vault.index_files import MAX_ENTRIES, IndexedPack, iterate_entries
 from client.vault.packs import PackBuilder
