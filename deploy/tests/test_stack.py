@@ -71,7 +71,7 @@ def living(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"
@@ -188,7 +188,7 @@ def ended_in_the_foreground_by(number: signal.Signals, operator: Operator) -> It
             yield
         finally:
             stack.send_signal(number)
-            stack.communicate(timeout=60)
+            stack.communicate(timeout=120)
         assert stack.returncode == 0
     assert living(operator.data) == []
 
