@@ -121,14 +121,17 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under xdist, long tests come first, so that short ones are left for the workers to end together.
 
-    It deals out the items in equal parts, the first of which has the tests that share a stack; the others begin with
-    the long tests, of which most start one of their own.
+    It deals out the items in equal parts, the first of which has the tests that share a stack, so that one worker
+    starts it; the others begin with the long tests, of which most start one of their own.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     if workers == 1:
         return
-    long = [item for item in items if item.get_closest_marker("long")]
-    short = [item for item in items if not item.get_closest_marker("long")]
+    by_length = sorted(items, key=lambda item: item.get_closest_marker("long") is None)
+    sharing = [item for item in by_length if "stack" in getattr(item, "fixturenames", ())]
+    others = [item for item in by_length if "stack" not in getattr(item, "fixturenames", ())]
+    long = [item for item in others if item.get_closest_marker("long")]
+    short = [*sharing, *others[len(long) :]]
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         first = long[worker - 1 :: workers - 1] if worker else []

@@ -13,6 +13,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from client.platforms.linux import processors, shared_memory
@@ -46,7 +47,7 @@ class WorkerProcess:
     def __init__(self, program: str, setting: object, *, room: int, given: int) -> None:
         """As `start_process`. Raises OSError."""
         self._ready = False
-        self._in_use = threading.Lock()  # the pipes, which nobody closes under a thread that reads or writes
+        self._in_use = threading.Lock()
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             memory = shared_memory(room)
             theirs.callback(os.close, memory)
@@ -72,14 +73,14 @@ class WorkerProcess:
 
     def is_ready(self) -> bool:
         """Whether it takes messages: it takes a moment to start. Raises ProcessLost if it never will."""
-        with self._in_use:
+        with self._pipes():
             if not self._ready and self._coming.poll(0):
                 self._await_ready()
             return self._ready
 
     def ask(self, message: object) -> Any:
         """The answer to a message, for which it waits. Raises ProcessLost."""
-        with self._in_use:
+        with self._pipes():
             self._await_ready()
             try:
                 self._send(message)
@@ -95,8 +96,7 @@ class WorkerProcess:
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
-            with self._in_use:  # whoever waits for an answer is told by the pipe's end
-                self._let_go()
+            self._let_go()
 
     def close(self) -> None:
         """Have it end when it has done what it does, and wait for that; if that is interrupted, it is killed."""
@@ -108,13 +108,20 @@ class WorkerProcess:
             raise
 
     def _let_go(self) -> None:
-        with contextlib.suppress(OSError):
-            self._messages.close()
-        self._answers.close()
+        with self._in_use:
+            with contextlib.suppress(OSError):
+                self._messages.close()
+            self._answers.close()
+
+    @contextlib.contextmanager
+    def _pipes(self) -> Iterator[None]:
+        """No other thread closes them meanwhile. Raises ProcessLost if that was done."""
+        with self._in_use:
+            if self._answers.closed:
+                raise self._lost()
+            yield
 
     def _await_ready(self) -> None:
-        if self._answers.closed:
-            raise self._lost()
         if self._ready:
             return
         try:
