@@ -191,8 +191,8 @@ def a_pack(*plaintexts: bytes, kind: BlobKind = BlobKind.DATA) -> tuple[ObjectNa
     builder = PackBuilder(KEYS, kind)
     for blob in seal_batch(KEYS, kind, plaintexts):
         builder.add(blob)
-    name, body, entries = builder.finish()
-    return name, bytes(body), entries
+    pack, body = builder.finish()
+    return pack.name, bytes(body), pack.entries
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), st.sampled_from(BlobKind))
@@ -245,11 +245,11 @@ def test_a_pack_with_bytes_that_no_entry_covers_is_damaged() -> None:
 def test_a_header_is_read_from_the_end_of_a_pack_whatever_its_length() -> None:
     writer = a_writer()
     for count in (1, 20, 150):
-        name, entries = writer.pack(BlobKind.DATA, [os.urandom(20) for _ in range(count)])
-        size = len(writer.session.get(name))
-        assert read_pack_header(writer.session, writer.vault.keys, name, size) == entries
+        pack = writer.pack(BlobKind.DATA, [os.urandom(20) for _ in range(count)])
+        size = len(writer.session.get(pack.name))
+        assert read_pack_header(writer.session, writer.vault.keys, pack.name, size) == pack.entries
     with pytest.raises(TruncatedObject):
-        read_pack_header(writer.session, writer.vault.keys, name, 50)
+        read_pack_header(writer.session, writer.vault.keys, pack.name, 50)
     writer.finish().close()
 
 
