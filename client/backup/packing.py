@@ -139,6 +139,8 @@ class Packer:
     def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
         # A pack that must wait keeps all others waiting: with those open and those sent it is all that is in memory.
         with self._packing:
+            held = sum(builder.size for builders in self._open.values() for builder in builders)
+            self._uploader.make_room(held + sum(blob.length_sealed for blob in blobs))
             builders = self._open[kind]
             for blob, drawn in zip(blobs, self._random.randbytes(len(blobs)), strict=True):
                 at = drawn % len(builders)

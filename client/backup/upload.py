@@ -14,7 +14,7 @@ from client.platforms.linux import give_back_free_memory
 from client.stores.abc import StoreSession
 from client.vault.blobs import BlobKind, Buffer
 from client.vault.index import IndexWriter
-from client.vault.packs import MAX_BLOBS, PackBuilder
+from client.vault.packs import MAX_BLOBS, PACK_TARGET, PackBuilder
 from client.vault.repository import Vault
 from domain.names import ObjectKind, ObjectName
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from client.vault.index_files import IndexedPack
 
 UPLOADS = 2  # packs in flight: one is sent while the other is synced; each costs its size in memory
+PACKS_BYTES = 3 * PACK_TARGET  # in all packs that are in memory, those still open too, while one is in flight
 _CHECKPOINT = 24 << 20  # bytes in packs that no index file lists yet
 _CHECKPOINT_SHARE = 64  # or this part of all that was sent: the number of index files grows with the logarithm
-_CHECKPOINT_BLOBS = 2 * MAX_BLOBS  # or so many blobs, each of which is 200 bytes in memory until it is listed
+CHECKPOINT_BLOBS = 2 * MAX_BLOBS  # or so many blobs, each of which is 200 bytes in memory until it is listed
 _UNDER_WAY = 36 << 20  # above the checkpoint: what may be in flight while an index file is written
 
 
@@ -90,6 +91,7 @@ class Uploader:
         self._writer = IndexWriter(vault.index, session)
         self._writing = threading.Lock()
         self._full = 0  # packs handed over that are still in memory
+        self._full_bytes = 0
         self._under_way = 0  # bytes of packs that are not acknowledged
         self._acknowledged = 0  # bytes of packs in the writer
         self._listable = 0  # and blobs
@@ -109,7 +111,13 @@ class Uploader:
         with self._changed:
             self._crew.wait_until(self._changed, lambda: self._full < UPLOADS)
             self._full += 1
+            self._full_bytes += builder.size
         self._queue.put(builder, 1)
+
+    def make_room(self, size: int) -> None:
+        """Wait until open packs may hold `size` bytes beside those in flight. Raises Stopped."""
+        with self._changed:
+            self._crew.wait_until(self._changed, lambda: not self._full or self._full_bytes + size <= PACKS_BYTES)
 
     def close(self) -> None:
         """No more packs come: the threads end when all are sent."""
@@ -141,7 +149,7 @@ class Uploader:
 
     def _work(self) -> None:
         while (builder := self._queue.get()) is not None:
-            kind = builder.kind
+            kind, held = builder.kind, builder.size
             pack, body = builder.finish()
             size = len(body)
             self._wait_for_room(size)
@@ -150,6 +158,7 @@ class Uploader:
             give_back_free_memory()
             with self._changed:
                 self._full -= 1
+                self._full_bytes -= held
                 self._under_way -= size
                 self._sent += size
                 self._acknowledged += size
@@ -166,7 +175,7 @@ class Uploader:
 
     def _is_due(self) -> bool:
         """Whether what is in the writer makes an index file."""
-        return self._acknowledged >= self._threshold() or self._listable >= _CHECKPOINT_BLOBS
+        return self._acknowledged >= self._threshold() or self._listable >= CHECKPOINT_BLOBS
 
     def _threshold(self) -> int:
         return max(_CHECKPOINT, self._sent // _CHECKPOINT_SHARE)

@@ -86,9 +86,10 @@ class IndexFile:
 def encode_index_file(index: IndexFile) -> bytes:
     """The JSON document of an index file, as restic writes it."""
     supersedes = ",".join(f'"{name.hex()}"' for name in index.supersedes)
-    packs = ",".join(map(_encode_pack, index.packs))
     head = f'"supersedes":[{supersedes}],' if supersedes else ""
-    return f'{{{head}"packs":[{packs}]}}\n'.encode()
+    # As bytes, pack after pack: that of 40,000 entries has 6 MB, and four times that as strings that are joined.
+    packs = b",".join(map(_encode_pack, index.packs))
+    return b"".join((f'{{{head}"packs":['.encode(), packs, b"]}\n"))
 
 
 def decode_index_file(body: Buffer, name: str) -> IndexFile:
@@ -165,7 +166,7 @@ def split(packs: Iterable[IndexedPack], limit: int = MAX_ENTRIES) -> list[list[I
     return groups
 
 
-def _encode_pack(pack: IndexedPack) -> str:
+def _encode_pack(pack: IndexedPack) -> bytes:
     blobs = ",".join(
         [
             f'{{"id":"{identity.hex()}","type":"{_KIND_NAMES[kind & 1]}","offset":{offset},"length":{length}'
@@ -173,7 +174,7 @@ def _encode_pack(pack: IndexedPack) -> str:
             for identity, kind, offset, length, plain in ENTRY.iter_unpack(pack.table)
         ]
     )
-    return f'{{"id":"{pack.pack.hex()}","blobs":[{blobs}]}}'
+    return f'{{"id":"{pack.pack.hex()}","blobs":[{blobs}]}}'.encode()
 
 
 def _decode_entry(document: Document) -> bytes:

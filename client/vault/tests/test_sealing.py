@@ -13,6 +13,7 @@ from client.vault import sealing
 from client.vault.blobs import BlobKind, PackEntry, SealedBlob, blob_id
 from client.vault.keys import DataKeys
 from client.vault.packs import (
+    MAX_BLOBS,
     PackBuilder,
     decode_header,
     encode_header,
@@ -259,6 +260,20 @@ def test_a_pack_holds_blobs_of_one_kind_and_at_least_one() -> None:
         builder.finish()
     with pytest.raises(ValueError, match="does not go"):
         builder.add(SealedBlob(bytes(32), BlobKind.TREE, 1, compressed=False, body=KEYS.seal(b"x")))
+
+
+def test_a_pack_is_full_at_so_many_blobs_and_none_of_them_is_an_object_there() -> None:
+    builder = PackBuilder(KEYS, BlobKind.DATA)
+    tracemalloc.start()
+    try:
+        while not builder.is_full:
+            builder.add(SealedBlob(os.urandom(32), BlobKind.DATA, 500, compressed=True, body=bytes(100)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(builder) == MAX_BLOBS
+    # The body and 45 bytes for each entry, and the eighth by which a bytearray grows; 270 if entries were objects.
+    assert held < (builder.size + 45 * MAX_BLOBS) * 9 / 8 + 4096
 
 
 def test_a_pack_is_full_at_its_target() -> None:
