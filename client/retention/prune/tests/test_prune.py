@@ -193,6 +193,23 @@ def test_small_packs_and_small_index_files_are_put_together_where_they_are_many(
     assert history.prune(EXACTLY).repacked_packs == 0
 
 
+def test_packs_that_are_full_by_the_number_of_their_blobs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.vault.packs.MAX_BLOBS", 4)
+    monkeypatch.setattr("client.retention.prune.choice._FEW_BLOBS", 2)
+    history = History()
+    for number in range(12):
+        history.backup({str(number): range(4 * number, 4 * number + 4)})
+    with history.opened() as vault:
+        full = {name for name, entries in vault.index.packs() if len(entries) == 4}
+    assert len(full) == 12
+
+    assert history.prune(EXACTLY).repacked_packs == 12  # those with a tree each
+
+    assert full <= history.names(ObjectKind.PACK)
+    assert history.prune(EXACTLY).repacked_packs == 0
+    assert history.is_whole()
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_packs_that_hold_data_and_trees_are_parted_where_the_format_wants_it(version: int) -> None:
     history = History(version=version)
