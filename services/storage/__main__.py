@@ -39,7 +39,7 @@ from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.peers import Peers
 from services.storage.puts import Puts
-from services.storage.rates import Rates, open_rates
+from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
@@ -67,10 +67,12 @@ _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
 @asynccontextmanager
-async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> AsyncIterator[Parts]:
+async def wire(
+    runtime: Runtime[StorageSettings], gate: Gate | None = None, *, redis_patience: float = PATIENCE_SECONDS
+) -> AsyncIterator[Parts]:
     """Open disks and channels, settle what an earlier run left, and say that the node lives. Closes all at the end.
 
-    `gate` replaces the one of vault tokens in tests.
+    In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
@@ -87,7 +89,9 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         local = LocalObjects(node, db, disks, threads, incoming)
         own = OwnCopies(node, db, disks, threads, incoming)
         gets = Gets(node, db, local, own, peers, silent_seconds=silent, copy_seconds=copy_seconds)
-        rates = await stack.enter_async_context(open_rates(settings, clock, runtime.metrics.registry))
+        rates = await stack.enter_async_context(
+            open_rates(settings, clock, runtime.metrics.registry, patience=redis_patience)
+        )
         streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
         replicator = Replicator(
             node,

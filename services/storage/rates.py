@@ -1,8 +1,8 @@
 """Rate limits: how often devices and address ranges may call the nodes of a cluster, which count together in Redis.
 
 Kept true: a call counts once, when it begins, whatever comes of it; a call that is refused counts nowhere, so a device
-at its limit takes nothing of what the others in its range have; without a Redis that answers every call goes through.
-What keeps sessions alive has a count of its own.
+at its limit takes nothing of what the others in its range have; without a Redis that answers every call goes through,
+and no call waits for one longer than a quarter of a second. What keeps sessions alive has a count of its own.
 
 GCRA (ITU-T I.371): of each count Redis keeps one time, at which the calls so far would have come had they come at the
 greatest even rate; a call that would come earlier than the burst allows waits. Redis' clock is the only one.
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 IPV4_BITS, IPV6_BITS = 24, 48
-_REDIS_SECONDS = 2.0  # so long that a busy node does not take its own slowness for that of Redis
+PATIENCE_SECONDS = 0.25  # of a call, for its turn and the answer together
+SILENT_SECONDS = 2.0  # in which every answer came late: so long that a busy node does not take itself for Redis
 PAUSE_SECONDS = 5.0  # for which Redis is not asked again after it did not answer
 _CONNECTIONS = 8
 _MICROSECONDS = 1_000_000
@@ -74,21 +75,22 @@ class Rates:
         clock: Clock,
         registry: CollectorRegistry,
         *,
-        redis_seconds: float = _REDIS_SECONDS,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._prefix = f"oort:storage:{settings.cluster_name}:rate"
         self._device_gap = _MICROSECONDS / settings.device_calls_per_second
         self._range_gap = _MICROSECONDS / settings.range_calls_per_second
         self._burst = settings.calls_burst_seconds * _MICROSECONDS
         self._script = script
-        self._redis_seconds = redis_seconds
+        self._patience = patience
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._clock = clock
         self._ask_after = -math.inf
         self._is_out = False
+        self._late_since: float | None = None
         self._unlimited = Counter(
             "oort_storage_unlimited_calls",
-            "Calls that no limit was asked about: Redis did not answer",
+            "Calls that went through without a limit: Redis did not answer, or not in time",
             registry=registry,
         )
         self._log = structlog.get_logger("storage")
@@ -111,7 +113,7 @@ class Rates:
             raise error(seconds=early / _MICROSECONDS)
 
     async def _ask(self, script: "AsyncScript", counts: dict[str, float]) -> tuple[int, int]:
-        """What the script says; that nobody refuses while Redis does not answer."""
+        """What the script says; that nobody refuses while Redis does not answer, or not in time."""
         from redis.exceptions import RedisError
 
         now, tries = self._clock.monotonic(), self._is_out
@@ -121,22 +123,36 @@ class Rates:
             # One call tries, and those that come meanwhile do not wait for it.
             self._ask_after = now + PAUSE_SECONDS
         try:
-            # What waits for its turn is no slowness of Redis.
-            async with self._turns:
+            async with asyncio.timeout(self._patience), self._turns:
                 if self._is_out and not tries:
                     return self._unasked()
-                async with asyncio.timeout(self._redis_seconds):
-                    refusing, early = await script(keys=list(counts), args=[*counts.values(), self._burst])
-        except (RedisError, OSError, TimeoutError) as error:
-            self._ask_after = self._clock.monotonic() + PAUSE_SECONDS
-            if not self._is_out:
-                self._is_out = True
-                self._log.warning("no rate limit holds until Redis answers", cause=repr(error))
+                refusing, early = await script(keys=list(counts), args=[*counts.values(), self._burst])
+        except TimeoutError as error:
+            # One late answer is no outage: the node may be busy, or others have the turns.
+            if self._is_silent():
+                self._note_outage(error)
             return self._unasked()
+        except (RedisError, OSError) as error:
+            self._note_outage(error)
+            return self._unasked()
+        self._late_since = None
         if tries:  # not of one that was asked before the outage, and is answered after it was noted
             self._is_out = False
             self._log.info("rate limits hold again")
         return int(refusing), int(early)
+
+    def _is_silent(self) -> bool:
+        """Note a late answer; True if there was none in time for a while."""
+        now = self._clock.monotonic()
+        if self._late_since is None:
+            self._late_since = now
+        return now - self._late_since >= SILENT_SECONDS
+
+    def _note_outage(self, error: Exception) -> None:
+        self._ask_after = self._clock.monotonic() + PAUSE_SECONDS
+        if not self._is_out:
+            self._is_out = True
+            self._log.warning("no rate limit holds until Redis answers", cause=repr(error))
 
     def _unasked(self) -> tuple[int, int]:
         self._unlimited.inc()
@@ -145,18 +161,18 @@ class Rates:
 
 @asynccontextmanager
 async def open_rates(
-    settings: StorageSettings, clock: Clock, registry: CollectorRegistry, *, redis_seconds: float = _REDIS_SECONDS
+    settings: StorageSettings, clock: Clock, registry: CollectorRegistry, *, patience: float = PATIENCE_SECONDS
 ) -> AsyncIterator[Rates]:
     """The limits that the settings say, counted in the Redis that they name. Closes the connections to it.
 
-    A Redis that takes longer than `redis_seconds` for an answer counts as away.
+    A call that has no answer after `patience` seconds goes through.
     """
     if settings.redis_url is None:
         yield Rates(settings, None, clock, registry)
         return
     redis = _connect(settings.redis_url)
     try:
-        yield Rates(settings, redis.register_script(_SCRIPT), clock, registry, redis_seconds=redis_seconds)
+        yield Rates(settings, redis.register_script(_SCRIPT), clock, registry, patience=patience)
     finally:
         await redis.aclose()
 

@@ -62,7 +62,8 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
         metrics = Metrics("storage", settings.instance, "test")
         clock = SystemClock()
         parts = await stack.enter_async_context(
-            wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate)
+            # Long: client and node share a loop here, which is late for its own answers now and then.
+            wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate, redis_patience=30)
         )
         around = (MeasureCalls(metrics, clock), MapErrors("storage", metrics))
         inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around)

@@ -27,7 +27,7 @@ from services.common.addresses import Address, address_of_peer
 from services.common.testing.clock import ManualClock
 from services.common.testing.server import Certificates, reason_of, some_settings
 from services.storage.errors import TooManyCalls, TooManyCallsOfRange
-from services.storage.rates import PAUSE_SECONDS, Kind, Rates, open_rates
+from services.storage.rates import PAUSE_SECONDS, SILENT_SECONDS, Kind, Rates, open_rates
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.restics import a_rest_node, basic_auth
@@ -78,7 +78,7 @@ class Counted:
 
 @asynccontextmanager
 async def counted(
-    installation: Certificates, redis_url: str, *, through: str = "", redis_seconds: float = 30
+    installation: Certificates, redis_url: str, *, through: str = "", patience: float = 30
 ) -> AsyncIterator[Counted]:
     """Rates that reach Redis at `through`, if it is given, and not at its own address."""
     cluster = f"test-{uuid4()}"
@@ -86,7 +86,7 @@ async def counted(
     registry, clock = CollectorRegistry(), ManualClock()
     async with (
         Redis.from_url(redis_url) as redis,
-        open_rates(settings.model_copy(update=FEW), clock, registry, redis_seconds=redis_seconds) as rates,
+        open_rates(settings.model_copy(update=FEW), clock, registry, patience=patience) as rates,
     ):
         yield Counted(rates, redis, cluster, registry, clock)
 
@@ -264,7 +264,7 @@ async def test_an_answer_from_before_an_outage_does_not_end_it(installation: Cer
         return 0, 0
 
     settings = a_storage_node(installation)
-    rates = Rates(settings, cast("AsyncScript", script), ManualClock(), CollectorRegistry())
+    rates = Rates(settings, cast("AsyncScript", script), ManualClock(), CollectorRegistry(), patience=30)
     with capture_logs() as lines:
         before = asyncio.ensure_future(rates.take(ANNA, HERE))
         await asyncio.sleep(0)
@@ -282,16 +282,40 @@ async def test_a_redis_that_is_silent_holds_up_one_call_a_while_and_no_other(
     port = a_free_port()
     async with (
         a_line(port, redis_url, is_dead=True),
-        counted(installation, redis_url, through=through(port, redis_url), redis_seconds=0.1) as here,
+        counted(installation, redis_url, through=through(port, redis_url), patience=0.1) as here,
     ):
         assert await here.take(ANNA) == "ok"
+        here.clock.jump(SILENT_SECONDS)
+        with capture_logs() as lines:
+            assert await here.take(ANNA) == "ok"
+        assert [line["event"] for line in lines] == ["no rate limit holds until Redis answers"]
         here.clock.jump(PAUSE_SECONDS)
         probing = asyncio.ensure_future(here.take(ANNA))
         await asyncio.sleep(0)
         assert [await here.take(ANNA) for _ in range(3)] == ["ok"] * 3
         assert not probing.done()
         assert await probing == "ok"
-        assert here.unlimited == 5
+        assert here.unlimited == 6
+
+
+async def test_a_redis_that_is_slow_holds_no_call_up_however_many_come_at_once(installation: Certificates) -> None:
+    asked: list[str] = []
+
+    async def script(keys: Sequence[str], args: Sequence[float]) -> tuple[int, int]:  # noqa: ARG001 - as of Redis
+        asked.append(keys[0])
+        await asyncio.Event().wait()
+        return 0, 0
+
+    settings, registry = a_storage_node(installation), CollectorRegistry()
+    rates = Rates(settings, cast("AsyncScript", script), ManualClock(), registry)
+    with capture_logs() as lines:
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(rates.take(UUID(int=number), HERE) for number in range(200)))
+            await rates.take(ANNA, HERE, Kind.BEAT)
+    assert registry.get_sample_value("oort_storage_unlimited_calls_total") == 201
+    # A late answer is no outage: the next call asks again.
+    assert lines == []
+    assert str(ANNA) in asked[-1]
 
 
 # Through the listeners
