@@ -24,6 +24,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _PROBE_SECONDS = 5.0
+_WIDEST_SPREAD = 1.0  # seconds
 _is_port = re.compile(r"[0-9]{1,5}").fullmatch
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Channels of one process would otherwise share one TCP connection, and die together.
@@ -102,9 +103,14 @@ class Pacing:
         longest = min(self.first_pause * 2 ** min(attempt - 1, 10), self.longest_pause)
         self.sleep(longest * (0.5 + self.jitter() / 2))
 
-    def pause_for(self, seconds: float) -> None:
-        """Wait as long as a server says, within bounds, and up to half as long again: clients spread."""
-        self.sleep(min(max(seconds, 0.001), self.longest_pause) * (1 + self.jitter() / 2))
+    def pause_for(self, seconds: float, attempt: int) -> None:
+        """Wait as long as a server says, within bounds, and by chance up to half as long again: clients spread.
+
+        That half doubles with each attempt up to a second; further, and some of many callers would wait for minutes.
+        """
+        told = min(max(seconds, self.first_pause), self.longest_pause)
+        more = min(told / 2 * 2 ** min(attempt - 1, 10), max(told / 2, _WIDEST_SPREAD))
+        self.sleep(told + more * self.jitter())
 
 
 def read_ca(file: Path) -> bytes:

@@ -182,7 +182,7 @@ class TooBusy(StorageError):
 
 
 class TooManyCalls(StorageError):
-    """This device calls the cluster too often: try again in {seconds:.3f} s."""
+    """This device calls the cluster too often: try again in {seconds:.2f} s."""
 
     reason = "RATE_LIMITED"
     cause = "device_rate"
@@ -194,7 +194,7 @@ class TooManyCalls(StorageError):
 
 
 class TooManyCallsOfRange(TooManyCalls):
-    """The addresses around this one call the cluster too often: try again in {seconds:.3f} s."""
+    """The addresses around this one call the cluster too often: try again in {seconds:.2f} s."""
 
     cause = "range_rate"
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 IPV4_BITS, IPV6_BITS = 24, 48
 PATIENCE_SECONDS = 0.25  # of a call, for its turn and the answer together
 SILENT_SECONDS = 2.0  # in which every answer came late: so long that a busy node does not take itself for Redis
+# What a refused caller is told at least: at its limit there is room again after a gap of 2 ms, so it would call more.
+SOONEST_SECONDS = 0.25
 PAUSE_SECONDS = 5.0  # for which Redis is not asked again after it did not answer
 _CONNECTIONS = 8
 _MICROSECONDS = 1_000_000
@@ -110,7 +112,7 @@ class Rates:
         refusing, early = await self._ask(self._script, counts)
         if refusing:
             error = TooManyCalls if refusing == 1 else TooManyCallsOfRange
-            raise error(seconds=early / _MICROSECONDS)
+            raise error(seconds=max(early / _MICROSECONDS, SOONEST_SECONDS))
 
     async def _ask(self, script: "AsyncScript", counts: dict[str, float]) -> tuple[int, int]:
         """What the script says; that nobody refuses while Redis does not answer, or not in time."""

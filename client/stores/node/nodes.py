@@ -222,9 +222,9 @@ class _Attempts:
             self._first_failure = now
         if now - self._first_failure >= self._patience:
             return False
-        if told is not None:
-            self._pacing.pause_for(told)
-            return True
         self._rounds += 1
-        self._pacing.pause(self._rounds)
+        if told is not None:
+            self._pacing.pause_for(told, self._rounds)
+        else:
+            self._pacing.pause(self._rounds)
         return True

@@ -27,7 +27,7 @@ from services.common.addresses import Address, address_of_peer
 from services.common.testing.clock import ManualClock
 from services.common.testing.server import Certificates, reason_of, some_settings
 from services.storage.errors import TooManyCalls, TooManyCallsOfRange
-from services.storage.rates import PAUSE_SECONDS, SILENT_SECONDS, Kind, Rates, open_rates
+from services.storage.rates import PAUSE_SECONDS, SILENT_SECONDS, SOONEST_SECONDS, Kind, Rates, open_rates
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.restics import a_rest_node, basic_auth
@@ -78,15 +78,15 @@ class Counted:
 
 @asynccontextmanager
 async def counted(
-    installation: Certificates, redis_url: str, *, through: str = "", patience: float = 30
+    installation: Certificates, redis_url: str, *, through: str = "", patience: float = 30, **limits: float
 ) -> AsyncIterator[Counted]:
-    """Rates that reach Redis at `through`, if it is given, and not at its own address."""
+    """Rates that reach Redis at `through`, if it is given, and not at its own address; limits not given are few."""
     cluster = f"test-{uuid4()}"
     settings = a_storage_node(installation, cluster_name=cluster, redis_url=through or redis_url)
     registry, clock = CollectorRegistry(), ManualClock()
     async with (
         Redis.from_url(redis_url) as redis,
-        open_rates(settings.model_copy(update=FEW), clock, registry, patience=patience) as rates,
+        open_rates(settings.model_copy(update=FEW | limits), clock, registry, patience=patience) as rates,
     ):
         yield Counted(rates, redis, cluster, registry, clock)
 
@@ -115,6 +115,15 @@ async def test_a_device_at_its_limit_waits_and_goes_on(installation: Certificate
         assert 990 < refused.value.retry_seconds <= 1000
         await here.let_pass(refused.value.retry_seconds)
         assert [await here.take(ANNA, FAR) for _ in range(2)] == ["ok", "device"]
+
+
+async def test_a_device_with_a_short_gap_is_not_told_to_come_again_at_once(
+    installation: Certificates, redis_url: str
+) -> None:
+    async with counted(installation, redis_url, device_calls_per_second=10, calls_burst_seconds=0.1) as here:
+        with pytest.raises(TooManyCalls) as refused:
+            await asyncio.gather(*(here.rates.take(ANNA, FAR) for _ in range(100)))
+        assert refused.value.retry_seconds == SOONEST_SECONDS
 
 
 async def test_calls_at_once_are_as_many_as_calls_one_by_one(installation: Certificates, redis_url: str) -> None:
