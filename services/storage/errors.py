@@ -1,5 +1,7 @@
 """Why a storage node refuses a call: one class a reason (protos/oort/storage/v1/reasons.proto)."""
 
+from uuid import UUID
+
 import grpc
 
 from services.common.errors import InvalidArgument, NotAllowed, ServiceError
@@ -20,6 +22,11 @@ class ExpiredToken(BadToken):
     """The vault token is refused: it has expired. Ask auth for a new one."""
 
     cause = "expired_token"
+
+    def __init__(self, device: UUID) -> None:
+        """`device` is whose token it is: auth has signed it."""
+        super().__init__()
+        self.device = device
 
 
 class ForeignToken(BadToken):

@@ -82,7 +82,7 @@ class TokenGate:
             if len(self._known) > _KNOWN_TOKENS:
                 self._known.popitem(last=False)
         if self._clock.now().timestamp() > signed.expires + _LEEWAY_SECONDS:
-            raise ExpiredToken
+            raise ExpiredToken(signed.claims.device)
         return signed.claims
 
     def _signed(self, token: str) -> _Signed:

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from services.common.addresses import address_of_peer
 from services.common.errors import NotSignedIn
 from services.common.identity import bearer
 from services.common.interceptors import AroundCalls, Context
-from services.storage.errors import BadToken
+from services.storage.errors import BadToken, ExpiredToken
 from services.storage.gate import Gate
 from services.storage.rates import Kind, Rates
 
@@ -25,11 +26,16 @@ class LimitCalls(AroundCalls):
     @asynccontextmanager
     async def around(self, method: str, context: Context) -> AsyncIterator[None]:
         if method.startswith(_LIMITED):
-            try:
-                device = self._gate.read(bearer(context)).device
-            except (NotSignedIn, BadToken):
-                # Said by the call itself.
-                device = None
             kind = Kind.BEAT if method in _BEATS else Kind.CALL
-            await self._rates.take(device, address_of_peer(context.peer()), kind)
+            await self._rates.take(self._device(context), address_of_peer(context.peer()), kind)
         yield
+
+    def _device(self, context: Context) -> UUID | None:
+        """Who calls; None for who shows nothing good, which the call itself says."""
+        try:
+            return self._gate.read(bearer(context)).device
+        except ExpiredToken as expired:
+            # No stranger's: who only has to ask for a new one must hear so whatever strangers do.
+            return expired.device
+        except (NotSignedIn, BadToken):
+            return None

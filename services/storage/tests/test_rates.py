@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -419,6 +420,21 @@ async def test_guessed_tokens_are_refused_as_such_until_they_are_too_many(cluste
         said = [await refusal_of(guesser.open(Purpose.READ)) for _ in range(4)]
         assert said == ["BAD_TOKEN"] * 3 + ["RATE_LIMITED"]
         await client.open(Purpose.READ)
+
+
+async def test_a_device_hears_that_its_token_has_expired_however_many_strangers_guess_around_it(
+    cluster: Cluster, redis_url: str
+) -> None:
+    async with (
+        a_limited_node(cluster, redis_url) as claims,
+        cluster.client("a", claims) as guesser,
+        cluster.client("a", claims, expires=timedelta(seconds=-10)) as late,
+    ):
+        guesser.metadata = (("authorization", "Bearer nonsense"),)
+        while await refusal_of(guesser.open(Purpose.READ)) != "RATE_LIMITED":
+            pass
+        said = [await refusal_of(late.open(Purpose.READ)) for _ in range(4)]
+        assert said == ["BAD_TOKEN"] * 3 + ["RATE_LIMITED"]
 
 
 async def test_a_limited_restic_is_told_when_to_come_again_and_refreshes_its_lock(
