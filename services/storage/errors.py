@@ -206,6 +206,12 @@ class TooManyCallsOfRange(TooManyCalls):
     cause = "range_rate"
 
 
+class TooManyCallsOfStrangers(TooManyCalls):
+    """The addresses around this one show no good token too often: try again in {seconds:.2f} s."""
+
+    cause = "stranger_rate"
+
+
 class SnapshotInUse(StorageError):
     """{name} is the parent of a backup that is running: try again when that has ended."""
 

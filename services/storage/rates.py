@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.common.addresses import Address, range_of
 from services.common.clock import Clock
-from services.storage.errors import TooManyCalls, TooManyCallsOfRange
+from services.storage.errors import TooManyCalls, TooManyCallsOfRange, TooManyCallsOfStrangers
 from services.storage.settings import StorageSettings
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class Rates:
             counts[f"{self._prefix}:range:{place}"] = self._range_gap
         refusing, early = await self._ask(self._script, counts)
         if refusing:
-            error = TooManyCalls if refusing == 1 else TooManyCallsOfRange
-            raise error(seconds=max(early / _MICROSECONDS, SOONEST_SECONDS))
+            own = TooManyCalls if device else TooManyCallsOfStrangers
+            raise (own if refusing == 1 else TooManyCallsOfRange)(seconds=max(early / _MICROSECONDS, SOONEST_SECONDS))
 
     async def _ask(self, script: "AsyncScript", counts: dict[str, float]) -> tuple[int, int]:
         """What the script says; that nobody refuses while Redis does not answer, or not in time."""
