@@ -1,7 +1,8 @@
 """How much may be stored: the quota of a bucket, and those that it shares with others of its group and of its tenant.
 
 Kept true: what the objects under a quota have together never passes it, however many puts into however many buckets
-take effect at once; but for retention, and a part of the quota for index files of a restic that may remove.
+take effect at once; but for retention, a part of the quota for index files of a restic that may remove, and puts that
+were just taking effect when it was set.
 """
 
 import re
@@ -50,11 +51,14 @@ async def require_room(
     limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
     if limits and bucket.bytes + size > min(limits) + beyond(min(limits)):
         raise QuotaExceeded(bucket=bucket.id, limit=min(limits), used=bucket.bytes, size=size)
-    if not bucket.shares_quota:
+    shared_limits = await quotas.limits(unit, bucket)
+    if not shared_limits:
         return
     if takes_effect:
-        far = size + _AT_ONCE * _ORDINARY_BYTES if size <= _ORDINARY_BYTES else None
-        shared = await quotas.hold(unit, bucket, far)
+        far = size + _AT_ONCE * _ORDINARY_BYTES
+        # What cannot be far is not asked about first.
+        may_be_far = size <= _ORDINARY_BYTES and min(shared_limits) >= far
+        shared = await quotas.hold(unit, bucket, far if may_be_far else None)
     else:
         shared = await quotas.of_bucket(unit, bucket)
     for quota in shared:

@@ -14,7 +14,7 @@ class BucketState:
     """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit.
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
-    has done so less than a day ago. `shares_quota`: there is a quota that it is under with others (store/quotas.py).
+    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
     """
 
     id: UUID
@@ -30,7 +30,6 @@ class BucketState:
     live_snapshots: int
     live_bytes: int
     quota_group: str | None
-    shares_quota: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,7 @@ class Home:
 _PEEK = """
 select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes, lock_days, braked,
        coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
-       quota_group, exists (select from quotas q where q.tenant_id = buckets.tenant_id
-           and q.name in ('', quota_group)) as shares_quota
+       quota_group
 from buckets where id = %s
 """
 _SHOWN = """

@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 from services.common.database import Unit
 from services.storage.store.buckets import BucketState
 
-_LOCK = "select name from quotas where tenant_id = %s and name in ('', %s) order by name"
+_LOCK = "select bytes from quotas where tenant_id = %s and name in ('', %s) order by name"
 _ASK = """
 select tenant_id, name, bytes, quota_used(tenant_id, name) as used from quotas
 where tenant_id = %s and name in ('', %s) order by name
@@ -36,6 +36,16 @@ class Quota:
     @property
     def left(self) -> int:
         return self.bytes - self.used
+
+
+async def limits(unit: Unit, bucket: BucketState) -> list[int]:
+    """Of those that a bucket is under, in bytes.
+
+    Of a transaction that has locked the bucket's row those that are set by then: a statement of its own sees what was
+    committed while the lock was waited for.
+    """
+    cursor = await unit.execute(_LOCK, (bucket.tenant_id, bucket.quota_group))
+    return [int(limit) for (limit,) in await cursor.fetchall()]
 
 
 async def of_bucket(unit: Unit, bucket: BucketState) -> list[Quota]:

@@ -114,6 +114,18 @@ async def test_puts_into_several_buckets_at_once_never_pass_the_quota(cluster: C
         assert cluster.sql("select sum(bytes) from buckets where tenant_id = %s", tenant) == [(taken * 100,)]
 
 
+async def test_a_put_that_waits_for_its_bucket_meets_the_quota_that_was_set_meanwhile(cluster: Cluster) -> None:
+    async with cluster.up("a") as (db,), operating(cluster) as operator:
+        claims = await cluster.bucket("a")
+        async with writers(cluster, claims) as ((client, session),):
+            async with db.unit(claims.tenant, claims.user) as unit:
+                await buckets.lock(unit, claims.bucket)
+                putting = asyncio.ensure_future(client.put_pack(session, a_body()))
+                await waiting(cluster, "buckets")
+                await operator.limit(claims.tenant, 10)
+            assert await refusal_of(putting) == "QUOTA_EXCEEDED"
+
+
 async def test_far_from_the_limit_puts_do_not_wait_for_each_other_and_near_it_they_do(cluster: Cluster) -> None:
     async with cluster.up("a") as (db,), operating(cluster) as operator:
         claims = [await cluster.bucket("a", tenant=uuid4())]
@@ -141,7 +153,7 @@ async def test_far_from_the_limit_puts_do_not_wait_for_each_other_and_near_it_th
         beside = asyncio.ensure_future(hold(third, 500, held[2]))
         near = asyncio.ensure_future(hold(await cluster.bucket("a", tenant=claims[0].tenant), None, asyncio.Event()))
         await held[2].wait()
-        await waiting(cluster)
+        await waiting(cluster, "quotas")
         going_on.set()
         assert [await one for one in (*holding, beside)] == [1000, 1000, 1000]
         # It has waited, and sees what they took.
@@ -149,14 +161,14 @@ async def test_far_from_the_limit_puts_do_not_wait_for_each_other_and_near_it_th
         assert await left(db, claims[0]) == -200
 
 
-async def waiting(cluster: Cluster) -> None:
-    """Until somebody waits for a quota that others hold."""
+async def waiting(cluster: Cluster, table: str) -> None:
+    """Until somebody waits for a row that others hold."""
     query = (
-        "select 1 from pg_locks where locktype = 'tuple' and relation = 'quotas'::regclass"
+        "select 1 from pg_locks where locktype = 'tuple' and relation = %s::regclass"
         " and database = (select oid from pg_database where datname = current_database())"
     )
     async with asyncio.timeout(30):
-        while not await asyncio.to_thread(cluster.sql, query):
+        while not await asyncio.to_thread(cluster.sql, query, table):
             pass
 
 
