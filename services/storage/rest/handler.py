@@ -34,6 +34,7 @@ from services.storage.puts import Put, Puts
 from services.storage.rates import Kind, Rates
 from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
+from services.storage.rest.limiting import LimitRequests
 from services.storage.rest.requests import VERSION_1, VERSION_2, NotOffered, Target, http_status, one_line, part_of
 from services.storage.store.objects import ListedObject
 from services.storage.streams import Streams
@@ -70,7 +71,7 @@ class RestHandler:
         self._puts = puts
         self._gets = gets
         self._streams = streams
-        self._rates = rates
+        self._limits = LimitRequests(rates, clock)
         self._metrics = metrics
         self._clock = clock
         self._brake = brake
@@ -118,14 +119,14 @@ class RestHandler:
     async def _caller(self, request: web.BaseRequest) -> VaultClaims:
         """Who asks, counted among the calls of the device, or of strangers; its locks are its beats."""
         address = address_of(request.remote or "")
-        try:
-            claims = await self._access.claims(basic(request.headers.get("Authorization")))
-        except NotSignedIn:
-            await self._rates.take(None, address)
-            raise
         kind = Kind.BEAT if _kind_of(request) == ObjectKind.LOCK else Kind.CALL
-        await self._rates.take(claims.device, address, kind)
-        return claims
+        try:
+            shown = basic(request.headers.get("Authorization"))
+        except NotSignedIn:
+            await self._limits.take(None, address, kind)
+            raise
+        await self._limits.take(self._access.device(shown), address, kind)
+        return await self._access.claims(shown)
 
     async def _repository(self, request: web.BaseRequest, claims: VaultClaims) -> web.StreamResponse:
         if request.method != "POST" or request.query.get("create") != "true":

@@ -439,25 +439,50 @@ async def test_a_device_hears_that_its_token_has_expired_however_many_strangers_
         assert said == ["BAD_TOKEN"] * 3 + ["RATE_LIMITED"]
 
 
-async def test_a_limited_restic_is_told_when_to_come_again_and_refreshes_its_lock(
+async def test_a_restic_far_beyond_its_limit_is_told_when_to_come_again_and_refreshes_its_lock(
     cluster: Cluster, redis_url: str
 ) -> None:
-    limits: dict[str, Any] = {"device_calls_per_second": 1, "calls_burst_seconds": 5}
-    async with a_rest_node(cluster, redis_url=redis_url, **limits) as node:
+    async with a_rest_node(cluster, redis_url=redis_url, cluster_name=f"test-{uuid4()}", limits=FEW) as node:
         claims = await cluster.bucket("a")
-        async with node.restic(claims) as restic:
+        async with node.restic(replace(claims, cluster=cluster.settings["a"].cluster_name)) as restic:
+            # The first of its requests is a stranger's, and then it is known.
             await restic.initialise()
-            for _ in range(1000):
-                answer = await restic.ask("GET", "config")
-                if answer.status != 200:
-                    break
-            assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+            assert (await restic.ask("GET", "config")).status == 200
+            answer = await restic.ask("GET", "config")
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "1000")
             assert "too often" in answer.line
             lock = await restic.lock()
             assert (await restic.delete(lock)).status == 200
-            stranger = {"Authorization": basic_auth("nobody", "guess")}
-            answers = [await restic.ask("GET", "config", headers=stranger) for _ in range(20)]
-            assert {answer.status for answer in answers} == {401, 429}
+
+
+async def test_a_restic_that_is_early_by_a_little_waits_at_the_node(cluster: Cluster, redis_url: str) -> None:
+    limits: dict[str, Any] = {"device_calls_per_second": 4, "calls_burst_seconds": 0.25}
+    async with a_rest_node(cluster, redis_url=redis_url, cluster_name=f"test-{uuid4()}", **limits) as node:
+        claims = await cluster.bucket("a")
+        async with node.restic(replace(claims, cluster=cluster.settings["a"].cluster_name)) as restic:
+            await restic.initialise()
+            answers = await asyncio.gather(*(restic.ask("GET", "config") for _ in range(5)))
+            assert [answer.status for answer in answers] == [200] * 5
+
+
+async def test_auth_is_asked_about_guesses_as_often_as_strangers_may_call_and_who_is_known_goes_on(
+    cluster: Cluster, redis_url: str
+) -> None:
+    limits = FEW | {"range_calls_per_second": 1}
+    async with a_rest_node(cluster, redis_url=redis_url, cluster_name=f"test-{uuid4()}", limits=limits) as node:
+        claims = replace(await cluster.bucket("a"), cluster=cluster.settings["a"].cluster_name)
+        async with node.restic(claims) as restic:
+            await restic.initialise()
+            asked = node.auth.asked
+            guesses = [{"Authorization": basic_auth(str(claims.device), f"guess {number}")} for number in range(4)]
+            answers = [await restic.ask("GET", "config", headers=guess) for guess in guesses]
+            assert [answer.status for answer in answers] == [401, 401, 429, 429]
+            assert node.auth.asked == asked + 2
+            assert (await restic.ask("GET", "config")).status == 200
+        # Nor do they get further while auth is out of reach.
+        node.auth.is_down = True
+        async with node.restic(replace(claims, device=uuid4())) as late:
+            assert (await late.ask("GET", "config")).status == 429
 
 
 def retry_seconds(error: grpc.aio.AioRpcError) -> float:
