@@ -223,16 +223,21 @@ def _cause(error: Unavailable) -> str:
 async def _listening(
     role: str, settings: ProcessSettings, parts: Parts, metrics: Metrics, clock: Clock
 ) -> AsyncIterator[Started]:
-    interceptors = (MeasureCalls(metrics, clock), MapErrors(role, metrics))
     async with AsyncExitStack() as stack:
         metrics_server = MetricsServer.start(metrics, settings.metrics_listen)
         stack.callback(metrics_server.close)
         listeners = []
-        for listen_on, credentials, services, own in (
-            (settings.internal_listen, internal_credentials(settings), parts.internal, ()),
-            (settings.public_listen, public_credentials(settings), parts.public, parts.around_public),
+        measure = MeasureCalls(metrics, clock)
+        inside, outside = MapErrors(role, metrics, "internal"), MapErrors(role, metrics, "public")
+        for listen_on, credentials, services, around in (
+            (settings.internal_listen, internal_credentials(settings), parts.internal, (measure, inside)),
+            (
+                settings.public_listen,
+                public_credentials(settings),
+                parts.public,
+                (measure, outside, *parts.around_public),
+            ),
         ):
-            around = (*interceptors, *own)
             listener = await listen(listen_on, credentials, services, around, share_port=settings.share_port)
             stack.push_async_callback(listener.drain, 0)
             listeners.append(listener)

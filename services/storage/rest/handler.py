@@ -98,11 +98,14 @@ class RestHandler:
             return _abort(request)
         except _Broken as broken:
             # The status has been sent: what is left is to let the client see that this is not all.
-            refusal = refusal_of(broken.cause, method, self._log, self._metrics)
+            refusal = self._refusal(broken.cause, method)
             self._log.warning("a body was cut off", method=method, cause=str(refusal))
             return _abort(request)
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
-            return _refuse(refusal_of(error, method, self._log, self._metrics))
+            return _refuse(self._refusal(error, method))
+
+    def _refusal(self, error: Exception, method: str) -> ServiceError:
+        return refusal_of(error, method, self._log, self._metrics, "public")
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         claims = await self._caller(request)

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from oort.storage.v1 import copies_pb2, copies_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 import services.storage.__main__
@@ -55,12 +56,27 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorRegistry]:
         yield metrics.registry
 
 
-def counts(registry: CollectorRegistry) -> dict[str, float]:
-    found = {}
-    for family in registry.collect():
-        if family.name == "oort_refusals":
-            found = {one.labels["cause"]: one.value for one in family.samples if one.name.endswith("_total")}
-    return found
+def counts(registry: CollectorRegistry, listener: str = "public") -> dict[str, float]:
+    """By cause."""
+    samples = [one for family in registry.collect() if family.name == "oort_refusals" for one in family.samples]
+    return {
+        one.labels["cause"]: one.value
+        for one in samples
+        if one.name.endswith("_total") and one.labels["listener"] == listener
+    }
+
+
+async def test_what_roles_and_nodes_are_refused_is_told_apart_from_what_devices_are(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counting(monkeypatch) as registry:
+        cluster.node("a")
+        async with cluster.up("a"), cluster.internal("a", "auth", "auth-1") as channel:
+            copies = copies_pb2_grpc.CopyServiceStub(channel)
+            request = copies_pb2.GetCopyRequest(bucket_id=str(uuid4()), name="config", size=1)
+            await refusal_of(copies.GetCopy(request).read())
+        assert counts(registry) == {}
+        assert counts(registry, "internal") == {"not_allowed": 1}
 
 
 async def test_each_refusal_of_a_call_counts_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

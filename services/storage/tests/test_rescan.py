@@ -63,7 +63,10 @@ async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[N
     settings = cluster.settings["a"]
     name = owners_pb2.DESCRIPTOR.services_by_name["OwnerService"].full_name
     served = [Served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, Auth(known), name)]
-    around, credentials = (MapErrors("auth", Metrics("auth", "auth-1", "test")),), internal_credentials(settings)
+    around, credentials = (
+        (MapErrors("auth", Metrics("auth", "auth-1", "test"), "internal"),),
+        internal_credentials(settings),
+    )
     listener = await listen(str(settings.auth_server), credentials, served, around, share_port=True)
     try:
         yield
