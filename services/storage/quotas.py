@@ -20,9 +20,9 @@ from services.storage.store.sessions import SessionRow
 MAX_BYTES = (1 << 63) - 1
 _INDEX_PART = 16  # of the quota, that index files of a restic may go beyond it
 # Far from a limit several puts take effect at once, none of which sees the others': as many as nodes have connections
-# to the database, of an ordinary body each. A larger one is judged alone.
+# to the database, of an ordinary body each (a pack is full at 16 MiB, and ends with a blob). Larger are judged alone.
 _AT_ONCE = 256
-_ORDINARY_BYTES = 1 << 30
+_ORDINARY_BYTES = 32 << 20
 _is_group = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}").fullmatch
 
 

@@ -19,7 +19,7 @@ from services.storage.tests.cluster import Client, Cluster, a_body
 from services.storage.tests.restics import a_rest_node
 from services.storage.tests.test_sessions import refusal_of
 
-FAR = 256 << 30
+FAR = 256 * (32 << 20)
 
 
 class Operator:
