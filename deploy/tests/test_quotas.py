@@ -28,6 +28,8 @@ def test_a_group_of_vaults_that_is_full_takes_no_more_and_goes_on_when_it_may(
     data = ("--data", str(stack.data))
 
     oort.ok("quota", "group", bucket, "photos", *data)
+    rows = oort.ok("bucket", "list", "--json", *data).json()
+    assert {row["quota_group"] for row in rows if row["id"] == bucket} == {"photos"}
     oort.ok("quota", "set", tenant, "1K", "--name", "photos", *data)
     assert device.tool.run("backup", str(source), "--vault", "main").code == 7
     [quota] = [one for one in oort.ok("quota", "list", "--json", *data).json() if one["name"] == "photos"]

@@ -51,6 +51,7 @@ class Bucket:
     home_nodes: list[str]
     missing_copies: int
     lost_objects: int
+    quota_group: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ from buckets where id = %s
 """
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
+       b.quota_group,
        array(select h.node_id from homes h where h.bucket_id = b.id order by h.node_id) as home_nodes,
        (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies,
        (select count(*) from (
