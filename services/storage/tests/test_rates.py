@@ -81,15 +81,15 @@ class Counted:
 
 @asynccontextmanager
 async def counted(
-    installation: Certificates, redis_url: str, *, through: str = "", patience: float = 30, **limits: float
+    installation: Certificates, redis_url: str, *, through: str = "", patience: float = 30
 ) -> AsyncIterator[Counted]:
-    """Rates that reach Redis at `through`, if it is given, and not at its own address; limits not given are few."""
+    """Rates that reach Redis at `through`, if it is given, and not at its own address."""
     cluster = f"test-{uuid4()}"
     settings = a_storage_node(installation, cluster_name=cluster, redis_url=through or redis_url)
     registry, clock = CollectorRegistry(), ManualClock()
     async with (
         Redis.from_url(redis_url) as redis,
-        open_rates(settings.model_copy(update=FEW | limits), clock, registry, patience=patience) as rates,
+        open_rates(settings.model_copy(update=FEW), clock, registry, patience=patience) as rates,
     ):
         yield Counted(rates, redis, cluster, registry, clock)
 
@@ -120,14 +120,15 @@ async def test_a_device_at_its_limit_waits_and_goes_on(installation: Certificate
         assert [await here.take(ANNA, FAR) for _ in range(2)] == ["ok", "device"]
 
 
-async def test_a_device_with_a_short_gap_is_not_told_to_come_again_at_once(
-    installation: Certificates, redis_url: str
-) -> None:
-    async with counted(installation, redis_url, device_calls_per_second=10, calls_burst_seconds=0.1) as here:
-        calls = [here.rates.take(ANNA, FAR) for _ in range(100)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        told = {answer.retry_seconds for answer in answers if isinstance(answer, TooManyCalls)}
-        assert told == {SOONEST_SECONDS}
+async def test_who_is_early_by_a_gap_of_2_ms_is_not_told_to_come_again_at_once(installation: Certificates) -> None:
+    async def script(keys: Sequence[str], args: Sequence[float]) -> tuple[int, int]:  # noqa: ARG001 - as of Redis
+        return 1, 2000
+
+    settings = a_storage_node(installation)
+    rates = Rates(settings, cast("AsyncScript", script), ManualClock(), CollectorRegistry(), patience=30)
+    with pytest.raises(TooManyCalls) as refused:
+        await rates.take(ANNA, FAR)
+    assert refused.value.retry_seconds == SOONEST_SECONDS
 
 
 async def test_calls_at_once_are_as_many_as_calls_one_by_one(installation: Certificates, redis_url: str) -> None:
@@ -450,7 +451,8 @@ async def test_a_restic_far_beyond_its_limit_is_told_when_to_come_again_and_refr
             await restic.initialise()
             assert (await restic.ask("GET", "config")).status == 200
             answer = await restic.ask("GET", "config")
-            assert (answer.status, answer.headers["Retry-After"]) == (429, "1000")
+            assert answer.status == 429
+            assert 900 < int(answer.headers["Retry-After"]) <= 1000
             assert "too often" in answer.line
             lock = await restic.lock()
             assert (await restic.delete(lock)).status == 200
