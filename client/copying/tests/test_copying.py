@@ -11,7 +11,7 @@ from client.copying.needed import needed
 from client.copying.report import CopySummary
 from client.copying.run import CopySession, copy_snapshots
 from client.errors import StoreError
-from client.retention.prune.tests.a_history import Around, History, chunk, copied, store_blobs
+from client.reachability.tests.a_history import Around, History, chunk, copied, store_blobs
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround
 from client.testing.stops import Stop, StoppingSession
