@@ -121,6 +121,17 @@ def test_a_snapshot_that_is_removed_meanwhile_is_named_and_the_others_are_copied
     assert [name_of(one.snapshot) for one in summary.copied] == others
 
 
+def test_what_a_snapshot_that_is_left_out_shares_with_others_is_copied_for_them() -> None:
+    source, target = a_history(), a_target()
+    assert source.backup({"shared/1": [1, 2], "own/1": [70]}, pack_blobs=1) is not None
+    assert source.backup({"shared/1": [1, 2], "other/1": [3]}, pack_blobs=1) is not None
+    lose_pack(source, 70, lambda _: None)
+    summary = copy(source, target)
+    assert len(summary.lost) == 1
+    expect(target, source, summary)
+    assert target.is_whole()
+
+
 def test_what_one_snapshot_has_lost_costs_the_others_no_second_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.copying.run._ROUND", 1)
     source = a_history(*({**{f"d{at}/f": [at] for at in range(10)}, "x": [100 + number]} for number in range(30)))
