@@ -144,10 +144,26 @@ def test_an_interrupted_copy_is_cancelled_and_the_same_command_goes_on(
     code, output, errors = with_vault(*to_second)
     assert (code, output, len(errors.splitlines())) == (130, "", 1)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("copy-", "upload-"))]
-    assert with_vault.json("jobs")[0]["status"] == JobStatus.CANCELLED
+    job = with_vault.json("jobs")[0]
+    assert (job["status"], job["counts"]["bytes"] > 20_000) == (JobStatus.CANCELLED, True)  # told while it ran
     assert with_vault.json("snapshots", "--vault", second) == []
     assert not list((tmp_path / "vault" / "locks").iterdir()) + list((tmp_path / "second" / "locks").iterdir())
     assert len(with_vault.json_lines(*to_second)[-1]["copied"]) == 2
+
+
+def test_what_a_check_found_lost_in_the_other_vault_is_stored_again(
+    with_vault: Terminal, second: str, source: Path, tmp_path: Path
+) -> None:
+    harmed = Harmed(with_vault, source, tmp_path)
+    to_second = ("copy", "--from", harmed.name, "--to", second)
+    with_vault.json_lines(*to_second)
+    largest = max((tmp_path / "second" / "data").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    largest.unlink()
+    assert with_vault("check", "--vault", second)[0] == 8
+    summary = with_vault.json_lines(*to_second)[-1]
+    assert (summary["copied"], summary["present"], summary["new_bytes"] >= 20_000) == ([], 2, True)
+    assert with_vault("restore", "latest", "--target", str(tmp_path / "target"), "--vault", second)[0] == 0
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
 def test_latest_is_the_newest_that_can_be_read_and_another_is_named(
