@@ -10,10 +10,10 @@ import pytest
 from client.errors import DamagedVault, ObjectMissing, SessionOver, StoreError, StoreFull, TruncatedObject
 from client.stores.abc import Buffer
 from client.stores.cloud import CloudStore, Location
-from client.stores.cloud.calls import Patience
-from client.stores.cloud.failures import Failure, Trouble
 from client.stores.cloud.session import CloudSession
 from client.stores.tests.contract import a_pack
+from clouds.calls import Patience
+from clouds.failures import Failure, Trouble
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -259,7 +259,7 @@ def test_on_webdav_an_object_is_written_beside_and_what_was_left_there_is_kept_a
 
 def _entries(session: object) -> list[str]:
     from client.stores.cloud.session import CloudSession
-    from client.stores.cloud.store import listing
+    from clouds.operations import listing
 
     assert isinstance(session, CloudSession)
     return [entry.path for entry in session.run(listing("tmp/")) if entry.metadata.is_file]

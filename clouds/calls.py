@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from client.stores.cloud.failures import Failure, Trouble, is_of_opendal, read_failure
+from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
