@@ -5,6 +5,7 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # what a start makes is no garbage; process.main has it on again when the role serves
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,8 +55,11 @@ from services.storage.rpc.sessions import SessionsRpc
 from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
+from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
+# They wait for the store and need no processor; nobody who reads from a disk is to wait behind them.
+_THREADS_OF_A_STORE = 16
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
 _RESCANS = rescans_pb2.DESCRIPTOR.services_by_name["RescanService"].full_name
@@ -73,8 +77,9 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
-        disks = _open_disks(settings, stack)
-        executor = stack.enter_context(ThreadPoolExecutor(settings.disk_threads, thread_name_prefix="disk"))
+        disks = Disks([*_open_disks(settings, stack), *await _open_stores(settings, stack)], node)
+        threads_wanted = settings.disk_threads + _THREADS_OF_A_STORE * len(settings.data_stores)
+        executor = stack.enter_context(ThreadPoolExecutor(threads_wanted, thread_name_prefix="disk"))
         threads = DiskThreads(executor)
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
@@ -218,13 +223,33 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:
-    opened = []
+def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
+    opened: list[Volume] = []
     for folder in settings.data_dirs:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
-    return Disks(opened, settings.instance)
+    return opened
+
+
+async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
+    if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
+        return []
+    from services.storage.remote.address import StoreAddress, StoreKey
+    from services.storage.remote.spool import Spool
+    from services.storage.remote.store import Store
+    from services.storage.remote.volume import RemoteVolume
+
+    node = settings.instance
+    key = StoreKey.read(settings.store_key_file)
+    spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
+    stack.callback(spool.close)
+    opened: list[Volume] = []
+    for url in settings.data_stores:
+        store = Store(StoreAddress.parse(url), key, node)
+        stack.callback(store.close)
+        opened.append(await asyncio.to_thread(RemoteVolume, store, spool, node))
+    return opened
 
 
 ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)

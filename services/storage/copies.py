@@ -17,11 +17,12 @@ from google.rpc.status_pb2 import Status
 from oort.storage.v1 import copies_pb2
 
 from services.common.errors import Unavailable
-from services.storage.disk import StagedFile, StagedName
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, Stalled, Unentered
 from services.storage.frames import Frame
 from services.storage.peers import Peers
+from services.storage.staging import StagedName
+from services.storage.volume import StagedBody
 
 Result = TypeVar("Result")
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -65,7 +66,7 @@ class LocalCopy:
         frees: bool = False,
         first: bool = False,
     ) -> None:
-        """`frees` and `first` as of Disk.stage."""
+        """`frees` and `first` as of Volume.stage."""
         self.node = node
         self._disks = disks
         self._threads = threads
@@ -73,7 +74,7 @@ class LocalCopy:
         self._size = size
         self._frees = frees
         self._first = first
-        self._file: StagedFile | None = None
+        self._file: StagedBody | None = None
         self._step: asyncio.Future[None] | None = None
 
     async def begin(self) -> None:
@@ -101,7 +102,7 @@ class LocalCopy:
             await self.discard()
 
     @property
-    def _opened(self) -> StagedFile:
+    def _opened(self) -> StagedBody:
         if self._file is None:
             raise RuntimeError("the copy was not begun")
         return self._file
@@ -117,7 +118,7 @@ class LocalCopy:
 
 
 class RemoteCopy:
-    """On another node. Every step has `seconds`; `frees` and `first` as of Disk.stage."""
+    """On another node. Every step has `seconds`; `frees` and `first` as of Volume.stage."""
 
     def __init__(
         self,

@@ -35,8 +35,8 @@ from services.storage.frames import FRAME_BYTES, get_body, get_message
 from services.storage.incoming import Incoming
 from services.storage.own import OwnCopies
 from services.storage.peers import Peers
-from services.storage.reading import OpenObject
 from services.storage.store import buckets, copies
+from services.storage.volume import OpenObject
 
 
 class Hash(Protocol):
@@ -262,6 +262,8 @@ class Gets:
         except Damaged as error:
             await self._local.report(claims.bucket, name, str(error))
             read.damaged(self._node, str(error))
+        except Unavailable as error:
+            read.failed(self._node, str(error), passing=True)
 
     async def _from_others(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
         """What the other homes that count as having a copy give."""

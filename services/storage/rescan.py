@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -23,15 +22,14 @@ from domain.names import SEAL, ObjectKind
 from services.common.database import Database, Unit
 from services.common.errors import Unavailable
 from services.storage.copies import DiskThreads
-from services.storage.disk import Disk, StagedName
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
-from services.storage.reading import open_file, size_of
 from services.storage.store import buckets, copies, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
+from services.storage.volume import WaitingBody, hash_of
 
 _OWNERS_AT_ONCE = 500
 _NAMED_AT_MOST = 1000
@@ -155,9 +153,9 @@ class Rescan:
     async def _place_staged(self, bucket: UUID) -> None:
         """What a put had made durable and not placed when the catalogue was lost may have been acknowledged."""
         for disk in self._disks:
-            for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
-                if await self._threads.run(lambda disk=disk, path=path, staged=staged: _place(disk, path, staged)):  # type: ignore[misc] # mypy infers no default
-                    self._log.info("placed an incoming file", bucket=str(bucket), name=str(staged.name))
+            for waiting in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+                if await self._threads.run(lambda waiting=waiting: _place(waiting)):  # type: ignore[misc] # mypy infers no default
+                    self._log.info("placed an incoming file", bucket=str(bucket), name=str(waiting.staged.name))
 
     async def _enter(self, bucket: UUID, files: Sequence[FoundFile], new: New | None) -> list[KnownObject]:
         """Enter what is not known of a page of files, with a `new` home, and judge those that are known otherwise."""
@@ -222,18 +220,16 @@ class Rescan:
             raise Unavailable(what=f"A disk of node {self._node}")
 
 
-def _place(disk: Disk, path: Path, staged: StagedName) -> bool:
-    """Place a whole incoming file whose object is not there."""
-    if disk.path(staged.bucket, staged.name).exists():
+def _place(waiting: WaitingBody) -> bool:
+    """Place a whole incoming body whose object is not there."""
+    content = None if waiting.is_taken() else waiting.open()
+    if content is None:
         return False
-    size = size_of(path)
-    opened = open_file(path, size) if size is not None else None
-    if size is None or opened is None:
-        return False
+    opened, size = content
     try:
-        is_whole = opened.hash(size) == staged.sha256
+        is_whole = hash_of(opened, size) == waiting.staged.sha256
     finally:
         opened.close()
     if is_whole:
-        disk.place(path, staged.bucket, staged.name)
+        waiting.place()
     return is_whole

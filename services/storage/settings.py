@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from services.common.settings import HostPort, RoleSettings
 from services.storage.holding import Brake
+from services.storage.remote.address import StoreAddress
 
 # A session that misses this many beats is over.
 MISSED_BEATS = 3
@@ -19,11 +20,26 @@ def _paths(given: object) -> object:
     return [part for part in given.split(":") if part] if isinstance(given, str) else given
 
 
+def _words(given: object) -> object:
+    return given.split() if isinstance(given, str) else given
+
+
 class StorageSettings(RoleSettings):
     """One node. Its name in the cluster is `instance`."""
 
-    data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths), Field(min_length=1)] = Field(
-        description="folders to keep objects in, one for each disk, with `:` between them"
+    data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths)] = Field(
+        [], description="folders to keep objects in, one for each disk, with `:` between them; default: none"
+    )
+    store_key_file: Path | None = Field(
+        None, description="credentials file as AWS's tools have it, of mode 0600: the key of the stores; default: none"
+    )
+    spool_dir: Path | None = Field(
+        None, description="local folder in which a body is hashed before it goes to a store; default: none"
+    )
+    data_stores: Annotated[list[str], NoDecode, BeforeValidator(_words), Field(validate_default=True)] = Field(
+        [],
+        description="S3 stores to keep objects in: s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,"
+        " with a space between them; default: none",
     )
     token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
     cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
@@ -70,6 +86,18 @@ class StorageSettings(RoleSettings):
         1 << 30, ge=0, description="bytes of packs below which the brake does not weigh a vault"
     )
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
+
+    @field_validator("data_stores")
+    @classmethod
+    def _can_be_used(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        for url in value:
+            StoreAddress.parse(url)
+        lacking = [name for name in ("store_key_file", "spool_dir") if info.data.get(name) is None]
+        if value and lacking:
+            raise ValueError(f"needs {' and '.join(f'OORT_{name.upper()}' for name in lacking)} too")
+        if not value and not info.data.get("data_dirs"):
+            raise ValueError("a node keeps objects in OORT_DATA_DIRS or OORT_DATA_STORES: give one of them")
+        return value
 
     @field_validator("rest_listen")
     @classmethod

@@ -15,13 +15,13 @@ from services.common.identity import require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
 from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import StagedName
 from services.storage.disks import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import read_put
 from services.storage.gets import LocalObjects, Part
 from services.storage.incoming import Incoming
 from services.storage.rpc.names import name_of
+from services.storage.staging import StagedName
 from services.storage.streams import Streams
 
 Context = grpc.aio.ServicerContext[Any, Any]

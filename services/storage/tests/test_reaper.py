@@ -19,8 +19,9 @@ from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.storage import __main__ as main
 from services.storage.copies import DiskThreads, Result
-from services.storage.disk import NO_SESSION, Disk, StagedName
+from services.storage.disk import Disk
 from services.storage.reaper import Reaper
+from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies, reaping
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.test_session_order import holding, reason, waits

@@ -19,7 +19,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
-from services.storage.disk import StagedName
+from services.storage.staging import StagedName
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
@@ -71,13 +71,19 @@ async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[N
 
 
 @pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
+def auth_server() -> Iterator[str]:
+    """Where `auth_knowing` will listen."""
     with socket.socket() as kept:  # nobody else gets the port, though the auth role is not up all the time
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
-        for name in ("a", "b"):
-            cluster.node(name, auth_server=f"127.0.0.1:{kept.getsockname()[1]}", scrub_poll_seconds=0.05)
-        yield "a", "b"
+        yield f"127.0.0.1:{kept.getsockname()[1]}"
+
+
+@pytest.fixture
+def nodes(cluster: Cluster, auth_server: str) -> tuple[str, str]:
+    for name in ("a", "b"):
+        cluster.node(name, auth_server=auth_server, scrub_poll_seconds=0.05)
+    return "a", "b"
 
 
 async def lose_the_catalogue(cluster: Cluster, tables: str = _TABLES) -> None:

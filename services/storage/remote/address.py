@@ -1,0 +1,80 @@
+"""Which stores a node keeps bodies in, and the key that opens them.
+
+Kept true: an address holds no secret, and one that is refused is not repeated, for it may hold one; what is not
+understood in it is refused, for opendal passes over options that it does not know.
+"""
+
+import configparser
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from services.common.errors import StartError
+
+_USUAL_REGION = "us-east-1"  # what stores that have no regions take
+_OPTIONS = frozenset(("endpoint", "region"))
+_OTHERS = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """A prefix of a bucket of an S3 store; `prefix` has no slash at either end."""
+
+    bucket: str
+    prefix: str
+    endpoint: str
+    region: str
+
+    @classmethod
+    def parse(cls, url: str) -> "StoreAddress":
+        """From s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION. Raises ValueError with a line for a person."""
+        try:
+            parts = urlsplit(url)
+            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        except ValueError:
+            raise ValueError("a store's address is s3://BUCKET/PREFIX?endpoint=https://HOST") from None
+        if parts.scheme != "s3":
+            raise ValueError("bodies lie on disks or in S3 stores: an address begins with s3://, and no other is taken")
+        if "@" in parts.netloc:
+            raise ValueError("an address holds no key: that goes into OORT_STORE_KEY_FILE")
+        if not parts.netloc or options.keys() - _OPTIONS or parts.fragment:
+            raise ValueError("a store's address is s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION")
+        if urlsplit(options.get("endpoint", "")).scheme not in ("http", "https"):
+            raise ValueError("a store's address needs its endpoint: add ?endpoint=https://HOST to it")
+        names = [name for name in unquote(parts.path).split("/") if name]
+        if any(name in (".", "..") or not name.isprintable() for name in names):
+            raise ValueError("the prefix of a store's address has no . or .. and nothing that cannot be printed")
+        return cls(parts.netloc, "/".join(names), options["endpoint"], options.get("region") or _USUAL_REGION)
+
+    @property
+    def place(self) -> str:
+        """For a person, and as restic takes it."""
+        return "/".join(filter(None, (f"s3:{self.endpoint}", self.bucket, self.prefix)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    access_key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"StoreKey({self.access_key!r})"
+
+    @classmethod
+    def read(cls, path: Path) -> "StoreKey":
+        """From a file as AWS's tools have it, section `default`, that nobody else may read. Raises StartError."""
+        try:
+            with path.open() as file:
+                mode = path.stat().st_mode
+                read = configparser.ConfigParser(interpolation=None)
+                read.read_file(file)
+            if mode & _OTHERS:
+                raise StartError(f"OORT_STORE_KEY_FILE: others may read {path}: chmod 600 it")
+            return cls(read["default"]["aws_access_key_id"], read["default"]["aws_secret_access_key"])
+        except OSError as error:
+            raise StartError(f"OORT_STORE_KEY_FILE: cannot read {path}: {error.strerror}") from error
+        except (configparser.Error, UnicodeDecodeError, KeyError):
+            raise StartError(
+                f"OORT_STORE_KEY_FILE: {path} lacks a section [default] with aws_access_key_id and"
+                " aws_secret_access_key"
+            ) from None

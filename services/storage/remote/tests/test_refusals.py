@@ -1,0 +1,224 @@
+"""What a node says of stores that it cannot use, or that fail: each is one clear line, and none an empty store."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from clouds.testing.answers import Answers, answering
+from services.common.errors import StartError, Unavailable
+from services.storage.errors import DiskFull
+from services.storage.remote.address import StoreAddress, StoreKey
+from services.storage.remote.spool import Spool
+from services.storage.remote.store import Store
+from services.storage.remote.volume import RemoteVolume
+from services.storage.staging import StagedName
+from services.storage.tests.cluster import a_body, pack
+from services.storage.tests.kept import HASTY, KEY, OnS3, address_of, on_s3
+
+KEYS = "[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET\n"
+
+
+@pytest.fixture
+def server() -> Iterator[Answers]:
+    with answering() as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: Answers) -> Iterator[Store]:
+    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    with closing(Store(address, KEY, "a", HASTY)) as store:
+        yield store
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool", "a", 0)) as spool:
+        yield spool
+
+
+@pytest.fixture
+def kept(s3_bucket: str, tmp_path: Path) -> Iterator[OnS3]:
+    with on_s3(s3_bucket, "where", tmp_path) as kept:
+        yield kept
+
+
+def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
+    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stores do that pass over If-None-Match."""
+    create = Store.create
+
+    def ignoring(store: Store, path: str, body: bytes) -> bool:
+        store.delete(path)
+        return create(store, path, body)
+
+    monkeypatch.setattr(Store, "create", ignoring)
+    with pytest.raises(StartError, match=r"replaces an object .* \(If-None-Match: \*\)"):
+        RemoteVolume(kept.store, spool, "a")
+
+
+def test_a_store_that_knows_no_such_write_is_refused(store: Store, spool: Spool, server: Answers) -> None:
+    server.say(404)
+    server.say(501, "NotImplemented")
+    with pytest.raises(StartError, match=r"does not know a write that replaces nothing .*NotImplemented"):
+        RemoteVolume(store, spool, "a")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(403, "AccessDenied", "the key's rights"), (404, "NoSuchBucket", "no such bucket"), (503, "SlowDown", "busy")],
+)
+def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fixtures
+    store: Store, spool: Spool, server: Answers, status: int, code: str, said: str
+) -> None:
+    server.say(status, code)
+    with pytest.raises(StartError, match=said):
+        RemoteVolume(store, spool, "a")
+
+
+def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, server: Answers) -> None:
+    bucket, body = uuid4(), a_body()
+    volume = RemoteVolume(kept.store, spool, "a")
+    volume.make_bucket(bucket)
+    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    server.say(503, "SlowDown")
+    with closing(Store(address, KEY, "a", HASTY)) as volume.store:
+        for asked in (
+            lambda: volume.open(bucket, pack(body), 1),
+            lambda: volume.lacking(bucket, [(pack(body), 1)]),
+            lambda: volume.remove(bucket, [pack(body)]),
+            volume.held,
+        ):
+            with pytest.raises(Unavailable, match="busy"):
+                asked()
+        assert not volume.is_there
+        assert list(volume.staged()) == []
+
+
+def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
+    kept: OnS3, spool: Spool, server: Answers, store: Store
+) -> None:
+    volume = RemoteVolume(kept.store, spool, "a")
+    volume.store = store
+    body = a_body()
+    name = StagedName(uuid4(), uuid4(), pack(body), sha256(body).digest())
+    server.say(403, "QuotaExceeded")
+    full = volume.stage(name, len(body))
+    full.write(body)
+    with pytest.raises(DiskFull):
+        full.finish()
+    full.discard()
+    server.answers.clear()
+    server.say(200)
+    server.say(404)
+    lost = volume.stage(name, len(body))
+    lost.write(body)
+    with pytest.raises(Unavailable, match="was given 1000 bytes and has nothing of them"):
+        lost.finish()
+    lost.discard()
+    assert spool.clear() == 0
+
+
+def test_a_part_is_asked_for_alone(store: Store, server: Answers) -> None:
+    server.say(206, body=b"half of it")
+    assert store.read("data", 10, 10) == b"half of it"
+    assert server.headers[-1]["range"] == "bytes=10-19"
+
+
+def test_a_store_that_never_answers_is_given_up(server: Answers) -> None:
+    server.say(200)
+    server.held = threading.Event()
+    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    with closing(Store(address, KEY, "a", replace(HASTY, answer=0.1, total=0))) as store:
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            store.size("data")
+        server.held.set()
+
+
+def test_a_part_that_breaks_off_is_no_object_that_was_cut(store: Store, server: Answers) -> None:
+    server.say(206, body=b"half", length=8)
+    with pytest.raises(Unavailable):
+        store.read("data", 0, 8)
+    for size, is_cut in ((4, True), (100, False)):  # as the store then says of it
+        server.answers.clear()
+        server.say(206, body=b"half")
+        server.say(200, length=size)
+        if is_cut:
+            assert store.read("data", 4, 8) is None
+        else:
+            with pytest.raises(Unavailable, match="fewer bytes"):
+                store.read("data", 4, 8)
+
+
+def test_a_body_is_sent_without_a_checksum_to_a_store_that_refuses_those(store: Store, server: Answers) -> None:
+    server.say(501, "NotImplemented")
+    server.say(200)
+    assert store.create("marker", b"body")
+    assert ["x-amz-checksum-crc32c" in headers for headers in server.headers] == [True, False]
+    assert all(headers["if-none-match"] == "*" for headers in server.headers)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gcs://bucket/prefix", "no other is taken"),
+        ("azblob://bucket", "no other is taken"),
+        ("/a/folder", "no other is taken"),
+        ("s3://bucket/prefix", "needs its endpoint"),
+        ("s3://KEY:SECRET@bucket/prefix?endpoint=https://host", "OORT_STORE_KEY_FILE"),
+        ("s3://bucket/prefix?endpoint=https://host&regoin=x", "an address|address is"),
+        ("s3:///prefix?endpoint=https://host", "address is"),
+        ("s3://bucket/../x?endpoint=https://host", r"no \. or \.\."),
+    ],
+)
+def test_an_address_that_is_not_understood_is_refused_in_a_line_that_does_not_repeat_it(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as refusal:
+        StoreAddress.parse(url)
+    assert "SECRET" not in str(refusal.value)
+
+
+def test_an_address_says_where_bodies_lie() -> None:
+    address = StoreAddress.parse("s3://bucket/a/b%20c/?endpoint=https://host:9000&region=eu-1")
+    assert address == StoreAddress("bucket", "a/b c", "https://host:9000", "eu-1")
+    assert address.place == "s3:https://host:9000/bucket/a/b c"
+    assert StoreAddress.parse("s3://bucket?endpoint=http://host").region == "us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [(KEYS, 0o644, "chmod 600"), (KEYS, 0o640, "chmod 600"), ("KEY:SECRET", 0o600, "lacks a section")],
+)
+def test_a_key_that_others_may_read_or_that_is_none_is_refused(
+    tmp_path: Path, content: str, mode: int, said: str
+) -> None:
+    path = tmp_path / "key"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(StartError, match=said):
+        StoreKey.read(path)
+
+
+def test_a_key_is_read_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.touch(0o600)
+    path.write_text(KEYS)
+    key = StoreKey.read(path)
+    assert (key.access_key, key.secret) == ("KEY", "SECRET")
+    assert "SECRET" not in repr(key)
+
+
+def test_one_process_has_a_spool(tmp_path: Path, spool: Spool) -> None:
+    with pytest.raises(StartError, match="another storage node"):
+        Spool(tmp_path / "spool", "b", 0)
+    with pytest.raises(DiskFull):
+        Spool(tmp_path / "other", "a", 1 << 60).begin(
+            StagedName(uuid4(), uuid4(), pack(b"x"), sha256(b"x").digest()), 1, frees=False
+        )
+    assert spool.clear() == 0
