@@ -20,7 +20,7 @@ from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.staging import NO_SESSION
 from services.storage.store import copies, objects
-from services.storage.volume import WaitingBody
+from services.storage.volume import Volume, WaitingBody
 
 
 class Incoming:
@@ -48,14 +48,22 @@ class Incoming:
 
         `removing` are objects that the caller removes from this node as soon as this is done.
 
-        A file that resists is logged and passed over: it keeps neither the others waiting nor the node from starting.
+        What resists, a file or a whole store, is logged and passed over: it keeps neither the others waiting nor the
+        node from starting.
         """
         placed = 0
         for disk in self._disks:
-            for waiting in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+            for waiting in await self._waiting(disk, bucket):
                 if name is None or waiting.staged.name == name:
                     placed += await self._settle(waiting, is_going=waiting.staged.name in removing)
         return placed
+
+    async def _waiting(self, disk: Volume, bucket: UUID | None) -> list[WaitingBody]:
+        try:
+            return await self._threads.run(lambda: list(disk.staged(bucket)))
+        except Unavailable as error:
+            self._log.error("incoming files cannot be listed", cause=str(error))
+            return []
 
     async def _settle(self, waiting: WaitingBody, *, is_going: bool) -> bool:
         staged = waiting.staged

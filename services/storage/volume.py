@@ -98,7 +98,10 @@ class Volume(Protocol):
         """
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingBody]:
-        """Whole bodies that wait, of one bucket or of all. What has a foreign name is left alone."""
+        """Whole bodies that wait, of one bucket or of all. What has a foreign name is left alone.
+
+        Raises Unavailable: that none can be seen does not say that none waits.
+        """
 
     def drop_parts(self) -> int:
         """Remove what an earlier run of this node had only begun to take. Answers how many."""

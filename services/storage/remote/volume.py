@@ -155,27 +155,21 @@ class RemoteVolume:
         return f"{_INCOMING}{bucket}/"
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingObject]:
-        folders = [self.incoming_of(bucket)] if bucket else [entry.path for entry in self._entries(_INCOMING)]
+        if bucket is not None and bucket not in self._known:
+            return
+        folders = [self.incoming_of(bucket)] if bucket else [entry.path for entry in self.store.list(_INCOMING)]
         for folder in folders:
             try:
                 owner = UUID(folder.rstrip("/").rpartition("/")[2])
             except ValueError:
                 continue
-            for entry in self._entries(folder):
+            for entry in self.store.list(folder):
                 known = None if entry.is_folder else StagedName.parse(owner, entry.name)
                 if known is not None:
                     yield WaitingObject(self, entry.path, known, entry.size)
 
     def drop_parts(self) -> int:
         return self._spool.clear()
-
-    def _entries(self, folder: str) -> list[Entry]:
-        """What lies in a folder; nothing, with a line in the log, if it cannot be listed."""
-        try:
-            return self.store.list(folder)
-        except ServiceError as error:
-            _log.error("incoming bodies cannot be listed", path=folder, cause=str(error))
-            return []
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> RemoteObject | None:
         path = self.path(bucket, name)

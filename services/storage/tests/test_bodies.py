@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 from pydantic import ValidationError
 
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
+from services.common.errors import Unavailable
 from services.storage.copies import LocalCopy
+from services.storage.remote.store import Entry, Store
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.kept import Kept, OnDisk, on_s3
@@ -180,6 +183,38 @@ async def test_an_altered_and_a_lost_copy_are_found_and_healed_from_the_other_no
         await scrubbed(cluster, "b")
         await copies_are_complete(cluster, "b")
         assert (cluster.bucket_folder("b", claims.bucket) / names[0].path).read_bytes() == bodies[0]
+
+
+@pytest.mark.parametrize("kept", ["s3"], indirect=True)
+async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_away(
+    cluster: Cluster, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(_copy: LocalCopy) -> None:
+        raise OSError
+
+    lists = Store.list
+    body = a_body()
+
+    def is_busy(store: Store, folder: str) -> list[Entry]:
+        if folder.startswith("incoming/"):
+            raise Unavailable(what="The store")
+        return lists(store, folder)
+
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            monkeypatch.setattr(LocalCopy, "place", dies)
+            name = await client.put_pack(await client.open(), body)
+            assert [path for path in kept.files() if path.startswith("incoming/")]
+    await lose_the_catalogue(cluster)
+    async with cluster.up("a"), auth_knowing(cluster, claims):
+        monkeypatch.setattr(Store, "list", is_busy)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await rescan(cluster, "a")
+        assert cluster.sql("select count(*) from homes") == [(0,)]
+        monkeypatch.setattr(Store, "list", lists)
+        await rescan(cluster, "a")
+        assert kept.read(f"buckets/{claims.bucket}/{name.path}") == body
 
 
 def test_settings_name_what_a_store_needs(cluster: Cluster) -> None:
