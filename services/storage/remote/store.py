@@ -7,6 +7,7 @@ asked for again by its size. A call holds one part of a body in memory, however 
 
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class Store:
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         begun = [self._begin(sizing(path)) for path in paths]
+        wait(begun)  # so that none goes on when one has failed
         return [self._result(one) for one in begun]
 
     def list(self, folder: str) -> list[Entry]:
@@ -142,8 +144,12 @@ class Store:
         self._run(deleting(path))
 
     def delete_all(self, paths: Sequence[str]) -> dict[str, str]:
-        """Answers those that the store refuses to delete, and why."""
+        """Answers those that the store refuses to delete, and why.
+
+        Every call has ended when this does, also when it raises: a later one might remove what was stored anew since.
+        """
         begun = [(path, self._begin(deleting(path))) for path in paths]
+        wait([one for _, one in begun])
         refused = {}
         for path, one in begun:
             try:

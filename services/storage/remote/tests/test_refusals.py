@@ -30,9 +30,13 @@ def server() -> Iterator[Answers]:
         yield server
 
 
+def store_address(server: Answers) -> StoreAddress:
+    return StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+
+
 @pytest.fixture
 def store(server: Answers) -> Iterator[Store]:
-    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    address = store_address(server)
     with closing(Store(address, KEY, "a", HASTY)) as store:
         yield store
 
@@ -87,7 +91,7 @@ def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, 
     bucket, body = uuid4(), a_body()
     volume = RemoteVolume(kept.store, spool, "a")
     volume.make_bucket(bucket)
-    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    address = store_address(server)
     server.say(503, "SlowDown")
     with closing(Store(address, KEY, "a", HASTY)) as volume.store:
         for asked in (
@@ -95,11 +99,21 @@ def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, 
             lambda: volume.lacking(bucket, [(pack(body), 1)]),
             lambda: volume.remove(bucket, [pack(body)]),
             volume.held,
+            lambda: list(volume.staged()),  # a rescan that saw none would have them thrown away
+            lambda: list(volume.staged(bucket)),
         ):
             with pytest.raises(Unavailable, match="busy"):
                 asked()
         assert not volume.is_there
-        assert list(volume.staged()) == []
+
+
+def test_no_deletion_goes_on_when_one_has_failed(store: Store, server: Answers) -> None:
+    """It might remove what was stored anew under its name since."""
+    server.say(403, "QuotaExceeded")
+    server.say(204)
+    with pytest.raises(DiskFull):
+        store.delete_all([f"data/{number}" for number in range(40)])
+    assert len(server.asked) >= 40
 
 
 def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
@@ -135,7 +149,7 @@ def test_a_part_is_asked_for_alone(store: Store, server: Answers) -> None:
 def test_a_store_that_never_answers_is_given_up(server: Answers) -> None:
     server.say(200)
     server.held = threading.Event()
-    address = StoreAddress.parse(address_of(f"http://127.0.0.1:{server.server_port}/bucket", "where"))
+    address = store_address(server)
     with closing(Store(address, KEY, "a", replace(HASTY, answer=0.1, total=0))) as store:
         with pytest.raises(Unavailable, match="did not answer in time"):
             store.size("data")
