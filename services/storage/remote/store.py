@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import structlog
+
 from clouds.calls import Calls, Patience, more_came
 from clouds.failures import Failure, Trouble
 from clouds.operations import S3_SETTINGS, deleting, listing, sizing
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 PART_BYTES = 8 << 20  # of a body that is sent in parts; a smaller one goes in one request
 _PIECE = 1 << 20
+_TRIED = b"This may be removed."
 # A disk thread waits meanwhile, and whoever has asked can ask again, or another node.
 PATIENCE = Patience(answer=20, total=30, new=8, first=0.2, longest=5)
 
@@ -101,7 +104,7 @@ class Store:
     def create(self, path: str, body: bytes) -> bool:
         """Write an object if there is none; False if there is one. Raises StartError where the store cannot do that."""
         try:
-            self._send(lambda operator: operator.write(path, body, if_not_exists=True), len(body))
+            self._begin(lambda operator: operator.write(path, body, if_not_exists=True)).result()
         except Failure as failure:
             if failure.trouble is Trouble.EXISTS:
                 return False
@@ -115,11 +118,30 @@ class Store:
 
     def upload(self, file: Path, path: str, size: int) -> None:
         """Store all of a file of `size` bytes, durably."""
-        try:
-            self._send(lambda operator: _upload(operator, file, path), size)
-        except Failure as failure:
-            raise self._told(failure) from None
+        self._result(self._begin(lambda operator: _upload(operator, file, path), size))
         self.require(path, size)
+
+    def try_out(self, path: str) -> None:
+        """Write an object, copy it and remove both, as each body is to be, so that what lacks is said at the start.
+
+        Bodies are sent with a checksum unless the store answers this that it does not know them.
+        """
+        try:
+            self._begin(lambda operator: operator.write(path, _TRIED)).result()
+        except Failure as failure:
+            if failure.trouble is not Trouble.UNKNOWN_TO_IT or not self._sends_checksums:
+                raise self._told(failure) from None
+            structlog.get_logger("storage").warning(
+                "the store knows no checksums: bodies are sent without", store=self.place, cause=failure.said
+            )
+            self._do_without_checksums()
+            self.try_out(path)
+            return
+        copied = f"{path}-copied"
+        if not self.copy(path, copied, len(_TRIED)):
+            raise Unavailable(what=f"The store {self.place}, which did not keep what was written,")
+        for one in (copied, path):
+            self.delete(one)
 
     def copy(self, source: str, target: str, size: int) -> bool:
         """Copy within the store, in place of what has its name; False if there is no `source`."""
@@ -161,21 +183,10 @@ class Store:
                     raise self._told(failure) from None
         return refused
 
-    def _send(self, call: "Callable[[AsyncOperator], Awaitable[object]]", size: int) -> None:
-        """Run a call that carries a body: with a checksum, unless the store does not know them. Raises Failure."""
-        try:
-            self._begin(call, size).result()
-        except Failure as failure:
-            if failure.trouble is not Trouble.UNKNOWN_TO_IT or not self._do_without_checksums():
-                raise
-            self._begin(call, size).result()
-
-    def _do_without_checksums(self) -> bool:
+    def _do_without_checksums(self) -> None:
         with self._making:
-            sent, self._sends_checksums = self._sends_checksums, False
-            if sent:
-                self._operator = None
-            return sent
+            self._sends_checksums = False
+            self._operator = None
 
     def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
         operator = self._made()

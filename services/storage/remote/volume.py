@@ -35,6 +35,7 @@ from services.storage.volume import hash_of
 
 ROOM_BYTES = 1 << 50  # a store does not say what it can take: more than any disk has
 _INCOMING = "incoming/"
+_TRIED = f"{_INCOMING}tried"
 _BUCKETS = "buckets/"
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
 _LISTED_FROM = 8  # objects of one folder that are asked for: a list of it costs what a few questions cost
@@ -61,6 +62,8 @@ class RemoteVolume:
 
     def _claim(self) -> UUID:
         known = self._marker()
+        if known is None or known[0] == self._node:
+            self.store.try_out(_TRIED)
         if known is None:
             known = (self._node, uuid4())
             if not self.store.create(marker.NAME, marker.content(*known)):

@@ -68,7 +68,10 @@ def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
         RemoteVolume(kept.store, spool, "a")
 
 
-def test_a_store_that_knows_no_such_write_is_refused(store: Store, spool: Spool, server: Answers) -> None:
+def test_a_store_that_knows_no_such_write_is_refused(
+    store: Store, spool: Spool, server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "try_out", lambda *_: None)
     server.say(404)
     server.say(501, "NotImplemented")
     with pytest.raises(StartError, match=r"does not know a write that replaces nothing .*NotImplemented"):
@@ -171,12 +174,49 @@ def test_a_part_that_breaks_off_is_no_object_that_was_cut(store: Store, server: 
                 store.read("data", 4, 8)
 
 
-def test_a_body_is_sent_without_a_checksum_to_a_store_that_refuses_those(store: Store, server: Answers) -> None:
+def test_bodies_are_sent_without_checksums_to_a_store_that_refuses_those_at_the_start(
+    store: Store, server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "copy", lambda *_: True)
+    monkeypatch.setattr(Store, "delete", lambda *_: None)
     server.say(501, "NotImplemented")
     server.say(200)
+    store.try_out("tried")
     assert store.create("marker", b"body")
-    assert ["x-amz-checksum-crc32c" in headers for headers in server.headers] == [True, False]
-    assert all(headers["if-none-match"] == "*" for headers in server.headers)
+    sent = [headers for asked, headers in zip(server.asked, server.headers, strict=True) if asked == "PUT"]
+    assert ["x-amz-checksum-crc32c" in headers for headers in sent] == [True, False, False]
+    assert sent[-1]["if-none-match"] == "*"
+
+
+def test_a_body_that_comes_there_altered_is_sent_again_with_its_checksum(
+    store: Store, server: Answers, tmp_path: Path
+) -> None:
+    (tmp_path / "body").write_bytes(b"body")
+    said = "The provided 'x-amz-checksum' header does not match what was computed."
+    mismatch = f"<Error><Code>XAmzContentChecksumMismatch</Code><Message>{said}</Message></Error>"
+    server.say(400, body=mismatch.encode())
+    server.say(400, "BadDigest")
+    server.say(200)
+    server.say(200, length=4)
+    store.upload(tmp_path / "body", "incoming/x", 4)
+    assert server.asked == ["PUT", "PUT", "PUT", "HEAD"]
+    assert all("x-amz-checksum-crc32c" in headers for headers in server.headers[:3])
+
+
+def test_a_store_that_does_not_copy_or_remove_is_refused(
+    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for call in ("copy", "delete"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, call, _refused)
+            with pytest.raises(StartError, match="right"):
+                RemoteVolume(kept.store, spool, "a")
+    RemoteVolume(kept.store, spool, "a")
+    assert kept.files() == []
+
+
+def _refused(*_: object) -> None:
+    raise Unavailable(what="The store (look at the key's rights)")
 
 
 @pytest.mark.parametrize(
