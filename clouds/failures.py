@@ -83,7 +83,7 @@ _UNTAKEN = {
     "InvalidArgument",
     "InvalidRequest",
     "UnsupportedHeader",
-}  # what some say of a checksum that they do not know
+}  # as some say of a checksum
 _STATUSES = {"401": _WRONG_KEY, "403": _DENIED, "301": _OTHER_REGION, "307": _OTHER_REGION, "308": _OTHER_REGION}
 _UNREACHED = (
     ("dns error", "its name is not known: check the address and the network"),

@@ -8,7 +8,6 @@ import structlog
 
 from services.common.errors import ServiceError
 from services.storage.remote.spool import Spool
-from services.storage.remote.store import Store
 from services.storage.staging import ArrivingFile, StagedName
 
 if TYPE_CHECKING:
@@ -18,14 +17,18 @@ if TYPE_CHECKING:
 class RemoteObject:
     """Read by ranges, none of which is kept: what a reader asks for at once is what is held of it."""
 
-    def __init__(self, store: Store, path: str, size: int) -> None:
-        self._store = store
+    def __init__(self, volume: "RemoteVolume", path: str, size: int) -> None:
+        self._volume = volume
         self._path = path
         self._size = size
 
     def read(self, offset: int, length: int) -> bytes:
         """Nothing if it has been cut or removed since it was opened. Raises Unavailable."""
-        return self._store.read(self._path, offset, max(min(length, self._size - offset), 0)) or b""
+        data = self._volume.store.read(self._path, offset, max(min(length, self._size - offset), 0))
+        if data is None:
+            self._volume.require_there()
+            return b""
+        return data
 
     def read_cached(self, offset: int, into: memoryview) -> bool:  # noqa: ARG002 - nothing is
         return False
@@ -96,7 +99,7 @@ class WaitingObject:
         return self.volume.store.size(self.volume.path(self.staged.bucket, self.staged.name)) is not None
 
     def open(self) -> tuple[RemoteObject, int]:
-        return RemoteObject(self.volume.store, self.path, self.size), self.size
+        return RemoteObject(self.volume, self.path, self.size), self.size
 
     def place(self) -> None:
         self.volume.place(self.path, self.staged, self.size)

@@ -108,6 +108,11 @@ class RemoteVolume:
             _log.warning("a store cannot be reached", store=self.store.place, cause=str(error))
             return False
 
+    def require_there(self) -> None:
+        """Asked before what was not found is called missing: a store, or what stands before it, may say that of all."""
+        if not self.is_there:
+            raise Unavailable(what=f"The store {self.store.place}")
+
     def held(self) -> set[UUID]:
         self._known |= self._listed()
         return set(self._known)
@@ -132,8 +137,9 @@ class RemoteVolume:
         path = self.path(staged.bucket, staged.name)
         found = self.store.size(path)
         if found is None:
+            self.require_there()
             return
-        if found != size or hash_of(RemoteObject(self.store, path, size), size) != staged.sha256:
+        if found != size or hash_of(RemoteObject(self, path, size), size) != staged.sha256:
             raise Unentered(node=self._node)
 
     def place(self, path: str, staged: StagedName, size: int) -> None:
@@ -147,8 +153,12 @@ class RemoteVolume:
     def _place(self, path: str, staged: StagedName, size: int) -> None:
         target = self.path(staged.bucket, staged.name)
         if self.store.copy(path, target, size):
-            self.store.delete(path)
+            try:
+                self.store.delete(path)
+            except ServiceError as error:  # the copy is whole in its place, and `Incoming` settles what is left
+                _log.warning("a staged body is left to be settled", path=path, cause=str(error))
         elif self.store.size(target) is None:
+            self.require_there()
             raise FileNotFoundError(errno.ENOENT, "neither staged nor in its place", path)
 
     def path(self, bucket: UUID, name: ObjectName) -> str:
@@ -177,9 +187,10 @@ class RemoteVolume:
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> RemoteObject | None:
         path = self.path(bucket, name)
         found = self.store.size(path)
-        if found is None or not (found >= size if cut else found == size):
+        if found is None:
+            self.require_there()
             return None
-        return RemoteObject(self.store, path, found)
+        return RemoteObject(self, path, found) if found == size or (cut and found > size) else None
 
     def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:
         folders = defaultdict(list)
@@ -194,7 +205,10 @@ class RemoteVolume:
                 there = {entry.name: entry.size for entry in self.store.list(f"{folder}/")}
                 absent |= {name for name, size in some if there.get(name.path.rpartition("/")[2]) != size}
         sizes = self.store.sizes([self.path(bucket, name) for name, _ in single])
-        return absent | {name for (name, size), found in zip(single, sizes, strict=True) if found != size}
+        absent |= {name for (name, size), found in zip(single, sizes, strict=True) if found != size}
+        if absent:
+            self.require_there()
+        return absent
 
     def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
         paths = {name: self.path(bucket, name) for name in names}
@@ -212,7 +226,7 @@ class RemoteVolume:
         ]
 
     def _hash(self, entry: Entry) -> bytes:
-        digest = hash_of(RemoteObject(self.store, entry.path, entry.size), entry.size)
+        digest = hash_of(RemoteObject(self, entry.path, entry.size), entry.size)
         if digest is None:
             raise Unavailable(what=f"{entry.path}, which was just listed,")
         return digest

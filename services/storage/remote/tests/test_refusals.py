@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from clouds.testing.answers import Answers, answering
+from domain.names import CONFIG
 from services.common.errors import StartError, Unavailable
 from services.storage.errors import DiskFull
 from services.storage.remote.address import StoreAddress, StoreKey
@@ -117,6 +118,46 @@ def test_no_deletion_goes_on_when_one_has_failed(store: Store, server: Answers) 
     with pytest.raises(DiskFull):
         store.delete_all([f"data/{number}" for number in range(40)])
     assert len(server.asked) >= 40
+
+
+def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
+    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, body = uuid4(), a_body()
+    volume = RemoteVolume(kept.store, spool, "a")
+    arriving = volume.stage(StagedName(bucket, uuid4(), pack(body), sha256(body).digest()), len(body))
+    arriving.write(body)
+    arriving.finish()
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete", _refused)
+        arriving.place()
+    assert f"buckets/{bucket}/{pack(body).path}" in kept.files()
+    (left,) = volume.staged(bucket)
+    left.place()
+    assert kept.files() == [f"buckets/{bucket}/{pack(body).path}"]
+
+
+def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spool: Spool, server: Answers) -> None:
+    """As when its route leads elsewhere, and a proxy knows no such page."""
+    bucket, body = uuid4(), a_body()
+    volume = RemoteVolume(kept.store, spool, "a")
+    kept.write(f"buckets/{bucket}/{pack(body).path}", body)
+    opened = volume.open(bucket, pack(body), len(body))
+    assert opened is not None
+    assert volume.open(bucket, pack(b"never put"), 9) is None
+    server.say(404, body=b"<html>no such page</html>")
+    with closing(Store(store_address(server), KEY, "a", HASTY)) as volume.store:
+        for asked in (
+            lambda: opened.read(0, 10),
+            lambda: volume.open(bucket, pack(body), len(body)),
+            lambda: volume.lacking(bucket, [(pack(body), len(body))]),
+            lambda: volume.stage(StagedName(bucket, uuid4(), CONFIG, sha256(body).digest()), 1, first=True),
+        ):
+            with pytest.raises(Unavailable):
+                asked()
+    volume.store = kept.store
+    kept.store.delete(f"buckets/{bucket}/{pack(body).path}")
+    assert opened.read(0, 10) == b""
 
 
 def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
