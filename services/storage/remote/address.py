@@ -39,17 +39,32 @@ class StoreAddress:
             raise ValueError("an address holds no key: that goes into OORT_STORE_KEY_FILE")
         if not parts.netloc or options.keys() - _OPTIONS or parts.fragment:
             raise ValueError("a store's address is s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION")
-        if urlsplit(options.get("endpoint", "")).scheme not in ("http", "https"):
-            raise ValueError("a store's address needs its endpoint: add ?endpoint=https://HOST to it")
+        if not _is_endpoint(options.get("endpoint", "")):
+            raise ValueError(
+                "a store's address needs its endpoint, with nothing but a host and perhaps a port:"
+                " add ?endpoint=https://HOST to it"
+            )
         names = [name for name in unquote(parts.path).split("/") if name]
         if any(name in (".", "..") or not name.isprintable() for name in names):
             raise ValueError("the prefix of a store's address has no . or .. and nothing that cannot be printed")
-        return cls(parts.netloc, "/".join(names), options["endpoint"], options.get("region") or _USUAL_REGION)
+        endpoint = options["endpoint"].rstrip("/")
+        return cls(parts.netloc, "/".join(names), endpoint, options.get("region") or _USUAL_REGION)
 
     @property
     def place(self) -> str:
         """For a person, and as restic takes it."""
         return "/".join(filter(None, (f"s3:{self.endpoint}", self.bucket, self.prefix)))
+
+
+def _is_endpoint(url: str) -> bool:
+    """Whether it names a server, and no more: what else it had would come into logs, be it a key."""
+    try:
+        parts = urlsplit(url)
+        named = f"{parts.hostname}:{parts.port}" if parts.port is not None else parts.hostname
+    except ValueError:
+        return False
+    is_plain = parts.netloc.lower() in (named, f"[{parts.hostname}]", f"[{parts.hostname}]:{parts.port}")
+    return parts.scheme in ("http", "https") and is_plain and url.rstrip("/") == f"{parts.scheme}://{parts.netloc}"
 
 
 @dataclass(frozen=True, slots=True)

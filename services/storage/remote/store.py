@@ -54,6 +54,15 @@ class Entry:
         return self.path.endswith("/")
 
 
+class StoreAway(Unavailable):
+    """{what} cannot be reached at the moment: try again."""
+
+    def __init__(self, cause: str, **fields: object) -> None:
+        """`cause`, where it lies and what is wrong, is for the node's operator, and not for whoever called the node."""
+        super().__init__(**fields)
+        self.cause = cause
+
+
 class Store:
     """Paths are relative to the prefix. Every call raises Unavailable and DiskFull."""
 
@@ -139,7 +148,7 @@ class Store:
             return
         copied = f"{path}-copied"
         if not self.copy(path, copied, len(_TRIED)):
-            raise Unavailable(what=f"The store {self.place}, which did not keep what was written,")
+            raise self.away("it did not keep what was written")
         for one in (copied, path):
             self.delete(one)
 
@@ -159,7 +168,7 @@ class Store:
         found = self.size(path)
         if found != size:
             told = "nothing" if found is None else f"{found}"
-            raise Unavailable(what=f"The store {self.place}, which was given {size} bytes and has {told} of them,")
+            raise self.away(f"it was given {size} bytes for {path} and has {told} of them")
 
     def delete(self, path: str) -> None:
         """Nothing if it is not there."""
@@ -204,7 +213,11 @@ class Store:
     def _told(self, failure: Failure) -> Exception:
         if failure.trouble is Trouble.FULL:
             return DiskFull(node=self._node)
-        return Unavailable(what=f"The store {self.place} ({failure.said})")
+        return self.away(failure.said)
+
+    def away(self, cause: str) -> "StoreAway":
+        structlog.get_logger("storage").warning("a store fails", store=self.place, cause=cause)
+        return StoreAway(f"{self.place}: {cause}", what=f"The store of node {self._node}")
 
     def _made(self) -> "AsyncOperator":
         with self._making:

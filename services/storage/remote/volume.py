@@ -28,7 +28,7 @@ from services.storage import marker
 from services.storage.errors import Unentered
 from services.storage.remote.bodies import RemoteObject, SpooledBody, WaitingObject
 from services.storage.remote.spool import Spool
-from services.storage.remote.store import Entry, Store
+from services.storage.remote.store import Entry, Store, StoreAway
 from services.storage.staging import StagedName
 from services.storage.store.rescans import FoundFile
 from services.storage.volume import hash_of
@@ -55,7 +55,8 @@ class RemoteVolume:
             self.id = self._claim()
             self._known = self._listed()
         except ServiceError as error:
-            raise StartError(f"OORT_DATA_STORES: {error}") from error
+            cause = error.cause if isinstance(error, StoreAway) else f"{self.store.place}: {error}"
+            raise StartError(f"OORT_DATA_STORES: {cause}") from error
 
     def close(self) -> None:
         self.store.close()
@@ -111,7 +112,7 @@ class RemoteVolume:
     def require_there(self) -> None:
         """Asked before what was not found is called missing: a store, or what stands before it, may say that of all."""
         if not self.is_there:
-            raise Unavailable(what=f"The store {self.store.place}")
+            raise self.store.away("it has not the node's marker, or does not answer")
 
     def held(self) -> set[UUID]:
         self._known |= self._listed()
