@@ -29,7 +29,6 @@ from services.common.listeners import Served
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
-from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
@@ -55,11 +54,12 @@ from services.storage.rpc.sessions import SessionsRpc
 from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
+from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
 from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
-# They wait for the store and need no processor; nobody who reads from a disk is to wait behind them.
-_THREADS_OF_A_STORE = 16
+_THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
+_THREADS_OF_ALL = 4
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
 _RESCANS = rescans_pb2.DESCRIPTOR.services_by_name["RescanService"].full_name
@@ -77,10 +77,15 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
-        disks = Disks([*_open_disks(settings, stack), *await _open_stores(settings, stack)], node)
-        threads_wanted = settings.disk_threads + _THREADS_OF_A_STORE * len(settings.data_stores)
-        executor = stack.enter_context(ThreadPoolExecutor(threads_wanted, thread_name_prefix="disk"))
-        threads = DiskThreads(executor)
+        idle = DiskThreads(stack.enter_context(read_when_idle()))
+        own_disks = _open_disks(settings, stack)
+        of_disks = _threads(stack, "disk", settings.disk_threads)
+        stores = await _open_stores(settings, stack)
+        threads = of_disks
+        if stores:
+            executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
+            threads = VolumeThreads(executor, own_disks, of_disks, stores)
+        disks = Disks([*own_disks, *(one.store for one in stores)], node)
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
         incoming = Incoming(node, db, disks, threads)
@@ -103,7 +108,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
         )
-        presence = Presence(settings, db, disks, threads, runtime.draining)
+        presence = Presence(settings, db, disks, of_disks, runtime.draining)
         reconciler = Reconciler(
             node,
             db,
@@ -128,7 +133,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             node,
             db,
             disks,
-            DiskThreads(stack.enter_context(read_when_idle())),
+            idle,
             incoming,
             clock=clock,
             bytes_per_second=settings.scrub_bytes_per_second,
@@ -232,7 +237,11 @@ def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume
     return opened
 
 
-async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
+def _threads(stack: AsyncExitStack, name: str, count: int) -> DiskThreads:
+    return DiskThreads(stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name)))
+
+
+async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list[StoreThreads]:
     if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
         return []
     from services.storage.remote.address import StoreAddress, StoreKey
@@ -244,11 +253,12 @@ async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list
     key = StoreKey.read(settings.store_key_file)
     spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
     stack.callback(spool.close)
-    opened: list[Volume] = []
+    opened = []
     for url in settings.data_stores:
+        asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
         store = Store(StoreAddress.parse(url), key, node)
-        stack.callback(store.close)
-        opened.append(await asyncio.to_thread(RemoteVolume, store, spool, node))
+        stack.callback(store.close)  # before its threads, which wait for it
+        opened.append(StoreThreads(await asyncio.to_thread(RemoteVolume, store, spool, node), asking, sending))
     return opened
 
 

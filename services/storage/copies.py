@@ -7,8 +7,7 @@ incoming files), and, when the catalogue has decided, `place` or `discard`. Whoe
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -22,9 +21,9 @@ from services.storage.errors import DiskFull, NameMismatch, Stalled, Unentered
 from services.storage.frames import Frame
 from services.storage.peers import Peers
 from services.storage.staging import StagedName
+from services.storage.threads import DiskThreads
 from services.storage.volume import StagedBody
 
-Result = TypeVar("Result")
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -40,16 +39,6 @@ class Copy(Protocol):
     async def discard(self) -> None: ...
     async def abandon(self, *, entered: bool) -> None:
         """Let go of it; `entered` when its catalogue entry may have been made."""
-
-
-class DiskThreads:
-    """Where everything that blocks on a disk runs."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    async def run(self, step: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, step)
 
 
 class LocalCopy:
@@ -88,10 +77,10 @@ class LocalCopy:
         await self._run(lambda: self._opened.write(frame.body))
 
     async def stage(self) -> None:
-        await self._run(self._opened.finish)
+        await self._run(self._opened.finish, sends=True)
 
     async def place(self) -> None:
-        await self._run(self._opened.place)
+        await self._run(self._opened.place, sends=True)
 
     async def discard(self) -> None:
         await self._run(lambda: self._file.discard() if self._file else None)
@@ -107,11 +96,11 @@ class LocalCopy:
             raise RuntimeError("the copy was not begun")
         return self._file
 
-    async def _run(self, step: Callable[[], None]) -> None:
+    async def _run(self, step: Callable[[], None], *, sends: bool = False) -> None:
         """One step at a time on the file, also after a cancelled caller left a thread at work on it."""
         if self._step is not None and not self._step.done():
             await asyncio.wait([self._step])
-        self._step = asyncio.ensure_future(self._threads.run(step))
+        self._step = asyncio.ensure_future(self._threads.of(self._staged.bucket, sends=sends).run(step))
         # Of a step whose caller was cancelled nobody asks how it ended.
         self._step.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._step)

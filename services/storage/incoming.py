@@ -15,11 +15,11 @@ import structlog
 from domain.names import ObjectName
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.staging import NO_SESSION
 from services.storage.store import copies, objects
+from services.storage.threads import DiskThreads
 from services.storage.volume import Volume, WaitingBody
 
 
@@ -59,8 +59,9 @@ class Incoming:
         return placed
 
     async def _waiting(self, disk: Volume, bucket: UUID | None) -> list[WaitingBody]:
+        threads = self._threads if bucket is None else self._threads.of(bucket)
         try:
-            return await self._threads.run(lambda: list(disk.staged(bucket)))
+            return await threads.run(lambda: list(disk.staged(bucket)))
         except Unavailable as error:
             self._log.error("incoming files cannot be listed", cause=str(error))
             return []
@@ -71,15 +72,15 @@ class Incoming:
             fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256, node=self._node)
         try:
             if fate.object_id is not None and fate.entered:
-                await self._threads.run(waiting.place)
+                await self._threads.of(staged.bucket, sends=True).run(waiting.place)
             else:
                 # A pack that this node is to remove may be named by index files here, which go before it.
                 is_needed = (fate.leaving and not is_going) or not fate.is_home
                 if not is_needed and (fate.session_over or staged.session == NO_SESSION):
-                    await self._threads.run(waiting.discard)
+                    await self._threads.of(staged.bucket).run(waiting.discard)
                 return False
         except (OSError, DiskFull, Unavailable) as error:
-            if not isinstance(error, Unavailable) and not await self._threads.run(waiting.exists):
+            if not isinstance(error, Unavailable) and not await self._threads.of(staged.bucket).run(waiting.exists):
                 # Its own put is settling it at this moment.
                 return False
             self._log.error(

@@ -21,7 +21,6 @@ import structlog
 from domain.names import SEAL, ObjectKind
 from services.common.database import Database, Unit
 from services.common.errors import Unavailable
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
@@ -29,6 +28,7 @@ from services.storage.store import buckets, copies, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
+from services.storage.threads import DiskThreads
 from services.storage.volume import WaitingBody, hash_of
 
 _OWNERS_AT_ONCE = 500
@@ -120,9 +120,9 @@ class Rescan:
         if not is_home:
             # Before the node is a home, since then what no session calls for is thrown away.
             await self._place_staged(bucket)
-        pages = Pages(self._disks, bucket)
+        pages, threads = Pages(self._disks, bucket), self._threads.of(bucket)
         # The first page has the root files, and goes with the bucket: without a config it would be taken for a new one.
-        files = await self._threads.run(pages.next)
+        files = await threads.run(pages.next)
         new = None if is_home else New(owner)
         while files or new is not None:
             entered = await self._enter(bucket, files, new)
@@ -132,7 +132,7 @@ class Rescan:
             tally.bytes += sum(one.size for one in entered)
             self._count_keys(bucket, entered, tally)
             yield
-            files = await self._threads.run(pages.next)
+            files = await threads.run(pages.next)
         tally.foreign += pages.foreign
         await self._compare(bucket)
         yield
@@ -152,9 +152,10 @@ class Rescan:
 
     async def _place_staged(self, bucket: UUID) -> None:
         """What a put had made durable and not placed when the catalogue was lost may have been acknowledged."""
+        threads = self._threads.of(bucket, sends=True)
         for disk in self._disks:
-            for waiting in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
-                if await self._threads.run(lambda waiting=waiting: _place(waiting)):  # type: ignore[misc] # mypy infers no default
+            for waiting in await threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+                if await threads.run(lambda waiting=waiting: _place(waiting)):  # type: ignore[misc] # mypy infers no default
                     self._log.info("placed an incoming file", bucket=str(bucket), name=str(waiting.staged.name))
 
     async def _enter(self, bucket: UUID, files: Sequence[FoundFile], new: New | None) -> list[KnownObject]:
@@ -171,7 +172,9 @@ class Rescan:
         for known in otherwise:
             await self._judge(bucket, known, by_name[known.name])
         # Its file may have been removed since it was listed, and its row with it: then it was entered in vain.
-        absent = await self._threads.run(lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered]))
+        absent = await self._threads.of(bucket).run(
+            lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered])
+        )
         if not absent:
             return entered
         async with self._db.worker() as unit:
@@ -188,7 +191,7 @@ class Rescan:
         if file.name.kind.is_root_file:
             is_right = file.name == SEAL and file.modified > known.created
         else:
-            digest = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
+            digest = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
             is_right = digest == file.sha256
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
@@ -196,7 +199,7 @@ class Rescan:
                 return
             if is_right and file.name == SEAL:
                 is_right = not await rescans.lacks(unit, known.id, self._node)
-                now = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
+                now = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
                 if is_right and now != file.sha256:
                     return  # the one that it had missed came since the look
             self._log.warning(

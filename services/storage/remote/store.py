@@ -6,7 +6,7 @@ asked for again by its size. A call holds one part of a body in memory, however 
 """
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,8 +33,10 @@ T = TypeVar("T")
 PART_BYTES = 8 << 20  # of a body that is sent in parts; a smaller one goes in one request
 _PIECE = 1 << 20
 _TRIED = b"This may be removed."
-# A disk thread waits meanwhile, and whoever has asked can ask again, or another node.
-PATIENCE = Patience(answer=20, total=30, new=8, first=0.2, longest=5)
+_AT_ONCE = 16
+_TOGETHER = 64  # small calls that one step begins, before whose end it begins no more
+# A thread waits meanwhile, and whoever has asked can ask again, or another node.
+PATIENCE = Patience(answer=20, total=30, new=8, first=0.2, longest=5, slowest=128 << 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Store:
         self._address = address
         self._key = key
         self._node = node
-        self._calls = Calls(patience)
+        self._calls = Calls(patience, _AT_ONCE, small_at_once=_AT_ONCE)
         self._sends_checksums = True
         self._making = threading.Lock()
         self._operator: AsyncOperator | None = None
@@ -84,9 +86,7 @@ class Store:
         return self._run(sizing(path))
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
-        begun = [self._begin(sizing(path)) for path in paths]
-        wait(begun)  # so that none goes on when one has failed
-        return [self._result(one) for one in begun]
+        return [self._result(one) for _, one in self._ended(sizing, paths)]
 
     def list(self, folder: str) -> list[Entry]:
         """What lies in a folder, whose path ends with `/`, without what lies in folders below it."""
@@ -127,7 +127,7 @@ class Store:
 
     def upload(self, file: Path, path: str, size: int) -> None:
         """Store all of a file of `size` bytes, durably."""
-        self._result(self._begin(lambda operator: _upload(operator, file, path), size))
+        self._result(self._begin(lambda operator: _upload(operator, file, path), min(size, PART_BYTES)))
         self.require(path, size)
 
     def try_out(self, path: str) -> None:
@@ -155,7 +155,7 @@ class Store:
     def copy(self, source: str, target: str, size: int) -> bool:
         """Copy within the store, in place of what has its name; False if there is no `source`."""
         try:
-            self._begin(lambda operator: operator.copy(source, target), size).result()
+            self._begin(lambda operator: operator.copy(source, target), PART_BYTES).result()
         except Failure as failure:
             if failure.trouble is Trouble.MISSING:
                 return False
@@ -179,10 +179,8 @@ class Store:
 
         Every call has ended when this does, also when it raises: a later one might remove what was stored anew since.
         """
-        begun = [(path, self._begin(deleting(path))) for path in paths]
-        wait([one for _, one in begun])
         refused = {}
-        for path, one in begun:
+        for path, one in self._ended(deleting, paths):
             try:
                 one.result()
             except Failure as failure:
@@ -198,8 +196,19 @@ class Store:
             self._operator = None
 
     def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
+        """Begin a call that carries `size` bytes at once."""
         operator = self._made()
         return self._calls.begin(lambda: call(operator), size)
+
+    def _ended(
+        self, call: "Callable[[str], Callable[[AsyncOperator], Awaitable[T]]]", paths: Sequence[str]
+    ) -> "Iterator[tuple[str, Future[T]]]":
+        """Some calls after the other, each of which has ended when any of them is told of."""
+        for start in range(0, len(paths), _TOGETHER):
+            some = paths[start : start + _TOGETHER]
+            begun = [self._begin(call(path)) for path in some]
+            wait(begun)
+            yield from zip(some, begun, strict=True)
 
     def _run(self, call: "Callable[[AsyncOperator], Awaitable[T]]") -> T:
         return self._result(self._begin(call))

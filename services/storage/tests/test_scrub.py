@@ -15,7 +15,6 @@ from domain.sessions import Purpose
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.testing.clock import ManualClock
-from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
@@ -25,6 +24,7 @@ from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered, place_of
 from services.storage.tests.test_sessions import a_committed_snapshot
+from services.storage.threads import DiskThreads
 
 
 @pytest.fixture

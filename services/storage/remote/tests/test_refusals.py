@@ -1,6 +1,8 @@
 """What a node says of stores that it cannot use, or that fail: each is one clear line, and none an empty store."""
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -202,6 +204,26 @@ def test_a_store_that_never_answers_is_given_up(server: Answers) -> None:
         with pytest.raises(StoreAway) as caught:
             store.size("data")
         assert "did not answer in time" in caught.value.cause
+        server.held.set()
+
+
+def test_a_large_body_that_stands_still_is_given_up_as_soon_as_a_part_would_be(server: Answers, tmp_path: Path) -> None:
+    server.say(200)
+    server.held = threading.Event()
+    body = tmp_path / "body"
+    body.touch()
+    os.truncate(body, 16 << 30)
+    patience = replace(HASTY, answer=0.1, total=0, slowest=64 << 20)
+    with closing(Store(store_address(server), KEY, "a", patience)) as store:
+        begun = time.monotonic()
+        for send in (
+            lambda: store.upload(body, "incoming/x", 16 << 30),
+            lambda: store.copy("incoming/x", "buckets/x", 16 << 30),
+        ):
+            with pytest.raises(StoreAway) as caught:
+                send()
+            assert "did not answer in time" in caught.value.cause
+        assert time.monotonic() - begun < 60  # and not the four minutes that all of it may take
         server.held.set()
 
 

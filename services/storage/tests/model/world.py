@@ -25,7 +25,7 @@ from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage import replication, sessions
 from services.storage.bodies import Announced
-from services.storage.copies import DiskThreads, LocalCopy, Result
+from services.storage.copies import LocalCopy
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.errors import TooFewCopies
@@ -42,6 +42,7 @@ from services.storage.tests.cluster import a_device
 from services.storage.tests.model.ahead import Ahead
 from services.storage.tests.model.contents import Made
 from services.storage.tests.model.turns import take_turn
+from services.storage.threads import DiskThreads, Result
 
 NODES = ("a", "b")
 # No node of the model falls silent, and no session ends by itself.
