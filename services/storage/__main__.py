@@ -258,7 +258,8 @@ async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list
         asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
         store = Store(StoreAddress.parse(url), key, node)
         stack.callback(store.close)  # before its threads, which wait for it
-        opened.append(StoreThreads(await asyncio.to_thread(RemoteVolume, store, spool, node), asking, sending))
+        volume = await asyncio.to_thread(RemoteVolume, store, spool, node, settings.store_room_bytes)
+        opened.append(StoreThreads(volume, asking, sending))
     return opened
 
 

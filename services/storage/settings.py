@@ -41,6 +41,9 @@ class StorageSettings(RoleSettings):
         description="S3 stores to keep objects in: s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,"
         " with a space between them; default: none",
     )
+    store_room_bytes: int = Field(
+        1 << 40, ge=1, description="free bytes that a store counts as having, while it takes what it is given"
+    )
     token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
     cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
     auth_server: HostPort | None = Field(

@@ -45,6 +45,14 @@ class Spool:
     def close(self) -> None:
         os.close(self._lock)
 
+    @property
+    def free_bytes(self) -> int:
+        """Free bytes above the low-water mark."""
+        return self._room(self._low_water)
+
+    def _room(self, mark: int) -> int:
+        return max(0, self._free_bytes(self._folder) - mark)
+
     def clear(self) -> int:
         """Remove what an earlier run left. Answers how many files. Raises OSError."""
         left = list(self._folder.glob(f"*{PART}"))
@@ -55,7 +63,7 @@ class Spool:
     def begin(self, staged: StagedName, size: int, *, frees: bool) -> ArrivingFile:
         """A file for a body of `size` bytes. Raises DiskFull, as Volume.stage says."""
         mark = self._low_water // 2 if frees else self._low_water
-        if size > self._free_bytes(self._folder) - mark:
+        if size > self._room(mark):
             raise DiskFull(node=self._node)
         try:
             return ArrivingFile(self._folder / (staged.file_name(secrets.token_hex(4)) + PART), staged, size)

@@ -6,6 +6,7 @@ asked for again by its size. A call holds one part of a body in memory, however 
 """
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ PART_BYTES = 8 << 20  # of a body that is sent in parts; a smaller one goes in o
 _PIECE = 1 << 20
 _TRIED = b"This may be removed."
 _AT_ONCE = 16
+_FULL_SECONDS = 300
 _TOGETHER = 64  # small calls that one step begins, before whose end it begins no more
 # A thread waits meanwhile, and whoever has asked can ask again, or another node.
 PATIENCE = Patience(answer=20, total=30, new=8, first=0.2, longest=5, slowest=128 << 10)
@@ -68,18 +70,34 @@ class StoreAway(Unavailable):
 class Store:
     """Paths are relative to the prefix. Every call raises Unavailable and DiskFull."""
 
-    def __init__(self, address: StoreAddress, key: StoreKey, node: str, patience: Patience = PATIENCE) -> None:
+    def __init__(
+        self,
+        address: StoreAddress,
+        key: StoreKey,
+        node: str,
+        patience: Patience = PATIENCE,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.place = address.place
         self._address = address
         self._key = key
         self._node = node
         self._calls = Calls(patience, _AT_ONCE, small_at_once=_AT_ONCE)
+        self._monotonic = monotonic
+        self._full_until: float | None = None
         self._sends_checksums = True
         self._making = threading.Lock()
         self._operator: AsyncOperator | None = None
 
     def close(self) -> None:
         self._calls.close()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has said so within the last minutes, and taken nothing since."""
+        until = self._full_until
+        return until is not None and self._monotonic() < until
 
     def size(self, path: str) -> int | None:
         """In bytes; None if there is no such object."""
@@ -129,6 +147,7 @@ class Store:
         """Store all of a file of `size` bytes, durably."""
         self._result(self._begin(lambda operator: _upload(operator, file, path), min(size, PART_BYTES)))
         self.require(path, size)
+        self._full_until = None
 
     def try_out(self, path: str) -> None:
         """Write an object, copy it and remove both, as each body is to be, so that what lacks is said at the start.
@@ -221,6 +240,7 @@ class Store:
 
     def _told(self, failure: Failure) -> Exception:
         if failure.trouble is Trouble.FULL:
+            self._full_until = self._monotonic() + _FULL_SECONDS
             return DiskFull(node=self._node)
         return self.away(failure.said)
 

@@ -33,7 +33,6 @@ from services.storage.staging import StagedName
 from services.storage.store.rescans import FoundFile
 from services.storage.volume import hash_of
 
-ROOM_BYTES = 1 << 50  # a store does not say what it can take: more than any disk has
 _INCOMING = "incoming/"
 _TRIED = f"{_INCOMING}tried"
 _BUCKETS = "buckets/"
@@ -45,11 +44,15 @@ _log = structlog.get_logger("storage")
 class RemoteVolume:
     """Methods as of Volume."""
 
-    def __init__(self, store: Store, spool: Spool, node: str) -> None:
-        """Claim the prefix. Raises StartError for another node's, and for a store that is not fit."""
+    def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int) -> None:
+        """Claim the prefix. Raises StartError for another node's, and for a store that is not fit.
+
+        A store does not say what it can take: `room_bytes` is what it counts as, while it takes what it is given.
+        """
         self.store = store
         self._spool = spool
         self._node = node
+        self._room_bytes = room_bytes
         self._replacing = threading.Lock()  # of root files, whose names do not say their content
         try:
             self.id = self._claim()
@@ -99,7 +102,7 @@ class RemoteVolume:
 
     @property
     def free_bytes(self) -> int:
-        return ROOM_BYTES
+        return 0 if self.store.is_full or not self._spool.free_bytes else self._room_bytes
 
     @property
     def is_there(self) -> bool:

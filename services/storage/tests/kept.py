@@ -110,7 +110,7 @@ class _Alone(RemoteVolume):
         with ExitStack() as stack:
             stack.callback(spool.close)
             stack.callback(store.close)
-            super().__init__(store, spool, node)
+            super().__init__(store, spool, node, 1 << 40)
             self._opened = stack.pop_all()
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.kept import HASTY, KEY, OnS3, address_of, on_s3
 
+ROOM = 1 << 40
 KEYS = "[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET\n"
 
 
@@ -69,7 +70,7 @@ def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
 
     monkeypatch.setattr(Store, "create", ignoring)
     with pytest.raises(StartError, match=r"replaces an object .* \(If-None-Match: \*\)"):
-        RemoteVolume(kept.store, spool, "a")
+        RemoteVolume(kept.store, spool, "a", ROOM)
 
 
 def test_a_store_that_knows_no_such_write_is_refused(
@@ -79,7 +80,7 @@ def test_a_store_that_knows_no_such_write_is_refused(
     server.say(404)
     server.say(501, "NotImplemented")
     with pytest.raises(StartError, match=r"does not know a write that replaces nothing .*NotImplemented"):
-        RemoteVolume(store, spool, "a")
+        RemoteVolume(store, spool, "a", ROOM)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,12 @@ def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fi
 ) -> None:
     server.say(status, code)
     with pytest.raises(StartError, match=said):
-        RemoteVolume(store, spool, "a")
+        RemoteVolume(store, spool, "a", ROOM)
 
 
 def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, server: Answers) -> None:
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a")
+    volume = RemoteVolume(kept.store, spool, "a", ROOM)
     volume.make_bucket(bucket)
     address = store_address(server)
     server.say(503, "SlowDown")
@@ -129,7 +130,7 @@ def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
     kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a")
+    volume = RemoteVolume(kept.store, spool, "a", ROOM)
     arriving = volume.stage(StagedName(bucket, uuid4(), pack(body), sha256(body).digest()), len(body))
     arriving.write(body)
     arriving.finish()
@@ -145,7 +146,7 @@ def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
 def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spool: Spool, server: Answers) -> None:
     """As when its route leads elsewhere, and a proxy knows no such page."""
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a")
+    volume = RemoteVolume(kept.store, spool, "a", ROOM)
     kept.write(f"buckets/{bucket}/{pack(body).path}", body)
     opened = volume.open(bucket, pack(body), len(body))
     assert opened is not None
@@ -168,7 +169,7 @@ def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spoo
 def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
     kept: OnS3, spool: Spool, server: Answers, store: Store
 ) -> None:
-    volume = RemoteVolume(kept.store, spool, "a")
+    volume = RemoteVolume(kept.store, spool, "a", ROOM)
     volume.store = store
     body = a_body()
     name = StagedName(uuid4(), uuid4(), pack(body), sha256(body).digest())
@@ -188,6 +189,37 @@ def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
     assert "was given 1000 bytes" in caught.value.cause
     lost.discard()
     assert spool.clear() == 0
+
+
+def test_a_store_has_room_unless_it_was_full_a_moment_ago_or_the_spool_is(
+    kept: OnS3, server: Answers, tmp_path: Path
+) -> None:
+    now, free = [0.0], [1000]
+    body = tmp_path / "body"
+    body.write_bytes(b"body")
+    with ExitStack() as stack:
+        spool = stack.enter_context(closing(Spool(tmp_path / "spool", "a", 500, free_bytes=lambda _: free[0])))
+        store = Store(store_address(server), KEY, "a", HASTY, monotonic=lambda: now[0])
+        stack.enter_context(closing(store))
+        volume = RemoteVolume(kept.store, spool, "a", ROOM)
+        volume.store = store
+        assert volume.free_bytes == ROOM
+        free[0] = 500
+        assert volume.free_bytes == 0
+        free[0] = 501
+        server.say(507)
+        for wait in (299, 301):
+            with pytest.raises(DiskFull):
+                store.upload(body, "incoming/x", 4)
+            now[0] += wait
+            assert volume.free_bytes == (0 if wait < 300 else ROOM)
+        with pytest.raises(DiskFull):
+            store.upload(body, "incoming/x", 4)
+        server.answers.clear()
+        server.say(200)
+        server.say(200, length=4)
+        store.upload(body, "incoming/x", 4)
+        assert volume.free_bytes == ROOM
 
 
 def test_a_part_is_asked_for_alone(store: Store, server: Answers) -> None:
@@ -279,8 +311,8 @@ def test_a_store_that_does_not_copy_or_remove_is_refused(
         with monkeypatch.context() as patched:
             patched.setattr(Store, call, _refused)
             with pytest.raises(StartError, match="the key's rights"):
-                RemoteVolume(kept.store, spool, "a")
-    RemoteVolume(kept.store, spool, "a")
+                RemoteVolume(kept.store, spool, "a", ROOM)
+    RemoteVolume(kept.store, spool, "a", ROOM)
     assert kept.files() == []
 
 
