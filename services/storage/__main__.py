@@ -258,7 +258,8 @@ async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list
         asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
         store = Store(StoreAddress.parse(url), key, node)
         stack.callback(store.close)  # before its threads, which wait for it
-        volume = await asyncio.to_thread(RemoteVolume, store, spool, node, settings.store_room_bytes)
+        open_one = partial(RemoteVolume, store, spool, node, settings.store_room_bytes, cluster=settings.cluster_name)
+        volume = await asyncio.to_thread(open_one)
         opened.append(StoreThreads(volume, asking, sending))
     return opened
 

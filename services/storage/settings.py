@@ -1,6 +1,7 @@
 """Settings of a storage node besides those that every role has."""
 
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -93,8 +94,9 @@ class StorageSettings(RoleSettings):
     @field_validator("data_stores")
     @classmethod
     def _can_be_used(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        for url in value:
-            StoreAddress.parse(url)
+        addresses = [StoreAddress.parse(url) for url in value]
+        if any(one.overlaps(other) for one, other in combinations(addresses, 2)):
+            raise ValueError("has a store twice, or one that lies in the prefix of another")
         lacking = [name for name in ("store_key_file", "spool_dir") if info.data.get(name) is None]
         if value and lacking:
             raise ValueError(f"needs {' and '.join(f'OORT_{name.upper()}' for name in lacking)} too")

@@ -47,8 +47,13 @@ class StoreAddress:
         names = [name for name in unquote(parts.path).split("/") if name]
         if any(name in (".", "..") or not name.isprintable() for name in names):
             raise ValueError("the prefix of a store's address has no . or .. and nothing that cannot be printed")
-        endpoint = options["endpoint"].rstrip("/")
+        endpoint = options["endpoint"].rstrip("/").lower()
         return cls(parts.netloc, "/".join(names), endpoint, options.get("region") or _USUAL_REGION)
+
+    def overlaps(self, other: "StoreAddress") -> bool:
+        """Whether one of them is the other, or lies in it."""
+        mine, others = (f"{one.endpoint}/{one.bucket}/{one.prefix}/".replace("//", "/") for one in (self, other))
+        return mine.startswith(others) or others.startswith(mine)
 
     @property
     def place(self) -> str:

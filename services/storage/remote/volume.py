@@ -44,7 +44,7 @@ _log = structlog.get_logger("storage")
 class RemoteVolume:
     """Methods as of Volume."""
 
-    def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int) -> None:
+    def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int, *, cluster: str) -> None:
         """Claim the prefix. Raises StartError for another node's, and for a store that is not fit.
 
         A store does not say what it can take: `room_bytes` is what it counts as, while it takes what it is given.
@@ -52,6 +52,7 @@ class RemoteVolume:
         self.store = store
         self._spool = spool
         self._node = node
+        self._owner = f"{cluster}/{node}"  # another cluster may have a node of that name
         self._room_bytes = room_bytes
         self._replacing = threading.Lock()  # of root files, whose names do not say their content
         try:
@@ -66,17 +67,17 @@ class RemoteVolume:
 
     def _claim(self) -> UUID:
         known = self._marker()
-        if known is None or known[0] == self._node:
+        if known is None or known[0] == self._owner:
             self.store.try_out(_TRIED)
         if known is None:
-            known = (self._node, uuid4())
+            known = (self._owner, uuid4())
             if not self.store.create(marker.NAME, marker.content(*known)):
                 known = self._marker() or known
-        node, volume = known
-        if node != self._node:
-            raise StartError(f"OORT_DATA_STORES: {self.store.place} belongs to node {node}, and this is {self._node}")
+        owner, volume = known
+        if owner != self._owner:
+            raise StartError(f"OORT_DATA_STORES: {self.store.place} belongs to node {owner}, and this is {self._owner}")
         # What a store that heeds no condition would write is what is there.
-        if self.store.create(marker.NAME, marker.content(node, volume)):
+        if self.store.create(marker.NAME, marker.content(owner, volume)):
             raise StartError(
                 f"OORT_DATA_STORES: {self.store.place} replaces an object by a write that is to replace none"
                 " (If-None-Match: *), so that two nodes might take it for theirs: take another store"
@@ -107,7 +108,7 @@ class RemoteVolume:
     @property
     def is_there(self) -> bool:
         try:
-            return self._marker() == (self._node, self.id)
+            return self._marker() == (self._owner, self.id)
         except (ServiceError, StartError) as error:
             _log.warning("a store cannot be reached", store=self.store.place, cause=str(error))
             return False

@@ -110,7 +110,7 @@ class _Alone(RemoteVolume):
         with ExitStack() as stack:
             stack.callback(spool.close)
             stack.callback(store.close)
-            super().__init__(store, spool, node, 1 << 40)
+            super().__init__(store, spool, node, 1 << 40, cluster="local")
             self._opened = stack.pop_all()
 
     def close(self) -> None:

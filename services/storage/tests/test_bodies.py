@@ -224,4 +224,14 @@ def test_settings_name_what_a_store_needs(cluster: Cluster) -> None:
         cluster.node("d", data_dirs=[])
     with pytest.raises(ValidationError, match="no other is taken"):
         cluster.node("e", data_stores="gcs://bucket")
+    stores = [f"s3://bucket/{prefix}?endpoint=http://host" for prefix in ("one", "other", "oneself", "one/more")]
+    for twice in (
+        (stores[0], stores[0]),
+        (stores[0], stores[3]),
+        (stores[3], stores[0]),
+        (stores[0], "s3://bucket?endpoint=http://HOST"),
+    ):
+        with pytest.raises(ValidationError, match="lies in the prefix of another"):
+            cluster.node("g", data_stores=twice, store_key_file=Path("key"), spool_dir=Path("spool"))
+    assert cluster.node("h", data_stores=stores[:3], store_key_file=Path("key"), spool_dir=Path("spool"))
     assert cluster.node("f", data_stores="").data_stores == []

@@ -70,7 +70,7 @@ def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
 
     monkeypatch.setattr(Store, "create", ignoring)
     with pytest.raises(StartError, match=r"replaces an object .* \(If-None-Match: \*\)"):
-        RemoteVolume(kept.store, spool, "a", ROOM)
+        RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
 
 
 def test_a_store_that_knows_no_such_write_is_refused(
@@ -80,7 +80,7 @@ def test_a_store_that_knows_no_such_write_is_refused(
     server.say(404)
     server.say(501, "NotImplemented")
     with pytest.raises(StartError, match=r"does not know a write that replaces nothing .*NotImplemented"):
-        RemoteVolume(store, spool, "a", ROOM)
+        RemoteVolume(store, spool, "a", ROOM, cluster="local")
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,19 @@ def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fi
 ) -> None:
     server.say(status, code)
     with pytest.raises(StartError, match=said):
-        RemoteVolume(store, spool, "a", ROOM)
+        RemoteVolume(store, spool, "a", ROOM, cluster="local")
+
+
+def test_a_node_of_that_name_in_another_cluster_is_another(kept: OnS3, spool: Spool) -> None:
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
+    with pytest.raises(StartError, match="belongs to node local/a, and this is other/a"):
+        RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
 
 
 def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, server: Answers) -> None:
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a", ROOM)
+    volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     volume.make_bucket(bucket)
     address = store_address(server)
     server.say(503, "SlowDown")
@@ -130,7 +137,7 @@ def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
     kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a", ROOM)
+    volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     arriving = volume.stage(StagedName(bucket, uuid4(), pack(body), sha256(body).digest()), len(body))
     arriving.write(body)
     arriving.finish()
@@ -146,7 +153,7 @@ def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
 def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spool: Spool, server: Answers) -> None:
     """As when its route leads elsewhere, and a proxy knows no such page."""
     bucket, body = uuid4(), a_body()
-    volume = RemoteVolume(kept.store, spool, "a", ROOM)
+    volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     kept.write(f"buckets/{bucket}/{pack(body).path}", body)
     opened = volume.open(bucket, pack(body), len(body))
     assert opened is not None
@@ -169,7 +176,7 @@ def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spoo
 def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
     kept: OnS3, spool: Spool, server: Answers, store: Store
 ) -> None:
-    volume = RemoteVolume(kept.store, spool, "a", ROOM)
+    volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     volume.store = store
     body = a_body()
     name = StagedName(uuid4(), uuid4(), pack(body), sha256(body).digest())
@@ -201,7 +208,7 @@ def test_a_store_has_room_unless_it_was_full_a_moment_ago_or_the_spool_is(
         spool = stack.enter_context(closing(Spool(tmp_path / "spool", "a", 500, free_bytes=lambda _: free[0])))
         store = Store(store_address(server), KEY, "a", HASTY, monotonic=lambda: now[0])
         stack.enter_context(closing(store))
-        volume = RemoteVolume(kept.store, spool, "a", ROOM)
+        volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
         volume.store = store
         assert volume.free_bytes == ROOM
         free[0] = 500
@@ -311,8 +318,8 @@ def test_a_store_that_does_not_copy_or_remove_is_refused(
         with monkeypatch.context() as patched:
             patched.setattr(Store, call, _refused)
             with pytest.raises(StartError, match="the key's rights"):
-                RemoteVolume(kept.store, spool, "a", ROOM)
-    RemoteVolume(kept.store, spool, "a", ROOM)
+                RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     assert kept.files() == []
 
 
@@ -351,7 +358,7 @@ def test_an_address_says_where_bodies_lie() -> None:
     assert address == StoreAddress("bucket", "a/b c", "https://host:9000", "eu-1")
     assert address.place == "s3:https://host:9000/bucket/a/b c"
     assert StoreAddress.parse("s3://bucket?endpoint=http://host/").region == "us-east-1"
-    for endpoint in ("http://[::1]:9000", "https://Host.example"):
+    for endpoint in ("http://[::1]:9000", "https://host.example"):
         assert StoreAddress.parse(f"s3://bucket?endpoint={endpoint}").endpoint == endpoint
 
 
