@@ -188,10 +188,14 @@ class Rescan:
         Of two seals the one that was written last, but none of a node that is known to have missed another; the content
         of every other file has the SHA-256 of its name.
         """
-        if file.name.kind.is_root_file:
-            is_right = file.name == SEAL and file.modified > known.created
-        else:
+        is_right = not file.name.kind.is_root_file or (file.name == SEAL and file.modified > known.created)
+        if is_right and file.name == SEAL:
+            is_right = not await self._lacks(known)
+        if is_right:
+            # After that look and before the lock, which nobody is to wait for while a disk or a store is read.
             digest = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
+            if file.name == SEAL and digest != file.sha256:
+                return  # the one that it had missed came since it was listed
             is_right = digest == file.sha256
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
@@ -199,9 +203,6 @@ class Rescan:
                 return
             if is_right and file.name == SEAL:
                 is_right = not await rescans.lacks(unit, known.id, self._node)
-                now = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
-                if is_right and now != file.sha256:
-                    return  # the one that it had missed came since the look
             self._log.warning(
                 "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
             )
@@ -209,6 +210,10 @@ class Rescan:
                 await self._correct(unit, state, known, file)
             else:
                 await copies.add(unit, known.id, self._node)
+
+    async def _lacks(self, known: KnownObject) -> bool:
+        async with self._db.worker() as unit:
+            return await rescans.lacks(unit, known.id, self._node)
 
     async def _correct(self, unit: Unit, state: BucketState, known: KnownObject, file: FoundFile) -> None:
         row = await objects.find(unit, state.id, file.name)
