@@ -42,7 +42,7 @@ class Failure(Exception):
 
 _WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
 _NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
-_OTHER_REGION = "the bucket lies in another region: give it with --region, or the endpoint of that region"
+_OTHER_REGION = "the bucket lies in another region: give that one, or the endpoint of that region"
 _CLOCK = "this machine's clock is too far from the store's: set it right"
 _DENIED = "it does not let this key do that: look at the key's rights"
 _CODES = {

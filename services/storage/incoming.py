@@ -80,7 +80,7 @@ class Incoming:
                     await self._threads.of(staged.bucket).run(waiting.discard)
                 return False
         except (OSError, DiskFull, Unavailable) as error:
-            if not isinstance(error, Unavailable) and not await self._threads.of(staged.bucket).run(waiting.exists):
+            if not isinstance(error, Unavailable) and await self._has_gone(waiting):
                 # Its own put is settling it at this moment.
                 return False
             self._log.error(
@@ -94,3 +94,10 @@ class Incoming:
             await copies.clear(unit, fate.object_id, [self._node])
         self._log.info("placed an incoming file", bucket=str(staged.bucket), name=str(staged.name))
         return True
+
+    async def _has_gone(self, waiting: WaitingBody) -> bool:
+        """False where that cannot be said now."""
+        try:
+            return not await self._threads.of(waiting.staged.bucket).run(waiting.exists)
+        except Unavailable:
+            return False

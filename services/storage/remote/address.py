@@ -90,6 +90,10 @@ class StoreKey:
                 read.read_file(file)
             if mode & _OTHERS:
                 raise StartError(f"OORT_STORE_KEY_FILE: others may read {path}: chmod 600 it")
+            if "aws_session_token" in read["default"]:
+                raise StartError(
+                    f"OORT_STORE_KEY_FILE: {path} has a key for a while (aws_session_token): give a lasting one"
+                )
             return cls(read["default"]["aws_access_key_id"], read["default"]["aws_secret_access_key"])
         except OSError as error:
             raise StartError(f"OORT_STORE_KEY_FILE: cannot read {path}: {error.strerror}") from error

@@ -12,6 +12,7 @@ from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.errors import Unavailable
 from services.storage.copies import LocalCopy
+from services.storage.remote.bodies import WaitingObject
 from services.storage.remote.store import Entry, Store
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
@@ -214,6 +215,34 @@ async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_awa
         assert cluster.sql("select count(*) from homes") == [(0,)]
         monkeypatch.setattr(Store, "list", lists)
         await rescan(cluster, "a")
+        assert kept.read(f"buckets/{claims.bucket}/{name.path}") == body
+
+
+@pytest.mark.parametrize("kept", ["s3"], indirect=True)
+async def test_a_node_starts_although_its_store_fails_when_asked_what_waits_there(
+    cluster: Cluster, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(_copy: LocalCopy) -> None:
+        raise OSError
+
+    def fails(_waiting: WaitingObject) -> None:
+        raise OSError
+
+    def is_away(*_: object) -> bool:
+        raise Unavailable(what="The store")
+
+    body = a_body()
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalCopy, "place", dies)
+        patched.setattr(WaitingObject, "place", fails)
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                name = await client.put_pack(await client.open(), body)
+        patched.setattr(WaitingObject, "exists", is_away)
+        async with cluster.up("a"):
+            assert (await cluster.describe("a")).missing_copies == 1
+    async with cluster.up("a"):
         assert kept.read(f"buckets/{claims.bucket}/{name.path}") == body
 
 

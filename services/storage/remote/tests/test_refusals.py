@@ -364,7 +364,12 @@ def test_an_address_says_where_bodies_lie() -> None:
 
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
-    [(KEYS, 0o644, "chmod 600"), (KEYS, 0o640, "chmod 600"), ("KEY:SECRET", 0o600, "lacks a section")],
+    [
+        (KEYS, 0o644, "chmod 600"),
+        (KEYS, 0o640, "chmod 600"),
+        ("KEY:SECRET", 0o600, "lacks a section"),
+        (KEYS + "aws_session_token = SECRET\n", 0o600, "lasting"),
+    ],
 )
 def test_a_key_that_others_may_read_or_that_is_none_is_refused(
     tmp_path: Path, content: str, mode: int, said: str
