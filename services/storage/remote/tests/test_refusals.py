@@ -192,7 +192,7 @@ def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
     lost.write(body)
     with pytest.raises(StoreAway) as caught:
         lost.finish()
-    assert "was given 1000 bytes" in caught.value.cause
+    assert "was given 1000 bytes" in caught.value.why
     lost.discard()
     assert spool.clear() == 0
 
@@ -241,7 +241,7 @@ def test_a_store_that_never_answers_is_given_up(server: Answers) -> None:
     with closing(Store(address, KEY, "a", replace(HASTY, answer=0.1, total=0))) as store:
         with pytest.raises(StoreAway) as caught:
             store.size("data")
-        assert "did not answer in time" in caught.value.cause
+        assert "did not answer in time" in caught.value.why
         server.held.set()
 
 
@@ -260,7 +260,7 @@ def test_a_large_body_that_stands_still_is_given_up_as_soon_as_a_part_would_be(s
         ):
             with pytest.raises(StoreAway) as caught:
                 send()
-            assert "did not answer in time" in caught.value.cause
+            assert "did not answer in time" in caught.value.why
         assert time.monotonic() - begun < 60  # and not the four minutes that all of it may take
         server.held.set()
 
@@ -278,7 +278,7 @@ def test_a_part_that_breaks_off_is_no_object_that_was_cut(store: Store, server: 
         else:
             with pytest.raises(StoreAway) as caught:
                 store.read("data", 4, 8)
-            assert "fewer bytes" in caught.value.cause
+            assert "fewer bytes" in caught.value.why
 
 
 def test_bodies_are_sent_without_checksums_to_a_store_that_refuses_those_at_the_start(
