@@ -66,7 +66,7 @@ def test_a_stream_whose_session_is_ended_leaves_no_snapshot_and_the_next_backup_
         administrator.end_session(session)
         assert all(event["type"] == "progress" for event in told)
         (said,) = map(json.loads, process.stderr)
-    feeding.join()
+        feeding.join()
     assert (process.returncode, said["exit_code"], said["error"]) == (5, 5, "SessionOver")
     assert device.snapshots("main") == []
     assert device.tool.ok("jobs", "--json").json()[0]["status"] == JobStatus.ERROR
@@ -75,8 +75,8 @@ def test_a_stream_whose_session_is_ended_leaves_no_snapshot_and_the_next_backup_
 
 
 def feed(stream: IO[bytes]) -> None:
-    """Write until nobody reads any more."""
-    with suppress(BrokenPipeError):
+    """Write until nobody reads any more, and close it, which writes once more."""
+    with suppress(BrokenPipeError), stream:
         while True:
             stream.write(os.urandom(MIB))
 
