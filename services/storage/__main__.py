@@ -16,6 +16,8 @@ import grpc
 from oort.storage.v1 import (
     buckets_pb2,
     buckets_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
     rescans_pb2,
     rescans_pb2_grpc,
     scrubs_pb2,
@@ -28,6 +30,7 @@ from services.common.listeners import Served
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
+from services.storage.clearing import Clearer
 from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
@@ -38,6 +41,7 @@ from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.peers import Peers
+from services.storage.placement import Placement
 from services.storage.puts import Puts
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
@@ -46,6 +50,7 @@ from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
+from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.rescans import RescansRpc
@@ -58,6 +63,7 @@ from services.storage.work import Figures, Presence, every, jobs
 
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
+_NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 _RESCANS = rescans_pb2.DESCRIPTOR.services_by_name["RescanService"].full_name
 _SCRUBS = scrubs_pb2.DESCRIPTOR.services_by_name["ScrubService"].full_name
 _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
@@ -94,6 +100,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             own=own,
             clock=clock,
             streams=settings.replication_streams,
+            bytes_per_second=settings.replication_bytes_per_second,
             silent_seconds=silent,
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
@@ -119,6 +126,8 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
+        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent)
+        clearer = Clearer(node, db, disks, threads)
         scrubber = Scrubber(
             node,
             db,
@@ -170,6 +179,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                     ControlRpc(db, settings.basket),
                     _CONTROL,
                 ),
+                Served(nodes_pb2_grpc.add_NodeServiceServicer_to_server, NodesRpc(db, silent), _NODES),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
                 Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
@@ -180,6 +190,8 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
+                partial(every, clock, settings.placement_poll_seconds, "place", placement.place),
+                partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
                 scrubber.run,

@@ -7,7 +7,7 @@
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
 incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is unlinked but by
-`Disks.remove` (disks.py), for the reaper.
+`Disks.remove` (disks.py), for the reaper, and `clear`, when the node is no home of the bucket any more.
 Everything here blocks, and runs in the node's disk threads.
 
 Crash order of a put: sync the file, rename it from `.part`, sync incoming's folder (the copy is durable now and may be
@@ -17,12 +17,13 @@ So a refused body never was in the bucket's folder, and two puts of one name nev
 One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,10 +31,11 @@ from uuid import UUID
 
 import structlog
 
-from domain.names import ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.storage import marker
 from services.storage.errors import DiskFull, NameMismatch, Unentered
+from services.storage.places import entries, name_at
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
@@ -54,6 +56,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _removable(top: Path) -> Iterator[Path]:
+    """The files of a bucket in the order in which they go: what lies there names nothing that has gone."""
+    for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY):
+        folder = top / kind.value
+        for place in entries(folder) if kind is ObjectKind.PACK else [folder]:
+            yield from (path for path in entries(place) if name_at(kind, path) is not None)
+    yield from (top / name.path for name in (SEAL, CONFIG))
 
 
 def _make_folder(folder: Path) -> None:
@@ -300,6 +311,43 @@ class Disk:
         """Whole incoming files, of one bucket or of all. What has a foreign name is left alone."""
         for path, known in self._incoming(bucket):
             if not path.name.endswith(_PART):
+                yield path, known
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        """Whose puts left incoming files of the bucket, begun or whole. Raises OSError."""
+        return {staged.session for _, staged in self._arriving(bucket)}
+
+    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
+        """Remove all files of the bucket, but incoming ones of sessions that are not `over`; False if there are such.
+
+        What has a foreign name stays, and its folder. A crash leaves fewer files. Raises OSError.
+        """
+        arriving = False
+        for path, staged in self._arriving(bucket):
+            if staged.session in over:
+                path.unlink(missing_ok=True)
+            else:
+                arriving = True
+        top = self.buckets / str(bucket)
+        for path in _removable(top):
+            path.unlink(missing_ok=True)
+        self._ready.discard(bucket)
+        self._pack_folders.pop(bucket, None)
+        parts = [top / folder for folder in _FOLDERS]
+        for folder in (self.incoming / str(bucket), *entries(top / ObjectKind.PACK.value), *parts, top):
+            with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
+                folder.rmdir()
+        sync_folder(self.buckets)
+        if top.exists():
+            _log.warning("foreign files stay in the folder of a bucket", path=str(top))
+        else:
+            self._seen.discard(top.name)
+        return not arriving
+
+    def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
+        for path in entries(self.incoming / str(bucket)):
+            known = StagedName.parse(bucket, path.name)
+            if known is not None:
                 yield path, known
 
     def drop_parts(self) -> int:

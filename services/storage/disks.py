@@ -7,7 +7,7 @@ Everything here blocks, and runs in the node's disk threads.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from uuid import UUID
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from domain.names import ObjectName
 from services.common.errors import Unavailable
 from services.storage.disk import Disk, StagedFile, StagedName, sync_folder
+from services.storage.in_use import BucketsInUse
 from services.storage.reading import OpenObject, open_file, size_of
 
 _log = structlog.get_logger("storage")
@@ -27,6 +28,7 @@ class Disks:
         self._disks = disks
         self._node = node
         self._choosing = threading.Lock()
+        self.in_use = BucketsInUse()  # for the event loop, where nothing blocks
 
     def __iter__(self) -> Iterator[Disk]:
         return iter(self._disks)
@@ -113,6 +115,17 @@ class Disks:
                     sync_folder(folder)
         self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone
         return gone
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        """As Disk.sessions_of, of all disks."""
+        return set().union(*(disk.sessions_of(bucket) for disk in self._disks))
+
+    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
+        """As Disk.clear, on all disks. Raises Unavailable when one is away."""
+        self._require_all()
+        done = [disk.clear(bucket, over) for disk in self._disks]
+        self._require_all()
+        return all(done)
 
     def _require_those_of(self, bucket: UUID) -> None:
         if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):

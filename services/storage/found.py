@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
-from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind
 from services.storage.disks import Disks
+from services.storage.places import entries, name_at
 from services.storage.store.rescans import FoundFile
 
 _AT_ONCE = 1000
@@ -49,32 +50,17 @@ class Pages:
         for top in tops:
             for kind in _FOLDERS:
                 yield from self._in_folder(top / kind.value, kind)
-            for folder in sorted(_entries(top / ObjectKind.PACK.value)):
+            for folder in sorted(entries(top / ObjectKind.PACK.value)):
                 yield from self._in_folder(folder, ObjectKind.PACK)
 
     def _in_folder(self, folder: Path, kind: ObjectKind) -> Iterator[FoundFile]:
-        for path in _entries(folder):
-            name = _name(kind, path)
+        for path in entries(folder):
+            name = name_at(kind, path)
             found = _look(path) if name is not None else None
             if name is None or found is None:
                 self.foreign += 1
                 continue
             yield FoundFile(name, bytes.fromhex(name.id), found.st_size, _time(found))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _name(kind: ObjectKind, path: Path) -> ObjectName | None:
-    try:
-        name = ObjectName(kind, path.name)
-    except BadName:
-        return None
-    return name if name.path.endswith(f"{path.parent.name}/{path.name}") else None
 
 
 def _look(path: Path) -> os.stat_result | None:

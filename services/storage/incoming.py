@@ -53,7 +53,8 @@ class Incoming:
         for disk in self._disks:
             for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
                 if name is None or staged.name == name:
-                    placed += await self._settle(disk, path, staged, is_going=staged.name in removing)
+                    async with self._disks.in_use.shared(staged.bucket):
+                        placed += await self._settle(disk, path, staged, is_going=staged.name in removing)
         return placed
 
     async def _settle(self, disk: Disk, path: Path, staged: StagedName, *, is_going: bool) -> bool:

@@ -7,7 +7,8 @@ Kept true:
 - what cannot be read of one bucket holds up no other;
 - whose a bucket is says the auth role alone: a folder of which it knows no vault is left as it is;
 - objects are entered by their names, the two root files by their content; each is the first that scrubbing reads;
-- a home that lacks what another one has is entered as lacking it, and gets it from there.
+- a home that lacks what another one has is entered as lacking it, and gets it from there: whoever is entered as a home
+  lacks all, in the same transaction, until the node has read what it has of it (own.py).
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
 from services.storage.reading import open_file, size_of
-from services.storage.store import buckets, copies, objects, rescans
+from services.storage.store import buckets, copies, homes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
@@ -95,7 +96,10 @@ class Rescan:
                 owners = {owner.id: owner for owner in await self._owners(some)}
                 for bucket in some:
                     try:
-                        async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
+                        async with (
+                            self._disks.in_use.shared(bucket),
+                            aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages,
+                        ):
                             async for _ in pages:
                                 yield tally
                     except (OSError, DiskFull) as error:
@@ -117,6 +121,8 @@ class Rescan:
             self._log.warning("auth knows no vault of a bucket's folder", bucket=str(bucket))
             if len(tally.unknown) < _NAMED_AT_MOST:
                 tally.unknown.append(bucket)
+            return
+        if not is_home and await self._is_clearing(bucket):
             return
         tally.buckets += 1
         if not is_home:
@@ -144,7 +150,12 @@ class Rescan:
         async with self._db.worker() as unit:
             if await buckets.peek(unit, bucket) is None:
                 return None
-            return await rescans.is_home(unit, bucket, self._node)
+            return self._node in await homes.home_nodes(unit, bucket)
+
+    async def _is_clearing(self, bucket: UUID) -> bool:
+        """Whether the files are those of a former home, which removes them."""
+        async with self._db.worker() as unit:
+            return await homes.is_clearing(unit, bucket, self._node)
 
     def _count_keys(self, bucket: UUID, entered: Sequence[KnownObject], tally: Tally) -> None:
         keys = sum(one.name.kind is ObjectKind.KEY for one in entered)
@@ -166,12 +177,14 @@ class Rescan:
                 await rescans.add_bucket(unit, new.owner)
             await buckets.lock(unit, bucket)
             if new is not None:
-                await rescans.add_home(unit, bucket, self._node)
+                await homes.join(unit, bucket, self._node)
+                await rescans.joined_with(unit, bucket, self._node, files)
+                await rescans.copies_as_homes(unit, bucket)
             entered = await rescans.enter(unit, bucket, self._node, files)
             otherwise = await rescans.otherwise(unit, bucket, files)
         by_name = {file.name: file for file in files}
         for known in otherwise:
-            await self._judge(bucket, known, by_name[known.name])
+            await self._judge(bucket, known, by_name[known.name], is_new=new is not None)
         # Its file may have been removed since it was listed, and its row with it: then it was entered in vain.
         absent = await self._threads.run(lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered]))
         if not absent:
@@ -181,11 +194,11 @@ class Rescan:
             await rescans.take_back(unit, bucket, [one.id for one in entered if one.name in absent])
         return [one for one in entered if one.name not in absent]
 
-    async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile) -> None:
+    async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile, *, is_new: bool) -> None:
         """A file of another size or content than the catalogue says: which of the two is right?
 
         Of two seals the one that was written last, but none of a node that is known to have missed another; the content
-        of every other file has the SHA-256 of its name.
+        of every other file has the SHA-256 of its name. A home that `is_new` lacks all, and has not missed any.
         """
         if file.name.kind.is_root_file:
             is_right = file.name == SEAL and file.modified > known.created
@@ -197,7 +210,7 @@ class Rescan:
             if state is None:
                 return
             if is_right and file.name == SEAL:
-                is_right = not await rescans.lacks(unit, known.id, self._node)
+                is_right = is_new or not await rescans.lacks(unit, known.id, self._node)
                 now = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
                 if is_right and now != file.sha256:
                     return  # the one that it had missed came since the look
@@ -213,8 +226,8 @@ class Rescan:
         row = await objects.find(unit, state.id, file.name)
         if row is None or (row.id, row.sha256) != (known.id, known.sha256) or row.state == "deleting":
             return
-        others = await rescans.other_homes(unit, state.id, self._node)
-        await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others), row.sha256)
+        corrected = NewObject(file.name, file.sha256, file.size, [self._node])
+        await objects.replace(unit, state, row, corrected, row.sha256)
         await copies.clear(unit, row.id, [self._node])
 
     async def _require_all(self) -> None:

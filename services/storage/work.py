@@ -50,7 +50,9 @@ class Presence:
     async def beat(self) -> None:
         if self._draining.is_set():
             return
-        free = await self._threads.run(lambda: self._disks.free_bytes)
+        free, is_whole = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.all_there))
+        # What came back may be another disk's content.
+        self._reconciled = self._reconciled and is_whole
         own = self._settings
         async with self._db.unit() as unit:
             await nodes.heartbeat(
@@ -62,6 +64,11 @@ class Presence:
                 free_bytes=free,
                 reconciled=self._reconciled,
             )
+
+    @property
+    def is_reconciled(self) -> bool:
+        """Whether the disks were compared with the catalogue since the start, and none was away since then."""
+        return self._reconciled
 
     async def reconciled(self) -> None:
         """The disks were compared with the catalogue; said at once the first time."""

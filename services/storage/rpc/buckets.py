@@ -68,7 +68,7 @@ class BucketsRpc(buckets_pb2_grpc.BucketServiceServicer):
         found = await buckets.describe(self._db, self._silent_seconds)
         return buckets_pb2.DescribeClusterResponse(
             name=self._cluster,
-            nodes=map(_node, found.nodes),
+            nodes=map(node_message, found.nodes),
             missing_copies=found.missing_copies,
             copies_complete=found.copies_complete,
         )
@@ -91,7 +91,8 @@ def _bucket(row: Bucket) -> buckets_pb2.Bucket:
     )
 
 
-def _node(row: Node) -> buckets_pb2.Node:
+def node_message(row: Node) -> buckets_pb2.Node:
+    """A node as other roles and the operator see it."""
     return buckets_pb2.Node(
         id=row.id,
         public_endpoint=row.public_endpoint,
@@ -102,4 +103,9 @@ def _node(row: Node) -> buckets_pb2.Node:
         reconciled=row.reconciled,
         buckets=row.buckets,
         rest_endpoint=row.rest_endpoint,
+        state=row.state,
+        former_buckets=row.former_buckets,
+        missing_copies=row.missing_copies,
+        missing_bytes=row.missing_bytes,
+        waits=row.waits,
     )

@@ -12,7 +12,9 @@ from services.common.database import Unit
 class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
-    `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of.
+    `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
+    `former_buckets` of how many it was one and has still to remove its files, `missing_copies` what it is to fetch.
+    `state`: serving, draining or removed. `waits`: why buckets cannot leave it, with their number.
     """
 
     id: str
@@ -24,6 +26,15 @@ class Node:
     reconciled: bool
     buckets: int
     rest_endpoint: str
+    state: str
+    former_buckets: int
+    missing_copies: int
+    missing_bytes: int
+    waits: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.buckets and not self.former_buckets
 
 
 _HEARTBEAT = """
@@ -37,11 +48,20 @@ on conflict (id) do update set public_endpoint = excluded.public_endpoint,
 _LIST = """
 select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
        last_seen > now() - make_interval(secs => %s) as live, reconciled,
-       (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint
-from nodes order by id
+       (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint, state,
+       (select count(*) from clearings c where c.node_id = nodes.id) as former_buckets,
+       coming.missing_copies, coming.missing_bytes,
+       array(select count(*) || ' of its buckets: ' || h.waits from homes h
+             where h.node_id = nodes.id and h.waits <> '' group by h.waits order by h.waits) as waits
+from nodes cross join lateral (
+    select count(*) as missing_copies, coalesce(sum(o.size), 0)::bigint as missing_bytes
+    from missing_copies m join objects o on o.id = m.object_id
+    where m.node_id = nodes.id and o.state <> 'deleting') as coming
+order by id
 """
 _ROOMIEST = """
-select id from nodes where last_seen > now() - make_interval(secs => %s) order by free_bytes desc, id limit %s
+select id from nodes where state = 'serving' and last_seen > now() - make_interval(secs => %s)
+order by free_bytes desc, id limit %s
 """
 
 
@@ -71,6 +91,31 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
 
 
 async def roomiest(unit: Unit, count: int, silent_seconds: float) -> list[str]:
-    """Up to `count` live nodes, those with the most free space first."""
+    """Up to `count` live nodes that take buckets, those with the most free space first."""
     cursor = await unit.execute(_ROOMIEST, (silent_seconds, count))
     return [str(row[0]) for row in await cursor.fetchall()]
+
+
+async def lock_all(unit: Unit) -> None:
+    """Let nobody else change the state of a node until the transaction ends; heartbeats wait."""
+    await unit.execute("select 1 from nodes order by id for update")
+
+
+async def set_state(unit: Unit, node: str, state: str, *, gives_up: bool = False) -> None:
+    await unit.execute("update nodes set state = %s, gives_up = %s where id = %s", (state, gives_up, node))
+
+
+async def most_copies(unit: Unit, node: str) -> tuple[int, int]:
+    """The greatest number of copies that a bucket on the node is to have, and how many buckets have as many."""
+    cursor = await unit.execute(
+        "select b.copies, count(*) from homes h join buckets b on b.id = h.bucket_id where h.node_id = %s"
+        " group by b.copies order by b.copies desc limit 1",
+        (node,),
+    )
+    row = await cursor.fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+async def forget_clearings(unit: Unit, node: str) -> None:
+    """The node is gone for good, and its files with it."""
+    await unit.execute("delete from clearings where node_id = %s", (node,))

@@ -1,0 +1,163 @@
+"""What an operator orders of nodes: to be drained, taken back, removed.
+
+Kept true:
+- orders are given one after the other (the rows of all nodes are locked), and one that cannot come to its end, for too
+  few nodes would be left, is refused before anything is changed;
+- a node is removed only when it holds nothing, or is gone for good; what had its only copy there is given up only when
+  the operator says so, having been told how much that is.
+What has been ordered is carried out in the background, by every node (placement.py, clearing.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.common.database import Database, Unit
+from services.common.errors import InvalidArgument, NotFound
+from services.storage.errors import NodeNeeded
+from services.storage.placement import NO_ROOM
+from services.storage.store import buckets, copies, homes, nodes, reaping
+from services.storage.store.homes import OnlyCopy
+from services.storage.store.nodes import Node
+
+NAMED_AT_MOST = 1000
+_BUCKETS_AT_ONCE = 1000
+_log = structlog.get_logger("storage")
+
+
+@dataclass(slots=True)
+class Removal:
+    """What a removal came to: `given_up` objects, the first of them by name. While it waits it is not `removed`."""
+
+    removed: bool
+    given_up: int = 0
+    names: list[OnlyCopy] = field(default_factory=list)
+
+
+async def drain(db: Database, node: str, silent_seconds: float) -> Node:
+    """Have a node give all its buckets away. The same again changes nothing.
+
+    Raises NotFound, and NodeNeeded when fewer nodes would be left than a bucket of it is to have copies.
+    """
+    async with db.worker() as unit:
+        found, others = await _locked(unit, node, silent_seconds)
+        if found.state == "serving":
+            left = sum(other.state == "serving" and other.live for other in others)
+            wanted, count = await nodes.most_copies(unit, node)
+            if left < max(1, wanted):
+                why = f"{count} of its buckets have {wanted} copies" if wanted else "buckets need a node"
+                raise NodeNeeded(
+                    detail=f"Node {node} cannot be drained: {why}, and {left} other nodes are up that take buckets."
+                    " Add a node, or take one back with `oort node undrain`."
+                )
+            await nodes.set_state(unit, node, "draining")
+            _log.info("a node is drained", drained=node)
+    return await get(db, node, silent_seconds)
+
+
+async def undrain(db: Database, node: str, silent_seconds: float) -> Node:
+    """Have a node take buckets again, and keep those that it has. Raises NotFound."""
+    async with db.worker() as unit:
+        await _locked(unit, node, silent_seconds)
+        await nodes.set_state(unit, node, "serving")
+    _log.info("a node is taken back", node_id=node)
+    return await get(db, node, silent_seconds)
+
+
+async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, give_up: bool) -> Removal:
+    """Remove a node that holds nothing, or one that is `lost`: gone for good, with its copies.
+
+    With `give_up` objects do not hold it up of which it has the only copy, or nobody has a whole one. Raises NotFound,
+    InvalidArgument when it is not drained or not down, NodeNeeded.
+    """
+    async with db.worker() as unit:
+        found, _ = await _locked(unit, node, silent_seconds)
+        if lost and found.live:
+            raise InvalidArgument(detail=f"Node {node} is up: `oort node drain {node}`, or stop it first.")
+        if not lost and found.is_empty and found.state == "draining":
+            await nodes.set_state(unit, node, "removed")
+            return Removal(removed=True)
+        if not lost and found.state == "removed":
+            return Removal(removed=True)
+        if not lost:
+            return await _not_yet(unit, found, give_up=give_up)
+        only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST)))
+        _require_given_up(node, only, give_up=give_up)
+        await nodes.set_state(unit, node, "draining", gives_up=give_up)
+    await _drop_all(db, node, silent_seconds, give_up=give_up)
+    async with db.worker() as unit:
+        await nodes.forget_clearings(unit, node)
+        await nodes.set_state(unit, node, "removed")
+    _log.warning("a node is removed that was lost", lost=node, given_up=only.given_up)
+    only.removed = True
+    return only
+
+
+async def _not_yet(unit: Unit, found: Node, *, give_up: bool) -> Removal:
+    """A node that is not empty: only what is whole nowhere can be given up."""
+    if found.state != "draining":
+        raise InvalidArgument(
+            detail=f"Node {found.id} is not drained: `oort node drain {found.id}`, or --lost if it is gone for good."
+        )
+    if not give_up:
+        why = "; ".join(found.waits) or "it is being drained"
+        raise InvalidArgument(
+            detail=f"Node {found.id} still holds {found.buckets} buckets, and files of {found.former_buckets} that have"
+            f" left it ({why}). Wait until `oort node list` says 0 of both."
+        )
+    await nodes.set_state(unit, found.id, "draining", gives_up=True)
+    return Removal(False, *(await homes.whole_nowhere(unit, found.id, NAMED_AT_MOST)))
+
+
+async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: bool) -> None:
+    """Bucket by bucket, so that a removal that was broken off goes on."""
+    more = True
+    while more:
+        async with db.worker() as unit:
+            some = await copies.buckets_of(unit, node, None, _BUCKETS_AT_ONCE)
+        more = bool(some)
+        for bucket in some:
+            async with db.worker() as unit:
+                if await buckets.lock(unit, bucket) is None:
+                    continue
+                only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST)))
+                _require_given_up(node, only, give_up=give_up)
+                if await homes.home_nodes(unit, bucket) == {node}:
+                    # Someone has to be known to lack what is given up, so that the next backup sends it again.
+                    other = await homes.roomiest(unit, bucket, silent_seconds)
+                    if other is None or not await homes.join(unit, bucket, other):
+                        raise NodeNeeded(
+                            detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first."
+                        )
+                await reaping.removed(unit, bucket, node, await homes.removing(unit, bucket, node))
+                await homes.drop(unit, bucket, node)
+
+
+def _require_given_up(node: str, only: Removal, *, give_up: bool) -> None:
+    if only.given_up and not give_up:
+        named = ", ".join(f"{one.name} of bucket {one.bucket_id}" for one in only.names[:3])
+        raise InvalidArgument(
+            detail=f"{only.given_up} objects have no whole copy but on node {node} ({named}, ...). Bring it back, or"
+            " accept their loss with --give-up."
+        )
+
+
+async def get(db: Database, node: str, silent_seconds: float) -> Node:
+    """Raises NotFound."""
+    async with db.worker() as unit:
+        return _one(await nodes.all_nodes(unit, silent_seconds), node)
+
+
+async def _locked(unit: Unit, node: str, silent_seconds: float) -> tuple[Node, list[Node]]:
+    """A node and the other ones, whose states nobody else changes now. Raises NotFound."""
+    await nodes.lock_all(unit)
+    found = await nodes.all_nodes(unit, silent_seconds)
+    return _one(found, node), [other for other in found if other.id != node]
+
+
+def _one(found: Sequence[Node], node: str) -> Node:
+    for one in found:
+        if one.id == node:
+            return one
+    raise NotFound(what=f"node {node}: {', '.join(other.id for other in found)} are there, and no such node")
