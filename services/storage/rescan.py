@@ -180,6 +180,8 @@ class Rescan:
                 await homes.join(unit, bucket, self._node)
                 await rescans.joined_with(unit, bucket, self._node, files)
                 await rescans.copies_as_homes(unit, bucket)
+            if self._node not in await homes.home_nodes(unit, bucket):
+                return []  # it has left meanwhile
             entered = await rescans.enter(unit, bucket, self._node, files)
             otherwise = await rescans.otherwise(unit, bucket, files)
         by_name = {file.name: file for file in files}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -20,9 +21,11 @@ from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
 from services.storage.disk import StagedName
+from services.storage.reconcile import Reconciler
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
+from services.storage.tests.test_placement import a_bucket_on, is_empty, order, until_homes
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
@@ -406,3 +409,50 @@ async def test_a_vault_without_config_stays_one_until_all_nodes_were_rescanned(
         for claims in (whole, empty):
             async with cluster.client("a", claims) as client:
                 assert await client.get(await client.open(), CONFIG) == b"config"
+
+
+async def test_a_node_that_a_broken_rescan_made_a_home_lacks_what_was_not_looked_at(
+    cluster: Cluster, nodes: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(_self: object, _bucket: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    for node in nodes:
+        cluster.settings[node].replication_poll_seconds = cluster.settings[node].placement_poll_seconds = 3600
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            made, _, _ = await a_committed_snapshot(client)
+        async with cluster.up("b"), auth_knowing(cluster, claims):
+            shutil.copytree(cluster.bucket_folder("a", claims.bucket), cluster.bucket_folder("b", claims.bucket))
+            place_of(cluster, "b", claims.bucket, made).unlink()
+            monkeypatch.setattr(Reconciler, "bucket", breaks)
+            [found] = await rescan(cluster, "b")
+            assert (found.homes, len(found.failed)) == (1, 1)
+        lacking = cluster.sql(
+            "select o.kind from missing_copies m join objects o on o.id = m.object_id where m.node_id = 'b' order by 1"
+        )
+        assert lacking == [("data",), ("index",), ("keys",), ("snapshots",)]
+
+
+async def test_what_a_lost_node_alone_had_is_copied_from_it_when_it_comes_back(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    for node in nodes:
+        cluster.settings[node].placement_poll_seconds = 0.05
+    async with cluster.up("a"):
+        async with cluster.up("b"):
+            claims = await a_bucket_on(cluster, "b")
+            async with cluster.client("a", claims) as client:
+                made, _, _ = await a_committed_snapshot(client)
+        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        answer = await order(cluster, "a", "RemoveNode", "b", lost=True, give_up=True)
+        assert (answer.removed, answer.given_up) == (True, 6)
+        async with cluster.up("b"), auth_knowing(cluster, claims):
+            await rescan(cluster, "b")
+            await until_homes(cluster, claims, "a")
+            await is_empty(cluster, "a", "b")
+            assert cluster.sql("select copies from buckets") == [(1,)]
+            async with cluster.client("a", claims) as client:
+                assert pack(await client.get(await client.open(), made)) == made
+    assert cluster.files("b") == []
