@@ -404,6 +404,7 @@ async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster) -> None:
         await copies_are_complete(cluster, "b")
         assert cluster.files("a") == []
         async with cluster.client("a", claims) as client:
+            session = await client.open()
             for name in names:
                 assert pack(await client.get(session, name)) == name
     finally:
