@@ -38,7 +38,7 @@ def list_nodes(data: Data, as_json: AsJson = False) -> None:
     from deploy.local.cluster import Cluster
 
     with Cluster.of_stack(data) as cluster:
-        rows = [_row(node) for node in cluster.describe().nodes]
+        rows = [_row(node) for node in cluster.describe(backlog=True).nodes]
     show(rows, _COLUMNS, as_json=as_json)
     if not as_json:
         for row in rows:
@@ -46,7 +46,7 @@ def list_nodes(data: Data, as_json: AsJson = False) -> None:
                 typer.echo(f"{row['id']} waits with {why}.")
 
 
-def drain(node: NodeName, data: Data, as_json: AsJson = False) -> None:
+def drain(node: NodeName, data: Data) -> None:
     """Have a node take no new buckets, and move those that it has to other nodes, while all of them are in use.
 
     Comes back at once: `oort node list` says how far it is. Refused when too few nodes would be left.
@@ -54,18 +54,17 @@ def drain(node: NodeName, data: Data, as_json: AsJson = False) -> None:
     from deploy.local.cluster import Cluster
 
     with Cluster.of_stack(data) as cluster:
-        row = _row(cluster.drain(node))
-    said = f"{node} is drained of {row['buckets']} buckets: `oort node list` says how far that is."
-    typer.echo(json.dumps(row, indent=2) if as_json else said)
+        found = cluster.drain(node)
+    typer.echo(f"{node} is drained of {found.buckets} buckets: `oort node list` says how far that is.")
 
 
-def undrain(node: NodeName, data: Data, as_json: AsJson = False) -> None:
+def undrain(node: NodeName, data: Data) -> None:
     """Take back a node that is drained or was removed: it takes buckets, and keeps those that it has."""
     from deploy.local.cluster import Cluster
 
     with Cluster.of_stack(data) as cluster:
-        row = _row(cluster.undrain(node))
-    typer.echo(json.dumps(row, indent=2) if as_json else f"{node} takes buckets, and has {row['buckets']}.")
+        found = cluster.undrain(node)
+    typer.echo(f"{node} takes buckets, and has {found.buckets}.")
 
 
 def remove(

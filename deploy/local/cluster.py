@@ -66,11 +66,11 @@ class Cluster:
         """To all nodes, those in `first` before the others."""
         return [self._channels[name] for name in sorted(self._channels, key=lambda name: name not in first)]
 
-    def describe(self) -> buckets_pb2.DescribeClusterResponse:
-        """The nodes, and whether all copies are complete."""
+    def describe(self, *, backlog: bool = False) -> buckets_pb2.DescribeClusterResponse:
+        """The nodes, and whether all copies are complete; with `backlog` what each node is to fetch."""
         return self.ask(
             lambda channel: buckets_pb2_grpc.BucketServiceStub(channel).DescribeCluster(
-                buckets_pb2.DescribeClusterRequest(), timeout=CALL_SECONDS
+                buckets_pb2.DescribeClusterRequest(backlog=backlog), timeout=CALL_SECONDS
             )
         )
 

@@ -59,6 +59,7 @@ class ClusterState:
     nodes: list[nodes.Node]
     missing_copies: int
     short_buckets: int
+    backlog: dict[str, tuple[int, int]]
 
     @property
     def copies_complete(self) -> bool:
@@ -70,8 +71,9 @@ class ClusterState:
         return is_sure and not self.missing_copies and not self.short_buckets
 
 
-async def describe(db: Database, silent_seconds: float) -> ClusterState:
-    """How the cluster is. The nodes are read first: one that is reconciled has entered what it lacks."""
+async def describe(db: Database, silent_seconds: float, *, backlog: bool = False) -> ClusterState:
+    """How the cluster is; `backlog`: with the copies that each node is to fetch, and their bytes. The nodes are read first: one that is reconciled has entered what it lacks."""
     async with db.worker() as unit:
         found = await nodes.all_nodes(unit, silent_seconds)
-        return ClusterState(found, await copies.count(unit), await buckets.count_short(unit))
+        missing, short = await copies.count(unit), await buckets.count_short(unit)
+        return ClusterState(found, missing, short, await nodes.backlog(unit) if backlog else {})

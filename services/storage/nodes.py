@@ -1,7 +1,7 @@
 """What an operator orders of nodes: to be drained, taken back, removed.
 
 Kept true:
-- orders are given one after the other (the rows of all nodes are locked), and one that cannot come to its end, for too
+- orders are given one after the other, and one that cannot come to its end, for too
   few nodes would be left, is refused before anything is changed;
 - a node is removed only when it holds nothing, or is gone for good; what had its only copy there is given up only when
   the operator says so, having been told how much that is.
@@ -151,7 +151,7 @@ async def get(db: Database, node: str, silent_seconds: float) -> Node:
 
 async def _locked(unit: Unit, node: str, silent_seconds: float) -> tuple[Node, list[Node]]:
     """A node and the other ones, whose states nobody else changes now. Raises NotFound."""
-    await nodes.lock_all(unit)
+    await nodes.lock_states(unit)
     found = await nodes.all_nodes(unit, silent_seconds)
     return _one(found, node), [other for other in found if other.id != node]
 

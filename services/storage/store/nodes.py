@@ -13,8 +13,7 @@ class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
-    `former_buckets` of how many it was one and has still to remove its files, `missing_copies` what it is to fetch.
-    `state`: serving, draining or removed. `waits`: why buckets cannot leave it, with their number.
+    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining or removed. `waits`: why buckets cannot leave it, with their number.
     """
 
     id: str
@@ -28,8 +27,6 @@ class Node:
     rest_endpoint: str
     state: str
     former_buckets: int
-    missing_copies: int
-    missing_bytes: int
     waits: list[str]
 
     @property
@@ -50,14 +47,9 @@ select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
        last_seen > now() - make_interval(secs => %s) as live, reconciled,
        (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint, state,
        (select count(*) from clearings c where c.node_id = nodes.id) as former_buckets,
-       coming.missing_copies, coming.missing_bytes,
        array(select count(*) || ' of its buckets: ' || h.waits from homes h
              where h.node_id = nodes.id and h.waits <> '' group by h.waits order by h.waits) as waits
-from nodes cross join lateral (
-    select count(*) as missing_copies, coalesce(sum(o.size), 0)::bigint as missing_bytes
-    from missing_copies m join objects o on o.id = m.object_id
-    where m.node_id = nodes.id and o.state <> 'deleting') as coming
-order by id
+from nodes order by id
 """
 _ROOMIEST = """
 select id from nodes where state = 'serving' and last_seen > now() - make_interval(secs => %s)
@@ -90,15 +82,24 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
         return await cursor.fetchall()
 
 
+async def backlog(unit: Unit) -> dict[str, tuple[int, int]]:
+    """Of the nodes that lack copies, how many these are and their bytes. Takes a look at all that are missing."""
+    cursor = await unit.execute(
+        "select m.node_id, count(*), sum(o.size)::bigint from missing_copies m join objects o on o.id = m.object_id"
+        " where o.state <> 'deleting' group by m.node_id"
+    )
+    return {str(row[0]): (int(row[1]), int(row[2])) for row in await cursor.fetchall()}
+
+
 async def roomiest(unit: Unit, count: int, silent_seconds: float) -> list[str]:
     """Up to `count` live nodes that take buckets, those with the most free space first."""
     cursor = await unit.execute(_ROOMIEST, (silent_seconds, count))
     return [str(row[0]) for row in await cursor.fetchall()]
 
 
-async def lock_all(unit: Unit) -> None:
-    """Let nobody else change the state of a node until the transaction ends; heartbeats wait."""
-    await unit.execute("select 1 from nodes order by id for update")
+async def lock_states(unit: Unit) -> None:
+    """Let nobody else change the state of a node until the transaction ends. No heartbeat waits for that."""
+    await unit.execute("select pg_advisory_xact_lock(hashtext('states of storage nodes'))")
 
 
 async def set_state(unit: Unit, node: str, state: str, *, gives_up: bool = False) -> None:
