@@ -72,7 +72,10 @@ class ClusterState:
 
 
 async def describe(db: Database, silent_seconds: float, *, backlog: bool = False) -> ClusterState:
-    """How the cluster is; `backlog`: with the copies that each node is to fetch, and their bytes. The nodes are read first: one that is reconciled has entered what it lacks."""
+    """How the cluster is; `backlog`: with the copies that each node is to fetch, and their bytes.
+
+    The nodes are read first: one that is reconciled has entered what it lacks.
+    """
     async with db.worker() as unit:
         found = await nodes.all_nodes(unit, silent_seconds)
         missing, short = await copies.count(unit), await buckets.count_short(unit)
