@@ -95,8 +95,10 @@ class Replicator:
             if not self._next or self._clock.monotonic() >= self._known_until:
                 self._next = await copies.most_urgent(unit, self._node, _KNOWN_AHEAD)
                 self._known_until = self._clock.monotonic() + _KNOWN_SECONDS
-            some, self._next = self._next[: self._streams], self._next[self._streams :]
-            batch = await copies.claim(unit, self._node, some, _LEASE_SECONDS)
+            batch: list[MissingCopy] = []
+            while self._next and not batch:
+                some, self._next = self._next[: self._streams], self._next[self._streams :]
+                batch = await copies.claim(unit, self._node, some, _LEASE_SECONDS)
         return sum(await asyncio.gather(*(self._heal_or_wait(missing) for missing in batch)))
 
     async def _heal_or_wait(self, missing: MissingCopy) -> bool:

@@ -12,8 +12,9 @@ from oort.storage.v1 import buckets_pb2, nodes_pb2, nodes_pb2_grpc, objects_pb2
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
+from services.storage.pace import Pace
 from services.storage.placement import Placement
-from services.storage.store import homes
+from services.storage.store import copies, homes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Client, Cluster, a_body, pack, start_node
 from services.storage.tests.test_copies import copies_are_complete
@@ -410,3 +411,45 @@ async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster) -> None:
     finally:
         for process in nodes.values():
             await process.kill()
+
+
+async def test_what_has_the_fewest_copies_is_fetched_first_and_paid_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid: list[int] = []
+
+    async def spend(_self: Pace, size: int) -> None:
+        paid.append(size)
+
+    monkeypatch.setattr(Pace, "spend", spend)
+    by_hand(cluster, "a", "b", "c")
+    for name in ("a", "b", "c"):
+        cluster.settings[name] = cluster.settings[name].model_copy(update={"replication_poll_seconds": _NEVER})
+    async with cluster.up("a", "b", "c") as [db, _, _]:
+        claims = await a_bucket_on(cluster, "a", "b", "c")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            names = [await client.put_pack(session, a_body()) for _ in range(4)]
+        ids = [cluster.sql("select id from objects where sha256 = %s", bytes.fromhex(name.id))[0][0] for name in names]
+        for number, (nodes, attempts) in enumerate(
+            [(("c",), 0), (("b", "c"), 3), (("a", "b", "c"), 1), (("a", "b", "c"), 0)]
+        ):
+            for node in nodes:
+                await cluster.change(
+                    "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, attempts)"
+                    " values (%s, %s, %s, %s, %s, %s)",
+                    *(ids[number], node, claims.bucket, claims.tenant, claims.user, attempts),
+                )
+        async with db.worker() as unit:
+            # One that may lie here after all comes before all, and one that was looked for in vain after all.
+            assert await copies.most_urgent(unit, "c", 10) == [ids[3], ids[1], ids[0], ids[2]]
+    for name in ("a", "b", "c"):
+        cluster.settings[name] = cluster.settings[name].model_copy(update={"replication_poll_seconds": _QUICK})
+    remove_file(cluster, "c", claims, names[0])
+    async with cluster.up("a", "b", "c"):
+        await copies_are_complete(cluster, "a")
+    assert paid == [1000]
+
+
+def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:
+    (cluster.bucket_folder(node, claims.bucket) / name.path).unlink()
