@@ -12,6 +12,7 @@ from oort.storage.v1 import buckets_pb2, nodes_pb2, nodes_pb2_grpc, objects_pb2
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
+from services.storage import marker
 from services.storage.pace import Pace
 from services.storage.placement import Placement
 from services.storage.store import copies, homes
@@ -453,3 +454,19 @@ async def test_what_has_the_fewest_copies_is_fetched_first_and_paid_for(
 
 def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:
     (cluster.bucket_folder(node, claims.bucket) / name.path).unlink()
+
+
+async def test_a_disk_that_was_away_is_compared_anew_before_its_node_counts(cluster: Cluster) -> None:
+    quick(cluster, "a")
+    async with cluster.up("a"):
+        claims = await a_bucket_on(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            name = await client.put_pack(await client.open(), a_body())
+        await until_none(cluster, "select 1 from nodes where not reconciled")
+        marked = cluster.settings["a"].data_dirs[0] / marker.NAME
+        marked.rename(marked.with_name("away"))
+        await until_none(cluster, "select 1 from nodes where reconciled")
+        remove_file(cluster, "a", claims, name)
+        marked.with_name("away").rename(marked)
+        await until_none(cluster, "select 1 from nodes where not reconciled")
+        assert cluster.sql("select node_id from missing_copies") == [("a",)]
