@@ -67,6 +67,8 @@ class Placement:
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
             joined = await self._join(unit, bucket) if is_short and (may_begin or is_urgent) else None
+            if is_short:
+                await self._keep(unit, bucket, found)
             if is_short and joined is None:
                 await self._wait(unit, bucket, found, NO_ROOM if may_begin else "its turn has not come yet")
             elif joined is None:
@@ -82,15 +84,13 @@ class Placement:
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)
-        for home in found:
-            if home not in going and home.leaving is not None:
-                await homes.say_leaving(unit, state.id, home.node_id, leaving=False)
+        await self._keep(unit, state.id, [home for home in found if home not in going])
         await self._wait(unit, state.id, [home for home in found if home not in going], "")
         for home in going:
             others = [other for other in found if other is not home and other.state == "serving"]
             why = why_not(home, others, state.copies)
             if why:
-                await homes.say_leaving(unit, state.id, home.node_id, leaving=False)
+                await self._keep(unit, state.id, [home])
             elif home.leaving is None:
                 await homes.say_leaving(unit, state.id, home.node_id, leaving=True)
                 why = "the other nodes compare their disks"
@@ -101,6 +101,12 @@ class Placement:
                 self._log.info("a home leaves a bucket", bucket=str(state.id), home=home.node_id)
                 return  # one at a time: the next one is judged by what is there then
             await self._wait(unit, state.id, [home], why)
+
+    async def _keep(self, unit: Unit, bucket: UUID, staying: Sequence[HomeState]) -> None:
+        """They do not leave now: what others compare for them begins anew."""
+        for home in staying:
+            if home.leaving is not None:
+                await homes.say_leaving(unit, bucket, home.node_id, leaving=False)
 
     async def _wait(self, unit: Unit, bucket: UUID, waiting: Sequence[HomeState], why: str) -> None:
         for home in waiting:

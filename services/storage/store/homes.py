@@ -77,7 +77,7 @@ _UNSETTLED = f"""
 select b.id from buckets b
 where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists (
     select 1 from homes h join nodes n on n.id = h.node_id
-    where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null)))
+    where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null or h.waits <> '')))
 order by {_SERVING} >= b.copies desc, b.id limit %s
 """  # noqa: S608 - constants
 # What a node is still to fetch takes its room too.
@@ -143,7 +143,7 @@ async def states(unit: Unit, bucket: UUID, silent_seconds: float) -> list[HomeSt
 
 
 async def unsettled(unit: Unit, limit: int) -> list[UUID]:
-    """Buckets with a home that is to go, or with more or fewer homes than they are to have."""
+    """Buckets with a home that is to go, or was until just now, or with more or fewer homes than they are to have."""
     cursor = await unit.execute(_UNSETTLED, (limit,))
     return [row[0] for row in await cursor.fetchall()]
 
