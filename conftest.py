@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -26,11 +27,12 @@ import pytest
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.ports import LOOPBACK, free_port, is_free
+from deploy.local.ports import LOOPBACK, PortReservations, free_port, is_free
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
 
+_PORTS_RESERVED = 100
 _SERVER = pytest.StashKey[tuple[PostgresServer, ExitStack]]()
 
 
@@ -121,14 +123,17 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under xdist, long tests come first, so that short ones are left for the workers to end together.
 
-    It deals out the items in equal parts, the first of which has the tests that share a stack; the others begin with
-    the long tests, of which most start one of their own.
+    It deals out the items in equal parts, the first of which has the tests that share a stack, so that one worker
+    starts it; the others begin with the long tests, of which most start one of their own.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     if workers == 1:
         return
-    long = [item for item in items if item.get_closest_marker("long")]
-    short = [item for item in items if not item.get_closest_marker("long")]
+    by_length = sorted(items, key=lambda item: item.get_closest_marker("long") is None)
+    sharing = [item for item in by_length if "stack" in getattr(item, "fixturenames", ())]
+    others = [item for item in by_length if "stack" not in getattr(item, "fixturenames", ())]
+    long = [item for item in others if item.get_closest_marker("long")]
+    short = [*sharing, *others[len(long) :]]
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         first = long[worker - 1 :: workers - 1] if worker else []
@@ -176,9 +181,18 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def a_free_port() -> Callable[[], int]:
-    """Chooses a port that no connection gets by chance."""
-    return free_port
+def a_free_port() -> Iterator[Callable[[], int]]:
+    """Chooses a port that no connection gets by chance, nor any other test or stack before it is listened on."""
+    with closing(PortReservations()) as reservations:
+        last = deque[int]()
+
+        def choose() -> int:
+            last.append(reservations.take())
+            if len(last) > _PORTS_RESERVED:  # the first of them is listened on by now, or done with
+                reservations.release(last.popleft())
+            return last[-1]
+
+        yield choose
 
 
 @pytest.fixture(scope="session")

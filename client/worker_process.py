@@ -12,6 +12,8 @@ import pickle
 import select
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from client.platforms.linux import processors, shared_memory
@@ -45,6 +47,7 @@ class WorkerProcess:
     def __init__(self, program: str, setting: object, *, room: int, given: int) -> None:
         """As `start_process`. Raises OSError."""
         self._ready = False
+        self._in_use = threading.Lock()
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             memory = shared_memory(room)
             theirs.callback(os.close, memory)
@@ -70,18 +73,20 @@ class WorkerProcess:
 
     def is_ready(self) -> bool:
         """Whether it takes messages: it takes a moment to start. Raises ProcessLost if it never will."""
-        if not self._ready and self._coming.poll(0):
-            self._await_ready()
-        return self._ready
+        with self._pipes():
+            if not self._ready and self._coming.poll(0):
+                self._await_ready()
+            return self._ready
 
     def ask(self, message: object) -> Any:
         """The answer to a message, for which it waits. Raises ProcessLost."""
-        self._await_ready()
-        try:
-            self._send(message)
-        except OSError:
-            raise self._lost() from None
-        return self._receive()
+        with self._pipes():
+            self._await_ready()
+            try:
+                self._send(message)
+            except OSError:
+                raise self._lost() from None
+            return self._receive()
 
     def kill(self) -> None:
         """End it, whatever it does: a thread that waits for its answer gets ProcessLost.
@@ -103,9 +108,18 @@ class WorkerProcess:
             raise
 
     def _let_go(self) -> None:
-        with contextlib.suppress(OSError):
-            self._messages.close()
-        self._answers.close()
+        with self._in_use:
+            with contextlib.suppress(OSError):
+                self._messages.close()
+            self._answers.close()
+
+    @contextlib.contextmanager
+    def _pipes(self) -> Iterator[None]:
+        """No other thread closes them meanwhile. Raises ProcessLost if that was done."""
+        with self._in_use:
+            if self._answers.closed:
+                raise self._lost()
+            yield
 
     def _await_ready(self) -> None:
         if self._ready:

@@ -4,6 +4,7 @@ import inspect
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.common.migrations import migrate
-from services.common.provision import OWNER, DatabasePasswords, DatabaseUrls, provision
+from services.common.provision import APP, OWNER, WORKER, DatabasePasswords, DatabaseUrls, provision
 from services.common.testing import loops
 
 # The roles belong to the whole server, which the workers of a run share.
@@ -56,25 +57,29 @@ class Databases:
 
     def empty(self, label: str = "test") -> DatabaseUrls:
         """Provisioned, without tables."""
-        self._made.append(f"oort_{label}_{secrets.token_hex(5)}")
-        return self._provisioned(self._made[-1])
+        name = self._name(label)
+        return _finished(provision(self._superuser_dsn, name, PASSWORDS))
 
     def copy(self, original: DatabaseUrls, label: str) -> DatabaseUrls:
-        """Another with the same tables, a third of the work of making them. Nobody may be using the original."""
-        self._made.append(f"oort_{label}_{secrets.token_hex(5)}")
-        names = self._made[-1], OWNER, str(conninfo_to_dict(original.owner)["dbname"])
+        """Another with the same tables, a quarter of the work of making them. Nobody may be using the original."""
+        name = self._name(label)
+        here, users = sql.Identifier(name), sql.SQL(", ").join(map(sql.Identifier, (APP, WORKER)))
+        names = here, sql.Identifier(OWNER), sql.Identifier(str(conninfo_to_dict(original.owner)["dbname"]))
         with psycopg.connect(self._superuser_dsn, autocommit=True) as server:
-            copying = sql.SQL("create database {} owner {} template {}")
-            server.execute(copying.format(*map(sql.Identifier, names)))
-        return self._provisioned(self._made[-1])  # rights on the database itself are not copied
+            server.execute(sql.SQL("create database {} owner {} template {}").format(*names))
+            # Of all rights those on the database itself are not copied.
+            server.execute(sql.SQL("revoke all on database {} from public").format(here))
+            server.execute(sql.SQL("grant connect on database {} to {}").format(here, users))
+        return DatabaseUrls(*(make_conninfo(url, dbname=name) for url in astuple(original)))
 
     def drop(self) -> None:
         with psycopg.connect(self._superuser_dsn, autocommit=True) as server:
             for name in self._made:
                 server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
-    def _provisioned(self, name: str) -> DatabaseUrls:
-        return _finished(provision(self._superuser_dsn, name, PASSWORDS))
+    def _name(self, label: str) -> str:
+        self._made.append(f"oort_{label}_{secrets.token_hex(5)}")
+        return self._made[-1]
 
 
 @pytest.fixture(scope="session")

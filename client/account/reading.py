@@ -57,12 +57,12 @@ def reading(
             unreadable: Unreadable = {}
             snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
             session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
-            _lock(locks, place, vault)
+            lock_to_read(locks, place, vault)
             unreadable.update(vault.load_index(progress).damaged)
             yield Reading(place, vault, snapshot, unreadable)
 
 
-def _lock(locks: ExitStack, place: Place, vault: Vault) -> None:
+def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> None:
     """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
     try:
         locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))

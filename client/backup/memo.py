@@ -28,8 +28,8 @@ _LAYOUT = b"oort memo 1"
 _CHECKSUM_BYTES = 16
 _HEAD = struct.Struct(f"<{DIGEST_BYTES}sQ")  # of the listing; the number of blobs
 _START = _CHECKSUM_BYTES + _HEAD.size
-_BATCH_FOLDERS = 2048  # each makes a page or more dirty, which waits in memory for the commit
-_BATCH_BYTES = 4 << 20
+_BATCH_FOLDERS = 512  # each makes a page or more dirty, which waits in memory for the commit; LMDB keeps it afterwards
+_BATCH_BYTES = 1 << 20
 
 # In our layout a quote within a string has a backslash before it: these stand for fields, whatever names there are.
 _FIELD = b'"content":'

@@ -15,7 +15,8 @@ from client.backup.request import Counters
 from client.backup.upload import Uploader
 from client.backup.worker import Sealing
 from client.errors import DamagedVault, ObjectMissing
-from client.vault.blobs import BlobId, BlobKind, Buffer, PackEntry, SealedBlob, blob_id
+from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
+from client.vault.index_files import IndexedPack
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
 from client.vault.sealing import Compression, seal_batch
@@ -93,7 +94,7 @@ class Packer:
     def finish(self) -> None:
         """Hand over the packs that are still open."""
         with self._packing:
-            left = [builder for builders in self._open.values() for builder in builders if builder.entries]
+            left = [builder for builders in self._open.values() for builder in builders if len(builder)]
             self._open.clear()
         for builder in left:
             self._uploader.submit(builder)
@@ -146,8 +147,7 @@ class Packer:
                     self._uploader.submit(builders[at])
                     builders[at] = PackBuilder(self._vault.keys, kind)
 
-    def _forget(self, entries: Sequence[PackEntry]) -> None:
-        """The index finds these from now on: what is held here does not grow with the backup."""
+    def _forget(self, kind: BlobKind, pack: IndexedPack) -> None:
+        """The index finds its blobs from now on: what is held here does not grow with the backup."""
         with self._lock:
-            for entry in entries:
-                self._claimed[entry.kind].discard(entry.id)
+            self._claimed[kind].difference_update(pack.ids)

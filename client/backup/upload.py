@@ -7,19 +7,24 @@ lists, and that is bounded: packs under way and packs not yet listed have a limi
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from client.flow import ByteQueue, Crew
 from client.platforms.linux import give_back_free_memory
 from client.stores.abc import StoreSession
-from client.vault.blobs import Buffer, PackEntry
+from client.vault.blobs import BlobKind, Buffer
 from client.vault.index import IndexWriter
-from client.vault.packs import PackBuilder
+from client.vault.packs import MAX_BLOBS, PackBuilder
 from client.vault.repository import Vault
 from domain.names import ObjectKind, ObjectName
+
+if TYPE_CHECKING:
+    from client.vault.index_files import IndexedPack
 
 UPLOADS = 2  # packs in flight: one is sent while the other is synced; each costs its size in memory
 _CHECKPOINT = 24 << 20  # bytes in packs that no index file lists yet
 _CHECKPOINT_SHARE = 64  # or this part of all that was sent: the number of index files grows with the logarithm
+CHECKPOINT_BLOBS = 2 * MAX_BLOBS  # or so many blobs, each of which is 200 bytes in memory until it is listed
 _UNDER_WAY = 36 << 20  # above the checkpoint: what may be in flight while an index file is written
 
 
@@ -87,12 +92,13 @@ class Uploader:
         self._full = 0  # packs handed over that are still in memory
         self._under_way = 0  # bytes of packs that are not acknowledged
         self._acknowledged = 0  # bytes of packs in the writer
+        self._listable = 0  # and blobs
         self._at_risk = 0  # and of those whose index file is not acknowledged
         self._sent = 0
         self._own: set[ObjectName] = set()
         self._reserved: set[ObjectName] = set()
         self._gone: set[ObjectName] = set()
-        self.on_indexed: Callable[[Sequence[PackEntry]], None] = lambda _entries: None
+        self.on_indexed: Callable[[BlobKind, IndexedPack], None] = lambda _kind, _pack: None
 
     def start(self) -> None:
         for number in range(UPLOADS):
@@ -135,10 +141,11 @@ class Uploader:
 
     def _work(self) -> None:
         while (builder := self._queue.get()) is not None:
-            name, body, entries = builder.finish()
+            kind = builder.kind
+            pack, body = builder.finish()
             size = len(body)
             self._wait_for_room(size)
-            self._session.put(name, body)
+            self._session.put(pack.name, body)
             del builder, body
             give_back_free_memory()
             with self._changed:
@@ -147,13 +154,19 @@ class Uploader:
                 self._sent += size
                 self._acknowledged += size
                 self._at_risk += size
-                self._own.add(name)
-                self._writer.add_pack(name, entries)
-                due = self._acknowledged >= self._threshold()
+                self._own.add(pack.name)
+                self._writer.add_pack(pack)
+                self._listable += len(pack)
+                due = self._is_due()
                 self._changed.notify_all()
-            self.on_indexed(entries)
+            self.on_indexed(kind, pack)
+            del pack
             if due:
                 self._write_index()
+
+    def _is_due(self) -> bool:
+        """Whether what is in the writer makes an index file."""
+        return self._acknowledged >= self._threshold() or self._listable >= CHECKPOINT_BLOBS
 
     def _threshold(self) -> int:
         return max(_CHECKPOINT, self._sent // _CHECKPOINT_SHARE)
@@ -164,7 +177,7 @@ class Uploader:
         def has_room() -> bool:
             if self._under_way + self._at_risk + size <= self._threshold() + _UNDER_WAY:
                 return True
-            listing = self._at_risk > self._acknowledged or self._acknowledged >= self._threshold()
+            listing = self._at_risk > self._acknowledged or self._is_due()
             return not (self._under_way or listing)  # a pack larger than the limit, with nothing to wait for
 
         with self._changed:
@@ -176,7 +189,7 @@ class Uploader:
         with self._writing:
             with self._changed:
                 writer, self._writer = self._writer, IndexWriter(self._vault.index, self._session)
-                size, self._acknowledged = self._acknowledged, 0
+                size, self._acknowledged, self._listable = self._acknowledged, 0, 0
             writer.flush()
             with self._changed:
                 self._at_risk -= size

@@ -26,6 +26,7 @@ COMMANDS = (
     "stats",
     "restore",
     "dump",
+    "copy",
     "jobs",
     "check",
     "verify",

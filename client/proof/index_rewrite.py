@@ -48,15 +48,15 @@ def rewrite_index(
     for name, entries in index.packs():
         match survey.verdict(name):
             case None:
-                listing.add(name, entries)
+                listing.add(IndexedPack.of(bytes.fromhex(name.id), entries))
             case Verdict.DAMAGED:
                 remains.take(name, entries)
             case Verdict.DIFFERS:
                 listing.add_by_header(name, survey.size(name))
     for name in survey.unlisted():
         listing.add_by_header(name, survey.size(name))
-    for name, entries in remains.finish():
-        listing.add(name, entries)
+    for pack in remains.finish():
+        listing.add(pack)
     listing.finish()
     ensure_locked()
     kept = [(name, refusal.reason) for name, refusal in vault.session.condemn(old).items()]
@@ -73,17 +73,17 @@ class _Listing:
         self._entries = 0
         self.packs = self.files = 0
 
-    def add(self, pack: ObjectName, entries: Iterable[PackEntry]) -> None:
-        indexed = IndexedPack.of(bytes.fromhex(pack.id), entries)
-        if self._entries + len(indexed) > MAX_ENTRIES:
+    def add(self, pack: IndexedPack) -> None:
+        if self._entries + len(pack) > MAX_ENTRIES:
             self.finish()
-        self._waiting.append(indexed)
-        self._entries += len(indexed)
+        self._waiting.append(pack)
+        self._entries += len(pack)
         self.packs += 1
 
     def add_by_header(self, pack: ObjectName, size: int) -> None:
         """A pack whose header was read before. Raises DamagedVault, ObjectMissing if it cannot be any more."""
-        self.add(pack, read_pack_header(self._vault.session, self._vault.keys, pack, size))
+        entries = read_pack_header(self._vault.session, self._vault.keys, pack, size)
+        self.add(IndexedPack.of(bytes.fromhex(pack.id), entries))
 
     def finish(self) -> None:
         if self._waiting:
@@ -103,7 +103,7 @@ class _Remains:
         self._survey = survey
         self._ensure_locked = ensure_locked
         self._builders = {kind: PackBuilder(vault.keys, kind) for kind in BlobKind}
-        self._done: list[tuple[ObjectName, list[PackEntry]]] = []
+        self._done: list[IndexedPack] = []
         self._moved: set[tuple[BlobKind, BlobId]] = set()
         self.moved = 0
 
@@ -120,16 +120,16 @@ class _Remains:
             if builder.is_full:
                 self._store(entry.kind)
 
-    def finish(self) -> list[tuple[ObjectName, list[PackEntry]]]:
+    def finish(self) -> list[IndexedPack]:
         """The new packs, all of which are stored."""
         for kind in BlobKind:
-            if self._builders[kind].entries:
+            if len(self._builders[kind]):
                 self._store(kind)
         return self._done
 
     def _store(self, kind: BlobKind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(self._vault.keys, kind)
-        name, body, entries = builder.finish()
+        pack, body = builder.finish()
         self._ensure_locked()
-        self._vault.session.put(name, body)
-        self._done.append((name, entries))
+        self._vault.session.put(pack.name, body)
+        self._done.append(pack)

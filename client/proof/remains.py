@@ -51,7 +51,7 @@ class Remains:
 
     def finish(self) -> None:
         """Store what is not stored yet, and list it in an index file. Raises StoreError."""
-        if self._builder.entries:
+        if len(self._builder):
             self._put()
         self._ensure_locked()
         self._writer.flush()
@@ -105,7 +105,7 @@ class Remains:
 
     def _put(self) -> None:
         builder, self._builder = self._builder, PackBuilder(self._vault.keys, BlobKind.TREE)
-        name, body, entries = builder.finish()
+        pack, body = builder.finish()
         self._ensure_locked()
-        self._vault.session.put(name, body)
-        self._writer.add_pack(name, entries)
+        self._vault.session.put(pack.name, body)
+        self._writer.add_pack(pack)

@@ -73,6 +73,15 @@ def test_one_that_answers_no_more_is_killed_and_whoever_waits_for_it_is_told(sta
             asked.result(30)
 
 
+def test_whoever_asks_one_that_was_killed_is_told(starting: Starting) -> None:
+    process = starting(_DOES)
+    process.ask("one")
+    process.kill()
+    for ask in (process.is_ready, lambda: process.ask("two")):
+        with pytest.raises(ProcessLost, match="signal 9"):
+            ask()
+
+
 def test_it_is_not_waited_for_while_it_starts(starting: Starting) -> None:
     assert not starting("import sys; sys.stdin.read()").is_ready()
 

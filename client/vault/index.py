@@ -194,13 +194,11 @@ class Index:
             if entries is not None and identity not in self._own_packs:
                 yield _pack_name(identity), entries
 
-    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> IndexedPack:
+    def add_pack(self, pack: IndexedPack) -> None:
         """Make the blobs of a pack that this session stored known, before any index file lists them."""
-        indexed = IndexedPack.of(_identity(pack), entries)
         with self._lock:
-            self._own_packs[indexed.pack] = indexed
-            self._own.take(indexed.pack, [indexed])
-        return indexed
+            self._own_packs[pack.pack] = pack
+            self._own.take(pack.pack, [pack])
 
     def absorb(self, file: ObjectName, packs: Sequence[IndexedPack]) -> None:
         """Take over an index file that this session stored: its packs are kept where the others are."""
@@ -301,11 +299,11 @@ class IndexWriter:
         """Packs that no index file of this writer lists yet."""
         return len(self._packs)
 
-    def add_pack(self, pack: ObjectName, entries: Sequence[PackEntry]) -> None:
+    def add_pack(self, pack: IndexedPack) -> None:
         """List a pack that this session stored; its blobs are found in the index from now on."""
-        indexed = self._index.add_pack(pack, entries)
+        self._index.add_pack(pack)
         with self._lock:
-            self._packs[indexed.pack] = indexed
+            self._packs[pack.pack] = pack
 
     def add_reserved(self, pack: ObjectName) -> None:
         """List a pack that the session reserved, as the index has it. Raises KeyError if the index has it not."""

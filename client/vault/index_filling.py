@@ -20,7 +20,7 @@ from client.vault.index_tables import encode_record
 NUMBER = struct.Struct(">I")  # of a record
 _BATCH_BLOBS = 1 << 20  # 65 MB while they wait; the fewer batches, the less often the tree is written
 _WAITING_BLOBS = 1 << 17
-_DIRTY_PAGES = 4096  # that wait for a commit, in memory: 16 MiB
+_DIRTY_PAGES = 1024  # that wait for a commit: 4 MiB, which LMDB keeps afterwards
 _PLACES_A_PAGE = 50
 _PARTS = 4  # of `_DIRTY_PAGES`, between which a commit may come
 

@@ -138,13 +138,13 @@ class MemoryTable:
         number = len(self._records)
         self._records.append(record)
         numbers.append(number)
-        for position, entry in enumerate(pack.entries):
+        for position, identity in enumerate(pack.ids):
             place = number << 32 | position
-            known = self._blobs.get(entry.id)
+            known = self._blobs.get(identity)
             if known is None:
-                self._blobs[entry.id] = place
+                self._blobs[identity] = place
             else:
-                self._blobs[entry.id] = (*_many(known), place)
+                self._blobs[identity] = (*_many(known), place)
         return number
 
     def records_of_file(self, file: bytes) -> Sequence[int] | None:

@@ -2,26 +2,29 @@
 
 Kept true: a pack is EncryptedBlob1 | ... | EncryptedBlobN | EncryptedHeader | Header_Length, and what the header
 lists fills the pack from its first byte to the header without a gap (restic, doc/design.rst, "Pack Format").
-From version 2 on, data and tree blobs lie in packs of their own.
+From version 2 on, data and tree blobs lie in packs of their own. What a pack takes in memory while it is filled is
+bounded by its bytes and by the number of its blobs, none of which is an object there.
 """
 
 import struct
+from collections.abc import Iterable
 from hashlib import sha256
 
 from client.errors import DamagedVault, TruncatedObject
 from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, BlobKind, Buffer, PackEntry, SealedBlob
+from client.vault.index_files import ENTRY, IndexedPack, iterate_entries, pack_entry
 from client.vault.keys import DataKeys
 from client.vault.sealing import entry_of
-from domain.names import ObjectKind, ObjectName
+from domain.names import ObjectName
 
 PACK_TARGET = 16 << 20  # bytes from which a pack is full
+MAX_BLOBS = 1 << 14  # and blobs: the ids of those in packs that are not stored yet are held as objects, 110 bytes each
 _MAX_HEADER = 16 << 20  # what restic still reads
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct(f"<BI{ID_BYTES}s")  # 37 bytes
 _COMPRESSED = struct.Struct(f"<BII{ID_BYTES}s")  # 41 bytes
 ENTRY_BYTES = (_PLAIN.size, _COMPRESSED.size)  # of a header, for a blob that is not compressed and for one that is
-_MAX_BLOBS = (_MAX_HEADER - SEAL_OVERHEAD) // _COMPRESSED.size
 _EAGER_HEADER = 4 << 10  # read with the length: most headers need no second request
 _KINDS = (BlobKind.DATA, BlobKind.TREE)
 _IS_COMPRESSED = 2  # the bit of the type byte
@@ -33,54 +36,48 @@ class PackBuilder:
     def __init__(self, keys: DataKeys, kind: BlobKind, target: int = PACK_TARGET) -> None:
         self.kind = kind
         self.size = 0  # bytes without the header
-        self.entries: list[PackEntry] = []
+        self._table = bytearray()  # of entries, as an IndexedPack has it
         self._keys = keys
         self._target = target
         self._body = bytearray()
 
     @property
     def is_full(self) -> bool:
-        return self.size >= self._target or len(self.entries) >= _MAX_BLOBS
+        return self.size >= self._target or len(self) >= MAX_BLOBS
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._table) // ENTRY.size
 
-    def add(self, blob: SealedBlob) -> PackEntry:
+    def add(self, blob: SealedBlob) -> None:
         """Append a blob of the pack's kind."""
         if blob.kind != self.kind:
             raise ValueError(f"a {blob.kind} blob does not go into a pack of {self.kind} blobs")
-        entry = entry_of(blob, self.size)
-        self._body += blob.body
-        self.entries.append(entry)
-        self.size += entry.length
-        return entry
+        self.move(entry_of(blob, self.size), blob.body)
 
     def move(self, entry: PackEntry, body: Buffer) -> None:
         """Append a blob of the pack's kind from another pack, sealed as it is."""
         identity, kind, _, length, plain = entry
-        self.entries.append(PackEntry(identity, kind, self.size, length, plain))
+        self._table += pack_entry(identity, kind, self.size, length, plain)
         self._body += body
         self.size += length
 
-    def finish(self) -> tuple[ObjectName, Buffer, list[PackEntry]]:
-        """The pack's name, body and entries. The builder must not be used again."""
-        if not self.entries:
+    def finish(self) -> tuple[IndexedPack, Buffer]:
+        """The pack as index files list it, and its body. The builder must not be used again."""
+        if not self._table:
             raise ValueError("a pack holds at least one blob")
-        self._body += encode_header(self._keys, self.entries)
-        name = ObjectName(ObjectKind.PACK, sha256(self._body).hexdigest())
-        return name, self._body, self.entries
+        self._body += encode_header(self._keys, iterate_entries(self._table))
+        return IndexedPack(sha256(self._body).digest(), bytes(self._table)), self._body
 
 
-def encode_header(keys: DataKeys, entries: list[PackEntry]) -> bytes:
+def encode_header(keys: DataKeys, entries: Iterable[PackEntry]) -> bytes:
     """The sealed header and its length; opened again and compared, as blobs are. Raises DamagedVault."""
-    parts = []
+    plaintext = bytearray()
     for entry in entries:
         kind = _KINDS.index(entry.kind)
         if entry.uncompressed_length:
-            parts.append(_COMPRESSED.pack(kind | _IS_COMPRESSED, entry.length, entry.uncompressed_length, entry.id))
+            plaintext += _COMPRESSED.pack(kind | _IS_COMPRESSED, entry.length, entry.uncompressed_length, entry.id)
         else:
-            parts.append(_PLAIN.pack(kind, entry.length, entry.id))
-    plaintext = b"".join(parts)
+            plaintext += _PLAIN.pack(kind, entry.length, entry.id)
     sealed = keys.seal(plaintext)
     if keys.open(sealed) != plaintext:
         raise DamagedVault(name="the header of a new pack", detail="it did not open to what was sealed")

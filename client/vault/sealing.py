@@ -98,6 +98,21 @@ def seal_batch(
     return sealed
 
 
+def seal_again(
+    keys: DataKeys, entry: PackEntry, sealed: Buffer, plaintext: bytes, *, of: DataKeys, version: int
+) -> SealedBlob:
+    """A blob of another vault, whose keys are `of`, sealed for this one of `version`: as it was compressed there.
+
+    `plaintext` is what `sealed` was opened to. Raises DamagedVault as `seal_batch` does.
+    """
+    compressed = entry.uncompressed_length > 0 and version >= COMPRESSED_VERSION
+    content = of.open(sealed) if compressed else plaintext
+    blob = SealedBlob(entry.id, entry.kind, len(plaintext), compressed, keys.seal_buffer(content))
+    if keys.open(blob.body) != content:
+        raise _untrusted(blob)
+    return blob
+
+
 def compress(plaintext: Buffer) -> bytes:
     """One zstd frame that carries its content size."""
     return _codecs.compressor(LEVEL).compress(plaintext)
@@ -184,8 +199,12 @@ def _verify(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> None:
     except DamagedVault:
         is_whole = False
     if not is_whole:
-        name = f"{blob.kind} blob {blob.id.hex()}"
-        raise DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
+        raise _untrusted(blob)
+
+
+def _untrusted(blob: SealedBlob) -> DamagedVault:
+    name = f"{blob.kind} blob {blob.id.hex()}"
+    return DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
 
 
 def _opens_to(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> bool:
@@ -229,4 +248,14 @@ def entry_of(blob: SealedBlob, offset: int) -> PackEntry:
     return PackEntry(blob.id, blob.kind, offset, blob.length_sealed, blob.length_plain if blob.compressed else 0)
 
 
-__all__ = ["LEVEL", "SEAL_OVERHEAD", "Compression", "compress", "decompress", "entry_of", "open_blob", "seal_batch"]
+__all__ = [
+    "LEVEL",
+    "SEAL_OVERHEAD",
+    "Compression",
+    "compress",
+    "decompress",
+    "entry_of",
+    "open_blob",
+    "seal_again",
+    "seal_batch",
+]

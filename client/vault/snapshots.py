@@ -218,13 +218,19 @@ def repaired_document(body: Buffer, old: Snapshot, tree: BlobId) -> bytes:
     return _changed_document(body, old, {"tags": tags, "tree": tree.hex(), "parent": old.id})
 
 
+def copied_document(body: Buffer, old: Snapshot, parent: str | None) -> bytes:
+    """The document `body` of the snapshot `old` for a vault where its parent is `parent`. Raises DamagedVault."""
+    return _changed_document(body, old, {"parent": parent})
+
+
 def _changed_document(body: Buffer, old: Snapshot, changes: Mapping[str, Any]) -> bytes:
     document = Document(
         f"snapshots/{old.id}", json.loads(str(body, "utf-8"), parse_int=RawNumber, parse_float=RawNumber)
     )
     fields = {**document.fields, **changes, "original": old.original or old.id}
-    if not fields["tags"]:
-        del fields["tags"]
+    for name in ("tags", "parent"):
+        if not fields.get(name):
+            fields.pop(name, None)
     ordered = [*(name for name in _FIELDS if name in fields), *(name for name in fields if name not in _FIELDS)]
     return go_json({name: fields[name] for name in ordered}).encode()
 

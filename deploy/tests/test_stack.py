@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def living(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"
@@ -126,11 +127,9 @@ def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operat
     kill(services["postgres"]["pid"])
     kill(services["auth"]["pid"])
 
-    operator.up()
-    assert users(operator) == {"admin", "alice"}
-    assert (operator.env, public(operator)) == (env, addresses)
-    operator.down()
-    assert living(operator.data) == []
+    with ended_in_the_foreground_by(signal.SIGTERM, operator):
+        assert users(operator) == {"admin", "alice"}
+        assert (operator.env, public(operator)) == (env, addresses)
     operator.down()
     ports_that_are_taken_are_replaced_and_written_down(operator, addresses)
 
@@ -171,11 +170,27 @@ def ports_that_are_taken_are_replaced_and_written_down(operator: Operator, befor
             host, port = before[name].split(":")
             listener.bind((host, int(port)))
             listener.listen()
-        operator.up()
-        now = public(operator)
-        assert {name for name, at in now.items() if at != before[name]} == {"auth", "postgres"}
-        assert operator.env["OORT_AUTH"] == now["auth"]
-        assert users(operator) == {"admin", "alice"}
+        with ended_in_the_foreground_by(signal.SIGINT, operator):
+            now = public(operator)
+            assert {name for name, at in now.items() if at != before[name]} == {"auth", "postgres"}
+            assert operator.env["OORT_AUTH"] == now["auth"]
+            assert users(operator) == {"admin", "alice"}
+
+
+@contextmanager
+def ended_in_the_foreground_by(number: signal.Signals, operator: Operator) -> Iterator[None]:
+    """The stack is up meanwhile; then a signal stops everything."""
+    command = operator.oort.line("stack", "up", "--data", str(operator.data))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
+        try:
+            assert stack.stdout is not None
+            assert any("Ctrl-C stops it" in line for line in stack.stdout)
+            yield
+        finally:
+            stack.send_signal(number)
+            stack.communicate(timeout=120)
+        assert stack.returncode == 0
+    assert living(operator.data) == []
 
 
 @pytest.mark.long
@@ -269,7 +284,7 @@ def _is_new(operator: Operator, name: str, before: int) -> bool:
 
 
 @pytest.mark.long
-def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator: Operator) -> None:
+def test_what_died_is_back_when_asked_for_and_a_removed_folder_ends_the_stack(operator: Operator) -> None:
     operator.up("--restart-delay", "3600")
     kill(operator.status()["services"]["node-b"]["pid"])
     status = operator.status()
@@ -280,22 +295,8 @@ def test_what_died_stays_dead_for_the_delay_and_is_back_when_asked_for(operator:
     unknown = operator.oort.run("stack", "restart", "node-z", "--data", str(operator.data))
     assert unknown.code == 1
     assert "node-z" in unknown.stderr
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_in_the_foreground_a_signal_stops_everything(operator: Operator, number: signal.Signals) -> None:
-    command = operator.oort.line("stack", "up", "--data", str(operator.data))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
-        assert stack.stdout is not None
-        for line in stack.stdout:
-            if "Ctrl-C stops it" in line:
-                break
-        assert operator.status()["running"]
-        stack.send_signal(number)
-        stack.communicate(timeout=60)
-        assert stack.returncode == 0
-    assert living(operator.data) == []
+    wait_until(lambda: removed(operator.data))
+    wait_until(lambda: living(operator.data.parent) == [])
 
 
 @pytest.mark.long
@@ -309,13 +310,6 @@ def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
         assert stack.returncode == 130
         assert "Traceback" not in said
     assert living(operator.data) == []
-
-
-@pytest.mark.long
-def test_a_removed_folder_ends_the_stack(operator: Operator) -> None:
-    operator.up()
-    wait_until(lambda: removed(operator.data))
-    wait_until(lambda: living(operator.data.parent) == [])
 
 
 def test_a_copy_of_the_folder_is_another_stack(stack: Operator, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from client.testing.faults import SessionAround
 from client.testing.vaults import VaultForTests, a_vault
 from client.vault.blobs import BlobId
 from client.vault.index import IndexWriter
+from client.vault.index_files import IndexedPack
 from client.vault.nodes import EMPTY_TREE
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -391,7 +392,7 @@ def test_what_was_in_an_index_file_that_is_gone_is_stored_anew(
     with vault.opened(Purpose.BACKUP) as opened:
         writer = IndexWriter(opened.index, opened)
         for name, entries in kept:
-            writer.add_pack(name, entries)
+            writer.add_pack(IndexedPack.of(bytes.fromhex(name.id), entries))
         writer.flush()
 
     second = vault.backup(source, parent=first.snapshot)

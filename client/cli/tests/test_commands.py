@@ -268,7 +268,8 @@ def test_an_interrupted_backup_is_cancelled_and_leaves_no_snapshot(
     with_vault: Terminal, tmp_path: Path, number: signal.Signals
 ) -> None:
     big = tmp_path / "big"
-    big.write_bytes(os.urandom(1 << 20) * 1500)
+    with big.open("wb") as file:
+        file.writelines([os.urandom(1 << 20)] * 1500)
     arguments = ["backup", str(big), "--vault", tmp_path.name, "--json"]
     process = started(arguments, {"BACKUP_TOOL_HOME": str(with_vault.home)})
     assert process.stdout is not None

@@ -90,11 +90,10 @@ class HarmedVault:
                 builder.move(entry, body[entry.offset : entry.offset + entry.length])
             for sealed in seal_batch(vault.keys, which[0].kind, [os.urandom(100)]):
                 builder.add(sealed)
-            name, packed, entries = builder.finish()
-            vault.session.put(name, packed)
-            indexed = IndexedPack.of(bytes.fromhex(name.id), entries)
-            vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile([indexed])), [name])
-        return self.vault.path / name.path
+            made, packed = builder.finish()
+            vault.session.put(made.name, packed)
+            vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile([made])), [made.name])
+        return self.vault.path / made.name.path
 
     def forget_doubts(self) -> None:
         """As on another device, which has found nothing damaged."""

@@ -275,9 +275,9 @@ def stored(vault: VaultForTests, contents: list[bytes], trees: list[bytes]) -> S
             builder = PackBuilder(opened.keys, kind)
             for blob in seal_batch(opened.keys, kind, plaintexts):
                 builder.add(blob)
-            name, body, entries = builder.finish()
-            opened.session.put(name, body)
-            writer.add_pack(name, entries)
+            pack, body = builder.finish()
+            opened.session.put(pack.name, body)
+            writer.add_pack(pack)
         writer.flush()
     return replace(Snapshot(time_ns=int(NOON.timestamp()) * 10**9, tree=blob_id(trees[-1])), id="00" * 32)
 

@@ -10,17 +10,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from client.reachability.marking import DUPLICATE, NEEDED, Marks
+from client.reachability.tables import PackTables
 from client.retention.prune.limits import PruneLimits
-from client.retention.prune.marking import DUPLICATE, NEEDED, Marks
-from client.retention.prune.tables import PackTables
-from client.vault.index_files import KINDS, MAX_ENTRIES
-from client.vault.packs import PACK_TARGET
+from client.vault.index_files import KINDS
+from client.vault.packs import MAX_BLOBS, PACK_TARGET
 from client.vault.sealing import COMPRESSED_VERSION
 
 KEEP, REMOVE, REPACK = 0, 1, 2  # what becomes of a pack
 
 MANY_SMALL = 10
-_FEW_BLOBS = MAX_ENTRIES // 4  # with more, a pack is not small
+_FEW_BLOBS = MAX_BLOBS // 2  # with more, a pack is not small, however few its bytes
 _STEPS = 1000  # of the unused share
 
 

@@ -8,10 +8,10 @@ decides again, after a crash or on another device, decides the same.
 from array import array
 from collections.abc import Iterator, Sequence
 
-from client.retention.prune.findings import Findings, Progress
-from client.retention.prune.marking import DUPLICATE, NEEDED, Marks
-from client.retention.prune.reading import Unreadable, read_entries
-from client.retention.prune.tables import PackTables
+from client.reachability.findings import Findings, Progress
+from client.reachability.marking import DUPLICATE, NEEDED, Marks
+from client.reachability.reading import Unreadable, read_entries
+from client.reachability.tables import PackTables
 from client.vault.repository import Vault
 
 _SHARES = 1 << 20

@@ -17,7 +17,7 @@ from typing import IO, cast
 
 from client.errors import OortError
 from client.platforms.linux import processors
-from client.retention.prune.reading import Run
+from client.reachability.reading import Run
 from client.vault.index_files import IndexedPack, iterate_entries
 from client.vault.keys import DataKeys
 from client.vault.sealing import open_blob

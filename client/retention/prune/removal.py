@@ -7,9 +7,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from client.retention.prune.findings import Progress
+from client.reachability.findings import Progress
+from client.reachability.tables import ListingFile, PackTables
 from client.retention.prune.report import PruneReport
-from client.retention.prune.tables import ListingFile, PackTables
 from client.stores.abc import StoreSession
 from domain.names import ObjectKind, ObjectName
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from client.errors import StoreFull
+from client.reachability.findings import Progress
+from client.reachability.marking import NEEDED, Marks
+from client.reachability.reading import Run, Unreadable, as_sealed, open_run, read_runs
+from client.reachability.tables import PackTables
 from client.retention.prune.choice import REPACK, Choice
-from client.retention.prune.findings import Progress
-from client.retention.prune.marking import NEEDED, Marks
 from client.retention.prune.openers import Opener
-from client.retention.prune.reading import Run, Unreadable, as_sealed, open_run, read_runs
-from client.retention.prune.tables import PackTables
 from client.vault.blobs import BlobKind
-from client.vault.index_files import MAX_ENTRIES, IndexedPack, iterate_entries
+from client.vault.index_files import IndexedPack, iterate_entries
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
 
@@ -67,7 +67,7 @@ class Repacking:
             self._at = len(choice.actions)
             for builders in self._open.values():
                 for at, builder in enumerate(builders):
-                    if builder.entries:
+                    if len(builder):
                         indexed, builders[at] = self._store(builder), _OpenPack(self._vault, builder.kind)
                         yield indexed
         except StoreFull as error:
@@ -105,14 +105,14 @@ class Repacking:
             builder = builders[at]
             builder.move(entry, sealed)
             builder.rows.add(row)
-            if builder.is_full or len(builder) == MAX_ENTRIES:
+            if builder.is_full:
                 indexed, builders[at] = self._store(builder), _OpenPack(self._vault, entry.kind)
                 yield indexed
 
     def _store(self, builder: _OpenPack) -> IndexedPack:
-        name, body, entries = builder.finish()
+        pack, body = builder.finish()
         self._ensure_locked()
-        self._vault.session.put(name, body)
+        self._vault.session.put(pack.name, body)
         self.packs += 1
         self.bytes += len(body)
-        return IndexedPack.of(bytes.fromhex(name.id), entries)
+        return pack

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from client.reachability.findings import Findings
 from client.retention.prune.choice import Amount
-from client.retention.prune.findings import Findings
 
 
 @dataclass(slots=True)

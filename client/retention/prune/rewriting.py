@@ -8,8 +8,8 @@ files that are there list all that any snapshot needs. Memory is one index file'
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from client.errors import DamagedVault, NoRoomForIndex, StoreFull
+from client.reachability.tables import ListingFile, PackTables
 from client.retention.prune.choice import MANY_SMALL
-from client.retention.prune.tables import ListingFile, PackTables
 from client.vault.index_files import MAX_ENTRIES, IndexedPack, IndexFile, encode_index_file
 from client.vault.repository import Vault
 from domain.names import ObjectKind

@@ -7,32 +7,29 @@ ends a prune, the next finds all that any snapshot needs, and what is left over 
 docs/decisions/prune.md). A full store ends the new packs, and not the prune.
 """
 
-import errno
-import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 
-from client.errors import DamagedVault, HomeFull, HomeUnusable, NoSnapshots, ObjectMissing
+from client.errors import DamagedVault, NoSnapshots, ObjectMissing
+from client.reachability.findings import Progress
+from client.reachability.marking import NEEDED, Marks, mark_needed
+from client.reachability.scratch import in_scratch
+from client.reachability.tables import ListingFile, PackTables
 from client.retention.prune.choice import KEEP, REMOVE, REPACK, Choice, choose_packs
 from client.retention.prune.duplicates import choose_copies
-from client.retention.prune.findings import Progress
 from client.retention.prune.limits import PruneLimits
-from client.retention.prune.marking import NEEDED, Marks, mark_needed
 from client.retention.prune.removal import Removal, unneeded_packs
 from client.retention.prune.repacking import Repacking
 from client.retention.prune.report import PruneReport
 from client.retention.prune.rewriting import IndexFiles, Replacement
-from client.retention.prune.tables import ListingFile, PackTables
-from client.stores.abc import ObjectInfo
 from client.vault.blobs import BlobId
 from client.vault.pack_sizes import PackSizes
 from client.vault.repository import Vault, reason_unread
 from domain.names import ObjectKind, ObjectName
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prune(
@@ -77,20 +74,11 @@ def plan_prune(
         return study.report
 
 
-@contextmanager
-def _study(vault: Vault, limits: PruneLimits, progress: Progress, without: frozenset[ObjectName]) -> Iterator["_Study"]:
-    """Read all that decides, and decide. Where the device's folder is full, the system's temporary one serves."""
-    own = _scratch(vault)
-    with ExitStack() as files, _told(own):
-        study = None
-        try:
-            study = files.enter_context(_studied(vault, limits, progress, without, own))
-        except OSError as error:
-            if own is None or error.errno not in _FULL:
-                raise
-        if study is None:  # and the error is forgotten, which holds all that was in memory
-            study = files.enter_context(_studied(vault, limits, progress, without, None))
-        yield study
+def _study(
+    vault: Vault, limits: PruneLimits, progress: Progress, without: frozenset[ObjectName]
+) -> AbstractContextManager["_Study"]:
+    """Read all that decides, and decide."""
+    return in_scratch(vault, partial(_studied, vault, limits, progress, without))
 
 
 @contextmanager
@@ -102,7 +90,7 @@ def _studied(
     roots = _read_snapshots(vault, report, without)
     listed = list(vault.session.list(ObjectKind.INDEX))
     with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
-        _read_index(vault, listed, tables, report, progress)
+        tables.fill(vault, listed, report.problems, progress)
         if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
             raise NoSnapshots(packs=len(tables))
         marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)
@@ -123,34 +111,6 @@ def _read_snapshots(vault: Vault, report: PruneReport, without: frozenset[Object
         except (DamagedVault, ObjectMissing) as error:
             report.problems.add(info.name, reason_unread(error))
     return roots
-
-
-def _read_index(
-    vault: Vault, listed: list[ObjectInfo], tables: PackTables, report: PruneReport, progress: Progress
-) -> None:
-    for done, info in enumerate(listed):
-        progress("index files", done, len(listed))
-        try:
-            tables.add_file(info.name, info.size, vault.read_index_file(info.name).packs)
-        except (DamagedVault, ObjectMissing) as error:
-            report.problems.add(info.name, reason_unread(error))
-    tables.finish()
-
-
-def _scratch(vault: Vault) -> Path | None:
-    return vault.cache_folder if vault.cache_folder is not None and vault.cache_folder.is_dir() else None
-
-
-@contextmanager
-def _told(scratch: Path | None) -> Iterator[None]:
-    """Say where temporary files find no room."""
-    try:
-        yield
-    except OSError as error:
-        place = scratch or Path(tempfile.gettempdir())
-        if error.errno in _FULL:
-            raise HomeFull(home=place) from None
-        raise HomeUnusable(home=place, reason=error.strerror or str(error)) from None
 
 
 @dataclass(slots=True)

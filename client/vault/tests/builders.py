@@ -8,8 +8,9 @@ from typing import Any
 
 from client.stores.abc import ObjectStore, StoreSession
 from client.stores.tests.memory import MemoryStore
-from client.vault.blobs import BlobId, BlobKind, PackEntry, blob_id
+from client.vault.blobs import BlobId, BlobKind, blob_id
 from client.vault.index import IndexWriter
+from client.vault.index_files import IndexedPack
 from client.vault.keys import DataKeys
 from client.vault.modes import NodeType, go_mode
 from client.vault.nodes import Node, encode_tree
@@ -65,17 +66,17 @@ class VaultWriter:
         self.vault: Vault = vault
         self.index = IndexWriter(vault.index, vault)
 
-    def pack(self, kind: BlobKind, plaintexts: Sequence[bytes]) -> tuple[ObjectName, list[PackEntry]]:
+    def pack(self, kind: BlobKind, plaintexts: Sequence[bytes]) -> IndexedPack:
         builder = PackBuilder(self.vault.keys, kind)
         for blob in seal_batch(self.vault.keys, kind, plaintexts, version=self.vault.config.version):
             builder.add(blob)
-        name, body, entries = builder.finish()
-        self.session.put(name, body)
-        return name, entries
+        pack, body = builder.finish()
+        self.session.put(pack.name, body)
+        return pack
 
     def blobs(self, kind: BlobKind, *plaintexts: bytes) -> list[BlobId]:
         """Store blobs in a pack of their own, listed by the next index file."""
-        self.index.add_pack(*self.pack(kind, plaintexts))
+        self.index.add_pack(self.pack(kind, plaintexts))
         return [blob_id(plaintext) for plaintext in plaintexts]
 
     def file(self, name: bytes, *chunks: bytes, **fields: Any) -> Node:

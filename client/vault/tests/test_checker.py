@@ -199,11 +199,10 @@ def flip(position: int) -> Callable[[bytes], bytes]:
 
 def a_stored_file() -> tuple[VaultWriter, ObjectName, list[PackEntry]]:
     writer = a_writer()
-    name, entries = writer.pack(BlobKind.DATA, [b"content" * 50, b"more"])
-    writer.index.add_pack(name, entries)
-    content = tuple(entry.id for entry in entries)
-    writer.snapshot(writer.tree(a_node(b"f", content=content, size=354)))
-    return writer, name, entries
+    pack = writer.pack(BlobKind.DATA, [b"content" * 50, b"more"])
+    writer.index.add_pack(pack)
+    writer.snapshot(writer.tree(a_node(b"f", content=tuple(pack.ids), size=354)))
+    return writer, pack.name, pack.entries
 
 
 def test_a_missing_pack_is_named() -> None:
@@ -306,7 +305,7 @@ def test_data_and_trees_in_one_pack_are_named(version: int, is_error: bool) -> N
         PackEntry(blob_id(tree), BlobKind.TREE, len(bodies[0]), len(bodies[1]), 0),
     ]
     name = put_raw(store_of(writer), ObjectKind.PACK, b"".join(bodies) + encode_header(keys, entries))
-    writer.index.add_pack(name, entries)
+    writer.index.add_pack(IndexedPack.of(bytes.fromhex(name.id), entries))
     writer.snapshot(blob_id(tree))
     assert problems_of(writer, read_data=True) == [Problem(str(name), "it holds data and tree blobs", is_error)]
 
@@ -314,10 +313,10 @@ def test_data_and_trees_in_one_pack_are_named(version: int, is_error: bool) -> N
 def test_compression_in_version_1_is_named() -> None:
     writer = a_writer(version=1)
     writer.vault.config = replace(writer.vault.config, version=2)
-    pack, entries = writer.pack(BlobKind.DATA, [bytes(1000)])
+    pack = writer.pack(BlobKind.DATA, [bytes(1000)])
     writer.vault.config = replace(writer.vault.config, version=1)
-    writer.index.add_pack(pack, entries)
-    assert the_one_error(writer) == f"{pack}: it holds compressed blobs, which version 1 does not know"
+    writer.index.add_pack(pack)
+    assert the_one_error(writer) == f"{pack.name}: it holds compressed blobs, which version 1 does not know"
 
 
 def test_a_tree_that_is_missing_is_named_by_its_path() -> None:
@@ -352,21 +351,20 @@ def test_a_lock_that_cannot_be_read_is_named() -> None:
 
 def test_a_pack_in_no_index_file_is_noted_and_read_all_the_same() -> None:
     writer = a_writer()
-    name, _ = writer.pack(BlobKind.DATA, [b"orphan"])
+    name = writer.pack(BlobKind.DATA, [b"orphan"]).name
     assert notes_of(writer) == [f"{name}: no index file lists it: retention will remove it"]
 
 
 def test_what_is_stored_or_listed_more_than_once_is_noted() -> None:
     writer = a_writer()
     for _ in range(2):
-        writer.index.add_pack(*writer.pack(BlobKind.DATA, [b"twice", os.urandom(5)]))
-    pack, entries = writer.pack(BlobKind.DATA, [b"x"])
-    writer.index.add_pack(pack, entries)
+        writer.index.add_pack(writer.pack(BlobKind.DATA, [b"twice", os.urandom(5)]))
+    pack = writer.pack(BlobKind.DATA, [b"x"])
+    writer.index.add_pack(pack)
     writer.index.flush()
-    again = IndexFile([IndexedPack.of(bytes.fromhex(pack.id), entries)])
-    writer.vault.save_unpacked(ObjectKind.INDEX, encode_index_file(again))
+    writer.vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile([pack])))
     assert sorted(notes_of(writer)) == [
-        f"{pack}: 2 index files list it",
+        f"{pack.name}: 2 index files list it",
         "index: 2 entries are of blobs that lie in more than one place",
     ]
     assert errors_of(writer) == []

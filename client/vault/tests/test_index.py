@@ -109,7 +109,7 @@ def test_of_many_blobs_each_is_found_in_whatever_order_they_come(open_index: Ope
     packs = [a_pack(), a_pack(), trees]
     index = open_index(Files(packs[:1], packs[1:]))
     new = a_pack()
-    index.add_pack(*new)
+    index.add_pack(indexed(new))
     places = {entry.id: (name, entry) for name, entries in (*packs[:2], new) for entry in entries}
     blobs = [*places, *reversed(places), trees[1][0].id, os.urandom(32), *places]
 
@@ -184,7 +184,7 @@ def test_what_this_session_stored_is_found_before_and_after_its_index_file(open_
     files = Files([old])
     index = open_index(files)
     writer = IndexWriter(index, files)
-    writer.add_pack(*new)
+    writer.add_pack(indexed(new))
     assert writer.pending == 1
     assert index.find(BlobKind.DATA, new[1][0].id) == (new[0], new[1][0])
     assert index.entries_of_pack(new[0]) == new[1]
@@ -217,7 +217,7 @@ def test_what_could_not_be_stored_stays_pending(open_index: OpenIndex) -> None:
     files = Files()
     writer = IndexWriter(open_index(files), files)
     pack = a_pack()
-    writer.add_pack(*pack)
+    writer.add_pack(indexed(pack))
     files.failure = StoreFull(place="here", detail="no space")
     with pytest.raises(StoreFull):
         writer.flush()
@@ -240,7 +240,7 @@ def test_threads_look_up_while_packs_are_added(open_index: OpenIndex) -> None:
     def add() -> None:
         for number in range(30):
             pack = a_pack()
-            writer.add_pack(*pack)
+            writer.add_pack(indexed(pack))
             if number % 5 == 4:
                 writer.flush()
             if index.find(BlobKind.DATA, pack[1][2].id) is None:
@@ -404,7 +404,7 @@ def test_a_disk_that_fills_at_any_moment_stops_nothing(calls: int, monkeypatch: 
     files = Files(packs[:1], packs[1:2])
     with Index(files) as index:
         writer = IndexWriter(index, files)
-        writer.add_pack(*packs[2])
+        writer.add_pack(indexed(packs[2]))
         assert found_all(index, *packs)
         writer.flush()
         assert found_all(index, *packs)
@@ -427,7 +427,7 @@ def test_vaults_of_one_process_share_a_cache(cache: Path) -> None:
     files = Files([first])
     with Index(files, cache) as one, Index(files, cache) as two:
         writer = IndexWriter(one, files)
-        writer.add_pack(*second)
+        writer.add_pack(indexed(second))
         writer.flush()
         assert found_all(one, first, second)
         assert found_all(two, first)

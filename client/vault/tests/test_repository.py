@@ -106,9 +106,9 @@ def test_a_blob_is_taken_from_another_pack_when_the_first_has_lost_it() -> None:
     writer = a_writer()
     packs = []
     for _ in range(3):
-        name, entries = writer.pack(BlobKind.DATA, [b"precious", os.urandom(10)])
-        writer.index.add_pack(name, entries)
-        packs.append(name)
+        pack = writer.pack(BlobKind.DATA, [b"precious", os.urandom(10)])
+        writer.index.add_pack(pack)
+        packs.append(pack.name)
     vault = writer.finish()
     store = writer.store
     assert isinstance(store, MemoryStore)

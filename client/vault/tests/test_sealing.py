@@ -13,6 +13,7 @@ from client.vault import sealing
 from client.vault.blobs import BlobKind, PackEntry, SealedBlob, blob_id
 from client.vault.keys import DataKeys
 from client.vault.packs import (
+    MAX_BLOBS,
     PackBuilder,
     decode_header,
     encode_header,
@@ -191,8 +192,8 @@ def a_pack(*plaintexts: bytes, kind: BlobKind = BlobKind.DATA) -> tuple[ObjectNa
     builder = PackBuilder(KEYS, kind)
     for blob in seal_batch(KEYS, kind, plaintexts):
         builder.add(blob)
-    name, body, entries = builder.finish()
-    return name, bytes(body), entries
+    pack, body = builder.finish()
+    return pack.name, bytes(body), pack.entries
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), st.sampled_from(BlobKind))
@@ -245,11 +246,11 @@ def test_a_pack_with_bytes_that_no_entry_covers_is_damaged() -> None:
 def test_a_header_is_read_from_the_end_of_a_pack_whatever_its_length() -> None:
     writer = a_writer()
     for count in (1, 20, 150):
-        name, entries = writer.pack(BlobKind.DATA, [os.urandom(20) for _ in range(count)])
-        size = len(writer.session.get(name))
-        assert read_pack_header(writer.session, writer.vault.keys, name, size) == entries
+        pack = writer.pack(BlobKind.DATA, [os.urandom(20) for _ in range(count)])
+        size = len(writer.session.get(pack.name))
+        assert read_pack_header(writer.session, writer.vault.keys, pack.name, size) == pack.entries
     with pytest.raises(TruncatedObject):
-        read_pack_header(writer.session, writer.vault.keys, name, 50)
+        read_pack_header(writer.session, writer.vault.keys, pack.name, 50)
     writer.finish().close()
 
 
@@ -259,6 +260,20 @@ def test_a_pack_holds_blobs_of_one_kind_and_at_least_one() -> None:
         builder.finish()
     with pytest.raises(ValueError, match="does not go"):
         builder.add(SealedBlob(bytes(32), BlobKind.TREE, 1, compressed=False, body=KEYS.seal(b"x")))
+
+
+def test_a_pack_is_full_at_so_many_blobs_and_none_of_them_is_an_object_there() -> None:
+    builder = PackBuilder(KEYS, BlobKind.DATA)
+    tracemalloc.start()
+    try:
+        while not builder.is_full:
+            builder.add(SealedBlob(os.urandom(32), BlobKind.DATA, 500, compressed=True, body=bytes(100)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(builder) == MAX_BLOBS
+    # The body and 45 bytes for each entry, and the eighth by which a bytearray grows; 270 if entries were objects.
+    assert held < (builder.size + 45 * MAX_BLOBS) * 9 / 8 + 4096
 
 
 def test_a_pack_is_full_at_its_target() -> None:

@@ -93,7 +93,7 @@ def test_what_lies_whole_in_another_pack_is_not_touched() -> None:
     writer = a_writer()
     node = writer.file(b"f", b"x" * 100)
     pack = pack_of(writer, BlobKind.DATA, (node.content or ())[0])
-    writer.index.add_pack(*writer.pack(BlobKind.DATA, [b"x" * 100]))
+    writer.index.add_pack(writer.pack(BlobKind.DATA, [b"x" * 100]))
     writer.snapshot(writer.tree(node))
     flip(writer, pack, 5)
     problems, said = checked(writer)

@@ -190,9 +190,9 @@ def _write_pack(place: _Place, kind: BlobKind, plaintexts: Sequence[bytes], vers
     builder = PackBuilder(place.keys, kind)
     for blob in seal_batch(place.keys, kind, plaintexts, version=version, verify=False):
         builder.add(blob)
-    name, body, entries = builder.finish()
-    _write(place, name, body)
-    return IndexedPack.of(bytes.fromhex(name.id), entries)
+    pack, body = builder.finish()
+    _write(place, pack.name, body)
+    return pack
 
 
 def _write_index(place: _Place, packs: Sequence[IndexedPack]) -> int:

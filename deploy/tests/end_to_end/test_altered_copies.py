@@ -1,4 +1,4 @@
-"""What is altered on one storage node costs nothing while another has it whole."""
+"""What is altered on one storage node costs nothing while another has it whole, and little where none has."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
-from deploy.tests.end_to_end.trees import a_tree, restored
-from deploy.tests.end_to_end.waiting import wait_for_copies
+from deploy.tests.end_to_end.trees import MIB, a_tree, incompressible, restored
+from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
 
 _RESTORES = 4  # a restore asks either node first
 
@@ -40,7 +40,16 @@ def alter_packs(folder: Path) -> int:
 
 
 @pytest.mark.long
-def test_what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack: Operator, tmp_path: Path) -> None:
+def test_what_is_altered_costs_only_what_no_node_has_whole(own_stack: Operator, tmp_path: Path) -> None:
+    """One test, since workers that ran two of them would each start a stack."""
+    one, both = tmp_path / "one", tmp_path / "both"
+    one.mkdir()
+    what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack, one)
+    both.mkdir()
+    what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(own_stack, both)
+
+
+def what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack: Operator, tmp_path: Path) -> None:
     device: Device = a_device(own_stack, tmp_path / "home")
     source = a_tree(tmp_path / "source")
     device.backup("main", source)
@@ -64,3 +73,33 @@ def test_what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack
     device.tool.ok("check", "--vault", "main", "--read-data")
     (source / "new").write_text("after")
     assert device.backup("main", source)["files_new"] == 1
+
+
+def what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(own_stack: Operator, tmp_path: Path) -> None:
+    device = a_device(own_stack, tmp_path / "home")
+    source = incompressible(tmp_path / "source/large", 24, seed=5).parent
+    small = [f"small {number}" for number in range(40)]  # some in either of the two packs that are filled at once
+    for name in small:
+        (source / name).write_text(f"{name} is still whole")
+    device.backup("main", source)
+    wait_for_copies(own_stack)
+    folders = own_stack.bucket_folders(device.recovery("main")["bucket"])
+    packs = sorted(folders[0].glob("data/*/*"), key=lambda path: path.stat().st_size)
+    damaged = packs[-1].relative_to(folders[0])
+    for folder in folders:
+        body = bytearray((folder / damaged).read_bytes())
+        body[len(body) // 2] ^= 1
+        (folder / damaged).write_bytes(body)
+    checked = device.tool.run("check", "--vault", "main", "--read-data")
+    assert checked.code == 8
+    assert damaged.name[:8] in checked.stdout + checked.stderr
+    wait_until(own_stack, "both copies are known not to be whole", lambda status: status["missing_copies"] == 2)
+    target = tmp_path / "target"
+    restore = device.tool.run("restore", "latest", "--vault", "main", "--target", str(target))
+    assert restore.code == 8
+    assert "large" in restore.stdout + restore.stderr
+    assert "Traceback" not in restore.stderr
+    for name in small:
+        assert (target / source.relative_to("/") / name).read_text() == f"{name} is still whole"
+    lost = target / source.relative_to("/") / "large"
+    assert not lost.exists() or lost.stat().st_size != 24 * MIB

@@ -3,14 +3,11 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from deploy.driver import Device, Operator, Outcome
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.ports import free_port
-from deploy.tests.end_to_end.conftest import a_device, a_user
-from deploy.tests.end_to_end.trees import MIB, a_tree, incompressible
-from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
+from deploy.tests.end_to_end.conftest import a_user
+from deploy.tests.end_to_end.trees import a_tree
 
 
 def assert_refused(outcome: Outcome, code: int, *words: str) -> None:
@@ -79,34 +76,3 @@ def test_a_path_that_does_not_exist_and_a_target_that_is_not_empty_are_refused(d
     assert_refused(
         device.tool.run("restore", "0123abcd", "--vault", "main", "--target", str(tmp_path / "t")), 6, "0123abcd"
     )
-
-
-@pytest.mark.long
-def test_an_altered_object_is_found_and_only_what_it_held_is_lost(own_stack: Operator, tmp_path: Path) -> None:
-    device = a_device(own_stack, tmp_path / "home")
-    source = incompressible(tmp_path / "source/large", 24, seed=5).parent
-    small = [f"small {number}" for number in range(40)]  # some in either of the two packs that are filled at once
-    for name in small:
-        (source / name).write_text(f"{name} is still whole")
-    device.backup("main", source)
-    wait_for_copies(own_stack)
-    folders = own_stack.bucket_folders(device.recovery("main")["bucket"])
-    packs = sorted(folders[0].glob("data/*/*"), key=lambda path: path.stat().st_size)
-    damaged = packs[-1].relative_to(folders[0])
-    for folder in folders:
-        body = bytearray((folder / damaged).read_bytes())
-        body[len(body) // 2] ^= 1
-        (folder / damaged).write_bytes(body)
-    checked = device.tool.run("check", "--vault", "main", "--read-data")
-    assert checked.code == 8
-    assert damaged.name[:8] in checked.stdout + checked.stderr
-    wait_until(own_stack, "both copies are known not to be whole", lambda status: status["missing_copies"] == 2)
-    target = tmp_path / "target"
-    restore = device.tool.run("restore", "latest", "--vault", "main", "--target", str(target))
-    assert restore.code == 8
-    assert "large" in restore.stdout + restore.stderr
-    assert "Traceback" not in restore.stderr
-    for name in small:
-        assert (target / source.relative_to("/") / name).read_text() == f"{name} is still whole"
-    lost = target / source.relative_to("/") / "large"
-    assert not lost.exists() or lost.stat().st_size != 24 * MIB

@@ -20,6 +20,7 @@ from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 from deploy.tests.end_to_end.waiting import wait_for_copies
 
 LOST_AT_MOST = 64 * MIB
+SIZE = 96 * MIB  # so much more that a kill near the end of a backup without checkpoints would lose too much
 
 
 def start_backup(device: Device, vault: str, source: Path) -> "subprocess.Popen[str]":
@@ -74,8 +75,8 @@ def test_a_killed_backup_sends_little_again_and_leaves_the_vault_clean(
 ) -> None:
     random = Random(20)
     for number in range(10):
-        source = incompressible(tmp_path / f"source-{number}/file", 128, seed=100 + number).parent
-        moment = random.randint(0, 127) * MIB
+        source = incompressible(tmp_path / f"source-{number}/file", SIZE // MIB, seed=100 + number).parent
+        moment = random.randint(0, SIZE // MIB - 1) * MIB
         with start_backup(device, "main", source) as process:
             sent = 0
             for event in events(process):
@@ -86,7 +87,7 @@ def test_a_killed_backup_sends_little_again_and_leaves_the_vault_clean(
             process.kill()
             sent = max([sent, *(event["uploaded_bytes"] for event in rest(process) if event["type"] == "progress")])
         summary = device.backup("main", source)
-        again = sent + summary["uploaded_bytes"] - 128 * MIB
+        again = sent + summary["uploaded_bytes"] - SIZE
         assert again <= LOST_AT_MOST, f"killed after {sent} bytes, {again} were sent again"
     wait_for_copies(stack)
     recovery = device.recovery("main")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploy.local.ports import free_port
 from deploy.tests.stops.places import Folders, RunningNode, StoppingPlace, a_node
 from services.common.provision import DatabaseUrls
 from services.common.testing.server import Certificates
@@ -19,8 +18,9 @@ def node(
     a_database: Callable[[str], DatabaseUrls],
     installation: Certificates,
     tmp_path_factory: pytest.TempPathFactory,
+    a_free_port: Callable[[], int],
 ) -> Iterator[RunningNode]:
-    cluster = Cluster(a_database("storage"), installation, tmp_path_factory.mktemp("node"), free_port)
+    cluster = Cluster(a_database("storage"), installation, tmp_path_factory.mktemp("node"), a_free_port)
     with a_node(cluster) as node:
         yield node
 

@@ -178,10 +178,10 @@ def store_blobs(
         builder = PackBuilder(vault.keys, kind)
         for blob in seal_batch(vault.keys, kind, batch, version=vault.config.version):
             builder.add(blob)
-        name, body, entries = builder.finish()
-        vault.session.put(name, body)
-        writer.add_pack(name, entries)
-        packs.append(name)
+        pack, body = builder.finish()
+        vault.session.put(pack.name, body)
+        writer.add_pack(pack)
+        packs.append(pack.name)
     return packs
 
 

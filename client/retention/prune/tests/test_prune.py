@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from client.errors import NoRoomForIndex, NoSnapshots, NotSupported, StoreFull
-from client.retention.prune import PruneLimits, repacking
+from client.retention.prune import PruneLimits
 from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
 from client.stores.abc import Buffer, Refusal, StoreSession
 from client.stores.tests.memory import MemoryStore
@@ -193,6 +193,23 @@ def test_small_packs_and_small_index_files_are_put_together_where_they_are_many(
     assert history.prune(EXACTLY).repacked_packs == 0
 
 
+def test_packs_that_are_full_by_the_number_of_their_blobs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.vault.packs.MAX_BLOBS", 4)
+    monkeypatch.setattr("client.retention.prune.choice._FEW_BLOBS", 2)
+    history = History()
+    for number in range(12):
+        history.backup({str(number): range(4 * number, 4 * number + 4)})
+    with history.opened() as vault:
+        full = {name for name, entries in vault.index.packs() if len(entries) == 4}
+    assert len(full) == 12
+
+    assert history.prune(EXACTLY).repacked_packs == 12  # those with a tree each
+
+    assert full <= history.names(ObjectKind.PACK)
+    assert history.prune(EXACTLY).repacked_packs == 0
+    assert history.is_whole()
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_packs_that_hold_data_and_trees_are_parted_where_the_format_wants_it(version: int) -> None:
     history = History(version=version)
@@ -203,13 +220,13 @@ def test_packs_that_hold_data_and_trees_are_parted_where_the_format_wants_it(ver
         for kind, body in ((BlobKind.DATA, chunk(2)), (BlobKind.TREE, tree)):
             (blob,) = seal_batch(vault.keys, kind, [body], version=version)
             builder.move(entry_of(blob, 0), blob.body)
-        name, packed, entries = builder.finish()
-        vault.session.put(name, packed)
+        pack, packed = builder.finish()
+        vault.session.put(pack.name, packed)
         writer = IndexWriter(vault.index, vault)
-        writer.add_pack(name, entries)
+        writer.add_pack(pack)
         writer.flush()
     history.backup(files)
-    assert history.names(ObjectKind.PACK) == {name}
+    assert history.names(ObjectKind.PACK) == {pack.name}
 
     report = history.prune(AS_IT_IS)
 
@@ -341,7 +358,7 @@ class Full(SessionAround):
 def test_where_there_is_no_room_to_repack_all_else_goes_and_what_was_stored_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repacking, "MAX_ENTRIES", 3)
+    monkeypatch.setattr("client.vault.packs.MAX_BLOBS", 3)
     whole = a_thinned_history()
     whole.backup({"none": range(200, 205)}, steps=1)
     for more in (0, 1, 2, 3, 1000):

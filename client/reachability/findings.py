@@ -1,4 +1,4 @@
-"""What a person must hear of: how far a prune is; of what it found all is counted, and the first are named."""
+"""What a person must hear of: how far a look at a vault is; of what it found all is counted, the first are named."""
 
 from collections.abc import Callable
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.errors import DamagedVault
-from client.retention.prune.findings import Findings, Progress
-from client.retention.prune.reading import Unreadable, read_entries
-from client.retention.prune.references import references
-from client.retention.prune.tables import PackTables
-from client.retention.prune.wanted import WantedBlobs
+from client.reachability.findings import Findings, Progress
+from client.reachability.reading import Unreadable, read_entries
+from client.reachability.references import references
+from client.reachability.tables import PackTables
+from client.reachability.wanted import WantedBlobs
 from client.vault.blob_figures import BlobFigures
 from client.vault.blob_parts import PARTS, PREFIX_BYTES, BlobParts
 from client.vault.blobs import ID_BYTES, BlobId

@@ -19,10 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client.errors import DamagedVault, ObjectMissing
+from client.reachability.findings import Findings, Progress
+from client.stores.abc import ObjectInfo
 from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, PackEntry
 from client.vault.index_files import ENTRY, IndexedPack, entry_at
 from client.vault.pack_sizes import PackSizes
 from client.vault.packs import ENTRY_BYTES
+from client.vault.repository import Vault, reason_unread
 from domain.names import ObjectKind, ObjectName
 
 _BUFFER = 1 << 20
@@ -72,6 +76,16 @@ class PackTables:
         """Note an index file of `size` bytes."""
         rows = array("I", [self._add_pack(pack) for pack in packs])
         self.files.append(ListingFile(len(self.files), name, size, rows, sum(map(len, packs))))
+
+    def fill(self, vault: Vault, listed: Sequence[ObjectInfo], problems: Findings, progress: Progress) -> None:
+        """Note all index files of a vault, and finish. One that cannot be read is a problem. Raises StoreError."""
+        for done, info in enumerate(listed):
+            progress("index files", done, len(listed))
+            try:
+                self.add_file(info.name, info.size, vault.read_index_file(info.name).packs)
+            except (DamagedVault, ObjectMissing) as error:
+                problems.add(info.name, reason_unread(error))
+        self.finish()
 
     def _add_pack(self, pack: IndexedPack) -> int:
         position = self.sizes.find(pack.pack)

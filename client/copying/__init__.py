@@ -1,0 +1,1 @@
+"""Snapshots of one vault copied into another."""
