@@ -127,7 +127,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             sessions_kept=settings.session_max_age,
         )
         placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent)
-        clearer = Clearer(node, db, disks, threads)
+        clearer = Clearer(node, db, disks, threads, silent)
         scrubber = Scrubber(
             node,
             db,
@@ -157,6 +157,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             threads,
             owners=Owners(channel, settings.cluster_name).of,
             compare=reconciler.bucket,
+            silent_seconds=silent,
         )
         if settings.rest_listen and channel is not None:
             rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams)

@@ -120,12 +120,25 @@ class Disks:
         """As Disk.sessions_of, of all disks."""
         return set().union(*(disk.sessions_of(bucket) for disk in self._disks))
 
-    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
-        """As Disk.clear, on all disks. Raises Unavailable when one is away."""
+    def clear(self, bucket: UUID, over: Container[UUID], order: UUID) -> bool:
+        """As Disk.clear, on all disks; nothing if the `order` was carried out before. Raises Unavailable, OSError."""
         self._require_all()
-        done = [disk.clear(bucket, over) for disk in self._disks]
+        was_done = self.is_noted(order)
+        done = [was_done or disk.clear(bucket, over) for disk in self._disks]
         self._require_all()
+        if all(done):
+            self.note(order)
         return all(done)
+
+    def is_noted(self, order: UUID) -> bool:
+        """Whether an order to clear a bucket is over. Raises OSError."""
+        return any(disk.is_noted(order) for disk in self._disks)
+
+    def note(self, order: UUID) -> None:
+        """Keep for good that an order to clear a bucket is over. Raises OSError."""
+        for disk in self._disks:
+            if not disk.is_noted(order):
+                disk.note(order)
 
     def _require_those_of(self, bucket: UUID) -> None:
         if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):

@@ -146,6 +146,12 @@ def why_not(home: HomeState, others: Sequence[HomeState], copies: int) -> str:
     return "copies are made on other nodes"
 
 
+def is_spared(node: str, found: Sequence[HomeState], copies: int) -> bool:
+    """Whether a node is no home, and as many as there are to be hold all that the bucket has."""
+    sure = [home for home in found if home.live and home.reconciled and not home.lacks]
+    return len(sure) >= copies and all(home.node_id != node for home in found)
+
+
 def _has_compared(other: HomeState, home: HomeState) -> bool:
     """Whether it counts, and has looked at its disk since `home` was ready to go."""
     is_sure = other.live and other.reconciled and not (other.lacks_whole if home.gives_up else other.lacks)

@@ -28,6 +28,7 @@ from services.storage.disk import Disk, StagedName
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
+from services.storage.placement import is_spared
 from services.storage.reading import open_file, size_of
 from services.storage.store import buckets, copies, homes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
@@ -75,6 +76,7 @@ class Rescan:
         *,
         owners: AskOwners,
         compare: Callable[[UUID], Awaitable[object]],
+        silent_seconds: float,
     ) -> None:
         self._node = node
         self._db = db
@@ -82,6 +84,7 @@ class Rescan:
         self._threads = threads
         self._owners = owners
         self._compare = compare
+        self._silent_seconds = silent_seconds
         self._one_at_a_time = asyncio.Lock()
         self._log = structlog.get_logger("storage")
 
@@ -122,7 +125,7 @@ class Rescan:
             if len(tally.unknown) < _NAMED_AT_MOST:
                 tally.unknown.append(bucket)
             return
-        if not is_home and await self._is_clearing(bucket):
+        if not is_home and await self._is_former(bucket):
             return
         tally.buckets += 1
         if not is_home:
@@ -152,10 +155,24 @@ class Rescan:
                 return None
             return self._node in await homes.home_nodes(unit, bucket)
 
-    async def _is_clearing(self, bucket: UUID) -> bool:
-        """Whether the files are those of a former home, which removes them."""
+    async def _is_former(self, bucket: UUID) -> bool:
+        """Whether the files are those of a former home, which removes them.
+
+        Where the homes do not hold all, as after a copy of the database of that time was put back, it is to remove
+        nothing any more, and can be a home again.
+        """
         async with self._db.worker() as unit:
-            return await homes.is_clearing(unit, bucket, self._node)
+            state = await buckets.lock(unit, bucket)
+            order = await homes.clearing_of(unit, bucket, self._node)
+            if state is None or order is None:
+                return False
+            found = await homes.states(unit, bucket, self._silent_seconds)
+            if is_spared(self._node, found, state.copies):
+                return True
+            await self._threads.run(lambda: self._disks.note(order.id))
+            await homes.cleared(unit, bucket, self._node)
+        self._log.warning("a former home is needed after all", bucket=str(bucket))
+        return False
 
     def _count_keys(self, bucket: UUID, entered: Sequence[KnownObject], tally: Tally) -> None:
         keys = sum(one.name.kind is ObjectKind.KEY for one in entered)

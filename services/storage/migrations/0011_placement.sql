@@ -39,6 +39,8 @@ create table clearings (
     tenant_id uuid not null,
     user_id uuid not null,
     since timestamptz not null default now(),
+    -- Noted on the disks when it is done: an older copy of the database does not ask for it again.
+    id uuid not null default gen_random_uuid(),
     primary key (node_id, bucket_id)
 );
 alter table clearings enable row level security;

@@ -40,6 +40,14 @@ class HomeState:
 
 
 @dataclass(frozen=True, slots=True)
+class Clearing:
+    """What asks a former home to remove its files; a home that leaves once more gets another `id`."""
+
+    bucket_id: UUID
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class OnlyCopy:
     """An object of which no other home has a copy."""
 
@@ -205,20 +213,24 @@ async def compared(unit: Unit, bucket: UUID, node: str, begun: datetime) -> None
     await unit.execute("update homes set compared = %s where bucket_id = %s and node_id = %s", (begun, bucket, node))
 
 
-async def to_clear(unit: Unit, node: str) -> list[UUID]:
+async def to_clear(unit: Unit, node: str) -> list[Clearing]:
     """Buckets that the node is a former home of, and has files of."""
-    cursor = await unit.execute("select bucket_id from clearings where node_id = %s order by bucket_id", (node,))
-    return [row[0] for row in await cursor.fetchall()]
+    async with unit.cursor(row_factory=class_row(Clearing)) as cursor:
+        await cursor.execute("select bucket_id, id from clearings where node_id = %s order by bucket_id", (node,))
+        return await cursor.fetchall()
+
+
+async def clearing_of(unit: Unit, bucket: UUID, node: str) -> Clearing | None:
+    async with unit.cursor(row_factory=class_row(Clearing)) as cursor:
+        await cursor.execute(
+            "select bucket_id, id from clearings where bucket_id = %s and node_id = %s", (bucket, node)
+        )
+        return await cursor.fetchone()
 
 
 async def cleared(unit: Unit, bucket: UUID, node: str) -> None:
     """The node has no file of the bucket any more. The bucket's row is locked."""
     await unit.execute("delete from clearings where bucket_id = %s and node_id = %s", (bucket, node))
-
-
-async def is_clearing(unit: Unit, bucket: UUID, node: str) -> bool:
-    cursor = await unit.execute("select 1 from clearings where bucket_id = %s and node_id = %s", (bucket, node))
-    return await cursor.fetchone() is not None
 
 
 async def only_copies(unit: Unit, node: str, bucket: UUID | None, limit: int) -> tuple[int, list[OnlyCopy]]:

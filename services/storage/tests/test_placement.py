@@ -470,3 +470,34 @@ async def test_a_disk_that_was_away_is_compared_anew_before_its_node_counts(clus
         marked.with_name("away").rename(marked)
         await until_none(cluster, "select 1 from nodes where not reconciled")
         assert cluster.sql("select node_id from missing_copies") == [("a",)]
+
+
+async def test_an_older_copy_of_the_database_has_no_files_of_a_home_removed_once_more(cluster: Cluster) -> None:
+    quick(cluster, "a", "b")
+    async with cluster.up("a", "b"):
+        claims = await a_bucket_on(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.put_pack(session, a_body())
+            await order(cluster, "a", "DrainNode", "a")
+            await until_homes(cluster, claims, "b")
+            await is_empty(cluster, "b", "a")
+            over = (cluster.settings["a"].data_dirs[0] / "cleared").read_text().split()
+            await order(cluster, "a", "UndrainNode", "a")
+            await order(cluster, "a", "DrainNode", "b")
+            await until_homes(cluster, claims, "a")
+            await is_empty(cluster, "a", "b")
+            name = await client.put_pack(session, a_body())
+        before = cluster.files("a")
+        assert any(name.path in path for path in before)
+        assert len(over) == 1
+        await cluster.change("update nodes set state = 'serving'")
+        # The catalogue as it was while the files were being removed for the first time.
+        await cluster.change("update homes set node_id = 'b'")
+        await cluster.change(
+            "insert into clearings (bucket_id, node_id, tenant_id, user_id, id)"
+            " select bucket_id, 'a', tenant_id, user_id, %s from homes",
+            over[0],
+        )
+        await until_none(cluster, "select 1 from clearings")
+        assert cluster.files("a") == before

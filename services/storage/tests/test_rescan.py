@@ -465,3 +465,23 @@ async def test_what_a_lost_node_alone_had_is_copied_from_it_when_it_comes_back(
             async with cluster.client("a", claims) as client:
                 assert pack(await client.get(await client.open(), made)) == made
     assert cluster.files("b") == []
+
+
+async def test_a_former_home_is_one_again_where_the_homes_do_not_hold_all_that_it_has(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    set_polls(cluster, nodes, placement_poll_seconds=0.05)
+    async with cluster.up("a"):
+        async with cluster.up("b"):
+            claims = await a_bucket_on(cluster, "a")
+            async with cluster.client("a", claims) as client:
+                made, _, _ = await a_committed_snapshot(client)
+        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.change(
+            "with home as (update homes set node_id = 'b' returning *) insert into clearings"
+            " (bucket_id, node_id, tenant_id, user_id) select bucket_id, 'a', tenant_id, user_id from home"
+        )
+        async with auth_knowing(cluster, claims):
+            await rescan(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            assert pack(await client.get(await client.open(), made)) == made
