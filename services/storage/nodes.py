@@ -75,10 +75,8 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
         found, _ = await _locked(unit, node, silent_seconds)
         if lost and found.live:
             raise InvalidArgument(detail=f"Node {node} is up: `oort node drain {node}`, or stop it first.")
-        if not lost and found.is_empty and found.state == "draining":
+        if not lost and found.is_empty and found.state != "serving":
             await nodes.set_state(unit, node, "removed")
-            return Removal(removed=True)
-        if not lost and found.state == "removed":
             return Removal(removed=True)
         if not lost:
             return await _not_yet(unit, found, give_up=give_up)
@@ -96,7 +94,7 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
 
 async def _not_yet(unit: Unit, found: Node, *, give_up: bool) -> Removal:
     """A node that is not empty: only what is whole nowhere can be given up."""
-    if found.state != "draining":
+    if found.state == "serving":
         raise InvalidArgument(
             detail=f"Node {found.id} is not drained: `oort node drain {found.id}`, or --lost if it is gone for good."
         )
