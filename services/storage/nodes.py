@@ -68,9 +68,11 @@ async def undrain(db: Database, node: str, silent_seconds: float) -> Node:
 async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, give_up: bool) -> Removal:
     """Remove a node that holds nothing, or one that is `lost`: gone for good, with its copies.
 
-    With `give_up` objects do not hold it up of which it has the only copy, or nobody has a whole one. Raises NotFound,
-    InvalidArgument when it is not drained or not down, NodeNeeded.
+    With `give_up` objects do not hold up the removal of a lost one that no other node has whole. Raises NotFound,
+    InvalidArgument when it is not drained, not yet empty or not down, NodeNeeded.
     """
+    if give_up and not lost:
+        raise InvalidArgument(detail="Nothing is given up of a node that is not lost: --give-up goes with --lost.")
     async with db.worker() as unit:
         found, _ = await _locked(unit, node, silent_seconds)
         if lost and found.live:
@@ -79,10 +81,10 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
             await nodes.set_state(unit, node, "removed")
             return Removal(removed=True)
         if not lost:
-            return await _not_yet(unit, found, give_up=give_up)
+            raise _not_yet(found)
         only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST)))
         _require_given_up(node, only, give_up=give_up)
-        await nodes.set_state(unit, node, "draining", gives_up=give_up)
+        await nodes.set_state(unit, node, "draining")
     await _drop_all(db, node, silent_seconds, give_up=give_up)
     async with db.worker() as unit:
         await nodes.forget_clearings(unit, node)
@@ -92,20 +94,17 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
     return only
 
 
-async def _not_yet(unit: Unit, found: Node, *, give_up: bool) -> Removal:
-    """A node that is not empty: only what is whole nowhere can be given up."""
+def _not_yet(found: Node) -> InvalidArgument:
+    """Why a node that is not empty cannot be removed."""
     if found.state == "serving":
-        raise InvalidArgument(
+        return InvalidArgument(
             detail=f"Node {found.id} is not drained: `oort node drain {found.id}`, or --lost if it is gone for good."
         )
-    if not give_up:
-        why = "; ".join(found.waits) or "it is being drained"
-        raise InvalidArgument(
-            detail=f"Node {found.id} still holds {found.buckets} buckets, and files of {found.former_buckets} that have"
-            f" left it ({why}). Wait until `oort node list` says 0 of both."
-        )
-    await nodes.set_state(unit, found.id, "draining", gives_up=True)
-    return Removal(False, *(await homes.whole_nowhere(unit, found.id, NAMED_AT_MOST)))
+    why = "; ".join(found.waits) or "it is being drained"
+    return InvalidArgument(
+        detail=f"Node {found.id} still holds {found.buckets} buckets, and files of {found.former_buckets} that have"
+        f" left it ({why}). Wait until `oort node list` says 0 of both."
+    )
 
 
 async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: bool) -> None:

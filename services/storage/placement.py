@@ -130,7 +130,7 @@ def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, int]:
 
 def why_not(home: HomeState, others: Sequence[HomeState], copies: int) -> str:
     """Why the bucket cannot do without a home yet; empty if it can."""
-    whole = [other for other in others if not (other.lacks_whole if home.gives_up else other.lacks)]
+    whole = [other for other in others if not other.lacks]
     sure = [other for other in whole if other.live and other.reconciled]
     if home.removes:
         return "it has removed objects to delete first"
@@ -142,7 +142,7 @@ def why_not(home: HomeState, others: Sequence[HomeState], copies: int) -> str:
     if len(whole) >= copies:
         return "other nodes have not compared their disks since they were started"
     if not any(other.lacks_whole for other in others):
-        return "it has objects that are whole nowhere: `oort node remove NODE --give-up` accepts that"
+        return "it has objects that are whole nowhere: they wait for a backup that stores them again"
     return "copies are made on other nodes"
 
 
@@ -154,5 +154,5 @@ def is_spared(node: str, found: Sequence[HomeState], copies: int) -> bool:
 
 def _has_compared(other: HomeState, home: HomeState) -> bool:
     """Whether it counts, and has looked at its disk since `home` was ready to go."""
-    is_sure = other.live and other.reconciled and not (other.lacks_whole if home.gives_up else other.lacks)
+    is_sure = other.live and other.reconciled and not other.lacks
     return is_sure and other.compared is not None and home.leaving is not None and other.compared > home.leaving

@@ -3,8 +3,6 @@
 -- `draining`: it takes no new buckets, and those that it has get other homes. `removed`: it is to hold nothing any more.
 alter table nodes add column state text not null default 'serving'
     check (state in ('serving', 'draining', 'removed'));
--- An operator accepts that objects of which no home has a whole copy do not keep it from being drained.
-alter table nodes add column gives_up boolean not null default false;
 
 -- Since when the home is to go, and waits only for the other ones to compare their disks once more.
 alter table homes add column leaving timestamptz;

@@ -26,7 +26,6 @@ class HomeState:
 
     node_id: str
     state: str
-    gives_up: bool
     live: bool
     reconciled: bool
     leaving: datetime | None
@@ -62,7 +61,7 @@ class OnlyCopy:
 
 _LACKED = "m.bucket_id = h.bucket_id and m.node_id = h.node_id and o.state <> 'deleting'"
 _STATES = f"""
-select h.node_id, n.state, n.gives_up, n.last_seen > now() - make_interval(secs => %(silent)s) as live, n.reconciled,
+select h.node_id, n.state, n.last_seen > now() - make_interval(secs => %(silent)s) as live, n.reconciled,
     h.leaving, h.compared, h.waits, n.free_bytes,
     exists (select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED}) as lacks,
     exists (select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED} and exists (
@@ -127,14 +126,12 @@ select h.bucket_id from homes h where h.node_id = %s and exists (
       and (h.compared is null or h.compared <= l.leaving))
 order by h.bucket_id
 """
-_OF_NODE = """
+_ONLY = """
 from homes h join objects o on o.bucket_id = h.bucket_id and o.state <> 'deleting'
 where h.node_id = %(node)s and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s)
-  and not exists (select 1 from homes other where other.bucket_id = h.bucket_id {but_it}
+  and not exists (select 1 from homes other where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
     and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = other.node_id))
 """
-_ONLY = _OF_NODE.format(but_it="and other.node_id <> h.node_id")
-_NOWHERE = _OF_NODE.format(but_it="")
 
 
 async def home_nodes(unit: Unit, bucket: UUID) -> frozenset[str]:
@@ -236,11 +233,6 @@ async def cleared(unit: Unit, bucket: UUID, node: str) -> None:
 async def only_copies(unit: Unit, node: str, bucket: UUID | None, limit: int) -> tuple[int, list[OnlyCopy]]:
     """Objects of one bucket or all that lie on this node alone, or nowhere: how many, and the first of them."""
     return await _counted(unit, _ONLY, {"node": node, "bucket": bucket, "limit": limit})
-
-
-async def whole_nowhere(unit: Unit, node: str, limit: int) -> tuple[int, list[OnlyCopy]]:
-    """Objects of the node's buckets of which no home has a whole copy: how many, and the first of them."""
-    return await _counted(unit, _NOWHERE, {"node": node, "bucket": None, "limit": limit})
 
 
 async def _counted(unit: Unit, which: LiteralString, asked: dict[str, object]) -> tuple[int, list[OnlyCopy]]:

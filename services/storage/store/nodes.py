@@ -103,8 +103,8 @@ async def lock_states(unit: Unit) -> None:
     await unit.execute("select pg_advisory_xact_lock(hashtext('states of storage nodes'))")
 
 
-async def set_state(unit: Unit, node: str, state: str, *, gives_up: bool = False) -> None:
-    await unit.execute("update nodes set state = %s, gives_up = %s where id = %s", (state, gives_up, node))
+async def set_state(unit: Unit, node: str, state: str) -> None:
+    await unit.execute("update nodes set state = %s where id = %s", (state, node))
 
 
 async def most_copies(unit: Unit, node: str) -> tuple[int, int]:
