@@ -82,7 +82,7 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
             return Removal(removed=True)
         if not lost:
             raise _not_yet(found)
-        only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST)))
+        only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST, silent_seconds)))
         _require_given_up(node, only, give_up=give_up)
         await nodes.set_state(unit, node, "draining")
     await _drop_all(db, node, silent_seconds, give_up=give_up)
@@ -118,7 +118,7 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: 
             async with db.worker() as unit:
                 if await buckets.lock(unit, bucket) is None:
                     continue
-                only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST)))
+                only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST, silent_seconds)))
                 _require_given_up(node, only, give_up=give_up)
                 if await homes.home_nodes(unit, bucket) == {node}:
                     # Someone has to be known to lack what is given up, so that the next backup sends it again.
@@ -135,8 +135,8 @@ def _require_given_up(node: str, only: Removal, *, give_up: bool) -> None:
     if only.given_up and not give_up:
         named = ", ".join(f"{one.name} of bucket {one.bucket_id}" for one in only.names[:3])
         raise InvalidArgument(
-            detail=f"{only.given_up} objects have no whole copy but on node {node} ({named}, ...). Bring it back, or"
-            " accept their loss with --give-up."
+            detail=f"{only.given_up} objects have no whole copy but on node {node} ({named}, ...), as far as nodes are"
+            " up and have compared their disks. Bring it or others back, or accept their loss with --give-up."
         )
 
 

@@ -6,7 +6,6 @@ every object of the bucket; what is said of a copy is said of one on a home (for
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -48,7 +47,7 @@ class Clearing:
 
 @dataclass(frozen=True, slots=True)
 class OnlyCopy:
-    """An object of which no other home has a copy."""
+    """An object that no other home is known to have whole."""
 
     bucket_id: UUID
     kind: str
@@ -129,7 +128,8 @@ order by h.bucket_id
 _ONLY = """
 from homes h join objects o on o.bucket_id = h.bucket_id and o.state <> 'deleting'
 where h.node_id = %(node)s and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s)
-  and not exists (select 1 from homes other where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
+  and not exists (select 1 from homes other join nodes n on n.id = other.node_id where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
+    and n.reconciled and n.last_seen > now() - make_interval(secs => %(silent)s)
     and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = other.node_id))
 """
 
@@ -230,17 +230,19 @@ async def cleared(unit: Unit, bucket: UUID, node: str) -> None:
     await unit.execute("delete from clearings where bucket_id = %s and node_id = %s", (bucket, node))
 
 
-async def only_copies(unit: Unit, node: str, bucket: UUID | None, limit: int) -> tuple[int, list[OnlyCopy]]:
-    """Objects of one bucket or all that lie on this node alone, or nowhere: how many, and the first of them."""
-    return await _counted(unit, _ONLY, {"node": node, "bucket": bucket, "limit": limit})
+async def only_copies(
+    unit: Unit, node: str, bucket: UUID | None, limit: int, silent_seconds: float
+) -> tuple[int, list[OnlyCopy]]:
+    """Objects of one bucket or all of the node that no other home has whole: how many, and the first of them.
 
-
-async def _counted(unit: Unit, which: LiteralString, asked: dict[str, object]) -> tuple[int, list[OnlyCopy]]:
-    cursor = await unit.execute("select count(*) " + which, asked)
+    A home counts whose node lives, and has compared its disks.
+    """
+    asked = {"node": node, "bucket": bucket, "limit": limit, "silent": silent_seconds}
+    cursor = await unit.execute("select count(*) " + _ONLY, asked)
     row = await cursor.fetchone()
     async with unit.cursor(row_factory=class_row(OnlyCopy)) as named:
         await named.execute(
-            "select o.bucket_id, o.kind, o.sha256 " + which + " order by o.bucket_id, o.kind, o.sha256 limit %(limit)s",
+            "select o.bucket_id, o.kind, o.sha256 " + _ONLY + " order by o.bucket_id, o.kind, o.sha256 limit %(limit)s",
             asked,
         )
         return int(row[0]) if row else 0, await named.fetchall()

@@ -341,6 +341,7 @@ async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name
                 async with cluster.client("a", claims) as client:
                     session = await client.open()
                     names[claims] = await client.put_pack(session, body)
+        await until_none(cluster, "select 1 from nodes where not reconciled")
         await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
         told = await refused(cluster, "a", "RemoveNode", "b", lost=True)
         assert told.startswith("1 objects have no whole copy but on node b")
@@ -506,3 +507,16 @@ async def test_an_older_copy_of_the_database_has_no_files_of_a_home_removed_once
         )
         await until_none(cluster, "select 1 from clearings")
         assert cluster.files("a") == before
+
+
+async def test_a_copy_on_a_node_that_is_down_too_does_not_spare_one_on_a_lost_node(cluster: Cluster) -> None:
+    by_hand(cluster, "a", "b", "c")
+    async with cluster.up("c"):
+        async with cluster.up("a", "b"):
+            claims = await a_bucket_on(cluster, "a", "b")
+            async with cluster.client("a", claims) as client:
+                await client.put_pack(await client.open(), a_body())
+            await copies_are_complete(cluster, "a")
+        await cluster.change("update nodes set last_seen = to_timestamp(0) where id in ('a', 'b')")
+        assert "1 objects have no whole copy" in await refused(cluster, "c", "RemoveNode", "a", lost=True)
+        assert homes_of(cluster, claims) == {"a", "b"}
