@@ -49,11 +49,11 @@ class Placement:
     async def _compare_for_others(self) -> None:
         """Look at the disks here once more before another home of a bucket leaves."""
         async with self._db.worker() as unit:
-            asked, begun = await homes.to_compare(unit, self._node), await homes.now(unit)
-        for bucket in asked:
+            asked = await homes.to_compare(unit, self._node)
+        for bucket, mark in asked:
             if await self._compare(bucket) == 0:
                 async with self._db.worker() as unit:
-                    await homes.compared(unit, bucket, self._node, begun)
+                    await homes.compared(unit, bucket, self._node, mark)
 
     async def _settle(self, bucket: UUID, *, may_begin: bool) -> bool:
         """Take the next step of a bucket. Answers whether it is being copied to a new home."""
@@ -155,4 +155,4 @@ def is_spared(node: str, found: Sequence[HomeState], copies: int) -> bool:
 def _has_compared(other: HomeState, home: HomeState) -> bool:
     """Whether it counts, and has looked at its disk since `home` was ready to go."""
     is_sure = other.live and other.reconciled and not other.lacks
-    return is_sure and other.compared is not None and home.leaving is not None and other.compared > home.leaving
+    return is_sure and home.leaving is not None and other.compared == home.leaving

@@ -4,9 +4,9 @@
 alter table nodes add column state text not null default 'serving'
     check (state in ('serving', 'draining', 'removed'));
 
--- Since when the home is to go, and waits only for the other ones to compare their disks once more.
+-- The mark of a home that is to go, and waits only for the other ones to compare their disks once more: when it was made.
 alter table homes add column leaving timestamptz;
--- When the home began to compare its disk for that, of which it found that it lacks nothing.
+-- The mark that the home has seen before it compared its disk, and found that it lacks nothing.
 alter table homes add column compared timestamptz;
 -- Why it cannot go yet, for a person.
 alter table homes add column waits text not null default '';

@@ -120,10 +120,14 @@ insert into clearings (bucket_id, node_id, tenant_id, user_id)
 select bucket_id, node_id, tenant_id, user_id from former
 """
 _TO_COMPARE = """
-select h.bucket_id from homes h where h.node_id = %s and exists (
-    select 1 from homes l where l.bucket_id = h.bucket_id and l.node_id <> h.node_id and l.leaving is not null
-      and (h.compared is null or h.compared <= l.leaving))
-order by h.bucket_id
+select h.bucket_id, max(l.leaving) from homes h
+join homes l on l.bucket_id = h.bucket_id and l.node_id <> h.node_id and h.compared is distinct from l.leaving
+where h.node_id = %s and l.leaving is not null group by h.bucket_id order by h.bucket_id
+"""
+_MARK = """
+update homes set compared = null,
+    leaving = case when node_id = %(node)s or leaving is not null then now() end
+where bucket_id = %(bucket)s
 """
 _ONLY = """
 from homes h join objects o on o.bucket_id = h.bucket_id and o.state <> 'deleting'
@@ -178,10 +182,13 @@ async def drop(unit: Unit, bucket: UUID, node: str) -> None:
 
 
 async def say_leaving(unit: Unit, bucket: UUID, node: str, *, leaving: bool) -> None:
-    """The home waits only for the other ones to compare their disks, from now on; or not any more."""
+    """The home waits only for the other ones to compare their disks, from now on; or not any more.
+
+    One mark holds for all homes of a bucket that are leaving, and what was compared for an earlier one is forgotten.
+    """
     await unit.execute(
-        "update homes set leaving = case when %s then now() end where bucket_id = %s and node_id = %s",
-        (leaving, bucket, node),
+        _MARK if leaving else "update homes set leaving = null where bucket_id = %(bucket)s and node_id = %(node)s",
+        {"bucket": bucket, "node": node},
     )
 
 
@@ -189,25 +196,15 @@ async def say_waits(unit: Unit, bucket: UUID, node: str, why: str) -> None:
     await unit.execute("update homes set waits = %s where bucket_id = %s and node_id = %s", (why, bucket, node))
 
 
-async def to_compare(unit: Unit, node: str) -> list[UUID]:
-    """Buckets of which another home is leaving, and waits for the node to compare its disk."""
+async def to_compare(unit: Unit, node: str) -> list[tuple[UUID, datetime]]:
+    """Buckets of which another home is leaving, and waits for the node to compare its disk, with the mark of that."""
     cursor = await unit.execute(_TO_COMPARE, (node,))
-    return [row[0] for row in await cursor.fetchall()]
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
-async def now(unit: Unit) -> datetime:
-    """The time by the database's clock."""
-    cursor = await unit.execute("select now()")
-    row = await cursor.fetchone()
-    if row is None:
-        raise LookupError("the database has no time")
-    found: datetime = row[0]
-    return found
-
-
-async def compared(unit: Unit, bucket: UUID, node: str, begun: datetime) -> None:
-    """The node has compared its disk, from `begun` on, and lacks nothing of the bucket that it does not know of."""
-    await unit.execute("update homes set compared = %s where bucket_id = %s and node_id = %s", (begun, bucket, node))
+async def compared(unit: Unit, bucket: UUID, node: str, mark: datetime) -> None:
+    """The node has compared its disk since it saw the mark, and lacks nothing of the bucket that it does not know."""
+    await unit.execute("update homes set compared = %s where bucket_id = %s and node_id = %s", (mark, bucket, node))
 
 
 async def to_clear(unit: Unit, node: str) -> list[Clearing]:
