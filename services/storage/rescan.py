@@ -226,8 +226,8 @@ class Rescan:
             is_right = digest == file.sha256
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
-            if state is None:
-                return
+            if state is None or self._node not in await homes.home_nodes(unit, bucket):
+                return  # it has left since the look
             if is_right and file.name == SEAL:
                 is_right = is_new or not await rescans.lacks(unit, known.id, self._node)
                 now = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
