@@ -73,7 +73,7 @@ class Placement:
                 await self._wait(unit, bucket, found, NO_ROOM if may_begin else "its turn has not come yet")
             elif joined is None:
                 await self._let_go(unit, state, found)
-        return joined is not None or (not is_short and any(home.lacks for home in staying))
+        return joined is not None or (not is_short and any(home.lacks_whole for home in staying))
 
     async def _join(self, unit: Unit, bucket: UUID) -> str | None:
         node = await homes.roomiest(unit, bucket, self._silent_seconds)

@@ -77,14 +77,14 @@ where h.bucket_id = %(bucket)s order by h.node_id
 _SERVING = """
 (select count(*) from homes h join nodes n on n.id = h.node_id where h.bucket_id = b.id and n.state = 'serving')
 """
-# First those that have the homes which they are to have, and wait for copies. What a rescan has entered gets its homes
+# First those that have lost a home, then those that have the homes which they are to have, and wait for copies. What a rescan has entered gets its homes
 # from that first (store/rescans.py).
 _UNSETTLED = f"""
 select b.id from buckets b
 where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists (
     select 1 from homes h join nodes n on n.id = h.node_id
     where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null or h.waits <> '')))
-order by {_SERVING} >= b.copies desc, b.id limit %s
+order by (select count(*) from homes h where h.bucket_id = b.id) < b.copies desc, {_SERVING} >= b.copies desc, b.id limit %s
 """  # noqa: S608 - constants
 # What a node is still to fetch takes its room too.
 _ROOMIEST = """

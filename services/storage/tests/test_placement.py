@@ -522,3 +522,19 @@ async def test_a_copy_on_a_node_that_is_down_too_does_not_spare_one_on_a_lost_no
         await cluster.change("update nodes set last_seen = to_timestamp(0) where id in ('a', 'b')")
         assert "1 objects have no whole copy" in await refused(cluster, "c", "RemoveNode", "a", lost=True)
         assert homes_of(cluster, claims) == {"a", "b"}
+
+
+async def test_buckets_with_objects_that_are_whole_nowhere_hold_up_no_others(cluster: Cluster) -> None:
+    quick(cluster, "a", "b")
+    async with cluster.up("a", "b"):
+        made = []
+        for claims in [await a_bucket_on(cluster, "a") for _ in range(5)]:
+            async with cluster.client("a", claims) as client:
+                made.append((claims, await client.put_pack(await client.open(), a_body())))
+        made.sort(key=lambda one: one[0].bucket)
+        for claims, name in made[:4]:
+            alter(cluster, claims, name)
+            async with cluster.client("b", claims) as client:
+                assert await refusal_of(client.get(await client.open(), name)) == "DAMAGED"
+        await order(cluster, "a", "DrainNode", "a")
+        await until_homes(cluster, made[4][0], "b")
