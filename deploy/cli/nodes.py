@@ -74,15 +74,21 @@ def remove(
     give_up: Annotated[
         bool, typer.Option("--give-up", help="accept the loss of objects that no other node has a whole copy of")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove a lost node without asking")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove a node that was drained and holds nothing more, or one that is lost.
 
     The copies of a lost one are made again on other nodes. Objects that no other node has are told with their names,
-    and lost by --give-up only. Ends with 3 when any were given up.
+    and lost by --give-up only; it is asked before, or --yes given. Ends with 3 when any were given up.
     """
+    from client.cli.agreement import agree
     from deploy.local.cluster import Cluster
 
+    if lost:
+        given_up = ", and what no other node has whole is given up" if give_up else ""
+        typer.echo(f"All copies on {node} count as lost at once{given_up}.", err=True)
+        agree(f"Remove {node}?", yes=yes)
     with Cluster.of_stack(data) as cluster:
         answer = cluster.remove(node, lost=lost, give_up=give_up)
     names = [dict(zip(("bucket", "name"), one.split(" ", 1), strict=True)) for one in answer.names]

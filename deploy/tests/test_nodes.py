@@ -64,11 +64,20 @@ def test_a_list_says_what_is_to_come_and_what_a_node_waits_for(monkeypatch: pyte
 
 def test_what_is_given_up_is_named_and_ends_with_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     removal = nodes_pb2.RemoveNodeResponse(removed=True, given_up=30, names=[f"B data/{n}" for n in range(30)])
-    code, out = run(monkeypatch, removal, "remove", "node-b", "--lost", "--give-up")
+    code, out = run(monkeypatch, removal, "remove", "node-b", "--lost", "--give-up", "--yes")
     assert code == 3
     assert out.splitlines()[:2] == ["node-b is removed.", "Given up: data/0 of bucket B."]
     assert out.splitlines()[-1] == "Given up: 30 objects in all; --json names 1,000."
-    code, out = run(monkeypatch, removal, "remove", "node-b", "--lost", "--give-up", "--json")
+    code, out = run(monkeypatch, removal, "remove", "node-b", "--lost", "--give-up", "--yes", "--json")
     assert (code, len(json.loads(out)["names"])) == (3, 30)
     code, out = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "remove", "node-b")
     assert (code, "still being drained" in out) == (0, True)
+
+
+def test_a_lost_node_is_removed_only_by_whoever_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove(*_: object, **__: object) -> None:
+        raise AssertionError("nobody agreed")
+
+    monkeypatch.setattr(Nodes, "remove", remove)
+    code, out = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "remove", "node-b", "--lost")
+    assert (code, out) == (2, "")

@@ -57,9 +57,17 @@ async def drain(db: Database, node: str, silent_seconds: float) -> Node:
 
 
 async def undrain(db: Database, node: str, silent_seconds: float) -> Node:
-    """Have a node take buckets again, and keep those that it has. Raises NotFound."""
+    """Have a node take buckets again, and keep those that it has.
+
+    Raises NotFound, InvalidArgument for one that was lost: its disks hold what was removed for good meanwhile.
+    """
     async with db.worker() as unit:
-        await _locked(unit, node, silent_seconds)
+        found, _ = await _locked(unit, node, silent_seconds)
+        if found.state == "lost":
+            raise InvalidArgument(
+                detail=f"Node {node} was removed as lost, and may still have what was removed meanwhile: start it, and"
+                f" have its disks read by `oort node rescan {node}` first."
+            )
         await nodes.set_state(unit, node, "serving")
     _log.info("a node is taken back", node_id=node)
     return await get(db, node, silent_seconds)
@@ -78,20 +86,18 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
         if lost and found.live:
             raise InvalidArgument(detail=f"Node {node} is up: `oort node drain {node}`, or stop it first.")
         if not lost and found.is_empty and found.state != "serving":
-            await nodes.set_state(unit, node, "removed")
+            if found.state == "draining":
+                await nodes.set_state(unit, node, "removed")
             return Removal(removed=True)
         if not lost:
             raise _not_yet(found)
         only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST, silent_seconds)))
         _require_given_up(node, only, give_up=give_up)
-        await nodes.set_state(unit, node, "draining")
-    await _drop_all(db, node, silent_seconds, give_up=give_up)
-    async with db.worker() as unit:
-        await nodes.forget_clearings(unit, node)
-        await nodes.set_state(unit, node, "removed")
-    _log.warning("a node is removed that was lost", lost=node, given_up=only.given_up)
-    only.removed = True
-    return only
+        await nodes.set_state(unit, node, "lost")
+    dropped = Removal(removed=True)
+    await _drop_all(db, node, silent_seconds, dropped, give_up=give_up)
+    _log.warning("a node is removed that was lost", lost=node, given_up=dropped.given_up)
+    return dropped
 
 
 def _not_yet(found: Node) -> InvalidArgument:
@@ -107,8 +113,8 @@ def _not_yet(found: Node) -> InvalidArgument:
     )
 
 
-async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: bool) -> None:
-    """Bucket by bucket, so that a removal that was broken off goes on."""
+async def _drop_all(db: Database, node: str, silent_seconds: float, dropped: Removal, *, give_up: bool) -> None:
+    """Bucket by bucket, so that a removal that was broken off goes on. What is given up is counted, and logged."""
     more = True
     while more:
         async with db.worker() as unit:
@@ -120,6 +126,8 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: 
                     continue
                 only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST, silent_seconds)))
                 _require_given_up(node, only, give_up=give_up)
+                if await nodes.is_live(unit, node, silent_seconds):
+                    raise InvalidArgument(detail=f"Node {node} is up again: what it still has is not dropped.")
                 if await homes.home_nodes(unit, bucket) == {node}:
                     # Someone has to be known to lack what is given up, so that the next backup sends it again.
                     other = await homes.roomiest(unit, bucket, silent_seconds)
@@ -129,6 +137,10 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, *, give_up: 
                         )
                 await reaping.removed(unit, bucket, node, await homes.removing(unit, bucket, node))
                 await homes.drop(unit, bucket, node)
+            dropped.given_up += only.given_up
+            dropped.names += only.names[: NAMED_AT_MOST - len(dropped.names)]
+            for one in only.names:
+                _log.warning("an object is given up", lost=node, bucket=str(bucket), name=str(one.name))
 
 
 def _require_given_up(node: str, only: Removal, *, give_up: bool) -> None:

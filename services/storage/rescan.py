@@ -30,7 +30,7 @@ from services.storage.errors import DiskFull
 from services.storage.found import Pages
 from services.storage.placement import is_spared
 from services.storage.reading import open_file, size_of
-from services.storage.store import buckets, copies, homes, objects, rescans
+from services.storage.store import buckets, copies, homes, nodes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
@@ -110,6 +110,9 @@ class Rescan:
                         if len(tally.failed) < _NAMED_AT_MOST:
                             tally.failed[bucket] = str(error)
             await self._require_all()
+            if not tally.failed:
+                async with self._db.worker() as unit:
+                    await nodes.was_read(unit, self._node)
             self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
             yield tally
 

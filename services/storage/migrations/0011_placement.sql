@@ -1,8 +1,9 @@
 -- Nodes that are drained or removed, and how buckets change their homes: docs/decisions/placement.md.
 
 -- `draining`: it takes no new buckets, and those that it has get other homes. `removed`: it is to hold nothing any more.
+-- `lost`: so is one that was gone with all that it had, until its disks are read again.
 alter table nodes add column state text not null default 'serving'
-    check (state in ('serving', 'draining', 'removed'));
+    check (state in ('serving', 'draining', 'removed', 'lost'));
 
 -- The mark of a home that is to go, and waits only for the other ones to compare their disks once more: when it was made.
 alter table homes add column leaving timestamptz;

@@ -13,7 +13,7 @@ class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
-    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining or removed.
+    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining, removed or lost.
     `waits`: why buckets cannot leave it, with their number.
     """
 
@@ -118,6 +118,13 @@ async def most_copies(unit: Unit, node: str) -> tuple[int, int]:
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-async def forget_clearings(unit: Unit, node: str) -> None:
-    """The node is gone for good, and its files with it."""
-    await unit.execute("delete from clearings where node_id = %s", (node,))
+async def is_live(unit: Unit, node: str, silent_seconds: float) -> bool:
+    cursor = await unit.execute(
+        "select 1 from nodes where id = %s and last_seen > now() - make_interval(secs => %s)", (node, silent_seconds)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def was_read(unit: Unit, node: str) -> None:
+    """The catalogue knows all that lies on the node's disks: if it was lost it is like any other removed one."""
+    await unit.execute("update nodes set state = 'removed' where id = %s and state = 'lost'", (node,))

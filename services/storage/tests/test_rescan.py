@@ -25,7 +25,7 @@ from services.storage.reconcile import Reconciler
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
-from services.storage.tests.test_placement import a_bucket_on, is_empty, order, until_homes
+from services.storage.tests.test_placement import a_bucket_on, is_empty, order, refused, until_homes
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
@@ -485,3 +485,22 @@ async def test_a_former_home_is_one_again_where_the_homes_do_not_hold_all_that_i
             await rescan(cluster, "a")
         async with cluster.client("a", claims) as client:
             assert pack(await client.get(await client.open(), made)) == made
+
+
+async def test_a_lost_node_that_comes_back_is_taken_back_and_removed_only_with_what_it_has(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    set_polls(cluster, nodes, placement_poll_seconds=3600)
+    async with cluster.up("a"):
+        async with cluster.up("b"):
+            claims = await a_bucket_on(cluster, "b")
+            async with cluster.client("a", claims) as client:
+                await a_committed_snapshot(client)
+        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await order(cluster, "a", "RemoveNode", "b", lost=True, give_up=True)
+        assert (await order(cluster, "a", "RemoveNode", "b")).removed
+        async with cluster.up("b"), auth_knowing(cluster, claims):
+            assert "`oort node rescan b` first" in await refused(cluster, "a", "UndrainNode", "b")
+            await rescan(cluster, "b")
+            assert "still holds 1 buckets" in await refused(cluster, "a", "RemoveNode", "b")
+            assert (await order(cluster, "a", "UndrainNode", "b")).node.state == "serving"
