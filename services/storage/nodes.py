@@ -16,7 +16,7 @@ import structlog
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
 from services.storage.errors import NodeNeeded
-from services.storage.placement import NO_ROOM
+from services.storage.placement import NO_ROOM, join
 from services.storage.store import buckets, copies, homes, nodes, reaping
 from services.storage.store.homes import OnlyCopy
 from services.storage.store.nodes import Node
@@ -119,10 +119,12 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, dropped: Rem
     while more:
         async with db.worker() as unit:
             some = await copies.buckets_of(unit, node, None, _BUCKETS_AT_ONCE)
+            rooms = await homes.rooms(unit, silent_seconds) if some else {}
         more = bool(some)
         for bucket in some:
             async with db.worker() as unit:
-                if await buckets.lock(unit, bucket) is None:
+                state = await buckets.lock(unit, bucket)
+                if state is None:
                     continue
                 only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST, silent_seconds)))
                 _require_given_up(node, only, give_up=give_up)
@@ -130,8 +132,7 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, dropped: Rem
                     raise InvalidArgument(detail=f"Node {node} is up again: what it still has is not dropped.")
                 if await homes.home_nodes(unit, bucket) == {node}:
                     # Someone has to be known to lack what is given up, so that the next backup sends it again.
-                    other = await homes.roomiest(unit, bucket, silent_seconds)
-                    if other is None or not await homes.join(unit, bucket, other):
+                    if await join(unit, state, {node}, rooms) is None:
                         raise NodeNeeded(
                             detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first."
                         )

@@ -8,7 +8,7 @@ Kept true:
 docs/decisions/placement.md argues why no object that was acknowledged is ever without its copies.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from uuid import UUID
 
 import structlog
@@ -42,9 +42,11 @@ class Placement:
         await self._compare_for_others()
         async with self._db.worker() as unit:
             unsettled = await homes.unsettled(unit, _LOOKED_AT)
+            # Before any bucket is locked, since it takes long where much is missing.
+            rooms = await homes.rooms(unit, self._silent_seconds) if unsettled else {}
         copying = 0
         for bucket in unsettled:
-            copying += await self._settle(bucket, may_begin=copying < _AT_ONCE)
+            copying += await self._settle(bucket, rooms, may_begin=copying < _AT_ONCE)
 
     async def _compare_for_others(self) -> None:
         """Look at the disks here once more before another home of a bucket leaves."""
@@ -55,7 +57,7 @@ class Placement:
                 async with self._db.worker() as unit:
                     await homes.compared(unit, bucket, self._node, mark)
 
-    async def _settle(self, bucket: UUID, *, may_begin: bool) -> bool:
+    async def _settle(self, bucket: UUID, rooms: dict[str, int], *, may_begin: bool) -> bool:
         """Take the next step of a bucket. Answers whether it is being copied to a new home."""
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
@@ -66,7 +68,11 @@ class Placement:
             is_short = len(staying) < state.copies
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
-            joined = await self._join(unit, bucket) if is_short and (may_begin or is_urgent) else None
+            joined = (
+                await join(unit, state, {home.node_id for home in found}, rooms)
+                if is_short and (may_begin or is_urgent)
+                else None
+            )
             if is_short:
                 await self._keep(unit, bucket, found)
             if is_short and joined is None:
@@ -74,13 +80,6 @@ class Placement:
             elif joined is None:
                 await self._let_go(unit, state, found)
         return joined is not None or (not is_short and any(home.lacks_whole for home in staying))
-
-    async def _join(self, unit: Unit, bucket: UUID) -> str | None:
-        node = await homes.roomiest(unit, bucket, self._silent_seconds)
-        if node is None or not await homes.join(unit, bucket, node):
-            return None
-        self._log.info("a bucket gets another home", bucket=str(bucket), home=node)
-        return node
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)
@@ -113,6 +112,19 @@ class Placement:
             told = why if home.state != "serving" else ""
             if home.waits != told:
                 await homes.say_waits(unit, bucket, home.node_id, told)
+
+
+async def join(unit: Unit, state: BucketState, found: Collection[str], rooms: dict[str, int]) -> str | None:
+    """Give a bucket, whose row is locked and which has the homes `found`, another one: the node with the most room.
+
+    That is taken from `rooms`. None if no node has as much.
+    """
+    for node in sorted(rooms, key=lambda node: (-rooms[node], node)):
+        if node not in found and rooms[node] > state.bytes and await homes.join(unit, state.id, node):
+            rooms[node] -= state.bytes
+            structlog.get_logger("storage").info("a bucket gets another home", bucket=str(state.id), home=node)
+            return node
+    return None
 
 
 def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:

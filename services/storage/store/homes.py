@@ -87,16 +87,11 @@ where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists 
 order by (select count(*) from homes h where h.bucket_id = b.id) < b.copies desc, {_SERVING} >= b.copies desc, b.id limit %s
 """  # noqa: S608 - constants
 # What a node is still to fetch takes its room too.
-_ROOMIEST = """
-select id from (
-    select n.id, n.free_bytes - coalesce((
-        select sum(o.size) from missing_copies m join objects o on o.id = m.object_id
-        where m.node_id = n.id), 0) as room
-    from nodes n
-    where n.state = 'serving' and n.reconciled and n.last_seen > now() - make_interval(secs => %(silent)s)
-      and not exists (select 1 from homes h where h.bucket_id = %(bucket)s and h.node_id = n.id)
-      and not exists (select 1 from clearings c where c.bucket_id = %(bucket)s and c.node_id = n.id)) as candidates
-where room > (select bytes from buckets where id = %(bucket)s) order by room desc, id limit 1
+_ROOMS = """
+select n.id, (n.free_bytes - coalesce(lacked.bytes, 0))::bigint from nodes n left join (
+    select m.node_id, sum(o.size) as bytes from missing_copies m join objects o on o.id = m.object_id
+    group by m.node_id) as lacked on lacked.node_id = n.id
+where n.state = 'serving' and n.reconciled and n.last_seen > now() - make_interval(secs => %s)
 """
 _JOIN = """
 with home as (
@@ -157,11 +152,10 @@ async def unsettled(unit: Unit, limit: int) -> list[UUID]:
     return [row[0] for row in await cursor.fetchall()]
 
 
-async def roomiest(unit: Unit, bucket: UUID, silent_seconds: float) -> str | None:
-    """The node that could best become another home of a bucket; None if none has the room."""
-    cursor = await unit.execute(_ROOMIEST, {"bucket": bucket, "silent": silent_seconds})
-    row = await cursor.fetchone()
-    return str(row[0]) if row else None
+async def rooms(unit: Unit, silent_seconds: float) -> dict[str, int]:
+    """The nodes that can become homes, and the bytes that they have room for. Takes a look at all that is missing."""
+    cursor = await unit.execute(_ROOMS, (silent_seconds,))
+    return {str(row[0]): int(row[1]) for row in await cursor.fetchall()}
 
 
 async def join(unit: Unit, bucket: UUID, node: str) -> bool:
