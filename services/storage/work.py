@@ -54,7 +54,8 @@ class Presence:
         # What came back may be another disk's content.
         self._reconciled = self._reconciled and is_whole
         own = self._settings
-        async with self._db.unit() as unit:
+        # As a worker: callers that wait for the lock of a bucket hold no connection that it needs.
+        async with self._db.worker() as unit:
             await nodes.heartbeat(
                 unit,
                 own.instance,
@@ -80,7 +81,7 @@ class Presence:
         """Once the process begins to end, let no put wait for this node. In an outage its silence says the same."""
         await self._draining.wait()
         try:
-            async with self._db.unit() as unit:
+            async with self._db.worker() as unit:
                 await nodes.silence(unit, self._settings.instance)
         except ServiceError as error:
             structlog.get_logger("storage").warning("could not say that this node leaves", cause=str(error))
