@@ -77,14 +77,15 @@ where h.bucket_id = %(bucket)s order by h.node_id
 _SERVING = """
 (select count(*) from homes h join nodes n on n.id = h.node_id where h.bucket_id = b.id and n.state = 'serving')
 """
-# First those that have lost a home, then those that have the homes which they are to have, and wait for copies. What a rescan has entered gets its homes
-# from that first (store/rescans.py).
+# First those that have lost a home, then those that have the homes which they are to have, and wait for copies. What a
+# rescan has entered gets its homes from that first (store/rescans.py).
 _UNSETTLED = f"""
 select b.id from buckets b
 where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists (
     select 1 from homes h join nodes n on n.id = h.node_id
     where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null or h.waits <> '')))
-order by (select count(*) from homes h where h.bucket_id = b.id) < b.copies desc, {_SERVING} >= b.copies desc, b.id limit %s
+order by (select count(*) from homes h where h.bucket_id = b.id) < b.copies desc,
+    {_SERVING} >= b.copies desc, b.id limit %s
 """  # noqa: S608 - constants
 # What a node is still to fetch takes its room too.
 _ROOMS = """
@@ -127,7 +128,9 @@ where bucket_id = %(bucket)s
 _ONLY = """
 from homes h join objects o on o.bucket_id = h.bucket_id and o.state <> 'deleting'
 where h.node_id = %(node)s and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s)
-  and not exists (select 1 from homes other join nodes n on n.id = other.node_id where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
+  and not exists (
+    select 1 from homes other join nodes n on n.id = other.node_id
+    where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
     and n.reconciled and n.last_seen > now() - make_interval(secs => %(silent)s)
     and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = other.node_id))
 """
