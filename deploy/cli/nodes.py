@@ -70,6 +70,7 @@ def undrain(node: NodeName, data: Data) -> None:
 def remove(
     node: NodeName,
     data: Data,
+    *,
     lost: Annotated[bool, typer.Option("--lost", help="it is down and gone for good, with all that it has")] = False,
     give_up: Annotated[
         bool, typer.Option("--give-up", help="accept the loss of objects that no other node has a whole copy of")

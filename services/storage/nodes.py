@@ -130,12 +130,12 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, dropped: Rem
                 _require_given_up(node, only, give_up=give_up)
                 if await nodes.is_live(unit, node, silent_seconds):
                     raise InvalidArgument(detail=f"Node {node} is up again: what it still has is not dropped.")
-                if await homes.home_nodes(unit, bucket) == {node}:
-                    # Someone has to be known to lack what is given up, so that the next backup sends it again.
-                    if await join(unit, state, {node}, rooms) is None:
-                        raise NodeNeeded(
-                            detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first."
-                        )
+                # Someone has to be known to lack what is given up, so that the next backup sends it again.
+                is_alone = await homes.home_nodes(unit, bucket) == {node}
+                if is_alone and await join(unit, state, {node}, rooms) is None:
+                    raise NodeNeeded(
+                        detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first."
+                    )
                 await reaping.removed(unit, bucket, node, await homes.removing(unit, bucket, node))
                 await homes.drop(unit, bucket, node)
             dropped.given_up += only.given_up

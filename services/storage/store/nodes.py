@@ -13,8 +13,8 @@ class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
-    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining, removed or lost.
-    `waits`: why buckets cannot leave it, with their number.
+    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining, removed
+    or lost. `waits`: why buckets cannot leave it, with their number.
     """
 
     id: str
