@@ -10,7 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from oort.storage.v1 import buckets_pb2, nodes_pb2
 from typer.testing import CliRunner
 
+from client.errors import UsageError
 from deploy.cli.__main__ import app
+from deploy.cli.nodes import remove
 from deploy.local.cluster import Cluster
 
 NODES = [
@@ -74,10 +76,6 @@ def test_what_is_given_up_is_named_and_ends_with_warnings(monkeypatch: pytest.Mo
     assert (code, "still being drained" in out) == (0, True)
 
 
-def test_a_lost_node_is_removed_only_by_whoever_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    def remove(*_: object, **__: object) -> None:
-        raise AssertionError("nobody agreed")
-
-    monkeypatch.setattr(Nodes, "remove", remove)
-    code, out = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "remove", "node-b", "--lost")
-    assert (code, out) == (2, "")
+def test_a_lost_node_is_removed_only_by_whoever_agrees() -> None:
+    with pytest.raises(UsageError, match="give --yes to agree"):
+        remove("node-b", Path("/nowhere"), lost=True, give_up=True)
