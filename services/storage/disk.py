@@ -2,7 +2,7 @@
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
-    DATA_DIR/cleared                  orders to clear buckets that are over, one id a line, for the database may go back
+    DATA_DIR/cleared                  orders to clear buckets that are over (cleared.py)
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet
     DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
@@ -42,7 +42,6 @@ _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _PART = ".part"
-_CLEARED = "cleared"
 _log = structlog.get_logger("storage")
 NO_SESSION = UUID(int=0)  # of copies fetched by replication: their objects are entered already
 
@@ -345,24 +344,6 @@ class Disk:
         else:
             self._seen.discard(top.name)
         return not arriving
-
-    def is_noted(self, order: UUID) -> bool:
-        """Whether an order to clear a bucket is over, by what was noted here. Raises OSError."""
-        try:
-            return str(order) in (self.folder / _CLEARED).read_text().splitlines()
-        except FileNotFoundError:
-            return False
-
-    def note(self, order: UUID) -> None:
-        """Keep durably that an order to clear a bucket is over. Raises OSError."""
-        handle = os.open(self.folder / _CLEARED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            # A line of its own, also after one that a crash has cut.
-            os.write(handle, f"\n{order}\n".encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        sync_folder(self.folder)
 
     def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
         for path in entries(self.incoming / str(bucket)):

@@ -14,6 +14,7 @@ import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
+from services.storage import cleared
 from services.storage.disk import Disk, StagedFile, StagedName, sync_folder
 from services.storage.in_use import BucketsInUse
 from services.storage.reading import OpenObject, open_file, size_of
@@ -132,13 +133,13 @@ class Disks:
 
     def is_noted(self, order: UUID) -> bool:
         """Whether an order to clear a bucket is over. Raises OSError."""
-        return any(disk.is_noted(order) for disk in self._disks)
+        return any(cleared.is_noted(disk.folder, order) for disk in self._disks)
 
     def note(self, order: UUID) -> None:
         """Keep for good that an order to clear a bucket is over. Raises OSError."""
         for disk in self._disks:
-            if not disk.is_noted(order):
-                disk.note(order)
+            if not cleared.is_noted(disk.folder, order):
+                cleared.note(disk.folder, order)
 
     def _require_those_of(self, bucket: UUID) -> None:
         if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):
