@@ -130,7 +130,7 @@ class NoSuchSnapshot(OortError):
 
 
 class NoOwnSnapshot(NoSuchSnapshot):
-    """None of the {count} snapshots is of this device: give an id, or --all-devices; `snapshots` takes it too."""
+    """None of the {count} snapshots is of this device: give an id, as `snapshots --all-devices` lists them."""
 
 
 class SnapshotRemoved(OortError):

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Crew:
         """`patience`: seconds that each thread gets to end by itself before it is woken."""
         self._patience = patience
         self._threads: list[threading.Thread] = []
-        self._conditions: list[threading.Condition] = []
+        self._conditions: WeakSet[threading.Condition] = WeakSet()
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
@@ -47,7 +48,7 @@ class Crew:
         """A condition to `wait_until` something: a failure wakes who waits."""
         condition = threading.Condition()
         with self._lock:
-            self._conditions.append(condition)
+            self._conditions.add(condition)
         return condition
 
     def fail(self, error: BaseException) -> None:
@@ -87,6 +88,8 @@ class Crew:
                 thread.join(_LOOK)
                 self.ensure_running()
         self.ensure_running()
+        if threads is None:
+            self._threads.clear()
 
     def end(self, *wakes: Callable[[], None]) -> None:
         """Wait for all threads to see a failure or the end of their work.

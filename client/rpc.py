@@ -24,6 +24,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _PROBE_SECONDS = 5.0
+_WIDEST_SPREAD = 1.0  # seconds
 _is_port = re.compile(r"[0-9]{1,5}").fullmatch
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Channels of one process would otherwise share one TCP connection, and die together.
@@ -38,12 +39,16 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call failed: `reason` is a name of the role's Reason enum, or empty when no server answered."""
+    """Why a call failed: `reason` is a name of the role's Reason enum, or empty when no server answered.
+
+    `retry_seconds` is what the server says of when the same call may go through, if it does.
+    """
 
     code: grpc.StatusCode
     reason: str
     message: str
     metadata: dict[str, str] = field(default_factory=dict)
+    retry_seconds: float | None = None
 
     @property
     def is_outage(self) -> bool:
@@ -54,26 +59,32 @@ class Refusal:
 
 
 def read_refusal(error: grpc.RpcError) -> Refusal:
-    """Read code, message and ErrorInfo of a failed call."""
+    """Read code, message and details of a failed call."""
     message = error.details() or error.code().name
     trailing = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
     for key, value in trailing:
-        info = read_details(value) if key == _DETAILS_KEY else None
-        if info is not None:
-            return Refusal(error.code(), info.reason, message, dict(info.metadata))
+        if key == _DETAILS_KEY:
+            info, retry_seconds = read_details(value)
+            return Refusal(error.code(), info.reason, message, dict(info.metadata), retry_seconds)
     return Refusal(error.code(), "", message)
 
 
-def read_details(status: bytes) -> error_details_pb2.ErrorInfo | None:
-    """The ErrorInfo in a google.rpc.Status; None if it has none, or is no Status: the call has failed in any case."""
-    info = error_details_pb2.ErrorInfo()
+def read_details(status: bytes) -> tuple[error_details_pb2.ErrorInfo, float | None]:
+    """The ErrorInfo in a google.rpc.Status, and the seconds that its RetryInfo says, if it has one.
+
+    An empty one if there is none, or it is no Status: the call has failed in any case.
+    """
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    seconds = None
     try:
         for detail in status_pb2.Status.FromString(status).details:
-            if detail.Unpack(info):
-                return info
+            if detail.Unpack(retry):
+                seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            else:
+                detail.Unpack(info)
     except DecodeError:
         pass
-    return None
+    return info, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,15 @@ class Pacing:
         """Wait before attempt number `attempt` (1 is the first repetition): doubling, and half of it random."""
         longest = min(self.first_pause * 2 ** min(attempt - 1, 10), self.longest_pause)
         self.sleep(longest * (0.5 + self.jitter() / 2))
+
+    def pause_for(self, seconds: float, attempt: int) -> None:
+        """Wait as long as a server says, within bounds, and by chance up to half as long again: clients spread.
+
+        That half doubles with each attempt up to a second; further, and some of many callers would wait for minutes.
+        """
+        told = min(max(seconds, self.first_pause), self.longest_pause)
+        more = min(told / 2 * 2 ** min(attempt - 1, 10), max(told / 2, _WIDEST_SPREAD))
+        self.sleep(told + more * self.jitter())
 
 
 def read_ca(file: Path) -> bytes:

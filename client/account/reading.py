@@ -13,7 +13,7 @@ from client.account.opening import Place, place_of
 from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
 from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
-from client.vault.locks import VaultLocked, vault_lock
+from client.vault.locks import VaultLock, VaultLocked, vault_lock
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from domain.names import ObjectKind, ObjectName
@@ -62,11 +62,11 @@ def reading(
             yield Reading(place, vault, snapshot, unreadable)
 
 
-def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> None:
+def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> VaultLock | None:
     """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
     try:
-        locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))
+        return locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))
     except VaultLocked:
         raise
     except StoreError:
-        return
+        return None

@@ -48,9 +48,7 @@ class Packer:
         self._packing = threading.Lock()
         self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
-        self._open: dict[BlobKind, list[PackBuilder]] = {
-            kind: [PackBuilder(vault.keys, kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()
-        }
+        self._open = self._empty_packs()
         uploader.on_indexed = self._forget
 
     def store(
@@ -92,12 +90,17 @@ class Packer:
         self._trees_doubted = True
 
     def finish(self) -> None:
-        """Hand over the packs that are still open."""
+        """Hand over the packs that are still open; what comes later goes into others."""
         with self._packing:
             left = [builder for builders in self._open.values() for builder in builders if len(builder)]
-            self._open.clear()
+            self._open = self._empty_packs()
         for builder in left:
             self._uploader.submit(builder)
+
+    def _empty_packs(self) -> dict[BlobKind, list[PackBuilder]]:
+        return {
+            kind: [PackBuilder(self._vault.keys, kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()
+        }
 
     def _missing(self, kind: BlobKind, ids: Sequence[BlobId], reached: Container[BlobId]) -> list[int]:
         """The positions of the blobs that must be stored; they are this caller's to store from now on."""

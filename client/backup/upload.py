@@ -85,7 +85,6 @@ class Uploader:
         self._locked = locked
         self._vault = vault
         self._session = session
-        self._queue: ByteQueue[PackBuilder] = ByteQueue(crew, UPLOADS)
         self._changed = crew.condition()
         self._writer = IndexWriter(vault.index, session)
         self._writing = threading.Lock()
@@ -101,6 +100,8 @@ class Uploader:
         self.on_indexed: Callable[[BlobKind, IndexedPack], None] = lambda _kind, _pack: None
 
     def start(self) -> None:
+        """Begin to send; also once more, when all that was handed over before was sent and the threads have ended."""
+        self._queue: ByteQueue[PackBuilder] = ByteQueue(self._crew, UPLOADS)
         for number in range(UPLOADS):
             self._crew.start(f"upload-{number}", self._work)
 

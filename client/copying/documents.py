@@ -28,13 +28,14 @@ class Copies:
         """Whether there is one of the same origin that says the same."""
         return any(_content(one) == _content(snapshot) for one in self._by_origin.get(_origin(snapshot), ()))
 
-    def commit(self, source: Vault, target: Vault, snapshot: Snapshot, parents: "Parents") -> tuple[ObjectName, bytes]:
-        """Name and sealed document of the copy of a snapshot. Raises DamagedVault, StoreError."""
+    def document(self, source: Vault, snapshot: Snapshot, parents: "Parents") -> bytes:
+        """The document of a copy of a snapshot of `source`. Raises DamagedVault, ObjectMissing, StoreError."""
         body = source.load_unpacked(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
-        document = copied_document(body, snapshot, self._copy_of(parents.origin(snapshot)))
-        name, sealed = target.seal_unpacked(ObjectKind.SNAPSHOT, document)
-        self.add(replace(decode_snapshot(document), id=name.id))
-        return name, sealed
+        return copied_document(body, snapshot, self._copy_of(parents.origin(snapshot)))
+
+    def add_document(self, document: bytes, name: ObjectName) -> None:
+        """A copy was made."""
+        self.add(decode_snapshot(document, name.id))
 
     def _copy_of(self, origin: str) -> str | None:
         found = self._by_origin.get(origin)

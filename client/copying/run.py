@@ -1,181 +1,174 @@
 """Snapshots copied from one vault into another, which seals by keys and compresses by a version of its own.
 
-Kept true: plaintext is in memory alone, some MB of it at a time; of what the target holds nothing is read; packs are
-acknowledged before the index files that list them, and these before any snapshot; a snapshot of which anything is lost
-is not copied, and named; whatever ends a copy, the next one goes on with what it has stored.
+Kept true: of what the target holds no file data is read; packs are acknowledged before the index files that list them,
+and these before any snapshot; a snapshot of which anything is lost is not copied, and named; whatever ends a copy, the
+next one goes on with what it has stored.
+
+It goes by rounds, oldest snapshots first, each as many as need a GiB together that no round before has copied; at the
+end of a round its snapshots are committed (docs/decisions/copying.md).
 """
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from random import Random, SystemRandom
 
-from client.backup.packing import Packer
-from client.backup.request import Counters, NoProgress
-from client.backup.upload import MeteredSession, Uploader
+from client.backup.upload import MeteredSession
+from client.copying.blobs import BlobCopier
 from client.copying.documents import Copies, Parents
-from client.copying.needed import Batch, Needed, needed
+from client.copying.needed import Needed, needed
+from client.copying.report import Copied, CopyListener, CopySummary, CopyTally
 from client.errors import DamagedVault, ObjectMissing
-from client.flow import ByteQueue, Crew
-from client.platforms.linux import give_back_large_buffers, processors
-from client.reachability.findings import Progress
-from client.reachability.reading import Opened, Unreadable, read_entries
-from client.vault.blobs import SealedBlob
+from client.platforms.linux import give_back_large_buffers
 from client.vault.pack_contents import still_damaged
 from client.vault.repository import Vault, reason_unread
-from client.vault.sealing import COMPRESSED_VERSION, seal_again, seal_batch
 from client.vault.snapshots import Snapshot, newest_first
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 
-_MOST_WORKERS = 4
+_ROUND = 1 << 30  # plain bytes that no round before has copied, after which a round takes no further snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """A snapshot and the id of its copy."""
+class CopySession:
+    """How the target is written to: a session of Purpose.BACKUP.
 
-    snapshot: Snapshot
-    copy: str
-
-
-@dataclass(slots=True)
-class CopySummary:
-    """What came of a copy. `present` had copies already; `lost` are those that cannot be copied, by id, and why.
-
-    All sizes in bytes: the plain and the sealed size of the blobs that the target did not have, and all that was sent.
+    What lies in packs that are `lost` is stored again. `locked` says that the target's lock file is held, as stores
+    need that do not keep sessions apart; `ensure_locked` raises LockLost when that of either vault was lost.
     """
 
-    copied: list[Copied] = field(default_factory=list)
-    present: int = 0
-    lost: dict[str, str] = field(default_factory=dict)
-    new_bytes: int = 0
-    stored_bytes: int = 0
-    uploaded_bytes: int = 0
+    lost: frozenset[ObjectName] = frozenset()
+    locked: bool = False
+    ensure_locked: Callable[[], None] = lambda: None
 
 
 def copy_snapshots(
     source: Vault,
     target: Vault,
     wanted: Sequence[Snapshot],
+    summary: CopySummary,
     *,
-    lost: frozenset[ObjectName] = frozenset(),
-    locked: bool = False,
-    ensure_locked: Callable[[], None] = lambda: None,
-    progress: Progress = lambda *_: None,
+    session: CopySession = CopySession(),
+    listener: CopyListener = CopyListener(),  # noqa: B008 - it is immutable
     random: Random | None = None,
-) -> CopySummary:
-    """Copy the snapshots `wanted`, or all that `target` does not have of them, in a session of Purpose.BACKUP.
+) -> None:
+    """Copy those of the snapshots `wanted` that `target` does not have, and fill `summary` as it goes.
 
-    `locked` says that the target's lock file is held, as stores need that do not keep sessions apart; `ensure_locked`
-    raises LockLost when it was lost. Packs that are `lost` in the target count as missing there. Raises StoreError and
-    its kinds, after which the same copy goes on; HomeFull, HomeUnusable where temporary files find no room.
+    Where the target is known to have lost packs, what is lost of copies that it has is stored again. Raises StoreError
+    and its kinds, after which the same copy goes on; HomeFull, HomeUnusable where temporary files find no room.
     """
     give_back_large_buffers()
-    here = target.snapshots(lambda *_: None)
-    copies, summary = Copies(here), CopySummary()
+    copies = Copies(target.snapshots(lambda name, error: _note(summary.unread_target, name, error)))
+    for name, error in target.index.damaged.items():
+        _note(summary.unread_target, name, error)
     oldest_first = newest_first(wanted)[::-1]
-    missing = [snapshot for snapshot in oldest_first if not copies.has(snapshot)]
-    summary.present = len(oldest_first) - len(missing)
-    if not missing:
-        return summary
-    parents = Parents(source.snapshots(lambda *_: None))
-    session = MeteredSession(target.session, target, ensure_locked)
-    with needed(source, missing, progress) as need:
-        copying = _Copying(source, target, session, random or SystemRandom(), progress, locked=locked)
-        copying.run(need, lost)
-        summary.lost.update(need.lost)
-        for snapshot in need.reaching(set(copying.unreadable)):
-            summary.lost[snapshot.id] = next(iter(copying.unreadable.values()))
-    for snapshot in missing:
-        if snapshot.id not in summary.lost:
-            name, body = copies.commit(source, target, snapshot, parents)
-            session.commit(name, body)
-            summary.copied.append(Copied(snapshot, name.id))
-    summary.new_bytes = copying.counters.values.get("new_bytes", 0)
-    summary.stored_bytes = copying.counters.values.get("stored_bytes", 0)
-    summary.uploaded_bytes = session.uploaded()
-    return summary
+    present = {snapshot.id for snapshot in oldest_first if copies.has(snapshot)}
+    summary.present = len(present - {one.snapshot.id for one in summary.copied})
+    gone = still_damaged(target) | session.lost
+    is_mending = bool(gone) or target.session.has_more_lost
+    roots = [snapshot for snapshot in oldest_first if is_mending or snapshot.id not in present]
+    if not roots:
+        return
+    target.index.leave_out(gone)
+    parents = Parents(source.snapshots(lambda *_: None))  # which are told where the wanted ones are found
+    metered = MeteredSession(target.session, target, session.ensure_locked)
+    copier = BlobCopier(source, target, metered, locked=session.locked, random=random or SystemRandom())
+    try:
+        with needed(source, summary.unread_source.__setitem__, listener.looking) as need:
+            commits = _Commits(source, target, metered, copies, parents)
+            _Rounds(commits, copier, summary, listener, present).run(need, roots)
+    finally:
+        summary.new_bytes += copier.new_bytes
+        summary.stored_bytes += copier.stored_bytes
+        summary.uploaded_bytes += metered.uploaded()
 
 
-class _Copying:
-    """Blobs on their way; `unreadable` are places in the source of which none that holds the blob opens, and why."""
+@dataclass(frozen=True, slots=True)
+class _Commits:
+    """Copies of snapshots, made when all that they need is copied and listed."""
 
-    def __init__(
-        self,
-        source: Vault,
-        target: Vault,
-        session: MeteredSession,
-        random: Random,
-        progress: Progress,
-        *,
-        locked: bool,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._session = session
-        self._progress = progress
-        self._crew = Crew()
-        self._uploader = Uploader(self._crew, target, session, locked=locked)
-        self.counters = Counters(NoProgress(), session.uploaded)
-        self._packer = Packer(target, self._uploader, self.counters, random)
-        self._lock = threading.Lock()
-        self._done = 0
-        self.unreadable: dict[int, str] = {}
+    source: Vault
+    target: Vault
+    session: MeteredSession
+    copies: Copies
+    parents: Parents
 
-    def run(self, need: Needed, lost: frozenset[ObjectName]) -> None:
-        """Store all that is needed; when it returns all of it is listed, and no thread is left."""
-        self._target.index.leave_out(still_damaged(self._target) | lost)
-        workers = min(_MOST_WORKERS, max(2, processors()))
-        queue: ByteQueue[Batch] = ByteQueue(self._crew, workers)
+    def commit(self, snapshot: Snapshot) -> Copied | None:
+        """None if the snapshot cannot be read any more. Raises StoreError."""
         try:
-            self._uploader.start()
-            threads = [self._crew.start(f"copy-{at}", lambda: self._work(queue, need.blobs)) for at in range(workers)]
-            for batch in need.batches():
-                queue.put(batch, 1)
-            queue.close()
-            self._crew.wait(threads)
-            self._packer.finish()
-            self._uploader.close()
-            self._crew.wait()
-        except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
-            self._crew.fail(error)
-            # A thread that waits for a store is woken by closing the session under it.
-            self._crew.end(self._session.close, self._source.session.close)
-        self._crew.check()
-        self._uploader.list_rest()
+            document = self.copies.document(self.source, snapshot, self.parents)
+        except (DamagedVault, ObjectMissing):
+            return None
+        name, sealed = self.target.seal_unpacked(ObjectKind.SNAPSHOT, document)
+        self.session.commit(name, sealed)
+        self.copies.add_document(document, name)
+        return Copied(snapshot, name.id)
 
-    def _work(self, queue: ByteQueue[Batch], total: int) -> None:
-        while (batch := queue.get()) is not None:
-            self._copy(batch)
-            with self._lock:
-                self._done += len(batch.blobs)
-                self._progress("blobs", self._done, total)
 
-    def _copy(self, batch: Batch) -> None:
-        kind = batch.blobs[0][1].kind
+@dataclass(slots=True)
+class _Rounds:
+    """The rounds of one session; `present` are ids of snapshots that have copies, of which only blobs are mended."""
 
-        def seal(positions: Sequence[int]) -> list[SealedBlob]:
-            chosen = [batch.blobs[at] for at in positions]
-            opened = (self._sealed(one) for one in read_entries(self._source, batch.pack, chosen))
-            return [sealed for sealed in opened if sealed is not None]
+    commits: _Commits
+    copier: BlobCopier
+    summary: CopySummary
+    listener: CopyListener
+    present: Collection[str]
+    _total: int = 0
+    _done: int = 0  # snapshots
+    _done_bytes: int = 0
 
-        self._packer.store_hashed(kind, [entry.id for _, entry in batch.blobs], seal)
+    def run(self, need: Needed, roots: Sequence[Snapshot]) -> None:
+        self._total = len(roots)
+        waiting = deque(roots)
+        while waiting:
+            chosen: list[Snapshot] = []
+            while waiting and need.size < _ROUND:
+                chosen += self._add(need, [waiting.popleft()])
+            # Of a blob that is lost only the walk tells who needs it; no blob is lost twice, so this ends.
+            while not self.copier.copy(need, lambda done: self._advanced(done, need.size)):
+                need.take_back()
+                chosen = self._add(need, chosen)
+            self._done_bytes += need.size
+            need.settle()
+            for snapshot in chosen:
+                self._finish(snapshot)
 
-    def _sealed(self, opened: Opened) -> SealedBlob | None:
-        """A blob for the target; None if it cannot be had."""
-        source, target = self._source, self._target
-        entry, version, plaintext = opened.entry, target.config.version, opened.plaintext
-        if isinstance(plaintext, Unreadable):
-            try:
-                found = source.load_blob(entry.kind, entry.id)  # another pack may hold it whole
-            except (DamagedVault, ObjectMissing) as error:
-                self._give_up(opened.number, f"{entry.kind} blob {entry.id.hex()}: {reason_unread(error)}")
-                return None
-            return seal_batch(target.keys, entry.kind, [found], ids=[entry.id], version=version)[0]
-        if source.config.version < COMPRESSED_VERSION <= version:
-            return seal_batch(target.keys, entry.kind, [plaintext], ids=[entry.id], version=version)[0]
-        return seal_again(target.keys, entry, opened.sealed, plaintext, of=source.keys, version=version)
+    def _add(self, need: Needed, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Those of the snapshots that can be copied, marked as needed."""
+        found = []
+        for snapshot in snapshots:
+            reason = need.add(snapshot)
+            if reason:
+                self._lose(snapshot, reason)
+            else:
+                found.append(snapshot)
+        return found
 
-    def _give_up(self, place: int, why: str) -> None:
-        with self._lock:
-            self.unreadable[place] = why
+    def _finish(self, snapshot: Snapshot) -> None:
+        """All that a snapshot needs is in the target, and listed there."""
+        if snapshot.id not in self.present:
+            copied = self.commits.commit(snapshot)
+            if copied is None:
+                self._lose(snapshot, f"snapshots/{snapshot.id} is gone, or cannot be read any more")
+                return
+            self.summary.copied.append(copied)
+            self.listener.copied(copied)
+        self.summary.lost.pop(snapshot.id, None)  # where a session before could not read something
+        self._done += 1
+        self._advanced(0, 0)
+
+    def _lose(self, snapshot: Snapshot, reason: str) -> None:
+        if snapshot.id in self.present:
+            reason = f"its copy may lack something, and is not mended: {reason}"
+        self.summary.lost[snapshot.id] = reason
+        self._done += 1
+
+    def _advanced(self, done: int, total: int) -> None:
+        """So many bytes of the round's are done."""
+        uploaded = self.summary.uploaded_bytes + self.commits.session.uploaded()
+        before = self._done_bytes
+        self.listener.advanced(CopyTally(self._done, self._total, before + done, before + total, uploaded))
+
+
+def _note(unread: dict[ObjectName, str], name: ObjectName, error: DamagedVault | ObjectMissing) -> None:
+    unread[name] = reason_unread(error)

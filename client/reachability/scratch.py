@@ -22,15 +22,16 @@ def in_scratch(vault: Vault, study: Callable[[Path | None], AbstractContextManag
     Raises HomeFull, HomeUnusable where they find no room.
     """
     own = vault.cache_folder if vault.cache_folder is not None and vault.cache_folder.is_dir() else None
-    with ExitStack() as files, _told(own):
+    with ExitStack() as files:
         made: list[T] = []
-        try:
-            made.append(files.enter_context(study(own)))
-        except OSError as error:
-            if own is None or error.errno not in _FULL:
-                raise
-        if not made:  # and the error is forgotten, which holds all that was in memory
-            made.append(files.enter_context(study(None)))
+        with _told(own):
+            try:
+                made.append(files.enter_context(study(own)))
+            except OSError as error:
+                if own is None or error.errno not in _FULL:
+                    raise
+            if not made:  # and the error is forgotten, which holds all that was in memory
+                made.append(files.enter_context(study(None)))
         yield made[0]
 
 

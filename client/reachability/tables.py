@@ -13,16 +13,17 @@ import struct
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from client.errors import DamagedVault, ObjectMissing
-from client.reachability.findings import Findings, Progress
+from client.reachability.findings import Progress
 from client.stores.abc import ObjectInfo
-from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, PackEntry
+from client.vault.blob_figures import BlobFigures
+from client.vault.blobs import ID_BYTES, SEAL_OVERHEAD, BlobId, PackEntry
 from client.vault.index_files import ENTRY, IndexedPack, entry_at
 from client.vault.pack_sizes import PackSizes
 from client.vault.packs import ENTRY_BYTES
@@ -77,14 +78,23 @@ class PackTables:
         rows = array("I", [self._add_pack(pack) for pack in packs])
         self.files.append(ListingFile(len(self.files), name, size, rows, sum(map(len, packs))))
 
-    def fill(self, vault: Vault, listed: Sequence[ObjectInfo], problems: Findings, progress: Progress) -> None:
-        """Note all index files of a vault, and finish. One that cannot be read is a problem. Raises StoreError."""
+    def fill(
+        self,
+        vault: Vault,
+        listed: Sequence[ObjectInfo],
+        damaged: Callable[[ObjectName, str], object],
+        progress: Progress,
+    ) -> None:
+        """Note all index files of a vault, and finish. `damaged` hears of those that cannot be read, and why.
+
+        Raises StoreError.
+        """
         for done, info in enumerate(listed):
             progress("index files", done, len(listed))
             try:
                 self.add_file(info.name, info.size, vault.read_index_file(info.name).packs)
             except (DamagedVault, ObjectMissing) as error:
-                problems.add(info.name, reason_unread(error))
+                damaged(info.name, reason_unread(error))
         self.finish()
 
     def _add_pack(self, pack: IndexedPack) -> int:
@@ -214,6 +224,15 @@ class PackTables:
         row = self.row_of(number)
         at = self._offsets[row] + (number - self._starts[row]) * ENTRY.size
         return entry_at(self._view()[at : at + ENTRY.size], 0)
+
+    def places(self, noted: BlobFigures, blob: BlobId) -> list[int]:
+        """The entries of a blob, ascending, of those that are `noted`."""
+        return [number for number in noted.find_all(blob) if self._id_at(number) == blob]
+
+    def _id_at(self, number: int) -> BlobId:
+        row = self.row_of(number)
+        at = self._offsets[row] + (number - self._starts[row]) * ENTRY.size
+        return self._view()[at : at + ID_BYTES]
 
     def _view(self) -> mmap.mmap:
         if self._map is None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -300,6 +301,7 @@ def _read_pattern(body: bytes) -> None:
 def _refusal() -> bytes:
     status = status_pb2.Status(code=5, message="no such object")
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason="NOT_FOUND", metadata={"name": "x"}))
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=3, nanos=5)))
     return bytes(status.SerializeToString())
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Never
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -29,9 +29,19 @@ def serving(authority: Authority, add: Callable[[grpc.Server], None], address: s
             server.stop(0).wait()
 
 
-def refuse(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, message: str = "no") -> Never:
-    """End the call as a role of ours does."""
-    detail = AnyMessage()
-    detail.Pack(ErrorInfo(reason=reason, domain="oort.test"))
-    status = Status(code=code.value[0], message=message, details=[detail])
+def refuse(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    message: str = "no",
+    *,
+    retry: timedelta | None = None,
+) -> Never:
+    """End the call as a role of ours does; `retry` is after what it may be repeated."""
+    status = Status(code=code.value[0], message=message)
+    status.details.add().Pack(ErrorInfo(reason=reason, domain="oort.test"))
+    if retry is not None:
+        told = RetryInfo()
+        told.retry_delay.FromTimedelta(retry)
+        status.details.add().Pack(told)
     context.abort_with_status(rpc_status.to_status(status))

@@ -1,4 +1,4 @@
-"""`oort`, the operator's command: the embedded stack, users, tenants, sessions, buckets, nodes, the demonstration.
+"""`oort`, the operator's command: the embedded stack, users, tenants, sessions, buckets, quotas, nodes, the demo.
 
 Exit codes are those of `backup-tool` (client/errors.py): 0 done, 1 error, 2 usage, 3 done with warnings, 4 login, 5
 server unreachable, 6 no such bucket, 8 something is lost, 130 interrupted. `stack status` ends with 1 when the stack
@@ -10,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, buckets, copies, demo, nodes, rescan, seeding, stack
+from deploy.cli import accounts, buckets, copies, demo, nodes, quotas, rescan, seeding, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ app.add_typer(accounts.tenants, name="tenant")
 app.add_typer(accounts.templates, name="template")
 app.add_typer(accounts.sessions, name="session")
 app.add_typer(buckets.app, name="bucket")
+app.add_typer(quotas.app, name="quota")
 app.add_typer(storage_nodes, name="node")
 app.command(name="demo")(demo.demo)
 

@@ -36,6 +36,7 @@ def list_buckets(data: Data, as_json: AsJson = False) -> None:
                 "bytes": bucket.bytes,
                 "missing_copies": bucket.missing_copies,
                 "lost_objects": bucket.lost_objects,
+                "quota_group": bucket.quota_group,
             }
             for bucket in cluster.buckets()
         ]

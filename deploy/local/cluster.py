@@ -15,6 +15,8 @@ from oort.storage.v1 import (
     buckets_pb2_grpc,
     nodes_pb2,
     nodes_pb2_grpc,
+    quotas_pb2,
+    quotas_pb2_grpc,
     rescans_pb2,
     rescans_pb2_grpc,
     scrubs_pb2,
@@ -120,6 +122,31 @@ class Cluster:
                 buckets_pb2.GetBucketRequest(id=bucket), timeout=CALL_SECONDS
             )
         ).bucket
+
+    def quotas(self) -> Iterator[quotas_pb2.Quota]:
+        """Those that buckets share, of all tenants, by tenant and name."""
+        token, more = "", True
+        while more:
+            request = quotas_pb2.ListQuotasRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self.ask(
+                lambda channel, request=request: quotas_pb2_grpc.QuotaServiceStub(channel).ListQuotas(  # type: ignore[misc] # mypy infers no default
+                    request, timeout=CALL_SECONDS
+                )
+            )
+            yield from page.quotas
+            token = page.next_page_token
+            more = bool(token)
+
+    def set_quota(self, tenant: str, name: str, limit: int) -> None:
+        """Of a group, or of all buckets of the tenant for the empty name; 0 bytes: none. Raises UsageError."""
+        quota = quotas_pb2.Quota(tenant_id=tenant, name=name, bytes=limit)
+        request = quotas_pb2.SetQuotaRequest(quota=quota)
+        self.ask(lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetQuota(request, timeout=CALL_SECONDS))
+
+    def set_group(self, bucket: str, name: str) -> None:
+        """Put a bucket under a group's quota, or none's for the empty name. Raises NotFound, UsageError."""
+        request = quotas_pb2.SetGroupRequest(bucket_id=bucket, name=name)
+        self.ask(lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetGroup(request, timeout=CALL_SECONDS))
 
     def start_scrub(self, bucket: str) -> int:
         """Of one bucket, or all for the empty text; answers how many homes were asked. Raises NotFound, UsageError."""

@@ -4,7 +4,6 @@ Kept true: an attempt is counted before it is judged, so a thousand at once are 
 are counted alike; other addresses of the same account are not locked out with the guesser.
 """
 
-import ipaddress
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from datetime import timedelta
 from services.auth.credentials import Prover
 from services.auth.errors import TooManyAttempts
 from services.auth.store import attempts
+from services.common.addresses import address_of_peer, range_of
 from services.common.clock import Clock
 from services.common.database import Database
 
@@ -23,6 +23,7 @@ LONGEST_DELAY = timedelta(minutes=15)
 MEMORY = timedelta(days=1)
 # Whoever has one IPv6 address has a whole /64 of them.
 _IPV6_NETWORK = 64
+_IPV4_ADDRESS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,7 @@ class Attempts:
 
 def network_of(peer: str) -> str:
     """Whom to count: the address in grpc's `ipv4:1.2.3.4:5` or `ipv6:[::1]:5`, without the port."""
-    _, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0].strip("[]").replace("%5B", "").replace("%5D", "")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = address_of_peer(peer)
+    if address is None:
         return peer
-    if address.version == 6:  # noqa: PLR2004 - the version's own name
-        return str(ipaddress.ip_network((address, _IPV6_NETWORK), strict=False))
-    return str(address)
+    return range_of(address, _IPV4_ADDRESS, _IPV6_NETWORK).removesuffix(f"/{_IPV4_ADDRESS}")

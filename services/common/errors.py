@@ -1,14 +1,13 @@
 """Errors that a caller may see, and the one place where they become a gRPC status.
 
-Kept true: every refusal carries google.rpc.ErrorInfo with a reason of the role's enum and the domain `oort.<role>`;
-a traceback goes to the log and never to the caller.
+Kept true: every refusal carries google.rpc.ErrorInfo with a reason of the role's enum and the domain `oort.<role>`, and
+google.rpc.RetryInfo where waiting is known to help; a traceback goes to the log and never to the caller.
 """
 
 from typing import ClassVar
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 
@@ -18,10 +17,22 @@ class ServiceError(Exception):
     # A name in the role's enum `Reason` (protos/oort/<role>/v1/reasons.proto).
     reason: ClassVar[str] = "INTERNAL"
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    # The label of `oort_refusals_total`, where an operator wants to know more than the reason says.
+    cause: ClassVar[str] = "internal"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "cause" not in cls.__dict__ and "reason" in cls.__dict__:
+            cls.cause = cls.reason.lower()
 
     def __init__(self, **fields: object) -> None:
         super().__init__((self.__doc__ or "").format(**fields))
         self.fields = fields
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """After which the same call may go through; None where nobody knows."""
+        return None
 
 
 class InvalidArgument(ServiceError):
@@ -74,6 +85,10 @@ class StartError(Exception):
 def to_status(error: ServiceError, role: str) -> Status:
     """What the caller gets; `role` names the domain of the reason."""
     code: int = error.code.value[0]
-    detail = AnyMessage()
-    detail.Pack(ErrorInfo(reason=error.reason, domain=f"oort.{role}"))
-    return Status(code=code, message=str(error), details=[detail])
+    status = Status(code=code, message=str(error))
+    status.details.add().Pack(ErrorInfo(reason=error.reason, domain=f"oort.{role}"))
+    if error.retry_seconds is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(error.retry_seconds * 1e9))
+        status.details.add().Pack(retry)
+    return status

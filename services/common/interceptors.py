@@ -18,7 +18,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.errors import InternalError, ServiceError, Unavailable, to_status
-from services.common.metrics import Metrics
+from services.common.metrics import ListenerName, Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # Texts: only the stubs make it generic.
@@ -48,8 +48,10 @@ class AroundCalls(grpc.aio.ServerInterceptor):
 class MapErrors(AroundCalls):
     """Turns what a call raises into google.rpc.Status."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, metrics: Metrics, listener: ListenerName) -> None:
         self._role = role
+        self._metrics = metrics
+        self._listener = listener
         self._log = structlog.get_logger(role)
 
     @asynccontextmanager
@@ -60,13 +62,19 @@ class MapErrors(AroundCalls):
             # The latter says that the caller is gone: there is nobody to tell, and it is no fault.
             raise
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
-            refusal = refusal_of(error, method, self._log)
+            refusal = refusal_of(error, method, self._log, self._metrics, self._listener)
             detail = to_status(refusal, self._role).SerializeToString()
             await context.abort(refusal.code, str(refusal), ((_DETAILS_KEY, detail),))
 
 
-def refusal_of(error: Exception, method: str, log: Any) -> ServiceError:
-    """What the caller of `method` is told of what it raised; the log gets the rest."""
+def refusal_of(error: Exception, method: str, log: Any, metrics: Metrics, listener: ListenerName) -> ServiceError:
+    """What the caller of `method` is told of what it raised; the log gets the rest, and the refusal is counted."""
+    refusal = _refusal_of(error, method, log)
+    metrics.refusals.labels(refusal.cause, listener).inc()
+    return refusal
+
+
+def _refusal_of(error: Exception, method: str, log: Any) -> ServiceError:
     if isinstance(error, ServiceError):
         if isinstance(error, Unavailable):
             log.warning("unavailable", method=method, cause=repr(error.__cause__ or error))

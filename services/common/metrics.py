@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Literal
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -21,6 +22,9 @@ from services.common.settings import split_host_port
 # Seconds. Streams live as long as a backup does, so the buckets reach to an hour.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 
+# Where a call came in: from devices, or from other roles, nodes and operators.
+ListenerName = Literal["public", "internal"]
+
 
 class Metrics:
     """The registry of one process; roles add their own figures to `registry`."""
@@ -35,6 +39,9 @@ class Metrics:
         )
         self.calls = Counter(
             "oort_rpc_calls", "Calls that ended, by method and status", ["method", "code"], registry=self.registry
+        )
+        self.refusals = Counter(
+            "oort_refusals", "Calls that were refused, by cause", ["cause", "listener"], registry=self.registry
         )
         self.seconds = Histogram(
             "oort_rpc_seconds", "How long calls took", ["method"], buckets=_SECONDS, registry=self.registry

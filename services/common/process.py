@@ -62,6 +62,7 @@ class Runtime(Generic[Settings]):
 class Parts:
     """What a role serves, and what it does besides.
 
+    `around_public` runs around the calls of the public listener, inside of what is around all calls.
     `drains` is what else it serves: each takes no new calls, and lets those under way finish for the given seconds.
     A job of `background` runs until the process ends, when it is cancelled after the last call; one that raises ends
     the process.
@@ -71,6 +72,7 @@ class Parts:
     internal: Sequence[Served] = ()
     background: Sequence[Job] = ()
     drains: Sequence[Drain] = ()
+    around_public: Sequence[grpc.aio.ServerInterceptor] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +223,22 @@ def _cause(error: Unavailable) -> str:
 async def _listening(
     role: str, settings: ProcessSettings, parts: Parts, metrics: Metrics, clock: Clock
 ) -> AsyncIterator[Started]:
-    interceptors = (MeasureCalls(metrics, clock), MapErrors(role))
     async with AsyncExitStack() as stack:
         metrics_server = MetricsServer.start(metrics, settings.metrics_listen)
         stack.callback(metrics_server.close)
         listeners = []
-        for listen_on, credentials, services in (
-            (settings.internal_listen, internal_credentials(settings), parts.internal),
-            (settings.public_listen, public_credentials(settings), parts.public),
+        measure = MeasureCalls(metrics, clock)
+        inside, outside = MapErrors(role, metrics, "internal"), MapErrors(role, metrics, "public")
+        for listen_on, credentials, services, around in (
+            (settings.internal_listen, internal_credentials(settings), parts.internal, (measure, inside)),
+            (
+                settings.public_listen,
+                public_credentials(settings),
+                parts.public,
+                (measure, outside, *parts.around_public),
+            ),
         ):
-            listener = await listen(listen_on, credentials, services, interceptors, share_port=settings.share_port)
+            listener = await listen(listen_on, credentials, services, around, share_port=settings.share_port)
             stack.push_async_callback(listener.drain, 0)
             listeners.append(listener)
         yield Started(public=listeners[1], internal=listeners[0], metrics=metrics_server)

@@ -43,6 +43,7 @@ from services.storage.owners import Owners
 from services.storage.peers import Peers
 from services.storage.placement import Placement
 from services.storage.puts import Puts
+from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
@@ -50,9 +51,11 @@ from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
+from services.storage.rpc.limiting import LimitCalls
 from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
+from services.storage.rpc.quotas import QuotasRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -70,10 +73,12 @@ _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
 @asynccontextmanager
-async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> AsyncIterator[Parts]:
+async def wire(
+    runtime: Runtime[StorageSettings], gate: Gate | None = None, *, redis_patience: float = PATIENCE_SECONDS
+) -> AsyncIterator[Parts]:
     """Open disks and channels, settle what an earlier run left, and say that the node lives. Closes all at the end.
 
-    `gate` replaces the one of vault tokens in tests.
+    In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
@@ -90,6 +95,9 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
         local = LocalObjects(node, db, disks, threads, incoming)
         own = OwnCopies(node, db, disks, threads, incoming)
         gets = Gets(node, db, local, own, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        rates = await stack.enter_async_context(
+            open_rates(settings, clock, runtime.metrics.registry, patience=redis_patience)
+        )
         streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
         replicator = Replicator(
             node,
@@ -160,11 +168,12 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
             silent_seconds=silent,
         )
         if settings.rest_listen and channel is not None:
-            rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams)
+            rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams, rates=rates)
             stack.push_async_callback(rest, 0)
             drains.append(rest)
         yield Parts(
             drains=drains,
+            around_public=[LimitCalls(rates, gate)],
             public=[
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(gate), _SESSIONS),
                 ObjectsRpc(gate, db, puts, gets, streams).served(),
@@ -186,6 +195,7 @@ async def wire(runtime: Runtime[StorageSettings], gate: Gate | None = None) -> A
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
+                QuotasRpc(db).served(),
                 copies.served(),
             ],
             background=[
@@ -208,6 +218,7 @@ async def _serve_restic(
     *,
     gets: Gets,
     streams: Streams,
+    rates: Rates,
 ) -> Drain:
     """Serve restic's REST protocol. Imported where it is: what it stands on takes a third of a second."""
     from services.storage.rest.access import Access
@@ -223,6 +234,7 @@ async def _serve_restic(
         puts,
         gets,
         streams=streams,
+        rates=rates,
         metrics=runtime.metrics,
         clock=clock,
         brake=settings.brake,

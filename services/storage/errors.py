@@ -1,8 +1,10 @@
 """Why a storage node refuses a call: one class a reason (protos/oort/storage/v1/reasons.proto)."""
 
+from uuid import UUID
+
 import grpc
 
-from services.common.errors import ServiceError
+from services.common.errors import InvalidArgument, NotAllowed, ServiceError
 
 
 class StorageError(ServiceError):
@@ -14,6 +16,47 @@ class BadToken(StorageError):
 
     reason = "BAD_TOKEN"
     code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class ExpiredToken(BadToken):
+    """The vault token is refused: it has expired. Ask auth for a new one."""
+
+    cause = "expired_token"
+
+    def __init__(self, device: UUID) -> None:
+        """`device` is whose token it is: auth has signed it."""
+        super().__init__()
+        self.device = device
+
+
+class ForeignToken(BadToken):
+    """The vault token is refused: it is for {what}. Ask auth for a new one."""
+
+    cause = "foreign_token"
+
+
+class MissingScope(NotAllowed):
+    """The {shown} not allow to {scope}."""
+
+    cause = "missing_scope"
+
+
+class WrongBucket(NotAllowed):
+    """The user name and password are of another vault."""
+
+    cause = "wrong_bucket"
+
+
+class WrongDevice(NotAllowed):
+    """The session belongs to another device."""
+
+    cause = "wrong_device"
+
+
+class BadObjectName(InvalidArgument):
+    """{name!r} is no name of an object: {form}."""
+
+    cause = "bad_name"
 
 
 class BadSignature(StorageError):
@@ -49,6 +92,12 @@ class QuotaExceeded(StorageError):
 
     reason = "QUOTA_EXCEEDED"
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class SharedQuotaExceeded(QuotaExceeded):
+    """The {whose} is {limit} bytes, and {size} more do not fit beside what other vaults have."""
+
+    cause = "shared_quota_exceeded"
 
 
 class Unentered(StorageError):
@@ -144,6 +193,30 @@ class TooBusy(StorageError):
 
     reason = "TOO_BUSY"
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class TooManyCalls(StorageError):
+    """This device calls the cluster too often: try again in {seconds:.2f} s."""
+
+    reason = "RATE_LIMITED"
+    cause = "device_rate"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    @property
+    def retry_seconds(self) -> float:
+        return float(str(self.fields["seconds"]))
+
+
+class TooManyCallsOfRange(TooManyCalls):
+    """The addresses around this one call the cluster too often: try again in {seconds:.2f} s."""
+
+    cause = "range_rate"
+
+
+class TooManyCallsOfStrangers(TooManyCalls):
+    """The addresses around this one show no good token too often: try again in {seconds:.2f} s."""
+
+    cause = "stranger_rate"
 
 
 class SnapshotInUse(StorageError):

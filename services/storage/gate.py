@@ -22,7 +22,7 @@ from services.common.errors import NotAllowed, StartError
 from services.common.identity import OPERATOR, bearer, require_peer
 from services.common.messages import uuid_of
 from services.common.settings import BAD_SETTINGS
-from services.storage.errors import BadSignature, BadToken
+from services.storage.errors import BadSignature, BadToken, ExpiredToken, ForeignToken, MissingScope
 from services.storage.store.sessions import NOBODY
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -64,7 +64,7 @@ class TokenGate:
     def require(self, context: Context, scope: Scope) -> VaultClaims:
         claims = self.read(bearer(context))
         if scope not in claims.scopes:
-            raise NotAllowed(detail=f"The vault token does not allow to {scope.value}.")
+            raise MissingScope(shown="vault token does", scope=scope.value)
         return claims
 
     def require_signature(self, claims: VaultClaims, statement: bytes, signature: bytes) -> None:
@@ -82,7 +82,7 @@ class TokenGate:
             if len(self._known) > _KNOWN_TOKENS:
                 self._known.popitem(last=False)
         if self._clock.now().timestamp() > signed.expires + _LEEWAY_SECONDS:
-            raise BadToken(detail="it has expired")
+            raise ExpiredToken(signed.claims.device)
         return signed.claims
 
     def _signed(self, token: str) -> _Signed:
@@ -108,11 +108,11 @@ class TokenGate:
             claims = VaultClaims.from_payload(payload)
             expires = float(payload["exp"])
         except jwt.InvalidAudienceError:
-            raise BadToken(detail="it is for another kind of server") from None
+            raise ForeignToken(what="another kind of server") from None
         except (jwt.PyJWTError, BadClaims, TypeError, ValueError, OverflowError, RecursionError):
             raise BadToken(detail="it is not one that auth signed") from None
         if claims.cluster != self._cluster:
-            raise BadToken(detail=f"it is for cluster {claims.cluster}, and this node is of {self._cluster}")
+            raise ForeignToken(what=f"cluster {claims.cluster}, and this node is of {self._cluster}")
         return _Signed(claims, expires)
 
 

@@ -25,18 +25,16 @@ from services.storage.errors import (
     NotInitialised,
     NotReserved,
     ParentGone,
-    QuotaExceeded,
     RestoreRunning,
     RetentionRunning,
     SealChanged,
     SessionOver,
     TooFewCopies,
 )
+from services.storage.quotas import require_room
 from services.storage.standing import lock, removing, require_device, require_new, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, scrubs, sessions
 from services.storage.store.homes import home_nodes
-
-_INDEX_PART = 16  # of the quota, that index files of a restic may go beyond it
 
 
 async def open_session(
@@ -164,7 +162,7 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
             await _require_committable(unit, claims, row)
         await _require_users(unit, bucket.id, row, put.name, put.packs)
         if found is None:
-            _require_room(bucket, claims, row, put.size, put.name.kind)
+            await require_room(unit, bucket, claims, row, put.name.kind, size=put.size, takes_effect=False)
         homes = await buckets.homes(unit, claims.bucket, silent_seconds)
         # What a retention puts takes the place of what it condemns, which has all of its copies.
         replaces = row.purpose == Purpose.RETENTION
@@ -219,7 +217,7 @@ async def enter(
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)
-        _require_room(bucket, claims, row, body.size, body.name.kind)
+        await require_room(unit, bucket, claims, row, body.name.kind, size=body.size)
         _require_copies(bucket, body, homes)
         await _insert(unit, bucket, session, body)
         return Entered(existed=False, placed_on=body.durable & homes)
@@ -250,7 +248,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
         has_key = any(body.name.kind is ObjectKind.KEY for body in bodies)
         if not has_key and not await objects.is_other_live(unit, claims.bucket, ObjectKind.KEY, []):
             raise NotAllowed(detail="No key is there that could open the vault: initialise it again, from the key on.")
-        _require_room(bucket, claims, row, sum(body.size for body in bodies), ObjectKind.CONFIG)
+        await require_room(unit, bucket, claims, row, ObjectKind.CONFIG, size=sum(body.size for body in bodies))
         for body in bodies:
             _require_copies(bucket, body, homes)
             found = await objects.find(unit, claims.bucket, body.name)
@@ -390,22 +388,6 @@ def _require_copies(bucket: buckets.BucketState, body: Body, homes: frozenset[st
     """A copy counts on what is a home now, whatever was one when it was sent. Raises TooFewCopies."""
     if len(body.durable & homes) < bucket.ack_copies:
         raise TooFewCopies(detail="The bucket has got other nodes while the object was stored. Try again.")
-
-
-def _require_room(
-    bucket: buckets.BucketState, claims: VaultClaims, row: sessions.SessionRow, size: int, kind: ObjectKind
-) -> None:
-    """The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full.
-
-    Nobody can tell a prune of restic from a backup: of one that may remove, index files may go a part beyond it.
-    """
-    limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
-    if row.purpose == Purpose.RETENTION or not limits:
-        return
-    limit = min(limits)
-    may_prune = row.purpose == Purpose.RESTIC and kind is ObjectKind.INDEX and Scope.DELETE in claims.scopes
-    if bucket.bytes + size > limit + (limit // _INDEX_PART if may_prune else 0):
-        raise QuotaExceeded(bucket=bucket.id, limit=limit, used=bucket.bytes, size=size)
 
 
 async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:

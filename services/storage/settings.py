@@ -42,6 +42,15 @@ class StorageSettings(RoleSettings):
     node_silent_seconds: float = Field(8, gt=0, description="seconds of silence after which a node counts as down")
     stall_seconds: float = Field(60, gt=0, description="seconds without a frame from a client that end a stream")
     copy_stall_seconds: float = Field(15, gt=0, description="seconds that another node may take for one frame")
+    device_calls_per_second: int = Field(
+        500, ge=1, le=1_000_000, description="calls a second that a device may make to the cluster, counted in Redis"
+    )
+    range_calls_per_second: int = Field(
+        2000, ge=1, le=1_000_000, description="the same of all devices in an IPv4 /24 or an IPv6 /48 together"
+    )
+    calls_burst_seconds: float = Field(
+        10, gt=0, le=3600, description="seconds' worth of those calls that may come at once"
+    )
     low_water_bytes: int = Field(
         1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored, but what frees some"
     )

@@ -11,7 +11,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Unit
 from services.common.errors import NotAllowed, NotFound
-from services.storage.errors import Damaged, SessionOver
+from services.storage.errors import Damaged, SessionOver, WrongDevice
 from services.storage.store import buckets, objects, sessions
 
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
@@ -26,9 +26,9 @@ async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
 
 
 def require_device(device: UUID, claims: VaultClaims) -> None:
-    """Raises NotAllowed."""
+    """Raises WrongDevice."""
     if device != claims.device:
-        raise NotAllowed(detail="The session belongs to another device.")
+        raise WrongDevice
 
 
 def require_own(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:

@@ -1,89 +1,33 @@
 """Snapshots copied between vaults: whole or not at all, once, and nothing more than is needed."""
 
-from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import cache, partial
-from random import Random
+from functools import partial
 
 import pytest
 
 from client.copying.needed import needed
-from client.copying.run import CopySummary, copy_snapshots
-from client.errors import StoreError
-from client.retention.prune.tests.a_history import History, chunk, copied, store_blobs
-from client.stores.tests.memory import MemoryStore
+from client.copying.report import CopyListener, CopySummary, CopyTally
+from client.copying.run import copy_snapshots
+from client.copying.tests.two_vaults import (
+    a_history,
+    a_target,
+    copy,
+    expect,
+    name_of,
+    objects_of,
+    snapshots_of,
+    three_backups,
+)
+from client.errors import SessionOver, StoreError
+from client.reachability import references, walk
+from client.reachability.tests.a_history import chunk, trees_of
 from client.testing.faults import SessionAround
 from client.testing.stops import Stop, StoppingSession
 from client.vault.blobs import BlobKind, blob_id
-from client.vault.index import IndexWriter
 from client.vault.packs import PackBuilder
-from client.vault.snapshots import Snapshot, encode_snapshot, retag_document
+from client.vault.snapshots import encode_snapshot, retag_document
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
-
-Files = dict[str, list[int]]
-
-
-@cache
-def _empty(version: int, is_target: bool) -> History:  # noqa: ARG001 - each has keys of its own
-    """To make keys takes longer than most that is done with them."""
-    return History(version=version)
-
-
-def a_history(*backups: Files, version: int = 2, is_target: bool = False) -> History:
-    history = copied(_empty(version, is_target))
-    for files in backups:
-        assert history.backup(files) is not None
-    return history
-
-
-def a_target(*backups: Files, version: int = 2) -> History:
-    return a_history(*backups, version=version, is_target=True)
-
-
-def three_backups(version: int = 2) -> History:
-    return a_history(
-        {"a/1": list(range(40)), "a/2": [1, 2]},
-        {"a/1": list(range(0, 40, 3)), "b/1": list(range(50, 60))},
-        {"a/1": list(range(30)), "c": [70]},
-        version=version,
-    )
-
-
-def copy(
-    source: History,
-    target: History,
-    *,
-    wanted: Collection[ObjectName] | None = None,
-    around: Callable[[SessionAround], SessionAround] = lambda session: session,
-) -> CopySummary:
-    with (
-        source.opened() as from_vault,
-        target.store.open(Purpose.BACKUP) as plain,
-        target.vault.in_session(around(SessionAround(plain))) as to_vault,
-    ):
-        snapshots = [one for one in from_vault.snapshots(lambda *_: None) if wanted is None or name_of(one) in wanted]
-        return copy_snapshots(from_vault, to_vault, snapshots, random=Random(7))
-
-
-def name_of(snapshot: Snapshot) -> ObjectName:
-    return ObjectName(ObjectKind.SNAPSHOT, snapshot.id)
-
-
-def expect(target: History, source: History, summary: CopySummary) -> None:
-    """Have the target know what its copies must hold."""
-    for one in summary.copied:
-        target.snapshots[ObjectName(ObjectKind.SNAPSHOT, one.copy)] = source.snapshots[name_of(one.snapshot)]
-
-
-def objects_of(history: History) -> dict[ObjectName, bytes]:
-    assert isinstance(history.store, MemoryStore)
-    return history.store.objects
-
-
-def snapshots_of(history: History) -> list[Snapshot]:
-    with history.opened() as vault:
-        return vault.snapshots()
 
 
 @pytest.mark.parametrize("source_version", [1, 2])
@@ -185,7 +129,8 @@ def test_what_the_target_has_is_not_read() -> None:
     with source.opened(around=Reading) as from_vault, target.opened(Purpose.BACKUP) as to_vault:
         packs = [place.pack for place in from_vault.index.find_one_of_each(BlobKind.DATA, ids_of(7, 8)) if place]
         read.clear()
-        summary = copy_snapshots(from_vault, to_vault, from_vault.snapshots())
+        summary = CopySummary()
+        copy_snapshots(from_vault, to_vault, from_vault.snapshots(), summary)
     assert [read.count(pack) for pack in packs] == [0, 1]
     expect(target, source, summary)
     assert target.is_whole()
@@ -198,69 +143,20 @@ def ids_of(*numbers: int) -> list[bytes]:
 def test_batches_hold_a_bounded_number_of_plain_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.copying.needed._BATCH", 1000)
     source = a_history({"a": list(range(200))}, {"b": list(range(100, 300))})
-    with source.opened() as vault, needed(vault, vault.snapshots(), lambda *_: None) as need:
+    with source.opened() as vault, needed(vault, lambda *_: None, lambda *_: None) as need:
+        assert [need.add(snapshot) for snapshot in vault.snapshots()] == ["", ""]
         batches = list(need.batches())
     assert all(batch.size <= 1000 or len(batch.blobs) == 1 for batch in batches)
     assert all(batch.size == sum(entry.length_plain for _, entry in batch.blobs) for batch in batches)
-    assert sum(len(batch.blobs) for batch in batches) == need.blobs == len(source.needed())
+    assert sum(len(batch.blobs) for batch in batches) == len(source.needed())
+    assert sum(batch.size for batch in batches) == need.size
 
 
-def lose_pack(history: History, number: int, change: Callable[[bytes], bytes | None]) -> None:
-    """Change or take away the pack that has a chunk."""
-    with history.opened() as vault:
-        place = vault.index.find(BlobKind.DATA, blob_id(chunk(number)))
-    assert place is not None
-    body = bytes(change(objects_of(history).pop(place.pack)) or b"")
-    if body:
-        objects_of(history)[place.pack] = body
-
-
-@pytest.mark.parametrize(
-    "change",
-    [lambda _: None, lambda body: bytes(byte ^ 1 for byte in body), lambda body: body[:100]],
-    ids=["missing", "altered", "cut short"],
-)
-def test_what_has_lost_something_is_named_and_all_else_is_copied(change: Callable[[bytes], bytes | None]) -> None:
-    source, target = three_backups(), a_target()
-    lose_pack(source, 70, change)  # which the last backup alone has
-    summary = copy(source, target)
-    *whole, damaged = source.snapshots
-    assert list(summary.lost) == [damaged.id]
-    assert "blob" in summary.lost[damaged.id]
-    assert [name_of(one.snapshot) for one in summary.copied] == whole
-    expect(target, source, summary)
-    assert target.is_whole()
-    assert target.problems(errors=True) == []
-
-
-def test_a_lost_tree_is_as_any_other_loss() -> None:
-    source, target = three_backups(), a_target()
-    lost = next(iter(source.snapshots))
-    with source.opened() as vault:
-        place = vault.index.find(BlobKind.TREE, vault.load_snapshot(lost).tree)
-    assert place is not None
-    del objects_of(source)[place.pack]
-    summary = copy(source, target)
-    assert lost.id in summary.lost
-    assert summary.lost.keys() | {one.snapshot.id for one in summary.copied} == {one.id for one in source.snapshots}
-    expect(target, source, summary)
-    assert target.is_whole()
-
-
-def test_a_blob_that_lies_whole_in_another_pack_is_had_from_there() -> None:
-    source, target = three_backups(), a_target()
-    lose_pack(source, 70, lambda body: bytes(byte ^ 1 for byte in body))
-    with source.opened(Purpose.BACKUP) as vault:
-        writer = IndexWriter(vault.index, vault)
-        store_blobs(vault, writer, BlobKind.DATA, map(chunk, (70, 71)), pack_blobs=2, known=None)
-        writer.flush()
-    summary = copy(source, target)
-    assert summary.lost == {}
-    expect(target, source, summary)
-    assert target.is_whole()
-
-
-def test_wherever_it_is_stopped_no_copy_is_half_there_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bytes_a_round", [1, 1 << 30])
+def test_wherever_it_is_stopped_no_copy_is_half_there_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch, bytes_a_round: int
+) -> None:
+    monkeypatch.setattr("client.copying.run._ROUND", bytes_a_round)
     monkeypatch.setattr("client.backup.packing.PackBuilder", partial(PackBuilder, target=250))
     source = three_backups()
     copying, calls = True, 0
@@ -282,3 +178,71 @@ def test_wherever_it_is_stopped_no_copy_is_half_there_and_the_next_goes_on(monke
             assert len(target.snapshots) == 3
         calls += 1
     assert calls > 20
+
+
+def test_snapshots_are_committed_as_soon_as_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.copying.run._ROUND", 1)
+    source, target = three_backups(), a_target()
+    first, *_ = source.snapshots
+    puts: list[ObjectName] = []
+
+    class Full(SessionAround):
+        def put(self, name: ObjectName, body: bytes, packs: object = ()) -> bool:  # type: ignore[override]
+            if puts and any(put.kind is ObjectKind.SNAPSHOT for put in puts):
+                raise StoreError(place="the store", detail="it is full")
+            return super().put(name, body, packs)  # type: ignore[arg-type]
+
+        def commit(self, snapshot: ObjectName, body: bytes) -> None:  # type: ignore[override]
+            super().commit(snapshot, body)
+            puts.append(snapshot)
+
+    with pytest.raises(StoreError, match="full"):
+        copy(source, target, around=Full)
+    assert [one.original for one in snapshots_of(target)] == [first.id]
+    target.snapshots[puts[0]] = source.snapshots[first]
+    assert target.is_whole()
+
+
+def test_each_tree_is_read_once_whatever_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.copying.run._ROUND", 1)
+    backups = [{**{f"d{at}/f": [at] for at in range(10)}, "x": [100 + number]} for number in range(10)]
+    source = a_history(*backups)
+    read: list[str] = []
+
+    def counted(body: bytes, name: str) -> object:
+        read.append(name)
+        return references.references(body, name)
+
+    monkeypatch.setattr(walk, "references", counted)
+    copy(source, a_target())
+    assert len(read) == len({body for files in backups for body in trees_of(files)[0]})
+
+
+def test_a_copy_whose_session_was_ended_counts_what_the_sessions_before_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.copying.run._ROUND", 1)
+    source, target = three_backups(), a_target()
+    summary = CopySummary()
+
+    class Ended(SessionAround):
+        def commit(self, snapshot: ObjectName, body: bytes) -> None:  # type: ignore[override]
+            if len(summary.copied) == 2:
+                raise SessionOver(place="the store")
+            super().commit(snapshot, body)
+
+    with pytest.raises(SessionOver):
+        copy(source, target, around=Ended, summary=summary)
+    copy(source, target, summary=summary)
+    assert [name_of(one.snapshot) for one in summary.copied] == list(source.snapshots)
+    at_once = copy(source, a_target())
+    assert (summary.present, summary.lost, summary.new_bytes) == (0, {}, at_once.new_bytes)
+    assert summary.uploaded_bytes > at_once.uploaded_bytes
+
+
+def test_progress_says_how_many_snapshots_and_bytes_are_done() -> None:
+    source, heard = three_backups(), list[CopyTally]()
+    summary = copy(source, a_target(), listener=CopyListener(advanced=heard.append))
+    assert {tally.total_snapshots for tally in heard} == {3}
+    assert [tally.done_bytes for tally in heard] == sorted(tally.done_bytes for tally in heard)
+    assert heard[-1].snapshots == 3
+    assert heard[-1].done_bytes == heard[-1].total_bytes == summary.new_bytes
+    assert 0 < heard[-1].uploaded_bytes <= summary.uploaded_bytes

@@ -90,7 +90,7 @@ def _studied(
     roots = _read_snapshots(vault, report, without)
     listed = list(vault.session.list(ObjectKind.INDEX))
     with PackTables(PackSizes(vault.session.list(ObjectKind.PACK)), scratch) as tables:
-        tables.fill(vault, listed, report.problems, progress)
+        tables.fill(vault, listed, report.problems.add, progress)
         if not report.snapshots and len(tables):  # a pass never removes all: they were lost, or are elsewhere
             raise NoSnapshots(packs=len(tables))
         marks = mark_needed(vault, tables, roots, report.problems, progress=progress, scratch=scratch)

@@ -1,8 +1,8 @@
 """The nodes of a cluster, from outside: which one is asked, and when another is.
 
-Kept true: a call is repeated on the next node when a node is silent, dying or unable just now, and given up after
-`patience` seconds in which no node took it. Every call that goes through here may be repeated: objects are named by
-their content and sessions by the client.
+Kept true: a call is repeated on the next node when a node is silent, dying or unable just now, or on the same when that
+says after how long, and given up after `patience` seconds in which no node took it. Every call that goes through here
+may be repeated: objects are named by their content and sessions by the client.
 """
 
 import itertools
@@ -83,6 +83,8 @@ class Nodes:
                 if refusal.reason in _RENEWABLE and not renewed:
                     renewed = True
                     _renew(keeper, access.token, attempts)
+                elif refusal.retry_seconds is not None and attempts.wait(refusal.retry_seconds):
+                    continue  # with this node: what it says holds for all
                 elif attempts.may_pass(refusal):
                     self._next(attempts, endpoint, access.endpoints, refusal.message)
                 else:
@@ -213,13 +215,16 @@ class _Attempts:
         self.tried.clear()
         return self.wait()
 
-    def wait(self) -> bool:
-        """Pause before another round; False when patience is at its end."""
+    def wait(self, told: float | None = None) -> bool:
+        """Pause before another round, for as long as a node has told if one has; False when patience is at its end."""
         now = self._pacing.monotonic()
         if self._first_failure is None:
             self._first_failure = now
         if now - self._first_failure >= self._patience:
             return False
         self._rounds += 1
-        self._pacing.pause(self._rounds)
+        if told is not None:
+            self._pacing.pause_for(told, self._rounds)
+        else:
+            self._pacing.pause(self._rounds)
         return True

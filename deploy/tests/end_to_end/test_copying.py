@@ -23,6 +23,8 @@ def test_a_vault_goes_from_the_nodes_to_a_disk_and_back(device: Device, tmp_path
     disk.check()
     assert len(device.snapshots("disk")) == 2
     device.request_vault("back")
+    nothing = device.tool.ok("copy", "--from", "back", "--to", "disk", "--json").summary()
+    assert (nothing["copied"], nothing["present"]) == ([], 0)  # of a vault that was never used
     device.tool.ok("copy", "--from", "disk", "--to", "back")
     again = device.tool.ok("copy", "--from", "main", "--to", "back", "--json").summary()
     assert (again["copied"], again["present"], again["uploaded_bytes"]) == ([], 2, 0)

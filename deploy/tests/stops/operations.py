@@ -21,9 +21,9 @@ from client.backup import upload
 from client.backup.run import backup
 from client.proof import index_rewrite
 from client.proof.rebuild import rebuild_index
+from client.reachability.tests.a_history import AS_IT_IS, EXACTLY, History
 from client.retention.plan import Rules, make_plan
 from client.retention.prune import prune, removal, rewriting
-from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History
 from client.stores.abc import ObjectStore
 from client.stores.local import LocalStore
 from client.testing.files import random_bytes

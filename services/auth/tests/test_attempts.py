@@ -130,6 +130,7 @@ async def test_guesses_at_the_recovery_code_and_in_a_signed_in_session_count_too
         ("ipv4:192.0.2.1:4711", "192.0.2.1"),
         ("ipv6:[2001:db8:1:2:3:4:5:6]:4711", "2001:db8:1:2::/64"),
         ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:4711", "2001:db8:1:2::/64"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
         ("unix:/run/oort.sock", "unix:/run/oort.sock"),
     ],
 )

@@ -92,10 +92,12 @@ async def serving(
     """Serve services as the role's process does, without its lease, database and metrics port."""
     settings = some_settings(ProcessSettings, role, certificates, instance=instance or f"{role}-1")
     metrics = Metrics(role, settings.instance, "test")
-    interceptors = (MeasureCalls(metrics, clock or SystemClock()), MapErrors(role))
-    inside = await listen(settings.internal_listen, internal_credentials(settings), internal, interceptors)
+    measure = MeasureCalls(metrics, clock or SystemClock())
+    around_internal = (measure, MapErrors(role, metrics, "internal"))
+    around_public = (measure, MapErrors(role, metrics, "public"))
+    inside = await listen(settings.internal_listen, internal_credentials(settings), internal, around_internal)
     try:
-        outside = await listen(settings.public_listen, public_credentials(settings), public, interceptors)
+        outside = await listen(settings.public_listen, public_credentials(settings), public, around_public)
         try:
             yield Endpoints(f"localhost:{outside.port}", f"localhost:{inside.port}", certificates)
         finally:

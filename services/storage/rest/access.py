@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar
+from uuid import UUID
 
 import grpc
 from oort.auth.v1 import rest_pb2, rest_pb2_grpc
@@ -20,7 +21,7 @@ from oort.auth.v1 import rest_pb2, rest_pb2_grpc
 from domain.tokens import VaultClaims
 from services.common.clock import Clock
 from services.common.errors import NotSignedIn, Unavailable
-from services.storage.errors import BadToken
+from services.storage.errors import BadToken, ExpiredToken
 from services.storage.gate import Gate
 
 _ASK_SECONDS = 5.0
@@ -73,6 +74,15 @@ class Access:
         self._asking: dict[bytes, asyncio.Task[str]] = {}
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._out_until = 0.0
+
+    def device(self, shown: Credentials) -> UUID | None:
+        """Whose they were when auth was last asked; None if it was not, or knew them not."""
+        try:
+            return self._gate.read(self._known[shown.key][0]).device
+        except ExpiredToken as expired:
+            return expired.device
+        except (KeyError, BadToken):
+            return None
 
     async def claims(self, shown: Credentials) -> VaultClaims:
         """Whose they are, and what they allow. Raises NotSignedIn, Unavailable."""

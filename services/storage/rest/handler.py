@@ -6,6 +6,7 @@ and one line of text, never a traceback.
 """
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from hashlib import sha256
@@ -18,19 +19,22 @@ from aiohttp import ClientError, web
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
+from services.common.addresses import address_of
 from services.common.clock import Clock
 from services.common.database import Database
-from services.common.errors import NotAllowed, ServiceError
+from services.common.errors import NotSignedIn, ServiceError
 from services.common.interceptors import refusal_of
 from services.common.metrics import Metrics
 from services.storage import restic, sessions
-from services.storage.errors import Exists
+from services.storage.errors import Exists, MissingScope, WrongBucket
 from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
 from services.storage.holding import Brake
 from services.storage.puts import Put, Puts
+from services.storage.rates import Kind, Rates
 from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
+from services.storage.rest.limiting import LimitRequests
 from services.storage.rest.requests import VERSION_1, VERSION_2, NotOffered, Target, http_status, one_line, part_of
 from services.storage.store.objects import ListedObject
 from services.storage.streams import Streams
@@ -56,6 +60,7 @@ class RestHandler:
         gets: Gets,
         *,
         streams: Streams,
+        rates: Rates,
         metrics: Metrics,
         clock: Clock,
         brake: Brake,
@@ -66,6 +71,7 @@ class RestHandler:
         self._puts = puts
         self._gets = gets
         self._streams = streams
+        self._limits = LimitRequests(rates, clock)
         self._metrics = metrics
         self._clock = clock
         self._brake = brake
@@ -92,23 +98,38 @@ class RestHandler:
             return _abort(request)
         except _Broken as broken:
             # The status has been sent: what is left is to let the client see that this is not all.
-            refusal = refusal_of(broken.cause, method, self._log)
+            refusal = self._refusal(broken.cause, method)
             self._log.warning("a body was cut off", method=method, cause=str(refusal))
             return _abort(request)
         except Exception as error:  # noqa: BLE001 - the edge of the process: everything becomes a status here
-            return _refuse(refusal_of(error, method, self._log))
+            return _refuse(self._refusal(error, method))
+
+    def _refusal(self, error: Exception, method: str) -> ServiceError:
+        return refusal_of(error, method, self._log, self._metrics, "public")
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        claims = await self._access.claims(basic(request.headers.get("Authorization")))
+        claims = await self._caller(request)
         target = Target.parse(request.path)
         if target.bucket != claims.bucket:
-            raise NotAllowed(detail="The user name and password are of another vault.")
+            raise WrongBucket
         with self._streams.one():
             if target.kind is None:
                 return await self._repository(request, claims)
             if target.name is None:
                 return await self._list(request, claims, target.kind)
             return await self._object(request, claims, target.name)
+
+    async def _caller(self, request: web.BaseRequest) -> VaultClaims:
+        """Who asks, counted among the calls of the device, or of strangers; its locks are its beats."""
+        address = address_of(request.remote or "")
+        kind = Kind.BEAT if _kind_of(request) == ObjectKind.LOCK else Kind.CALL
+        try:
+            shown = basic(request.headers.get("Authorization"))
+        except NotSignedIn:
+            await self._limits.take(None, address, kind)
+            raise
+        await self._limits.take(self._access.device(shown), address, kind)
+        return await self._access.claims(shown)
 
     async def _repository(self, request: web.BaseRequest, claims: VaultClaims) -> web.StreamResponse:
         if request.method != "POST" or request.query.get("create") != "true":
@@ -273,13 +294,15 @@ def _abort(request: web.BaseRequest) -> web.StreamResponse:
 
 def _refuse(refusal: ServiceError) -> web.StreamResponse:
     line, status = one_line(refusal), http_status(refusal)
-    headers = _HEADERS.get(status)
+    headers = dict(_HEADERS.get(status, {}))
+    if refusal.retry_seconds is not None:
+        headers["Retry-After"] = str(math.ceil(refusal.retry_seconds))
     return web.Response(status=status, reason=line, text=f"{line}\n", headers=headers)
 
 
 def _require(claims: VaultClaims, scope: Scope) -> None:
     if scope not in claims.scopes:
-        raise NotAllowed(detail=f"The user name and password do not allow to {scope.value}.")
+        raise MissingScope(shown="user name and password do", scope=scope.value)
 
 
 def _kind_of(request: web.BaseRequest) -> str:

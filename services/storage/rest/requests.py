@@ -12,8 +12,8 @@ from uuid import UUID
 import grpc
 
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
-from services.common.errors import InvalidArgument, NotFound, ServiceError
-from services.storage.errors import QuotaExceeded, StorageError
+from services.common.errors import NotFound, ServiceError
+from services.storage.errors import BadObjectName, QuotaExceeded, StorageError, TooManyCalls
 from services.storage.gets import Part
 
 VERSION_1 = "application/vnd.x.restic.rest.v1"
@@ -61,7 +61,7 @@ class Target:
 
     @classmethod
     def parse(cls, path: str) -> "Target":
-        """`/BUCKET/`, `/BUCKET/config`, `/BUCKET/TYPE/` or `/BUCKET/TYPE/NAME`. Raises NotFound, InvalidArgument."""
+        """`/BUCKET/`, `/BUCKET/config`, `/BUCKET/TYPE/` or `/BUCKET/TYPE/NAME`. Raises NotFound, BadObjectName."""
         repository, _, below = path.removeprefix("/").partition("/")
         try:
             bucket = UUID(repository)
@@ -80,7 +80,7 @@ class Target:
         try:
             return cls(bucket, kind, ObjectName(kind, name))
         except BadName:
-            raise InvalidArgument(detail=f"{name[:100]!r} is no name of a file: it is a SHA-256 in hex.") from None
+            raise BadObjectName(name=name[:100], form="SHA-256 in hex") from None
 
 
 def part_of(header: str | None, size: int) -> Part | None:
@@ -100,6 +100,8 @@ def http_status(error: ServiceError) -> HTTPStatus:
     if isinstance(error, QuotaExceeded):
         # A full disk may be emptied, or another node have room; a quota stays what it is.
         return HTTPStatus.FORBIDDEN
+    if isinstance(error, TooManyCalls):
+        return HTTPStatus.TOO_MANY_REQUESTS
     return _CODES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

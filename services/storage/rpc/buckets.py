@@ -88,6 +88,7 @@ def _bucket(row: Bucket) -> buckets_pb2.Bucket:
         missing_copies=row.missing_copies,
         lost_objects=row.lost_objects,
         created=timestamp_of(row.created),
+        quota_group=row.quota_group or "",
     )
 
 

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from domain.names import BadName, ObjectKind, ObjectName
 from services.common.errors import InvalidArgument
+from services.storage.errors import BadObjectName
 
 
 def name_of(text: str) -> ObjectName:
-    """Read a name. Raises InvalidArgument."""
+    """Read a name. Raises BadObjectName."""
     try:
         return ObjectName.parse(text)
     except BadName:
-        raise InvalidArgument(detail=f"{text[:100]!r} is no name of an object: KIND/SHA-256, or config.") from None
+        raise BadObjectName(name=text[:100], form="KIND/SHA-256, or config") from None
 
 
 def pack_names(texts: Sequence[str], field: str, limit: int) -> list[ObjectName]:

@@ -14,7 +14,7 @@ class BucketState:
     """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit.
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
-    has done so less than a day ago.
+    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
     """
 
     id: UUID
@@ -30,6 +30,7 @@ class BucketState:
     is_released: bool
     live_snapshots: int
     live_bytes: int
+    quota_group: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Bucket:
     home_nodes: list[str]
     missing_copies: int
     lost_objects: int
+    quota_group: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ class Home:
 
 _PEEK = """
 select id, tenant_id, user_id, seq, copies, ack_copies, quota_bytes, bytes, lock_days, braked,
-       coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes
+       coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
+       quota_group
 from buckets where id = %s
 """
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
+       b.quota_group,
        array(select h.node_id from homes h where h.bucket_id = b.id order by h.node_id) as home_nodes,
        (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies,
        (select count(*) from (

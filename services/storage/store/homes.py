@@ -1,7 +1,7 @@
 """Which nodes are homes of a bucket, and how one becomes a home or ceases to be one.
 
 Kept true: the homes of a bucket change only while its row is locked; whoever becomes a home lacks, from that moment on,
-every object of the bucket; what is said of a copy is said of one on a home (foreign keys of migration 0011).
+every object of the bucket; what is said of a copy is said of one on a home (foreign keys of migration 0012).
 """
 
 from dataclasses import dataclass

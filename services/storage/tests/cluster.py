@@ -62,12 +62,15 @@ async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncI
         metrics = Metrics("storage", settings.instance, "test")
         clock = SystemClock()
         parts = await stack.enter_async_context(
-            wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate)
+            # Long: client and node share a loop here, which is late for its own answers now and then.
+            wire(Runtime("storage", settings, db, clock, metrics, asyncio.Event()), gate, redis_patience=30)
         )
-        around = (MeasureCalls(metrics, clock), MapErrors("storage"))
-        inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around)
+        measure = MeasureCalls(metrics, clock)
+        around_internal = (measure, MapErrors("storage", metrics, "internal"))
+        around_public = (measure, MapErrors("storage", metrics, "public"), *parts.around_public)
+        inside = await listen(settings.internal_listen, internal_credentials(settings), parts.internal, around_internal)
         stack.push_async_callback(inside.drain, 0)
-        outside = await listen(settings.public_listen, public_credentials(settings), parts.public, around)
+        outside = await listen(settings.public_listen, public_credentials(settings), parts.public, around_public)
         stack.push_async_callback(outside.drain, 0)
         tasks = [asyncio.ensure_future(job()) for job in parts.background]
         try:

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,18 +69,22 @@ class RestNode:
 
 
 @asynccontextmanager
-async def a_rest_node(cluster: Cluster, name: str = "a", **others: Any) -> AsyncIterator[RestNode]:
+async def a_rest_node(
+    cluster: Cluster, name: str = "a", *, limits: Mapping[str, float] | None = None, **others: Any
+) -> AsyncIterator[RestNode]:
+    """`limits` are settings that may be of a smaller size than an operator may give."""
     auth = Auth(cluster)
     service = Served(rest_pb2_grpc.add_RestAccessServiceServicer_to_server, auth, "oort.auth.v1.RestAccessService")
     async with serving("auth", cluster.certificates, internal=[service]) as endpoints:
         port = cluster.free_port()
-        cluster.node(
+        own = cluster.node(
             name,
             auth_server=endpoints.internal,
             rest_endpoint=f"localhost:{port}",
             rest_listen=f"127.0.0.1:{port}",
             **others,
         )
+        cluster.settings[name] = own.model_copy(update=limits)
         async with cluster.up(name):
             yield RestNode(cluster, auth, f"localhost:{port}")
 

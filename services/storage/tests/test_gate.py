@@ -127,6 +127,7 @@ async def test_every_table_of_a_tenant_is_under_forced_row_level_security(cluste
         "restic_locks",
         "verified_copies",
         "scrubs",
+        "quotas",
     }
     assert all(row[1] for row in rows)
 

@@ -20,6 +20,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
+from services.common.metrics import Metrics
 from services.storage.disk import StagedName
 from services.storage.reconcile import Reconciler
 from services.storage.tests.cluster import Cluster, a_body, pack
@@ -65,7 +66,10 @@ async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[N
     settings = cluster.settings["a"]
     name = owners_pb2.DESCRIPTOR.services_by_name["OwnerService"].full_name
     served = [Served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, Auth(known), name)]
-    around, credentials = (MapErrors("auth"),), internal_credentials(settings)
+    around, credentials = (
+        (MapErrors("auth", Metrics("auth", "auth-1", "test"), "internal"),),
+        internal_credentials(settings),
+    )
     listener = await listen(str(settings.auth_server), credentials, served, around, share_port=True)
     try:
         yield

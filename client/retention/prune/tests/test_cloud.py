@@ -1,6 +1,6 @@
 """Prune on a store of the net, where others may have copied things about."""
 
-from client.retention.prune.tests.a_history import History
+from client.reachability.tests.a_history import History
 from client.stores.cloud import CloudStore, Location
 from client.stores.cloud.session import CloudSession
 from domain.names import ObjectKind

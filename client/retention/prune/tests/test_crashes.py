@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.errors import StoreError
+from client.reachability.tests.a_history import EXACTLY, Files, History, copied
 from client.retention.prune import PruneLimits
-from client.retention.prune.tests.a_history import EXACTLY, Files, History, copied
 from client.stores.abc import StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import CallFault, FailingCall

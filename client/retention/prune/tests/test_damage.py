@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from client.reachability.tests.a_history import AS_IT_IS, History, chunk, copied, store_blobs
 from client.retention.prune import PruneLimits
-from client.retention.prune.tests.a_history import AS_IT_IS, History, chunk, copied, store_blobs
 from client.stores.abc import ObjectInfo
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import OneCopyAltered, SessionAround

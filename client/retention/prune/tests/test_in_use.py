@@ -8,8 +8,8 @@ from typing import IO, Any
 import pytest
 
 from client.errors import HomeFull
+from client.reachability.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs
 from client.retention.prune import PruneLimits, PruneReport
-from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, store_blobs
 from client.stores.tests.memory import MemoryStore
 from client.vault.blobs import BlobKind
 from client.vault.index import IndexWriter

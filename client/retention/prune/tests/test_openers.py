@@ -5,9 +5,9 @@ import os
 import pytest
 
 from client.reachability.reading import read_runs
+from client.reachability.tests.a_history import AS_IT_IS, History, chunk
 from client.retention.prune import openers
 from client.retention.prune.openers import Opener
-from client.retention.prune.tests.a_history import AS_IT_IS, History, chunk
 from client.stores.tests.memory import MemoryStore
 from client.vault.blobs import BlobKind, blob_id
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from client.errors import NoRoomForIndex, NoSnapshots, NotSupported, StoreFull
+from client.reachability.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
 from client.retention.prune import PruneLimits
-from client.retention.prune.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
 from client.stores.abc import Buffer, Refusal, StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround

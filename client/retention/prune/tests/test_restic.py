@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from client.errors import StoreError
+from client.reachability.tests.a_history import History, copied
 from client.retention.prune import PruneLimits, prune
-from client.retention.prune.tests.a_history import History, copied
 from client.stores.abc import StoreSession
 from client.stores.local import LocalStore
 from client.testing.faults import CallFault, FailingCall

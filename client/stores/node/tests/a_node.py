@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -25,11 +26,14 @@ class Bucket:
 
 @dataclass
 class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServiceServicer):
-    """`faults` are reasons, taken one a call; `cut_after` ends puts and gets after so many bytes, once."""
+    """`faults` are reasons, taken one a call, and told with `retry`; `cut_after` ends puts and gets once, after so many
+    bytes.
+    """
 
     bucket: Bucket
     beat_seconds: float = 300.0
     faults: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    retry: timedelta | None = None
     cut_after: int | None = None
     spoil: bool = False
     hang: bool = False
@@ -57,7 +61,7 @@ class Node(objects_pb2_grpc.ObjectServiceServicer, sessions_pb2_grpc.SessionServ
         if str(metadata.get("authorization", "")).removeprefix("Bearer ") not in self.bucket.tokens:
             refuse(context, grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
         if self.faults and call != "Beat":
-            refuse(context, *self.faults.pop(0))
+            refuse(context, *self.faults.pop(0), "too often" if self.retry else "no", retry=self.retry)
         if session in self.bucket.over:
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "SESSION_OVER")
 

@@ -3,6 +3,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 import grpc
@@ -49,13 +50,14 @@ class Clock:
 
     now: float = 0.0
     slept: list[float] = field(default_factory=list)
+    jitter: float = 0.0
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
 
     def pacing(self) -> Pacing:
-        return Pacing(120.0, monotonic=lambda: self.now, sleep=self.sleep, jitter=lambda: 0.0)
+        return Pacing(120.0, monotonic=lambda: self.now, sleep=self.sleep, jitter=lambda: self.jitter)
 
 
 @dataclass
@@ -334,6 +336,44 @@ def test_a_node_that_is_unable_for_a_while_is_waited_for(cluster: Cluster) -> No
             node.faults = [UNAVAILABLE] * 3
         assert session.put(*a_pack())
     assert len(cluster.clock.slept) == 3
+
+
+RATE_LIMITED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+
+
+def test_a_device_that_calls_too_often_waits_as_it_is_told_and_asks_no_other_node(cluster: Cluster) -> None:
+    pack, body = a_pack()
+    first, second = cluster.nodes
+    first.retry = timedelta(seconds=0.5)
+    cluster.clock.jitter = 0.25
+    with cluster.store().open(Purpose.BACKUP) as session:
+        first.faults = [RATE_LIMITED] * 5
+        assert session.put(pack, body)
+        first.faults = [RATE_LIMITED] * 2
+        assert session.get(pack) == body
+    # Never sooner than it was told, and by chance longer each time that it is refused again.
+    assert cluster.clock.slept == [0.5625, 0.625, 0.75, 0.75, 0.75, 0.5625, 0.625]
+    assert second.calls == []
+
+
+@pytest.mark.parametrize(("told", "slept"), [(timedelta(days=365), 10.0), (timedelta(days=-1), 0.2)])
+def test_what_a_node_says_of_when_to_come_again_is_believed_within_bounds(
+    cluster: Cluster, told: timedelta, slept: float
+) -> None:
+    cluster.nodes[0].retry = told
+    with cluster.store().open(Purpose.BACKUP) as session:
+        cluster.nodes[0].faults = [RATE_LIMITED]
+        assert session.put(*a_pack())
+    assert cluster.clock.slept == [slept]
+
+
+def test_a_limit_that_holds_for_two_minutes_is_the_end(cluster: Cluster) -> None:
+    cluster.nodes[0].retry = timedelta(seconds=7)
+    with cluster.store().open(Purpose.BACKUP) as session:
+        cluster.nodes[0].faults = [RATE_LIMITED] * 1000
+        with pytest.raises(StoreError, match="too often"):
+            session.put(*a_pack())
+        assert 120 <= cluster.clock.now < 130
 
 
 def test_a_refused_token_is_renewed_once(cluster: Cluster) -> None:

@@ -1,0 +1,54 @@
+"""`oort quota` on a running stack."""
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from deploy.driver import Operator
+from deploy.tests.end_to_end.conftest import a_device
+from deploy.tests.here import Here
+
+
+@pytest.fixture
+def oort() -> Here:
+    return Here("oort")
+
+
+def test_a_group_of_vaults_that_is_full_takes_no_more_and_goes_on_when_it_may(
+    stack: Operator, oort: Here, tmp_path: Path
+) -> None:
+    device = a_device(stack, tmp_path / "home")
+    bucket = device.recovery("main")["bucket"]
+    rows = oort.ok("bucket", "list", "--json", "--data", str(stack.data)).json()
+    [tenant] = {row["tenant"] for row in rows if row["id"] == bucket}
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a file").write_bytes(bytes(range(256)) * 1000)
+    data = ("--data", str(stack.data))
+
+    oort.ok("quota", "group", bucket, "photos", *data)
+    rows = oort.ok("bucket", "list", "--json", *data).json()
+    assert {row["quota_group"] for row in rows if row["id"] == bucket} == {"photos"}
+    oort.ok("quota", "set", tenant, "1K", "--name", "photos", *data)
+    assert device.tool.run("backup", str(source), "--vault", "main").code == 7
+    [quota] = [one for one in oort.ok("quota", "list", "--json", *data).json() if one["name"] == "photos"]
+    assert (quota["tenant"], quota["bytes"]) == (tenant, 1024)
+    assert quota["used_bytes"] <= 1024
+    assert "photos" in oort.ok("quota", "list", *data).stdout
+
+    oort.ok("quota", "set", tenant, "0", "--name", "photos", *data)
+    device.backup("main", source)
+
+
+def test_what_cannot_be_meant_is_refused(stack: Operator, oort: Here) -> None:
+    data = ("--data", str(stack.data))
+    tenant = str(UUID(int=7))
+    for arguments in (
+        ("set", tenant, "much"),
+        ("set", tenant, "9999999T"),
+        ("set", "nobody", "1G"),
+        ("set", tenant, "1G", "--name", "a/b"),
+    ):
+        assert oort.run("quota", *arguments, *data).code == 2, arguments
+    assert oort.run("quota", "group", tenant, "photos", *data).code == 6
