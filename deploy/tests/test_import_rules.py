@@ -7,7 +7,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("client", "deploy", "domain", "services")
+PACKAGES = ("client", "clouds", "deploy", "domain", "services")
 # Where Postgres may be spoken to: the stores of the roles, what they share, and who runs the server.
 _SQL_ROOMS = ("store", "common", "local", "tests", "testing")
 

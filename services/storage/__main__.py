@@ -5,6 +5,7 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # what a start makes is no garbage; process.main has it on again when the role serves
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,6 @@ from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
-from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
@@ -62,8 +62,12 @@ from services.storage.rpc.sessions import SessionsRpc
 from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
+from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
+from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
+_THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
+_THREADS_OF_ALL = 4
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
@@ -84,9 +88,15 @@ async def wire(
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
-        disks = _open_disks(settings, stack)
-        executor = stack.enter_context(ThreadPoolExecutor(settings.disk_threads, thread_name_prefix="disk"))
-        threads = DiskThreads(executor)
+        idle = DiskThreads(stack.enter_context(read_when_idle()))
+        own_disks = _open_disks(settings, stack)
+        of_disks = _threads(stack, "disk", settings.disk_threads)
+        stores = await _open_stores(settings, stack)
+        threads = of_disks
+        if stores:
+            executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
+            threads = VolumeThreads(executor, own_disks, of_disks, stores)
+        disks = Disks([*own_disks, *(one.store for one in stores)], node)
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
         incoming = Incoming(node, db, disks, threads)
@@ -113,7 +123,7 @@ async def wire(
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
         )
-        presence = Presence(settings, db, disks, threads, runtime.draining)
+        presence = Presence(settings, db, disks, of_disks, runtime.draining)
         reconciler = Reconciler(
             node,
             db,
@@ -140,7 +150,7 @@ async def wire(
             node,
             db,
             disks,
-            DiskThreads(stack.enter_context(read_when_idle())),
+            idle,
             incoming,
             clock=clock,
             bytes_per_second=settings.scrub_bytes_per_second,
@@ -243,13 +253,40 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> Disks:
-    opened = []
+def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
+    opened: list[Volume] = []
     for folder in settings.data_dirs:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
-    return Disks(opened, settings.instance)
+    return opened
+
+
+def _threads(stack: AsyncExitStack, name: str, count: int) -> DiskThreads:
+    return DiskThreads(stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name)))
+
+
+async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list[StoreThreads]:
+    if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
+        return []
+    from services.storage.remote.address import StoreAddress, StoreKey
+    from services.storage.remote.spool import Spool
+    from services.storage.remote.store import Store
+    from services.storage.remote.volume import RemoteVolume
+
+    node = settings.instance
+    key = StoreKey.read(settings.store_key_file)
+    spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
+    stack.callback(spool.close)
+    opened = []
+    for url in settings.data_stores:
+        asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
+        store = Store(StoreAddress.parse(url), key, node)
+        stack.callback(store.close)  # before its threads, which wait for it
+        open_one = partial(RemoteVolume, store, spool, node, settings.store_room_bytes, cluster=settings.cluster_name)
+        volume = await asyncio.to_thread(open_one)
+        opened.append(StoreThreads(volume, asking, sending))
+    return opened
 
 
 ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)

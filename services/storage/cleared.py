@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from uuid import UUID
 
-from services.storage.disk import sync_folder
+from services.storage.folders import sync_folder
 
 _NAME = "cleared"
 

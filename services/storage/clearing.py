@@ -15,11 +15,11 @@ import structlog
 
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage.copies import DiskThreads
-from services.storage.disk import NO_SESSION
 from services.storage.disks import Disks
 from services.storage.placement import is_spared
+from services.storage.staging import NO_SESSION
 from services.storage.store import buckets, homes, sessions
+from services.storage.threads import DiskThreads
 
 
 class Clearer:

@@ -7,8 +7,7 @@ incoming files), and, when the catalogue has decided, `place` or `discard`. Whoe
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -17,13 +16,14 @@ from google.rpc.status_pb2 import Status
 from oort.storage.v1 import copies_pb2
 
 from services.common.errors import Unavailable
-from services.storage.disk import StagedFile, StagedName
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, Stalled, Unentered
 from services.storage.frames import Frame
 from services.storage.peers import Peers
+from services.storage.staging import StagedName
+from services.storage.threads import DiskThreads
+from services.storage.volume import StagedBody
 
-Result = TypeVar("Result")
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -41,16 +41,6 @@ class Copy(Protocol):
         """Let go of it; `entered` when its catalogue entry may have been made."""
 
 
-class DiskThreads:
-    """Where everything that blocks on a disk runs."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    async def run(self, step: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, step)
-
-
 class LocalCopy:
     """On a disk of this node."""
 
@@ -65,7 +55,7 @@ class LocalCopy:
         frees: bool = False,
         first: bool = False,
     ) -> None:
-        """`frees` and `first` as of Disk.stage."""
+        """`frees` and `first` as of Volume.stage."""
         self.node = node
         self._disks = disks
         self._threads = threads
@@ -73,7 +63,7 @@ class LocalCopy:
         self._size = size
         self._frees = frees
         self._first = first
-        self._file: StagedFile | None = None
+        self._file: StagedBody | None = None
         self._step: asyncio.Future[None] | None = None
 
     async def begin(self) -> None:
@@ -87,10 +77,10 @@ class LocalCopy:
         await self._run(lambda: self._opened.write(frame.body))
 
     async def stage(self) -> None:
-        await self._run(self._opened.finish)
+        await self._run(self._opened.finish, sends=True)
 
     async def place(self) -> None:
-        await self._run(self._opened.place)
+        await self._run(self._opened.place, sends=True)
 
     async def discard(self) -> None:
         await self._run(lambda: self._file.discard() if self._file else None)
@@ -101,23 +91,23 @@ class LocalCopy:
             await self.discard()
 
     @property
-    def _opened(self) -> StagedFile:
+    def _opened(self) -> StagedBody:
         if self._file is None:
             raise RuntimeError("the copy was not begun")
         return self._file
 
-    async def _run(self, step: Callable[[], None]) -> None:
+    async def _run(self, step: Callable[[], None], *, sends: bool = False) -> None:
         """One step at a time on the file, also after a cancelled caller left a thread at work on it."""
         if self._step is not None and not self._step.done():
             await asyncio.wait([self._step])
-        self._step = asyncio.ensure_future(self._threads.run(step))
+        self._step = asyncio.ensure_future(self._threads.of(self._staged.bucket, sends=sends).run(step))
         # Of a step whose caller was cancelled nobody asks how it ended.
         self._step.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._step)
 
 
 class RemoteCopy:
-    """On another node. Every step has `seconds`; `frees` and `first` as of Disk.stage."""
+    """On another node. Every step has `seconds`; `frees` and `first` as of Volume.stage."""
 
     def __init__(
         self,

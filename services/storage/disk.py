@@ -24,7 +24,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,72 +32,24 @@ from uuid import UUID
 
 import structlog
 
-from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
-from services.storage import marker
-from services.storage.errors import DiskFull, NameMismatch, Unentered
-from services.storage.places import entries, name_at
+from services.storage import bucket_folder, cleared, marker
+from services.storage.errors import DiskFull, Unentered
+from services.storage.folders import entries, make_folder, sync_folder
+from services.storage.reading import OpenFile, open_file, size_of
+from services.storage.staging import PART, ArrivingFile, StagedName
+from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PACK_FOLDER = re.compile("[0-9a-f]{2}")
-_PART = ".part"
 _log = structlog.get_logger("storage")
-NO_SESSION = UUID(int=0)  # of copies fetched by replication: their objects are entered already
 
 
 def _free_bytes(folder: Path) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _removable(top: Path) -> Iterator[Path]:
-    """The files of a bucket in the order in which they go: what lies there names nothing that has gone."""
-    for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY):
-        folder = top / kind.value
-        for place in entries(folder) if kind is ObjectKind.PACK else [folder]:
-            yield from (path for path in entries(place) if name_at(kind, path) is not None)
-    yield from (top / name.path for name in (SEAL, CONFIG))
-
-
-def _make_folder(folder: Path) -> None:
-    """Make one folder, 0700, and its name durable. Nothing if it is there."""
-    try:
-        folder.mkdir(0o700)
-    except FileExistsError:
-        return
-    sync_folder(folder.parent)
-
-
-@dataclass(frozen=True, slots=True)
-class StagedName:
-    """What the name of an incoming file says: enough to settle it after a crash."""
-
-    bucket: UUID
-    session: UUID
-    name: ObjectName
-    sha256: bytes
-
-    def file_name(self, nonce: str) -> str:
-        return f"{self.session}.{self.name.kind.value}.{self.sha256.hex()}.{nonce}"
-
-    @classmethod
-    def parse(cls, bucket: UUID, file_name: str) -> "StagedName | None":
-        """None for a file that is not ours."""
-        parts = file_name.split(".")
-        try:
-            session, kind, digest, _nonce = UUID(parts[0]), ObjectKind(parts[1]), bytes.fromhex(parts[2]), parts[3]
-            return cls(bucket, session, ObjectName(kind, "" if kind.is_root_file else digest.hex()), digest)
-        except (ValueError, IndexError):
-            return None
 
 
 class StagedFile:
@@ -106,62 +58,62 @@ class StagedFile:
     def __init__(self, disk: "Disk", staged: StagedName, size: int) -> None:
         self._disk = disk
         self._staged = staged
-        self._size = size
-        self._arrived = 0
-        self._hash = sha256()
         folder = disk.incoming / str(staged.bucket)
         self.path = folder / staged.file_name(secrets.token_hex(4))
-        self._part = self.path.with_name(self.path.name + _PART)
         try:
-            _make_folder(folder)
-            self._handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            make_folder(folder)
+            self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
         except OSError as error:
             raise disk.explain(error) from error
 
     def write(self, frame: bytes | memoryview) -> None:
-        """Hash and write. Raises NameMismatch for more bytes than announced, DiskFull."""
-        self._arrived += len(frame)
-        if self._arrived > self._size:
-            raise self._mismatch(f"more than the announced {self._size} bytes came")
-        self._hash.update(frame)
-        rest = memoryview(frame)
         try:
-            while rest:
-                rest = rest[self._disk.write(self._handle, rest) :]
+            self._part.write(frame)
         except OSError as error:
             raise self._disk.explain(error) from error
 
     def finish(self) -> None:
-        """Verify the whole body and make it durable. Raises NameMismatch, DiskFull."""
-        if self._arrived != self._size:
-            raise self._mismatch(f"{self._arrived} of the announced {self._size} bytes came")
-        if self._hash.digest() != self._staged.sha256:
-            raise self._mismatch("its content has another SHA-256")
+        self._part.verify()
         try:
-            os.fsync(self._handle)
-            self._close()
-            self._part.rename(self.path)
+            self._part.sync()
+            self._part.close()
+            self._part.path.rename(self.path)
             sync_folder(self.path.parent)
         except OSError as error:
             raise self._disk.explain(error) from error
 
     def place(self) -> None:
-        """Move the finished file into its place; its object is in the catalogue."""
         self._disk.place(self.path, self._staged.bucket, self._staged.name)
 
     def discard(self) -> None:
-        """Throw it away, in whatever state it is."""
-        self._close()
-        self._part.unlink(missing_ok=True)
+        self._part.discard()
         self.path.unlink(missing_ok=True)
 
-    def _close(self) -> None:
-        if self._handle >= 0:
-            handle, self._handle = self._handle, -1
-            os.close(handle)
 
-    def _mismatch(self, detail: str) -> NameMismatch:
-        return NameMismatch(name=self._staged.name, detail=detail)
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A whole incoming file."""
+
+    disk: "Disk"
+    path: Path
+    staged: StagedName
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def is_taken(self) -> bool:
+        return self.disk.path(self.staged.bucket, self.staged.name).exists()
+
+    def open(self) -> tuple[OpenFile, int] | None:
+        size = size_of(self.path)
+        opened = open_file(self.path, size) if size is not None else None
+        return None if size is None or opened is None else (opened, size)
+
+    def place(self) -> None:
+        self.disk.place(self.path, self.staged.bucket, self.staged.name)
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class Disk:
@@ -189,7 +141,7 @@ class Disk:
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             for part in (self.incoming, self.buckets):
-                _make_folder(part)
+                make_folder(part)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
@@ -221,6 +173,13 @@ class Disk:
         """Whether the disk that was opened is still the one behind the folder."""
         return marker.read(self.folder) == (self._node, self.id)
 
+    def held(self) -> set[UUID]:
+        found = set()
+        for path in self.buckets.iterdir():
+            with contextlib.suppress(ValueError):  # not ours
+                found.add(UUID(path.name))
+        return found
+
     def has_bucket(self, bucket: UUID) -> bool:
         return (self.buckets / str(bucket)).is_dir()
 
@@ -234,7 +193,7 @@ class Disk:
         if bucket in self._ready and top.is_dir():
             return
         try:
-            _make_folder(top)
+            make_folder(top)
             for folder in _FOLDERS:
                 (top / folder).mkdir(0o700, exist_ok=True)
             # An earlier run of this node may have made them and not come to the sync.
@@ -308,21 +267,46 @@ class Disk:
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path
 
-    def staged(self, bucket: UUID | None = None) -> Iterator[tuple[Path, StagedName]]:
-        """Whole incoming files, of one bucket or of all. What has a foreign name is left alone."""
+    def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenFile | None:
+        return open_file(self.path(bucket, name), size, cut=cut)
+
+    def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:
+        return {name for name, size in wanted if size_of(self.path(bucket, name)) != size}
+
+    def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
+        """Unlink objects durably. Answers those of which nothing is left here. Raises OSError when a sync fails."""
+        gone = set(names)
+        folders = set()
+        for name in names:
+            path = self.path(bucket, name)
+            # Also if nothing is found: a crash may have come between an earlier unlinking and its sync.
+            folders.add(path.parent)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                gone.discard(name)
+                _log.error("a copy cannot be removed", path=str(path), cause=str(error))
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError):  # a pack folder that was never made here
+                sync_folder(folder)
+        return gone
+
+    def root_files(self, bucket: UUID) -> list[FoundFile]:
+        return bucket_folder.root_files(self.buckets / str(bucket))
+
+    def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
+        return bucket_folder.files(self.buckets / str(bucket))
+
+    def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
         for path, known in self._incoming(bucket):
-            if not path.name.endswith(_PART):
-                yield path, known
+            if not path.name.endswith(PART):
+                yield WaitingFile(self, path, known)
 
     def sessions_of(self, bucket: UUID) -> set[UUID]:
-        """Whose puts left incoming files of the bucket, begun or whole. Raises OSError."""
         return {staged.session for _, staged in self._arriving(bucket)}
 
     def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
-        """Remove all files of the bucket, but incoming ones of sessions that are not `over`; False if there are such.
-
-        What has a foreign name stays, and its folder. A crash leaves fewer files. Raises OSError.
-        """
+        """Foreign files keep their folder. A crash leaves fewer files."""
         arriving = False
         for path, staged in self._arriving(bucket):
             if staged.session in over:
@@ -330,7 +314,7 @@ class Disk:
             else:
                 arriving = True
         top = self.buckets / str(bucket)
-        for path in _removable(top):
+        for path in bucket_folder.removable(top):
             path.unlink(missing_ok=True)
         self._ready.discard(bucket)
         self._pack_folders.pop(bucket, None)
@@ -351,11 +335,17 @@ class Disk:
             if known is not None:
                 yield path, known
 
+    def is_noted(self, order: UUID) -> bool:
+        return cleared.is_noted(self.folder, order)
+
+    def note(self, order: UUID) -> None:
+        cleared.note(self.folder, order)
+
     def drop_parts(self) -> int:
         """Remove what an earlier run of this node had only begun to take. Answers how many files."""
         dropped = 0
         for path, _ in self._incoming():
-            if path.name.endswith(_PART):
+            if path.name.endswith(PART):
                 try:
                     path.unlink(missing_ok=True)
                     dropped += 1

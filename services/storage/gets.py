@@ -28,15 +28,15 @@ from services.common.database import Database
 from services.common.errors import InvalidArgument, ServiceError, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Seen
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import FRAME_BYTES, get_body, get_message
 from services.storage.incoming import Incoming
 from services.storage.own import OwnCopies
 from services.storage.peers import Peers
-from services.storage.reading import OpenObject
 from services.storage.store import buckets, copies
+from services.storage.threads import DiskThreads
+from services.storage.volume import OpenObject
 
 
 class Hash(Protocol):
@@ -95,7 +95,9 @@ class LocalObjects:
         return await self._open(bucket, name, end, cut=True)
 
     async def _open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
-        opening = asyncio.ensure_future(self._threads.run(lambda: self._disks.open(bucket, name, size, cut=cut)))
+        opening = asyncio.ensure_future(
+            self._threads.of(bucket).run(lambda: self._disks.open(bucket, name, size, cut=cut))
+        )
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -103,7 +105,9 @@ class LocalObjects:
             opening.add_done_callback(_close)
             raise
 
-    async def frames(self, opened: OpenObject, part: Part, digest: bytes | None = None) -> AsyncGenerator[bytes, None]:
+    async def frames(
+        self, bucket: UUID, opened: OpenObject, part: Part, digest: bytes | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """GetResponse messages; reads the next frame while the last one is sent. Closes the object.
 
         `digest`, for a whole object only, is the SHA-256 that it must have. Raises Damaged when it is another one, or
@@ -114,12 +118,12 @@ class LocalObjects:
         ahead: asyncio.Future[bytes] | None = None
         try:
             while offset < part.end:
-                message = await (ahead or self._read(opened, offset, part.end, hashed))
+                message = await (ahead or self._read(bucket, opened, offset, part.end, hashed))
                 size = len(get_body(message))
                 if not size:
                     raise Damaged(name="The object", detail="its file was cut while it was read")
                 offset += size
-                ahead = self._read(opened, offset, part.end, hashed) if offset < part.end else None
+                ahead = self._read(bucket, opened, offset, part.end, hashed) if offset < part.end else None
                 if hashed is not None and ahead is None and hashed.digest() != digest:
                     raise Damaged(name="The object", detail="its content has another SHA-256")
                 yield message
@@ -132,7 +136,9 @@ class LocalObjects:
                     ahead.exception()
             opened.close()
 
-    def _read(self, opened: OpenObject, offset: int, end: int, hashed: "Hash | None") -> asyncio.Future[bytes]:
+    def _read(
+        self, bucket: UUID, opened: OpenObject, offset: int, end: int, hashed: "Hash | None"
+    ) -> asyncio.Future[bytes]:
         """The message with the next frame: by a thread, unless it is in memory and need not be hashed.
 
         To hand a frame to a thread and take it back costs more than to copy it.
@@ -149,7 +155,7 @@ class LocalObjects:
                 hashed.update(data)
             return get_message(data)
 
-        return asyncio.ensure_future(self._threads.run(read))
+        return asyncio.ensure_future(self._threads.of(bucket).run(read))
 
     async def report(self, bucket: UUID, name: ObjectName, cause: str) -> None:
         """Enter the copy here as missing: it is gone, cut or altered."""
@@ -256,12 +262,14 @@ class Gets:
             return
         digest = read.seen.sha256 if part.is_whole else None
         try:
-            async with aclosing(self._local.frames(opened, part, digest)) as frames:
+            async with aclosing(self._local.frames(claims.bucket, opened, part, digest)) as frames:
                 async for message in frames:
                     yield message
         except Damaged as error:
             await self._local.report(claims.bucket, name, str(error))
             read.damaged(self._node, str(error))
+        except Unavailable as error:
+            read.failed(self._node, str(error), passing=True)
 
     async def _from_others(self, read: "_Reading") -> AsyncGenerator[bytes, None]:
         """What the other homes that count as having a copy give."""
@@ -312,7 +320,7 @@ class Gets:
             opened = await self._local.open_cut(bucket, name, rest.end)
             if opened is None:
                 return
-            frames = self._local.frames(opened, rest)
+            frames = self._local.frames(bucket, opened, rest)
         async with aclosing(frames):
             async for message in frames:
                 yield message

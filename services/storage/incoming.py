@@ -8,18 +8,19 @@ may have been lost, and be made anew (rescan.py).
 """
 
 from collections.abc import Collection
-from pathlib import Path
 from uuid import UUID
 
 import structlog
 
 from domain.names import ObjectName
 from services.common.database import Database
-from services.storage.copies import DiskThreads
-from services.storage.disk import NO_SESSION, Disk, StagedName
+from services.common.errors import Unavailable
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
+from services.storage.staging import NO_SESSION
 from services.storage.store import copies, objects
+from services.storage.threads import DiskThreads
+from services.storage.volume import Volume, WaitingBody
 
 
 class Incoming:
@@ -47,33 +48,45 @@ class Incoming:
 
         `removing` are objects that the caller removes from this node as soon as this is done.
 
-        A file that resists is logged and passed over: it keeps neither the others waiting nor the node from starting.
+        What resists, a file or a whole store, is logged and passed over: it keeps neither the others waiting nor the
+        node from starting.
         """
         placed = 0
         for disk in self._disks:
-            for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
-                if name is None or staged.name == name:
-                    async with self._disks.in_use.shared(staged.bucket):
-                        placed += await self._settle(disk, path, staged, is_going=staged.name in removing)
+            for waiting in await self._waiting(disk, bucket):
+                if name is None or waiting.staged.name == name:
+                    async with self._disks.in_use.shared(waiting.staged.bucket):
+                        placed += await self._settle(waiting, is_going=waiting.staged.name in removing)
         return placed
 
-    async def _settle(self, disk: Disk, path: Path, staged: StagedName, *, is_going: bool) -> bool:
+    async def _waiting(self, disk: Volume, bucket: UUID | None) -> list[WaitingBody]:
+        threads = self._threads if bucket is None else self._threads.of(bucket)
+        try:
+            return await threads.run(lambda: list(disk.staged(bucket)))
+        except Unavailable as error:
+            self._log.error("incoming files cannot be listed", cause=str(error))
+            return []
+
+    async def _settle(self, waiting: WaitingBody, *, is_going: bool) -> bool:
+        staged = waiting.staged
         async with self._db.worker() as unit:
             fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256, node=self._node)
         try:
             if fate.object_id is not None and fate.entered:
-                await self._threads.run(lambda: disk.place(path, staged.bucket, staged.name))
+                await self._threads.of(staged.bucket, sends=True).run(waiting.place)
             else:
                 # A pack that this node is to remove may be named by index files here, which go before it.
                 is_needed = (fate.leaving and not is_going) or not fate.is_home
                 if not is_needed and (fate.session_over or staged.session == NO_SESSION):
-                    await self._threads.run(lambda: path.unlink(missing_ok=True))
+                    await self._threads.of(staged.bucket).run(waiting.discard)
                 return False
-        except (OSError, DiskFull) as error:
-            if not await self._threads.run(path.exists):
+        except (OSError, DiskFull, Unavailable) as error:
+            if not isinstance(error, Unavailable) and await self._has_gone(waiting):
                 # Its own put is settling it at this moment.
                 return False
-            self._log.error("an incoming file cannot be settled", path=str(path), cause=str(error))
+            self._log.error(
+                "an incoming file cannot be settled", bucket=str(staged.bucket), name=str(staged.name), cause=str(error)
+            )
             if fate.object_id is not None and fate.entered:
                 async with self._db.worker() as unit:
                     await copies.add(unit, fate.object_id, self._node)
@@ -82,3 +95,10 @@ class Incoming:
             await copies.clear(unit, fate.object_id, [self._node])
         self._log.info("placed an incoming file", bucket=str(staged.bucket), name=str(staged.name))
         return True
+
+    async def _has_gone(self, waiting: WaitingBody) -> bool:
+        """False where that cannot be said now."""
+        try:
+            return not await self._threads.of(waiting.staged.bucket).run(waiting.exists)
+        except Unavailable:
+            return False

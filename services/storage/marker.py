@@ -17,9 +17,21 @@ NAME = "oort-disk.json"
 def read(folder: Path) -> tuple[str, UUID] | None:
     """Node and disk id; None if there is no file that says so."""
     try:
-        found = json.loads((folder / NAME).read_bytes())
-        return str(found["node"]), UUID(found["disk"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return parse((folder / NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def content(node: str, disk: UUID) -> bytes:
+    return json.dumps({"node": node, "disk": str(disk)}).encode()
+
+
+def parse(found: bytes) -> tuple[str, UUID] | None:
+    """Node and disk id; None if it is not what `content` wrote."""
+    try:
+        read = json.loads(found)
+        return str(read["node"]), UUID(read["disk"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -38,8 +50,8 @@ def claim(folder: Path, node: str) -> tuple[UUID, bool]:
     disk = uuid4()
     part = place.with_name(NAME + ".part")
     try:
-        with part.open("w") as file:
-            json.dump({"node": node, "disk": str(disk)}, file)
+        with part.open("wb") as file:
+            file.write(content(node, disk))
             file.flush()
             os.fsync(file.fileno())
         part.rename(place)

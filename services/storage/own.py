@@ -10,10 +10,10 @@ import structlog
 
 from domain.names import ObjectName
 from services.common.database import Database
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import copies
+from services.storage.threads import DiskThreads
 
 
 class OwnCopies:
@@ -30,7 +30,7 @@ class OwnCopies:
         """Whether the copy here is whole; it is no longer missing then. Raises Unavailable."""
         await self._incoming.settle(bucket, name)
         async with self._disks.in_use.shared(bucket):
-            if await self._threads.run(lambda: self._disks.hash(bucket, name, size)) != sha256:
+            if await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, name, size)) != sha256:
                 return False
             async with self._db.worker() as unit:
                 found = await copies.clear(unit, object_id, [self._node])

@@ -22,13 +22,14 @@ from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Announced, Body, Entered
-from services.storage.copies import Copy, DiskThreads, LocalCopy, RemoteCopy
-from services.storage.disk import StagedName
+from services.storage.copies import Copy, LocalCopy, RemoteCopy
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, TooFewCopies, Unentered
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers
+from services.storage.staging import StagedName
 from services.storage.store import copies
+from services.storage.threads import DiskThreads
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,6 @@ process is short of something or the whole file system is away, is Unavailable.
 import errno
 import os
 import stat
-from hashlib import sha256
 from pathlib import Path
 
 import structlog
@@ -17,12 +16,11 @@ from services.common.errors import Unavailable
 _PASSING = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE)
 )
-_HASH_BYTES = 1 << 20
 _NO_WAIT = getattr(os, "RWF_NOWAIT", 0)
 _log = structlog.get_logger("storage")
 
 
-class OpenObject:
+class OpenFile:
     """An open file of an object: it stays readable whatever happens to its name. Close it."""
 
     def __init__(self, handle: int) -> None:
@@ -48,20 +46,11 @@ class OpenObject:
         """Have the system drop from memory what it has read of a part: the next reading is one of the disk."""
         os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_DONTNEED)
 
-    def hash(self, size: int) -> bytes | None:
-        """The SHA-256 of all of it; None if it has been cut. Raises OSError."""
-        digest = sha256()
-        offset = 0
-        while data := self.read(offset, _HASH_BYTES):
-            digest.update(data)
-            offset += len(data)
-        return digest.digest() if offset == size else None
-
     def close(self) -> None:
         os.close(self._handle)
 
 
-def open_file(path: Path, size: int, *, cut: bool = False) -> OpenObject | None:
+def open_file(path: Path, size: int, *, cut: bool = False) -> OpenFile | None:
     """None if there is no readable file of `size` bytes. Raises Unavailable where that cannot be said now.
 
     With `cut` it may have more bytes, or be what is left of a longer one.
@@ -77,7 +66,7 @@ def open_file(path: Path, size: int, *, cut: bool = False) -> OpenObject | None:
     if not fits or not stat.S_ISREG(found.st_mode):
         os.close(handle)
         return None
-    return OpenObject(handle)
+    return OpenFile(handle)
 
 
 def size_of(path: Path) -> int | None:

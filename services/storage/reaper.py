@@ -18,10 +18,10 @@ import structlog
 
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import buckets, reaping
+from services.storage.threads import DiskThreads
 
 # In one transaction, under a bucket's lock; one node in one go.
 _AT_ONCE = 1000
@@ -104,7 +104,7 @@ class Reaper:
         try:
             # Staged files first: a put or a fetch whose outcome is still to be placed then finds nothing to place.
             await self._incoming.settle(bucket, removing=names)
-            gone = await self._threads.run(lambda: self._disks.remove(bucket, names))
+            gone = await self._threads.of(bucket).run(lambda: self._disks.remove(bucket, names))
         except (OSError, Unavailable) as error:
             # Of this bucket's disk, which says nothing of the next one's; without the database that one ends the round.
             self._log.error("copies cannot be removed now", bucket=str(bucket), cause=str(error))

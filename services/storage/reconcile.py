@@ -13,10 +13,10 @@ import structlog
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.store import copies
+from services.storage.threads import DiskThreads
 from services.storage.work import Presence
 
 # How many objects or buckets are asked for at once.
@@ -87,16 +87,17 @@ class Reconciler:
 
         Answers how many objects; None if that cannot be said, for a disk is away.
         """
+        threads = self._threads.of(bucket)
         lacking = 0
         after = ("", b"")
         while True:
             async with self._db.worker() as unit:
                 held = await copies.held(unit, bucket, self._node, after, _PAGE)
             wanted = [(row.name, row.size) for row in held]
-            absent = await self._threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
+            absent = await threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
             if absent and await self._incoming.settle(bucket):
                 # Entered a moment ago, and not yet in its place.
-                absent = await self._threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
+                absent = await threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
             if absent:
                 if not await self._threads.run(lambda: self._disks.all_there):
                     return None

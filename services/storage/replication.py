@@ -15,8 +15,7 @@ import structlog
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
-from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import NO_SESSION, StagedName
+from services.storage.copies import LocalCopy
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch
 from services.storage.frames import Frame, get_body
@@ -24,8 +23,10 @@ from services.storage.gets import Part, copy_request, fetch
 from services.storage.own import OwnCopies
 from services.storage.pace import Pace
 from services.storage.peers import Peers
+from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies
 from services.storage.store.copies import Holder, MissingCopy
+from services.storage.threads import DiskThreads
 
 # A claim that its claimer does not fulfil comes back after this many seconds.
 _LEASE_SECONDS = 120.0

@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -23,20 +22,20 @@ import structlog
 from domain.names import SEAL, ObjectKind
 from services.common.database import Database, Unit
 from services.common.errors import Unavailable
-from services.storage.copies import DiskThreads
-from services.storage.disk import Disk, StagedName
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
 from services.storage.placement import is_spared
-from services.storage.reading import open_file, size_of
 from services.storage.store import buckets, copies, homes, nodes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
+from services.storage.threads import DiskThreads
+from services.storage.volume import WaitingBody, hash_of
 
 _OWNERS_AT_ONCE = 500
 _NAMED_AT_MOST = 1000
+_JUDGED_SECONDS = 120.0
 
 # Of buckets by their ids, those that the auth role knows.
 AskOwners = Callable[[Sequence[UUID]], Awaitable[list[NewBucket]]]
@@ -134,9 +133,9 @@ class Rescan:
         if not is_home:
             # Before the node is a home, since then what no session calls for is thrown away.
             await self._place_staged(bucket)
-        pages = Pages(self._disks, bucket)
+        pages, threads = Pages(self._disks, bucket), self._threads.of(bucket)
         # The first page has the root files, and goes with the bucket: without a config it would be taken for a new one.
-        files = await self._threads.run(pages.next)
+        files = await threads.run(pages.next)
         new = None if is_home else New(owner)
         while files or new is not None:
             entered = await self._enter(bucket, files, new)
@@ -146,7 +145,7 @@ class Rescan:
             tally.bytes += sum(one.size for one in entered)
             self._count_keys(bucket, entered, tally)
             yield
-            files = await self._threads.run(pages.next)
+            files = await threads.run(pages.next)
         tally.foreign += pages.foreign
         await self._compare(bucket)
         yield
@@ -172,7 +171,9 @@ class Rescan:
             found = await homes.states(unit, bucket, self._silent_seconds)
             if is_spared(self._node, found, state.copies):
                 return True
-            await self._threads.run(lambda: self._disks.note(order.id))
+        await self._threads.run(lambda: self._disks.note(order.id))
+        async with self._db.worker() as unit:
+            await buckets.lock(unit, bucket)
             await homes.cleared(unit, bucket, self._node)
         self._log.warning("a former home is needed after all", bucket=str(bucket))
         return False
@@ -185,10 +186,11 @@ class Rescan:
 
     async def _place_staged(self, bucket: UUID) -> None:
         """What a put had made durable and not placed when the catalogue was lost may have been acknowledged."""
+        threads = self._threads.of(bucket, sends=True)
         for disk in self._disks:
-            for path, staged in await self._threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
-                if await self._threads.run(lambda disk=disk, path=path, staged=staged: _place(disk, path, staged)):  # type: ignore[misc] # mypy infers no default
-                    self._log.info("placed an incoming file", bucket=str(bucket), name=str(staged.name))
+            for waiting in await threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
+                if await threads.run(lambda waiting=waiting: _place(waiting)):  # type: ignore[misc] # mypy infers no default
+                    self._log.info("placed an incoming file", bucket=str(bucket), name=str(waiting.staged.name))
 
     async def _enter(self, bucket: UUID, files: Sequence[FoundFile], new: New | None) -> list[KnownObject]:
         """Enter what is not known of a page of files, with a `new` home, and judge those that are known otherwise."""
@@ -204,11 +206,16 @@ class Rescan:
                 return []  # it has left meanwhile
             entered = await rescans.enter(unit, bucket, self._node, files)
             otherwise = await rescans.otherwise(unit, bucket, files)
+            if new is not None:
+                for known in otherwise:  # replication does not put another file there before it is judged
+                    await copies.retry_after(unit, known.id, self._node, _JUDGED_SECONDS)
         by_name = {file.name: file for file in files}
         for known in otherwise:
             await self._judge(bucket, known, by_name[known.name], is_new=new is not None)
         # Its file may have been removed since it was listed, and its row with it: then it was entered in vain.
-        absent = await self._threads.run(lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered]))
+        absent = await self._threads.of(bucket).run(
+            lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered])
+        )
         if not absent:
             return entered
         async with self._db.worker() as unit:
@@ -222,10 +229,14 @@ class Rescan:
         Of two seals the one that was written last, but none of a node that is known to have missed another; the content
         of every other file has the SHA-256 of its name. A home that `is_new` lacks all, and has not missed any.
         """
-        if file.name.kind.is_root_file:
-            is_right = file.name == SEAL and file.modified > known.created
-        else:
-            digest = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
+        is_right = not file.name.kind.is_root_file or (file.name == SEAL and file.modified > known.created)
+        if is_right and file.name == SEAL:
+            is_right = is_new or not await self._lacks(known)
+        if is_right:
+            # After that look and before the lock, which nobody is to wait for while a disk or a store is read.
+            digest = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
+            if file.name == SEAL and digest != file.sha256:
+                return  # the one that it had missed came since it was listed
             is_right = digest == file.sha256
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
@@ -233,9 +244,6 @@ class Rescan:
                 return  # it has left since the look
             if is_right and file.name == SEAL:
                 is_right = is_new or not await rescans.lacks(unit, known.id, self._node)
-                now = await self._threads.run(lambda: self._disks.hash(bucket, file.name, file.size))
-                if is_right and now != file.sha256:
-                    return  # the one that it had missed came since the look
             self._log.warning(
                 "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
             )
@@ -243,6 +251,10 @@ class Rescan:
                 await self._correct(unit, state, known, file)
             else:
                 await copies.add(unit, known.id, self._node)
+
+    async def _lacks(self, known: KnownObject) -> bool:
+        async with self._db.worker() as unit:
+            return await rescans.lacks(unit, known.id, self._node)
 
     async def _correct(self, unit: Unit, state: BucketState, known: KnownObject, file: FoundFile) -> None:
         row = await objects.find(unit, state.id, file.name)
@@ -257,18 +269,16 @@ class Rescan:
             raise Unavailable(what=f"A disk of node {self._node}")
 
 
-def _place(disk: Disk, path: Path, staged: StagedName) -> bool:
-    """Place a whole incoming file whose object is not there."""
-    if disk.path(staged.bucket, staged.name).exists():
+def _place(waiting: WaitingBody) -> bool:
+    """Place a whole incoming body whose object is not there."""
+    content = None if waiting.is_taken() else waiting.open()
+    if content is None:
         return False
-    size = size_of(path)
-    opened = open_file(path, size) if size is not None else None
-    if size is None or opened is None:
-        return False
+    opened, size = content
     try:
-        is_whole = opened.hash(size) == staged.sha256
+        is_whole = hash_of(opened, size) == waiting.staged.sha256
     finally:
         opened.close()
     if is_whole:
-        disk.place(path, staged.bucket, staged.name)
+        waiting.place()
     return is_whole

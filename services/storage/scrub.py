@@ -29,13 +29,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.pace import Pace
-from services.storage.reading import OpenObject
 from services.storage.store import copies, scrubs
 from services.storage.store.scrubs import DueCopy, Scrub
+from services.storage.threads import DiskThreads
+from services.storage.volume import OpenObject
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -227,6 +227,8 @@ class Scrubber:
             return await self._compare(opened, copy)
         except OSError as error:
             return f"its file cannot be read: {error.strerror}"
+        except Unavailable:
+            raise DiskAway from None
         finally:
             opened.close()
 

@@ -1,6 +1,7 @@
 """Settings of a storage node besides those that every role has."""
 
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic_settings import NoDecode
 
 from services.common.settings import HostPort, RoleSettings
 from services.storage.holding import Brake
+from services.storage.remote.address import StoreAddress
 
 # A session that misses this many beats is over.
 MISSED_BEATS = 3
@@ -19,11 +21,29 @@ def _paths(given: object) -> object:
     return [part for part in given.split(":") if part] if isinstance(given, str) else given
 
 
+def _words(given: object) -> object:
+    return given.split() if isinstance(given, str) else given
+
+
 class StorageSettings(RoleSettings):
     """One node. Its name in the cluster is `instance`."""
 
-    data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths), Field(min_length=1)] = Field(
-        description="folders to keep objects in, one for each disk, with `:` between them"
+    data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths)] = Field(
+        [], description="folders to keep objects in, one for each disk, with `:` between them; default: none"
+    )
+    store_key_file: Path | None = Field(
+        None, description="credentials file as AWS's tools have it, of mode 0600: the key of the stores; default: none"
+    )
+    spool_dir: Path | None = Field(
+        None, description="local folder in which a body is hashed before it goes to a store; default: none"
+    )
+    data_stores: Annotated[list[str], NoDecode, BeforeValidator(_words), Field(validate_default=True)] = Field(
+        [],
+        description="S3 stores to keep objects in: s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,"
+        " with a space between them; default: none",
+    )
+    store_room_bytes: int = Field(
+        1 << 40, ge=1, description="free bytes that a store counts as having, while it takes what it is given"
     )
     token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
     cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
@@ -85,6 +105,19 @@ class StorageSettings(RoleSettings):
         1 << 30, ge=0, description="bytes of packs below which the brake does not weigh a vault"
     )
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
+
+    @field_validator("data_stores")
+    @classmethod
+    def _can_be_used(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        addresses = [StoreAddress.parse(url) for url in value]
+        if any(one.overlaps(other) for one, other in combinations(addresses, 2)):
+            raise ValueError("has a store twice, or one that lies in the prefix of another")
+        lacking = [name for name in ("store_key_file", "spool_dir") if info.data.get(name) is None]
+        if value and lacking:
+            raise ValueError(f"needs {' and '.join(f'OORT_{name.upper()}' for name in lacking)} too")
+        if not value and not info.data.get("data_dirs"):
+            raise ValueError("a node keeps objects in OORT_DATA_DIRS or OORT_DATA_STORES: give one of them")
+        return value
 
     @field_validator("rest_listen")
     @classmethod

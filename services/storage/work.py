@@ -12,12 +12,12 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
 from services.storage import sessions
-from services.storage.copies import DiskThreads
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.settings import StorageSettings
 from services.storage.store import buckets, copies, nodes, scrubs
 from services.storage.store import sessions as session_rows
+from services.storage.threads import DiskThreads
 
 _SETTLE_SECONDS = 30.0
 _COUNT_SECONDS = 15.0

@@ -45,7 +45,7 @@ def default(name: str) -> str:
 def value_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return "" if field.default is None else f"`{field.default}`"
+    return "" if field.default is None or field.default == [] else f"`{field.default}`"
 
 
 def test_every_setting_of_every_role_has_its_row() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from client.errors import UsageError
+from clouds.operations import S3_SETTINGS
 
 _AWS_HOST = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?")
 _USUAL_REGION = "us-east-1"  # what stores that have no regions take
@@ -166,7 +167,7 @@ class Location:
         """What opendal's operator is made with: nothing is looked for in the environment or on the machine."""
         settings = {"root": self.root, **self.options, **self.secrets}
         if self.scheme == "s3":
-            settings |= {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"}
+            settings |= S3_SETTINGS
         elif self.scheme == "gcs":
             settings |= {"disable_config_load": "true", "disable_vm_metadata": "true"}
         elif self.scheme == "azblob" and self.key:

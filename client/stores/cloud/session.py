@@ -22,8 +22,9 @@ from client.errors import (
     TruncatedObject,
 )
 from client.stores.abc import Buffer, ObjectInfo, Refusal
-from client.stores.cloud.failures import Failure, Trouble
-from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore, deleting, listing, sizing
+from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
+from clouds.failures import Failure, Trouble
+from clouds.operations import deleting, listing, sizing
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 
 if TYPE_CHECKING:

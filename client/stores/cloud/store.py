@@ -8,17 +8,18 @@ kept apart here: restic's lock files are.
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
-from client.stores.cloud.calls import Calls, Patience, more_came
-from client.stores.cloud.failures import Failure, Trouble
 from client.stores.cloud.location import Location
+from clouds.calls import Calls, Patience
+from clouds.failures import Failure, Trouble
+from clouds.operations import deleting, listing
 from domain.names import SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
     from opendal import AsyncOperator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEMPORARY = "tmp/"
-_PAGE = 1000  # entries that come at once, at most
 _ABANDONED_SECONDS = 24 * 3600
 _SHOWS_HALVES = frozenset(("webdav",))  # a PUT that breaks off may leave what has come
 FOLDERS = tuple(f"{kind.value}/" for kind in ObjectKind if not kind.is_root_file)
@@ -160,44 +160,3 @@ class CloudStore:
             written = entry.metadata.last_modified
             if entry.metadata.is_file and written is not None and written < oldest:
                 session.run(deleting(entry.path))
-
-
-def listing(folder: str) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
-    """What lies in a folder, whose name ends with `/`: nothing if there is none. Pages come one after the other.
-
-    Each entry comes once, also from a store that repeats some on its next page; one that sends the same for ever, as
-    those do that pass over the question for a next page, is refused.
-    """
-
-    async def entries(operator: "AsyncOperator") -> list[Any]:
-        listed: AsyncIterator[Any] = await operator.list(folder)  # type: ignore[assignment]
-        found: dict[str, Any] = {}
-        repeated = 0
-        async for entry in listed:
-            more_came()
-            repeated = repeated + 1 if entry.path in found else 0
-            if repeated > len(found) + _PAGE:
-                raise Failure(Trouble.REFUSED, f"its list of {folder} begins anew without end: take another store")
-            found[entry.path] = entry
-        return list(found.values())
-
-    return entries
-
-
-def sizing(path: str) -> "Callable[[AsyncOperator], Awaitable[int | None]]":
-    """The size of a file in bytes, or None."""
-
-    async def size(operator: "AsyncOperator") -> int | None:
-        from opendal.exceptions import NotFound
-
-        try:
-            return (await operator.stat(path)).content_length
-        except NotFound:
-            return None
-
-    return size
-
-
-def deleting(path: str) -> "Callable[[AsyncOperator], Awaitable[None]]":
-    """Nothing more of a file; that there is none is no error."""
-    return lambda operator: operator.delete(path)

@@ -14,15 +14,16 @@ from services.common.errors import InvalidArgument
 from services.common.identity import require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
-from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import StagedName
+from services.storage.copies import LocalCopy
 from services.storage.disks import Disks
 from services.storage.errors import Damaged
 from services.storage.frames import read_put
 from services.storage.gets import LocalObjects, Part
 from services.storage.incoming import Incoming
 from services.storage.rpc.names import name_of
+from services.storage.staging import StagedName
 from services.storage.streams import Streams
+from services.storage.threads import DiskThreads
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NAME = copies_pb2.DESCRIPTOR.services_by_name["CopyService"].full_name
@@ -100,7 +101,7 @@ class CopiesRpc:
             raise Damaged(name=name, detail=f"node {self._node} has no whole copy")
         digest = request.sha256 if part.is_whole else None
         try:
-            async with aclosing(self._local.frames(opened, part, digest)) as frames:
+            async with aclosing(self._local.frames(bucket, opened, part, digest)) as frames:
                 async for message in frames:
                     await self._streams.patiently(context.write(message))
         except Damaged as error:

@@ -404,7 +404,9 @@ async def start_node(cluster: Cluster, name: str) -> NodeProcess:
     """Start a node and wait until it serves."""
     settings = cluster.node(name)
     values = {
-        f"OORT_{key.upper()}": ":".join(map(str, value)) if isinstance(value, list) else str(value)
+        f"OORT_{key.upper()}": (" " if key == "data_stores" else ":").join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
         for key, value in settings.model_dump().items()
         if value is not None
     }

@@ -16,10 +16,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.storage.copies import DiskThreads, LocalCopy
-from services.storage.disk import Disk, StagedFile, StagedName
+from services.storage.copies import LocalCopy
+from services.storage.disk import Disk, StagedFile
 from services.storage.disks import Disks
+from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
+from services.storage.threads import DiskThreads
 
 BUCKET = uuid4()
 

@@ -13,8 +13,9 @@ from oort.storage.v1 import objects_pb2
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.testing.server import reason_of
-from services.storage.disk import Disk, StagedName
+from services.storage.disk import Disk
 from services.storage.errors import DiskFull
+from services.storage.staging import StagedName
 from services.storage.tests.cluster import OWN_FILES, Cluster, a_body, a_session_id, index, pack
 
 

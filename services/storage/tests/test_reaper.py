@@ -18,13 +18,14 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.storage import __main__ as main
-from services.storage.copies import DiskThreads, Result
-from services.storage.disk import NO_SESSION, Disk, StagedName
+from services.storage.disk import Disk
 from services.storage.reaper import Reaper
+from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies, reaping
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.test_session_order import holding, reason, waits
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.threads import DiskThreads, Result
 
 KEPT = timedelta(days=30)
 
@@ -69,6 +70,9 @@ class FragileThreads:
     def __init__(self, threads: DiskThreads, steps: Steps) -> None:
         self._threads = threads
         self._steps = steps
+
+    def of(self, _bucket: UUID) -> "FragileThreads":
+        return self
 
     async def run(self, step: Callable[[], Result]) -> Result:
         answer = await self._threads.run(step)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import psycopg
@@ -15,14 +15,15 @@ import pytest
 from oort.auth.v1 import owners_pb2, owners_pb2_grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
-from domain.names import CONFIG, SEAL, ObjectKind
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
 from services.common.metrics import Metrics
-from services.storage.disk import StagedName
+from services.storage.disks import Disks
 from services.storage.reconcile import Reconciler
+from services.storage.staging import StagedName
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
@@ -78,13 +79,19 @@ async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[N
 
 
 @pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
+def auth_server() -> Iterator[str]:
+    """Where `auth_knowing` will listen."""
     with socket.socket() as kept:  # nobody else gets the port, though the auth role is not up all the time
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
-        for name in ("a", "b"):
-            cluster.node(name, auth_server=f"127.0.0.1:{kept.getsockname()[1]}", scrub_poll_seconds=0.05)
-        yield "a", "b"
+        yield f"127.0.0.1:{kept.getsockname()[1]}"
+
+
+@pytest.fixture
+def nodes(cluster: Cluster, auth_server: str) -> tuple[str, str]:
+    for name in ("a", "b"):
+        cluster.node(name, auth_server=auth_server, scrub_poll_seconds=0.05)
+    return "a", "b"
 
 
 async def lose_the_catalogue(cluster: Cluster, tables: str = _TABLES) -> None:
@@ -227,6 +234,34 @@ async def test_of_two_seals_the_one_that_was_written_last_counts(cluster: Cluste
             await copies_are_complete(cluster, "a")
             seals = {place_of(cluster, node, claims.bucket, SEAL).read_bytes() for node in nodes}
             assert seals == {f"new {changed}".encode()}
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_no_bucket_is_locked_while_a_file_of_it_is_read(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = Disks.hash
+    hashed: list[ObjectName] = []
+
+    def looking(disks: Disks, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
+        with psycopg.connect(cluster.database.worker) as other:
+            other.execute("select from buckets where id = %s for update nowait", (bucket,))
+        hashed.append(name)
+        return hashes(disks, bucket, name, size)
+
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            await client.initialise(await client.open())
+            name = await client.put_pack(await client.open(), b"body")
+        for changed in (SEAL, name):
+            place = place_of(cluster, "a", claims.bucket, changed)
+            place.write_bytes(b"another")
+            os.utime(place, (1 << 33, 1 << 33))
+        monkeypatch.setattr(Disks, "hash", looking)
+        async with auth_knowing(cluster, claims):
+            await rescan(cluster, "a")
+    assert set(hashed) == {SEAL, name}
 
 
 async def test_a_seal_that_a_node_has_missed_is_not_undone_by_the_one_that_it_has(

@@ -15,7 +15,6 @@ from domain.sessions import Purpose
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.testing.clock import ManualClock
-from services.storage.copies import DiskThreads
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
@@ -26,6 +25,7 @@ from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered, place_of
 from services.storage.tests.test_sessions import a_committed_snapshot
+from services.storage.threads import DiskThreads
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ async def test_the_copy_that_was_verified_longest_ago_comes_first(cluster: Clust
             session = await client.open()
             names = [await client.put_pack(session, a_body()) for _ in range(3)]
         await scrubbed(cluster, "a")
-        for name, days in zip(names, (2, 30, 10), strict=True):
+        for name, days in zip(names, (2, 20, 10), strict=True):
             await cluster.change(
                 "update verified_copies set verified = now() - %s * interval '1 day' from objects o"
                 " where o.id = object_id and o.sha256 = %s",

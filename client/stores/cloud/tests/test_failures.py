@@ -1,75 +1,28 @@
 """What goes wrong with a store on the net: each is one clear line, and what may pass is waited for."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from client.errors import DamagedVault, ObjectMissing, SessionOver, StoreError, StoreFull, TruncatedObject
 from client.stores.abc import Buffer
 from client.stores.cloud import CloudStore, Location
-from client.stores.cloud.calls import Patience
-from client.stores.cloud.failures import Failure, Trouble
 from client.stores.cloud.session import CloudSession
 from client.stores.tests.contract import a_pack
+from clouds.calls import Patience
+from clouds.failures import Failure, Trouble
+from clouds.testing.answers import Answers, answering
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
 
 
-class Answers(ThreadingHTTPServer):
-    """A server that gives the answers it was told, then always the last one: status, body and a length to claim."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers: deque[tuple[int, bytes, int | None]] = deque()
-        self.asked: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        self.held: threading.Event | None = None
-
-    def say(self, status: int, code: str = "", *, body: bytes = b"", length: int | None = None) -> None:
-        error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else body
-        self.answers.append((status, error, length))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Answers
-
-    def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append(self.command)
-        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        if self.server.held is not None:
-            self.server.held.wait()
-        answers = self.server.answers
-        status, body, length = answers[0] if len(answers) == 1 else answers.popleft()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        self.close_connection = True
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - as http.server calls them
-
-    def log_message(self, *_: object) -> None:
-        """Nothing is told."""
-
-
 @pytest.fixture
 def server() -> Iterator[Answers]:
-    with Answers() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -259,7 +212,7 @@ def test_on_webdav_an_object_is_written_beside_and_what_was_left_there_is_kept_a
 
 def _entries(session: object) -> list[str]:
     from client.stores.cloud.session import CloudSession
-    from client.stores.cloud.store import listing
+    from clouds.operations import listing
 
     assert isinstance(session, CloudSession)
     return [entry.path for entry in session.run(listing("tmp/")) if entry.metadata.is_file]

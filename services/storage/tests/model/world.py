@@ -25,8 +25,8 @@ from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage import replication, sessions
 from services.storage.bodies import Announced
-from services.storage.copies import DiskThreads, LocalCopy, Result
-from services.storage.disk import Disk, StagedName
+from services.storage.copies import LocalCopy
+from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.errors import TooFewCopies
 from services.storage.frames import get_message, put_frames
@@ -36,11 +36,13 @@ from services.storage.own import OwnCopies
 from services.storage.puts import Put, Puts, Spread
 from services.storage.reaper import Reaper
 from services.storage.replication import Replicator
+from services.storage.staging import StagedName
 from services.storage.store import buckets, nodes
 from services.storage.tests.cluster import a_device
 from services.storage.tests.model.ahead import Ahead
 from services.storage.tests.model.contents import Made
 from services.storage.tests.model.turns import take_turn
+from services.storage.threads import DiskThreads, Result
 
 NODES = ("a", "b")
 # No node of the model falls silent, and no session ends by itself.
@@ -110,7 +112,9 @@ class Node:
 
     @property
     def disk(self) -> Disk:
-        return next(iter(self.disks))
+        [disk] = self.disks
+        assert isinstance(disk, Disk)
+        return disk
 
 
 @dataclass
@@ -285,7 +289,7 @@ class World:
 
     def staged(self, node: str) -> dict[Path, StagedName]:
         """Whole incoming files."""
-        return dict(self.nodes[node].disk.staged(self.claims.bucket))
+        return {one.path: one.staged for one in self.nodes[node].disk.staged(self.claims.bucket)}
 
     def known(self, kind: ObjectKind) -> list[Made]:
         """What a client may have seen, by name, be it long gone."""

@@ -42,7 +42,7 @@ class Failure(Exception):
 
 _WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
 _NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
-_OTHER_REGION = "the bucket lies in another region: give it with --region, or the endpoint of that region"
+_OTHER_REGION = "the bucket lies in another region: give that one, or the endpoint of that region"
 _CLOCK = "this machine's clock is too far from the store's: set it right"
 _DENIED = "it does not let this key do that: look at the key's rights"
 _CODES = {
@@ -77,7 +77,13 @@ _BUSY = {
     "429",
     "503",
 }
+_GARBLED = {"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _LACKING = {"NotImplemented", "501"}
+_UNTAKEN = {
+    "InvalidArgument",
+    "InvalidRequest",
+    "UnsupportedHeader",
+}  # as some say of a checksum
 _STATUSES = {"401": _WRONG_KEY, "403": _DENIED, "301": _OTHER_REGION, "307": _OTHER_REGION, "308": _OTHER_REGION}
 _UNREACHED = (
     ("dns error", "its name is not known: check the address and the network"),
@@ -104,7 +110,9 @@ def read_failure(error: Exception) -> Failure:
     kind, text = type(error).__name__, str(error)
     known = {next(filter(None, found.groups())) for found in (_CODE.search(text), _STATUS.search(text)) if found}
     refusal = next((table[word] for table in (_CODES, _STATUSES) for word in sorted(known & table.keys())), None)
-    if kind in _KINDS and not known & (_CODES.keys() | _BUSY):
+    if known & _GARBLED:
+        failure = Failure(Trouble.BUSY, "what came there was not what was sent: check the network")
+    elif kind in _KINDS and not known & (_CODES.keys() | _BUSY):
         failure = Failure(_KINDS[kind], _in_short(text))
     elif "too little data" in text:
         failure = Failure(Trouble.SHORT, "it sent fewer bytes than were asked for")
@@ -114,7 +122,7 @@ def read_failure(error: Exception) -> Failure:
         failure = Failure(Trouble.BUSY, "it is busy, or limits how often it is asked: try again later")
     elif refusal or kind == "PermissionDenied":
         failure = Failure(Trouble.REFUSED, refusal or _DENIED)
-    elif known & _LACKING or "x-amz-checksum" in text:
+    elif known & _LACKING or ("x-amz-checksum" in text and known & _UNTAKEN):
         failure = Failure(Trouble.UNKNOWN_TO_IT, f"it lacks what is asked of it ({_in_short(text)})")
     elif "reqwest" in text:
         failure = Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))

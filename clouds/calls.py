@@ -14,18 +14,16 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from client.stores.cloud.failures import Failure, Trouble, is_of_opendal, read_failure
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 T = TypeVar("T")
 
-_SLOWEST = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
+_SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 
 
@@ -38,26 +36,36 @@ class Patience:
     new: float = 8  # for repeating one to a store that has never answered: most likely the address is wrong
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
+    slowest: int = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
 
 
 class Calls:
     """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
 
-    def __init__(self, patience: Patience, at_once: int = 16) -> None:
+    def __init__(self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0) -> None:
+        """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0."""
         self._patience = patience
         self._at_once = asyncio.Semaphore(at_once)
+        self._small_at_once = asyncio.Semaphore(small_at_once) if small_at_once else self._at_once
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._answered = False
 
-    def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> "Future[T]":
+    def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> Future[T]:
         """Begin a call that carries `size` bytes; the future raises Failure. Cancelled, it sends nothing any more."""
-        return asyncio.run_coroutine_threadsafe(self._repeated(call, size), self._running())
+        loop = self._running()
+        if loop is None:
+            refused: Future[T] = Future()
+            refused.set_exception(_closed())
+            return refused
+        return asyncio.run_coroutine_threadsafe(self._until_closed(call, size), loop)
 
     def close(self) -> None:
-        """End what is under way, and the thread."""
+        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure."""
         with self._lock:
+            self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
@@ -67,21 +75,30 @@ class Calls:
         thread.join()
         loop.close()
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _running(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None and not self._closed:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="cloud-store", daemon=True)
                 self._thread.start()
             return self._loop
 
+    async def _until_closed(self, call: Callable[[], Awaitable[T]], size: int) -> T:
+        try:
+            return await self._repeated(call, size)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise _closed() from None
+            raise
+
     async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
         patience = self._patience
+        at_once = self._small_at_once if size <= _SMALL else self._at_once
         failed, delay = None, patience.first
         while True:
             try:
-                async with self._at_once:
-                    answer = await _once(call, patience.answer + size / _SLOWEST)
+                async with at_once:
+                    answer = await _once(call, patience.answer + size / patience.slowest)
             except Failure as failure:
                 failed = time.monotonic() if failed is None else failed
                 self._answered |= failure.trouble is not Trouble.UNREACHED
@@ -94,6 +111,10 @@ class Calls:
                 return answer
             await asyncio.sleep(wait)
             delay = min(delay * 2, patience.longest)
+
+
+def _closed() -> Failure:
+    return Failure(Trouble.REFUSED, "it was closed")
 
 
 def more_came() -> None:
