@@ -176,7 +176,9 @@ async def test_an_altered_and_a_lost_copy_are_found_and_healed_from_the_other_no
         kept.write(places[0], altered(bodies[0]))
         kept.write(places[1], b"")
         found = await scrubbed(cluster, "a")
-        assert (found["a"].copies, found["a"].damaged) == (2, 2)
+        # What was healed while the scrub went on is read again.
+        assert found["a"].copies in {2, 3, 4}
+        assert found["a"].damaged == 2
         await copies_are_complete(cluster, "a")
         assert [kept.read(place) for place in places] == bodies
         # And the other way round: what `a` has heals `b`.
