@@ -3,7 +3,8 @@
 Kept true: a call ends, whatever the store does; what the store asks to be left in peace about is asked again only after
 a growing and random time, and no more calls are under way at once than the limit; a call that is given up sends nothing
 any more. One that stood still until its time was over is begun again at least once: the time for repeating runs from
-the first failure.
+the first failure. What follows a call that was given up does not wait as long again: it is repeated for the short time
+of a store that never answered, until the store answers as it should.
 
 opendal's own layers for this are not used: its time limit is one number for a lock and for a pack of 128 MiB, and its
 retries do not tell a host that was never there from one that is away for a moment.
@@ -33,25 +34,37 @@ class Patience:
 
     answer: float = 60  # for an answer, or more of one; a body may take longer by its size
     total: float = 180  # for repeating a call, from its first failure on
-    new: float = 8  # for repeating one to a store that has never answered: most likely the address is wrong
+    new: float = 8  # for repeating one to a store that has never answered, or was given up since
+    behind: float = 20  # for a store to show what was just stored there
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
     slowest: int = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time between two attempts, in seconds. That of tests jumps."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class Calls:
     """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
 
-    def __init__(self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0) -> None:
+    def __init__(
+        self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0, clock: Clock | None = None
+    ) -> None:
         """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0."""
         self._patience = patience
+        self._clock = clock or Clock()
         self._at_once = asyncio.Semaphore(at_once)
         self._small_at_once = asyncio.Semaphore(small_at_once) if small_at_once else self._at_once
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._answered = False
+        self._answered = self._given_up = False
 
     def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> Future[T]:
         """Begin a call that carries `size` bytes; the future raises Failure. Cancelled, it sends nothing any more."""
@@ -92,7 +105,7 @@ class Calls:
             raise
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
-        patience = self._patience
+        patience, monotonic = self._patience, self._clock.monotonic
         at_once = self._small_at_once if size <= _SMALL else self._at_once
         failed, delay = None, patience.first
         while True:
@@ -100,17 +113,24 @@ class Calls:
                 async with at_once:
                     answer = await _once(call, patience.answer + size / patience.slowest)
             except Failure as failure:
-                failed = time.monotonic() if failed is None else failed
+                failed = monotonic() if failed is None else failed
                 self._answered |= failure.trouble is not Trouble.UNREACHED
                 wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
-                end = failed + (patience.total if self._answered else patience.new)
-                if not failure.passes or time.monotonic() + wait > end:
+                if not failure.passes:
+                    raise
+                if monotonic() + wait > failed + self._time_for(failure):
+                    self._given_up |= failure.trouble is not Trouble.BEHIND
                     raise
             else:
-                self._answered = True
+                self._answered, self._given_up = True, False
                 return answer
-            await asyncio.sleep(wait)
+            await self._clock.sleep(wait)
             delay = min(delay * 2, patience.longest)
+
+    def _time_for(self, failure: Failure) -> float:
+        if failure.trouble is Trouble.BEHIND:
+            return self._patience.behind
+        return self._patience.total if self._answered and not self._given_up else self._patience.new
 
 
 def _closed() -> Failure:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from clouds.calls import more_came
-from clouds.failures import Failure, Trouble
+from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,8 +47,23 @@ def sizing(path: str) -> "Callable[[AsyncOperator], Awaitable[int | None]]":
             return (await operator.stat(path)).content_length
         except NotFound:
             return None
+        except Exception as error:
+            if not is_of_opendal(error) or read_failure(error).trouble is not Trouble.REFUSED:
+                raise
+            raise await _refusal_to_read(operator, path) or error from None
 
     return size
+
+
+async def _refusal_to_read(operator: "AsyncOperator", path: str) -> Exception | None:
+    """Why the store lets nothing be done with a file, which it cannot say of a HEAD: the answer has no body."""
+    try:
+        await operator.read(path, offset=0, size=1)
+    except Exception as error:
+        if not is_of_opendal(error):
+            raise
+        return error if read_failure(error).trouble is Trouble.REFUSED else None
+    return None
 
 
 def deleting(path: str) -> "Callable[[AsyncOperator], Awaitable[None]]":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
 from client.stores.cloud.location import Location
-from clouds.calls import Calls, Patience
+from clouds.calls import Calls, Clock, Patience
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing
 from domain.names import SEAL, ObjectKind, ObjectName
@@ -44,9 +44,10 @@ class CloudStore:
 
     needs_locks = True
 
-    def __init__(self, location: Location, patience: Patience | None = None) -> None:
+    def __init__(self, location: Location, patience: Patience | None = None, clock: Clock | None = None) -> None:
         self.location = location
-        self.calls = Calls(patience or Patience())
+        self._pace = patience or Patience(), clock or Clock()
+        self.calls = Calls(self._pace[0], clock=self._pace[1])
         self.first_use = threading.Lock()  # for stores that cannot create what must not be there yet
         self.renaming = threading.Lock()
         self._lacks_conditions = self._lacks_checksums = False
@@ -87,7 +88,7 @@ class CloudStore:
 
     def beside(self, folder: str) -> "CloudStore":
         """The same store, for a vault in a folder of this one, over connections of its own."""
-        return CloudStore(self.location.below(folder))
+        return CloudStore(self.location.below(folder), *self._pace)
 
     def remove_beside(self, folder: str) -> None:
         """Remove all of such a folder. Raises StoreError."""

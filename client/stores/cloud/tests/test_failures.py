@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import pytest
 
@@ -16,7 +17,7 @@ from clouds.testing.answers import Answers, answering
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
-HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
+HASTY = Patience(answer=30, total=0.5, new=0.3, behind=0.05, first=0.001, longest=0.01)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_what_may_pass_is_asked_for_again(store: CloudStore, server: Answers) ->
     server.say(200, body=b"config")
     with store.open(Purpose.READ) as session:
         assert session.get(CONFIG) == b"config"
-    assert len(server.asked) == 4
+    assert server.asked == ["GET"] * 4 + ["HEAD"]
 
 
 def test_a_refusal_is_not_asked_for_again(store: CloudStore, server: Answers) -> None:
@@ -112,7 +113,7 @@ def test_a_body_that_is_short_or_altered_is_damage(store: CloudStore, server: An
             session.get(name, 0, 1000)
 
 
-def test_a_store_that_loses_what_it_is_given_is_found_out_at_once(store: CloudStore, server: Answers) -> None:
+def test_a_store_that_loses_what_it_is_given_is_found_out(store: CloudStore, server: Answers) -> None:
     name, body = a_pack(1000)
     for answer in (404, 200, 404):
         server.say(answer)
@@ -277,7 +278,7 @@ def test_where_lists_are_pages_of_another_server_no_vault_is_made(store: CloudSt
     server.say(200, body=b"<html><body>Please sign in</body></html>")
     with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="its list lacks"):
         session.initialise(key, b"key", b"config", b"seal")
-    assert server.asked == ["HEAD", "PUT", "HEAD", "GET", "DELETE"]
+    assert [method for method, _ in groupby(server.asked)] == ["HEAD", "PUT", "HEAD", "GET", "DELETE"]
 
 
 def test_a_store_without_conditional_writes_holds_a_vault(

@@ -1,0 +1,57 @@
+"""What lists of a store are worth.
+
+Kept true: what lies elsewhere than its name says is no object; a list that lacks what was just stored is an old list,
+and is not believed, for it may lack what others stored as well.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from client.stores.abc import ObjectInfo
+from clouds.failures import Failure, Trouble
+from clouds.operations import listing
+from domain.names import BadName, ObjectKind, ObjectName
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from opendal import AsyncOperator
+
+
+def complete_listing(
+    folder: str, expected: Callable[[], frozenset[ObjectName]]
+) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
+    """What lies in a folder, with all that is expected to: where it is both before the list is asked for, and after."""
+
+    async def entries(operator: "AsyncOperator") -> list[Any]:
+        before = expected()
+        found = await listing(folder)(operator)
+        listed = {entry.path for entry in found}
+        lacking = [name for name in before & expected() if name.path.startswith(folder) and name.path not in listed]
+        if lacking:
+            said = f"its list lacks {min(lacking)}, which was just stored there: check the address, or try again later"
+            raise Failure(Trouble.BEHIND, said)
+        return found
+
+    return entries
+
+
+def is_of_packs(folder: str) -> bool:
+    name = folder.strip("/").rpartition("/")[2]
+    return len(name) == 2 and all(digit in "0123456789abcdef" for digit in name)  # noqa: PLR2004 - `data/xx/`
+
+
+def objects_among(found: Iterable[Any], kind: ObjectKind) -> list[ObjectInfo]:
+    """The objects among what was listed, each once and by name; whatever else lies there is not ours.
+
+    A copy of an object in another folder is no object either: prune would take it for a pack that nothing needs, and
+    remove by its name the one that is needed.
+    """
+    objects = {}
+    for entry in found:
+        with suppress(BadName):
+            name = ObjectName(kind, entry.path.rpartition("/")[2])
+            if entry.metadata.is_file and entry.path == name.path:
+                objects[name] = ObjectInfo(name, entry.metadata.content_length)
+    return [objects[name] for name in sorted(objects)]
