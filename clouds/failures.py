@@ -133,13 +133,20 @@ def read_failure(error: Exception) -> Failure:
         failure = Failure(Trouble.REFUSED, refusal or _DENIED)
     elif known & _LACKING or ("x-amz-checksum" in text and known & _UNTAKEN):
         failure = Failure(Trouble.UNKNOWN_TO_IT, f"it lacks what is asked of it ({_in_short(text)})")
-    elif "reqwest" in text:
-        failure = Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
-    elif "deserialize" in text:
-        failure = Failure(Trouble.BUSY, "its answer breaks off, or is none of such a store: is the address right?")
     else:
-        failure = Failure(Trouble.BUSY if "(temporary)" in text else Trouble.REFUSED, _in_short(text))
+        failure = _by_its_text(text)
     return failure
+
+
+def _by_its_text(text: str) -> Failure:
+    """What an error means that has no code known here."""
+    if "reqwest" in text:
+        return Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
+    if "deserialize" in text:
+        return Failure(Trouble.BUSY, "its answer breaks off, or is none of such a store: is the address right?")
+    if "(temporary)" in text:
+        return Failure(Trouble.BUSY, f"{_in_short(text)}: try again later")
+    return Failure(Trouble.REFUSED, _in_short(text))
 
 
 def _in_short(text: str) -> str:

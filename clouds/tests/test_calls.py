@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
-from clouds.calls import Calls, Patience
-from clouds.failures import Failure
+from clouds.calls import Calls, Clock, Patience
+from clouds.failures import Failure, Trouble
+from clouds.testing.clock import a_jumping_clock
 
 _LARGE = 8 << 20
 
@@ -43,3 +45,77 @@ def test_whoever_waits_for_a_call_is_told_when_it_is_closed(calls: Calls) -> Non
     for call in (*stuck, calls.begin(_answers)):
         with pytest.raises(Failure, match="closed"):
             call.result(10)
+
+
+class Store:
+    """One that fails as it is told, else answers; it notes when it was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.trouble: Trouble | None = None
+        self.asked: list[float] = []
+
+    async def __call__(self) -> int:
+        self.asked.append(self.clock.monotonic())
+        if self.trouble is not None:
+            raise Failure(self.trouble, "no")
+        return 1
+
+    def take(self, calls: Calls) -> float:
+        """The seconds within which one call is given up."""
+        self.asked.clear()
+        with pytest.raises(Failure):
+            calls.begin(self).result(30)
+        return self.asked[-1] - self.asked[0]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(a_jumping_clock())
+
+
+@pytest.fixture
+def hasty(store: Store) -> Iterator[Calls]:
+    calls = Calls(Patience(), clock=store.clock)
+    yield calls
+    calls.close()
+
+
+def test_the_waits_between_attempts_grow_are_random_and_end(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BUSY
+    assert 150 < store.take(hasty) <= 180
+    waits = [later - earlier for earlier, later in pairwise(store.asked)]
+    for number, wait in enumerate(waits):
+        utmost = min(0.5 * 2**number, 30)
+        assert utmost / 2 <= wait <= utmost
+    assert len({wait / min(0.5 * 2**number, 30) for number, wait in enumerate(waits)}) > 1
+
+
+def test_a_store_that_was_given_up_is_waited_for_shortly_until_it_answers_again(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BUSY
+    store.take(hasty)
+    assert store.take(hasty) <= 8
+    assert store.take(hasty) <= 8
+    store.trouble = None
+    assert hasty.begin(store).result(30) == 1
+    store.trouble = Trouble.UNREACHED
+    assert store.take(hasty) > 150
+
+
+def test_a_store_that_never_answered_is_given_up_soon(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.UNREACHED
+    assert store.take(hasty) <= 8
+
+
+def test_what_a_store_does_not_show_yet_is_waited_for_and_the_store_is_not_given_up(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BEHIND
+    assert 8 < store.take(hasty) <= 20
+    store.trouble = Trouble.BUSY
+    assert store.take(hasty) > 150
+
+
+@pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.MISSING, Trouble.FULL, Trouble.EXISTS])
+def test_what_does_not_pass_is_asked_for_once(store: Store, hasty: Calls, trouble: Trouble) -> None:
+    store.trouble = trouble
+    assert store.take(hasty) == 0
+    assert len(store.asked) == 1

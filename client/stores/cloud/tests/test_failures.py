@@ -337,3 +337,13 @@ def test_on_webdav_a_folder_that_is_missing_is_not_an_empty_one(webdav_store: Cl
             session.run(lambda operator, kind=kind: operator.remove_all(f"{kind.value}/"))  # type: ignore[misc]
             with pytest.raises(StoreError, match=f"no folder '{kind.value}'"):
                 list(session.list(kind))
+
+
+def test_a_list_that_breaks_off_is_never_taken_for_a_shorter_one(store: CloudStore, server: Answers) -> None:
+    page = a_page([f"index/{number:064x}" for number in range(2)]).replace(b"true", b"false")
+    with store.open(Purpose.READ) as session:
+        for cut in range(len(page)):
+            server.answers.clear()
+            server.say(200, body=page[:cut])
+            server.say(200, body=page)
+            assert len(list(session.list(ObjectKind.INDEX))) == 2

@@ -1,0 +1,120 @@
+"""Faults on the way to a store of S3, which a proxy makes: nobody sees them, or they are told as what they are."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from client.errors import ObjectMissing, StoreError
+from client.stores.cloud import CloudStore, Location
+from client.stores.tests.contract import a_pack
+from clouds.testing.clock import a_jumping_clock
+from clouds.testing.faults import FAULTS, shortens_the_answer
+from clouds.testing.proxy import Answer, Proxy, Request, Treatment, a_proxy
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+
+@pytest.fixture
+def proxy(s3_bucket: str) -> Iterator[Proxy]:
+    with a_proxy(urlsplit(s3_bucket).netloc) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(proxy: Proxy, s3_bucket: str) -> Iterator[CloudStore]:
+    """A store behind the proxy."""
+    location = Location.of_s3(f"http://{proxy.address}{urlsplit(s3_bucket).path}")
+    store = CloudStore(location.opened_by("key", "secret"), clock=a_jumping_clock())
+    yield store
+    store.close()
+
+
+def first(fault: Treatment, method: str) -> Treatment:
+    """The fault befalls the first call of that method, and no other."""
+    waiting = [fault]
+    return lambda request: (waiting.pop() if waiting and request.method == method else Request.passed_on)(request)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_one_call_is_seen_by_nobody(through: CloudStore, proxy: Proxy, fault: Treatment) -> None:
+    with through.open(Purpose.BACKUP) as session:
+        for method in ("HEAD", "PUT"):
+            proxy.treatment = first(fault, method)
+            name, body = a_pack()
+            assert session.put(name, body)
+        for offset, length in ((0, None), (10, 100), (10, None)):
+            proxy.treatment = first(fault, "GET")
+            assert session.get(name, offset, length) == body[offset : offset + length if length else None]
+        index = ObjectName.of(ObjectKind.INDEX, body)
+        session.put(index, body)
+        proxy.treatment = first(fault, "GET")
+        assert [info.name for info in session.list(ObjectKind.INDEX)] == [index]
+        proxy.treatment = first(fault, "DELETE")
+        session.remove(index)
+        assert not session.exists(index)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("of", [CONFIG, SEAL])
+def test_a_vault_is_made_once_whatever_befalls_the_writing_of_its_root(
+    through: CloudStore, proxy: Proxy, fault: Treatment, of: ObjectName
+) -> None:
+    waiting = [fault]
+
+    def treated(request: Request) -> Answer | None:
+        is_it = request.method == "PUT" and request.path.endswith(of.path)
+        return (waiting.pop() if waiting and is_it else Request.passed_on)(request)
+
+    proxy.treatment = treated
+    with through.open(Purpose.BACKUP) as session:
+        assert session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
+        assert (session.get(CONFIG), session.get(SEAL)) == (b"config", b"seal")
+        assert not session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"another", b"laes")
+        assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key"]
+    assert not waiting
+
+
+def test_a_list_that_is_a_little_old_is_waited_for(through: CloudStore, proxy: Proxy) -> None:
+    name = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot")
+    with through.open(Purpose.BACKUP) as session:
+        session.list(ObjectKind.SNAPSHOT)
+        old = proxy.asked[-1].passed_on()
+        session.commit(name, b"snapshot")
+        waiting = [old, old, old]
+        proxy.treatment = lambda request: waiting.pop() if waiting and request.is_of_a_list else request.passed_on()
+        assert [info.name for info in session.list(ObjectKind.SNAPSHOT)] == [name]
+        assert not waiting
+        session.remove(name)
+        assert list(session.list(ObjectKind.SNAPSHOT)) == []
+
+
+def test_a_store_that_shows_an_object_a_little_later_has_stored_it(through: CloudStore, proxy: Proxy) -> None:
+    name, body = a_pack()
+    hidden = [Answer.of(404)] * 4  # the first of which is to whether it is there already
+    proxy.treatment = lambda request: hidden.pop() if hidden and request.method == "HEAD" else request.passed_on()
+    with through.open(Purpose.BACKUP) as session:
+        assert session.put(name, body)
+        assert not hidden
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed"])
+def test_what_an_answer_without_a_body_cannot_say_is_asked_for(through: CloudStore, proxy: Proxy, code: str) -> None:
+    proxy.treatment = lambda _: Answer.refusal(403, code)
+    said = {"SignatureDoesNotMatch": "access key", "RequestTimeTooSkewed": "clock"}.get(code, "another region")
+    with through.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match=said):
+        session.put(*a_pack())
+    assert [request.method for request in proxy.asked] == ["HEAD", "GET"]
+
+
+def test_a_pack_of_which_too_little_comes_for_good_is_not_called_damaged(through: CloudStore, proxy: Proxy) -> None:
+    name, body = a_pack()
+    with through.open(Purpose.BACKUP) as session:
+        session.put(name, body)
+        proxy.treatment = lambda request: (shortens_the_answer if request.method == "GET" else Request.passed_on)(
+            request
+        )
+        for offset, length in ((0, None), (10, 100), (10, None)):
+            with pytest.raises(StoreError, match=r"bytes of data/.*, which it has: try again later") as caught:
+                session.get(name, offset, length)
+            assert not isinstance(caught.value, ObjectMissing)
