@@ -29,6 +29,7 @@ from client.errors import (
     WrongRepositoryPassword,
 )
 from client.stores.abc import ObjectStore, StoreSession
+from client.stores.limited import LimitedStore
 from client.stores.local import LocalStore
 from client.vault.problems import Problem, cost_only
 from client.vault.repository import Vault, create_vault, open_vault
@@ -184,7 +185,7 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
             return LocalStore(where)
         from client.stores.cloud import CloudStore  # which a vault on a disk does not wait for
 
-        return CloudStore(where)
+        return _limited(device, CloudStore(where))
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
     from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk
@@ -203,4 +204,9 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
         ca_file=device.account.ca_file,
         purpose=purpose,
     )
-    return store if cache is None else KeepingStore(store, cache / f"{entry.id}.objects")
+    return _limited(device, store if cache is None else KeepingStore(store, cache / f"{entry.id}.objects"))
+
+
+def _limited(device: Device, store: ObjectStore) -> ObjectStore:
+    """A store at the other end of the device's line."""
+    return LimitedStore(store, device.limits) if device.limits else store

@@ -1,0 +1,167 @@
+"""A limited store: a clock that jumps tells how long what waits would have waited."""
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from client.errors import SessionOver
+from client.stores.limited import LimitedStore, Limits, PaceClock
+from client.stores.tests.contract import StoreContract, a_pack
+from client.stores.tests.memory import MemoryStore
+from domain.bandwidth import Timetable
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+M = 1 << 20
+MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001 - the wall's
+
+
+class Jumping:
+    """A clock on which waiting takes no time, and moves it on."""
+
+    def __init__(self, start: datetime = MONDAY) -> None:
+        self.start = start
+        self.now = 0.0
+        self.waits: list[float] = []
+        self.clock = PaceClock(lambda: self.now, lambda: self.start + timedelta(seconds=self.now), self._wait)
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.now += seconds
+        return event.is_set()
+
+
+def a_store(jumping: Jumping, *, upload: str = "off", download: str = "off") -> LimitedStore:
+    return LimitedStore(MemoryStore(), Limits(Timetable.parse(upload), Timetable.parse(download)), jumping.clock)
+
+
+class TestLimitedStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> LimitedStore:
+        return a_store(Jumping(), upload="1M", download="08:00,1M 12:00,off")
+
+
+def test_packs_go_up_one_after_the_other_at_the_rate() -> None:
+    jumping = Jumping()
+    with a_store(jumping, upload="1M").open(Purpose.BACKUP) as session:
+        for _ in range(4):
+            session.put(*a_pack(2 * M))
+        assert jumping.waits == [2, 2, 2], "the first one has nothing before it"
+        jumping.now += 1
+        session.put(*a_pack(2 * M))
+        assert jumping.waits[3:] == [1], "a second of the two has passed by itself"
+        jumping.now += 3600
+        session.put(*a_pack(2 * M))
+        session.put(*a_pack(2 * M))
+        assert jumping.waits[4:] == [2], "an hour in which nothing went saves nothing up"
+
+
+def test_the_timetable_is_that_of_the_clock_on_the_wall() -> None:
+    jumping = Jumping(MONDAY + timedelta(hours=17, minutes=59, seconds=59))
+    with a_store(jumping, upload="08:00,1M 18:00,off").open(Purpose.BACKUP) as session:
+        for _ in range(6):
+            session.put(*a_pack(2 * M))
+    assert jumping.waits == [1], "from six on there is no limit, for what was begun before as well"
+
+
+def test_what_comes_down_is_counted_whether_its_length_is_known_or_not() -> None:
+    jumping = Jumping()
+    name, body = a_pack(2 * M)
+    with a_store(jumping, download="1M").open(Purpose.BACKUP) as session:
+        session.put(name, body)
+        assert session.get(name) == body
+        assert session.get(name, 0, M) == body[:M]
+        assert session.get(name, M) == body[M:]
+        assert jumping.waits == [2, 1]
+        session.get(name, 0, 10)
+        assert jumping.waits[2:] == [1]
+
+
+def test_up_and_down_do_not_wait_for_each_other() -> None:
+    jumping = Jumping()
+    name, body = a_pack(2 * M)
+    with a_store(jumping, upload="1M", download="1M").open(Purpose.BACKUP) as session:
+        session.put(name, body)
+        session.get(name)
+        assert jumping.waits == []
+
+
+def test_a_lock_waits_for_no_pack_and_counts() -> None:
+    jumping = Jumping()
+    lock = b"lock" * (M // 4)
+    with a_store(jumping, upload="1M").open(Purpose.BACKUP) as session:
+        session.put(*a_pack(6 * M))
+        session.put(ObjectName.of(ObjectKind.LOCK, lock), lock)
+        assert jumping.waits == []
+        session.put(*a_pack(10))
+        assert jumping.waits == [7]
+
+
+def test_the_threads_and_sessions_of_a_store_share_its_line() -> None:
+    jumping = Jumping()
+    store = a_store(jumping, upload="1M")
+    waits: list[float] = []
+    sessions = [store.open(Purpose.BACKUP) for _ in range(3)]
+    ready = threading.Barrier(6)
+
+    def count(_: threading.Event, seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    store.clock = PaceClock(wait=count)
+
+    def put(session_number: int) -> None:
+        ready.wait()
+        sessions[session_number].put(*a_pack(M))
+
+    threads = [threading.Thread(target=put, args=(number % 3,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(waits) == [1, 2, 3, 4, 5]
+
+
+def test_closing_a_session_ends_what_waits_in_it() -> None:
+    began = threading.Event()
+
+    def wait(event: threading.Event, _: float) -> bool:
+        began.set()
+        return event.wait(60)
+
+    jumping = Jumping()
+    clock = PaceClock(jumping.clock.monotonic, jumping.clock.wall, wait)
+    store = LimitedStore(MemoryStore(), Limits(Timetable.parse("1k")), clock)
+    session = store.open(Purpose.BACKUP)
+    session.put(*a_pack(M))
+    ended: list[BaseException] = []
+
+    def put() -> None:
+        try:
+            session.put(*a_pack(M))
+        except SessionOver as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    assert began.wait(60)
+    session.close()
+    thread.join()
+    assert len(ended) == 1
+
+
+def test_a_counter_of_its_own_is_passed_on_and_none_is_made_up() -> None:
+    class Counting:
+        lost: frozenset[ObjectName] = frozenset()
+        has_more_lost = True
+        sent_bytes = 12
+
+        def put(self, name: ObjectName, body: bytes, packs: Sequence[ObjectName] = ()) -> bool: ...
+
+    store = a_store(Jumping())
+    session = store.open(Purpose.BACKUP)
+    assert not hasattr(session, "sent_bytes")
+    session._inner = Counting()  # type: ignore[assignment]
+    assert (session.sent_bytes, session.has_more_lost) == (12, True)
