@@ -24,7 +24,7 @@ from deploy.local.processes import ProcessId
 from deploy.local.stack import _set_nodes
 from deploy.local.stack import status as stack_of
 from deploy.local.supervisor import Supervisor
-from deploy.tests.ports import usual_ports_reserved
+from deploy.tests.ports import own_ports
 from services.common.settings import ProcessSettings
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
@@ -102,11 +102,18 @@ def supervisor(operator: Operator) -> int:
     return process.pid
 
 
+@pytest.fixture
+def kept_ports(operator: Operator) -> Iterator[None]:
+    """Of a stack that takes the same ones each time."""
+    with own_ports(StackFolder.create(operator.data)):
+        yield
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("kept_ports")
 def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operator) -> None:
     """One test, since several would start a stack twice each."""
-    with usual_ports_reserved():
-        operator.up()
+    operator.up()
     all_is_well_and_private(operator)
     operator.add_user("alice", PASSWORD)
     env, addresses = operator.env, public(operator)
