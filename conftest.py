@@ -27,7 +27,7 @@ import pytest
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.ports import LOOPBACK, PortReservations, free_port, is_free
+from deploy.local.ports import LOOPBACK, PortReservations, is_free
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
@@ -196,9 +196,9 @@ def a_free_port() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory, a_free_port: Callable[[], int]) -> Iterator[str]:
     """A server of S3 (moto's), as a URL. It takes any key; its objects are in its memory."""
-    port = free_port()
+    port = a_free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
     command = [sys.executable, "-m", "moto.server", "--host", LOOPBACK, "--port", str(port)]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
