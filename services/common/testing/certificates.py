@@ -37,7 +37,7 @@ class Authority:
         life: timedelta = _LIFE,
         is_ca: bool = False,
     ) -> tuple[Path, Path]:
-        """A certificate for `localhost` with any URI SANs; valid from `begins`, by default a day ago: a run may take hours."""
+        """A certificate for `localhost` with any URI SANs; valid from `begins`, by default since a day."""
         key = ec.generate_private_key(ec.SECP256R1())
         begins = begins or datetime.now(UTC) - timedelta(days=1)
         names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
