@@ -208,7 +208,7 @@ def test_a_stack_of_three_nodes_stays_one_and_what_dies_is_started_again(operato
     operator.up("--restart-delay", "0.1", "--nodes", "3")
     status = operator.status()
     assert list(status["nodes"]) == ["node-a", "node-b", "node-c"]
-    assert all(node["live"] for node in status["nodes"].values())
+    wait_until(lambda: all(node["live"] for node in stack_of(operator.data).nodes.values()))
     beats = [psutil.Process(status["services"][name]["pid"]).environ().get(_BEAT) for name in status["nodes"]]
     assert beats == [None, None, "0.75"]
     for name in ("node-c", "redis", "postgres"):
@@ -313,7 +313,7 @@ def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
         assert stack.stdout is not None
         assert "postgres is up" in stack.stdout.readline()
         stack.send_signal(signal.SIGINT)
-        _, said = stack.communicate(timeout=60)
+        _, said = stack.communicate(timeout=120)
         assert stack.returncode == 130
         assert "Traceback" not in said
     assert living(operator.data) == []
