@@ -42,7 +42,7 @@ _TEMPLATE = "both"
 _KINDS = {Kind.BACKUP: 55, Kind.RESTORE: 45}
 _RESTART_DELAY = "1"
 _LOOK_SECONDS = 0.25
-_PATIENCE_SECONDS = 90.0  # for what the nodes say of their disks
+_PATIENCE_SECONDS = 180.0  # for what the nodes say of their disks
 # A disk is full when nothing more goes onto it; one who is stopped is given up by whoever waits, and counts as down.
 _NODE_SETTINGS = {
     "LOW_WATER_BYTES": "0",
