@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
@@ -34,6 +35,9 @@ from deploy.local.redis import RedisServer
 
 _PORTS_RESERVED = 100
 _SERVER = pytest.StashKey[tuple[PostgresServer, ExitStack]]()
+
+settings.register_profile("oort", deadline=None)  # a busy machine is no failure
+settings.load_profile("oort")
 
 
 @dataclass(frozen=True)
