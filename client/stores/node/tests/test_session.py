@@ -35,7 +35,7 @@ from client.stores.node.access import AccessKeeper
 from client.stores.node.stalls import Stalled
 from client.stores.node.tests.a_node import Bucket, Node
 from client.stores.node.wire import FRAME_BYTES, Connection
-from client.tests.servers import serving
+from client.tests.servers import patient_probes, serving
 from client.tests.tls import Authority, an_authority
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import NEEDED_SCOPE, Purpose, Scope, opening_statement
@@ -522,7 +522,8 @@ def test_a_server_that_breaks_on_a_call_is_asked_a_few_times_only(cluster: Clust
     assert len(puts) == 3
 
 
-def test_a_node_of_another_installation_is_not_trusted(cluster: Cluster) -> None:
+def test_a_node_of_another_installation_is_not_trusted(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient_probes(monkeypatch)
     with pytest.raises(UntrustedServer):
         cluster.store(ca_pem=an_authority("another CA").ca).open(Purpose.READ)
 
