@@ -153,7 +153,7 @@ def kill_after(objects: int, delay: float, vault: VaultForTests, source: Path) -
 def test_a_file_replaced_by_a_folder_while_it_is_read_is_stored_as_it_was_read_and_named(tmp_path: Path) -> None:
     vault, source = a_vault(tmp_path / "vault"), tmp_path / "source"
     source.mkdir()
-    file, content = source / "large", random_bytes(80 * _MIB, 7)
+    file, content = source / "large", random_bytes(120 * _MIB, 7)  # more than is read ahead of what is stored
     file.write_bytes(content)
 
     one_at_a_time = threading.Lock()
