@@ -93,6 +93,7 @@ Treatment = Callable[[Request], Answer | None]
 
 class Proxy(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, server: str) -> None:
         """In front of `server`, HOST:PORT."""

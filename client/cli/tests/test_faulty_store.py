@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ from client.cli.tests.on_s3 import KEY, SECRET, add, restic
 from client.cli.tests.terminal import Terminal
 from client.restore.compare import differences
 from client.stores.cloud import CloudStore, Location
+from clouds.calls import Clock
 from clouds.testing.clock import a_jumping_clock
 from clouds.testing.faults import FAULTS, OneInTen, loses_the_answer, shortens_the_answer
 from clouds.testing.proxy import Answer, Proxy, Request, Treatment, a_proxy
@@ -25,13 +27,6 @@ PREFIX = "vault"
 _WITHOUT_A_HASH = ("config", "oort-vault")
 
 
-class JumpingStore(CloudStore):
-    """Its waits take no time."""
-
-    def __init__(self, location: Location) -> None:
-        super().__init__(location, clock=a_jumping_clock())
-
-
 @pytest.fixture
 def proxy(s3_bucket: str) -> Iterator[Proxy]:
     with a_proxy(urlsplit(s3_bucket).netloc) as proxy:
@@ -39,9 +34,15 @@ def proxy(s3_bucket: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def through(proxy: Proxy, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def clock() -> Clock:
+    """On which waiting takes no time."""
+    return a_jumping_clock()
+
+
+@pytest.fixture
+def through(proxy: Proxy, s3_bucket: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where the vault is, by way of the proxy."""
-    monkeypatch.setattr("client.stores.cloud.CloudStore", JumpingStore)
+    monkeypatch.setattr("client.stores.cloud.CloudStore", partial(CloudStore, clock=clock))
     return f"http://{proxy.address}{urlsplit(s3_bucket).path}/{PREFIX}"
 
 
@@ -188,13 +189,16 @@ class FromTheFirstPack:
     ],
 )
 def test_a_store_that_goes_wrong_for_good_is_one_line_and_its_vault_stays_whole(
-    terminal: Terminal, proxy: Proxy, with_a_backup: str, source: Path, wrong: tuple[Treatment, int, str]
+    terminal: Terminal, proxy: Proxy, clock: Clock, with_a_backup: str, wrong: tuple[Treatment, int, str]
 ) -> None:
+    source = terminal.home.parent / "source"
     proxy.treatment, expected, said = wrong
+    begun = clock.monotonic()
     code, _, errors = terminal("backup", str(source), "--vault", with_a_backup)
     assert (code, errors.count("\n")) == (expected, 1), errors
     assert said in errors
     assert SECRET not in errors
+    assert clock.monotonic() - begun < 240, "what follows a call that was given up is given up soon"
     proxy.treatment = Request.passed_on
     assert terminal("check", "--read-data", "--vault", with_a_backup)[0] == 0
     assert terminal("backup", str(source), "--vault", with_a_backup)[0] == 0
