@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 from uuid import UUID
 
 from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
@@ -35,6 +36,8 @@ from client.vault.problems import Problem, cost_only
 from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
+
+S = TypeVar("S", bound=ObjectStore)
 
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
 _MADE_FOR_A_VAULT = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
@@ -204,9 +207,10 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
         ca_file=device.account.ca_file,
         purpose=purpose,
     )
-    return _limited(device, store if cache is None else KeepingStore(store, cache / f"{entry.id}.objects"))
+    limited = _limited(device, store)  # what is kept here needs no line
+    return limited if cache is None else KeepingStore(limited, cache / f"{entry.id}.objects")
 
 
-def _limited(device: Device, store: ObjectStore) -> ObjectStore:
+def _limited(device: Device, store: S) -> S | LimitedStore:
     """A store at the other end of the device's line."""
     return LimitedStore(store, device.limits) if device.limits else store

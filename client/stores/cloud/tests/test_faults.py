@@ -73,6 +73,7 @@ def test_a_vault_is_made_once_whatever_befalls_the_writing_of_its_root(
         assert not session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"another", b"laes")
         assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key"]
     assert not waiting
+    assert through.creates_once, "and the store sees to it itself"
 
 
 def test_a_list_that_is_a_little_old_is_waited_for(through: CloudStore, proxy: Proxy) -> None:
