@@ -186,9 +186,11 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
         where = vaults.place(entry)
         if isinstance(where, Path):
             return LocalStore(where)
-        from client.stores.cloud import CloudStore  # which a vault on a disk does not wait for
+        from client.stores.cloud import CloudStore, Remembered  # which a vault on a disk does not wait for
 
-        return _limited(device, CloudStore(where))
+        folder = _cache(device)  # in every command, as none is to trust an old list
+        remembered = Remembered(None if folder is None else folder / f"{entry.id}.stored")
+        return _limited(device, CloudStore(where, remembered=remembered))
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
     from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk

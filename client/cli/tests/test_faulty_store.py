@@ -1,8 +1,9 @@
 """Backups and restores on a store that fails, delays, cuts and repeats calls, and on one that goes wrong for good."""
 
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -144,6 +145,23 @@ class OldLists:
         return self.lists[request.query]
 
 
+@dataclass
+class ListsWithoutTheNewest:
+    """Lists of snapshots have those that were there before, and what came later never; removals they show."""
+
+    known: frozenset[str]
+
+    def __call__(self, request: Request) -> Answer:
+        answer = request.passed_on()
+        if not request.is_of_a_list or b"snapshots/" not in answer.body:
+            return answer
+        body = re.sub(rb"<Contents>.*?</Contents>", self._as_known, answer.body, flags=re.DOTALL)
+        return replace(answer, body=body, claimed=len(body))
+
+    def _as_known(self, entry: re.Match[bytes]) -> bytes:
+        return entry[0] if any(known.encode() in entry[0] for known in self.known) else b""
+
+
 @pytest.fixture
 def with_a_backup(terminal: Terminal, through: str, tmp_path: Path, source: Path) -> str:
     """A vault with a backup in it, by its name; the next one has more to store."""
@@ -220,3 +238,31 @@ def test_a_store_that_sends_too_little_for_good_has_lost_nothing(
     proxy.treatment = Request.passed_on
     code, _, errors = terminal("restore", "latest", "--target", str(target), "--vault", with_a_backup)
     assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_snapshot_that_lists_do_not_show_yet_is_not_taken_for_one_that_nobody_has(
+    terminal: Terminal, proxy: Proxy, with_a_backup: str, tmp_path: Path, *, at_once: bool
+) -> None:
+    source = tmp_path / "source"
+    assert terminal("backup", str(source), "--vault", with_a_backup)[0] == 0
+    if at_once:
+        assert terminal("vault", "retention", with_a_backup, "--keep-last", "1")[0] == 0
+    known = frozenset(one["id"] for one in terminal.json("snapshots", "--vault", with_a_backup))
+    assert len(known) == 2
+    proxy.treatment = ListsWithoutTheNewest(known)
+    (source / "precious").write_bytes(os.urandom(300_000))
+    retention = ("--auto-retention", "immediate") if at_once else ()
+    done = terminal("backup", str(source), "--vault", with_a_backup, *retention)
+    if not at_once:
+        assert done[0] == 0
+        done = terminal("retention", "--keep-last", "1", "--prune", "--yes", "--vault", with_a_backup)
+    assert done[0] == 5
+    assert "which this device stored and which is there: try again later" in done[2]
+    proxy.treatment = Request.passed_on
+    assert terminal("check", "--read-data", "--vault", with_a_backup)[0] == 0
+    target = tmp_path / "target"
+    assert terminal("restore", "latest", "--vault", with_a_backup, "--target", str(target))[0] == 0
+    assert not list(differences(source, target / source.relative_to("/")))
+    assert terminal("retention", "--keep-last", "1", "--prune", "--yes", "--vault", with_a_backup)[0] == 0
+    assert terminal("check", "--read-data", "--vault", with_a_backup)[0] == 0

@@ -1,7 +1,8 @@
 """What lists of a store are worth.
 
-Kept true: what lies elsewhere than its name says is no object; a list that lacks what was just stored is an old list,
-and is not believed, for it may lack what others stored as well.
+Kept true: what lies elsewhere than its name says is no object; a list that lacks what the session has stored is an old
+list, and is not believed, for it may lack what others stored as well. Nor is one, where things are to be removed, that
+lacks what this device stored in earlier sessions and what is still there. What others stored is not known.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from client.stores.abc import ObjectInfo
 from clouds.failures import Failure, Trouble
-from clouds.operations import listing
+from clouds.operations import listing, sizing
 from domain.names import BadName, ObjectKind, ObjectName
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 
 def complete_listing(
-    folder: str, expected: Callable[[], frozenset[ObjectName]]
+    folder: str, expected: Callable[[], frozenset[ObjectName]], earlier: frozenset[ObjectName] = frozenset()
 ) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
-    """What lies in a folder, with all that is expected to: where it is both before the list is asked for, and after."""
+    """What lies in a folder, with all that is expected to: where it is both before the list is asked for, and after.
+
+    Of what was stored there `earlier` it has what nobody has removed since: each that it lacks is asked for.
+    """
 
     async def entries(operator: "AsyncOperator") -> list[Any]:
         before = expected()
@@ -31,7 +35,11 @@ def complete_listing(
         lacking = [name for name in before & expected() if name.path.startswith(folder) and name.path not in listed]
         if lacking:
             said = f"its list lacks {min(lacking)}, which was just stored there: check the address, or try again later"
-            raise Failure(Trouble.BEHIND, said)
+            raise Failure(Trouble.BEHIND, f"{said}, also if another program removed it")
+        for name in sorted(earlier):
+            if name.path not in listed and await sizing(name.path)(operator) is not None:
+                said = f"its list lacks {name}, which this device stored and which is there: try again later"
+                raise Failure(Trouble.BEHIND, said)
         return found
 
     return entries

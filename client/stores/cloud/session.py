@@ -27,6 +27,7 @@ from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing, sizing
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 if TYPE_CHECKING:
     from opendal import AsyncOperator
@@ -48,8 +49,9 @@ class CloudSession:
     lost: frozenset[ObjectName] = frozenset()  # nobody looks for damage before it is read
     has_more_lost = False
 
-    def __init__(self, store: CloudStore) -> None:
+    def __init__(self, store: CloudStore, purpose: Purpose) -> None:
         self._store = store
+        self._removes = purpose is Purpose.RETENTION
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._under_way: set[Future[Any]] = set()
@@ -158,7 +160,10 @@ class CloudSession:
 
     def _listed(self, kind: ObjectKind) -> Iterable[Any]:
         folder = f"{kind.value}/"
-        found = self._run(complete_listing(folder, self._expected))
+        earlier = self._store.remembered.of(kind) if self._removes else frozenset()
+        found = self._run(complete_listing(folder, self._expected, earlier))
+        listed = {entry.path for entry in found}
+        self._store.remembered.forget(name for name in earlier if name.path not in listed)  # others have removed it
         if not found and kind in _DECISIVE and self._store.has_folders and self._size(CONFIG) is not None:
             there = self._run(lambda operator: operator.exists(folder))
             if not there:
@@ -195,6 +200,8 @@ class CloudSession:
     def remove(self, name: ObjectName) -> None:
         self._check()
         if not self.exists(name):
+            with self._lock:
+                self._stored.discard(name)
             raise ObjectMissing(name=name, place=self._store.place)
         self._delete([name])
 
@@ -295,6 +302,7 @@ class CloudSession:
         if name.kind in _MUST_BE_LISTED:
             with self._lock:
                 self._stored.add(name)
+            self._store.remembered.add(name)
 
     def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
         """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""
@@ -371,3 +379,4 @@ class CloudSession:
             for name, future in begun:
                 with suppress(ObjectMissing):
                     self._result(future, name)
+            self._store.remembered.forget(batch)

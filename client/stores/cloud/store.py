@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
 from client.stores.cloud.location import Location
+from client.stores.cloud.remembered import Remembered
 from clouds.calls import Calls, Clock, Patience
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing
@@ -44,8 +45,16 @@ class CloudStore:
 
     needs_locks = True
 
-    def __init__(self, location: Location, patience: Patience | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        location: Location,
+        patience: Patience | None = None,
+        clock: Clock | None = None,
+        *,
+        remembered: Remembered | None = None,
+    ) -> None:
         self.location = location
+        self.remembered = remembered or Remembered()
         self._pace = patience or Patience(), clock or Clock()
         self.calls = Calls(self._pace[0], clock=self._pace[1])
         self.first_use = threading.Lock()  # for stores that cannot create what must not be there yet
@@ -79,7 +88,7 @@ class CloudStore:
         """Open a session. Raises ParentGone when the parent snapshot is no more."""
         from client.stores.cloud.session import CloudSession
 
-        session = CloudSession(self)
+        session = CloudSession(self, purpose)
         if purpose is not Purpose.READ and self.shows_halves:
             self._sweep(session)
         if parent is not None and not session.exists(parent):

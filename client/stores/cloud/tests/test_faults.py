@@ -1,12 +1,16 @@
 """Faults on the way to a store of S3, which a proxy makes: nobody sees them, or they are told as what they are."""
 
+import os
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from client.errors import ObjectMissing, StoreError
-from client.stores.cloud import CloudStore, Location
+from client.stores.cloud import CloudStore, Location, Remembered
 from client.stores.tests.contract import a_pack
 from clouds.testing.clock import a_jumping_clock
 from clouds.testing.faults import FAULTS, shortens_the_answer
@@ -88,6 +92,58 @@ def test_a_list_that_is_a_little_old_is_waited_for(through: CloudStore, proxy: P
         assert not waiting
         session.remove(name)
         assert list(session.list(ObjectKind.SNAPSHOT)) == []
+
+
+def test_what_this_device_stored_earlier_is_in_every_list_by_which_things_are_removed(
+    through: CloudStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    through.remembered = Remembered(tmp_path)
+    snapshot, body = ObjectName.of(ObjectKind.SNAPSHOT, b"snapshot"), b"snapshot"
+    with through.open(Purpose.BACKUP) as session:
+        session.list(ObjectKind.SNAPSHOT)
+        old = proxy.asked[-1].passed_on()
+        session.commit(snapshot, body)
+    proxy.treatment = lambda request: old if request.is_of_a_list else request.passed_on()
+    with through.open(Purpose.RETENTION) as session, pytest.raises(StoreError, match="which this device stored"):
+        session.list(ObjectKind.SNAPSHOT)
+    with through.open(Purpose.READ) as session:
+        assert list(session.list(ObjectKind.SNAPSHOT)) == [], "who only reads is shown what there is"
+    through.remembered = Remembered()
+    with through.open(Purpose.RETENTION) as session:
+        assert list(session.list(ObjectKind.SNAPSHOT)) == [], "as another device sees it, which knows nothing of it"
+
+
+def test_what_another_program_removed_is_no_more_looked_for(through: CloudStore, proxy: Proxy, tmp_path: Path) -> None:
+    through.remembered = Remembered(tmp_path)
+    lock, index = ObjectName.of(ObjectKind.LOCK, b"lock"), ObjectName.of(ObjectKind.INDEX, b"index")
+    with through.open(Purpose.BACKUP) as session, closing(through.beside("")) as other:
+        session.put(lock, b"lock")
+        session.put(index, b"index")
+        with other.open(Purpose.BACKUP) as theirs:
+            theirs.remove(lock)
+            theirs.remove(index)
+        with pytest.raises(ObjectMissing):
+            session.remove(lock)
+        assert list(session.list(ObjectKind.LOCK)) == []
+    with through.open(Purpose.RETENTION) as session:
+        assert list(session.list(ObjectKind.INDEX)) == []
+        proxy.asked.clear()
+        assert list(session.list(ObjectKind.INDEX)) == []
+    assert [request.method for request in proxy.asked] == ["GET"], "it is forgotten"
+
+
+def test_what_was_stored_is_remembered_for_a_week(tmp_path: Path) -> None:
+    names = [ObjectName.of(ObjectKind.INDEX, body) for body in (b"1", b"2", b"3")]
+    remembered = Remembered(tmp_path)
+    for name in (*names, ObjectName.of(ObjectKind.SNAPSHOT, b"1"), ObjectName.of(ObjectKind.PACK, b"1")):
+        remembered.add(name)
+    (tmp_path / "index" / "somebody-elses").touch()
+    remembered.forget(names[:1])
+    assert Remembered(tmp_path).of(ObjectKind.INDEX) == frozenset(names[1:])
+    assert Remembered(tmp_path).of(ObjectKind.PACK) == frozenset(), "for they are too many"
+    eight_days_ago = time.time() - 8 * 24 * 3600
+    os.utime(tmp_path / "index" / names[1].id, (eight_days_ago, eight_days_ago))
+    assert Remembered(tmp_path).of(ObjectKind.INDEX) == frozenset(names[2:])
 
 
 def test_a_store_that_shows_an_object_a_little_later_has_stored_it(through: CloudStore, proxy: Proxy) -> None:
