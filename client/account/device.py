@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oort.auth.v1.jobs_pb2_grpc import JobServiceStub
     from oort.auth.v1.profiles_pb2_grpc import ProfileServiceStub
 
-    from client.stores.limited import Limits
+    from client.stores.limited import Line
 
 
 class Device:
@@ -32,11 +32,13 @@ class Device:
         return str(self.account.device_id)
 
     @cached_property
-    def limits(self) -> "Limits":
-        """Of its line. Raises UsageError."""
+    def line(self) -> "Line | None":
+        """Its line, which all its vaults share; None if that has no limits. Raises UsageError."""
         from client.account.limits import limits_of
+        from client.stores.limited import Line
 
-        return limits_of(self.home, self._given_limits)
+        limits = limits_of(self.home, self._given_limits)
+        return Line(limits) if limits else None
 
     @cached_property
     def sealer(self) -> Sealer:

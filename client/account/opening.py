@@ -215,4 +215,4 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
 
 def _limited(device: Device, store: S) -> S | LimitedStore:
     """A store at the other end of the device's line."""
-    return LimitedStore(store, device.limits) if device.limits else store
+    return LimitedStore(store, device.line) if device.line else store

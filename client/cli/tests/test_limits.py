@@ -15,7 +15,7 @@ from client.testing.limits import Watch
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr("client.account.opening.LimitedStore", watch.store)
+    monkeypatch.setattr("client.stores.limited.Line", watch.line)
     return watch
 
 

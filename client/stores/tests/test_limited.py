@@ -1,14 +1,17 @@
 """A limited store: a clock that jumps tells how long what waits would have waited."""
 
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 
 from client.errors import SessionOver
-from client.stores.limited import LimitedStore, Limits, PaceClock
+from client.stores.limited import LimitedSession, LimitedStore, Limits, Line, PaceClock
 from client.stores.tests.contract import StoreContract, a_pack
 from client.stores.tests.memory import MemorySession, MemoryStore
+from client.vault.locks import LockLost, vault_lock
+from client.vault.repository import create_vault
 from domain.bandwidth import Timetable
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -33,7 +36,8 @@ class Jumping:
 
 
 def a_store(jumping: Jumping, *, upload: str = "off", download: str = "off") -> LimitedStore:
-    return LimitedStore(MemoryStore(), Limits(Timetable.parse(upload), Timetable.parse(download)), jumping.clock)
+    limits = Limits(Timetable.parse(upload), Timetable.parse(download))
+    return LimitedStore(MemoryStore(), Line(limits, jumping.clock))
 
 
 class TestLimitedStore(StoreContract):
@@ -98,18 +102,33 @@ def test_a_lock_waits_for_no_pack_and_counts() -> None:
         assert jumping.waits == [7]
 
 
-def test_the_threads_and_sessions_of_a_store_share_its_line() -> None:
+def test_an_index_file_that_waits_longer_than_the_lock_lasts_is_not_stored() -> None:
     jumping = Jumping()
-    store = a_store(jumping, upload="1M")
+    store = LimitedStore(MemoryStore(needs_locks=True), Line(Limits(Timetable.parse("1k")), jumping.clock))
+    index = b"index"
+    with store.open(Purpose.BACKUP) as session:
+        vault = create_vault(session, "password")
+        assert vault is not None
+        with vault_lock(vault, needed=True, now_ns=lambda: int(jumping.now * 10**9)):
+            session.put(*a_pack(2 * M))
+            jumping.waits.clear()
+            with pytest.raises(LockLost):
+                session.put(ObjectName.of(ObjectKind.INDEX, index), index)
+            assert jumping.waits == [pytest.approx(2 * M >> 10, abs=10)]
+            assert list(session.list(ObjectKind.INDEX)) == []
+
+
+def test_the_threads_sessions_and_stores_of_a_device_share_its_line() -> None:
     waits: list[float] = []
-    sessions = [store.open(Purpose.BACKUP) for _ in range(3)]
     ready = threading.Barrier(6)
 
     def count(_: threading.Event, seconds: float) -> bool:
         waits.append(seconds)
         return False
 
-    store.clock = PaceClock(wait=count)
+    line = Line(Limits(Timetable.parse("1M")), PaceClock(monotonic=lambda: 0, wait=count))
+    stores = [LimitedStore(MemoryStore(), line) for _ in range(2)]
+    sessions = [stores[number % 2].open(Purpose.BACKUP) for number in range(3)]
 
     def put(session_number: int) -> None:
         ready.wait()
@@ -123,32 +142,43 @@ def test_the_threads_and_sessions_of_a_store_share_its_line() -> None:
     assert sorted(waits) == [1, 2, 3, 4, 5]
 
 
-def test_closing_a_session_ends_what_waits_in_it() -> None:
+def the_node_ends(session: LimitedSession) -> None:
+    session.inner.close()
+    with pytest.raises(SessionOver):
+        session.put(ObjectName.of(ObjectKind.LOCK, b""), b"")
+
+
+@pytest.mark.parametrize("end", [LimitedSession.close, the_node_ends])
+def test_the_end_of_a_session_ends_what_waits_in_it(end: Callable[[LimitedSession], None]) -> None:
     began = threading.Event()
+    woken: list[bool] = []
 
     def wait(event: threading.Event, _: float) -> bool:
         began.set()
-        return event.wait(60)
+        woken.append(event.wait(60))
+        return woken[-1]
 
     jumping = Jumping()
     clock = PaceClock(jumping.clock.monotonic, jumping.clock.wall, wait)
-    store = LimitedStore(MemoryStore(), Limits(Timetable.parse("1k")), clock)
+    store = LimitedStore(MemoryStore(), Line(Limits(Timetable.parse("1k")), clock))
     session = store.open(Purpose.BACKUP)
     session.put(*a_pack(M))
-    ended: list[BaseException] = []
+    ended: list[bool] = []
 
     def put() -> None:
         try:
             session.put(*a_pack(M))
-        except SessionOver as error:
-            ended.append(error)
+        except SessionOver:
+            ended.append(True)
 
     thread = threading.Thread(target=put)
     thread.start()
     assert began.wait(60)
-    session.close()
+    end(session)
     thread.join()
-    assert len(ended) == 1
+    assert ended == [True]
+    assert woken == [True], "it did not wait for its turn"
+    assert store.line.upload.count(0).wait == M >> 10, "what did not go is not counted"
 
 
 def test_a_counter_of_its_own_is_passed_on_and_none_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_a_backup_to_nodes_and_a_restore_from_them_go_at_the_rates_of_the_line(
     device.request_vault("main")
     source = incompressible(tmp_path / "source/file", SIZE // MIB, seed=73).parent
     watch = Watch()
-    monkeypatch.setattr("client.account.opening.LimitedStore", watch.store)
+    monkeypatch.setattr("client.stores.limited.Line", watch.line)
 
     def command(*arguments: str) -> int:
         watch.longest = 0
