@@ -24,6 +24,7 @@ from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 T = TypeVar("T")
 
+_ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT))  # as they should be, though no success
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 
@@ -35,7 +36,7 @@ class Patience:
     answer: float = 60  # for an answer, or more of one; a body may take longer by its size
     total: float = 180  # for repeating a call, from its first failure on
     new: float = 8  # for repeating one to a store that has never answered, or was given up since
-    behind: float = 20  # for a store to show what was just stored there
+    behind: float = 20  # for a store to show what was just stored there, from when it first did not; within `total`
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
     slowest: int = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
@@ -107,19 +108,28 @@ class Calls:
     async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
         patience, monotonic = self._patience, self._clock.monotonic
         at_once = self._small_at_once if size <= _SMALL else self._at_once
-        failed, delay = None, patience.first
+        delay = patience.first
+        failed = behind = None  # when first, and when for not showing what was stored
         while True:
             try:
                 async with at_once:
                     answer = await _once(call, patience.answer + size / patience.slowest)
             except Failure as failure:
-                failed = monotonic() if failed is None else failed
+                now = monotonic()
+                failed = now if failed is None else failed
                 self._answered |= failure.trouble is not Trouble.UNREACHED
+                self._given_up &= failure.trouble not in _ANSWERS
                 wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
                 if not failure.passes:
                     raise
-                if monotonic() + wait > failed + self._time_for(failure):
-                    self._given_up |= failure.trouble is not Trouble.BEHIND
+                if failure.trouble is Trouble.BEHIND:
+                    behind = now if behind is None else behind
+                    left = min(behind + patience.behind, failed + patience.total) - now
+                    wait = min(wait, left)  # it is looked at last when the time is over
+                    if left <= 0:
+                        raise
+                elif now + wait > failed + self._time():
+                    self._given_up = True
                     raise
             else:
                 self._answered, self._given_up = True, False
@@ -127,9 +137,7 @@ class Calls:
             await self._clock.sleep(wait)
             delay = min(delay * 2, patience.longest)
 
-    def _time_for(self, failure: Failure) -> float:
-        if failure.trouble is Trouble.BEHIND:
-            return self._patience.behind
+    def _time(self) -> float:
         return self._patience.total if self._answered and not self._given_up else self._patience.new
 
 

@@ -109,7 +109,38 @@ def test_a_store_that_never_answered_is_given_up_soon(store: Store, hasty: Calls
 
 def test_what_a_store_does_not_show_yet_is_waited_for_and_the_store_is_not_given_up(store: Store, hasty: Calls) -> None:
     store.trouble = Trouble.BEHIND
-    assert 7.5 < store.take(hasty) <= 20
+    assert store.take(hasty) == pytest.approx(20)
+    store.trouble = Trouble.BUSY
+    assert store.take(hasty) > 150
+
+
+@pytest.mark.parametrize("busy", [100, 340])
+def test_what_a_store_does_not_show_is_waited_for_from_then_on_and_not_longer_than_a_call_may_last(
+    store: Store, hasty: Calls, busy: float
+) -> None:
+    began = store.clock.monotonic()
+    behind: list[float] = []
+
+    async def shown() -> int:
+        store.asked.append(store.clock.monotonic())
+        if len(store.asked) < 3:
+            await store.clock.sleep(busy / 2)
+            raise Failure(Trouble.BUSY, "no")
+        behind.append(store.clock.monotonic())
+        raise Failure(Trouble.BEHIND, "no")
+
+    with pytest.raises(Failure):
+        hasty.begin(shown).result(60)
+    assert behind[0] - began >= busy
+    assert behind[-1] - behind[0] == pytest.approx(min(20, busy / 2 + 180 - behind[0]))
+
+
+@pytest.mark.parametrize("trouble", [Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT])
+def test_a_store_that_says_what_it_lacks_has_answered(store: Store, hasty: Calls, trouble: Trouble) -> None:
+    store.trouble = Trouble.BUSY
+    store.take(hasty)
+    store.trouble = trouble
+    store.take(hasty)
     store.trouble = Trouble.BUSY
     assert store.take(hasty) > 150
 

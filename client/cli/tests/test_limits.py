@@ -62,6 +62,15 @@ def test_what_is_kept_holds_for_every_command_that_does_not_say_otherwise(
     assert watch.limits == []
 
 
+def test_two_vaults_of_one_command_share_the_line(
+    terminal: Terminal, on_s3: str, s3_bucket: str, watch: Watch, source: Path
+) -> None:
+    assert terminal("backup", str(source), "--vault", on_s3)[0] == 0
+    assert add(terminal, "other", f"{s3_bucket}/other")[0] == 0
+    assert terminal("copy", "--from", on_s3, "--to", "other", "--limit-upload", "10M")[0] == 0
+    assert len(watch.limits) == 1
+
+
 def test_a_vault_on_a_disk_has_no_limit(with_vault: Terminal, watch: Watch, source: Path, tmp_path: Path) -> None:
     assert with_vault("backup", str(source), "--vault", tmp_path.name, "--limit-upload", "1k")[0] == 0
     assert watch.limits == []
