@@ -95,13 +95,15 @@ def test_a_limit_that_is_none_is_refused_before_anything_is_done(
     assert not (terminal.home / "limits.json").exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b'{"upload": 3}'])
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"upload": 3}', b'{"upload": "512"}'])
 def test_limits_that_cannot_be_read_are_not_passed_over(
     terminal: Terminal, on_s3: str, source: Path, damage: bytes
 ) -> None:
     (terminal.home / "limits.json").write_bytes(damage)
     code, _, errors = terminal("backup", str(source), "--vault", on_s3)
     assert (code, "limits.json cannot be read: remove it" in errors) == (2, True)
+    options = ("--limit-upload", "1G", "--limit-download", "off")
+    assert terminal("backup", str(source), "--vault", on_s3, *options)[0] == 0, "which says both itself"
 
 
 @pytest.mark.parametrize("command", sorted(LIMITED))
