@@ -428,7 +428,7 @@ async def start_node(cluster: Cluster, name: str) -> NodeProcess:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    line = await asyncio.wait_for(process.stdout.readline(), 180)
     if line != b"serving\n":
         await NodeProcess(process).stop()
         raise AssertionError(line)

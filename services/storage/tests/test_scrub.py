@@ -97,7 +97,7 @@ async def a_scrubber(
     """Of a node that does not run: what it verified is good for no time at all. Its time passes as `Meanwhile` says."""
     settings = cluster.settings[node]
     async with AsyncExitStack() as stack:
-        db = await Database.open(settings.database_url, settings.database_worker_url)
+        db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
         stack.push_async_callback(db.close)
         disks = Disks([Disk(settings.data_dirs[0], node, 0)], node)
         stack.callback(disks.close)
