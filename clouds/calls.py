@@ -62,15 +62,18 @@ class Calls:
             return refused
         return asyncio.run_coroutine_threadsafe(self._until_closed(call, size), loop)
 
-    def close(self) -> None:
-        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure."""
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure.
+
+        `last` is called in the thread before, to let go of what is of its loop, and must end soon.
+        """
         with self._lock:
             self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -136,7 +139,9 @@ async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
         raise read_failure(error) from None
 
 
-async def _cancel_others() -> None:
+async def _end(last: Callable[[], Awaitable[None]] | None) -> None:
+    if last is not None:
+        await last()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import groupby, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from client.errors import (
     DamagedVault,
@@ -25,10 +25,8 @@ from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing, sizing
+from clouds.operator import Entry, Operator
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
-
-if TYPE_CHECKING:
-    from opendal import AsyncOperator
 
 T = TypeVar("T")
 
@@ -119,7 +117,7 @@ class CloudSession:
             return self._list_packs()
         return iter(_objects(self._listed(kind), kind))
 
-    def _listed(self, kind: ObjectKind) -> Iterable[Any]:
+    def _listed(self, kind: ObjectKind) -> Iterable[Entry]:
         folder = f"{kind.value}/"
         found = self._run(listing(folder))
         if not found and kind in _DECISIVE and self._store.has_folders and self._size(CONFIG) is not None:
@@ -133,7 +131,7 @@ class CloudSession:
         """By sub-folder, so that memory does not grow with the vault; some are listed ahead."""
         present = self._listed(ObjectKind.PACK)
         folders = deque(sorted({entry.path for entry in present if entry.metadata.is_dir and _is_of_packs(entry.path)}))
-        ahead: deque[Future[list[Any]]] = deque()
+        ahead: deque[Future[list[Entry]]] = deque()
         try:
             while folders or ahead:
                 while folders and len(ahead) < _AHEAD:
@@ -184,7 +182,7 @@ class CloudSession:
     def exists(self, name: ObjectName) -> bool:
         return self._size(name) is not None
 
-    def run(self, call: "Callable[[AsyncOperator], Awaitable[T]]") -> T:
+    def run(self, call: Callable[[Operator], Awaitable[T]]) -> T:
         """Something else with the store's operator. Raises StoreError."""
         return self._run(call)
 
@@ -208,7 +206,7 @@ class CloudSession:
         if self._over.is_set():
             raise SessionOver(place=self._store.place)
 
-    def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
+    def _begin(self, call: Callable[[Operator], Awaitable[T]], size: int = 0) -> "Future[T]":
         with self._lock:
             self._check()
             future = self._store.begin(call, size)
@@ -234,7 +232,7 @@ class CloudSession:
             future.cancel()
             raise
 
-    def _run(self, call: "Callable[[AsyncOperator], Awaitable[T]]", name: ObjectName | None = None, size: int = 0) -> T:
+    def _run(self, call: Callable[[Operator], Awaitable[T]], name: ObjectName | None = None, size: int = 0) -> T:
         return self._result(self._begin(call, size), name)
 
     def _size(self, name: ObjectName) -> int | None:
@@ -337,7 +335,7 @@ def _is_of_packs(folder: str) -> bool:
     return len(name) == 2 and all(digit in "0123456789abcdef" for digit in name)  # noqa: PLR2004 - `data/xx/`
 
 
-def _objects(found: Iterable[Any], kind: ObjectKind) -> list[ObjectInfo]:
+def _objects(found: Iterable[Entry], kind: ObjectKind) -> list[ObjectInfo]:
     """The objects among what was listed, each once and by name; whatever else lies there is not ours.
 
     A copy of an object in another folder is no object either: prune would take it for a pack that nothing needs, and

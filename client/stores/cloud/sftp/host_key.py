@@ -1,0 +1,136 @@
+"""The key by which a server of SSH is known: pinned when a vault is added, and asked for ever after.
+
+Kept true: nothing that opens a store is sent to a server whose key is not the pinned one. A server has several keys, of
+several kinds, so that the kind is pinned too and no other is asked for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from client.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from asyncssh import SSHKey
+
+    from client.stores.cloud.sftp.location import SftpLocation
+
+T = TypeVar("T")
+
+_SECONDS = 30.0  # for a server to say one of its keys
+_RSA = ("rsa-sha2-512", "rsa-sha2-256")  # what a key of RSA signs with; SHA-1 is not taken
+_KINDS = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    _RSA,
+)
+CHANGED = (
+    "its host key is {found}, and not the pinned {pinned}: somebody may stand between. Ask who runs the server; if its "
+    "key was changed, pin the new one with `vault login --host-key`"
+)
+_UNKNOWN = "its host key is {}, and not {}: somebody may stand between, so compare it with the server's own"
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """Kind and fingerprint, as `ssh-keygen -l` says it."""
+
+    kind: str
+    fingerprint: str
+
+    @classmethod
+    def parse(cls, text: str) -> "HostKey":
+        kind, _, fingerprint = text.partition(" ")
+        return cls(kind, fingerprint)
+
+    @classmethod
+    def of(cls, key: "SSHKey") -> "HostKey":
+        return cls(key.get_algorithm(), key.get_fingerprint())
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.fingerprint}"
+
+    @property
+    def algorithms(self) -> Sequence[str]:
+        """What a server is asked to sign with."""
+        return _RSA if self.kind == "ssh-rsa" else (self.kind,)
+
+
+def pinned(
+    location: "SftpLocation", given: str | None, known_hosts: Sequence[Path], agree: Callable[[HostKey], None]
+) -> "SftpLocation":
+    """With the server's host key: the one `given` by its fingerprint, one of known_hosts, or else one agreed to.
+
+    `agree` raises if it is not.
+    Raises StoreError where the server has another one, or cannot be reached; UsageError for what is no fingerprint.
+    """
+    if given is not None and not given.startswith("SHA256:"):
+        raise UsageError(detail="A host key is given by its fingerprint, SHA256:..., as `ssh-keygen -l` says it.")
+    known = _known(location, known_hosts) if given is None else set()
+    found = _run(_first(location, {given} if given is not None else known))
+    if given is not None and found.fingerprint != given:
+        raise StoreError(place=location.place, detail=_UNKNOWN.format(found, given))
+    if known and found.fingerprint not in known:
+        raise StoreError(place=location.place, detail=_UNKNOWN.format(found, "one that known_hosts has"))
+    if given is None and not known:
+        agree(found)
+    return location.known_by(found)
+
+
+async def offered(location: "SftpLocation") -> AsyncIterator[HostKey]:
+    """One key of each kind that the server has, the best first. Raises what asyncssh does if it has none."""
+    import asyncssh
+
+    refused: Exception | None = None
+    for algorithms in _KINDS:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                key = await asyncssh.get_server_host_key(
+                    location.host, location.port, server_host_key_algs=algorithms, config=None
+                )
+        except asyncssh.DisconnectError as error:  # it has none of this kind, or is no such server
+            refused = error
+            continue
+        if key is not None:
+            refused = None
+            yield HostKey.of(key)
+    if refused is not None:
+        raise refused
+
+
+async def _first(location: "SftpLocation", wanted: set[str]) -> HostKey:
+    """The best key of the server, or the one whose fingerprint is `wanted` if it has it."""
+    from client.stores.cloud.sftp.failures import ERRORS, read_failure
+
+    best: HostKey | None = None
+    try:
+        async for key in offered(location):
+            best = best or key
+            if not wanted or key.fingerprint in wanted:
+                return key
+    except ERRORS as error:
+        if best is None:
+            raise StoreError(place=location.place, detail=read_failure(error).said) from None
+    if best is None:
+        raise StoreError(place=location.place, detail="it has no host key of a kind that is taken: ed25519, ECDSA, RSA")
+    return best
+
+
+def _known(location: "SftpLocation", files: Sequence[Path]) -> set[str]:
+    """Fingerprints of the keys that known_hosts has for the server; what cannot be read there knows none."""
+    import asyncssh
+
+    there = [str(path) for path in files if path.is_file()]
+    try:
+        keys, _, revoked, *_ = (
+            asyncssh.match_known_hosts(there, location.host, "", location.port) if there else ([], [], [])
+        )
+    except (OSError, ValueError):
+        return set()
+    return {key.get_fingerprint() for key in keys} - {key.get_fingerprint() for key in revoked}
+
+
+def _run(call: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(call)
