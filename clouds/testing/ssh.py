@@ -43,7 +43,7 @@ class SshServer:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where a server of root's has its helpers
         self._lock = threading.Lock()
-        self._open: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
+        self._open: list[tuple[socket.socket, subprocess.Popen[bytes], threading.Thread]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -79,15 +79,13 @@ class SshServer:
         """End the connections that there are; others can be made."""
         with self._lock:
             ended, self._open = self._open, []
-        for connection, process in ended:
-            with contextlib.suppress(OSError):
+        for connection, process, ending in ended:
+            with contextlib.suppress(OSError):  # ended already
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-            try:
-                process.wait(_ENDS_SECONDS)
-            except subprocess.TimeoutExpired:
+            ending.join(_ENDS_SECONDS)
+            if ending.is_alive():
                 process.kill()
-                process.wait()
+                ending.join()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -109,13 +107,18 @@ class SshServer:
         with contextlib.suppress(OSError), self.log.open("ab") as log:
             while True:
                 connection, _ = self._listener.accept()
+                descriptor = connection.fileno()
                 with self._lock:
-                    ended = [one for one in self._open if one[1].poll() is not None]
-                    self._open = [one for one in self._open if one not in ended]
-                    process = subprocess.Popen(command, stdin=connection, stdout=connection, stderr=log)
-                    self._open.append((connection, process))
-                for one, _ in ended:
-                    one.close()
+                    process = subprocess.Popen(command, stdin=descriptor, stdout=descriptor, stderr=log)
+                    ending = threading.Thread(target=_end_with, args=(process, connection), daemon=True)
+                    self._open.append((connection, process, ending))
+                ending.start()
+
+
+def _end_with(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    """No process holds a connection open any more, and we do not either."""
+    process.wait()
+    connection.close()
 
 
 def _sshd() -> str:
