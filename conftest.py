@@ -222,7 +222,7 @@ def s3_bucket(s3_endpoint: str) -> str:
     return address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     """A server of SFTP (OpenSSH's) that lets the user of the tests into every folder of theirs."""
     with an_ssh_server(tmp_path_factory.mktemp("ssh")) as server:

@@ -65,6 +65,16 @@ class StoreLogin:
         secret, password = self._secrets("Secret of the store", given, with_password=with_password)
         return location.opened_by(self.access_key or given_key, secret), password
 
+    def renew(self, location: "Location") -> "Location":
+        """The location with what opens it from now on; of one of SFTP the host key stays if none is given."""
+        from client.stores.cloud.sftp.location import SftpLocation
+
+        if not isinstance(location, SftpLocation):
+            return self.open(location)[0]
+        if self != StoreLogin(host_key=self.host_key) or not self.host_key:
+            location, _ = self._with_login(location, with_password=False)
+        return self.pin(location) if self.host_key else location
+
     def pin(self, location: "SftpLocation") -> "SftpLocation":
         """With the server's host key: as given, as known_hosts has it, or as somebody agrees to on the terminal."""
         from client.stores.cloud.sftp.host_key import pinned

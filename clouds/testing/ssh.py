@@ -112,7 +112,7 @@ class SshServer:
                     process = subprocess.Popen(command, stdin=descriptor, stdout=descriptor, stderr=log)
                     ending = threading.Thread(target=_end_with, args=(process, connection), daemon=True)
                     self._open.append((connection, process, ending))
-                ending.start()
+                    ending.start()
 
 
 def _end_with(process: subprocess.Popen[bytes], connection: socket.socket) -> None:

@@ -144,3 +144,22 @@ def test_a_host_key_of_known_hosts_is_taken_and_no_other(
     assert (code, "one that known_hosts has" in errors) == (5, True), errors
     ssh_server.ssh(known)
     assert terminal(*command)[0] == 0
+
+
+def test_a_host_key_that_changed_is_refused_until_it_is_pinned_anew(
+    on_sftp: Terminal, ssh_server: SshServer, tmp_path: Path, source: Path
+) -> None:
+    name, pinned = tmp_path.name, ssh_server.host_key
+    for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256"):
+        ssh_server.change_host_key(kind)
+        code, output, errors = on_sftp("backup", str(source), "--vault", name)
+        assert (code, output) == (5, "")
+        (line,) = errors.splitlines()
+        for said in (pinned, ssh_server.host_key, "somebody may stand between", "`vault login --host-key`"):
+            assert said in line
+        code, _, errors = on_sftp("vault", "login", name, "--host-key", pinned)
+        assert (code, "somebody may stand between" in errors) == (5, True), errors
+        code, said, errors = on_sftp("vault", "login", name, "--host-key", ssh_server.host_key)
+        assert (code, errors) == (0, "")
+        assert on_sftp("backup", str(source), "--vault", name)[0] == 0
+        pinned = ssh_server.host_key

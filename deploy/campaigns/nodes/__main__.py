@@ -21,6 +21,7 @@ from threading import Event, Thread
 
 import psutil
 
+from clouds.testing.line import Line, a_line
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings, say
 from deploy.campaigns.devices.memory import Memory
@@ -33,7 +34,6 @@ from deploy.campaigns.nodes.faults import STOPPED_SECONDS, Faults
 from deploy.driver import Device, Operator
 from deploy.local.folder import StackFolder
 from deploy.local.postgres import by_port
-from deploy.tests.end_to_end.line import Line, a_line
 
 _MINUTES = 5.0
 _NODES = ("node-a", "node-b", "node-c")

@@ -14,9 +14,9 @@ from client.restore.compare import differences
 from client.rpc import Pacing
 from client.stores.node import NodeStore, VaultAccess
 from client.stores.node.store import PATIENCE_SECONDS
+from clouds.testing.line import Line, a_line
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_user
-from deploy.tests.end_to_end.line import Line, a_line
 from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 from domain.sessions import Scope
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import asyncssh
 
-from client.stores.cloud.sftp.failures import ERRORS, read_failure
+from client.stores.cloud.sftp.failures import BREAKS, ERRORS, read_failure
 from client.stores.cloud.sftp.host_key import CHANGED, HostKey, offered
 from client.stores.cloud.sftp.location import SftpLocation
 from clouds.failures import Failure, Trouble
@@ -86,7 +86,7 @@ class Connection:
                 agent_path=None,
                 gss_host=None,
             )
-        except asyncssh.DisconnectError:
+        except BREAKS:
             if known.found == pinned:
                 raise
             # A server without a key of the pinned kind breaks off before it says which it has.

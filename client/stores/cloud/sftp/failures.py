@@ -8,6 +8,8 @@ from asyncssh import SFTPError
 from clouds.failures import Failure, Trouble
 
 ERRORS = (asyncssh.Error, OSError)  # of asyncssh, and of the network below it
+# A connection that was made, and then ended by the other side.
+BREAKS = (asyncssh.DisconnectError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 _LONGEST = 200
 _BROKE = "the connection broke: check the network"
 _LOGIN = "it does not take this user with this password or key: check them"

@@ -83,6 +83,8 @@ async def offered(location: "SftpLocation") -> AsyncIterator[HostKey]:
     """One key of each kind that the server has, the best first. Raises what asyncssh does if it has none."""
     import asyncssh
 
+    from client.stores.cloud.sftp.failures import BREAKS
+
     refused: Exception | None = None
     for algorithms in _KINDS:
         try:
@@ -90,7 +92,7 @@ async def offered(location: "SftpLocation") -> AsyncIterator[HostKey]:
                 key = await asyncssh.get_server_host_key(
                     location.host, location.port, server_host_key_algs=algorithms, config=None
                 )
-        except asyncssh.DisconnectError as error:  # it has none of this kind, or is no such server
+        except BREAKS as error:  # it has none of this kind, or is no such server
             refused = error
             continue
         if key is not None:

@@ -1,0 +1,126 @@
+"""A server of SFTP in a thread of the test, for what OpenSSH does not do on demand: passwords, lacks and refusals."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from client.stores.cloud.sftp.host_key import HostKey
+from client.stores.cloud.sftp.location import SftpLocation
+
+PASSWORD = "zqx-password-7421"
+
+
+class AServer:
+    """Serves `folder` as `/`. What is in `lacking` it does not know, in `refusing` not allow, in `failing` not manage;
+    what is in `holding` it never answers. All are names of asyncssh.SFTPServer's methods.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lacking: set[str] = set()
+        self.refusing: set[str] = set()
+        self.failing: set[str] = set()
+        self.holding: set[str] = set()
+        self.held = threading.Event()  # whether it has been asked for something that it holds
+        self.has_room = True
+        self.asks_for_password = False  # by keyboard-interactive, as servers with PAM do
+        self.passwords: list[str] = []
+        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self.port = 0
+
+    def location(self, password: str = PASSWORD) -> SftpLocation:
+        location = SftpLocation.of_address(f"alice@127.0.0.1:{self.port}//vault")
+        return location.known_by(HostKey.of(self.host_key)).opened_by(None, password)
+
+    async def listen(self) -> asyncssh.SSHAcceptor:
+        acceptor = await asyncssh.listen(
+            "127.0.0.1",
+            self.port,
+            server_factory=lambda: _Login(self),
+            server_host_keys=[self.host_key],
+            sftp_factory=lambda channel: _Served(self, channel),
+        )
+        self.port = acceptor.get_port()
+        return acceptor
+
+
+class _Login(asyncssh.SSHServer):
+    def __init__(self, server: AServer) -> None:
+        self._server = server
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return not self._server.asks_for_password
+
+    def kbdint_auth_supported(self) -> bool:
+        return self._server.asks_for_password
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:  # noqa: ARG002 - asyncssh's
+        return "", "", "", [("Password: ", False)]
+
+    def validate_kbdint_response(self, username: str, responses: Any) -> bool:
+        return self.validate_password(username, responses[0])
+
+    def validate_password(self, username: str, password: str) -> bool:
+        self._server.passwords.append(password)
+        return (username, password) == ("alice", PASSWORD)
+
+
+class _Served(asyncssh.SFTPServer):
+    def __init__(self, server: AServer, channel: "asyncssh.SSHServerChannel[bytes]") -> None:
+        super().__init__(channel, chroot=str(server.folder).encode())
+        self._server = server
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return super().__getattribute__(name)
+        server = self._server
+        if name in server.lacking:
+            raise asyncssh.SFTPOpUnsupported("unknown")
+        if name in server.refusing:
+            raise asyncssh.SFTPPermissionDenied("not allowed")
+        if name in server.failing:
+            raise asyncssh.SFTPFailure("Failure")
+        if name in server.holding:
+            server.held.set()
+            return _never
+        return super().__getattribute__(name)
+
+    def statvfs(self, path: bytes) -> Any:
+        return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=1 << 20 if self._server.has_room else 0)
+
+
+async def _never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+@contextmanager
+def a_server(folder: Path) -> Iterator[AServer]:
+    server = AServer(folder)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    acceptor = asyncio.run_coroutine_threadsafe(server.listen(), loop).result()
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(_end(acceptor), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end(acceptor: asyncssh.SSHAcceptor) -> None:
+    acceptor.close()
+    await acceptor.wait_closed()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

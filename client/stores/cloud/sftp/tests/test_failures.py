@@ -1,0 +1,307 @@
+"""What goes wrong with a server of SFTP: each is one clear line, nothing is sent to another, and no half is visible."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from client.errors import ObjectMissing, SessionOver, StoreError, StoreFull
+from client.stores.cloud import CloudStore
+from client.stores.cloud.sftp.failures import read_failure
+from client.stores.cloud.sftp.host_key import HostKey
+from client.stores.cloud.sftp.location import SftpLocation
+from client.stores.cloud.sftp.tests.a_server import PASSWORD, AServer, a_server
+from client.stores.tests.contract import KEY, KEY_BODY, a_pack
+from clouds.calls import Patience
+from clouds.testing.line import Line, a_line
+from clouds.testing.ssh import SshServer
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+HASTY = Patience(answer=60, total=0.5, new=0.3, first=0.001, longest=0.01)
+IMPATIENT = Patience(answer=0.3, total=0.1, new=0.1, first=0.001, longest=0.01)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[AServer]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with a_server(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., CloudStore]]:
+    stores: list[CloudStore] = []
+
+    def open_store(location: SftpLocation, patience: Patience = HASTY) -> CloudStore:
+        stores.append(CloudStore(location, patience))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with a_line() as line:
+        yield line
+
+
+def by(line: Line, server: SshServer, folder: Path) -> SftpLocation:
+    """A vault in a folder, by way of a line that can be cut."""
+    location = SftpLocation.of_address(f"{server.user}@{line.to(server.endpoint)}/{folder}")
+    return location.known_by(HostKey("ssh-ed25519", server.host_key)).opened_by(server.key, "")
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_password_logs_in_where_it_is_asked_for_too(
+    server: AServer, opened: Callable[..., CloudStore], asks: bool
+) -> None:
+    server.asks_for_password = asks
+    name, body = a_pack()
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        assert session.put(name, body)
+        assert session.get(name) == body
+
+
+def test_a_wrong_password_is_told_and_not_tried_again(server: AServer, opened: Callable[..., CloudStore]) -> None:
+    with (
+        opened(server.location("zqx-wrong")).open(Purpose.READ) as session,
+        pytest.raises(StoreError, match="does not take this user with this password or key") as caught,
+    ):
+        session.get(CONFIG)
+    assert "zqx-wrong" not in str(caught.value)
+    assert not isinstance(caught.value, ObjectMissing)
+    assert server.passwords == ["zqx-wrong"]
+
+
+def test_no_password_is_sent_to_a_server_with_another_host_key(
+    server: AServer, opened: Callable[..., CloudStore]
+) -> None:
+    pinned = HostKey.of(asyncssh.generate_private_key("ssh-ed25519"))
+    with (
+        opened(server.location().known_by(pinned)).open(Purpose.READ) as session,
+        pytest.raises(StoreError, match="somebody may stand between") as caught,
+    ):
+        session.get(CONFIG)
+    assert HostKey.of(server.host_key).fingerprint in str(caught.value)
+    assert pinned.fingerprint in str(caught.value)
+    assert server.passwords == []
+
+
+def test_where_nobody_answers_is_given_up_soon(
+    opened: Callable[..., CloudStore], a_free_port: Callable[[], int]
+) -> None:
+    location = SftpLocation.of_address(f"alice@127.0.0.1:{a_free_port()}/x").known_by(
+        HostKey("ssh-ed25519", "SHA256:x")
+    )
+    with (
+        opened(location.opened_by(None, PASSWORD)).open(Purpose.READ) as session,
+        pytest.raises(StoreError, match="nothing answers there: check the address and the port"),
+    ):
+        session.get(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "its name is not known"),
+        (TimeoutError(), "did not answer in time"),
+        (ConnectionResetError(), "the connection broke"),
+        (asyncssh.ChannelOpenError(1, "no"), "offers this user no SFTP"),
+        (asyncssh.KeyExchangeFailed("no"), "none of the ciphers and keys"),
+        (asyncssh.ProtocolError("Too many authentication failures"), "does not take this user"),
+        (asyncssh.ProtocolError("strange\x1b[31m\nlines"), r"it ended the connection: strange\[31m$"),
+        (asyncssh.SFTPFailure("Failure"), "it answers 'Failure'"),
+        (asyncssh.SFTPWriteProtect("no"), "can only be read"),
+    ],
+)
+def test_what_the_library_says_becomes_a_few_words(error: Exception, said: str) -> None:
+    failure = read_failure(error)
+    with pytest.raises(StoreError, match=said):
+        raise StoreError(place="x", detail=failure.said)
+
+
+def test_a_folder_in_which_the_user_may_not_write_is_told(server: AServer, opened: Callable[..., CloudStore]) -> None:
+    server.refusing = {"mkdir"}
+    name, body = a_pack()
+    with (
+        opened(server.location()).open(Purpose.BACKUP) as session,
+        pytest.raises(StoreError, match="does not let this user do that: look at the rights of the folder"),
+    ):
+        session.put(name, body)
+
+
+@pytest.mark.needs("sshd")
+def test_a_folder_that_cannot_be_is_told(
+    ssh_server: SshServer, opened: Callable[..., CloudStore], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    location = SftpLocation.of_address(ssh_server.address(tmp_path / "file" / "vault"))
+    location = location.known_by(HostKey("ssh-ed25519", ssh_server.host_key)).opened_by(ssh_server.key, "")
+    with opened(location).open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="not a directory"):
+        session.put(*a_pack())
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_full_disk_is_told_from_another_failure(
+    server: AServer, opened: Callable[..., CloudStore], has_room: bool
+) -> None:
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        server.failing, server.has_room = {"write"}, has_room
+        with pytest.raises(StoreError) as caught:
+            session.put(*a_pack())
+        assert isinstance(caught.value, StoreFull) is not has_room
+        server.failing = set()
+        assert list(session.list(ObjectKind.PACK)) == []
+    assert [path for path in server.folder.rglob("*") if path.parent.name == "tmp"] == []
+
+
+@pytest.mark.needs("sshd")
+def test_a_server_that_dies_in_a_body_leaves_no_half_of_it(
+    ssh_server: SshServer, opened: Callable[..., CloudStore], line: Line, tmp_path: Path
+) -> None:
+    name, body = a_pack(8 << 20)
+    folder = tmp_path / "served" / "vault"
+    with opened(by(line, ssh_server, folder)).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        line.cut_after(3 << 20, None)
+        with pytest.raises(StoreError, match=r"nothing answers there|the connection broke") as caught:
+            session.put(name, body)
+    assert "\n" not in str(caught.value)
+    assert not (folder / name.path).exists()
+    line.mend()
+    with opened(by(line, ssh_server, folder)).open(Purpose.BACKUP) as session:
+        assert list(session.list(ObjectKind.PACK)) == []
+        assert session.put(name, body)
+        assert session.get(name) == body
+
+
+@pytest.mark.needs("sshd")
+def test_a_connection_that_was_lost_is_made_again(
+    ssh_server: SshServer, sftp_location: SftpLocation, opened: Callable[..., CloudStore]
+) -> None:
+    name, body = a_pack(300_000)
+    with opened(sftp_location, Patience(first=0.001)).open(Purpose.BACKUP) as session:
+        assert session.put(name, body)
+        ssh_server.cut()
+        assert session.get(name) == body
+        ssh_server.cut()
+        assert [info.name for info in session.list(ObjectKind.PACK)] == [name]
+
+
+def test_a_call_that_is_never_answered_ends(server: AServer, opened: Callable[..., CloudStore]) -> None:
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        session.initialise(KEY, KEY_BODY, b"config", b"seal")
+    server.holding = {"open"}
+    with (
+        opened(server.location(), IMPATIENT).open(Purpose.READ) as session,
+        pytest.raises(StoreError, match="did not answer in time"),
+    ):
+        session.get(CONFIG)
+
+
+def test_the_end_of_a_session_ends_its_calls(server: AServer, opened: Callable[..., CloudStore]) -> None:
+    store = opened(server.location())
+    with store.open(Purpose.BACKUP) as session:
+        session.initialise(KEY, KEY_BODY, b"config", b"seal")
+    server.holding = {"open"}
+    session = store.open(Purpose.READ)
+    ended: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            session.get(CONFIG)
+        except SessionOver as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert server.held.wait(60)
+    session.close()
+    thread.join()
+    assert len(ended) == 1
+
+
+def created_at_once(stores: list[CloudStore]) -> list[bytes]:
+    """Who of those that create a vault at the same moment has done it."""
+    won: list[bytes] = []
+    ready = threading.Barrier(len(stores))
+
+    def use(number: int) -> None:
+        body = b"key %d" % number
+        with stores[number].open(Purpose.BACKUP) as session:
+            ready.wait(60)
+            if session.initialise(ObjectName.of(ObjectKind.KEY, body), body, b"config %d" % number, b"%d" % number):
+                won.append(b"%d" % number)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return won
+
+
+@pytest.mark.needs("sshd")
+def test_of_devices_that_create_a_vault_at_once_one_does(
+    sftp_location: SftpLocation, opened: Callable[..., CloudStore]
+) -> None:
+    stores = [opened(sftp_location) for _ in range(4)]
+    (winner,) = created_at_once(stores)
+    with stores[0].open(Purpose.READ) as session:
+        assert (session.get(CONFIG), session.get(SEAL)) == (b"config " + winner, winner)
+        assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key " + winner]
+
+
+def test_a_server_without_extensions_holds_a_vault_that_is_created_once(
+    server: AServer, opened: Callable[..., CloudStore]
+) -> None:
+    server.lacking = {"link", "posix_rename", "fsync", "statvfs"}
+    (winner,) = created_at_once([opened(server.location()) for _ in range(4)])
+    with opened(server.location()).open(Purpose.RETENTION) as session:
+        assert session.get(CONFIG) == b"config " + winner
+        session.replace_seal(b"another", winner)
+        assert session.get(SEAL) == b"another"
+        name, body = a_pack()
+        assert session.put(name, body)
+        assert session.get(name) == body
+
+
+@pytest.mark.needs("sshd")
+def test_folders_on_other_disks_are_followed_and_a_missing_one_is_not_an_empty_one(
+    sftp_store: CloudStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "served" / "vault"
+    with sftp_store.open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        packs = dict(a_pack(10 + number) for number in range(5))
+        for name, body in packs.items():
+            session.put(name, body)
+        for path in list((folder / "data").iterdir()):
+            path.rename(tmp_path / path.name)
+            path.symlink_to(tmp_path / path.name)
+        assert [info.name for info in session.list(ObjectKind.PACK)] == sorted(packs)
+        (folder / "snapshots").rmdir()
+        with pytest.raises(StoreError, match="no folder 'snapshots'"):
+            session.list(ObjectKind.SNAPSHOT)
+
+
+@pytest.mark.needs("sshd")
+def test_files_are_for_their_owner_alone_and_lie_as_restic_lays_them(sftp_store: CloudStore, tmp_path: Path) -> None:
+    name, body = a_pack()
+    with sftp_store.open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        session.put(name, body)
+    folder = tmp_path / "served" / "vault"
+    assert (folder / "data" / name.id[:2] / name.id).read_bytes() == body
+    assert (folder / "keys" / KEY.id).read_bytes() == KEY_BODY
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_dir()} == {0o700}
