@@ -105,6 +105,8 @@ class Proxy:
                 except OSError:  # the server is down
                     near.close()
                     continue
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # short messages do not wait here
                 with self._lock:
                     if self._listener is not listener:  # cut since: what was accepted before must not outlive it
                         near.close()

@@ -93,7 +93,7 @@ class _Served(asyncssh.SFTPServer):
             return _never
         return super().__getattribute__(name)
 
-    def statvfs(self, path: bytes) -> Any:
+    def statvfs(self, path: bytes) -> Any:  # noqa: ARG002 - asyncssh's
         return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=1 << 20 if self._server.has_room else 0)
 
 

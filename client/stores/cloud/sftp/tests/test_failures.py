@@ -58,6 +58,14 @@ def by(line: Line, server: SshServer, folder: Path) -> SftpLocation:
     return location.known_by(HostKey("ssh-ed25519", server.host_key)).opened_by(server.key, "")
 
 
+def refused(store: CloudStore, said: str) -> str:
+    """What reading ends with."""
+    with store.open(Purpose.READ) as session, pytest.raises(StoreError, match=said) as caught:
+        session.get(CONFIG)
+    assert not isinstance(caught.value, ObjectMissing)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_password_logs_in_where_it_is_asked_for_too(
     server: AServer, opened: Callable[..., CloudStore], asks: bool
@@ -70,13 +78,8 @@ def test_a_password_logs_in_where_it_is_asked_for_too(
 
 
 def test_a_wrong_password_is_told_and_not_tried_again(server: AServer, opened: Callable[..., CloudStore]) -> None:
-    with (
-        opened(server.location("zqx-wrong")).open(Purpose.READ) as session,
-        pytest.raises(StoreError, match="does not take this user with this password or key") as caught,
-    ):
-        session.get(CONFIG)
-    assert "zqx-wrong" not in str(caught.value)
-    assert not isinstance(caught.value, ObjectMissing)
+    said = refused(opened(server.location("zqx-wrong")), "does not take this user with this password or key")
+    assert "zqx-wrong" not in said
     assert server.passwords == ["zqx-wrong"]
 
 
@@ -84,27 +87,18 @@ def test_no_password_is_sent_to_a_server_with_another_host_key(
     server: AServer, opened: Callable[..., CloudStore]
 ) -> None:
     pinned = HostKey.of(asyncssh.generate_private_key("ssh-ed25519"))
-    with (
-        opened(server.location().known_by(pinned)).open(Purpose.READ) as session,
-        pytest.raises(StoreError, match="somebody may stand between") as caught,
-    ):
-        session.get(CONFIG)
-    assert HostKey.of(server.host_key).fingerprint in str(caught.value)
-    assert pinned.fingerprint in str(caught.value)
+    said = refused(opened(server.location().known_by(pinned)), "somebody may stand between")
+    assert HostKey.of(server.host_key).fingerprint in said
+    assert pinned.fingerprint in said
     assert server.passwords == []
 
 
 def test_where_nobody_answers_is_given_up_soon(
     opened: Callable[..., CloudStore], a_free_port: Callable[[], int]
 ) -> None:
-    location = SftpLocation.of_address(f"alice@127.0.0.1:{a_free_port()}/x").known_by(
-        HostKey("ssh-ed25519", "SHA256:x")
-    )
-    with (
-        opened(location.opened_by(None, PASSWORD)).open(Purpose.READ) as session,
-        pytest.raises(StoreError, match="nothing answers there: check the address and the port"),
-    ):
-        session.get(CONFIG)
+    pinned = HostKey("ssh-ed25519", "SHA256:x")
+    location = SftpLocation.of_address(f"alice@127.0.0.1:{a_free_port()}/x").known_by(pinned).opened_by(None, PASSWORD)
+    refused(opened(location), "nothing answers there: check the address and the port")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +123,9 @@ def test_what_the_library_says_becomes_a_few_words(error: Exception, said: str) 
 
 def test_a_folder_in_which_the_user_may_not_write_is_told(server: AServer, opened: Callable[..., CloudStore]) -> None:
     server.refusing = {"mkdir"}
-    name, body = a_pack()
-    with (
-        opened(server.location()).open(Purpose.BACKUP) as session,
-        pytest.raises(StoreError, match="does not let this user do that: look at the rights of the folder"),
-    ):
-        session.put(name, body)
+    store = opened(server.location())
+    with store.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="look at the rights of the folder"):
+        session.put(*a_pack())
 
 
 @pytest.mark.needs("sshd")
@@ -200,11 +191,7 @@ def test_a_call_that_is_never_answered_ends(server: AServer, opened: Callable[..
     with opened(server.location()).open(Purpose.BACKUP) as session:
         session.initialise(KEY, KEY_BODY, b"config", b"seal")
     server.holding = {"open"}
-    with (
-        opened(server.location(), IMPATIENT).open(Purpose.READ) as session,
-        pytest.raises(StoreError, match="did not answer in time"),
-    ):
-        session.get(CONFIG)
+    refused(opened(server.location(), IMPATIENT), "did not answer in time")
 
 
 def test_the_end_of_a_session_ends_its_calls(server: AServer, opened: Callable[..., CloudStore]) -> None:
