@@ -8,6 +8,9 @@ import asyncssh
 import pytest
 
 from client.cli.tests.terminal import Terminal
+from client.stores.cloud.sftp.tests.a_server import PASSWORD, a_server
+from clouds.calls import Patience
+from clouds.testing.line import a_line
 from clouds.testing.ssh import SshServer
 
 pytestmark = pytest.mark.needs("sshd")
@@ -102,7 +105,7 @@ def test_a_server_keeps_its_promises_and_is_left_tidy(on_sftp: Terminal, served:
 def test_a_key_with_a_passphrase_logs_in_on_every_device(
     terminal: Terminal, ssh_server: SshServer, key_file: Path, served: Path, tmp_path: Path
 ) -> None:
-    asyncssh.import_private_key(ssh_server.key).write_private_key(key_file, passphrase="zqx-passphrase")
+    asyncssh.import_private_key(ssh_server.key).write_private_key(key_file, passphrase="zqx-passphrase", rounds=1)
     assert terminal.log_in()[0] == 0
     options = ("--key-file", str(key_file), "--secret-stdin")
     code, _, errors = add(terminal, ssh_server, served, *options, given="wrong\n")
@@ -163,3 +166,49 @@ def test_a_host_key_that_changed_is_refused_until_it_is_pinned_anew(
         assert (code, errors) == (0, "")
         assert on_sftp("backup", str(source), "--vault", name)[0] == 0
         pinned = ssh_server.host_key
+
+
+def test_a_wrong_password_and_a_folder_without_rights_are_one_line_each(terminal: Terminal, tmp_path: Path) -> None:
+    assert terminal.log_in()[0] == 0
+    (tmp_path / "root").mkdir()
+    with a_server(tmp_path / "root") as server:
+        pinned = ("--host-key", server.host_key.get_fingerprint())
+        command = ("vault", "add", "--sftp", f"alice@127.0.0.1:{server.port}//vault", "--name", tmp_path.name, *pinned)
+        code, _, errors = terminal(*command, "--secret-stdin", given="zqx-wrong\n")
+        assert (code, "does not take this user" in errors, len(errors.splitlines())) == (5, True, 1), errors
+        server.refusing = {"mkdir"}
+        code, _, errors = terminal(*command, "--secret-stdin", given=f"{PASSWORD}\n")
+        assert (code, "look at the rights" in errors, len(errors.splitlines())) == (5, True, 1), errors
+        server.refusing = set()
+        assert terminal(*command, "--secret-stdin", given=f"{PASSWORD}\n")[0] == 0
+        assert terminal("snapshots", "--vault", tmp_path.name)[0] == 0
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is away is given up at once."""
+    patience = Patience(total=0.5, new=0.5, first=0.001, longest=0.01)
+    monkeypatch.setattr("client.stores.cloud.store.Patience", lambda: patience)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_server_that_dies_in_a_backup_leaves_a_vault_that_checks_clean(
+    terminal: Terminal, ssh_server: SshServer, key_file: Path, served: Path, source: Path
+) -> None:
+    name = served.parents[1].name
+    assert terminal.log_in()[0] == 0
+    (source / "noise").write_bytes(os.urandom(24 << 20))
+    with a_line() as line:
+        address = f"{ssh_server.user}@{line.to(ssh_server.endpoint)}/{served}"
+        options = ("--name", name, "--key-file", str(key_file), "--host-key", ssh_server.host_key)
+        assert terminal("vault", "add", "--sftp", address, *options)[0] == 0
+        line.cut_after(10 << 20, None)
+        code, _, errors = terminal("backup", str(source), "--vault", name)
+        assert code == 5, errors
+        assert "nothing answers there" in errors or "the connection broke" in errors
+        line.mend()
+        for path in (served / "locks").iterdir():
+            path.unlink()  # of the backup, which could not take it away
+        assert terminal("check", "--read-data", "--vault", name)[0] == 0
+        assert terminal("backup", str(source), "--vault", name)[0] == 0
+        assert terminal("check", "--read-data", "--vault", name)[0] == 0
