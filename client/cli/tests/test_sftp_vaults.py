@@ -105,7 +105,7 @@ def test_a_server_keeps_its_promises_and_is_left_tidy(on_sftp: Terminal, served:
 def test_a_key_with_a_passphrase_logs_in_on_every_device(
     terminal: Terminal, ssh_server: SshServer, key_file: Path, served: Path, tmp_path: Path
 ) -> None:
-    asyncssh.import_private_key(ssh_server.key).write_private_key(key_file, passphrase="zqx-passphrase", rounds=1)
+    asyncssh.import_private_key(ssh_server.key).write_private_key(key_file, passphrase="zqx-passphrase", rounds=51)
     assert terminal.log_in()[0] == 0
     options = ("--key-file", str(key_file), "--secret-stdin")
     code, _, errors = add(terminal, ssh_server, served, *options, given="wrong\n")
@@ -172,7 +172,7 @@ def test_a_wrong_password_and_a_folder_without_rights_are_one_line_each(terminal
     assert terminal.log_in()[0] == 0
     (tmp_path / "root").mkdir()
     with a_server(tmp_path / "root") as server:
-        pinned = ("--host-key", server.host_key.get_fingerprint())
+        pinned = ("--host-key", server.host_keys[0].get_fingerprint())
         command = ("vault", "add", "--sftp", f"alice@127.0.0.1:{server.port}//vault", "--name", tmp_path.name, *pinned)
         code, _, errors = terminal(*command, "--secret-stdin", given="zqx-wrong\n")
         assert (code, "does not take this user" in errors, len(errors.splitlines())) == (5, True, 1), errors

@@ -1,4 +1,4 @@
-"""One session on an object store or WebDAV."""
+"""One session on an object store, WebDAV or SFTP."""
 
 import secrets
 import threading

@@ -1,4 +1,4 @@
-"""A vault on an object store or WebDAV, laid out as restic's S3 backend lays its repositories out.
+"""A vault on an object store, WebDAV or SFTP, laid out as restic's S3 backend lays its repositories out.
 
 Kept true: an object is written by one call that has all of its bytes, and what the store then says of its size is
 looked at; where a store may show a half of a body that breaks off, it is written beside and renamed. Sessions are not

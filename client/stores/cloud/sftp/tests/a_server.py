@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class AServer:
     what is in `holding` it never answers. All are names of asyncssh.SFTPServer's methods.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self.folder = folder
         self.lacking: set[str] = set()
         self.refusing: set[str] = set()
@@ -30,19 +30,19 @@ class AServer:
         self.has_room = True
         self.asks_for_password = False  # by keyboard-interactive, as servers with PAM do
         self.passwords: list[str] = []
-        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self.host_keys = [asyncssh.generate_private_key(kind) for kind in kinds]
         self.port = 0
 
     def location(self, password: str = PASSWORD) -> SftpLocation:
         location = SftpLocation.of_address(f"alice@127.0.0.1:{self.port}//vault")
-        return location.known_by(HostKey.of(self.host_key)).opened_by(None, password)
+        return location.known_by(HostKey.of(self.host_keys[0])).opened_by(None, password)
 
     async def listen(self) -> asyncssh.SSHAcceptor:
         acceptor = await asyncssh.listen(
             "127.0.0.1",
             self.port,
             server_factory=lambda: _Login(self),
-            server_host_keys=[self.host_key],
+            server_host_keys=self.host_keys,
             sftp_factory=lambda channel: _Served(self, channel),
         )
         self.port = acceptor.get_port()
@@ -102,8 +102,9 @@ async def _never(*_: object) -> None:
 
 
 @contextmanager
-def a_server(folder: Path) -> Iterator[AServer]:
-    server = AServer(folder)
+def a_server(folder: Path, kinds: Sequence[str] = ("ssh-ed25519",)) -> Iterator[AServer]:
+    """`kinds` are those of its host keys."""
+    server = AServer(folder, kinds)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
