@@ -5,8 +5,8 @@ process of it outlives the server.
 """
 
 import contextlib
-import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -34,7 +34,7 @@ class SshServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.user = getpass.getuser()
+        self.user = pwd.getpwuid(os.getuid()).pw_name
         self.log = folder / "log"
         self.key = self._make("ssh-ed25519", folder / "user")
         shutil.copy(folder / "user.pub", folder / "authorized")
