@@ -79,7 +79,7 @@ class StoreLogin:
         """With the server's host key: as given, as known_hosts has it, or as somebody agrees to on the terminal."""
         from client.stores.cloud.sftp.host_key import pinned
 
-        return pinned(location, self.host_key, [path.expanduser() for path in _KNOWN_HOSTS], _agree)
+        return pinned(location, self.host_key, [path.expanduser() for path in _KNOWN_HOSTS], agree_on_terminal)
 
     def _with_login(self, location: "SftpLocation", *, with_password: bool) -> "tuple[SftpLocation, str | None]":
         if self.access_key:
@@ -122,7 +122,7 @@ class StoreLogin:
         return key, secret
 
 
-def _agree(key: "HostKey") -> None:
+def agree_on_terminal(key: "HostKey") -> None:
     note(f"The server's host key is {key}. Compare it with what whoever runs the server says.")
     if not sys.stdin.isatty():
         raise UsageError(detail="Nobody can be asked whether that is the right one: give it with --host-key.")

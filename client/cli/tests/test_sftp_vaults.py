@@ -1,5 +1,6 @@
 """A vault on a server of SFTP, through the program, and restic beside it."""
 
+import io
 import os
 import subprocess
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from client.cli.store_login import agree_on_terminal
 from client.cli.tests.terminal import Terminal
+from client.errors import UsageError
+from client.stores.cloud.sftp.host_key import HostKey
 from client.stores.cloud.sftp.tests.a_server import PASSWORD, a_server
 from clouds.calls import Patience
 from clouds.testing.line import a_line
@@ -133,6 +137,22 @@ def test_an_unknown_host_key_is_told_and_nothing_is_sent(
     assert not served.exists()
 
 
+class AtATerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_host_key_is_agreed_to_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", AtATerminal("y\nn\n"))
+    key = HostKey("ssh-ed25519", "SHA256:abc")
+    agree_on_terminal(key)
+    assert str(key) in capsys.readouterr().err
+    with pytest.raises(UsageError, match="nothing was sent"):
+        agree_on_terminal(key)
+
+
 def test_a_host_key_of_known_hosts_is_taken_and_no_other(
     terminal: Terminal, ssh_server: SshServer, key_file: Path, served: Path, at_home: Path
 ) -> None:
@@ -206,9 +226,11 @@ def test_a_server_that_dies_in_a_backup_leaves_a_vault_that_checks_clean(
         code, _, errors = terminal("backup", str(source), "--vault", name)
         assert code == 5, errors
         assert "nothing answers there" in errors or "the connection broke" in errors
-        line.mend()
-        for path in (served / "locks").iterdir():
-            path.unlink()  # of the backup, which could not take it away
-        assert terminal("check", "--read-data", "--vault", name)[0] == 0
-        assert terminal("backup", str(source), "--vault", name)[0] == 0
-        assert terminal("check", "--read-data", "--vault", name)[0] == 0
+    for path in (served / "locks").iterdir():
+        path.unlink()  # of the backup, which could not take it away
+    again = f"{name}-again"
+    options = ("--key-file", str(key_file), "--host-key", ssh_server.host_key)
+    assert terminal("vault", "add", "--sftp", ssh_server.address(served), "--name", again, *options)[0] == 0
+    assert terminal("check", "--read-data", "--vault", again)[0] == 0
+    assert terminal("backup", str(source), "--vault", again)[0] == 0
+    assert terminal("check", "--read-data", "--vault", again)[0] == 0

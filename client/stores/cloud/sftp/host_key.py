@@ -5,10 +5,10 @@ several kinds, so that the kind is pinned too and no other is asked for.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from client.errors import StoreError, UsageError
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from asyncssh import SSHKey
 
     from client.stores.cloud.sftp.location import SftpLocation
-
-T = TypeVar("T")
 
 _SECONDS = 30.0  # for a server to say one of its keys
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")  # what a key of RSA signs with; SHA-1 is not taken
@@ -69,7 +67,7 @@ def pinned(
     if given is not None and not given.startswith("SHA256:"):
         raise UsageError(detail="A host key is given by its fingerprint, SHA256:..., as `ssh-keygen -l` says it.")
     known = _known(location, known_hosts) if given is None else set()
-    found = _run(_first(location, {given} if given is not None else known))
+    found = asyncio.run(_first(location, {given} if given is not None else known))
     if given is not None and found.fingerprint != given:
         raise StoreError(place=location.place, detail=_UNKNOWN.format(found, given))
     if known and found.fingerprint not in known:
@@ -132,7 +130,3 @@ def _known(location: "SftpLocation", files: Sequence[Path]) -> set[str]:
     except (OSError, ValueError):
         return set()
     return {key.get_fingerprint() for key in keys} - {key.get_fingerprint() for key in revoked}
-
-
-def _run(call: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(call)

@@ -23,6 +23,7 @@ from asyncssh import (
     SFTPNoSuchFile,
     SFTPNoSuchPath,
     SFTPOpUnsupported,
+    SFTPPermissionDenied,
 )
 
 from client.stores.cloud.sftp.connection import Connection
@@ -171,14 +172,23 @@ class SftpOperator:
         There a vault's `config` can be seen before it is whole, for as long as one small write takes.
         """
         beside = self._at(f"{_TEMPORARY}/{token_hex(8)}")
+        failed: Exception | None = None
         try:
             await self._store(client, beside, body, "wb")
+            await self._link(client, beside, target, body)
+        except (Failure, *ERRORS) as error:
+            failed = error
+        # Not when it is given up, for then nothing is waited for: it is swept.
+        with suppress(*ERRORS):
+            await client.remove(beside)
+        if failed is not None:
+            raise failed
+
+    async def _link(self, client: SFTPClient, beside: str, target: str, body: bytes) -> None:
+        try:
             await client.link(beside, target)
-        except (SFTPFailure, SFTPOpUnsupported):
+        except (SFTPFailure, SFTPOpUnsupported, SFTPPermissionDenied):  # there is one, or there are no links
             await self._create_in_place(client, target, body)
-        finally:
-            with suppress(*ERRORS):
-                await client.remove(beside)
 
     async def _create_in_place(self, client: SFTPClient, target: str, body: bytes) -> None:
         if await client.exists(target):

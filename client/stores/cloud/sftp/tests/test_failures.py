@@ -156,10 +156,10 @@ def test_a_full_disk_is_told_from_another_failure(
 
 @pytest.mark.needs("sshd")
 def test_a_server_that_dies_in_a_body_leaves_no_half_of_it(
-    ssh_server: SshServer, opened: Callable[..., CloudStore], line: Line, tmp_path: Path
+    ssh_server: SshServer, sftp_location: SftpLocation, opened: Callable[..., CloudStore], line: Line
 ) -> None:
     name, body = a_pack(8 << 20)
-    folder = tmp_path / "served" / "vault"
+    folder = Path(sftp_location.root)
     with opened(by(line, ssh_server, folder)).open(Purpose.BACKUP) as session:
         assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
         line.cut_after(3 << 20, None)
@@ -167,8 +167,7 @@ def test_a_server_that_dies_in_a_body_leaves_no_half_of_it(
             session.put(name, body)
     assert "\n" not in str(caught.value)
     assert not (folder / name.path).exists()
-    line.mend()
-    with opened(by(line, ssh_server, folder)).open(Purpose.BACKUP) as session:
+    with opened(sftp_location).open(Purpose.BACKUP) as session:
         assert list(session.list(ObjectKind.PACK)) == []
         assert session.put(name, body)
         assert session.get(name) == body
@@ -192,6 +191,13 @@ def test_a_call_that_is_never_answered_ends(server: AServer, opened: Callable[..
         session.initialise(KEY, KEY_BODY, b"config", b"seal")
     server.holding = {"open"}
     refused(opened(server.location(), IMPATIENT), "did not answer in time")
+
+
+def test_a_server_that_says_nothing_is_given_up(opened: Callable[..., CloudStore]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = SftpLocation.of_address(f"alice@127.0.0.1:{silent.getsockname()[1]}/x")
+        pinned = HostKey("ssh-ed25519", "SHA256:x")
+        refused(opened(location.known_by(pinned).opened_by(None, PASSWORD), IMPATIENT), "did not answer in time")
 
 
 def test_the_end_of_a_session_ends_its_calls(server: AServer, opened: Callable[..., CloudStore]) -> None:
@@ -247,10 +253,12 @@ def test_of_devices_that_create_a_vault_at_once_one_does(
         assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key " + winner]
 
 
+@pytest.mark.parametrize("knows_links", [True, False])
 def test_a_server_without_extensions_holds_a_vault_that_is_created_once(
-    server: AServer, opened: Callable[..., CloudStore]
+    server: AServer, opened: Callable[..., CloudStore], knows_links: bool
 ) -> None:
-    server.lacking = {"link", "posix_rename", "fsync", "statvfs"}
+    server.lacking = {"posix_rename", "fsync", "statvfs"} | (set() if knows_links else {"link"})
+    server.refusing = {"link"} if knows_links else set()  # as a file system that has none does
     (winner,) = created_at_once([opened(server.location()) for _ in range(4)])
     with opened(server.location()).open(Purpose.RETENTION) as session:
         assert session.get(CONFIG) == b"config " + winner
