@@ -229,8 +229,8 @@ def test_a_server_that_dies_in_a_backup_leaves_a_vault_that_checks_clean(
     for path in (served / "locks").iterdir():
         path.unlink()  # of the backup, which could not take it away
     again = f"{name}-again"
-    options = ("--key-file", str(key_file), "--host-key", ssh_server.host_key)
-    assert terminal("vault", "add", "--sftp", ssh_server.address(served), "--name", again, *options)[0] == 0
+    directly = ("--sftp", ssh_server.address(served), "--host-key", ssh_server.host_key)
+    assert terminal("vault", "add", "--name", again, "--key-file", str(key_file), *directly)[0] == 0
     assert terminal("check", "--read-data", "--vault", again)[0] == 0
     assert terminal("backup", str(source), "--vault", again)[0] == 0
     assert terminal("check", "--read-data", "--vault", again)[0] == 0
