@@ -65,14 +65,18 @@ class Cluster:
         """To all nodes, those in `first` before the others."""
         return [self._channels[name] for name in sorted(self._channels, key=lambda name: name not in first)]
 
-    def silent_nodes(self) -> set[str]:
-        """Those that do not live, by their heartbeats."""
+    def heartbeats(self) -> list[buckets_pb2.Node]:
+        """What each node last said of itself."""
         answer = self.ask(
             lambda channel: buckets_pb2_grpc.BucketServiceStub(channel).DescribeCluster(
                 buckets_pb2.DescribeClusterRequest(), timeout=CALL_SECONDS
             )
         )
-        return {node.id for node in answer.nodes if not node.live}
+        return list(answer.nodes)
+
+    def silent_nodes(self) -> set[str]:
+        """Those that do not live, by their heartbeats."""
+        return {node.id for node in self.heartbeats() if not node.live}
 
     def buckets(self) -> Iterator[buckets_pb2.Bucket]:
         """All of them, by id."""
