@@ -33,8 +33,8 @@ class AServer:
         self.host_keys = [asyncssh.generate_private_key(kind) for kind in kinds]
         self.port = 0
 
-    def location(self, password: str = PASSWORD) -> SftpLocation:
-        location = SftpLocation.of_address(f"alice@127.0.0.1:{self.port}//vault")
+    def location(self, password: str = PASSWORD, folder: str = "/vault") -> SftpLocation:
+        location = SftpLocation.of_address(f"alice@127.0.0.1:{self.port}/{folder}")
         return location.known_by(HostKey.of(self.host_keys[0])).opened_by(None, password)
 
     async def listen(self) -> asyncssh.SSHAcceptor:

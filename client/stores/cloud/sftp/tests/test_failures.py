@@ -288,6 +288,17 @@ def test_folders_on_other_disks_are_followed_and_a_missing_one_is_not_an_empty_o
             session.list(ObjectKind.SNAPSHOT)
 
 
+def test_a_folder_lies_where_a_login_lands_or_below_the_root(
+    server: AServer, opened: Callable[..., CloudStore]
+) -> None:
+    with opened(server.location(folder="deep/vault")).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        session.put(*a_pack())
+        assert len(list(session.list(ObjectKind.PACK))) == 1
+    with opened(server.location(folder="/deep/vault")).open(Purpose.READ) as session:  # a login lands in the root here
+        assert session.get(CONFIG) == b"config"
+
+
 @pytest.mark.needs("sshd")
 def test_files_are_for_their_owner_alone_and_lie_as_restic_lays_them(sftp_store: CloudStore, tmp_path: Path) -> None:
     name, body = a_pack()
