@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncssh
@@ -212,13 +213,18 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_server_that_dies_in_a_backup_leaves_a_vault_that_checks_clean(
-    terminal: Terminal, ssh_server: SshServer, key_file: Path, served: Path, source: Path
+def test_a_server_that_dies_in_a_backup_leaves_a_vault_that_checks_clean(  # noqa: PLR0917 - fixtures
+    terminal: Terminal,
+    ssh_server: SshServer,
+    key_file: Path,
+    served: Path,
+    source: Path,
+    a_free_port: Callable[[], int],
 ) -> None:
     name = served.parents[1].name
     assert terminal.log_in()[0] == 0
     (source / "noise").write_bytes(os.urandom(24 << 20))
-    with a_line() as line:
+    with a_line(a_free_port) as line:
         address = f"{ssh_server.user}@{line.to(ssh_server.endpoint)}/{served}"
         options = ("--name", name, "--key-file", str(key_file), "--host-key", ssh_server.host_key)
         assert terminal("vault", "add", "--sftp", address, *options)[0] == 0

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
@@ -34,6 +34,7 @@ from deploy.campaigns.nodes.faults import STOPPED_SECONDS, Faults
 from deploy.driver import Device, Operator
 from deploy.local.cluster import Cluster
 from deploy.local.folder import StackFolder
+from deploy.local.ports import PortReservations
 from deploy.local.postgres import by_port
 
 _MINUTES = 5.0
@@ -65,7 +66,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="oort-campaign-nodes-"))
     say(f"{arguments.minutes:g} minutes with seed {seed}")
     stack = StackFolder.create(folder / "stack")
-    with Disks({name: stack.node(name) for name in _NODES}) as disks, a_line() as line, a_line() as to_database:
+    with (
+        Disks({name: stack.node(name) for name in _NODES}) as disks,
+        closing(PortReservations()) as ports,
+        a_line(ports.take) as line,
+        a_line(ports.take) as to_database,
+    ):
         findings = _on_stack(stack, disks, (line, to_database), arguments.minutes, seed)
         if findings:
             disks.copy_to(folder / "disks")
