@@ -45,7 +45,8 @@ class SshServer:
         self._lock = threading.Lock()
         self._open: list[tuple[socket.socket, subprocess.Popen[bytes], threading.Thread]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     @property
     def endpoint(self) -> str:
@@ -90,6 +91,7 @@ class SshServer:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(_ENDS_SECONDS)
         self._listener.close()
         self.cut()
 
