@@ -62,7 +62,7 @@ class StoreLogin:
         if self.key_file or self.host_key:
             raise UsageError(detail="--key-file and --host-key are for servers of SFTP: leave them out.")
         given_key, given = self._from_environment(location)
-        secret, password = self._secrets("Secret of the store", given, with_password=with_password)
+        secret, password = self._secrets("Secret of the store", given or None, with_password=with_password)
         return location.opened_by(self.access_key or given_key, secret), password
 
     def renew(self, location: "Location") -> "Location":
@@ -85,28 +85,28 @@ class StoreLogin:
         if self.access_key:
             raise UsageError(detail="A server of SFTP has no --access-key: its user is in the address.")
         if self.key_file is None:
-            secret, password = self._secrets("Password of the server", "", with_password=with_password)
+            secret, password = self._secrets("Password of the server", None, with_password=with_password)
             return location.opened_by(None, secret), password
         from client.stores.cloud.sftp.private_key import has_passphrase, private_key
 
         if has_passphrase(self.key_file):
-            secret, password = self._secrets("Passphrase of the private key", "", with_password=with_password)
+            secret, password = self._secrets("Passphrase of the private key", None, with_password=with_password)
         elif self.secret_stdin:
             raise UsageError(detail=f"The private key in {self.key_file} has no passphrase: leave out --secret-stdin.")
         else:
-            secret, password = self._secrets("", "none", with_password=with_password)
-        return location.opened_by(private_key(self.key_file, secret), ""), password
+            secret, password = self._secrets("", "", with_password=with_password)
+        return location.opened_by(private_key(self.key_file, secret or None), ""), password
 
-    def _secrets(self, prompt: str, given: str, *, with_password: bool) -> tuple[str, str | None]:
+    def _secrets(self, prompt: str, given: str | None, *, with_password: bool) -> tuple[str, str | None]:
         """A secret, which may be `given`, then the repository's password, as on standard input."""
-        prompts = [] if given else [prompt]
+        prompts = [prompt] if given is None else []
         if with_password:
             prompts.append(PASSWORD_PROMPT)
         answers = []
         if prompts:
-            option = "--repository-password-stdin" if given else "--secret-stdin"
-            answers = read_secrets(prompts, from_stdin=self.secret_stdin or bool(given), option=option)
-        return given or answers[0], answers[-1] if with_password else None
+            option = "--secret-stdin" if given is None else "--repository-password-stdin"
+            answers = read_secrets(prompts, from_stdin=self.secret_stdin or given is not None, option=option)
+        return answers[0] if given is None else given, answers[-1] if with_password else None
 
     def _from_environment(self, location: "Location") -> tuple[str | None, str]:
         """What AWS's variables say, which is for S3 alone: whatever else an address names must not get it."""

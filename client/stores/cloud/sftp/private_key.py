@@ -18,7 +18,7 @@ def has_passphrase(path: Path) -> bool:
     return False
 
 
-def private_key(path: Path, passphrase: str) -> str:
+def private_key(path: Path, passphrase: str | None) -> str:
     """The text of the key, without a passphrase, which only one that has it needs. Raises UsageError."""
     try:
         key = asyncssh.import_private_key(_read(path), passphrase)
