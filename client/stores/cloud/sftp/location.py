@@ -31,10 +31,12 @@ class SftpLocation(Location):
             raise UsageError(detail="An address holds no password: give it with --secret-stdin.")
         try:
             parts = urlsplit(f"//{server}")
-            host, port = parts.hostname, parts.port or _PORT
+            host, port = parts.hostname or "", _PORT if parts.port is None else parts.port
+            host.encode("idna")  # as it is looked up
+            whole = parts.netloc == server and all(mark.isalnum() or mark in ".-_:%" for mark in host)
         except ValueError:
-            host, port = None, _PORT
-        if not user or not host or any(not (mark.isalnum() or mark in ".-_:%") for mark in host):
+            host, port, whole = "", 0, False
+        if not (user and host and port and whole):
             raise UsageError(detail="That is no address of an SFTP server: say USER@HOST[:PORT]/FOLDER.")
         options = {"user": unquote(user), "host": host, "port": str(port)}
         return cls(_SCHEME, _folder(unquote(folder)), options)
