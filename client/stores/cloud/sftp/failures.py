@@ -28,6 +28,9 @@ _OF_SFTP: dict[type[SFTPError], tuple[Trouble, str]] = {
     asyncssh.SFTPConnectionLost: (Trouble.UNREACHED, _BROKE),
 }
 
+# Said by a server that is going down, or has as many logins as it takes.
+_PASSING = (asyncssh.DISC_SERVICE_NOT_AVAILABLE, asyncssh.DISC_BY_APPLICATION, asyncssh.DISC_TOO_MANY_CONNECTIONS)
+
 
 def read_failure(error: Exception) -> Failure:
     """What one of ERRORS means."""
@@ -42,7 +45,8 @@ def read_failure(error: Exception) -> Failure:
     elif isinstance(error, asyncssh.ChannelOpenError):
         trouble, said = Trouble.REFUSED, "it offers this user no SFTP"
     elif isinstance(error, asyncssh.DisconnectError):
-        trouble, said = Trouble.REFUSED, f"it ended the connection: {_in_short(error.reason)}"
+        trouble = Trouble.BUSY if error.code in _PASSING else Trouble.REFUSED
+        said = f"it ended the connection: {_in_short(error.reason)}"
     else:
         trouble, said = Trouble.UNREACHED, _of_network(error)
     return Failure(trouble, said)
