@@ -10,6 +10,7 @@ retries do not tell a host that was never there from one that is away for a mome
 """
 
 import asyncio
+import logging
 import random
 import threading
 import time
@@ -17,12 +18,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 
@@ -82,6 +84,7 @@ class Calls:
         with self._lock:
             if self._loop is None and not self._closed:
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_exception_handler(_tell)
                 self._thread = threading.Thread(target=self._loop.run_forever, name="cloud-store", daemon=True)
                 self._thread.start()
             return self._loop
@@ -116,6 +119,14 @@ class Calls:
             delay = min(delay * 2, patience.longest)
 
 
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a call that was given up had under way may fail when nobody waits for it: no error of the program's."""
+    if isinstance(context.get("future"), asyncio.Future) and "exception" in context:
+        _LOG.debug(context["message"], exc_info=context["exception"])
+    else:
+        loop.default_exception_handler(context)
+
+
 def _closed() -> Failure:
     return Failure(Trouble.REFUSED, "it was closed")
 
@@ -124,6 +135,12 @@ def more_came() -> None:
     """Said within a call of which a part has come: the next part may take as long again."""
     limit, seconds = _LIMIT.get()
     limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def is_out_of_time() -> bool:
+    """Whether the call under way is cancelled because its time is over."""
+    limit, _ = _LIMIT.get()
+    return limit.expired()
 
 
 async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
