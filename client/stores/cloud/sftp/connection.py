@@ -5,7 +5,9 @@ nothing is looked for in the user's SSH settings, agent or keys.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import asyncssh
 
@@ -15,51 +17,71 @@ from client.stores.cloud.sftp.location import SftpLocation
 from clouds.failures import Failure, Trouble
 
 _ALIVE_SECONDS = 15  # without a word of the server, after which it is asked for one
+_LOGIN_SECONDS = 30  # within which a server lets a user in, whatever the call that waits for it may take
 _UNANSWERED = 3  # such questions, after which the connection is lost
 # What costs a processor least (docs/decisions/sftp.md); else what asyncssh would take.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 
+@dataclass(slots=True)
+class _Login:
+    connection: asyncssh.SSHClientConnection
+    client: asyncssh.SFTPClient
+    calls: int = 0  # under way
+
+
 class Connection:
-    """Of one login at a time."""
+    """Of one login at a time, beside those that were left and have calls under way."""
 
     def __init__(self, location: SftpLocation) -> None:
         self._location = location
         self._making = asyncio.Lock()
-        self._connection: asyncssh.SSHClientConnection | None = None
-        self._client: asyncssh.SFTPClient | None = None
+        self._login: _Login | None = None
         self._closed = False
 
-    async def client(self) -> asyncssh.SFTPClient:
-        """The login, which may have to be made first. Raises Failure."""
-        async with self._making:
-            if self._client is None or self._connection is None or self._connection.is_closed():
-                self._end()
-                try:
-                    self._connection = await self._connected()
-                    self._client = await self._connection.start_sftp_client(path_errors="surrogateescape")
-                except ERRORS as error:
-                    self._end()
-                    raise read_failure(error) from None
-            return self._client
+    @asynccontextmanager
+    async def login(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        """For one call the login, which may have to be made first. Raises Failure."""
+        login = await self._made()
+        login.calls += 1
+        try:
+            yield login.client
+        finally:
+            login.calls -= 1
+            if login is not self._login and not login.calls:
+                login.connection.abort()
 
-    def lost(self, client: asyncssh.SFTPClient) -> None:
-        """Have another login made in place of that of `client`, unless that was done already."""
-        if client is self._client:
-            self._end()
+    def leave(self, client: asyncssh.SFTPClient) -> None:
+        """Have another login made for the calls to come; those under way by `client` may yet end well."""
+        if self._login is not None and client is self._login.client:
+            self._login = None
 
     async def close(self) -> None:
         self._closed = True
-        connection = self._connection
-        self._end()
-        if connection is not None:
+        login, self._login = self._login, None
+        if login is not None:
+            login.connection.abort()
             with suppress(*ERRORS):
-                await connection.wait_closed()
+                await login.connection.wait_closed()
 
-    def _end(self) -> None:
-        if self._connection is not None:
-            self._connection.abort()
-        self._connection = self._client = None
+    async def _made(self) -> _Login:
+        async with self._making:
+            if self._login is None or self._login.connection.is_closed():
+                self._login = None
+                try:
+                    async with asyncio.timeout(_LOGIN_SECONDS):
+                        self._login = await self._logged_in()
+                except ERRORS as error:
+                    raise read_failure(error) from None
+            return self._login
+
+    async def _logged_in(self) -> _Login:
+        connection = await self._connected()
+        try:
+            return _Login(connection, await connection.start_sftp_client(path_errors="surrogateescape"))
+        except BaseException:
+            connection.abort()
+            raise
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
         if self._closed:
@@ -89,17 +111,21 @@ class Connection:
         except BREAKS:
             if known.found == pinned:
                 raise
-            # A server without a key of the pinned kind breaks off before it says which it has.
-            found = known.found or await self._best_key()
-            if found is None or found == pinned:
+            # A server without a key of the pinned kind breaks off before it says which it has, as a line may too.
+            found = known.found or await self._instead()
+            if found is None:
                 raise
             raise Failure(Trouble.REFUSED, CHANGED.format(found=found, pinned=pinned)) from None
 
-    async def _best_key(self) -> HostKey | None:
+    async def _instead(self) -> HostKey | None:
+        """The best key of a server that has not the pinned one; None if it has it, or says none."""
+        best: HostKey | None = None
         with suppress(*ERRORS):
-            async for key in offered(self._location):
-                return key
-        return None
+            async for key in offered(self._location, self._location.host_key.algorithms):
+                if key == self._location.host_key:
+                    return None
+                best = best or key
+        return best
 
 
 class _Known(asyncssh.SSHClient):

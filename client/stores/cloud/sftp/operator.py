@@ -8,11 +8,11 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 from asyncssh import (
@@ -29,13 +29,14 @@ from asyncssh import (
 from client.stores.cloud.sftp.connection import Connection
 from client.stores.cloud.sftp.failures import ERRORS, read_failure
 from client.stores.cloud.sftp.location import SftpLocation
+from clouds.calls import is_out_of_time
 from clouds.failures import Failure, Trouble
 
 T = TypeVar("T")
 
 _FILE = SFTPAttrs(permissions=0o600)
 _FOLDER = SFTPAttrs(permissions=0o700)
-_AT_ONCE = 32  # parts of a body under way, of 255 KiB to OpenSSH
+_AT_ONCE = 10  # parts of a body under way, of 255 KiB to OpenSSH, whose window is 2 MiB
 _MISSING = (SFTPNoSuchFile, SFTPNoSuchPath)
 _TEMPORARY = "tmp"
 
@@ -70,20 +71,14 @@ class SftpOperator:
     def __init__(self, location: SftpLocation) -> None:
         self._root = location.root
         self._connection = Connection(location)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._begun: set[str] = set()  # what was created in place, and may not be whole
+        self._ending: set[asyncio.Future[Any]] = set()
 
     async def close(self) -> None:
         await self._connection.close()
 
     async def read(self, path: str, *, offset: int | None = None, size: int | None = None) -> bytes:
-        async def read(client: SFTPClient) -> bytes:
-            file = await client.open(self._at(path), "rb", max_requests=_AT_ONCE)
-            try:
-                return await file.read(-1 if size is None else size, offset or 0)
-            finally:
-                self._close_later(file)
-
-        return await self._asked(read)
+        return await self._asked(lambda client: self._read(client, self._at(path), offset or 0, size))
 
     async def write(self, path: str, bs: bytes, *, if_not_exists: bool | None = None) -> None:
         target = self._at(path)
@@ -121,39 +116,62 @@ class SftpOperator:
         return f"{self._root}/{path.strip('/')}".rstrip("/")
 
     async def _asked(self, call: Callable[[SFTPClient], Awaitable[T]]) -> T:
-        client = await self._connection.client()
-        try:
-            return await call(client)
-        except ERRORS as error:
-            raise self._failed(client, error) from None
+        async with self._login() as client:
+            return await self._given_up_at_once(call(client))
 
-    def _failed(self, client: SFTPClient, error: Exception) -> Failure:
-        failure = read_failure(error)
-        if failure.trouble is Trouble.UNREACHED:
-            self._connection.lost(client)
-        return failure
+    @asynccontextmanager
+    async def _login(self) -> AsyncIterator[SFTPClient]:
+        async with self._connection.login() as client:
+            try:
+                yield client
+            except asyncio.CancelledError:
+                if is_out_of_time():
+                    self._connection.leave(client)
+                raise
+            except ERRORS as error:
+                failure = read_failure(error)
+                if failure.trouble is Trouble.UNREACHED:
+                    self._connection.leave(client)
+                raise failure from None
+
+    async def _given_up_at_once(self, call: Awaitable[T]) -> T:
+        """When it is cancelled: what asyncssh does at the end of a list, for one, waits for the server again."""
+        task = asyncio.ensure_future(call)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            self._let_end(task)
+            raise
 
     async def _entries(self, path: str) -> AsyncIterator[_Entry]:
         folder = path.strip("/")
-        client = await self._connection.client()
+        async with self._login() as client:
+            names = client.scandir(self._at(path))
+            with suppress(*_MISSING):
+                while (name := await self._given_up_at_once(anext(names, None))) is not None:
+                    filename = os.fsdecode(name.filename)
+                    if filename in (".", ".."):
+                        continue
+                    metadata = _Metadata.of(name.attrs)
+                    below = f"{folder}/{filename}".lstrip("/")
+                    if not (metadata.is_file or metadata.is_dir):  # a link, or a server that does not say
+                        with suppress(*_MISSING):
+                            metadata = await _metadata(client, self._at(below))
+                    yield _Entry(f"{below}/" if metadata.is_dir else below, metadata)
+
+    async def _read(self, client: SFTPClient, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        file = await client.open(path, "rb", max_requests=_AT_ONCE)
         try:
-            async for name in client.scandir(self._at(path)):
-                filename = os.fsdecode(name.filename)
-                if filename in (".", ".."):
-                    continue
-                metadata = _Metadata.of(name.attrs)
-                below = f"{folder}/{filename}".lstrip("/")
-                if not (metadata.is_file or metadata.is_dir):  # a link, or a server that does not say
-                    with suppress(*_MISSING):
-                        metadata = await _metadata(client, self._at(below))
-                yield _Entry(f"{below}/" if metadata.is_dir else below, metadata)
-        except _MISSING:
-            return
-        except ERRORS as error:
-            raise self._failed(client, error) from None
+            return await file.read(-1 if size is None else size, offset)
+        finally:
+            self._close_later(file)
 
     async def _store(self, client: SFTPClient, target: str, body: bytes, mode: str) -> None:
-        file = await _with_folders(client, target, _open, mode)
+        await self._fill(client, await _with_folders(client, target, _open, mode), body)
+
+    async def _fill(self, client: SFTPClient, file: SFTPClientFile, body: bytes) -> None:
+        """Raises Failure where the disk is full."""
         try:
             await file.write(body, 0)
             with suppress(SFTPOpUnsupported):
@@ -169,7 +187,8 @@ class SftpOperator:
     async def _create(self, client: SFTPClient, target: str, body: bytes) -> None:
         """Beside, then linked; where the server knows no links, opened where nothing may be.
 
-        There a vault's `config` can be seen before it is whole, for as long as one small write takes.
+        There a vault's `config` can be seen before it is whole, for as long as one small write takes, or its repeats
+        after a connection that broke.
         """
         beside = self._at(f"{_TEMPORARY}/{token_hex(8)}")
         failed: Exception | None = None
@@ -191,20 +210,38 @@ class SftpOperator:
             await self._create_in_place(client, target, body)
 
     async def _create_in_place(self, client: SFTPClient, target: str, body: bytes) -> None:
-        if await client.exists(target):
+        is_there = await client.exists(target)
+        begun = is_there and target in self._begun and body.startswith(await self._read(client, target))
+        if is_there and not begun:
             raise Failure(Trouble.EXISTS, "it is there already")
         try:
-            await self._store(client, target, body, "xb")
+            file = await _with_folders(client, target, _open, "r+b" if begun else "xb")
         except SFTPFailure:
             if await client.exists(target):
                 raise Failure(Trouble.EXISTS, "it is there already") from None
             raise
+        self._begun.add(target)
+        try:
+            await self._fill(client, file, body)
+        except (Failure, *ERRORS):
+            with suppress(*ERRORS):
+                await client.remove(target)
+                self._begun.discard(target)
+            raise
+        self._begun.discard(target)
 
     def _close_later(self, file: SFTPClientFile) -> None:
         """Nobody waits for it: a call that is given up must end, whatever the server does."""
-        task = asyncio.ensure_future(_close(file))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._let_end(asyncio.ensure_future(_close(file)))
+
+    def _let_end(self, task: asyncio.Future[Any]) -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # of a call that was given up: nobody is to be told
 
 
 async def _close(file: SFTPClientFile) -> None:
@@ -224,6 +261,7 @@ async def _rename(client: SFTPClient, target: str, source: str) -> None:
     try:
         await client.posix_rename(source, target)
     except SFTPOpUnsupported:  # of version 3 without OpenSSH's extension: nothing is replaced
+        await client.stat(source)  # it may be at its place already, by a call whose answer was lost
         await _remove(client, target)
         await client.rename(source, target)
 

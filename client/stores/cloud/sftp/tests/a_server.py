@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ PASSWORD = "zqx-password-7421"
 
 class AServer:
     """Serves `folder` as `/`. What is in `lacking` it does not know, in `refusing` not allow, in `failing` not manage;
-    what is in `holding` it never answers. All are names of asyncssh.SFTPServer's methods.
+    what is in `holding` it never answers. The n-th call of what is in `failing_at` fails; at that of what is in
+    `breaking` the connection breaks before it is done, of what is in `losing` after. All are names of
+    asyncssh.SFTPServer's methods.
     """
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
@@ -26,6 +28,10 @@ class AServer:
         self.refusing: set[str] = set()
         self.failing: set[str] = set()
         self.holding: set[str] = set()
+        self.failing_at: dict[str, int] = {}
+        self.breaking: dict[str, int] = {}
+        self.losing: dict[str, int] = {}
+        self.turning_away = 0  # connections that end before a word is said
         self.held = threading.Event()  # whether it has been asked for something that it holds
         self.has_room = True
         self.asks_for_password = False  # by keyboard-interactive, as servers with PAM do
@@ -52,6 +58,11 @@ class AServer:
 class _Login(asyncssh.SSHServer):
     def __init__(self, server: AServer) -> None:
         self._server = server
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        if self._server.turning_away:
+            self._server.turning_away -= 1
+            conn.abort()
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's
         return True
@@ -86,15 +97,40 @@ class _Served(asyncssh.SFTPServer):
             raise asyncssh.SFTPOpUnsupported("unknown")
         if name in server.refusing:
             raise asyncssh.SFTPPermissionDenied("not allowed")
-        if name in server.failing:
+        if name in server.failing or _is_due(server.failing_at, name):
             raise asyncssh.SFTPFailure("Failure")
         if name in server.holding:
             server.held.set()
             return _never
-        return super().__getattribute__(name)
+        found = super().__getattribute__(name)
+        if _is_due(server.breaking, name):
+            self._cut()
+            raise asyncssh.SFTPFailure("nobody hears of it")
+        return self._cutting_after(found) if _is_due(server.losing, name) else found
+
+    def _cutting_after(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any) -> Any:
+            done = call(*arguments)
+            self._cut()
+            return done
+
+        return called
+
+    def _cut(self) -> None:
+        self.channel.get_connection().abort()
 
     def statvfs(self, path: bytes) -> Any:  # noqa: ARG002 - asyncssh's
         return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=1 << 20 if self._server.has_room else 0)
+
+
+def _is_due(counts: dict[str, int], name: str) -> bool:
+    if name not in counts:
+        return False
+    counts[name] -= 1
+    if counts[name]:
+        return False
+    del counts[name]
+    return True
 
 
 async def _never(*_: object) -> None:

@@ -1,20 +1,28 @@
 """What goes wrong with a server of SFTP: each is one clear line, nothing is sent to another, and no half is visible."""
 
+import asyncio
+import gc
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.sftp import SFTPClientHandler
 
 from client.errors import ObjectMissing, SessionOver, StoreError, StoreFull
 from client.stores.cloud import CloudStore
+from client.stores.cloud.sftp import connection
 from client.stores.cloud.sftp.failures import read_failure
 from client.stores.cloud.sftp.host_key import HostKey
 from client.stores.cloud.sftp.location import SftpLocation
 from client.stores.cloud.sftp.tests.a_server import PASSWORD, AServer, a_server
-from client.stores.tests.contract import KEY, KEY_BODY, a_pack
+from client.stores.tests.contract import KEY, KEY_BODY, SNAPSHOT, a_pack
 from clouds.calls import Patience
 from clouds.testing.line import Line, a_line
 from clouds.testing.ssh import SshServer
@@ -47,8 +55,8 @@ def opened() -> Iterator[Callable[..., CloudStore]]:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    with a_line() as line:
+def line(a_free_port: Callable[[], int]) -> Iterator[Line]:
+    with a_line(a_free_port) as line:
         yield line
 
 
@@ -121,6 +129,19 @@ def test_what_the_library_says_becomes_a_few_words(error: Exception, said: str) 
         raise StoreError(place="x", detail=failure.said)
 
 
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        (asyncssh.DISC_TOO_MANY_CONNECTIONS, True),
+        (asyncssh.DISC_SERVICE_NOT_AVAILABLE, True),
+        (asyncssh.DISC_BY_APPLICATION, True),
+        (asyncssh.DISC_HOST_NOT_ALLOWED_TO_CONNECT, False),
+    ],
+)
+def test_a_server_that_takes_no_more_logins_is_asked_again(code: int, passes: bool) -> None:
+    assert read_failure(asyncssh.DisconnectError(code, "not now")).passes is passes
+
+
 def test_a_folder_in_which_the_user_may_not_write_is_told(server: AServer, opened: Callable[..., CloudStore]) -> None:
     server.refusing = {"mkdir"}
     store = opened(server.location())
@@ -191,6 +212,61 @@ def test_a_call_that_is_never_answered_ends(server: AServer, opened: Callable[..
         session.initialise(KEY, KEY_BODY, b"config", b"seal")
     server.holding = {"open"}
     refused(opened(server.location(), IMPATIENT), "did not answer in time")
+
+
+def test_a_list_that_stands_still_is_begun_again_over_another_login(
+    server: AServer, opened: Callable[..., CloudStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        session.put(SNAPSHOT, b"snapshot")
+    stuck: list[SFTPClientHandler] = []
+    read = SFTPClientHandler.readdir
+
+    async def stands_still(handle: bytes) -> Any:  # noqa: ARG001 - asyncssh's
+        await asyncio.Event().wait()
+
+    async def readdir(handler: SFTPClientHandler, handle: bytes) -> Any:
+        names, at_end = await read(handler, handle)
+        if not stuck:  # neither what follows nor the end of the list is answered, but the connection lives
+            stuck.append(handler)
+            monkeypatch.setattr(handler, "readdir", stands_still)
+            monkeypatch.setattr(handler, "close", stands_still)
+            at_end = False
+        return names, at_end
+
+    store = opened(server.location(), Patience(answer=3, first=0.001))
+    monkeypatch.setattr(SFTPClientHandler, "readdir", readdir)
+    pool = ThreadPoolExecutor(1)
+    listed = pool.submit(lambda: list(store.open(Purpose.READ).list(ObjectKind.SNAPSHOT)))
+    assert [info.name for info in listed.result(90)] == [SNAPSHOT]
+    assert len(stuck) == 1
+
+
+def test_a_login_has_a_limit_of_its_own(opened: Callable[..., CloudStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_LOGIN_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = SftpLocation.of_address(f"alice@127.0.0.1:{silent.getsockname()[1]}/x")
+        pinned = HostKey("ssh-ed25519", "SHA256:x")
+        location = location.known_by(pinned).opened_by(None, PASSWORD)
+        started = time.monotonic()
+        refused(opened(location, replace(HASTY, answer=3600)), "did not answer in time")
+    assert time.monotonic() - started < 600
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the server's, of a connection that was given up
+def test_parts_of_a_body_that_was_given_up_are_not_told_of(
+    server: AServer, opened: Callable[..., CloudStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+    server.holding = {"write"}
+    store = opened(server.location(), replace(IMPATIENT, slowest=1 << 30))
+    with pytest.raises(StoreError, match="did not answer in time"), store.open(Purpose.BACKUP) as session:
+        session.put(*a_pack(1 << 20))
+    store.close()
+    gc.collect()
+    assert [message for message in caplog.messages if "ParallelIO" in message] == []
 
 
 def test_a_server_that_says_nothing_is_given_up(opened: Callable[..., CloudStore]) -> None:
@@ -267,6 +343,45 @@ def test_a_server_without_extensions_holds_a_vault_that_is_created_once(
         name, body = a_pack()
         assert session.put(name, body)
         assert session.get(name) == body
+
+
+def test_a_seal_that_was_renamed_stays_when_the_answer_is_lost(
+    server: AServer, opened: Callable[..., CloudStore]
+) -> None:
+    server.lacking = {"posix_rename"}
+    with opened(server.location(), Patience(first=0.001)).open(Purpose.RETENTION) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        server.losing = {"rename": 1}
+        session.replace_seal(b"another", b"seal")
+        assert session.get(SEAL) == b"another"
+    assert server.losing == {}
+
+
+# Of what is written where there are no links: the key, the seal beside its place and in it, and `config` likewise.
+_SEAL_IN_PLACE, _CONFIG_IN_PLACE = 3, 5
+
+
+@pytest.mark.parametrize("number", [_SEAL_IN_PLACE, _CONFIG_IN_PLACE])
+def test_a_call_that_broke_off_in_what_it_creates_is_repeated(
+    server: AServer, opened: Callable[..., CloudStore], number: int
+) -> None:
+    server.lacking = {"link"}
+    server.breaking = {"write": number}
+    with opened(server.location(), Patience(first=0.001)).open(Purpose.BACKUP) as session:
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        assert (session.get(CONFIG), session.get(SEAL)) == (b"config", b"seal")
+    assert server.breaking == {}
+
+
+def test_a_config_for_which_there_is_no_room_is_taken_away(server: AServer, opened: Callable[..., CloudStore]) -> None:
+    server.lacking = {"link"}
+    with opened(server.location()).open(Purpose.BACKUP) as session:
+        server.failing_at, server.has_room = {"write": _CONFIG_IN_PLACE}, False
+        with pytest.raises(StoreFull):
+            session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        server.has_room = True
+        assert session.initialise(KEY, KEY_BODY, b"config", b"seal")
+        assert session.get(CONFIG) == b"config"
 
 
 @pytest.mark.needs("sshd")
