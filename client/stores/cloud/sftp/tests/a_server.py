@@ -11,8 +11,10 @@ import asyncssh
 
 from client.stores.cloud.sftp.host_key import HostKey
 from client.stores.cloud.sftp.location import SftpLocation
+from clouds.calls import Patience
 
 PASSWORD = "zqx-password-7421"
+HASTY = Patience(answer=60, total=0.5, new=0.3, first=0.001, longest=0.01)  # a server that is away is given up at once
 
 
 class AServer:

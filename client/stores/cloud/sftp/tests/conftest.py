@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +6,8 @@ import pytest
 from client.stores.cloud import CloudStore
 from client.stores.cloud.sftp.host_key import HostKey
 from client.stores.cloud.sftp.location import SftpLocation
+from client.stores.cloud.sftp.tests.a_server import HASTY, AServer, a_server
+from clouds.calls import Patience
 from clouds.testing.ssh import SshServer
 
 
@@ -20,3 +22,24 @@ def sftp_store(sftp_location: SftpLocation) -> Iterator[CloudStore]:
     store = CloudStore(sftp_location)
     yield store
     store.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[AServer]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with a_server(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., CloudStore]]:
+    stores: list[CloudStore] = []
+
+    def open_store(location: SftpLocation, patience: Patience = HASTY) -> CloudStore:
+        stores.append(CloudStore(location, patience))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
