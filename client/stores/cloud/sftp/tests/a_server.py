@@ -36,6 +36,7 @@ class AServer:
         self.turning_away = 0  # connections that end before a word is said
         self.held = threading.Event()  # whether it has been asked for something that it holds
         self.has_room = True
+        self.files: list[Any] = []  # opened, of which those of a connection that breaks are left to us to close
         self.asks_for_password = False  # by keyboard-interactive, as servers with PAM do
         self.passwords: list[str] = []
         self.host_keys = [asyncssh.generate_private_key(kind) for kind in kinds]
@@ -121,6 +122,10 @@ class _Served(asyncssh.SFTPServer):
     def _cut(self) -> None:
         self.channel.get_connection().abort()
 
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+        self._server.files.append(super().open(path, pflags, attrs))
+        return self._server.files[-1]
+
     def statvfs(self, path: bytes) -> Any:  # noqa: ARG002 - asyncssh's
         return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=1 << 20 if self._server.has_room else 0)
 
@@ -154,6 +159,8 @@ def a_server(folder: Path, kinds: Sequence[str] = ("ssh-ed25519",)) -> Iterator[
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        for file in server.files:
+            file.close()
 
 
 async def _end(acceptor: asyncssh.SSHAcceptor) -> None:

@@ -232,7 +232,6 @@ def test_a_login_has_a_limit_of_its_own(opened: Callable[..., CloudStore], monke
     assert time.monotonic() - started < 600
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the server's, of a connection that was given up
 def test_parts_of_a_body_that_was_given_up_are_not_told_of(
     server: AServer, opened: Callable[..., CloudStore], caplog: pytest.LogCaptureFixture
 ) -> None:
