@@ -11,6 +11,7 @@ retries do not tell a host that was never there from one that is away for a mome
 """
 
 import asyncio
+import logging
 import random
 import threading
 import time
@@ -18,12 +19,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 _ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT))  # as they should be, though no success
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
@@ -76,15 +78,18 @@ class Calls:
             return refused
         return asyncio.run_coroutine_threadsafe(self._until_closed(call, size), loop)
 
-    def close(self) -> None:
-        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure."""
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure.
+
+        `last` is called in the thread before, to let go of what is of its loop, and must end soon.
+        """
         with self._lock:
             self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -93,6 +98,7 @@ class Calls:
         with self._lock:
             if self._loop is None and not self._closed:
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_exception_handler(_tell)
                 self._thread = threading.Thread(target=self._loop.run_forever, name="cloud-store", daemon=True)
                 self._thread.start()
             return self._loop
@@ -141,6 +147,14 @@ class Calls:
         return self._patience.total if self._answered and not self._given_up else self._patience.new
 
 
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a call that was given up had under way may fail when nobody waits for it: no error of the program's."""
+    if isinstance(context.get("future"), asyncio.Future) and "exception" in context:
+        _LOG.debug(context["message"], exc_info=context["exception"])
+    else:
+        loop.default_exception_handler(context)
+
+
 def _closed() -> Failure:
     return Failure(Trouble.REFUSED, "it was closed")
 
@@ -149,6 +163,12 @@ def more_came() -> None:
     """Said within a call of which a part has come: the next part may take as long again."""
     limit, seconds = _LIMIT.get()
     limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def is_out_of_time() -> bool:
+    """Whether the call under way is cancelled because its time is over."""
+    limit, _ = _LIMIT.get()
+    return limit.expired()
 
 
 async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
@@ -164,7 +184,9 @@ async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
         raise read_failure(error) from None
 
 
-async def _cancel_others() -> None:
+async def _end(last: Callable[[], Awaitable[None]] | None) -> None:
+    if last is not None:
+        await last()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -114,6 +114,13 @@ def is_of_opendal(error: Exception) -> bool:
     return type(error).__module__ == "opendal.exceptions"
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether it says that there is no such file."""
+    if isinstance(error, Failure):
+        return error.trouble is Trouble.MISSING
+    return is_of_opendal(error) and type(error).__name__ == "NotFound"
+
+
 def read_failure(error: Exception) -> Failure:
     """What an error of opendal's means."""
     kind, text = type(error).__name__, str(error)

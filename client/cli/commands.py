@@ -40,7 +40,7 @@ COMMANDS = (
 GROUPS = {
     "vault": (
         "Vaults: where backups lie.",
-        ("request", "add", "list", "test", "retention", "recovery", "rest", "templates"),
+        ("request", "add", "login", "list", "test", "retention", "recovery", "rest", "templates"),
     ),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),

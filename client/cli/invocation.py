@@ -52,7 +52,7 @@ class Invocation:
         return Device(self.home, dict(self.limits))
 
 
-def read_secrets(prompts: Sequence[str], *, from_stdin: bool, option: str, confirm: str = "") -> list[str]:
+def read_secrets(prompts: Sequence[str], *, from_stdin: bool, option: str = "", confirm: str = "") -> list[str]:
     """Secrets in the order of `prompts`: one a line of standard input, or asked for on the terminal.
 
     `confirm` names the prompt whose answer is asked for twice. Raises UsageError.

@@ -1,6 +1,8 @@
 """Calls of a store that stands still: what they hold up, and how they end."""
 
 import asyncio
+import gc
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -150,3 +152,23 @@ def test_what_does_not_pass_is_asked_for_once(store: Store, hasty: Calls, troubl
     store.trouble = trouble
     assert store.take(hasty) == 0
     assert len(store.asked) == 1
+
+
+def test_what_fails_when_nobody_waits_for_it_any_more_is_not_told_of(
+    calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leaves_a_part() -> int:
+        asyncio.get_running_loop().create_future().set_exception(OSError("lost"))
+        return 1
+
+    assert calls.begin(leaves_a_part).result(60) == 1
+    stuck = calls.begin(_stands_still)
+
+    async def give_up() -> None:
+        stuck.cancel()
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - what ends them is under way
+            await asyncio.sleep(0)
+
+    calls.close(give_up)
+    gc.collect()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -117,8 +117,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(terminal: Terminal, on_s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "one of --local, --s3 and --url"),
-        (("--local", "x", "--s3", "host/b"), "one of --local, --s3 and --url"),
+        ((), "one of --local, --s3, --url and --sftp"),
+        (("--local", "x", "--s3", "host/b"), "one of --local, --s3, --url and --sftp"),
         (("--local", "x", "--region", "y"), "A folder has no region"),
         (("--local", "x", "--access-key", "y"), "A folder has no region and no key"),
         (("--url", "gcs://b", "--access-key", "y", "--secret-stdin"), "takes no --access-key"),

@@ -1,4 +1,4 @@
-"""Vaults on object stores and WebDAV, through opendal, which is imported when such a vault is opened."""
+"""Vaults on stores of the net, through opendal and asyncssh, which are imported when such a vault is opened."""
 
 from client.stores.cloud.location import Location
 from client.stores.cloud.remembered import Remembered

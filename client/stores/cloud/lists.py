@@ -5,30 +5,25 @@ list, and is not believed, for it may lack what others stored as well. Nor is on
 lacks what this device stored in earlier sessions and what is still there. What others stored is not known.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from client.stores.abc import ObjectInfo
 from clouds.failures import Failure, Trouble
 from clouds.operations import listing, sizing
+from clouds.operator import Entry, Operator
 from domain.names import BadName, ObjectKind, ObjectName
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from opendal import AsyncOperator
 
 
 def complete_listing(
     folder: str, expected: Callable[[], frozenset[ObjectName]], earlier: frozenset[ObjectName] = frozenset()
-) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
+) -> Callable[[Operator], Awaitable[list[Entry]]]:
     """What lies in a folder, with all that is expected to: where it is both before the list is asked for, and after.
 
     Of what was stored there `earlier` it has what nobody has removed since: each that it lacks is asked for.
     """
 
-    async def entries(operator: "AsyncOperator") -> list[Any]:
+    async def entries(operator: Operator) -> list[Entry]:
         before = expected()
         found = await listing(folder)(operator)
         listed = {entry.path for entry in found}
@@ -50,7 +45,7 @@ def is_of_packs(folder: str) -> bool:
     return len(name) == 2 and all(digit in "0123456789abcdef" for digit in name)  # noqa: PLR2004 - `data/xx/`
 
 
-def objects_among(found: Iterable[Any], kind: ObjectKind) -> list[ObjectInfo]:
+def objects_among(found: Iterable[Entry], kind: ObjectKind) -> list[ObjectInfo]:
     """The objects among what was listed, each once and by name; whatever else lies there is not ours.
 
     A copy of an object in another folder is no object either: prune would take it for a pack that nothing needs, and

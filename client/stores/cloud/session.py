@@ -1,4 +1,4 @@
-"""One session on an object store or WebDAV."""
+"""One session on an object store, WebDAV or SFTP."""
 
 import secrets
 import threading
@@ -9,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import groupby, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from client.errors import (
     DamagedVault,
@@ -26,11 +26,9 @@ from client.stores.cloud.lists import complete_listing, is_of_packs, objects_amo
 from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing, sizing
+from clouds.operator import Entry, Operator
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
-
-if TYPE_CHECKING:
-    from opendal import AsyncOperator
 
 T = TypeVar("T")
 
@@ -158,7 +156,7 @@ class CloudSession:
         with self._lock:
             return frozenset(self._stored)
 
-    def _listed(self, kind: ObjectKind) -> Iterable[Any]:
+    def _listed(self, kind: ObjectKind) -> Iterable[Entry]:
         folder = f"{kind.value}/"
         earlier = self._store.remembered.of(kind) if self._removes else frozenset()
         found = self._run(complete_listing(folder, self._expected, earlier))
@@ -175,7 +173,7 @@ class CloudSession:
         """By sub-folder, so that memory does not grow with the vault; some are listed ahead."""
         present = self._listed(ObjectKind.PACK)
         folders = deque(sorted({entry.path for entry in present if entry.metadata.is_dir and is_of_packs(entry.path)}))
-        ahead: deque[Future[list[Any]]] = deque()
+        ahead: deque[Future[list[Entry]]] = deque()
         try:
             while folders or ahead:
                 while folders and len(ahead) < _AHEAD:
@@ -228,7 +226,7 @@ class CloudSession:
     def exists(self, name: ObjectName) -> bool:
         return self._size(name) is not None
 
-    def run(self, call: "Callable[[AsyncOperator], Awaitable[T]]") -> T:
+    def run(self, call: Callable[[Operator], Awaitable[T]]) -> T:
         """Something else with the store's operator. Raises StoreError."""
         return self._run(call)
 
@@ -252,7 +250,7 @@ class CloudSession:
         if self._over.is_set():
             raise SessionOver(place=self._store.place)
 
-    def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
+    def _begin(self, call: Callable[[Operator], Awaitable[T]], size: int = 0) -> "Future[T]":
         with self._lock:
             self._check()
             future = self._store.begin(call, size)
@@ -278,7 +276,7 @@ class CloudSession:
             future.cancel()
             raise
 
-    def _run(self, call: "Callable[[AsyncOperator], Awaitable[T]]", name: ObjectName | None = None, size: int = 0) -> T:
+    def _run(self, call: Callable[[Operator], Awaitable[T]], name: ObjectName | None = None, size: int = 0) -> T:
         return self._result(self._begin(call, size), name)
 
     def _size(self, name: ObjectName) -> int | None:
@@ -345,7 +343,7 @@ class CloudSession:
     def _ensure_size(self, name: ObjectName, path: str, size: int) -> None:
         """Wait for the store to show what was stored; one that does not has lost it."""
 
-        async def shown(operator: "AsyncOperator") -> None:
+        async def shown(operator: Operator) -> None:
             stored = await sizing(path)(operator)
             if stored != size:
                 found = "is not there" if stored is None else f"has {stored} bytes"
