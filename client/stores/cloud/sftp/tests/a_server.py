@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ class AServer:
     """Serves `folder` as `/`. What is in `lacking` it does not know, in `refusing` not allow, in `failing` not manage;
     what is in `holding` it never answers. The n-th call of what is in `failing_at` fails; at that of what is in
     `breaking` the connection breaks before it is done, of what is in `losing` after. All are names of
-    asyncssh.SFTPServer's methods.
+    asyncssh.SFTPServer's methods. So many reads find nothing more in a file as `empty_reads` says, and so many lists
+    have no files as `old_lists`.
     """
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
@@ -33,6 +34,7 @@ class AServer:
         self.failing_at: dict[str, int] = {}
         self.breaking: dict[str, int] = {}
         self.losing: dict[str, int] = {}
+        self.empty_reads = self.old_lists = 0
         self.turning_away = 0  # connections that end before a word is said
         self.held = threading.Event()  # whether it has been asked for something that it holds
         self.has_room = True
@@ -125,6 +127,19 @@ class _Served(asyncssh.SFTPServer):
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
         self._server.files.append(super().open(path, pflags, attrs))
         return self._server.files[-1]
+
+    def read(self, file_obj: Any, offset: int, size: int) -> Any:
+        if self._server.empty_reads:
+            self._server.empty_reads -= 1
+            return b""
+        return super().read(file_obj, offset, size)
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        is_old = self._server.old_lists > 0
+        self._server.old_lists -= is_old
+        async for name in super().scandir(path):
+            if not is_old or name.attrs.type != asyncssh.FILEXFER_TYPE_REGULAR:
+                yield name
 
     def statvfs(self, path: bytes) -> Any:  # noqa: ARG002 - asyncssh's
         return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=1 << 20 if self._server.has_room else 0)
