@@ -27,8 +27,8 @@ async def create(db: Database, wanted: buckets.NewBucket, silent_seconds: float)
             homes = await nodes.roomiest(unit, wanted.copies, silent_seconds)
             if len(homes) < wanted.copies:
                 raise TooFewCopies(
-                    detail=f"A bucket of {wanted.copies} copies needs as many nodes, and {len(homes)} are up."
-                    " Start more nodes, or ask for fewer copies."
+                    detail=f"A bucket of {wanted.copies} copies needs as many nodes, and {len(homes)} that take one are"
+                    " up. Start more nodes, or ask for fewer copies."
                 )
             await buckets.insert_homes(unit, wanted, homes)
         made = await buckets.get(unit, wanted.id)
@@ -58,15 +58,25 @@ class ClusterState:
 
     nodes: list[nodes.Node]
     missing_copies: int
+    short_buckets: int
+    backlog: dict[str, tuple[int, int]]
 
     @property
     def copies_complete(self) -> bool:
-        """None is missing, and every node that holds buckets lives and has compared its disks with the catalogue."""
-        return not self.missing_copies and all(node.live and node.reconciled for node in self.nodes if node.buckets)
+        """None is missing, and every node that holds buckets lives and has compared its disks with the catalogue.
+
+        No bucket has fewer homes than it is to have copies.
+        """
+        is_sure = all(node.live and node.reconciled for node in self.nodes if node.buckets)
+        return is_sure and not self.missing_copies and not self.short_buckets
 
 
-async def describe(db: Database, silent_seconds: float) -> ClusterState:
-    """How the cluster is. The nodes are read first: one that is reconciled has entered what it lacks."""
+async def describe(db: Database, silent_seconds: float, *, backlog: bool = False) -> ClusterState:
+    """How the cluster is; `backlog`: with the copies that each node is to fetch, and their bytes.
+
+    The nodes are read first: one that is reconciled has entered what it lacks.
+    """
     async with db.worker() as unit:
         found = await nodes.all_nodes(unit, silent_seconds)
-        return ClusterState(found, await copies.count(unit))
+        missing, short = await copies.count(unit), await buckets.count_short(unit)
+        return ClusterState(found, missing, short, await nodes.backlog(unit) if backlog else {})

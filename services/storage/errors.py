@@ -142,6 +142,13 @@ class Damaged(StorageError):
     code = grpc.StatusCode.DATA_LOSS
 
 
+class NodeNeeded(StorageError):
+    """{detail}"""
+
+    reason = "NODE_NEEDED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class Stalled(StorageError):
     """Nothing arrived for {seconds:g} seconds: the call was given up."""
 

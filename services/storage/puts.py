@@ -57,9 +57,8 @@ class Stored:
 class Spread:
     """The copies of one body on their way. Homes that fail drop out, as long as enough remain."""
 
-    def __init__(self, copies: Sequence[Copy], homes: Sequence[str], ack_copies: int) -> None:
+    def __init__(self, copies: Sequence[Copy], ack_copies: int) -> None:
         self._copies = list(copies)
-        self._homes = homes
         self._enough = ack_copies
         self._failures: dict[str, Exception] = {}
         self._log = structlog.get_logger("storage")
@@ -69,17 +68,9 @@ class Spread:
         """The nodes of the copies that have not failed; after `stage` they are durable."""
         return frozenset(copy.node for copy in self._copies)
 
-    @property
-    def missing(self) -> frozenset[str]:
-        return frozenset(self._homes) - self.durable
-
-    @property
-    def awaited(self) -> frozenset[str]:
-        """The homes that lack it for another reason than a full disk."""
-        return self.missing - {node for node, failure in self._failures.items() if isinstance(failure, DiskFull)}
-
     def body_of(self, put: Put) -> Body:
-        return Body(put.name, put.sha256, put.size, self.durable, self.missing, self.awaited)
+        full = frozenset(node for node, failure in self._failures.items() if isinstance(failure, DiskFull))
+        return Body(put.name, put.sha256, put.size, self.durable, full)
 
     async def begin(self) -> None:
         await self._all(lambda copy: copy.begin())
@@ -265,7 +256,7 @@ class Puts:
                 f" {len(plan.homes)} nodes are up. Try again when they are back."
             )
         enough = len(made) if plan.everywhere else plan.ack_copies
-        return Spread(made, [home.node_id for home in plan.homes], enough)
+        return Spread(made, enough)
 
     async def _stage(self, spread: Spread, frames: AsyncIterator[Frame]) -> None:
         try:
@@ -289,10 +280,10 @@ class Puts:
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
         bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
-        created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
+        homes = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
         for put, spread in zip(puts, spreads, strict=True):
-            await self._place(put, spread, spread.durable if created else frozenset())
-        return created
+            await self._place(put, spread, spread.durable & (homes or frozenset()))
+        return homes is not None
 
     async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
         """Settle the copies; those that could not be placed are missing until their own nodes have placed them."""

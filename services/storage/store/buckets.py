@@ -21,6 +21,7 @@ class BucketState:
     tenant_id: UUID
     user_id: UUID
     seq: int
+    copies: int
     ack_copies: int
     quota_bytes: int
     bytes: int
@@ -77,7 +78,7 @@ class Home:
 
 
 _PEEK = """
-select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes, lock_days, braked,
+select id, tenant_id, user_id, seq, copies, ack_copies, quota_bytes, bytes, lock_days, braked,
        coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
        quota_group
 from buckets where id = %s
@@ -163,6 +164,15 @@ async def homes(unit: Unit, bucket: UUID, silent_seconds: float) -> list[Home]:
 async def count_braked(unit: Unit) -> int:
     """Buckets that the brake on mass removal holds."""
     cursor = await unit.execute("select count(*) from buckets where braked is not null")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def count_short(unit: Unit) -> int:
+    """Buckets that have fewer homes than they are to have copies."""
+    cursor = await unit.execute(
+        "select count(*) from buckets b where (select count(*) from homes h where h.bucket_id = b.id) < b.copies"
+    )
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 

@@ -134,11 +134,10 @@ class Cluster:
         return self.settings[node].data_dirs[0] / "buckets" / str(bucket)
 
     def files(self, node: str) -> list[str]:
-        """Every file below a node's data folder but its lock and its marker."""
+        """Every file below a node's data folder but its lock, its marker, and its notes of what was cleared."""
         top = self.settings[node].data_dirs[0]
-        return sorted(
-            str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name not in OWN_FILES
-        )
+        own = OWN_FILES | {"cleared"}
+        return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name not in own)
 
     def token(self, claims: VaultClaims, *, expires: timedelta = timedelta(minutes=15), **others: Any) -> str:
         key = others.pop("key", self.token_key)

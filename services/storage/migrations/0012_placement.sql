@@ -1,0 +1,54 @@
+-- Nodes that are drained or removed, and how buckets change their homes: docs/decisions/placement.md.
+
+-- `draining`: it takes no new buckets, and those that it has get other homes. `removed`: it is to hold nothing any more.
+-- `lost`: so is one that was gone with all that it had, until its disks are read again.
+alter table nodes add column state text not null default 'serving'
+    check (state in ('serving', 'draining', 'removed', 'lost'));
+
+-- The mark of a home that is to go, and waits only for the other ones to compare their disks once more: when it was made.
+alter table homes add column leaving timestamptz;
+-- The mark that the home has seen before it compared its disk, and found that it lacks nothing.
+alter table homes add column compared timestamptz;
+-- Why it cannot go yet, for a person.
+alter table homes add column waits text not null default '';
+create index homes_leaving on homes (bucket_id) where leaving is not null;
+
+-- What is said of a copy is said of one on a home, and goes with it. Forced row-level security hides the rows from the
+-- owner too: it is let go of for this transaction, which holds the tables.
+alter table homes no force row level security;
+do $$
+declare
+    owned text;
+begin
+    foreach owned in array array['missing_copies', 'verified_copies', 'scrubs'] loop
+        execute format('alter table %I no force row level security', owned);
+        execute format('delete from %I c where not exists (
+            select 1 from homes h where h.bucket_id = c.bucket_id and h.node_id = c.node_id)', owned);
+        execute format('alter table %I add foreign key (bucket_id, node_id) references homes on delete cascade', owned);
+        execute format('alter table %I force row level security', owned);
+    end loop;
+end
+$$;
+alter table homes force row level security;
+
+-- Former homes whose files are still to be removed. While its row is here a node does not become a home of the bucket.
+create table clearings (
+    bucket_id uuid not null references buckets on delete cascade,
+    node_id text not null references nodes,
+    tenant_id uuid not null,
+    user_id uuid not null,
+    since timestamptz not null default now(),
+    -- Noted on the disks when it is done: an older copy of the database does not ask for it again.
+    id uuid not null default gen_random_uuid(),
+    primary key (node_id, bucket_id)
+);
+alter table clearings enable row level security;
+alter table clearings force row level security;
+create policy tenant_rows on clearings
+    using (tenant_id = (select nullif(current_setting('oort.tenant', true), '')::uuid))
+    with check (tenant_id = (select nullif(current_setting('oort.tenant', true), '')::uuid));
+create policy user_rows on clearings as restrictive
+    using ((select nullif(current_setting('oort.user', true), '')) is null
+        or user_id = (select nullif(current_setting('oort.user', true), '')::uuid))
+    with check ((select nullif(current_setting('oort.user', true), '')) is null
+        or user_id = (select nullif(current_setting('oort.user', true), '')::uuid));

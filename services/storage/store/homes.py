@@ -1,0 +1,248 @@
+"""Which nodes are homes of a bucket, and how one becomes a home or ceases to be one.
+
+Kept true: the homes of a bucket change only while its row is locked; whoever becomes a home lacks, from that moment on,
+every object of the bucket; what is said of a copy is said of one on a home (foreign keys of migration 0012).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from domain.names import ObjectName
+from services.common.database import Unit
+from services.storage.store.copies import name_of
+
+
+@dataclass(frozen=True, slots=True)
+class HomeState:
+    """A home as it is judged when others are to do without it, or with it.
+
+    `lacks`: some copy is missing; `lacks_whole`: some of which another home has one. `removes`: it has copies of
+    objects to remove that are on their way out. `fits`: its node has room for what the bucket has that it lacks.
+    """
+
+    node_id: str
+    state: str
+    live: bool
+    reconciled: bool
+    leaving: datetime | None
+    compared: datetime | None
+    waits: str
+    lacks: bool
+    lacks_whole: bool
+    removes: bool
+    fits: bool
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """What asks a former home to remove its files; a home that leaves once more gets another `id`."""
+
+    bucket_id: UUID
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyCopy:
+    """An object that no other home is known to have whole."""
+
+    bucket_id: UUID
+    kind: str
+    sha256: bytes
+
+    @property
+    def name(self) -> ObjectName:
+        return name_of(self.kind, self.sha256)
+
+
+_LACKED = "m.bucket_id = h.bucket_id and m.node_id = h.node_id and o.state <> 'deleting'"
+_STATES = f"""
+select h.node_id, n.state, n.last_seen > now() - make_interval(secs => %(silent)s) as live, n.reconciled,
+    h.leaving, h.compared, h.waits, n.free_bytes,
+    exists (select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED}) as lacks,
+    exists (select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED} and exists (
+        select 1 from homes other where other.bucket_id = h.bucket_id and not exists (
+            select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = other.node_id))
+    ) as lacks_whole,
+    exists (select 1 from removals r where r.bucket_id = h.bucket_id and r.node_id = h.node_id) as removes,
+    n.free_bytes >= b.bytes or n.free_bytes >= (
+        select coalesce(sum(o.size), 0) from missing_copies m join objects o on o.id = m.object_id where {_LACKED}
+    ) as fits
+from homes h join nodes n on n.id = h.node_id join buckets b on b.id = h.bucket_id
+where h.bucket_id = %(bucket)s order by h.node_id
+"""  # noqa: S608 - constants
+_SERVING = """
+(select count(*) from homes h join nodes n on n.id = h.node_id where h.bucket_id = b.id and n.state = 'serving')
+"""
+# First those that have lost a home, then those that have the homes which they are to have, and wait for copies. What a
+# rescan has entered gets its homes from that first (store/rescans.py).
+_UNSETTLED = f"""
+select b.id from buckets b
+where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists (
+    select 1 from homes h join nodes n on n.id = h.node_id
+    where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null or h.waits <> '')))
+order by (select count(*) from homes h where h.bucket_id = b.id) < b.copies desc,
+    {_SERVING} >= b.copies desc, b.id limit %s
+"""  # noqa: S608 - constants
+# What a node is still to fetch takes its room too.
+_ROOMS = """
+select n.id, (n.free_bytes - coalesce(lacked.bytes, 0))::bigint from nodes n left join (
+    select m.node_id, sum(o.size) as bytes from missing_copies m join objects o on o.id = m.object_id
+    group by m.node_id) as lacked on lacked.node_id = n.id
+where n.state = 'serving' and n.reconciled and n.last_seen > now() - make_interval(secs => %s)
+"""
+_JOIN = """
+with home as (
+    insert into homes (bucket_id, node_id, tenant_id, user_id)
+    select b.id, %(node)s, b.tenant_id, b.user_id from buckets b
+    where b.id = %(bucket)s
+      and not exists (select 1 from clearings c where c.bucket_id = b.id and c.node_id = %(node)s)
+    on conflict do nothing returning bucket_id, node_id
+), lacking as (
+    insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
+    select o.id, home.node_id, o.bucket_id, o.tenant_id, o.user_id
+    from home join objects o on o.bucket_id = home.bucket_id and o.state <> 'deleting'
+)
+select count(*) from home
+"""
+_LEAVE = """
+with former as (
+    delete from homes where bucket_id = %s and node_id = %s returning bucket_id, node_id, tenant_id, user_id
+)
+insert into clearings (bucket_id, node_id, tenant_id, user_id)
+select bucket_id, node_id, tenant_id, user_id from former
+"""
+_TO_COMPARE = """
+select h.bucket_id, max(l.leaving) from homes h
+join homes l on l.bucket_id = h.bucket_id and l.node_id <> h.node_id and h.compared is distinct from l.leaving
+where h.node_id = %s and l.leaving is not null group by h.bucket_id order by h.bucket_id
+"""
+_MARK = """
+update homes set compared = null,
+    leaving = case when node_id = %(node)s or leaving is not null then now() end
+where bucket_id = %(bucket)s
+"""
+_ONLY = """
+from homes h join objects o on o.bucket_id = h.bucket_id and o.state <> 'deleting'
+where h.node_id = %(node)s and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s)
+  and not exists (
+    select 1 from homes other join nodes n on n.id = other.node_id
+    where other.bucket_id = h.bucket_id and other.node_id <> h.node_id
+    and n.reconciled and n.last_seen > now() - make_interval(secs => %(silent)s)
+    and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = other.node_id))
+"""
+
+
+async def home_nodes(unit: Unit, bucket: UUID) -> frozenset[str]:
+    """The nodes that are homes of a bucket, whose row is locked."""
+    cursor = await unit.execute("select node_id from homes where bucket_id = %s", (bucket,))
+    return frozenset(str(row[0]) for row in await cursor.fetchall())
+
+
+async def states(unit: Unit, bucket: UUID, silent_seconds: float) -> list[HomeState]:
+    """The homes of a bucket, whose row is locked."""
+    async with unit.cursor(row_factory=class_row(HomeState)) as cursor:
+        await cursor.execute(_STATES, {"bucket": bucket, "silent": silent_seconds})
+        return await cursor.fetchall()
+
+
+async def unsettled(unit: Unit, limit: int) -> list[UUID]:
+    """Buckets with a home that is to go, or was until just now, or with more or fewer homes than they are to have."""
+    cursor = await unit.execute(_UNSETTLED, (limit,))
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def rooms(unit: Unit, silent_seconds: float) -> dict[str, int]:
+    """The nodes that can become homes, and the bytes that they have room for. Takes a look at all that is missing."""
+    cursor = await unit.execute(_ROOMS, (silent_seconds,))
+    return {str(row[0]): int(row[1]) for row in await cursor.fetchall()}
+
+
+async def join(unit: Unit, bucket: UUID, node: str) -> bool:
+    """Make a node a home that lacks everything. False if it is one, or has files of its last time as one to remove."""
+    cursor = await unit.execute(_JOIN, {"bucket": bucket, "node": node})
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def leave(unit: Unit, bucket: UUID, node: str) -> None:
+    """Let a node be no home any more; it is to remove its files."""
+    await unit.execute(_LEAVE, (bucket, node))
+
+
+async def drop(unit: Unit, bucket: UUID, node: str) -> None:
+    """As `leave`, of a node that is gone for good."""
+    await unit.execute("delete from homes where bucket_id = %s and node_id = %s", (bucket, node))
+
+
+async def say_leaving(unit: Unit, bucket: UUID, node: str, *, leaving: bool) -> None:
+    """The home waits only for the other ones to compare their disks, from now on; or not any more.
+
+    One mark holds for all homes of a bucket that are leaving, and what was compared for an earlier one is forgotten.
+    """
+    await unit.execute(
+        _MARK if leaving else "update homes set leaving = null where bucket_id = %(bucket)s and node_id = %(node)s",
+        {"bucket": bucket, "node": node},
+    )
+
+
+async def say_waits(unit: Unit, bucket: UUID, node: str, why: str) -> None:
+    await unit.execute("update homes set waits = %s where bucket_id = %s and node_id = %s", (why, bucket, node))
+
+
+async def to_compare(unit: Unit, node: str) -> list[tuple[UUID, datetime]]:
+    """Buckets of which another home is leaving, and waits for the node to compare its disk, with the mark of that."""
+    cursor = await unit.execute(_TO_COMPARE, (node,))
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def compared(unit: Unit, bucket: UUID, node: str, mark: datetime) -> None:
+    """The node has compared its disk since it saw the mark, and lacks nothing of the bucket that it does not know."""
+    await unit.execute("update homes set compared = %s where bucket_id = %s and node_id = %s", (mark, bucket, node))
+
+
+async def to_clear(unit: Unit, node: str) -> list[Clearing]:
+    """Buckets that the node is a former home of, and has files of."""
+    async with unit.cursor(row_factory=class_row(Clearing)) as cursor:
+        await cursor.execute("select bucket_id, id from clearings where node_id = %s order by bucket_id", (node,))
+        return await cursor.fetchall()
+
+
+async def clearing_of(unit: Unit, bucket: UUID, node: str) -> Clearing | None:
+    async with unit.cursor(row_factory=class_row(Clearing)) as cursor:
+        await cursor.execute(
+            "select bucket_id, id from clearings where bucket_id = %s and node_id = %s", (bucket, node)
+        )
+        return await cursor.fetchone()
+
+
+async def cleared(unit: Unit, bucket: UUID, node: str) -> None:
+    """The node has no file of the bucket any more. The bucket's row is locked."""
+    await unit.execute("delete from clearings where bucket_id = %s and node_id = %s", (bucket, node))
+
+
+async def only_copies(
+    unit: Unit, node: str, bucket: UUID | None, limit: int, silent_seconds: float
+) -> tuple[int, list[OnlyCopy]]:
+    """Objects of one bucket or all of the node that no other home has whole: how many, and the first of them.
+
+    A home counts whose node lives, and has compared its disks.
+    """
+    asked = {"node": node, "bucket": bucket, "limit": limit, "silent": silent_seconds}
+    cursor = await unit.execute("select count(*) " + _ONLY, asked)
+    row = await cursor.fetchone()
+    async with unit.cursor(row_factory=class_row(OnlyCopy)) as named:
+        await named.execute(
+            "select o.bucket_id, o.kind, o.sha256 " + _ONLY + " order by o.bucket_id, o.kind, o.sha256 limit %(limit)s",
+            asked,
+        )
+        return int(row[0]) if row else 0, await named.fetchall()
+
+
+async def removing(unit: Unit, bucket: UUID, node: str) -> list[int]:
+    """Objects of which the node has copies to remove."""
+    cursor = await unit.execute("select object_id from removals where bucket_id = %s and node_id = %s", (bucket, node))
+    return [int(row[0]) for row in await cursor.fetchall()]
