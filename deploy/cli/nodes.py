@@ -22,6 +22,7 @@ _COLUMNS = (
     "up",
     "free_bytes",
     "buckets",
+    "bytes",
     "former_buckets",
     "copies_to_come",
     "bytes_to_come",
@@ -38,12 +39,16 @@ def list_nodes(data: Data, as_json: AsJson = False) -> None:
     from deploy.local.cluster import Cluster
 
     with Cluster.of_stack(data) as cluster:
-        rows = [_row(node) for node in cluster.describe(backlog=True).nodes]
-    show(rows, _COLUMNS, as_json=as_json)
+        found = cluster.describe(backlog=True)
+    show([_row(node) for node in found.nodes], _COLUMNS, as_json=as_json)
     if not as_json:
-        for row in rows:
-            for why in row["waits"]:
-                typer.echo(f"{row['id']} waits with {why}.")
+        for node in found.nodes:
+            _tell_waits(node)
+        if found.short_buckets:
+            typer.echo(
+                f"{found.short_buckets} buckets lie on fewer nodes than they are to have copies, and get others as soon"
+                " as some with room are up."
+            )
 
 
 def drain(node: NodeName, data: Data) -> None:
@@ -55,7 +60,8 @@ def drain(node: NodeName, data: Data) -> None:
 
     with Cluster.of_stack(data) as cluster:
         found = cluster.drain(node)
-    typer.echo(f"{node} is drained of {found.buckets} buckets: `oort node list` says how far that is.")
+    typer.echo(f"{node} is drained of {_held(found)}: `oort node list` says how far that is.")
+    _tell_waits(found)
 
 
 def undrain(node: NodeName, data: Data) -> None:
@@ -81,16 +87,21 @@ def remove(
     """Remove a node that was drained and holds nothing more, or one that is lost.
 
     The copies of a lost one are made again on other nodes. Objects that no other node has are told with their names,
-    and lost by --give-up only; it is asked before, or --yes given. Ends with 3 when any were given up.
+    and lost by --give-up only; it is told what the node holds, and asked, or --yes given. Ends with 3 when any were
+    given up.
     """
     from client.cli.agreement import agree
     from deploy.local.cluster import Cluster
 
-    if lost:
-        given_up = ", and what no other node has whole is given up" if give_up else ""
-        typer.echo(f"All copies on {node} count as lost at once{given_up}.", err=True)
-        agree(f"Remove {node}?", yes=yes)
     with Cluster.of_stack(data) as cluster:
+        found = cluster.node(node)
+        typer.echo(
+            f"{node} is {found.state}, holds {_held(found)} and files of {found.former_buckets} others.", err=True
+        )
+        if lost:
+            given_up = ", and what no other node has whole is given up" if give_up else ""
+            typer.echo(f"All its copies count as lost at once{given_up}.", err=True)
+            agree(f"Remove {node}?", yes=yes)
         answer = cluster.remove(node, lost=lost, give_up=give_up)
     names = [dict(zip(("bucket", "name"), one.split(" ", 1), strict=True)) for one in answer.names]
     if as_json:
@@ -106,6 +117,15 @@ def remove(
         raise typer.Exit(_WARNINGS)
 
 
+def _tell_waits(node: "buckets_pb2.Node") -> None:
+    for why in node.waits:
+        typer.echo(f"{node.id} waits with {why}.")
+
+
+def _held(node: "buckets_pb2.Node") -> str:
+    return f"{node.buckets} buckets with {node.bytes} bytes"
+
+
 def _row(node: "buckets_pb2.Node") -> dict[str, Any]:
     seen = node.last_seen.ToDatetime(UTC).isoformat(timespec="seconds") if node.last_seen.seconds else ""
     return {
@@ -115,6 +135,7 @@ def _row(node: "buckets_pb2.Node") -> dict[str, Any]:
         "reconciled": node.reconciled,
         "free_bytes": node.free_bytes,
         "buckets": node.buckets,
+        "bytes": node.bytes,
         "former_buckets": node.former_buckets,
         "copies_to_come": node.missing_copies,
         "bytes_to_come": node.missing_bytes,

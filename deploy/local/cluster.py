@@ -24,7 +24,7 @@ from oort.storage.v1 import (
 )
 
 from client.account.connection import translate
-from client.errors import OortError, ServerUnreachable, UsageError
+from client.errors import NotFound, OortError, ServerUnreachable, UsageError
 from client.rpc import read_refusal
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
@@ -75,6 +75,13 @@ class Cluster:
                 buckets_pb2.DescribeClusterRequest(backlog=backlog), timeout=CALL_SECONDS
             )
         )
+
+    def node(self, node: str) -> buckets_pb2.Node:
+        """Raises NotFound."""
+        found = {one.id: one for one in self.describe().nodes}
+        if node not in found:
+            raise NotFound(detail=f"Node {node}: {', '.join(found)} are there, and no such node")
+        return found[node]
 
     def silent_nodes(self) -> set[str]:
         """Those that do not live, by their heartbeats."""

@@ -17,9 +17,8 @@ from services.common.errors import Unavailable
 # One transaction. Rows are read with a cursor whose row factory is psycopg.rows.class_row.
 Unit = psycopg.AsyncConnection[Any]
 
-# Seconds that a call waits for a free connection before it is told to try again, and for a lock.
+# Seconds that a call waits for a free connection before it is told to try again.
 _WAIT_SECONDS = 10.0
-_LOCK_SECONDS = 5.0
 _SCOPE = "select set_config('oort.tenant', %s, true), set_config('oort.user', %s, true)"
 
 
@@ -32,20 +31,10 @@ class Database:
 
     @classmethod
     async def open(
-        cls,
-        app_url: str,
-        worker_url: str,
-        *,
-        connections: int = 8,
-        wait_seconds: float = _WAIT_SECONDS,
-        lock_seconds: float = _LOCK_SECONDS,
+        cls, app_url: str, worker_url: str, *, connections: int = 8, wait_seconds: float = _WAIT_SECONDS
     ) -> "Database":
-        """Connect; `connections` bounds each pool, `lock_seconds` how long a unit of a caller waits for a lock.
-
-        Raises Unavailable when Postgres does not answer in time.
-        """
-        # Else calls that wait for one row hold the connections of all others.
-        app = _pool(app_url, "app", connections, options=f"-c lock_timeout={round(lock_seconds * 1000)}")
+        """Connect; `connections` bounds each pool. Raises Unavailable when Postgres does not answer in time."""
+        app = _pool(app_url, "app", connections)
         worker = _pool(worker_url, "worker", max(1, connections // 2))
         database = cls(app, worker)
         try:
@@ -83,16 +72,9 @@ class Database:
             yield unit
 
 
-def _pool(url: str, name: str, connections: int, **options: str) -> AsyncConnectionPool[Unit]:
+def _pool(url: str, name: str, connections: int) -> AsyncConnectionPool[Unit]:
     return AsyncConnectionPool(
-        url,
-        kwargs=options,
-        min_size=1,
-        max_size=connections,
-        timeout=_WAIT_SECONDS,
-        name=name,
-        open=False,
-        num_workers=1,
+        url, min_size=1, max_size=connections, timeout=_WAIT_SECONDS, name=name, open=False, num_workers=1
     )
 
 

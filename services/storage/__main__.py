@@ -28,6 +28,7 @@ from oort.storage.v1 import (
 )
 
 from services.common.listeners import Served
+from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
@@ -123,7 +124,8 @@ async def wire(
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
         )
-        presence = Presence(settings, db, disks, of_disks, runtime.draining)
+        catalogue = migrations_in(ROLE.migrations)[-1].number
+        presence = Presence(settings, db, disks, of_disks, runtime.draining, catalogue=catalogue)
         reconciler = Reconciler(
             node,
             db,

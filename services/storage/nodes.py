@@ -10,6 +10,7 @@ What has been ordered is carried out in the background, by every node (placement
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import structlog
 
@@ -91,6 +92,12 @@ async def remove(db: Database, node: str, silent_seconds: float, *, lost: bool, 
             return Removal(removed=True)
         if not lost:
             raise _not_yet(found)
+        others = [other for other in await nodes.outdated(unit, silent_seconds) if other != node]
+        if others:
+            raise InvalidArgument(
+                detail="Upgrade all nodes first, for an earlier version ran less than an hour ago on"
+                f" {', '.join(others)}."
+            )
         only = Removal(False, *(await homes.only_copies(unit, node, None, NAMED_AT_MOST, silent_seconds)))
         _require_given_up(node, only, give_up=give_up)
         await nodes.set_state(unit, node, "lost")
@@ -122,26 +129,37 @@ async def _drop_all(db: Database, node: str, silent_seconds: float, dropped: Rem
             rooms = await homes.rooms(unit, silent_seconds) if some else {}
         more = bool(some)
         for bucket in some:
-            async with db.worker() as unit:
-                state = await buckets.lock(unit, bucket)
-                if state is None:
-                    continue
-                only = Removal(False, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST, silent_seconds)))
-                _require_given_up(node, only, give_up=give_up)
-                if await nodes.is_live(unit, node, silent_seconds):
-                    raise InvalidArgument(detail=f"Node {node} is up again: what it still has is not dropped.")
-                # Someone has to be known to lack what is given up, so that the next backup sends it again.
-                is_alone = await homes.home_nodes(unit, bucket) == {node}
-                if is_alone and await join(unit, state, {node}, rooms) is None:
-                    raise NodeNeeded(
-                        detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first."
-                    )
-                await reaping.removed(unit, bucket, node, await homes.removing(unit, bucket, node))
-                await homes.drop(unit, bucket, node)
+            only = None
+            while only is None:
+                only = await _drop(db, node, bucket, rooms, silent_seconds, give_up=give_up)
             dropped.given_up += only.given_up
             dropped.names += only.names[: NAMED_AT_MOST - len(dropped.names)]
             for one in only.names:
                 _log.warning("an object is given up", lost=node, bucket=str(bucket), name=str(one.name))
+
+
+async def _drop(
+    db: Database, node: str, bucket: UUID, rooms: dict[str, int], silent_seconds: float, *, give_up: bool
+) -> Removal | None:
+    """Drop the home of a bucket on a lost node. None if that comes after another step, which was taken."""
+    async with db.worker() as unit:
+        state = await buckets.lock(unit, bucket)
+        if state is None:
+            return Removal(removed=True)
+        # Someone has to be known to lack what is given up, so that the next backup sends it again.
+        if await homes.enter_page(unit, bucket):
+            return None
+        if await nodes.is_live(unit, node, silent_seconds):
+            raise InvalidArgument(detail=f"Node {node} is up again: what it still has is not dropped.")
+        only = Removal(True, *(await homes.only_copies(unit, node, bucket, NAMED_AT_MOST, silent_seconds)))
+        _require_given_up(node, only, give_up=give_up)
+        if await homes.home_nodes(unit, bucket) == {node}:
+            if await join(unit, state, {node}, rooms) is None:
+                raise NodeNeeded(detail=f"Bucket {bucket} lies on node {node} alone, and {NO_ROOM}. Add a node first.")
+            return None
+        await reaping.removed(unit, bucket, node, await homes.removing(unit, bucket, node))
+        await homes.drop(unit, bucket, node)
+        return only
 
 
 def _require_given_up(node: str, only: Removal, *, give_up: bool) -> None:

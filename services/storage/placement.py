@@ -4,23 +4,25 @@ Kept true:
 - a bucket gets another home first, and an old one leaves when all that the bucket has lies on `copies` other homes;
 - that is decided in one transaction under the bucket's lock, which every put, removal and change of homes takes; the
   other homes live, have compared their disks since they were started, and once more since the old one was ready to go;
-- a step that is interrupted is taken again: all that is known lies in the catalogue, and any node takes the next one.
+- a step that is interrupted is taken again: all that is known lies in the catalogue, and any node takes the next one;
+- no home changes while a node of an earlier version runs: it would enter puts by the homes of a moment ago.
 docs/decisions/placement.md argues why no object that was acknowledged is ever without its copies.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from uuid import UUID
 
 import structlog
 
 from services.common.database import Database, Unit
-from services.storage.store import buckets, homes
+from services.storage.store import buckets, homes, nodes
 from services.storage.store.buckets import BucketState
 from services.storage.store.homes import HomeState
 
 # Buckets that are copied to new homes at a time, so that the first ones are done soon.
 _AT_ONCE = 4
-_LOOKED_AT = 1000
+_PAGE = 1000
+_FIRST = UUID(int=0)
 NO_ROOM = "no other node has room for it"
 
 
@@ -35,18 +37,51 @@ class Placement:
         self._db = db
         self._compare = compare
         self._silent_seconds = silent_seconds
+        self._waiting_from = _FIRST
         self._log = structlog.get_logger("storage")
 
     async def place(self) -> None:
         """One round. Raises Unavailable when the database is away."""
-        await self._compare_for_others()
         async with self._db.worker() as unit:
-            unsettled = await homes.unsettled(unit, _LOOKED_AT)
+            if await nodes.outdated(unit, self._silent_seconds):
+                return
+            joining = await homes.joining(unit)
+        await self._compare_for_others()
+        for bucket in joining:
+            await enter_all(self._db, bucket)
+        started = [bucket async for bucket in self._started()]
+        async with self._db.worker() as unit:
+            waiting = await homes.unsettled(unit, (homes.WAITING, self._waiting_from), _PAGE)
             # Before any bucket is locked, since it takes long where much is missing.
-            rooms = await homes.rooms(unit, self._silent_seconds) if unsettled else {}
+            rooms = await homes.rooms(unit, self._silent_seconds) if started or waiting else {}
         copying = 0
-        for bucket in unsettled:
+        for bucket in started:
             copying += await self._settle(bucket, rooms, may_begin=copying < _AT_ONCE)
+        await self._begin(waiting, rooms, copying)
+
+    async def _started(self) -> AsyncIterator[UUID]:
+        """Buckets that have lost a home, and those that have the homes that they are to have."""
+        after = (homes.SHORT, _FIRST)
+        more = True
+        while more:
+            async with self._db.worker() as unit:
+                page = await homes.unsettled(unit, after, _PAGE)
+            for turn, bucket in page:
+                if turn == homes.WAITING:
+                    return
+                yield bucket
+            more = len(page) == _PAGE
+            after = page[-1] if page else after
+
+    async def _begin(self, waiting: Sequence[tuple[int, UUID]], rooms: dict[str, int], copying: int) -> None:
+        """Look at buckets that have still to get a home, as long as few are copied. The next round goes on."""
+        for _, bucket in waiting:
+            if copying >= _AT_ONCE:
+                return
+            copying += await self._settle(bucket, rooms, may_begin=True)
+            self._waiting_from = bucket
+        if len(waiting) < _PAGE:
+            self._waiting_from = _FIRST
 
     async def _compare_for_others(self) -> None:
         """Look at the disks here once more before another home of a bucket leaves."""
@@ -76,9 +111,11 @@ class Placement:
             if is_short:
                 await self._keep(unit, bucket, found)
             if is_short and joined is None:
-                await self._wait(unit, bucket, found, NO_ROOM if may_begin else "its turn has not come yet")
+                await self._wait(unit, bucket, found, NO_ROOM if may_begin else nodes.TURN)
             elif joined is None:
                 await self._let_go(unit, state, found)
+        if joined is not None:
+            await enter_all(self._db, bucket)
         return joined is not None or (not is_short and any(home.lacks_whole for home in staying))
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
@@ -125,6 +162,15 @@ async def join(unit: Unit, state: BucketState, found: Collection[str], rooms: di
             structlog.get_logger("storage").info("a bucket gets another home", bucket=str(state.id), home=node)
             return node
     return None
+
+
+async def enter_all(db: Database, bucket: UUID) -> None:
+    """Enter what a home lacks that has joined, in pages, between which puts take their turn."""
+    more = True
+    while more:
+        async with db.worker() as unit:
+            await buckets.lock(unit, bucket)
+            more = await homes.enter_page(unit, bucket)
 
 
 def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:

@@ -200,6 +200,9 @@ class Rescan:
             await buckets.lock(unit, bucket)
             if new is not None:
                 await homes.join(unit, bucket, self._node)
+                # All at once: the files of the root are judged before the node fetches what it lacks.
+                while await homes.enter_page(unit, bucket):
+                    pass
                 await rescans.joined_with(unit, bucket, self._node, files)
                 await rescans.copies_as_homes(unit, bucket)
             if self._node not in await homes.home_nodes(unit, bucket):

@@ -14,12 +14,17 @@ from services.common.errors import NotAllowed, NotFound
 from services.storage.errors import Damaged, SessionOver, WrongDevice
 from services.storage.store import buckets, objects, sessions
 
+PATIENCE_SECONDS = 5.0
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
 
 
 async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
-    """Lock the bucket's row: the first statement of every transaction that changes the bucket. Raises NotFound."""
-    bucket = await buckets.lock(unit, claims.bucket)
+    """Lock the bucket's row: the first statement of every transaction that changes the bucket.
+
+    Raises NotFound; Unavailable, at the end of the unit, when that takes long: calls that wait for one bucket would
+    hold the connections that those for others need.
+    """
+    bucket = await buckets.lock(unit, claims.bucket, PATIENCE_SECONDS)
     if bucket is None:
         raise NotFound(what=f"bucket {claims.bucket}")
     return bucket

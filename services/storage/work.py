@@ -38,9 +38,18 @@ class Presence:
     """This node's row: where it is reached, what it can still take, and that it lives."""
 
     def __init__(
-        self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads, draining: asyncio.Event
+        self,
+        settings: StorageSettings,
+        db: Database,
+        disks: Disks,
+        threads: DiskThreads,
+        draining: asyncio.Event,
+        *,
+        catalogue: int,
     ) -> None:
+        """`catalogue` is the number of the last migration that this version knows."""
         self._settings = settings
+        self._catalogue = catalogue
         self._reconciled = False
         self._draining = draining
         self._db = db
@@ -64,6 +73,7 @@ class Presence:
                 rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
                 free_bytes=free,
                 reconciled=self._reconciled,
+                catalogue=self._catalogue,
             )
 
     @property

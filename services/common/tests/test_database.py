@@ -178,15 +178,3 @@ async def test_a_database_that_does_not_answer_is_unavailable() -> None:
         await Database.open(nowhere, nowhere, wait_seconds=0.2)
     with pytest.raises(Unavailable):
         await migrate(nowhere, Path())
-
-
-async def test_a_caller_waits_only_so_long_for_a_lock(notes: DatabaseUrls) -> None:
-    db = await Database.open(notes.app, notes.worker, lock_seconds=0.1)
-    tenant, user = uuid4(), uuid4()
-    await write(db, tenant, user)
-    async with db.worker() as holder:
-        await holder.execute("select 1 from notes where tenant_id = %s for update", (tenant,))
-        with pytest.raises(Unavailable):
-            async with db.unit(tenant, user) as unit:
-                await unit.execute("update notes set body = 'changed'")
-    await db.close()

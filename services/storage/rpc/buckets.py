@@ -71,6 +71,7 @@ class BucketsRpc(buckets_pb2_grpc.BucketServiceServicer):
             nodes=[node_message(node, *found.backlog.get(node.id, (0, 0))) for node in found.nodes],
             missing_copies=found.missing_copies,
             copies_complete=found.copies_complete,
+            short_buckets=found.short_buckets,
         )
 
 
@@ -109,4 +110,5 @@ def node_message(row: Node, missing_copies: int = 0, missing_bytes: int = 0) -> 
         missing_copies=missing_copies,
         missing_bytes=missing_bytes,
         waits=row.waits,
+        bytes=row.bytes,
     )

@@ -67,7 +67,8 @@ on conflict (object_id, node_id) do update set retry_at = now()
 """
 _ADD_ALL = _ADD.replace("o.id = %(object)s", "o.id = any(%(object)s)")
 _HELD = """
-select o.id as object_id, o.kind, o.sha256, o.size from objects o
+select o.id as object_id, o.kind, o.sha256, o.size
+from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s and not h.joining
 where o.bucket_id = %(bucket)s and (o.kind, o.sha256) > (%(kind)s, %(sha256)s) and o.state <> 'deleting'
   and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = %(node)s)
 order by o.kind, o.sha256 limit %(limit)s
@@ -103,7 +104,7 @@ returning m.object_id, m.bucket_id, o.kind, o.sha256, o.size, m.attempts, o.kind
 """
 _HOLDERS = """
 select h.node_id, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %(silent)s) as live,
-       not exists (
+       not h.joining and not exists (
            select 1 from missing_copies m where m.object_id = %(object)s and m.node_id = h.node_id) as has_copy
 from homes h join nodes n on n.id = h.node_id where h.bucket_id = %(bucket)s
 """

@@ -13,8 +13,8 @@ class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
-    `former_buckets` of how many it was one and has still to remove its files. `state`: serving, draining, removed
-    or lost. `waits`: why buckets cannot leave it, with their number.
+    `former_buckets` of how many it was one and has still to remove its files; `bytes` is what its buckets hold.
+    `state`: serving, draining, removed or lost. `waits`: why buckets cannot leave it, with their number.
     """
 
     id: str
@@ -28,6 +28,7 @@ class Node:
     rest_endpoint: str
     state: str
     former_buckets: int
+    bytes: int
     waits: list[str]
 
     @property
@@ -35,23 +36,45 @@ class Node:
         return not self.buckets and not self.former_buckets
 
 
+TURN = "its turn has not come yet"
+# The first migration whose nodes know that the homes of a bucket change.
+HOMES_CHANGE = 12
+# One that is silent may only be slow, and enter a put when it goes on: only after so long nothing of it is awaited.
+_OUTDATED = f"""
+catalogue < {HOMES_CHANGE} and (last_seen > now() - make_interval(secs => %(silent)s)
+    or state <> 'lost' and last_seen > now() - interval '1 hour')
+"""
 _HEARTBEAT = """
-insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen)
-values (%s, %s, %s, %s, %s, %s, now())
+insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, last_seen)
+values (%s, %s, %s, %s, %s, %s, %s, now())
 on conflict (id) do update set public_endpoint = excluded.public_endpoint,
     internal_endpoint = excluded.internal_endpoint, rest_endpoint = excluded.rest_endpoint,
     free_bytes = excluded.free_bytes,
-    reconciled = excluded.reconciled, last_seen = now()
+    reconciled = excluded.reconciled, catalogue = excluded.catalogue, last_seen = now()
 """
-_LIST = """
+# Why a home `h` of a bucket `b` on a node that is drained does not leave.
+_WHY = """
+case when outdated.ids is not null
+         then 'upgrade all nodes first, for an earlier version ran less than an hour ago on ' || outdated.ids
+     when b.braked = b.created
+         then 'a rescan has not been through all nodes: `oort node rescan`, or `oort bucket release`'
+     when h.waits = '' then %(turn)s
+     else h.waits end
+"""
+_LIST = f"""
+with outdated as (select string_agg(id, ', ' order by id) as ids from nodes where {_OUTDATED})
 select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
-       last_seen > now() - make_interval(secs => %s) as live, reconciled,
-       (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint, state,
+       last_seen > now() - make_interval(secs => %(silent)s) as live, reconciled,
+       held.buckets, held.bytes, rest_endpoint, state,
        (select count(*) from clearings c where c.node_id = nodes.id) as former_buckets,
-       array(select count(*) || ' of its buckets: ' || h.waits from homes h
-             where h.node_id = nodes.id and h.waits <> '' group by h.waits order by h.waits) as waits
-from nodes order by id
-"""
+       array(select count(*) || ' of its buckets: ' || why from (
+           select {_WHY} as why from homes h join buckets b on b.id = h.bucket_id
+           where h.node_id = nodes.id and nodes.state <> 'serving') as waiting group by why order by why) as waits
+from nodes cross join outdated cross join lateral (
+    select count(*) as buckets, coalesce(sum(b.bytes), 0)::bigint as bytes
+    from homes h join buckets b on b.id = h.bucket_id where h.node_id = nodes.id) as held
+order by id
+"""  # noqa: S608 - constants
 _ROOMIEST = """
 select id from nodes where state = 'serving' and last_seen > now() - make_interval(secs => %s)
 order by free_bytes desc, id limit %s
@@ -66,9 +89,13 @@ async def heartbeat(
     internal_endpoint: str,
     free_bytes: int,
     reconciled: bool,
+    catalogue: int,
     rest_endpoint: str = "",
 ) -> None:
-    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled))
+    """`catalogue` is the number of the last migration that the node's version knows."""
+    await unit.execute(
+        _HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue)
+    )
 
 
 async def silence(unit: Unit, node: str) -> None:
@@ -79,8 +106,14 @@ async def silence(unit: Unit, node: str) -> None:
 async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
     """As a worker, who sees the homes of all tenants."""
     async with unit.cursor(row_factory=class_row(Node)) as cursor:
-        await cursor.execute(_LIST, (silent_seconds,))
+        await cursor.execute(_LIST, {"silent": silent_seconds, "turn": TURN})
         return await cursor.fetchall()
+
+
+async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
+    """Nodes of a version that takes the homes of a bucket for unchanging, and that run, or may go on."""
+    cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants
+    return [str(row[0]) for row in await cursor.fetchall()]
 
 
 async def backlog(unit: Unit) -> dict[str, tuple[int, int]]:

@@ -74,7 +74,7 @@ class InTheWay:
 
 LOST = """
 exists (select 1 from missing_copies m where m.object_id = o.id) and not exists (
-    select 1 from homes h where h.bucket_id = o.bucket_id and not exists (
+    select 1 from homes h where h.bucket_id = o.bucket_id and not h.joining and not exists (
         select 1 from missing_copies m where m.object_id = o.id and m.node_id = h.node_id))
 """
 # Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
@@ -103,7 +103,7 @@ with object as (
     insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, holds_from)
     select object.id, h.node_id, %(bucket)s, %(tenant)s, %(user)s,
         case when h.node_id <> all(%(full)s::text[]) then %(seq)s::bigint end
-    from object, homes h where h.bucket_id = %(bucket)s and h.node_id <> all(%(durable)s::text[])
+    from object, homes h where h.bucket_id = %(bucket)s and (h.joining or h.node_id <> all(%(durable)s::text[]))
 )
 select id from object
 """
@@ -247,7 +247,8 @@ async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObjec
         return False
     await unit.execute(
         "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
-        " select %s, node_id, bucket_id, tenant_id, user_id from homes where bucket_id = %s and node_id <> all(%s)"
+        " select %s, node_id, bucket_id, tenant_id, user_id from homes"
+        " where bucket_id = %s and (joining or node_id <> all(%s))"
         " on conflict do nothing",
         (row.id, bucket.id, list(new.durable)),
     )

@@ -52,7 +52,7 @@ class Scrub:
 _ENTER = """
 with page as (
     select o.id, o.bucket_id, o.tenant_id, o.user_id, o.created
-    from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s
+    from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s and not h.joining
     where o.id > %(after)s and o.state <> 'deleting' {of_bucket}
     order by o.id limit %(limit)s for key share of o, h skip locked
 ), entered as (
@@ -90,7 +90,7 @@ _NEVER_VERIFIED = _VERIFIED.format(when="to_timestamp(0)", kept="verified_copies
 _ASK = """
 insert into scrubs (bucket_id, node_id, tenant_id, user_id)
 select h.bucket_id, h.node_id, h.tenant_id, h.user_id from homes h
-where %(bucket)s::uuid is null or h.bucket_id = %(bucket)s for key share of h
+where not h.joining and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s) for key share of h
 on conflict (bucket_id, node_id)
 do update set asked = now(), entered = false, copies = 0, bytes = 0, damaged = 0, done = null
 """
@@ -116,8 +116,9 @@ where bucket_id = %s and node_id = %s and asked = %s
 # On every home; a bucket without homes has no copies that could be missing.
 _LOST = """
 from missing_copies m join objects o on o.id = m.object_id and o.state <> 'deleting'
+join homes j on j.bucket_id = m.bucket_id and j.node_id = m.node_id and not j.joining
 where {of_bucket} group by m.object_id, o.bucket_id, o.kind, o.sha256
-having count(*) >= (select count(*) from homes h where h.bucket_id = o.bucket_id)
+having count(*) >= (select count(*) from homes h where h.bucket_id = o.bucket_id and not h.joining)
 """
 _LOST_OF_ALL = (
     "select bucket_id, count(*) from (select o.bucket_id "  # noqa: S608 - constants

@@ -17,9 +17,9 @@ from services.storage.remote.store import Entry, Store
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered
-from services.storage.tests.test_placement import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows
 from services.storage.tests.test_rescan import auth_knowing, auth_server, lose_the_catalogue, rescan
 from services.storage.tests.test_restoring import an_operator

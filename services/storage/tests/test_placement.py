@@ -1,119 +1,41 @@
-"""Nodes are drained, taken back, removed and lost while vaults are in use, and nothing that was acknowledged is."""
+"""Nodes are drained and taken back while vaults are in use, and nothing that was acknowledged is lost."""
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
 import pytest
-from oort.storage.v1 import buckets_pb2, nodes_pb2, nodes_pb2_grpc, objects_pb2
+from oort.storage.v1 import objects_pb2
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
-from services.common.database import Database
 from services.storage import marker
-from services.storage.pace import Pace
-from services.storage.placement import Placement
-from services.storage.store import copies, homes
+from services.storage.store import homes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Client, Cluster, a_body, pack, start_node
+from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.moving import (
+    NEVER,
+    a_bucket_on,
+    by_hand,
+    homes_of,
+    is_empty,
+    order,
+    placement,
+    quick,
+    refused,
+    remove_file,
+    seen,
+    until,
+    until_homes,
+    until_it_waits,
+    until_none,
+)
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
-
-_QUICK = 0.05
-_NEVER = 3600
-
-
-async def a_bucket_on(cluster: Cluster, *nodes: str) -> VaultClaims:
-    """With a copy on each of these."""
-    await cluster.change("update nodes set state = 'draining' where id <> all(%s)", list(nodes))
-    claims = await cluster.bucket(nodes[0], copies=len(nodes))
-    await cluster.change("update nodes set state = 'serving'")
-    return claims
-
-
-def homes_of(cluster: Cluster, claims: VaultClaims) -> set[str]:
-    return {row[0] for row in cluster.sql("select node_id from homes where bucket_id = %s", claims.bucket)}
-
-
-async def order(cluster: Cluster, through: str, what: str, node: str, **options: bool) -> Any:
-    async with cluster.internal(through) as channel:
-        request = getattr(nodes_pb2, f"{what}Request")(node_id=node, **options)
-        return await getattr(nodes_pb2_grpc.NodeServiceStub(channel), what)(request)
-
-
-async def refused(cluster: Cluster, through: str, what: str, node: str, **options: bool) -> str:
-    """What an order is refused with."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await order(cluster, through, what, node, **options)
-    return str(caught.value.details())
-
-
-async def seen(cluster: Cluster, through: str, node: str) -> buckets_pb2.Node:
-    return next(one for one in (await cluster.describe(through)).nodes if one.id == node)
-
-
-async def until(happens: Callable[[], Awaitable[object]]) -> None:
-    """Wait for what the nodes do by themselves."""
-    async with asyncio.timeout(60):
-        while not await happens():  # noqa: ASYNC110 - time alone changes it
-            await asyncio.sleep(_QUICK)
-
-
-async def until_none(cluster: Cluster, query: str) -> None:
-    """Wait until the catalogue has no such row."""
-
-    async def happens() -> bool:
-        return not cluster.sql(query)
-
-    await until(happens)
-
-
-async def is_empty(cluster: Cluster, through: str, node: str) -> None:
-    """Wait until a node holds no bucket, nor a file of one."""
-
-    async def happens() -> bool:
-        found = await seen(cluster, through, node)
-        return not found.buckets and not found.former_buckets
-
-    await until(happens)
-
-
-async def until_homes(cluster: Cluster, claims: VaultClaims, *nodes: str) -> None:
-    async def happens() -> bool:
-        return homes_of(cluster, claims) == set(nodes)
-
-    await until(happens)
-
-
-async def until_it_waits(cluster: Cluster, through: str, node: str) -> list[str]:
-    """Wait until a node says why its buckets cannot leave it. Answers that."""
-
-    async def happens() -> bool:
-        return bool((await seen(cluster, through, node)).waits)
-
-    await until(happens)
-    return list((await seen(cluster, through, node)).waits)
-
-
-def quick(cluster: Cluster, *names: str, **others: Any) -> None:
-    for name in names:
-        cluster.node(name, **{"placement_poll_seconds": _QUICK, "reap_seconds": 0.2, **others})
-
-
-def by_hand(cluster: Cluster, *names: str) -> None:
-    """Nodes that take no step of a placement after their first one."""
-    quick(cluster, *names, placement_poll_seconds=_NEVER)
-
-
-def placement(db: Database, node: str) -> Placement:
-    """That of a node whose disk is never looked at."""
-
-    async def cannot_say(_bucket: object) -> int | None:
-        return None
-
-    return Placement(node, db, compare=cannot_say, silent_seconds=2)
 
 
 async def test_a_node_is_drained_removed_and_taken_back_while_a_vault_is_in_use(cluster: Cluster) -> None:
@@ -217,6 +139,8 @@ async def test_whoever_becomes_a_home_lacks_all_from_that_moment_on(cluster: Clu
         async with db.worker() as unit:
             await lock(unit, claims.bucket)
             assert await homes.join(unit, claims.bucket, "b")
+            while await homes.enter_page(unit, claims.bucket):
+                pass
             cursor = await unit.execute("select count(*) from missing_copies where node_id = 'b'")
             assert await cursor.fetchone() == (len(cluster.sql("select 1 from objects")),)
             assert not await homes.join(unit, claims.bucket, "b")
@@ -242,7 +166,7 @@ async def test_a_put_to_a_home_that_leaves_meanwhile_counts_for_nothing_there(cl
             # It could not be told from one whose copy counts, were it a home again before the put has ended.
             await order(cluster, "b", "UndrainNode", "a")
             await order(cluster, "b", "DrainNode", "b")
-            await until_it_waits(cluster, "a", "b")
+            await until_it_waits(cluster, "a", "b", "1 of its buckets: no other node has room for it")
             assert homes_of(cluster, claims) == {"b"}
             go_on.set()
             assert await refusal_of(slow) == "TOO_FEW_COPIES"
@@ -293,7 +217,7 @@ async def test_no_bucket_moves_to_a_disk_without_room_and_one_taken_back_gets_no
             session = await client.open()
             name = await client.put_pack(session, a_body())
         await order(cluster, "a", "DrainNode", "a")
-        assert await until_it_waits(cluster, "a", "a") == ["1 of its buckets: no other node has room for it"]
+        await until_it_waits(cluster, "a", "a", "1 of its buckets: no other node has room for it")
         assert "no other node has room" in await refused(cluster, "b", "RemoveNode", "a")
         await order(cluster, "a", "UndrainNode", "a")
         await until_none(cluster, "select 1 from homes where leaving is not null or waits <> ''")
@@ -311,7 +235,7 @@ async def test_a_node_taken_back_keeps_its_buckets_and_the_new_home_is_cleared(c
                 session = await client.open()
                 name = await client.put_pack(session, a_body())
         del cluster.settings["b"]
-        cluster.node("b", placement_poll_seconds=_NEVER, replication_poll_seconds=_NEVER)
+        cluster.node("b", placement_poll_seconds=NEVER, replication_poll_seconds=NEVER)
         async with cluster.up("b"):
             await until_none(cluster, "select 1 from nodes where not reconciled")
             await order(cluster, "a", "DrainNode", "a")
@@ -329,38 +253,6 @@ async def test_a_node_taken_back_keeps_its_buckets_and_the_new_home_is_cleared(c
         assert cluster.files(other) == []
         async with cluster.client(other, claims) as client:
             assert pack(await client.get(session, name)) == name
-
-
-async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name_only(cluster: Cluster) -> None:
-    quick(cluster, "a", "b", "c")
-    async with cluster.up("a", "c"):
-        async with cluster.up("b"):
-            shared = await a_bucket_on(cluster, "a", "b")
-            alone = await a_bucket_on(cluster, "b")
-            names: dict[VaultClaims, ObjectName] = {}
-            body = a_body()
-            for claims in (shared, alone):
-                async with cluster.client("a", claims) as client:
-                    session = await client.open()
-                    names[claims] = await client.put_pack(session, body)
-        await until_none(cluster, "select 1 from nodes where not reconciled")
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
-        told = await refused(cluster, "a", "RemoveNode", "b", lost=True)
-        assert told.startswith("1 objects have no whole copy but on node b")
-        assert str(alone.bucket) in told
-        assert homes_of(cluster, shared) == {"a", "b"}
-        answer = await order(cluster, "a", "RemoveNode", "b", lost=True, give_up=True)
-        assert (answer.removed, answer.given_up) == (True, 1)
-        assert list(answer.names) == [f"{alone.bucket} {names[alone]}"]
-        await until_homes(cluster, shared, "a", "c")
-        await until_none(cluster, f"select 1 from missing_copies where bucket_id = '{shared.bucket}'")
-        async with cluster.client("c", alone) as client:
-            # Whoever still has it sends it again.
-            session = await client.open()
-            assert await client.reserve(session, names[alone]) == [str(names[alone])]
-            await client.put(session, names[alone], body)
-            assert await client.get(session, names[alone]) == body
-        await copies_are_complete(cluster, "a")
 
 
 def alter(cluster: Cluster, claims: VaultClaims, name: ObjectName) -> None:
@@ -397,9 +289,25 @@ async def test_what_is_whole_nowhere_keeps_a_node_from_being_drained_until_it_is
         assert (await order(cluster, "a", "RemoveNode", "a")).removed
 
 
-async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster) -> None:
-    quick(cluster, "a", "b", "c")
-    nodes = {name: await start_node(cluster, name) for name in ("a", "b", "c")}
+@pytest.fixture(params=["disk", "s3"])
+def kept(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[dict[str, Kept]]:
+    """Where the nodes a, b and c keep bodies."""
+    with ExitStack() as stack:
+        if request.param == "disk":
+            yield {name: OnDisk(cluster.folder / name) for name in "abc"}
+        else:
+            bucket = request.getfixturevalue("s3_bucket")
+            yield {name: stack.enter_context(on_s3(bucket, name, cluster.folder)) for name in "abc"}
+
+
+def objects_of(kept: Kept) -> list[str]:
+    return [path for path in kept.files() if path.startswith("buckets/")]
+
+
+async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster, kept: dict[str, Kept]) -> None:
+    for node, own in kept.items():
+        quick(cluster, node, **own.settings())
+    running = {node: await start_node(cluster, node) for node in kept}
     try:
         claims = await a_bucket_on(cluster, "a", "b")
         async with cluster.client("c", claims) as client:
@@ -407,61 +315,19 @@ async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster) -> None:
             names = [await client.put_pack(session, a_body(100_000)) for _ in range(40)]
         await order(cluster, "c", "DrainNode", "a")
         for node in ("a", "c", "b", "a"):
-            await nodes[node].kill()
-            nodes[node] = await start_node(cluster, node)
+            await running[node].kill()
+            running[node] = await start_node(cluster, node)
         await is_empty(cluster, "b", "a")
         assert homes_of(cluster, claims) == {"b", "c"}
         await copies_are_complete(cluster, "b")
-        assert cluster.files("a") == []
+        assert [len(objects_of(own)) for own in kept.values()] == [0, 40, 40]
         async with cluster.client("a", claims) as client:
             session = await client.open()
             for name in names:
                 assert pack(await client.get(session, name)) == name
     finally:
-        for process in nodes.values():
+        for process in running.values():
             await process.kill()
-
-
-async def test_what_has_the_fewest_copies_is_fetched_first_and_paid_for(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paid: list[int] = []
-
-    async def spend(_self: Pace, size: int) -> None:
-        paid.append(size)
-
-    monkeypatch.setattr(Pace, "spend", spend)
-    by_hand(cluster, "a", "b", "c")
-    for name in ("a", "b", "c"):
-        cluster.settings[name] = cluster.settings[name].model_copy(update={"replication_poll_seconds": _NEVER})
-    async with cluster.up("a", "b", "c") as [db, _, _]:
-        claims = await a_bucket_on(cluster, "a", "b", "c")
-        async with cluster.client("a", claims) as client:
-            session = await client.open()
-            names = [await client.put_pack(session, a_body()) for _ in range(4)]
-        ids = [cluster.sql("select id from objects where sha256 = %s", bytes.fromhex(name.id))[0][0] for name in names]
-        for number, (nodes, attempts) in enumerate(
-            [(("c",), 0), (("b", "c"), 3), (("a", "b", "c"), 1), (("a", "b", "c"), 0)]
-        ):
-            for node in nodes:
-                await cluster.change(
-                    "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, attempts)"
-                    " values (%s, %s, %s, %s, %s, %s)",
-                    *(ids[number], node, claims.bucket, claims.tenant, claims.user, attempts),
-                )
-        async with db.worker() as unit:
-            # One that may lie here after all comes before all, and one that was looked for in vain after all.
-            assert await copies.most_urgent(unit, "c", 10) == [ids[3], ids[1], ids[0], ids[2]]
-    for name in ("a", "b", "c"):
-        cluster.settings[name] = cluster.settings[name].model_copy(update={"replication_poll_seconds": _QUICK})
-    remove_file(cluster, "c", claims, names[0])
-    async with cluster.up("a", "b", "c"):
-        await copies_are_complete(cluster, "a")
-    assert paid == [1000]
-
-
-def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:
-    (cluster.bucket_folder(node, claims.bucket) / name.path).unlink()
 
 
 async def test_a_disk_that_was_away_is_compared_anew_before_its_node_counts(cluster: Cluster) -> None:
@@ -509,19 +375,6 @@ async def test_an_older_copy_of_the_database_has_no_files_of_a_home_removed_once
         )
         await until_none(cluster, "select 1 from clearings")
         assert cluster.files("a") == before
-
-
-async def test_a_copy_on_a_node_that_is_down_too_does_not_spare_one_on_a_lost_node(cluster: Cluster) -> None:
-    by_hand(cluster, "a", "b", "c")
-    async with cluster.up("c"):
-        async with cluster.up("a", "b"):
-            claims = await a_bucket_on(cluster, "a", "b")
-            async with cluster.client("a", claims) as client:
-                await client.put_pack(await client.open(), a_body())
-            await copies_are_complete(cluster, "a")
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id in ('a', 'b')")
-        assert "1 objects have no whole copy" in await refused(cluster, "c", "RemoveNode", "a", lost=True)
-        assert homes_of(cluster, claims) == {"a", "b"}
 
 
 async def test_buckets_with_objects_that_are_whole_nowhere_hold_up_no_others(cluster: Cluster) -> None:

@@ -25,9 +25,9 @@ from services.storage.disks import Disks
 from services.storage.reconcile import Reconciler
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import Cluster, a_body, pack
+from services.storage.tests.moving import a_bucket_on, is_empty, order, refused, until_homes
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
-from services.storage.tests.test_placement import a_bucket_on, is_empty, order, refused, until_homes
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 

@@ -156,7 +156,13 @@ class World:
         async with self.db.worker() as unit:
             for node in self.nodes:
                 await nodes.heartbeat(
-                    unit, node, public_endpoint=node, internal_endpoint=node, free_bytes=1 << 40, reconciled=True
+                    unit,
+                    node,
+                    public_endpoint=node,
+                    internal_endpoint=node,
+                    free_bytes=1 << 40,
+                    reconciled=True,
+                    catalogue=nodes.HOMES_CHANGE,
                 )
             bucket = buckets.NewBucket(claims.bucket, claims.tenant, claims.user, copies, 1, 0)
             await buckets.insert(unit, bucket)
