@@ -15,8 +15,8 @@ from domain.names import ObjectName
 from services.common.database import Unit
 from services.storage.store.copies import name_of
 
-# Objects that are entered as missing under one lock of a bucket, for which puts wait: 37 us each, on a busy machine.
-PAGE = 2000
+# Objects that are entered as missing under one lock of a bucket, for which puts wait: docs/decisions/placement.md.
+PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
