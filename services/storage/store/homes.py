@@ -165,8 +165,8 @@ where h.node_id = %(node)s and not h.joining and (%(bucket)s::uuid is null or h.
 
 
 async def home_nodes(unit: Unit, bucket: UUID) -> frozenset[str]:
-    """The nodes that are homes of a bucket, whose row is locked."""
-    cursor = await unit.execute("select node_id from homes where bucket_id = %s", (bucket,))
+    """The nodes that are homes of a bucket, whose row is locked, but for those that are joining."""
+    cursor = await unit.execute("select node_id from homes where bucket_id = %s and not joining", (bucket,))
     return frozenset(str(row[0]) for row in await cursor.fetchall())
 
 

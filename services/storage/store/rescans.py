@@ -168,12 +168,7 @@ async def take_back(unit: Unit, bucket: UUID, objects: Sequence[int]) -> None:
 
 async def lacks(unit: Unit, object_id: int, node: str) -> bool:
     """Whether the node is known to lack its copy, or to hold one that is not what the catalogue says."""
-    cursor = await unit.execute(
-        "select 1 from missing_copies where object_id = %(object)s and node_id = %(node)s union all"
-        " select 1 from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s and h.joining"
-        " where o.id = %(object)s",
-        {"object": object_id, "node": node},
-    )
+    cursor = await unit.execute("select 1 from missing_copies where object_id = %s and node_id = %s", (object_id, node))
     return await cursor.fetchone() is not None
 
 
