@@ -3,7 +3,7 @@
 import pytest
 
 from services.storage.pace import Pace
-from services.storage.store import copies
+from services.storage.store import copies, homes
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.moving import (
     NEVER,
@@ -21,7 +21,10 @@ from services.storage.tests.moving import (
 from services.storage.tests.test_copies import copies_are_complete
 
 
-async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name_only(cluster: Cluster) -> None:
+async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name_only(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homes, "PAGE", 1)
     quick(cluster, "a", "b", "c")
     async with cluster.up("a", "c"):
         async with cluster.up("b"):
