@@ -23,17 +23,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.ports import LOOPBACK, PortReservations, free_port, is_free
+from deploy.local.ports import LOOPBACK, PortReservations, is_free
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
 
 _PORTS_RESERVED = 100
+# moto looks whether there is an object, then writes: of two conditional writes at once both would succeed.
+_S3 = """
+import threading
+from moto import server
+
+one_at_a_time = threading.Lock()
+genuine = server.DomainDispatcherApplication.__call__
+
+def answered(application, environ, start_response):
+    if "HTTP_IF_NONE_MATCH" not in environ:
+        return genuine(application, environ, start_response)
+    with one_at_a_time:
+        return genuine(application, environ, start_response)
+
+server.DomainDispatcherApplication.__call__ = answered
+server.main()
+"""
 _SERVER = pytest.StashKey[tuple[PostgresServer, ExitStack]]()
+
+settings.register_profile("oort", deadline=None)  # a busy machine is no failure
+settings.load_profile("oort")
 
 
 @dataclass(frozen=True)
@@ -196,11 +217,11 @@ def a_free_port() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def s3_endpoint(a_free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of S3 (moto's), as a URL. It takes any key; its objects are in its memory."""
-    port = free_port()
+    port = a_free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
-    command = [sys.executable, "-m", "moto.server", "--host", LOOPBACK, "--port", str(port)]
+    command = [sys.executable, "-c", _S3, "--host", LOOPBACK, "--port", str(port)]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
         try:
             with _ending_with_us(ProcessId.of(server.pid)):

@@ -14,7 +14,7 @@ from bench.datasets.dataset import Tree
 from bench.measure import NotMeasured
 from deploy.local.ports import LOOPBACK, free_port
 
-_START_PATIENCE_SECONDS = 20.0
+_START_PATIENCE_SECONDS = 60.0
 _STOP_PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 

@@ -15,7 +15,7 @@ with open(sys.argv[1], "r+b") as file:
     touched = sum(mapped[at] for at in range(0, len(mapped), 4096))
 if len(sys.argv) > 2:
     subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]], check=True)
-time.sleep(0.5)
+time.sleep(2)
 """
 
 

@@ -7,11 +7,18 @@ from datetime import timedelta
 from typing import Never
 
 import grpc
+import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from client import rpc
 from client.tests.tls import Authority
+
+
+def patient_probes(patch: pytest.MonkeyPatch) -> None:
+    """Why no call gets through is asked by a handshake; on a busy machine that may take longer than a person waits."""
+    patch.setattr(rpc, "_PROBE_SECONDS", 60.0)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from client.flow import ByteQueue, Crew, Stopped
+from client.testing.threads import none_left
 
 
 def test_items_come_out_in_order_and_the_end_follows_them() -> None:
@@ -42,7 +43,7 @@ def test_a_single_item_may_be_larger_than_the_queue() -> None:
 
 
 def test_the_first_error_ends_every_wait_and_is_the_one_reported() -> None:
-    crew = Crew()
+    crew = Crew(patience=60.0)  # a thread that is woken needs the processor to end
     queue: ByteQueue[int] = ByteQueue(crew, 10)
     empty: ByteQueue[int] = ByteQueue(crew, 10)
     taken: list[int | None] = []
@@ -68,9 +69,8 @@ def test_the_first_error_ends_every_wait_and_is_the_one_reported() -> None:
 
 
 def test_no_thread_is_left_when_a_crew_has_joined() -> None:
-    before = threading.active_count()
     crew = Crew()
-    for number in range(5):
-        crew.start(f"{number}", lambda: None)
-    crew.wait()
-    assert threading.active_count() == before
+    with none_left():
+        for number in range(5):
+            crew.start(f"{number}", lambda: None)
+        crew.wait()

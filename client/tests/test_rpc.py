@@ -10,10 +10,15 @@ import pytest
 
 from client.errors import OortError, ServerUnreachable, UntrustedServer
 from client.rpc import explain_outage, tls_channel
-from client.tests.servers import serving
+from client.tests.servers import patient_probes, serving
 from client.tests.tls import an_authority
 
 _FAR = 0.4  # seconds that a line takes from end to end: a satellite, or a node that makes 50 handshakes at once
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient_probes(monkeypatch)
 
 
 class _SlowLine:
@@ -60,7 +65,7 @@ def slow_line() -> Iterator[tuple[_SlowLine, bytes]]:
 def test_a_handshake_over_a_slow_line_is_not_given_up(slow_line: tuple[_SlowLine, bytes]) -> None:
     line, ca = slow_line
     with tls_channel(line.endpoint, ca) as channel:
-        grpc.channel_ready_future(channel).result(timeout=30)
+        grpc.channel_ready_future(channel).result(timeout=60)
     assert line.connections == 1
 
 

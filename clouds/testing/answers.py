@@ -18,10 +18,16 @@ class Answers(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.held: threading.Event | None = None
+        self._taking = threading.Lock()
 
     def say(self, status: int, code: str = "", *, body: bytes = b"", length: int | None = None) -> None:
         error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else body
         self.answers.append((status, error, length))
+
+    def take(self) -> tuple[int, bytes, int | None]:
+        """The next answer; several requests may ask for theirs at once."""
+        with self._taking:
+            return self.answers[0] if len(self.answers) == 1 else self.answers.popleft()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -34,8 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         if self.server.held is not None:
             self.server.held.wait()
-        answers = self.server.answers
-        status, body, length = answers[0] if len(answers) == 1 else answers.popleft()
+        status, body, length = self.server.take()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()

@@ -23,7 +23,7 @@ _CALL_SECONDS = 15.0
 _OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
-def is_healthy(endpoint: str, ca_pem: bytes, *, seconds: float = 2.0) -> bool:
+def is_healthy(endpoint: str, ca_pem: bytes, *, seconds: float = 5.0) -> bool:
     """Whether the role behind a public listener says that it serves (grpc.health.v1)."""
     with grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(ca_pem), _OPTIONS) as channel:
         try:

@@ -78,14 +78,18 @@ class Cluster:
 
     def node(self, node: str) -> buckets_pb2.Node:
         """Raises NotFound."""
-        found = {one.id: one for one in self.describe().nodes}
+        found = {one.id: one for one in self.heartbeats()}
         if node not in found:
             raise NotFound(detail=f"Node {node}: {', '.join(found)} are there, and no such node")
         return found[node]
 
+    def heartbeats(self) -> list[buckets_pb2.Node]:
+        """What each node last said of itself."""
+        return list(self.describe().nodes)
+
     def silent_nodes(self) -> set[str]:
         """Those that do not live, by their heartbeats."""
-        return {node.id for node in self.describe().nodes if not node.live}
+        return {node.id for node in self.heartbeats() if not node.live}
 
     def drain(self, node: str) -> buckets_pb2.Node:
         """Raises NotFound, UsageError when too few nodes would be left."""

@@ -25,7 +25,7 @@ from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.processes import stop
 
 _DOWN_PATIENCE_SECONDS = 120.0
-_RESTART_PATIENCE_SECONDS = 60.0
+_RESTART_PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 

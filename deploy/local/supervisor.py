@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from deploy.local.background import Say
 
-_START_PATIENCE_SECONDS = 60.0
+_START_PATIENCE_SECONDS = 120.0
 _STOP_PATIENCE_SECONDS = 20.0
 _WATCH_SECONDS = 0.25
 _POLL_SECONDS = 0.1
@@ -210,7 +210,7 @@ class Supervisor:
         ca_pem = self._authority.ca.read_bytes()
         service = self._state.services[instance.name]
         end = time.monotonic() + _START_PATIENCE_SECONDS
-        while not is_healthy(service.public, ca_pem, seconds=1):
+        while not is_healthy(service.public, ca_pem):
             if child.poll() is not None:
                 raise ServerDidNotStart(
                     name=instance.name, detail=f"it ended with {child.returncode}, see {log}\n{last_lines(log)}"

@@ -65,7 +65,7 @@ def test_an_interrupted_demonstration_leaves_nothing(
             if line.startswith("3."):
                 break
         os.killpg(demo.pid, number)  # as a terminal does
-        _, said = demo.communicate(timeout=60)
+        _, said = demo.communicate(timeout=120)
     assert demo.returncode == 130
     assert said.splitlines()[-1] == "oort: interrupted"
     assert _left_in(tmp_path / "tmp") == []

@@ -24,7 +24,7 @@ from deploy.local.processes import ProcessId
 from deploy.local.stack import _set_nodes
 from deploy.local.stack import status as stack_of
 from deploy.local.supervisor import Supervisor
-from deploy.tests.ports import usual_ports_reserved
+from deploy.tests.ports import own_ports
 from services.common.settings import ProcessSettings
 
 PASSWORD = "seventeen-lanterns-over-the-harbour"
@@ -102,11 +102,18 @@ def supervisor(operator: Operator) -> int:
     return process.pid
 
 
+@pytest.fixture
+def kept_ports(operator: Operator) -> Iterator[None]:
+    """Of a stack that takes the same ones each time."""
+    with own_ports(StackFolder.create(operator.data)):
+        yield
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("kept_ports")
 def test_whatever_was_killed_or_taken_down_and_up_find_all_data(operator: Operator) -> None:
     """One test, since several would start a stack twice each."""
-    with usual_ports_reserved():
-        operator.up()
+    operator.up()
     all_is_well_and_private(operator)
     operator.add_user("alice", PASSWORD)
     env, addresses = operator.env, public(operator)
@@ -201,7 +208,7 @@ def test_a_stack_of_three_nodes_stays_one_and_what_dies_is_started_again(operato
     operator.up("--restart-delay", "0.1", "--nodes", "3")
     status = operator.status()
     assert list(status["nodes"]) == ["node-a", "node-b", "node-c"]
-    assert all(node["live"] for node in status["nodes"].values())
+    wait_until(lambda: all(node["live"] for node in stack_of(operator.data).nodes.values()))
     beats = [psutil.Process(status["services"][name]["pid"]).environ().get(_BEAT) for name in status["nodes"]]
     assert beats == [None, None, "0.75"]
     for name in ("node-c", "redis", "postgres"):
@@ -306,7 +313,7 @@ def test_a_signal_while_it_starts_leaves_nothing(operator: Operator) -> None:
         assert stack.stdout is not None
         assert "postgres is up" in stack.stdout.readline()
         stack.send_signal(signal.SIGINT)
-        _, said = stack.communicate(timeout=60)
+        _, said = stack.communicate(timeout=120)
         assert stack.returncode == 130
         assert "Traceback" not in said
     assert living(operator.data) == []

@@ -33,9 +33,12 @@ class Database:
     async def open(
         cls, app_url: str, worker_url: str, *, connections: int = 8, wait_seconds: float = _WAIT_SECONDS
     ) -> "Database":
-        """Connect; `connections` bounds each pool. Raises Unavailable when Postgres does not answer in time."""
-        app = _pool(app_url, "app", connections)
-        worker = _pool(worker_url, "worker", max(1, connections // 2))
+        """Connect; `connections` bounds each pool, and `wait_seconds` the waiting for one, now and in each unit.
+
+        Raises Unavailable when Postgres does not answer in time.
+        """
+        app = _pool(app_url, "app", connections, wait_seconds)
+        worker = _pool(worker_url, "worker", max(1, connections // 2), wait_seconds)
         database = cls(app, worker)
         try:
             await app.open(wait=True, timeout=wait_seconds)
@@ -72,9 +75,9 @@ class Database:
             yield unit
 
 
-def _pool(url: str, name: str, connections: int) -> AsyncConnectionPool[Unit]:
+def _pool(url: str, name: str, connections: int, wait_seconds: float) -> AsyncConnectionPool[Unit]:
     return AsyncConnectionPool(
-        url, min_size=1, max_size=connections, timeout=_WAIT_SECONDS, name=name, open=False, num_workers=1
+        url, min_size=1, max_size=connections, timeout=wait_seconds, name=name, open=False, num_workers=1
     )
 
 

@@ -15,6 +15,7 @@ FRAME_BYTES = 512 << 10
 MAX_FRAME_BYTES = 2 * FRAME_BYTES
 _PUT_TAG = 2 << 3 | 2
 _GET_TAG = bytes((1 << 3 | 2,))
+_LENGTH_BYTES = 5  # of a length, at most: the generated classes refuse longer ones, whatever their value
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def read_put(message: bytes) -> Frame | None:
     """
     if not message or message[0] != _PUT_TAG:
         return None
-    length, start = _read_varint(message, 1)
+    length, start = _read_length(message, 1)
     if start + length != len(message):
         return None
     if length > MAX_FRAME_BYTES:
@@ -62,7 +63,7 @@ def get_message(body: bytes | memoryview) -> bytes:
 def get_body(message: bytes) -> memoryview:
     """The frame in what `get_message` wrote. Raises ValueError."""
     if message[:1] == _GET_TAG:
-        length, start = _read_varint(message, 1)
+        length, start = _read_length(message, 1)
         if start + length == len(message):
             return memoryview(message)[start:]
     raise ValueError("not a frame")
@@ -77,10 +78,10 @@ def _varint(value: int) -> bytes:
     return bytes(parts)
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number at `at`, and where it ends; (-1, at) if it does not end."""
+def _read_length(message: bytes, at: int) -> tuple[int, int]:
+    """The length at `at`, and where it ends; (-1, at) if it does not end."""
     value = 0
-    for index, byte in enumerate(message[at : at + 10]):
+    for index, byte in enumerate(message[at : at + _LENGTH_BYTES]):
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:  # noqa: PLR2004 - the last byte has the top bit clear
             return value, at + index + 1

@@ -21,6 +21,7 @@ from client.errors import (
     WrongPassword,
 )
 from client.rpc import read_ca, split_endpoint
+from client.tests.servers import patient_probes
 from client.tests.tls import an_authority
 
 NEW_PASSWORD = "another-harbour-at-dawn"
@@ -57,7 +58,10 @@ def test_a_revoked_device_comes_back_as_a_new_one(office: Office) -> None:
     assert office.logged_in().account().device_id != first
 
 
-def test_a_wrong_ca_and_a_wrong_address_are_told_apart(office: Office, tmp_path: Path) -> None:
+def test_a_wrong_ca_and_a_wrong_address_are_told_apart(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient_probes(monkeypatch)
     other = tmp_path / "other.pem"
     other.write_bytes(an_authority("another CA").ca)
     with pytest.raises(UntrustedServer):

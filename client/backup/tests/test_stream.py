@@ -18,6 +18,7 @@ from client.errors import StoreFull, StreamIncomplete, UsageError
 from client.stores.abc import StoreSession
 from client.testing.faults import FailingPut
 from client.testing.files import random_bytes
+from client.testing.threads import none_left
 from client.testing.vaults import PASSWORD, VaultForTests, a_vault
 from domain.names import ObjectKind
 
@@ -57,11 +58,9 @@ def backed_up(vault: VaultForTests, content: bytes, name: str = "/dump.sql", **o
 
 def refused(vault: VaultForTests, stream: Stream) -> str:
     """What is said of a stream of which there must be no snapshot."""
-    before = set(threading.enumerate())
-    with pytest.raises(StreamIncomplete) as raised:
+    with none_left(), pytest.raises(StreamIncomplete) as raised:
         vault.backup("/dump.sql", stream=stream)
     assert vault.objects(ObjectKind.SNAPSHOT) == []
-    assert not [thread.name for thread in threading.enumerate() if thread not in before]
     return str(raised.value)
 
 

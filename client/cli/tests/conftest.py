@@ -18,6 +18,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 def terminal(
     office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Terminal:
+    for setting in ("views._LINE_SECONDS", "progress._PROGRESS_SECONDS", "copy._PROGRESS_SECONDS"):
+        monkeypatch.setattr(f"client.cli.{setting}", 3600.0)  # a busy machine puts no line between those looked for
     return Terminal(office, tmp_path / "home", capsys, monkeypatch)
 
 

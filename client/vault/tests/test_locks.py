@@ -237,10 +237,10 @@ def test_a_lock_that_cannot_be_refreshed_is_lost_when_it_grows_stale(vault: Vaul
     lock = VaultLock(vault, refresh_seconds=0.001, now_ns=clock)
     lock.acquire()
     vault.session.put = put  # type: ignore[method-assign, assignment]
-    assert tried.wait(10)
+    assert tried.wait(60)
     assert not lock.lost.is_set()
     clock.now += 31 * MINUTE
-    assert lock.lost.wait(10)
+    assert lock.lost.wait(60)
     lock.release()
 
 
@@ -300,6 +300,6 @@ def test_a_thread_keeps_the_lock_fresh() -> None:
 
     writer.session.remove = remove  # type: ignore[method-assign]
     clock.now += 6 * MINUTE
-    assert refreshed.wait(10)
+    assert refreshed.wait(60)
     lock.release()
     assert locks_in(writer.vault) == []

@@ -31,6 +31,7 @@ from deploy.campaigns.devices.work import Shared, Work
 from deploy.campaigns.nodes.disks import Disks
 from deploy.campaigns.nodes.faults import STOPPED_SECONDS, Faults
 from deploy.driver import Device, Operator
+from deploy.local.cluster import Cluster
 from deploy.local.folder import StackFolder
 from deploy.local.postgres import by_port
 from deploy.tests.end_to_end.line import Line, a_line
@@ -40,12 +41,12 @@ _NODES = ("node-a", "node-b", "node-c")
 _TEMPLATE = "both"
 _KINDS = {Kind.BACKUP: 55, Kind.RESTORE: 45}
 _RESTART_DELAY = "1"
-_BEAT_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
+_PATIENCE_SECONDS = 180.0  # for what the nodes say of their disks
 # A disk is full when nothing more goes onto it; one who is stopped is given up by whoever waits, and counts as down.
 _NODE_SETTINGS = {
     "LOW_WATER_BYTES": "0",
-    "NODE_BEAT_SECONDS": str(_BEAT_SECONDS),
+    "NODE_BEAT_SECONDS": "0.5",
     "NODE_SILENT_SECONDS": str(STOPPED_SECONDS / 2),
     "COPY_STALL_SECONDS": str(STOPPED_SECONDS / 2),
 }
@@ -130,7 +131,7 @@ def _works(operator: Operator, disks: Disks, findings: Findings, outages: Outage
         device = Device(home / "home")
         device.log_in(operator, "anna", password)
         disks.prefer_others(left_out)
-        time.sleep(4 * _BEAT_SECONDS)  # until each node has said how much room it has
+        _wait_for_room(operator, left_out)
         device.request_vault(vault, _TEMPLATE)
         tree = Tree(home / "tree", Random(f"{seed}/{name}/tree"), f"{seed}/contents")
         shared = Shared(vault, _KINDS, Commands(), Memory(), findings, outages, {name: tree.root})
@@ -140,6 +141,18 @@ def _works(operator: Operator, disks: Disks, findings: Findings, outages: Outage
     if len(pairs) != len(_NODES):
         findings.add(f"the campaign's own fault: the vaults lie on {pairs}")
     return works
+
+
+def _wait_for_room(operator: Operator, left_out: str) -> None:
+    """Until each node has said how much room it has, and `left_out` the least by far."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    with Cluster.of_stack(operator.data) as cluster:
+        while time.monotonic() < end:
+            room = {node.id: node.free_bytes for node in cluster.heartbeats() if node.live}
+            if room.keys() == set(_NODES) and room.pop(left_out) * 3 / 2 < min(room.values()):
+                return
+            time.sleep(_LOOK_SECONDS)
+    raise AssertionError(f"the nodes do not say within {_PATIENCE_SECONDS:.0f} s how much room they have")
 
 
 def _work(works: list[Work], faults: Faults, seconds: float) -> None:

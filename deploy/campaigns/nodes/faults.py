@@ -23,7 +23,7 @@ from deploy.local.calls import is_healthy
 from deploy.local.folder import Service, StackFolder
 from deploy.tests.end_to_end.line import Line
 
-_PATIENCE_SECONDS = 90.0  # for what the stack puts right by itself
+_PATIENCE_SECONDS = 180.0  # for what the stack puts right by itself
 _LOOK_SECONDS = 0.25
 _CUT_SECONDS = 8.0
 STOPPED_SECONDS = 10.0

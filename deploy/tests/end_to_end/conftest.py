@@ -13,8 +13,9 @@ from client.account.login import Server, login
 from client.account.vaults import Vaults
 from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
+from deploy.local.folder import StackFolder
 from deploy.tests.here import LookedAtHere
-from deploy.tests.ports import usual_ports_reserved
+from deploy.tests.ports import own_ports
 
 ADeviceFactory = Callable[[], Device]
 
@@ -24,10 +25,10 @@ def own_stack(tmp_path: Path) -> Iterator[Operator]:
     """A running stack for one test, which may do to it what it likes."""
     operator = Operator(tmp_path / "own-stack")
     with ExitStack() as last:
+        last.enter_context(own_ports(StackFolder.create(operator.data)))
         last.callback(operator.down)
         # A node that a test kills stays dead until the test is over.
-        with usual_ports_reserved():
-            operator.up("--restart-delay", "3600")
+        operator.up("--restart-delay", "3600")
         yield operator
 
 

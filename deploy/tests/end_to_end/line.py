@@ -3,7 +3,10 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
+
+from deploy.local.ports import LOOPBACK, PortReservations
 
 _PART = 64 << 10
 
@@ -18,13 +21,23 @@ class Line:
         self._cut_at: int | None = None
         self._back_after: float | None = None
         self._lock = threading.Lock()
+        self._ports = PortReservations()  # nobody takes them while the line is cut
         self._proxies: dict[str, Proxy] = {}
+        self._mended_seconds = 0.0
+        self._cut_since: float | None = None
+
+    @property
+    def seconds_cut(self) -> float:
+        """How long it has been cut so far, all cuts together."""
+        with self._lock:
+            lasting = 0.0 if self._cut_since is None else time.monotonic() - self._cut_since
+            return self._mended_seconds + lasting
 
     def to(self, endpoint: str) -> str:
         """Where to find a server (host:port) by way of this line."""
         with self._lock:
             if endpoint not in self._proxies:
-                self._proxies[endpoint] = Proxy(self, endpoint)
+                self._proxies[endpoint] = Proxy(self, endpoint, self._ports.take())
             return self._proxies[endpoint].address
 
     def lead(self, name: str, endpoint: str) -> None:
@@ -33,6 +46,8 @@ class Line:
 
     def cut(self) -> None:
         """Until `mend`."""
+        with self._lock:
+            self._cut_since = self._cut_since or time.monotonic()
         self.is_cut.set()
         for proxy in list(self._proxies.values()):
             proxy.cut()
@@ -57,19 +72,24 @@ class Line:
         for proxy in self._proxies.values():
             proxy.listen()
         self.is_cut.clear()
+        with self._lock:
+            if self._cut_since is not None:
+                self._mended_seconds += time.monotonic() - self._cut_since
+            self._cut_since = None
 
     def close(self) -> None:
         for proxy in self._proxies.values():
             proxy.cut()
+        self._ports.close()
 
 
 class Proxy:
     """One server by way of a line, on a port of the loopback that stays the same."""
 
-    def __init__(self, line: Line, endpoint: str) -> None:
+    def __init__(self, line: Line, endpoint: str, port: int) -> None:
         self._line = line
         self.endpoint = endpoint
-        self._port = 0
+        self._port = port
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
@@ -77,11 +97,10 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{LOOPBACK}:{self._port}"
 
     def listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self._port))
-        self._port = listener.getsockname()[1]
+        listener = socket.create_server((LOOPBACK, self._port))
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 

@@ -1,11 +1,11 @@
 """Bad input gets one clear line that says what to do, the right exit code, no traceback, and leaves nothing behind."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.driver import Device, Operator, Outcome
 from deploy.local.certificates import CertificateAuthority
-from deploy.local.ports import free_port
 from deploy.tests.end_to_end.conftest import a_user
 from deploy.tests.end_to_end.trees import a_tree
 
@@ -43,12 +43,14 @@ def test_a_wrong_password_and_an_unknown_user_are_told_the_same(stack: Operator,
     assert_refused(device.tool.run("vault", "list"), 4, "not logged in")
 
 
-def test_a_wrong_ca_and_a_wrong_address_are_told_apart(stack: Operator, tmp_path: Path) -> None:
+def test_a_wrong_ca_and_a_wrong_address_are_told_apart(
+    stack: Operator, tmp_path: Path, a_free_port: Callable[[], int]
+) -> None:
     name, password = a_user(stack)
     device = Device(tmp_path / "home")
     other = CertificateAuthority.open(tmp_path / "other-ca", datetime.now(UTC))
     assert_refused(log_in(device, stack, name, password, ca=str(other.ca)), 5, "certificate")
-    nowhere = f"127.0.0.1:{free_port()}"
+    nowhere = f"127.0.0.1:{a_free_port()}"
     assert_refused(log_in(device, stack, name, password, server=nowhere), 5, nowhere)
     assert_refused(log_in(device, stack, name, password, ca=str(tmp_path / "no.pem")), 2, "no.pem")
 

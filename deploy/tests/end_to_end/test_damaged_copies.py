@@ -15,7 +15,7 @@ from client.testing.damage import Damage, flip, remove, swap, truncate
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import restored
-from deploy.tests.end_to_end.waiting import wait_for_copies
+from deploy.tests.end_to_end.waiting import wait_for_copies, wait_for_copies_of
 
 _LARGE = 10_000  # bytes: packs of data are larger here, those of trees smaller
 
@@ -103,10 +103,11 @@ def a_bucket(operator: Operator, command: Commands, source: Path, vault: str) ->
     source.mkdir()
     (source / "old").write_bytes(os.urandom(2 * _LARGE))
     assert command("backup", str(source), "--vault", vault)[0] == 0
-    folders = operator.bucket_folders(json.loads(command("vault", "recovery", vault, "--json")[1])["bucket"])
+    bucket = json.loads(command("vault", "recovery", vault, "--json")[1])["bucket"]
+    wait_for_copies_of(operator, bucket)
+    folders = operator.bucket_folders(bucket)
     assert len(folders) == 2
-    before = files_below(folders[0]) | files_below(folders[1])  # on its way to the other perhaps
-    return Bucket(vault, folders, source, before)
+    return Bucket(vault, folders, source, files_below(folders[0]))
 
 
 def harm_costs_what_was_harmed_and_is_named(harmful: Harmful, tmp_path: Path) -> None:

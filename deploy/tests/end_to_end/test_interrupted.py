@@ -14,7 +14,7 @@ from deploy.tests.end_to_end.test_killed import events, start_backup
 from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 
 CANCELLED = 7005
-PROMPT_SECONDS = 20.0
+PROMPT_SECONDS = 60.0
 
 
 def last_job(device: Device) -> int:

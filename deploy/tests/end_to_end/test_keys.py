@@ -21,6 +21,7 @@ from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_user
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.trees import a_tree, restored
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 from domain.names import SEAL
 from domain.sessions import Purpose
 
@@ -133,6 +134,7 @@ def test_a_changed_key_opens_the_vault_on_every_device_and_for_restic(stack: Ope
     assert after["password"] != before["password"]
     (new,) = second.tool.ok("key", "list", "--vault", "shared", "--json").json()
     assert (new["is_own"], new["id"] != old["id"]) == (True, True)
+    wait_for_copies_of(stack, after["bucket"])
     folders = stack.bucket_folders(after["bucket"])
     assert len(folders) == 2
     assert len({(folder / "oort-vault").read_bytes() for folder in folders}) == 1

@@ -17,7 +17,7 @@ from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.trees import MIB, incompressible, restored
-from deploy.tests.end_to_end.waiting import wait_for_copies
+from deploy.tests.end_to_end.waiting import wait_for_copies, wait_for_copies_of
 
 LOST_AT_MOST = 64 * MIB
 SIZE = 96 * MIB  # so much more that a kill near the end of a backup without checkpoints would lose too much
@@ -89,8 +89,8 @@ def test_a_killed_backup_sends_little_again_and_leaves_the_vault_clean(
         summary = device.backup("main", source)
         again = sent + summary["uploaded_bytes"] - SIZE
         assert again <= LOST_AT_MOST, f"killed after {sent} bytes, {again} were sent again"
-    wait_for_copies(stack)
     recovery = device.recovery("main")
+    wait_for_copies_of(stack, recovery["bucket"])
     device.tool.ok("check", "--vault", "main", "--read-data")
     Restic(stack.bucket_folders(recovery["bucket"])[0], recovery["password"], "--no-lock").check()
 

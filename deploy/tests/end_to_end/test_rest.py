@@ -14,7 +14,7 @@ from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.trees import MIB, NOT_TEXT, SOCKET, a_tree, restored
-from deploy.tests.end_to_end.waiting import wait_until
+from deploy.tests.end_to_end.waiting import PATIENCE_SECONDS, wait_for_copies_of, wait_until
 
 pytestmark = pytest.mark.needs("restic")
 
@@ -70,6 +70,7 @@ def test_a_vault_that_restic_has_made_is_the_account_s_with_the_account_s_passwo
     assert "oort-vault: it is missing" in device.tool.ok("check", "--vault", "main").stderr
     device.backup("main", source)
     [vault] = device.tool.ok("vault", "list", "--json").json()
+    wait_for_copies_of(stack, vault["bucket"])
     assert all((folder / "oort-vault").is_file() for folder in stack.bucket_folders(vault["bucket"]))
     assert not device.tool.ok("check", "--vault", "main").stderr
     restic.run("check")
@@ -172,7 +173,7 @@ def feed(stream: "subprocess.Popen[bytes]", data: bytes) -> None:
 def end(stream: "subprocess.Popen[bytes]") -> None:
     assert stream.stdin is not None
     stream.stdin.close()
-    assert stream.wait(60) == 0
+    assert stream.wait(PATIENCE_SECONDS) == 0
 
 
 @contextmanager
@@ -194,7 +195,7 @@ def refused(restic: Restic, *arguments: str) -> Iterator[str]:
             yield said[-1]
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def restic_host() -> str:

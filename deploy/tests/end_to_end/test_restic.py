@@ -8,7 +8,7 @@ from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.trees import NOT_TEXT, SOCKET, a_tree, every_kind, restored
-from deploy.tests.end_to_end.waiting import wait_for_copies
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 
 pytestmark = pytest.mark.needs("restic")
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.needs("restic")
 def test_restic_checks_and_restores_the_copy_on_either_node(stack: Operator, device: Device, tmp_path: Path) -> None:
     source = a_tree(tmp_path / "source")
     device.backup("main", source)
-    wait_for_copies(stack)
     recovery = device.recovery("main")
+    wait_for_copies_of(stack, recovery["bucket"])
     folders = stack.bucket_folders(recovery["bucket"])
     assert len(folders) == 2
     for number, folder in enumerate(folders):

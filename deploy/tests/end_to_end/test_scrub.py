@@ -6,7 +6,7 @@ from pathlib import Path
 from client.testing.damage import flip
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.trees import restored
-from deploy.tests.end_to_end.waiting import wait_for_copies
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 
 _LARGE = 100_000
 
@@ -19,8 +19,8 @@ def test_rot_is_healed_and_what_cannot_be_healed_is_stored_again_by_the_next_bac
     for place in ("file", "deep/er/other"):
         (source / place).write_bytes(os.urandom(_LARGE))
     device.backup("main", source)
-    wait_for_copies(stack)
     bucket = device.recovery("main")["bucket"]
+    wait_for_copies_of(stack, bucket)
     folders = stack.bucket_folders(bucket)
     assert len(folders) == 2
     packs = [path.relative_to(folders[0]) for path in folders[0].glob("data/*/*") if path.stat().st_size > _LARGE // 2]

@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.driver import Operator
 from deploy.local import stack
+from deploy.local.cluster import Cluster
 
 PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.05
@@ -20,6 +21,15 @@ def wait_until(operator: Operator, what: str, holds: Callable[[dict[str, Any]], 
     while not holds(status := stack.status(operator.data).to_json()):
         assert time.monotonic() < end, f"not within {PATIENCE_SECONDS:.0f} seconds: {what}: {status}"
         time.sleep(_PAUSE_SECONDS)
+
+
+def wait_for_copies_of(operator: Operator, bucket: str) -> None:
+    """Until no copy of a bucket is missing, whatever others on its stack have lost."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    with Cluster.of_stack(operator.data) as cluster:
+        while missing := cluster.bucket(bucket).missing_copies:
+            assert time.monotonic() < end, f"not within {PATIENCE_SECONDS:.0f} seconds: {missing} copies are missing"
+            time.sleep(_PAUSE_SECONDS)
 
 
 def wait_for_copies(operator: Operator) -> None:

@@ -27,6 +27,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
+from services.common.testing import loops
 from services.storage import sessions
 from services.storage.tests.cluster import Cluster
 
@@ -205,7 +206,7 @@ def a_node(cluster: Cluster) -> Iterator[RunningNode]:
             ready.set_exception(served.exception() or AssertionError("the node did not start"))
 
     with ThreadPoolExecutor(1) as thread:
-        served = thread.submit(asyncio.run, serve())
+        served = thread.submit(loops.run, serve())
         served.add_done_callback(tell)
         loop, ending, database = ready.result()
         try:

@@ -402,7 +402,7 @@ class Ground:
             redis = Redis.from_url(self.redis_url)
             stack.push_async_callback(redis.aclose)
             settings = some_settings(ProcessSettings, "auth", self.certificates)
-            storage = Storage(db, clock, partial(internal_channel, settings), 2)
+            storage = Storage(db, clock, partial(internal_channel, settings), 60)
             stack.push_async_callback(storage.close)
             auth = build(Foundation(db, redis, clock, PEPPER, TokenSigner(SIGNING_KEY), storage), gate)
             endpoints = await stack.enter_async_context(

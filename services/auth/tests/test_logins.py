@@ -114,10 +114,10 @@ async def test_a_device_session_lives_thirty_days_and_a_deviceless_one_half_an_h
         for device, idle in ((True, 30 * 86400), (False, 1800)):
             session = await world.signed_in(user, device=device)
             key = f"oort:auth:session:{sha256(session.token.encode()).hexdigest()}"
-            assert idle - 5 <= await world.redis.ttl(key) <= idle
+            assert idle - 300 <= await world.redis.ttl(key) <= idle
             await world.redis.expire(key, 60)
             await world.accounts.GetAccount(WHO, metadata=session.metadata)
-            assert idle - 5 <= await world.redis.ttl(key) <= idle
+            assert idle - 300 <= await world.redis.ttl(key) <= idle
 
 
 async def test_a_wiped_redis_only_makes_people_sign_in_again(ground: Ground) -> None:
@@ -153,10 +153,10 @@ async def test_a_challenge_lives_a_minute_and_is_for_one_device(ground: Ground) 
         session = await world.a_signed_in_user()
         other = await world.signed_in(session.person)
         begun = await world.accounts.BeginDeviceLogin(accounts_pb2.BeginDeviceLoginRequest(device_id=session.device))
-        keys = [key async for key in world.redis.scan_iter("oort:auth:challenge:*")]
-        assert keys
-        for key in keys:
-            assert 0 < await world.redis.ttl(key) <= 60
+        lives = [await world.redis.ttl(key) async for key in world.redis.scan_iter("oort:auth:challenge:*")]
+        assert max(lives) > 0
+        # Those of others end meanwhile (-2), and none has no end (-1).
+        assert all(life != -1 and life <= 60 for life in lives)
         with refused("NOT_SIGNED_IN"):
             await world.accounts.DeviceLogin(
                 accounts_pb2.DeviceLoginRequest(

@@ -25,19 +25,19 @@ async def test_any_tenant_gets_the_default_brand_as_the_operator_last_wrote_it(
         endpoints.public_channel() as channel,
     ):
         stub = brands_pb2_grpc.BrandServiceStub(channel)
-        ours = (await stub.GetBrand(brands_pb2.GetBrandRequest(), timeout=10)).brand
+        ours = (await stub.GetBrand(brands_pb2.GetBrandRequest(), timeout=60)).brand
         assert (ours.tenant_id, ours.product_name, ours.top_colour) == ("", "Oort", "#12233d")
 
         async with db.unit() as unit:
             await unit.execute("update default_brand set product_name = 'Example Backup'")
         tenant = "01890a5d-ac96-774b-bcce-b302099a8057"
-        theirs = (await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id=tenant), timeout=10)).brand
+        theirs = (await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id=tenant), timeout=60)).brand
         assert (theirs.tenant_id, theirs.product_name) == (tenant, "Example Backup")
 
         async with db.unit() as unit:
             await unit.execute("delete from default_brand")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.GetBrand(brands_pb2.GetBrandRequest(), timeout=10)
+            await stub.GetBrand(brands_pb2.GetBrandRequest(), timeout=60)
         assert reason_of(refused.value) == "NOT_FOUND"
     await db.close()
 

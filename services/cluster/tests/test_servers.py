@@ -28,14 +28,14 @@ class ClusterRole:
 
     async def beat(self, server: servers_pb2.Server, role: str = "", instance: str = "") -> None:
         async with self.endpoints.internal_channel(role or server.role, instance or server.instance) as channel:
-            await servers_pb2_grpc.ServerServiceStub(channel).Beat(servers_pb2.BeatRequest(server=server), timeout=10)
+            await servers_pb2_grpc.ServerServiceStub(channel).Beat(servers_pb2.BeatRequest(server=server), timeout=60)
 
     async def list_servers(
         self, page_size: int = 0, page_token: str = "", role: str = "operator"
     ) -> servers_pb2.ListServersResponse:
         request = servers_pb2.ListServersRequest(page_size=page_size, page_token=page_token)
         async with self.endpoints.internal_channel(role, "tests") as channel:
-            return await servers_pb2_grpc.ServerServiceStub(channel).ListServers(request, timeout=10)
+            return await servers_pb2_grpc.ServerServiceStub(channel).ListServers(request, timeout=60)
 
 
 StartRole = Callable[[], AbstractAsyncContextManager[ClusterRole]]

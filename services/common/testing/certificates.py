@@ -37,9 +37,9 @@ class Authority:
         life: timedelta = _LIFE,
         is_ca: bool = False,
     ) -> tuple[Path, Path]:
-        """A certificate for `localhost` with any URI SANs; valid from `begins`, by default an hour ago."""
+        """A certificate for `localhost` with any URI SANs; valid from `begins`, by default since a day."""
         key = ec.generate_private_key(ec.SECP256R1())
-        begins = begins or datetime.now(UTC) - timedelta(hours=1)
+        begins = begins or datetime.now(UTC) - timedelta(days=1)
         names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
         names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         made = (
@@ -57,7 +57,7 @@ def a_certificate_authority(folder: Path, begins: datetime | None = None, life: 
     """A new installation's CA, with its `ca.pem` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    begins = begins or datetime.now(UTC) - timedelta(hours=1)
+    begins = begins or datetime.now(UTC) - timedelta(days=1)
     subject = _name("CA of tests")
     own = _builder("CA of tests", subject, key, begins, life, is_ca=True).sign(key, SHA256())
     authority = Authority(folder, key, own)

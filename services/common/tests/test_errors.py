@@ -74,7 +74,7 @@ def untyped(channel: grpc.aio.Channel) -> Any:
 
 
 async def unary(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
-    return await untyped(channel).unary_unary(f"/{NAME}/Unary")(b"x", timeout=10, metadata=metadata)
+    return await untyped(channel).unary_unary(f"/{NAME}/Unary")(b"x", timeout=60, metadata=metadata)
 
 
 @contextmanager
@@ -107,8 +107,8 @@ async def test_a_refusal_carries_its_reason_and_domain_in_every_kind_of_call(ins
     ):
         bare = untyped(channel)
         calls = [
-            bare.unary_unary(f"/{NAME}/Unary")(b"x", timeout=10),
-            bare.stream_unary(f"/{NAME}/Gather")(iter([b"x", b"y"]), timeout=10),
+            bare.unary_unary(f"/{NAME}/Unary")(b"x", timeout=60),
+            bare.stream_unary(f"/{NAME}/Gather")(iter([b"x", b"y"]), timeout=60),
         ]
         refusals = []
         for call in calls:
@@ -116,8 +116,8 @@ async def test_a_refusal_carries_its_reason_and_domain_in_every_kind_of_call(ins
                 await call
             refusals.append(refused.value)
         streams = [
-            bare.unary_stream(f"/{NAME}/Stream")(b"x", timeout=10),
-            bare.stream_stream(f"/{NAME}/Both")(iter([b"x"]), timeout=10),
+            bare.unary_stream(f"/{NAME}/Stream")(b"x", timeout=60),
+            bare.stream_stream(f"/{NAME}/Both")(iter([b"x"]), timeout=60),
         ]
         for stream in streams:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -181,7 +181,7 @@ async def test_a_status_that_a_call_sets_itself_passes(installation: Certificate
     ):
         stub: Any = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=10)
+            await stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=60)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await unary(channel)
@@ -254,10 +254,10 @@ async def test_a_caller_that_leaves_in_the_middle_is_no_fault(installation: Cert
                 async with endpoints.public_channel() as channel:
                     bare = untyped(channel)
                     if attempt % 2:
-                        stream = bare.unary_stream(f"/{NAME}/Stream")(b"x", timeout=30)
+                        stream = bare.unary_stream(f"/{NAME}/Stream")(b"x", timeout=60)
                     else:
-                        stream = bare.stream_stream(f"/{NAME}/Both")(timeout=30)
+                        stream = bare.stream_stream(f"/{NAME}/Both")(timeout=60)
                     assert len(await stream.read()) == 1 << 20
-                await asyncio.wait_for(left.wait(), 30)
+                await asyncio.wait_for(left.wait(), 60)
     assert "call failed" not in lines.getvalue()
     assert "Traceback" not in lines.getvalue()

@@ -103,7 +103,7 @@ def instance(tmp_path: Path) -> Iterator[Instance]:
 async def ended(keeping: "asyncio.Task[None]") -> StartError:
     """How a keeper ended."""
     with pytest.raises(StartError) as end:
-        await asyncio.wait_for(keeping, 5)
+        await asyncio.wait_for(keeping, 60)
     return end.value
 
 

@@ -64,7 +64,7 @@ class LicenseRole:
 
     async def answer(self, request: leases_pb2.AcquireRequest) -> Lease:
         async with self.endpoints.public_channel() as channel:
-            answer = await leases_pb2_grpc.LeaseServiceStub(channel).Acquire(request, timeout=10)
+            answer = await leases_pb2_grpc.LeaseServiceStub(channel).Acquire(request, timeout=60)
         return Lease.from_token(answer.lease, self.key.public_key())
 
     async def release(self, identity: Identity, purpose: Purpose = Purpose.RELEASE) -> None:
@@ -73,19 +73,19 @@ class LicenseRole:
             request=signed.request, certificate_chain=signed.certificate_chain, signature=signed.signature
         )
         async with self.endpoints.public_channel() as channel:
-            await leases_pb2_grpc.LeaseServiceStub(channel).Release(request, timeout=10)
+            await leases_pb2_grpc.LeaseServiceStub(channel).Release(request, timeout=60)
 
     async def put_serial(self, serial: str, description: str = "", role: str = "operator") -> None:
         request = leases_pb2.PutSerialRequest(serial=serial, description=description)
         async with self.endpoints.internal_channel(role, "tests") as channel:
-            await leases_pb2_grpc.SerialServiceStub(channel).PutSerial(request, timeout=10)
+            await leases_pb2_grpc.SerialServiceStub(channel).PutSerial(request, timeout=60)
 
     async def list_leases(
         self, page_size: int = 0, page_token: str = "", role: str = "operator"
     ) -> leases_pb2.ListLeasesResponse:
         request = leases_pb2.ListLeasesRequest(page_size=page_size, page_token=page_token)
         async with self.endpoints.internal_channel(role, "tests") as channel:
-            return await leases_pb2_grpc.SerialServiceStub(channel).ListLeases(request, timeout=10)
+            return await leases_pb2_grpc.SerialServiceStub(channel).ListLeases(request, timeout=60)
 
 
 StartRole = Callable[[], AbstractAsyncContextManager[LicenseRole]]

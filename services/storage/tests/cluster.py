@@ -57,7 +57,8 @@ _ROOT = Path(__file__).parents[3]
 async def serving(settings: StorageSettings, gate: Gate | None = None) -> AsyncIterator[Database]:
     """One node in this process, as services.common.process serves it, without its lease and metrics port."""
     async with AsyncExitStack() as stack:
-        db = await Database.open(settings.database_url, settings.database_worker_url)
+        # Long, as below: on a busy machine no call of a test is to be refused for it.
+        db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
         stack.push_async_callback(db.close)
         metrics = Metrics("storage", settings.instance, "test")
         clock = SystemClock()
@@ -115,8 +116,9 @@ class Cluster:
                 "token_keys": self.folder / "token-keys",
                 "low_water_bytes": 0,
                 "node_beat_seconds": 0.2,
-                "node_silent_seconds": 2,
-                "copy_stall_seconds": 5,
+                # Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
+                "node_silent_seconds": 60,
+                "copy_stall_seconds": 60,
                 "replication_poll_seconds": 0.05,
                 "reap_seconds": 3600,
                 **others,
@@ -163,6 +165,10 @@ class Cluster:
                 connection.execute(statement, parameters)
 
         await asyncio.to_thread(run)
+
+    async def falls_silent(self, node: str) -> None:
+        """A node that has ended counts as down from now on."""
+        await self.change("update nodes set last_seen = to_timestamp(0) where id = %s", node)
 
     async def bucket(
         self, node: str, *, copies: int = 1, ack_copies: int = 1, quota_bytes: int = 0, **ids: UUID
@@ -421,7 +427,7 @@ async def start_node(cluster: Cluster, name: str) -> NodeProcess:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    line = await asyncio.wait_for(process.stdout.readline(), 180)
     if line != b"serving\n":
         await NodeProcess(process).stop()
         raise AssertionError(line)

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import pytest
 from oort.auth.v1 import rest_pb2, rest_pb2_grpc
 
 from domain.names import ObjectKind, ObjectName
@@ -19,6 +20,7 @@ from domain.tokens import VaultClaims
 from services.common.errors import NotSignedIn
 from services.common.listeners import Served
 from services.common.testing.server import serving
+from services.storage.rest import access
 from services.storage.rest.requests import VERSION_2
 from services.storage.tests.cluster import Cluster, a_body, index, pack, snapshot
 
@@ -85,8 +87,10 @@ async def a_rest_node(
             **others,
         )
         cluster.settings[name] = own.model_copy(update=limits)
-        async with cluster.up(name):
-            yield RestNode(cluster, auth, f"localhost:{port}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(access, "_ASK_SECONDS", 60)  # auth shares a loop with the node, on a busy machine
+            async with cluster.up(name):
+                yield RestNode(cluster, auth, f"localhost:{port}")
 
 
 @dataclass(frozen=True)

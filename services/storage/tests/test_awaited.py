@@ -31,12 +31,8 @@ def change(cluster: Cluster, node: str, **settings: object) -> None:
     cluster.node(node, **settings)
 
 
-async def falls_silent(cluster: Cluster, node: str) -> None:
-    await cluster.change("update nodes set last_seen = to_timestamp(0) where id = %s", node)
-
-
 async def nothing_is_awaited(cluster: Cluster) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while cluster.sql("select 1 from missing_copies where holds_from is not null"):  # noqa: ASYNC110 - it is a node that finds out
             await asyncio.sleep(0.02)
 
@@ -75,7 +71,7 @@ async def test_what_was_replaced_while_a_home_was_down_stays_until_that_has_the_
         async with cluster.client("a", claims) as client:
             made, listed, committed = await a_committed_snapshot(client)
     async with cluster.up("a"):
-        await falls_silent(cluster, "b")
+        await cluster.falls_silent("b")
         async with cluster.client("a", claims) as client:
             new = await repack(client, made, listed)
         await reapers.reap("a")
@@ -97,7 +93,7 @@ async def test_what_was_condemned_before_a_home_missed_anything_goes(cluster: Cl
             (made, listed, _), (later, index, _) = [await a_committed_snapshot(client) for _ in range(2)]
             await repack(client, made, listed)
     async with cluster.up("a"):
-        await falls_silent(cluster, "b")
+        await cluster.falls_silent("b")
         async with cluster.client("a", claims) as client:
             await repack(client, later, index)
         await reapers.reap("a")
@@ -110,7 +106,7 @@ async def test_a_copy_that_no_home_has_holds_up_nothing(cluster: Cluster, reaper
         async with cluster.client("a", claims) as client:
             made, listed, _ = await a_committed_snapshot(client)
     async with cluster.up("a"):
-        await falls_silent(cluster, "b")
+        await cluster.falls_silent("b")
         async with cluster.client("a", claims) as client:
             for lost in await repack(client, made, listed):
                 (cluster.bucket_folder("a", claims.bucket) / lost.path).unlink()
@@ -128,7 +124,7 @@ async def test_a_full_home_takes_the_index_files_of_a_retention_and_holds_up_not
         async with cluster.client("a", claims) as client:
             made, listed, _ = await a_committed_snapshot(client)
     async with cluster.up("a"):
-        await falls_silent(cluster, "b")
+        await cluster.falls_silent("b")
         async with cluster.client("a", claims) as client:
             pack, index = await repack(client, made, listed)
     disk = os.statvfs(cluster.folder)

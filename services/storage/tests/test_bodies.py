@@ -47,6 +47,15 @@ def kept(
         yield kept
 
 
+async def dies(_copy: LocalCopy) -> None:
+    raise OSError
+
+
+async def sleeps(_replicator: Replicator) -> int:
+    """Nobody places before the next start what has not been placed."""
+    return 0
+
+
 async def test_what_was_put_is_listed_and_read_whole_and_in_parts_also_after_a_restart(
     cluster: Cluster, kept: Kept
 ) -> None:
@@ -100,12 +109,6 @@ async def test_a_body_that_is_not_what_its_name_says_is_never_seen(cluster: Clus
 async def test_a_crash_between_stage_and_place_loses_nothing(
     cluster: Cluster, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(_copy: LocalCopy) -> None:
-        raise OSError
-
-    async def sleeps(_replicator: Replicator) -> int:
-        return 0
-
     monkeypatch.setattr(Replicator, "heal", sleeps)
     bodies = [a_body() for _ in range(2)]
     async with cluster.up("a"):
@@ -193,9 +196,6 @@ async def test_an_altered_and_a_lost_copy_are_found_and_healed_from_the_other_no
 async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_away(
     cluster: Cluster, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(_copy: LocalCopy) -> None:
-        raise OSError
-
     lists = Store.list
     body = a_body()
 
@@ -207,6 +207,7 @@ async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_awa
     async with cluster.up("a"):
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
+            monkeypatch.setattr(Replicator, "heal", sleeps)
             monkeypatch.setattr(LocalCopy, "place", dies)
             name = await client.put_pack(await client.open(), body)
             assert [path for path in kept.files() if path.startswith("incoming/")]
@@ -225,9 +226,6 @@ async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_awa
 async def test_a_node_starts_although_its_store_fails_when_asked_what_waits_there(
     cluster: Cluster, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(_copy: LocalCopy) -> None:
-        raise OSError
-
     def fails(_waiting: WaitingObject) -> None:
         raise OSError
 

@@ -160,7 +160,7 @@ async def test_a_source_whose_copy_is_altered_is_found_out_and_stays_missing(clu
             places["a"].unlink()
             # A part of it: no node can know that what b gives is wrong.
             await client.get(session, name, 0, 10)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await cluster.describe("a")).missing_copies < 2:  # noqa: ASYNC110 - it is a node that finds out
                     await asyncio.sleep(0.02)
             assert not places["a"].exists()

@@ -64,7 +64,7 @@ async def test_a_name_that_exists_is_answered_before_its_body_has_come(cluster: 
                 yield objects_pb2.PutRequest(header=header)
                 await asyncio.Event().wait()
 
-            answer = await client.objects.Put(header_only(), metadata=client.metadata, timeout=10)
+            answer = await client.objects.Put(header_only(), metadata=client.metadata, timeout=60)
             assert answer.existed
 
 
@@ -120,7 +120,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_no_file(cluster: Clu
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - the file system tells nobody
             await asyncio.sleep(0.01)
 

@@ -167,7 +167,7 @@ async def waiting(cluster: Cluster, table: str) -> None:
         "select 1 from pg_locks where locktype = 'tuple' and relation = %s::regclass"
         " and database = (select oid from pg_database where datname = current_database())"
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(cluster.sql, query, table):
             pass
 

@@ -20,6 +20,7 @@ from services.common.database import Database, Unit
 from services.storage import __main__ as main
 from services.storage.disk import Disk
 from services.storage.reaper import Reaper
+from services.storage.replication import Replicator
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies, reaping
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
@@ -102,9 +103,14 @@ class Reapers:
 def reapers(monkeypatch: pytest.MonkeyPatch) -> Reapers:
     made = Reapers()
 
+    async def sleeps() -> None:
+        """A node's own would be done with its first round sooner or later."""
+
     def make(node: str, *parts: Any, **settings: Any) -> Reaper:
         made.parts[node] = (node, *parts)
-        return Reaper(node, *parts, **settings)
+        own = Reaper(node, *parts, **settings)
+        monkeypatch.setattr(own, "reap", sleeps)
+        return own
 
     monkeypatch.setattr(main, "Reaper", make)
     return made
@@ -419,9 +425,15 @@ async def test_a_copy_that_is_being_fetched_is_waited_for(cluster: Cluster, reap
 
 
 async def test_a_fetch_that_had_its_claim_renewed_before_the_decision_comes_first(
-    cluster: Cluster, reapers: Reapers
+    cluster: Cluster, reapers: Reapers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its renewal is held open while a reaper decides: the removal waits for its row, then for its claim."""
+
+    async def sleeps(_replicator: Replicator) -> int:
+        """It is the test that fetches."""
+        return 0
+
+    monkeypatch.setattr(Replicator, "heal", sleeps)
     async with cluster.up("a") as [db]:
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
@@ -572,7 +584,7 @@ async def test_two_nodes_that_sweep_one_session_leave_no_use_of_it_behind(cluste
             await client.end(session)
             await cluster.change("update sessions set ended = now() - interval '31 days' where id = %s", session)
             everything = uses(cluster, session)
-            async with asyncio.timeout(20), db.worker() as first:
+            async with asyncio.timeout(60), db.worker() as first:
                 assert await reaping.sweep(first, [session], 2)
                 async with db.worker() as second:
                     assert await reaping.sweep(second, [session], 2)

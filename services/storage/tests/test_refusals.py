@@ -81,7 +81,6 @@ async def test_what_roles_and_nodes_are_refused_is_told_apart_from_what_devices_
 
 async def test_each_refusal_of_a_call_counts_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     with counting(monkeypatch) as registry:
-        cluster.node("a", stall_seconds=0.2)
         async with cluster.up("a"):
             claims = await cluster.bucket("a", quota_bytes=1000)
             async with cluster.client("a", claims) as client:

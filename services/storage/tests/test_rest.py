@@ -297,7 +297,6 @@ async def test_a_reader_that_stands_still_at_the_end_of_an_answer_is_given_up(
         await asyncio.Event().wait()
 
     async with a_rest_node(cluster, stall_seconds=0.2) as node, node.restic(await cluster.bucket("a")) as restic:
-        await restic.initialise()
         monkeypatch.setattr(web.StreamResponse, "write_eof", never)
         with pytest.raises(aiohttp.ClientError):
             await restic.ask("GET", "data/")

@@ -49,7 +49,7 @@ class Scene:
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Database]:
-        db = await Database.open(self.cluster.database.app, self.cluster.database.worker)
+        db = await Database.open(self.cluster.database.app, self.cluster.database.worker, wait_seconds=60)
         try:
             yield db
         finally:

@@ -44,7 +44,7 @@ async def start(cluster: Cluster, node: str, bucket: object = "") -> None:
 
 async def finished(cluster: Cluster, node: str, bucket: object = "") -> dict[str, scrubs_pb2.Scrub]:
     """By node, when all have read what they hold."""
-    async with cluster.internal(node) as channel, asyncio.timeout(30):
+    async with cluster.internal(node) as channel, asyncio.timeout(60):
         stub = scrubs_pb2_grpc.ScrubServiceStub(channel)
         while True:
             answer = await stub.ListScrubs(scrubs_pb2.ListScrubsRequest(bucket_id=str(bucket)))
@@ -98,7 +98,7 @@ async def a_scrubber(
     """Of a node that does not run: what it verified is good for no time at all. Its time passes as `Meanwhile` says."""
     settings = cluster.settings[node]
     async with AsyncExitStack() as stack:
-        db = await Database.open(settings.database_url, settings.database_worker_url)
+        db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
         stack.push_async_callback(db.close)
         disks = Disks([Disk(settings.data_dirs[0], node, 0)], node)
         stack.callback(disks.close)
@@ -168,6 +168,7 @@ async def test_whatever_befell_a_copy_is_found(cluster: Cluster) -> None:
             session = await client.open()
             await client.initialise(session, bodies[0])
             names = [CONFIG, *[await client.put_pack(session, body) for body in bodies[1:]]]
+            await copies_are_complete(cluster, "a")  # so no node compares its disk any more, which it does as it starts
             places = config, cut, gone, unreadable = [place_of(cluster, "b", claims.bucket, name) for name in names]
             config.write_bytes(altered(bodies[0]))
             cut.write_bytes(bodies[1][:500])
@@ -219,7 +220,7 @@ async def test_a_started_node_reads_by_itself_what_was_not_read_for_long(cluster
             name = await client.put_pack(await client.open(), body)
     place = place_of(cluster, "b", claims.bucket, name)
     place.write_bytes(altered(body))
-    async with cluster.up("a", "b"), asyncio.timeout(20):
+    async with cluster.up("a", "b"), asyncio.timeout(60):
         while place.read_bytes() != body:  # noqa: ASYNC110 - it is a node that heals
             await asyncio.sleep(0.02)
 

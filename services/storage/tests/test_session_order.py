@@ -48,7 +48,7 @@ async def waits(cluster: Cluster, call: Awaitable[Any]) -> "asyncio.Future[Any]"
     """Begin a call and come back when its transaction waits for a lock."""
     before = waiting(cluster)
     task = asyncio.ensure_future(call)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while waiting(cluster) == before:
             assert not task.done(), task
             await asyncio.sleep(0.01)

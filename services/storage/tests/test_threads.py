@@ -63,7 +63,7 @@ async def test_each_volume_has_threads_of_its_own_and_a_store_others_for_bodies_
             with blocked(blocking, 3):
                 for other in kinds:
                     if other is not blocking:
-                        async with asyncio.timeout(10):
+                        async with asyncio.timeout(60):
                             assert await other.run(lambda: 1) == 1
 
 
@@ -104,7 +104,7 @@ async def test_a_disk_answers_and_the_node_lives_while_its_store_stands_still(
                 session = await slow.open(Purpose.READ)
                 stuck = [asyncio.ensure_future(slow.get(session, names[in_store.bucket])) for _ in range(40)]
                 try:
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(60):
                         await all_wait.wait()
                         assert await client.get(await client.open(Purpose.READ), names[claims.bucket]) == body
                         for _ in range(2):  # the first may have been at its end
