@@ -13,16 +13,16 @@ from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.test_killed import events, start_backup
 from deploy.tests.end_to_end.trees import MIB, incompressible
 from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
-from deploy.tests.ports import usual_ports_reserved
+from deploy.tests.ports import own_ports
 
 
 @pytest.fixture
 def three_nodes(tmp_path: Path) -> Iterator[Operator]:
     operator = Operator(tmp_path / "own-stack")
     with ExitStack() as last:
+        last.enter_context(own_ports(StackFolder.create(operator.data)))
         last.callback(operator.down)
-        with usual_ports_reserved():
-            operator.up("--nodes", "3")
+        operator.up("--nodes", "3")
         yield operator
 
 
