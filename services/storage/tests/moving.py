@@ -16,7 +16,6 @@ from services.storage.tests.cluster import Cluster
 
 QUICK = 0.05
 NEVER = 3600
-SILENT = 60  # on a busy machine a node that is up may miss many beats; one that is down is said to be so by hand
 
 
 async def a_bucket_on(cluster: Cluster, *nodes: str) -> VaultClaims:
@@ -92,9 +91,7 @@ async def until_it_waits(cluster: Cluster, through: str, node: str, *why: str) -
 
 def quick(cluster: Cluster, *names: str, **others: Any) -> None:
     for name in names:
-        cluster.node(
-            name, **{"placement_poll_seconds": QUICK, "reap_seconds": 0.2, "node_silent_seconds": SILENT, **others}
-        )
+        cluster.node(name, **{"placement_poll_seconds": QUICK, "reap_seconds": 0.2, **others})
 
 
 def by_hand(cluster: Cluster, *names: str) -> None:
@@ -108,7 +105,7 @@ def placement(db: Database, node: str) -> Placement:
     async def cannot_say(_bucket: object) -> int | None:
         return None
 
-    return Placement(node, db, compare=cannot_say, silent_seconds=SILENT)
+    return Placement(node, db, compare=cannot_say, silent_seconds=60)
 
 
 def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:
