@@ -43,6 +43,7 @@ class Placement:
     async def place(self) -> None:
         """One round. Raises Unavailable when the database is away."""
         async with self._db.worker() as unit:
+            await nodes.date_going(unit, self._silent_seconds)
             if await nodes.outdated(unit, self._silent_seconds):
                 return
             joining = await homes.joining(unit)

@@ -39,11 +39,17 @@ class Node:
 TURN = "its turn has not come yet"
 # The first migration whose nodes know that the homes of a bucket change.
 HOMES_CHANGE = 12
-# One that is silent may only be slow, and enter a put when it goes on: only after so long nothing of it is awaited.
+# One that is silent may only be slow, and enter a put when it goes on; one that has said that it goes still ends its
+# calls. Only after so long nothing of it is awaited.
 _OUTDATED = f"""
 catalogue < {HOMES_CHANGE} and (last_seen > now() - make_interval(secs => %(silent)s)
-    or state <> 'lost' and last_seen > now() - interval '1 hour')
+    or state <> 'lost' and (last_seen > now() - interval '1 hour' or last_seen = to_timestamp(0)))
 """
+# When it said so it has not said.
+_DATE_GOING = f"""
+update nodes set last_seen = now() - make_interval(secs => %s)
+where catalogue < {HOMES_CHANGE} and last_seen = to_timestamp(0)
+"""  # noqa: S608 - constants
 _HEARTBEAT = """
 insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, last_seen)
 values (%s, %s, %s, %s, %s, %s, %s, now())
@@ -114,6 +120,11 @@ async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
     """Nodes of a version that takes the homes of a bucket for unchanging, and that run, or may go on."""
     cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants
     return [str(row[0]) for row in await cursor.fetchall()]
+
+
+async def date_going(unit: Unit, silent_seconds: float) -> None:
+    """From when it is seen first that a node of such a version has said that it goes, it counts as silent."""
+    await unit.execute(_DATE_GOING, (silent_seconds,))
 
 
 async def backlog(unit: Unit) -> dict[str, tuple[int, int]]:

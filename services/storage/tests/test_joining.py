@@ -1,11 +1,23 @@
 """What waits, and why: nodes of another version, a turn, room, a rescan; and how one becomes a home meanwhile."""
 
+import shutil
+
 import pytest
 
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Cluster, a_body
-from services.storage.tests.moving import a_bucket_on, by_hand, homes_of, order, placement, refused, seen, until_none
+from services.storage.tests.moving import (
+    NEVER,
+    a_bucket_on,
+    by_hand,
+    homes_of,
+    order,
+    placement,
+    refused,
+    seen,
+    until_none,
+)
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import refusal_of
 
@@ -53,6 +65,38 @@ async def test_a_home_that_joins_counts_as_having_nothing_until_all_that_it_lack
         assert cluster.files("a") == cluster.files("b")
 
 
+async def test_what_a_joining_home_had_fetched_before_it_lost_its_disk_is_fetched_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homes, "PAGE", 2)
+    by_hand(cluster, "a", "b")
+    async with cluster.up("a") as [db]:
+        async with cluster.up("b"):
+            claims = await a_bucket_on(cluster, "a")
+            await until_none(cluster, "select 1 from nodes where not reconciled")
+            async with cluster.client("a", claims) as client:
+                session = await client.open()
+                names = [await client.put_pack(session, a_body()) for _ in range(6)]
+            async with db.worker() as unit:
+                await lock(unit, claims.bucket)
+                assert await homes.join(unit, claims.bucket, "b")
+                for _ in range(2):
+                    assert await homes.enter_page(unit, claims.bucket)
+            await until_none(cluster, "select 1 from missing_copies")
+            assert len(cluster.files("b")) == 4
+        await cluster.falls_silent("b")
+        await cluster.change("update nodes set reconciled = false where id = 'b'")
+        shutil.rmtree(cluster.bucket_folder("b", claims.bucket))
+        cluster.settings["b"] = cluster.settings["b"].model_copy(update={"replication_poll_seconds": NEVER})
+        async with cluster.up("b"):
+            await until_none(cluster, "select 1 from nodes where not reconciled")
+            await placement(db, "a").place()
+            assert cluster.sql("select joining from homes where node_id = 'b'") == [(False,)]
+            assert len(cluster.sql("select 1 from missing_copies where node_id = 'b'")) == len(names)
+            async with db.worker() as unit:
+                assert (await homes.only_copies(unit, "a", claims.bucket, 10, 60))[0] == len(names)
+
+
 async def an_earlier_version_runs(cluster: Cluster, node: str, since_seen: str) -> None:
     await cluster.change(
         "insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen)"
@@ -80,15 +124,24 @@ async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go
             ]
             await order(cluster, "a", "UndrainNode", "a")
         await order(cluster, "a", "DrainNode", "a")
-        # It was stopped in good order, as an upgrade does; a node that is lost itself is not waited for.
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'old'")
+        # It is stopped in good order, and its calls still come to their end.
+        await cluster.falls_silent("old")
+        for _ in range(2):
+            async with db.worker() as unit:
+                assert await nodes.outdated(unit, 60) == ["old"]
+            await placement(db, "a").place()
+            assert homes_of(cluster, claims) == {"a"}
+        await cluster.change("update nodes set last_seen = last_seen - interval '1 hour' where id = 'old'")
         await placement(db, "a").place()
         assert homes_of(cluster, claims) == {"a", "b"}
         assert len(cluster.sql("select distinct catalogue from nodes where id <> 'old' and catalogue >= 12")) == 1
         await an_earlier_version_runs(cluster, "old", "50 minutes")
         await an_earlier_version_runs(cluster, "lost", "50 minutes")
         assert "Upgrade all nodes first" in await refused(cluster, "a", "RemoveNode", "lost", lost=True)
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'old'")
+        await cluster.falls_silent("old")
+        assert "Upgrade all nodes first" in await refused(cluster, "a", "RemoveNode", "lost", lost=True)
+        # It is upgraded; a node that is lost itself is not waited for.
+        await cluster.change("update nodes set catalogue = %s where id = 'old'", nodes.HOMES_CHANGE)
         assert (await order(cluster, "a", "RemoveNode", "lost", lost=True)).removed
         async with db.worker() as unit:
             assert await nodes.outdated(unit, 60) == []
