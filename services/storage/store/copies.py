@@ -66,9 +66,11 @@ where o.id = %(object)s and o.state <> 'deleting' for key share of h
 on conflict (object_id, node_id) do update set retry_at = now()
 """
 _ADD_ALL = _ADD.replace("o.id = %(object)s", "o.id = any(%(object)s)")
+# While a home is joining: of the objects up to which it is entered what it lacks.
 _HELD = """
 select o.id as object_id, o.kind, o.sha256, o.size
-from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s and not h.joining
+from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s
+    and (not h.joining or (o.kind, o.sha256) <= (h.entered_kind, h.entered_sha256))
 where o.bucket_id = %(bucket)s and (o.kind, o.sha256) > (%(kind)s, %(sha256)s) and o.state <> 'deleting'
   and not exists (select 1 from missing_copies m where m.object_id = o.id and m.node_id = %(node)s)
 order by o.kind, o.sha256 limit %(limit)s
