@@ -117,7 +117,7 @@ class Placement:
                 await self._let_go(unit, state, found)
         if joined is not None:
             await enter_all(self._db, bucket)
-        return joined is not None or (not is_short and any(home.lacks_whole for home in staying))
+        return joined is not None or (not is_short and any(home.can_fetch for home in staying))
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)
@@ -125,7 +125,7 @@ class Placement:
         await self._wait(unit, state.id, [home for home in found if home not in going], "")
         for home in going:
             others = [other for other in found if other is not home and other.state == "serving"]
-            why = why_not(home, others, state.copies)
+            why = why_not(home, found, state.copies)
             if why:
                 await self._keep(unit, state.id, [home])
             elif home.leaving is None:
@@ -187,22 +187,28 @@ def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, int]:
     return home.lacks, not home.live, not home.fits, home.leaving is not None, -home.free_bytes
 
 
-def why_not(home: HomeState, others: Sequence[HomeState], copies: int) -> str:
-    """Why the bucket cannot do without a home yet; empty if it can."""
+def why_not(home: HomeState, found: Sequence[HomeState], copies: int) -> str:
+    """Why the bucket, which has the homes `found`, cannot do without one of them yet; empty if it can."""
+    others = [other for other in found if other is not home and other.state == "serving"]
     whole = [other for other in others if not other.lacks]
     sure = [other for other in whole if other.live and other.reconciled]
     if home.removes:
         return "it has removed objects to delete first"
     if len(sure) >= copies:
         return ""
-    down = [other.node_id for other in others if not other.live]
-    if down:
-        return f"{', '.join(down)} is down"
-    if len(whole) >= copies:
+    if len(whole) >= copies and all(other.live for other in others):
         return "other nodes have not compared their disks since they were started"
-    if not any(other.lacks_whole for other in others):
+    return _why_lacking(found, others)
+
+
+def _why_lacking(found: Sequence[HomeState], others: Sequence[HomeState]) -> str:
+    """Why some of the homes `found`, the `others`, do not hold all."""
+    down = [other.node_id for other in others if not other.live]
+    if not down and not any(other.lacks_whole for other in others):
         return "it has objects that are whole nowhere: they wait for a backup that stores them again"
-    return "copies are made on other nodes"
+    if not down and any(other.can_fetch for other in others):
+        return "copies are made on other nodes"
+    return f"{', '.join(down or [home.node_id for home in found if not home.live])} is down"
 
 
 def is_spared(node: str, found: Sequence[HomeState], copies: int) -> bool:

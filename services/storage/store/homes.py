@@ -24,8 +24,8 @@ class HomeState:
     """A home as it is judged when others are to do without it, or with it.
 
     `joining`: not all that it lacks is entered. `lacks`: some copy is missing; `lacks_whole`: some of which another
-    home has one. `removes`: it has copies of objects to remove that are on their way out. `fits`: its node has room for
-    what the bucket has that it lacks.
+    home has one; `can_fetch`: one that lives, as its own node does. `removes`: it has copies of objects to remove that
+    are on their way out. `fits`: its node has room for what the bucket has that it lacks.
     """
 
     node_id: str
@@ -38,6 +38,7 @@ class HomeState:
     waits: str
     lacks: bool
     lacks_whole: bool
+    can_fetch: bool
     removes: bool
     fits: bool
     free_bytes: int
@@ -65,15 +66,20 @@ class OnlyCopy:
 
 
 _LACKED = "m.bucket_id = h.bucket_id and m.node_id = h.node_id and o.state <> 'deleting'"
+_LIVE = "last_seen > now() - make_interval(secs => %(silent)s)"
+# Of a home that lacks something: what has it.
+_SOURCE = f"""
+select 1 from homes other join nodes s on s.id = other.node_id
+where other.bucket_id = h.bucket_id and other.node_id <> h.node_id and not other.joining and (h.joining or exists (
+    select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED} and not exists (
+    select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = other.node_id)))
+"""  # noqa: S608 - constants
 _STATES = f"""
-select h.node_id, n.state, n.last_seen > now() - make_interval(secs => %(silent)s) as live, n.reconciled,
+select h.node_id, n.state, n.{_LIVE} as live, n.reconciled,
     h.joining, h.leaving, h.compared, h.waits, n.free_bytes,
     h.joining or exists (select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED}) as lacks,
-    h.joining or exists (
-        select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED} and exists (
-        select 1 from homes other where other.bucket_id = h.bucket_id and not other.joining and not exists (
-            select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = other.node_id))
-    ) as lacks_whole,
+    exists ({_SOURCE}) as lacks_whole,
+    n.{_LIVE} and exists ({_SOURCE} and s.{_LIVE}) as can_fetch,
     exists (select 1 from removals r where r.bucket_id = h.bucket_id and r.node_id = h.node_id) as removes,
     n.free_bytes >= b.bytes or n.free_bytes >= (
         select coalesce(sum(o.size), 0) from missing_copies m join objects o on o.id = m.object_id where {_LACKED}
