@@ -51,6 +51,8 @@ from services.storage.settings import StorageSettings
 FRAME = 1 << 20
 OWN_FILES = frozenset(("lock", marker.NAME))
 _ROOT = Path(__file__).parents[3]
+# Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
+SILENT_SECONDS = 60
 
 
 @asynccontextmanager
@@ -116,8 +118,7 @@ class Cluster:
                 "token_keys": self.folder / "token-keys",
                 "low_water_bytes": 0,
                 "node_beat_seconds": 0.2,
-                # Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
-                "node_silent_seconds": 60,
+                "node_silent_seconds": SILENT_SECONDS,
                 "copy_stall_seconds": 60,
                 "replication_poll_seconds": 0.05,
                 "reap_seconds": 3600,

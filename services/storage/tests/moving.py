@@ -12,7 +12,7 @@ from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage.placement import Placement
-from services.storage.tests.cluster import Cluster
+from services.storage.tests.cluster import SILENT_SECONDS, Cluster
 
 QUICK = 0.05
 NEVER = 3600
@@ -105,7 +105,7 @@ def placement(db: Database, node: str) -> Placement:
     async def cannot_say(_bucket: object) -> int | None:
         return None
 
-    return Placement(node, db, compare=cannot_say, silent_seconds=60)
+    return Placement(node, db, compare=cannot_say, silent_seconds=SILENT_SECONDS)
 
 
 def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
-from services.storage.tests.cluster import Cluster, a_body
+from services.storage.tests.cluster import SILENT_SECONDS, Cluster, a_body
 from services.storage.tests.moving import (
     NEVER,
     a_bucket_on,
@@ -41,7 +41,8 @@ async def test_a_home_that_joins_counts_as_having_nothing_until_all_that_it_lack
             assert cluster.sql("select joining from homes where node_id = 'b'") == [(True,)]
             bucket = cluster.sql("select id from objects where sha256 = %s", bytes.fromhex(names[4].id))[0][0]
             async with db.worker() as unit:
-                has = {one.node_id: one.has_copy for one in await copies.holders(unit, claims.bucket, bucket, 60)}
+                found = await copies.holders(unit, claims.bucket, bucket, SILENT_SECONDS)
+            has = {one.node_id: one.has_copy for one in found}
             assert has == {"a": True, "b": False}
             assert not (await cluster.describe("a")).copies_complete
             assert await client.get(session, names[4]) == bodies[4]
@@ -94,7 +95,7 @@ async def test_what_a_joining_home_had_fetched_before_it_lost_its_disk_is_fetche
             assert cluster.sql("select joining from homes where node_id = 'b'") == [(False,)]
             assert len(cluster.sql("select 1 from missing_copies where node_id = 'b'")) == len(names)
             async with db.worker() as unit:
-                assert (await homes.only_copies(unit, "a", claims.bucket, 10, 60))[0] == len(names)
+                assert (await homes.only_copies(unit, "a", claims.bucket, 10, SILENT_SECONDS))[0] == len(names)
 
 
 async def an_earlier_version_runs(cluster: Cluster, node: str, since_seen: str) -> None:
@@ -128,7 +129,7 @@ async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go
         await cluster.falls_silent("old")
         for _ in range(2):
             async with db.worker() as unit:
-                assert await nodes.outdated(unit, 60) == ["old"]
+                assert await nodes.outdated(unit, SILENT_SECONDS) == ["old"]
             await placement(db, "a").place()
             assert homes_of(cluster, claims) == {"a"}
         await cluster.change("update nodes set last_seen = last_seen - interval '1 hour' where id = 'old'")
@@ -144,7 +145,7 @@ async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go
         await cluster.change("update nodes set catalogue = %s where id = 'old'", nodes.HOMES_CHANGE)
         assert (await order(cluster, "a", "RemoveNode", "lost", lost=True)).removed
         async with db.worker() as unit:
-            assert await nodes.outdated(unit, 60) == []
+            assert await nodes.outdated(unit, SILENT_SECONDS) == []
 
 
 async def test_all_buckets_get_their_turn_and_each_says_why_it_waits(

@@ -37,7 +37,7 @@ async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name
                     session = await client.open()
                     names[claims] = await client.put_pack(session, body)
         await until_none(cluster, "select 1 from nodes where not reconciled")
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.falls_silent("b")
         told = await refused(cluster, "a", "RemoveNode", "b", lost=True)
         assert told.startswith("1 objects have no whole copy but on node b")
         assert str(alone.bucket) in told
@@ -64,7 +64,8 @@ async def test_a_copy_on_a_node_that_is_down_too_does_not_spare_one_on_a_lost_no
             async with cluster.client("a", claims) as client:
                 await client.put_pack(await client.open(), a_body())
             await copies_are_complete(cluster, "a")
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id in ('a', 'b')")
+        for down in ("a", "b"):
+            await cluster.falls_silent(down)
         assert "1 objects have no whole copy" in await refused(cluster, "c", "RemoveNode", "a", lost=True)
         assert homes_of(cluster, claims) == {"a", "b"}
 

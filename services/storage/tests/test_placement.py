@@ -87,7 +87,7 @@ async def test_a_home_stays_while_its_successor_is_down(cluster: Cluster) -> Non
             assert homes_of(cluster, claims) == {"a", "b"}
             await copies_are_complete(cluster, "a")
             await placement(db, "a").place()
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.falls_silent("b")
         # Even if it had looked at its disk before.
         await cluster.change("update homes set compared = now() + interval '1 hour' where node_id = 'b'")
         for _ in range(3):

@@ -493,7 +493,7 @@ async def test_what_a_lost_node_alone_had_is_copied_from_it_when_it_comes_back(
             claims = await a_bucket_on(cluster, "b")
             async with cluster.client("a", claims) as client:
                 made, _, _ = await a_committed_snapshot(client)
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.falls_silent("b")
         answer = await order(cluster, "a", "RemoveNode", "b", lost=True, give_up=True)
         assert (answer.removed, answer.given_up) == (True, 6)
         async with cluster.up("b"), auth_knowing(cluster, claims):
@@ -515,7 +515,7 @@ async def test_a_former_home_is_one_again_where_the_homes_do_not_hold_all_that_i
             claims = await a_bucket_on(cluster, "a")
             async with cluster.client("a", claims) as client:
                 made, _, _ = await a_committed_snapshot(client)
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.falls_silent("b")
         await cluster.change(
             "with home as (update homes set node_id = 'b' returning *) insert into clearings"
             " (bucket_id, node_id, tenant_id, user_id) select bucket_id, 'a', tenant_id, user_id from home"
@@ -535,7 +535,7 @@ async def test_a_lost_node_that_comes_back_is_taken_back_and_removed_only_with_w
             claims = await a_bucket_on(cluster, "b")
             async with cluster.client("a", claims) as client:
                 await a_committed_snapshot(client)
-        await cluster.change("update nodes set last_seen = to_timestamp(0) where id = 'b'")
+        await cluster.falls_silent("b")
         await order(cluster, "a", "RemoveNode", "b", lost=True, give_up=True)
         assert (await order(cluster, "a", "RemoveNode", "b")).removed
         async with cluster.up("b"), auth_knowing(cluster, claims):
