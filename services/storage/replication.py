@@ -137,7 +137,7 @@ class Replicator:
                 self._log.error("a copy is altered", node=source.node_id, object=missing.object_id, cause=str(error))
                 # Its own node looks at it again, and counts it again should it be whole.
                 async with self._db.worker() as unit:
-                    await copies.add(unit, missing.object_id, source.node_id)
+                    await copies.add_if_still(unit, missing.object_id, missing.sha256, missing.size, source.node_id)
             except DiskFull as error:
                 self._log.warning("a copy finds no room", object=missing.object_id, size=missing.size, cause=str(error))
                 async with self._db.worker() as unit:

@@ -200,7 +200,7 @@ class Scrubber:
             tally.whole.append(copy.object_id)
             return
         async with self._db.worker() as unit:
-            if not await copies.add_if_still(unit, copy.object_id, copy.sha256, self._node):
+            if not await copies.add_if_still(unit, copy.object_id, copy.sha256, copy.size, self._node):
                 return
         tally.damaged += 1
         self._damaged.inc()

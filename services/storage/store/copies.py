@@ -80,10 +80,11 @@ insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)
 select o.id, h.node_id, o.bucket_id, o.tenant_id, o.user_id
 from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = any(%(nodes)s)
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.state <> 'deleting'
-  and (o.sha256 = %(sha256)s or o.kind in ('config', 'oort-vault')) for key share of h
+  and (o.sha256 = %(sha256)s or o.kind in ('config', 'oort-vault')) and o.size = coalesce(%(size)s, o.size)
+for key share of h
 on conflict (object_id, node_id) do update set retry_at = now()
 """
-_ADD_IF_STILL = _ADD.replace("o.id = %(object)s", "o.id = %(object)s and o.sha256 = %(sha256)s")
+_ADD_IF_STILL = _ADD.replace("o.id = %(object)s", "o.id = %(object)s and (o.sha256, o.size) = (%(sha256)s, %(size)s)")
 _MOST_URGENT = """
 select q.object_id from missing_copies q cross join lateral (
     select (select count(*) from homes h where h.bucket_id = q.bucket_id)
@@ -117,18 +118,21 @@ async def add(unit: Unit, object_id: int, node: str) -> None:
     await unit.execute(_ADD, {"object": object_id, "node": node})
 
 
-async def add_if_still(unit: Unit, object_id: int, sha256: bytes, node: str) -> bool:
-    """As `add`, if the object has that content, which one of a root file may have lost. Answers whether it was done."""
-    cursor = await unit.execute(_ADD_IF_STILL, {"object": object_id, "sha256": sha256, "node": node})
+async def add_if_still(unit: Unit, object_id: int, sha256: bytes, size: int, node: str) -> bool:
+    """As `add`, if the object has that content. Answers whether it was done.
+
+    A root file may have got another one, and a rescan have corrected the size of what was found cut.
+    """
+    cursor = await unit.execute(_ADD_IF_STILL, {"object": object_id, "sha256": sha256, "size": size, "node": node})
     return cursor.rowcount == 1
 
 
-async def add_named(unit: Unit, bucket: UUID, name: ObjectName, nodes: Sequence[str]) -> None:
-    """As `add`, of homes of the bucket, for whoever knows the object by its name only."""
-    await unit.execute(
-        _ADD_NAMED,
-        {"bucket": bucket, "kind": name.kind.value, "sha256": bytes.fromhex(name.id) or None, "nodes": list(nodes)},
-    )
+async def add_named(
+    unit: Unit, bucket: UUID, name: ObjectName, nodes: Sequence[str], *, size: int | None = None
+) -> None:
+    """As `add`, of homes of the bucket, for whoever knows the object by its name only; if it has still that size."""
+    asked = {"bucket": bucket, "kind": name.kind.value, "sha256": bytes.fromhex(name.id) or None, "size": size}
+    await unit.execute(_ADD_NAMED, {**asked, "nodes": list(nodes)})
 
 
 async def add_all(unit: Unit, objects: Sequence[int], node: str) -> None:
