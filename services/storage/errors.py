@@ -4,11 +4,15 @@ from uuid import UUID
 
 import grpc
 
-from services.common.errors import InvalidArgument, NotAllowed, ServiceError
+from services.common.errors import InvalidArgument, NotAllowed, ServiceError, Unavailable
 
 
 class StorageError(ServiceError):
     """{detail}"""
+
+
+class BucketBusy(Unavailable):
+    """The bucket is being changed by others at the moment, and nothing was changed by this call: try again."""
 
 
 class BadToken(StorageError):

@@ -113,7 +113,7 @@ async def lock(unit: Unit, bucket: UUID, patience_seconds: float = 0) -> BucketS
     """Lock the bucket's row: the first statement of every transaction that changes the bucket.
 
     A statement of its own, so that the next one's snapshot is taken when the lock is held. None if the unit's scope
-    has no such bucket. With `patience_seconds` the unit gives up, as Unavailable, when it waits for longer.
+    has no such bucket. With `patience_seconds` it raises LockNotAvailable when it waits for longer.
     """
     async with unit.cursor(row_factory=class_row(BucketState)) as cursor:
         if patience_seconds:

@@ -1,9 +1,13 @@
 """What waits, and why: nodes of another version, a turn, room, a rescan; and how one becomes a home meanwhile."""
 
+import asyncio
 import shutil
+from typing import Any
 
 import pytest
 
+from services.storage import sessions
+from services.storage.bodies import Entered
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import SILENT_SECONDS, Cluster, a_body
@@ -16,6 +20,7 @@ from services.storage.tests.moving import (
     placement,
     refused,
     seen,
+    until,
     until_none,
 )
 from services.storage.tests.test_copies import copies_are_complete
@@ -44,6 +49,8 @@ async def test_a_home_that_joins_counts_as_having_nothing_until_all_that_it_lack
                 found = await copies.holders(unit, claims.bucket, bucket, SILENT_SECONDS)
             has = {one.node_id: one.has_copy for one in found}
             assert has == {"a": True, "b": False}
+            # Also when what is entered so far has been fetched.
+            await until_none(cluster, "select 1 from missing_copies")
             assert not (await cluster.describe("a")).copies_complete
             assert await client.get(session, names[4]) == bodies[4]
             # What the other home has lost is nowhere, also where that is not entered yet.
@@ -188,3 +195,40 @@ async def test_a_caller_waits_only_so_long_for_a_bucket(cluster: Cluster, monkey
                 # What needs another row waits for nobody.
                 await client.beat(session)
             await client.end(session)
+
+
+async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_left_where_that_is_in_vain(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("services.storage.puts._PAUSE_SECONDS", 0)
+    tried = 0
+    enter = sessions.enter
+
+    async def counting(*arguments: Any) -> Entered:
+        nonlocal tried
+        tried += 1
+        return await enter(*arguments)
+
+    monkeypatch.setattr(sessions, "enter", counting)
+    monkeypatch.setattr("services.storage.puts._TRIES", 10_000)
+    async with cluster.up("a") as [db]:
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            async with db.worker() as holder:
+                await lock(holder, claims.bucket)
+                body = a_body()
+                put = asyncio.ensure_future(client.put_pack(session, body))
+
+                async def is_tried_again() -> bool:
+                    return tried > 1
+
+                await until(is_tried_again)
+            assert await client.get(session, await put) == body
+            before = cluster.files("a")
+            monkeypatch.setattr("services.storage.puts._TRIES", 2)
+            async with db.worker() as holder:
+                await lock(holder, claims.bucket)
+                assert await refusal_of(client.put_pack(session, a_body())) == "UNAVAILABLE"
+            assert cluster.files("a") == before
