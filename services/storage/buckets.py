@@ -27,8 +27,8 @@ async def create(db: Database, wanted: buckets.NewBucket, silent_seconds: float)
             chosen = await nodes.roomiest(unit, wanted.copies, silent_seconds)
             if len(chosen) < wanted.copies:
                 raise TooFewCopies(
-                    detail=f"A bucket of {wanted.copies} copies needs as many nodes, and {len(chosen)} that take one are"
-                    " up. Start more nodes, or ask for fewer copies."
+                    detail=f"A bucket of {wanted.copies} copies needs as many nodes, and {len(chosen)} that take one"
+                    " are up. Start more nodes, or ask for fewer copies."
                 )
             await buckets.insert_homes(unit, wanted, chosen)
         made = await buckets.get(unit, wanted.id)

@@ -5,7 +5,7 @@ Kept true:
 - that is decided in one transaction under the bucket's lock, which every put, removal and change of homes takes; the
   other homes live, have compared their disks since they were started, and once more since the old one was ready to go;
 - a step that is interrupted is taken again: all that is known lies in the catalogue, and any node takes the next one;
-- no home changes while a node of an earlier version runs: it would enter puts by the homes of a moment ago.
+- no bucket moves while a node of an earlier version runs: it would enter puts by the homes of a moment ago.
 docs/decisions/placement.md argues why no object that was acknowledged is ever without its copies.
 """
 
@@ -166,12 +166,17 @@ async def join(unit: Unit, state: BucketState, found: Collection[str], rooms: di
 
 
 async def enter_all(db: Database, bucket: UUID) -> None:
-    """Enter what a home lacks that has joined, in pages, between which puts take their turn."""
+    """Enter what a home lacks that has joined, in pages, between which puts take their turn.
+
+    A bucket at which another node is goes on there: puts wait for one page, however many nodes there are.
+    """
     more = True
     while more:
         async with db.worker() as unit:
-            await buckets.lock(unit, bucket)
-            more = await homes.enter_page(unit, bucket)
+            more = await homes.may_enter(unit, bucket)
+            if more:
+                await buckets.lock(unit, bucket)
+                more = await homes.enter_page(unit, bucket)
 
 
 def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:

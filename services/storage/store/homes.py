@@ -213,6 +213,15 @@ async def join(unit: Unit, bucket: UUID, node: str) -> bool:
     return cursor.rowcount == 1
 
 
+async def may_enter(unit: Unit, bucket: UUID) -> bool:
+    """Whether nobody else is at a page of the bucket; nobody will be until the transaction ends."""
+    cursor = await unit.execute(
+        "select pg_try_advisory_xact_lock(hashtext('joining homes'), hashtext(%s::text))", (bucket,)
+    )
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
 async def enter_page(unit: Unit, bucket: UUID) -> bool:
     """Enter the next objects that a home of the bucket lacks which is joining. False if there is no such home any more.
 

@@ -66,6 +66,11 @@ async def test_a_home_that_joins_counts_as_having_nothing_until_all_that_it_lack
                 "select m.node_id from missing_copies m join objects o on o.id = m.object_id where o.sha256 = %s",
                 bytes.fromhex(later.id),
             ) == [("b",)]
+        # A bucket at which another node is does not keep one from the others.
+        async with db.worker() as another:
+            assert await homes.may_enter(another, claims.bucket)
+            await placement(db, "a").place()
+        assert cluster.sql("select joining from homes where node_id = 'b'") == [(True,)]
         # Whoever comes next goes on.
         await placement(db, "a").place()
         assert cluster.sql("select joining from homes where node_id = 'b'") == [(False,)]
