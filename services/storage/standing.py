@@ -6,8 +6,6 @@ is over, or was so long ago that its row has gone, is over for whatever is asked
 
 from uuid import UUID
 
-from psycopg.errors import LockNotAvailable
-
 from domain.names import CONFIG, ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
@@ -28,7 +26,7 @@ async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
     """
     try:
         bucket = await buckets.lock(unit, claims.bucket, PATIENCE_SECONDS)
-    except LockNotAvailable as error:
+    except TimeoutError as error:
         raise BucketBusy from error
     if bucket is None:
         raise NotFound(what=f"bucket {claims.bucket}")

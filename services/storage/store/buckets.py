@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import class_row
 
 from services.common.database import Unit
@@ -113,11 +114,14 @@ async def lock(unit: Unit, bucket: UUID, patience_seconds: float = 0) -> BucketS
     """Lock the bucket's row: the first statement of every transaction that changes the bucket.
 
     A statement of its own, so that the next one's snapshot is taken when the lock is held. None if the unit's scope
-    has no such bucket. With `patience_seconds` it raises LockNotAvailable when it waits for longer.
+    has no such bucket. With `patience_seconds` it raises TimeoutError when it waits for longer.
     """
     async with unit.cursor(row_factory=class_row(BucketState)) as cursor:
         if patience_seconds:
-            await cursor.execute(_LOCK_PATIENTLY, (f"{round(patience_seconds * 1000)}", bucket))
+            try:
+                await cursor.execute(_LOCK_PATIENTLY, (f"{round(patience_seconds * 1000)}", bucket))
+            except LockNotAvailable:
+                raise TimeoutError from None
         else:
             await cursor.execute(_PEEK + " for update", (bucket,))
         return await cursor.fetchone()
