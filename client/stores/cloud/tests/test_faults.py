@@ -1,6 +1,7 @@
 """Faults on the way to a store of S3, which a proxy makes: nobody sees them, or they are told as what they are."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ from client.errors import ObjectMissing, StoreError
 from client.stores.cloud import CloudStore, Location, Remembered
 from client.stores.tests.contract import a_pack
 from clouds.testing.clock import a_jumping_clock
-from clouds.testing.faults import FAULTS, shortens_the_answer
+from clouds.testing.faults import FAULTS, shortens_the_answer, slows_down
 from clouds.testing.proxy import Answer, Proxy, Request, Treatment, a_proxy
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -130,6 +131,29 @@ def test_what_another_program_removed_is_no_more_looked_for(through: CloudStore,
         proxy.asked.clear()
         assert list(session.list(ObjectKind.INDEX)) == []
     assert [request.method for request in proxy.asked] == ["GET"], "it is forgotten"
+
+
+def test_names_that_a_list_lacks_are_asked_for_at_once_and_each_again_by_itself(
+    through: CloudStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    through.remembered = Remembered(tmp_path)
+    names = [ObjectName.of(ObjectKind.INDEX, body) for body in (b"1", b"2", b"3", b"4")]
+    for name in names:
+        through.remembered.add(name)
+    others = threading.Barrier(len(names))
+    waiting = list(names)
+    slow_down = first(slows_down, "HEAD")
+
+    def treated(request: Request) -> Answer | None:
+        if request.method == "HEAD" and waiting:
+            waiting.pop()
+            others.wait(60)
+        return slow_down(request)
+
+    proxy.treatment = treated
+    with through.open(Purpose.RETENTION) as session:
+        assert list(session.list(ObjectKind.INDEX)) == []
+    assert [request.method for request in proxy.asked] == ["GET"] + ["HEAD"] * (len(names) + 1)
 
 
 def test_what_was_stored_is_remembered_for_a_week(tmp_path: Path) -> None:
