@@ -170,7 +170,7 @@ class CloudSession:
         listed = {entry.path for entry in found}
         lacking = sorted(name for name in earlier if name.path not in listed)
         removed = self._missing(lacking)
-        self._store.remembered.forget(removed)
+        self._store.remembered.forget_missing(removed)
         if late := frozenset(lacking) - removed:
             found = self._run(complete_listing(folder, self._expected, late))
         return found
@@ -294,6 +294,7 @@ class CloudSession:
 
     def _write(self, name: ObjectName, body: Buffer) -> None:
         """Store all of an object, in place of what has its name."""
+        self._store.remembered.add(name)
         if not self._store.shows_halves:
             self._send(name, name.path, body)
         else:
@@ -310,7 +311,6 @@ class CloudSession:
         if name.kind in _MUST_BE_LISTED:
             with self._lock:
                 self._stored.add(name)
-            self._store.remembered.add(name)
 
     def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
         """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""
