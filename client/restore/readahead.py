@@ -73,10 +73,11 @@ def contents(vault: Vault, locations: Iterable[Location | None]) -> Generator[Co
 
 def _end(vault: Vault, requests: Sequence[Future[_Found]]) -> None:
     """Have requests end: those that stand still, or wait for the device's line, end with the session."""
+    begun = [future for future in requests if not future.cancelled()]  # `wait` takes no cancelled one for ended
     try:
-        wait(requests, _PATIENCE)
+        wait(begun, _PATIENCE)
     finally:  # also if a person is in a hurry
-        if not all(future.done() for future in requests):
+        if not all(future.done() for future in begun):
             vault.session.close()
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from client.stores.abc import ObjectInfo
 from clouds.failures import Failure, Trouble
-from clouds.operations import listing, sizing
+from clouds.operations import listing
 from clouds.operator import Entry, Operator
 from domain.names import BadName, ObjectKind, ObjectName
 
@@ -20,7 +20,7 @@ def complete_listing(
 ) -> Callable[[Operator], Awaitable[list[Entry]]]:
     """What lies in a folder, with all that is expected to: where it is both before the list is asked for, and after.
 
-    Of what was stored there `earlier` it has what nobody has removed since: each that it lacks is asked for.
+    So it is with what was stored there `earlier`, and was found there by its name.
     """
 
     async def entries(operator: Operator) -> list[Entry]:
@@ -32,7 +32,7 @@ def complete_listing(
             said = f"its list lacks {min(lacking)}, which was just stored there: check the address, or try again later"
             raise Failure(Trouble.BEHIND, f"{said}, also if another program removed it")
         for name in sorted(earlier):
-            if name.path not in listed and await sizing(name.path)(operator) is not None:
+            if name.path not in listed:
                 said = f"its list lacks {name}, which this device stored and which is there: try again later"
                 raise Failure(Trouble.BEHIND, said)
         return found

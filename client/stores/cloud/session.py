@@ -159,14 +159,18 @@ class CloudSession:
     def _listed(self, kind: ObjectKind) -> Iterable[Entry]:
         folder = f"{kind.value}/"
         earlier = self._store.remembered.of(kind) if self._removes else frozenset()
-        found = self._run(complete_listing(folder, self._expected, earlier))
-        listed = {entry.path for entry in found}
-        self._store.remembered.forget(name for name in earlier if name.path not in listed)  # others have removed it
+        found = self._run(complete_listing(folder, self._expected))
         if not found and kind in _DECISIVE and self._store.has_folders and self._size(CONFIG) is not None:
             there = self._run(lambda operator: operator.exists(folder))
             if not there:
                 detail = f"the vault has no folder '{kind.value}': where it is lost for good, make an empty one"
                 raise StoreError(place=self._store.place, detail=detail)
+        listed = {entry.path for entry in found}
+        lacking = sorted(name for name in earlier if name.path not in listed)
+        removed = self._missing(lacking)
+        self._store.remembered.forget_missing(removed)
+        if late := frozenset(lacking) - removed:
+            found = self._run(complete_listing(folder, self._expected, late))
         return found
 
     def _list_packs(self) -> Iterator[ObjectInfo]:
@@ -189,8 +193,7 @@ class CloudSession:
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         """The packs that are gone. The vault's lock file keeps the others."""
         self._check()
-        sizes = [(pack, self._begin(sizing(pack.path))) for pack in packs]
-        return frozenset(pack for pack, future in sizes if self._result(future, pack) is None)
+        return self._missing(packs)
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:
         self.put(snapshot, body)
@@ -282,8 +285,14 @@ class CloudSession:
     def _size(self, name: ObjectName) -> int | None:
         return self._run(sizing(name.path), name)
 
+    def _missing(self, names: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """Those that are not there. Each is a call of its own: thousands may be asked for."""
+        sizes = [(name, self._begin(sizing(name.path))) for name in names]
+        return frozenset(name for name, future in sizes if self._result(future, name) is None)
+
     def _write(self, name: ObjectName, body: Buffer) -> None:
         """Store all of an object, in place of what has its name."""
+        self._store.remembered.add(name)
         if not self._store.shows_halves:
             self._send(name, name.path, body)
         else:
@@ -300,7 +309,6 @@ class CloudSession:
         if name.kind in _MUST_BE_LISTED:
             with self._lock:
                 self._stored.add(name)
-            self._store.remembered.add(name)
 
     def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
         """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""

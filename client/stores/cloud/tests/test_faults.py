@@ -1,6 +1,7 @@
 """Faults on the way to a store of S3, which a proxy makes: nobody sees them, or they are told as what they are."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ from client.errors import ObjectMissing, StoreError
 from client.stores.cloud import CloudStore, Location, Remembered
 from client.stores.tests.contract import a_pack
 from clouds.testing.clock import a_jumping_clock
-from clouds.testing.faults import FAULTS, shortens_the_answer
+from clouds.testing.faults import FAULTS, shortens_the_answer, slows_down
 from clouds.testing.proxy import Answer, Proxy, Request, Treatment, a_proxy
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -113,6 +114,38 @@ def test_what_this_device_stored_earlier_is_in_every_list_by_which_things_are_re
         assert list(session.list(ObjectKind.SNAPSHOT)) == [], "as another device sees it, which knows nothing of it"
 
 
+def test_what_was_stored_by_a_command_that_failed_is_in_every_list_by_which_things_are_removed(
+    through: CloudStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    through.remembered = Remembered(tmp_path)
+    index, body = ObjectName.of(ObjectKind.INDEX, b"index"), b"index"
+    with through.open(Purpose.BACKUP) as session:
+        session.list(ObjectKind.INDEX)
+        old = proxy.asked[-1].passed_on()
+        proxy.treatment = lambda request: Answer.of(404) if request.method == "HEAD" else request.passed_on()
+        with pytest.raises(StoreError, match="is not there"):
+            session.put(index, body)
+    proxy.treatment = lambda request: old if request.is_of_a_list else request.passed_on()
+    with through.open(Purpose.RETENTION) as session, pytest.raises(StoreError, match="which this device stored"):
+        session.list(ObjectKind.INDEX)
+
+
+def test_what_a_store_does_not_show_yet_is_not_forgotten(through: CloudStore, proxy: Proxy, tmp_path: Path) -> None:
+    through.remembered = Remembered(tmp_path)
+    index, body = ObjectName.of(ObjectKind.INDEX, b"index"), b"index"
+    with through.open(Purpose.BACKUP) as session:
+        session.list(ObjectKind.INDEX)
+        old = proxy.asked[-1].passed_on()
+        session.put(index, body)
+    with through.open(Purpose.RETENTION) as session:
+        hides = {"GET": old, "HEAD": Answer.of(404)}
+        proxy.treatment = lambda request: hides[request.method]
+        assert list(session.list(ObjectKind.INDEX)) == []
+        proxy.treatment = lambda request: old if request.is_of_a_list else request.passed_on()
+        with pytest.raises(StoreError, match="which this device stored"):
+            session.list(ObjectKind.INDEX)
+
+
 def test_what_another_program_removed_is_no_more_looked_for(through: CloudStore, proxy: Proxy, tmp_path: Path) -> None:
     through.remembered = Remembered(tmp_path)
     lock, index = ObjectName.of(ObjectKind.LOCK, b"lock"), ObjectName.of(ObjectKind.INDEX, b"index")
@@ -125,6 +158,8 @@ def test_what_another_program_removed_is_no_more_looked_for(through: CloudStore,
         with pytest.raises(ObjectMissing):
             session.remove(lock)
         assert list(session.list(ObjectKind.LOCK)) == []
+    two_hours_ago = time.time() - 2 * 3600
+    os.utime(tmp_path / "index" / index.id, (two_hours_ago, two_hours_ago))
     with through.open(Purpose.RETENTION) as session:
         assert list(session.list(ObjectKind.INDEX)) == []
         proxy.asked.clear()
@@ -132,18 +167,27 @@ def test_what_another_program_removed_is_no_more_looked_for(through: CloudStore,
     assert [request.method for request in proxy.asked] == ["GET"], "it is forgotten"
 
 
-def test_what_was_stored_is_remembered_for_a_week(tmp_path: Path) -> None:
-    names = [ObjectName.of(ObjectKind.INDEX, body) for body in (b"1", b"2", b"3")]
-    remembered = Remembered(tmp_path)
-    for name in (*names, ObjectName.of(ObjectKind.SNAPSHOT, b"1"), ObjectName.of(ObjectKind.PACK, b"1")):
-        remembered.add(name)
-    (tmp_path / "index" / "somebody-elses").touch()
-    remembered.forget(names[:1])
-    assert Remembered(tmp_path).of(ObjectKind.INDEX) == frozenset(names[1:])
-    assert Remembered(tmp_path).of(ObjectKind.PACK) == frozenset(), "for they are too many"
-    eight_days_ago = time.time() - 8 * 24 * 3600
-    os.utime(tmp_path / "index" / names[1].id, (eight_days_ago, eight_days_ago))
-    assert Remembered(tmp_path).of(ObjectKind.INDEX) == frozenset(names[2:])
+def test_names_that_a_list_lacks_are_asked_for_at_once_and_each_again_by_itself(
+    through: CloudStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    through.remembered = Remembered(tmp_path)
+    names = [ObjectName.of(ObjectKind.INDEX, body) for body in (b"1", b"2", b"3", b"4")]
+    for name in names:
+        through.remembered.add(name)
+    others = threading.Barrier(len(names))
+    waiting = list(names)
+    slow_down = first(slows_down, "HEAD")
+
+    def treated(request: Request) -> Answer | None:
+        if request.method == "HEAD" and waiting:
+            waiting.pop()
+            others.wait(60)
+        return slow_down(request)
+
+    proxy.treatment = treated
+    with through.open(Purpose.RETENTION) as session:
+        assert list(session.list(ObjectKind.INDEX)) == []
+    assert [request.method for request in proxy.asked] == ["GET"] + ["HEAD"] * (len(names) + 1)
 
 
 def test_a_store_that_shows_an_object_a_little_later_has_stored_it(through: CloudStore, proxy: Proxy) -> None:
