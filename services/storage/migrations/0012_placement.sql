@@ -1,7 +1,7 @@
 -- Nodes that are drained or removed, and how buckets change their homes: docs/decisions/placement.md.
 
 -- In the order in which most transactions of nodes that run take them.
-lock table missing_copies, verified_copies, scrubs, homes, nodes in access exclusive mode;
+lock table buckets, missing_copies, verified_copies, scrubs, homes, nodes in access exclusive mode;
 
 -- `draining`: it takes no new buckets, and those that it has get other homes. `removed`: it is to hold nothing any more.
 -- `lost`: so is one that was gone with all that it had, until its disks are read again.
