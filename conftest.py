@@ -27,6 +27,7 @@ from hypothesis import settings
 
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
+from clouds.testing.ssh import SshServer, an_ssh_server
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.ports import LOOPBACK, PortReservations, is_free
 from deploy.local.postgres import PostgresServer
@@ -103,7 +104,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         tool = str(marker.args[0])
-        if shutil.which(tool) is not None:
+        if shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") is not None:  # where sshd lies
             continue
         message = f"{tool} is not installed"
         if os.environ.get("OORT_TEST_REQUIRE") == "all":
@@ -240,6 +241,13 @@ def s3_bucket(s3_endpoint: str) -> str:
     with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=60) as answer:  # noqa: S310 - http
         assert answer.status == HTTPStatus.OK
     return address
+
+
+@pytest.fixture
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """A server of SFTP (OpenSSH's) that lets the user of the tests into every folder of theirs."""
+    with an_ssh_server(tmp_path_factory.mktemp("ssh")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""Object stores and WebDAV through opendal, as client and storage nodes both call them."""
+"""Stores on the net, as client and storage nodes both call them."""

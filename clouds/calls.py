@@ -3,13 +3,15 @@
 Kept true: a call ends, whatever the store does; what the store asks to be left in peace about is asked again only after
 a growing and random time, and no more calls are under way at once than the limit; a call that is given up sends nothing
 any more. One that stood still until its time was over is begun again at least once: the time for repeating runs from
-the first failure.
+the first failure. What follows a call that was given up does not wait as long again: it is repeated for the short time
+of a store that never answered, until the store answers as it should.
 
 opendal's own layers for this are not used: its time limit is one number for a lock and for a pack of 128 MiB, and its
 retries do not tell a host that was never there from one that is away for a moment.
 """
 
 import asyncio
+import logging
 import random
 import threading
 import time
@@ -17,12 +19,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+_ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT))  # as they should be, though no success
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 
@@ -33,25 +37,37 @@ class Patience:
 
     answer: float = 60  # for an answer, or more of one; a body may take longer by its size
     total: float = 180  # for repeating a call, from its first failure on
-    new: float = 8  # for repeating one to a store that has never answered: most likely the address is wrong
+    new: float = 8  # for repeating one to a store that has never answered, or was given up since
+    behind: float = 20  # for a store to show what was just stored there, from when it first did not; within `total`
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
     slowest: int = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time between two attempts, in seconds. That of tests jumps."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class Calls:
     """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
 
-    def __init__(self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0) -> None:
+    def __init__(
+        self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0, clock: Clock | None = None
+    ) -> None:
         """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0."""
         self._patience = patience
+        self._clock = clock or Clock()
         self._at_once = asyncio.Semaphore(at_once)
         self._small_at_once = asyncio.Semaphore(small_at_once) if small_at_once else self._at_once
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._answered = False
+        self._answered = self._given_up = False
 
     def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> Future[T]:
         """Begin a call that carries `size` bytes; the future raises Failure. Cancelled, it sends nothing any more."""
@@ -62,15 +78,18 @@ class Calls:
             return refused
         return asyncio.run_coroutine_threadsafe(self._until_closed(call, size), loop)
 
-    def close(self) -> None:
-        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure."""
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """End what is under way, and the thread. Whoever waits for a call, or begins one, gets Failure.
+
+        `last` is called in the thread before, to let go of what is of its loop, and must end soon.
+        """
         with self._lock:
             self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -79,6 +98,7 @@ class Calls:
         with self._lock:
             if self._loop is None and not self._closed:
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_exception_handler(_tell)
                 self._thread = threading.Thread(target=self._loop.run_forever, name="cloud-store", daemon=True)
                 self._thread.start()
             return self._loop
@@ -92,25 +112,47 @@ class Calls:
             raise
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], size: int) -> T:
-        patience = self._patience
+        patience, monotonic = self._patience, self._clock.monotonic
         at_once = self._small_at_once if size <= _SMALL else self._at_once
-        failed, delay = None, patience.first
+        delay = patience.first
+        failed = behind = None  # when first, and when for not showing what was stored
         while True:
             try:
                 async with at_once:
                     answer = await _once(call, patience.answer + size / patience.slowest)
             except Failure as failure:
-                failed = time.monotonic() if failed is None else failed
+                now = monotonic()
+                failed = now if failed is None else failed
                 self._answered |= failure.trouble is not Trouble.UNREACHED
+                self._given_up &= failure.trouble not in _ANSWERS
                 wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
-                end = failed + (patience.total if self._answered else patience.new)
-                if not failure.passes or time.monotonic() + wait > end:
+                if not failure.passes:
+                    raise
+                if failure.trouble is Trouble.BEHIND:
+                    behind = now if behind is None else behind
+                    left = min(behind + patience.behind, failed + patience.total) - now
+                    wait = min(wait, left)  # it is looked at last when the time is over
+                    if left <= 0:
+                        raise
+                elif now + wait > failed + self._time():
+                    self._given_up = True
                     raise
             else:
-                self._answered = True
+                self._answered, self._given_up = True, False
                 return answer
-            await asyncio.sleep(wait)
+            await self._clock.sleep(wait)
             delay = min(delay * 2, patience.longest)
+
+    def _time(self) -> float:
+        return self._patience.total if self._answered and not self._given_up else self._patience.new
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a call that was given up had under way may fail when nobody waits for it: no error of the program's."""
+    if isinstance(context.get("future"), asyncio.Future) and "exception" in context:
+        _LOG.debug(context["message"], exc_info=context["exception"])
+    else:
+        loop.default_exception_handler(context)
 
 
 def _closed() -> Failure:
@@ -121,6 +163,12 @@ def more_came() -> None:
     """Said within a call of which a part has come: the next part may take as long again."""
     limit, seconds = _LIMIT.get()
     limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def is_out_of_time() -> bool:
+    """Whether the call under way is cancelled because its time is over."""
+    limit, _ = _LIMIT.get()
+    return limit.expired()
 
 
 async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
@@ -136,7 +184,9 @@ async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
         raise read_failure(error) from None
 
 
-async def _cancel_others() -> None:
+async def _end(last: Callable[[], Awaitable[None]] | None) -> None:
+    if last is not None:
+        await last()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -22,6 +22,7 @@ class Trouble(StrEnum):
     FULL = "full"
     UNREACHED = "unreached"  # no answer came
     BUSY = "busy"  # the store asks to come again
+    BEHIND = "behind"  # it does not show yet what was stored
     UNKNOWN_TO_IT = "unknown to it"  # the store lacks what the call asks for
     REFUSED = "refused"
 
@@ -37,7 +38,7 @@ class Failure(Exception):
     @property
     def passes(self) -> bool:
         """Whether the same call may succeed a little later."""
-        return self.trouble in (Trouble.UNREACHED, Trouble.BUSY)
+        return self.trouble in (Trouble.UNREACHED, Trouble.BUSY, Trouble.BEHIND)
 
 
 _WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
@@ -65,7 +66,15 @@ _CODES = {
     "AuthorizationFailure": _DENIED,
     "AuthorizationPermissionMismatch": _DENIED,
 }
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "AccountStorageQuotaExceeded", "507"}
+_FULL = {
+    "QuotaExceeded",
+    "StorageQuotaExceeded",
+    "AccountStorageQuotaExceeded",
+    "InsufficientStorage",
+    "XMinioStorageFull",
+    "storage_cap_exceeded",
+    "507",
+}
 _BUSY = {
     "SlowDown",
     "SlowDownRead",
@@ -105,6 +114,13 @@ def is_of_opendal(error: Exception) -> bool:
     return type(error).__module__ == "opendal.exceptions"
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether it says that there is no such file."""
+    if isinstance(error, Failure):
+        return error.trouble is Trouble.MISSING
+    return is_of_opendal(error) and type(error).__name__ == "NotFound"
+
+
 def read_failure(error: Exception) -> Failure:
     """What an error of opendal's means."""
     kind, text = type(error).__name__, str(error)
@@ -124,11 +140,20 @@ def read_failure(error: Exception) -> Failure:
         failure = Failure(Trouble.REFUSED, refusal or _DENIED)
     elif known & _LACKING or ("x-amz-checksum" in text and known & _UNTAKEN):
         failure = Failure(Trouble.UNKNOWN_TO_IT, f"it lacks what is asked of it ({_in_short(text)})")
-    elif "reqwest" in text:
-        failure = Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
     else:
-        failure = Failure(Trouble.BUSY if "(temporary)" in text else Trouble.REFUSED, _in_short(text))
+        failure = _by_its_text(text)
     return failure
+
+
+def _by_its_text(text: str) -> Failure:
+    """What an error means that has no code known here."""
+    if "reqwest" in text:
+        return Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
+    if "deserialize" in text:
+        return Failure(Trouble.BUSY, "its answer breaks off, or is none of such a store: is the address right?")
+    if "(temporary)" in text:
+        return Failure(Trouble.BUSY, f"{_in_short(text)}: try again later")
+    return Failure(Trouble.REFUSED, _in_short(text))
 
 
 def _in_short(text: str) -> str:

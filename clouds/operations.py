@@ -1,32 +1,27 @@
 """What is asked of a store besides reading and writing, as calls for `Calls`."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
 
 from clouds.calls import more_came
-from clouds.failures import Failure, Trouble
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from opendal import AsyncOperator
+from clouds.failures import Failure, Trouble, is_missing, is_of_opendal, read_failure
+from clouds.operator import Entry, Operator
 
 _PAGE = 1000  # entries that come at once, at most
 # Of an operator: nothing is looked for in the environment or on the machine, and bodies are sent with a checksum.
 S3_SETTINGS = {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"}
 
 
-def listing(folder: str) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
+def listing(folder: str) -> Callable[[Operator], Awaitable[list[Entry]]]:
     """What lies in a folder, whose name ends with `/`: nothing if there is none. Pages come one after the other.
 
     Each entry comes once, also from a store that repeats some on its next page; one that sends the same for ever, as
     those do that pass over the question for a next page, is refused.
     """
 
-    async def entries(operator: "AsyncOperator") -> list[Any]:
-        listed: AsyncIterator[Any] = await operator.list(folder)  # type: ignore[assignment]
-        found: dict[str, Any] = {}
+    async def entries(operator: Operator) -> list[Entry]:
+        found: dict[str, Entry] = {}
         repeated = 0
-        async for entry in listed:
+        async for entry in await operator.list(folder):
             more_came()
             repeated = repeated + 1 if entry.path in found else 0
             if repeated > len(found) + _PAGE:
@@ -37,20 +32,33 @@ def listing(folder: str) -> "Callable[[AsyncOperator], Awaitable[list[Any]]]":
     return entries
 
 
-def sizing(path: str) -> "Callable[[AsyncOperator], Awaitable[int | None]]":
+def sizing(path: str) -> Callable[[Operator], Awaitable[int | None]]:
     """The size of a file in bytes, or None."""
 
-    async def size(operator: "AsyncOperator") -> int | None:
-        from opendal.exceptions import NotFound
-
+    async def size(operator: Operator) -> int | None:
         try:
             return (await operator.stat(path)).content_length
-        except NotFound:
-            return None
+        except Exception as error:
+            if is_missing(error):
+                return None
+            if not is_of_opendal(error) or read_failure(error).trouble is not Trouble.REFUSED:
+                raise
+            raise await _refusal_to_read(operator, path) or error from None
 
     return size
 
 
-def deleting(path: str) -> "Callable[[AsyncOperator], Awaitable[None]]":
+async def _refusal_to_read(operator: Operator, path: str) -> Exception | None:
+    """Why the store lets nothing be done with a file, which it cannot say of a HEAD: the answer has no body."""
+    try:
+        await operator.read(path, offset=0, size=1)
+    except Exception as error:
+        if not is_of_opendal(error):
+            raise
+        return error if read_failure(error).trouble is Trouble.REFUSED else None
+    return None
+
+
+def deleting(path: str) -> Callable[[Operator], Awaitable[None]]:
     """Nothing more of a file; that there is none is no error."""
     return lambda operator: operator.delete(path)

@@ -190,6 +190,7 @@ def translate(refusal: Refusal, server: str) -> OortError:
         "NAME_TAKEN": NameTaken,
         "BAD_NAME": UsageError,
         "INVALID_ARGUMENT": UsageError,
+        "NODE_NEEDED": UsageError,
         "NOT_FOUND": NotFound,
         "NO_SUCH_TEMPLATE": NotFound,
     }

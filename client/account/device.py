@@ -15,17 +15,30 @@ if TYPE_CHECKING:
     from oort.auth.v1.jobs_pb2_grpc import JobServiceStub
     from oort.auth.v1.profiles_pb2_grpc import ProfileServiceStub
 
+    from client.stores.limited import Line
+
 
 class Device:
     """The account in a home, its keys, and a connection that is made when first needed. Raises NotLoggedIn."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, limits: dict[str, str] | None = None) -> None:
+        """`limits` of its line, for this command, are by direction (client/account/limits.py)."""
         self.home = home
+        self._given_limits = limits or {}
         self.account = home.account()
 
     @property
     def id(self) -> str:
         return str(self.account.device_id)
+
+    @cached_property
+    def line(self) -> "Line | None":
+        """Its line, which all its vaults share; None if that has no limits. Raises UsageError."""
+        from client.account.limits import limits_of
+        from client.stores.limited import Line
+
+        limits = limits_of(self.home, self._given_limits)
+        return Line(limits) if limits else None
 
     @cached_property
     def sealer(self) -> Sealer:

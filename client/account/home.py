@@ -6,6 +6,7 @@ to their owner alone (0700, files 0600); processes that change several files at 
     account.json   server, user, device and its keys      session        the login session's token
     ca.pem         what the server's certificate must be signed by
     *.cache        what auth last said, for when it cannot be reached
+    limits.json    the rates of this device's line, if any are set
     jobs/          jobs that auth has not heard of in full  vaults/      caches; may be deleted at any time
     logs/          reports of unexpected errors
 """

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 from uuid import UUID
 
 from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
@@ -29,11 +30,14 @@ from client.errors import (
     WrongRepositoryPassword,
 )
 from client.stores.abc import ObjectStore, StoreSession
+from client.stores.limited import LimitedStore
 from client.stores.local import LocalStore
 from client.vault.problems import Problem, cost_only
 from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
 from domain.sessions import Purpose, Scope
+
+S = TypeVar("S", bound=ObjectStore)
 
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of oort; see https://bford.info/cachedir/\n"
 _MADE_FOR_A_VAULT = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
@@ -182,9 +186,11 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
         where = vaults.place(entry)
         if isinstance(where, Path):
             return LocalStore(where)
-        from client.stores.cloud import CloudStore  # which a vault on a disk does not wait for
+        from client.stores.cloud import CloudStore, Remembered  # which a vault on a disk does not wait for
 
-        return CloudStore(where)
+        folder = _cache(device)  # in every command, as none is to trust an old list
+        remembered = Remembered(None if folder is None else folder / f"{entry.id}.stored")
+        return _limited(device, CloudStore(where, remembered=remembered))
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
     from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk
@@ -203,4 +209,10 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
         ca_file=device.account.ca_file,
         purpose=purpose,
     )
-    return store if cache is None else KeepingStore(store, cache / f"{entry.id}.objects")
+    limited = _limited(device, store)  # what is kept here needs no line
+    return limited if cache is None else KeepingStore(limited, cache / f"{entry.id}.objects")
+
+
+def _limited(device: Device, store: S) -> S | LimitedStore:
+    """A store at the other end of the device's line."""
+    return LimitedStore(store, device.line) if device.line else store

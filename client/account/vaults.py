@@ -115,13 +115,11 @@ class Vaults:
 
     def enter(self, vault_id: str, name: str, place: "Path | Location", repository_password: str) -> Vault:
         """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken."""
-        sealer = self._device.sealer
-        fields = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
         vault = Vault(
             id=vault_id,
             name=name,
             kind=VaultKind.VAULT_KIND_LOCAL,
-            sealed_place=sealer.seal(SealPurpose.VAULT_PLACE, json.dumps(fields).encode(), vault_id),
+            sealed_place=self._seal_place(vault_id, place),
             sealed_key=self.seal_key(vault_id, repository_password),
         )
         request = profiles_pb2.AddVaultRequest(vault=vault)
@@ -162,6 +160,25 @@ class Vaults:
                 detail=f"Another device has just changed the key of the vault {vault.name}: run the command again."
             ) from None
         self._fetch()
+
+    def change_place(self, vault: Vault, place: "Location") -> None:
+        """Seal another place, or what opens it, in place of the one that `vault` has. Raises OortError."""
+        request = profiles_pb2.SetVaultPlaceRequest(
+            vault_id=vault.id, sealed_place=self._seal_place(vault.id, place), replaces=vault.sealed_place
+        )
+        try:
+            self._device.connection.ask(self._device.profiles.SetVaultPlace, request)
+        except Refused as refused:
+            if refused.refusal.reason != "STALE_VERSION":
+                raise translate(refused.refusal, self._device.connection.server) from None
+            raise OortError(
+                detail=f"Another device has just changed what opens the vault {vault.name}: run the command again."
+            ) from None
+        self._fetch()
+
+    def _seal_place(self, vault_id: str, place: "Path | Location") -> bytes:
+        fields = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
+        return self._device.sealer.seal(SealPurpose.VAULT_PLACE, json.dumps(fields).encode(), vault_id)
 
     def repository_password(self, vault: Vault) -> str | None:
         """E in hex, or the password of a repository brought in; None before first use. Raises BrokenSeal."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from client.cli.limits import LIMITED, limit_options
 from client.cli.parameters import call_of, help_option, make_command
 
 COMMANDS = (
@@ -39,11 +40,11 @@ COMMANDS = (
 GROUPS = {
     "vault": (
         "Vaults: where backups lie.",
-        ("request", "add", "list", "test", "retention", "recovery", "rest", "templates"),
+        ("request", "add", "login", "list", "test", "retention", "recovery", "rest", "templates"),
     ),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
-    "device": ("The account's devices.", ("list", "append-only")),
+    "device": ("The account's devices.", ("list", "append-only", "limits")),
 }
 
 
@@ -63,7 +64,10 @@ class CommandGroup(click.Group):
         if cmd_name not in self._names:
             return self._groups.get(cmd_name)
         module = f"{self._before}{cmd_name}".replace(" ", "_").replace("-", "_")
-        return make_command(cmd_name, getattr(import_module(f"client.cli.{module}"), module))
+        command = make_command(cmd_name, getattr(import_module(f"client.cli.{module}"), module))
+        if f"{self._before}{cmd_name}" in LIMITED:
+            command.params[-1:-1] = limit_options()  # before --help
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

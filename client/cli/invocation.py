@@ -4,8 +4,8 @@ import gc
 import getpass
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +30,7 @@ class Invocation:
     """One run of the program."""
 
     home: homes.Home
+    limits: Mapping[str, str] = field(default_factory=dict)  # of the line, as given with the command
 
     @classmethod
     def of(cls, context: click.Context) -> "Invocation":
@@ -48,10 +49,10 @@ class Invocation:
         """This device, logged in. Raises NotLoggedIn."""
         from client.account.device import Device
 
-        return Device(self.home)
+        return Device(self.home, dict(self.limits))
 
 
-def read_secrets(prompts: Sequence[str], *, from_stdin: bool, option: str, confirm: str = "") -> list[str]:
+def read_secrets(prompts: Sequence[str], *, from_stdin: bool, option: str = "", confirm: str = "") -> list[str]:
     """Secrets in the order of `prompts`: one a line of standard input, or asked for on the terminal.
 
     `confirm` names the prompt whose answer is asked for twice. Raises UsageError.

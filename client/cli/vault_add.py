@@ -1,6 +1,5 @@
 """backup-tool vault add"""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import click
 from client.cli.console import emit, say, telling
 from client.cli.invocation import Invocation, Json, read_secrets
 from client.cli.parameters import Option
+from client.cli.store_login import PASSWORD_PROMPT, HostKeyOption, Key, KeyFile, SecretOption, StoreLogin
 from client.cli.vault_request import Name
 from client.errors import UsageError
 
@@ -23,19 +23,11 @@ Url = Annotated[
     str | None,
     Option("--url", metavar="SCHEME://...", help="The same on WebDAV (webdav://HOST/PATH), azblob, gcs, b2 or swift."),
 ]
+Sftp = Annotated[str | None, Option("--sftp", metavar="USER@HOST[:PORT]/FOLDER", help="The same on a server of SFTP.")]
 Region = Annotated[str | None, Option("--region", help="The bucket's region, where the endpoint does not tell it.")]
-Key = Annotated[
-    str | None,
-    Option("--access-key", help="Access key, account or user name of the store; on S3 else AWS_ACCESS_KEY_ID."),
-]
-SecretOption = Annotated[
-    bool,
-    Option("--secret-stdin", help="Read the key's secret from standard input; on S3 else AWS_SECRET_ACCESS_KEY."),
-]
 PasswordOption = Annotated[
     bool, Option("--repository-password-stdin", help="Read the repository's password from standard input, last.")
 ]
-_SECRET, _PASSWORD = "Secret of the store", "Repository password"
 
 
 def vault_add(  # noqa: PLR0917 - options, each given by its name
@@ -44,31 +36,32 @@ def vault_add(  # noqa: PLR0917 - options, each given by its name
     local: Local = None,
     s3: S3 = None,
     url: Url = None,
+    sftp: Sftp = None,
     region: Region = None,
     access_key: Key = None,
     secret_stdin: SecretOption = False,
+    key_file: KeyFile = None,
+    host_key: HostKeyOption = None,
     repository_password_stdin: PasswordOption = False,
     as_json: Json = False,
 ) -> None:
     """Use a place of yours as a vault: a new one is created where nothing is, an existing repository is taken in."""
     from client.account.adding import add_cloud, add_local
 
-    if sum(place is not None for place in (local, s3, url)) != 1:
-        raise UsageError(detail="Say where the vault lies: with one of --local, --s3 and --url.")
+    if sum(place is not None for place in (local, s3, url, sftp)) != 1:
+        raise UsageError(detail="Say where the vault lies: with one of --local, --s3, --url and --sftp.")
+    login = StoreLogin(access_key, key_file, host_key, secret_stdin=secret_stdin)
     if local is not None:
-        if region or secret_stdin or access_key:
+        if region or login != StoreLogin():
             raise UsageError(
-                detail="A folder has no region and no key: leave out --region, --access-key and --secret-stdin."
+                detail="A folder has no region and no key: leave out --region, --access-key, --secret-stdin and others."
             )
-        _, password = _secrets("", asks=False, from_stdin=False, with_password=repository_password_stdin)
+        password = read_secrets([PASSWORD_PROMPT], from_stdin=True)[0] if repository_password_stdin else None
         with Invocation.of(context).device() as device:
             vault, created = add_local(device, name, local, password)
         found = {"kind": "local", "path": str(local.expanduser().absolute())}
     else:
-        location = _location(s3, url, region)
-        given_key, given = _from_environment(location, access_key, from_stdin=secret_stdin)
-        secret, password = _secrets(given, asks=True, from_stdin=secret_stdin, with_password=repository_password_stdin)
-        location = location.opened_by(access_key or given_key, secret)
+        location, password = login.open(_location(s3, url, sftp, region), with_password=repository_password_stdin)
         with Invocation.of(context).device() as device:
             vault, created = add_cloud(device, name, location, password)
         found = {"kind": location.scheme, "address": location.place}
@@ -80,36 +73,12 @@ def vault_add(  # noqa: PLR0917 - options, each given by its name
             say(f"T{done[1:]}.")
 
 
-def _location(s3: str | None, url: str | None, region: str | None) -> "Location":
+def _location(s3: str | None, url: str | None, sftp: str | None, region: str | None) -> "Location":
     from client.stores.cloud.location import Location
+    from client.stores.cloud.sftp.location import SftpLocation
 
+    if sftp is not None:
+        if region is not None:
+            raise UsageError(detail="A server of SFTP has no --region: leave it out.")
+        return SftpLocation.of_address(sftp)
     return Location.of_s3(s3, region) if s3 is not None else Location.of_url(url or "", region)
-
-
-def _from_environment(location: "Location", access_key: str | None, *, from_stdin: bool) -> tuple[str | None, str]:
-    """What AWS's variables say, which is for S3 alone: whatever else an address names must not get it."""
-    if location.scheme != "s3":
-        return None, ""
-    key = None if access_key else os.environ.get("AWS_ACCESS_KEY_ID")
-    secret = "" if from_stdin else os.environ.get("AWS_SECRET_ACCESS_KEY", "")
-    if (key or secret) and os.environ.get("AWS_SESSION_TOKEN"):
-        raise UsageError(
-            detail="AWS_SESSION_TOKEN is set, so the key in the environment soon ends: give a lasting one, with "
-            "--access-key and --secret-stdin."
-        )
-    return key, secret
-
-
-def _secrets(given: str, *, asks: bool, from_stdin: bool, with_password: bool) -> tuple[str, str | None]:
-    """The store's secret, which may be `given` or none, then the repository's password, as on standard input."""
-    prompts = [_SECRET] if asks and not given else []
-    if with_password:
-        prompts.append(_PASSWORD)
-    answers = []
-    if prompts:
-        option = "--secret-stdin" if prompts[0] == _SECRET else "--repository-password-stdin"
-        answers = read_secrets(prompts, from_stdin=from_stdin or prompts == [_PASSWORD], option=option)
-    return (
-        answers.pop(0) if _SECRET in prompts else given,
-        answers[0] if with_password else None,
-    )

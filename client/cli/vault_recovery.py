@@ -51,7 +51,7 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         if found["key_id"]:
             say(f"Key       {found['key_id']} (its secret is yours to keep)")
         say(f"Password  {password}")
-        if found["kind"] == "s3":
+        if found["kind"] in ("s3", "sftp"):
             say(f"restic --repo {found['address']} snapshots")
     else:
         say(f"Folder    {found['path']}")

@@ -18,11 +18,12 @@ def vault_test(context: click.Context, name: Name, as_json: Json = False) -> Non
     from client.account.opening import place_of
     from client.account.promises import Verdict, try_out
     from client.stores.cloud import CloudStore
+    from client.stores.limited import LimitedStore
     from domain.sessions import Purpose
 
     broken = []
     with Invocation.of(context).device() as device, place_of(device, name, Purpose.READ) as place:
-        store = place.store
+        store = place.store.inner if isinstance(place.store, LimitedStore) else place.store
         if not isinstance(store, CloudStore):
             raise UsageError(detail=f"The vault {name} is not on a store of the net: `check` looks through it.")
         for promise in try_out(store, f"oort-test-{secrets.token_hex(8)}"):

@@ -1,14 +1,16 @@
 """Contents of blobs in the order in which they are asked for, fetched ahead of that.
 
 Kept true: memory does not grow with what is read: what is held is some 24 MiB of opened blobs, and what the requests
-for them bring. Neighbours in a pack come with one request, several requests at once.
+for them bring. Neighbours in a pack come with one request, several requests at once. Who ends early does not wait for
+them: what does not come soon is ended with the vault's session.
 """
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 from client.errors import DamagedVault, ObjectMissing
 from client.restore.fetch import FETCHERS, Request, opened_blob, requests_of
@@ -21,6 +23,7 @@ from domain.names import ObjectName
 _BATCH = 8 << 20  # plain bytes, or one blob that is larger
 _BATCH_ITEMS = 1024
 _BATCHES = 3  # one that is given out and two that are fetched
+_PATIENCE = 2.0  # seconds that requests get to end by themselves
 
 Content = bytes | str
 _Found = dict[PackEntry, Content]
@@ -37,6 +40,10 @@ class _Batch:
     items: int = 0
 
     @property
+    def requests(self) -> Iterator[Future[_Found]]:
+        return chain.from_iterable(self.coming.values())
+
+    @property
     def is_full(self) -> bool:
         return self.size >= _BATCH or self.items >= _BATCH_ITEMS
 
@@ -45,7 +52,7 @@ def contents(vault: Vault, locations: Iterable[Location | None]) -> Generator[Co
     """The content of each blob in order, or why it cannot be had; `locations` is drawn some 24 MiB ahead of that.
 
     None stands for what has no blob, gives nothing, and counts only for how far ahead is looked. Raises StoreError.
-    Whoever does not take all closes it.
+    Whoever does not take all closes it, and may lose the vault's session by that.
     """
     waiting: deque[_Batch] = deque()
     with ThreadPoolExecutor(FETCHERS, "fetch") as pool:
@@ -54,11 +61,24 @@ def contents(vault: Vault, locations: Iterable[Location | None]) -> Generator[Co
                 _request(vault, batch, pool)
                 waiting.append(batch)
                 if len(waiting) == _BATCHES:
-                    yield from _given_out(waiting.popleft())
+                    yield from _given_out(waiting[0])
+                    del waiting[0]
             while waiting:
-                yield from _given_out(waiting.popleft())
+                yield from _given_out(waiting[0])
+                del waiting[0]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            _end(vault, [future for batch in waiting for future in batch.requests])
+
+
+def _end(vault: Vault, requests: Sequence[Future[_Found]]) -> None:
+    """Have requests end: those that stand still, or wait for the device's line, end with the session."""
+    begun = [future for future in requests if not future.cancelled()]  # `wait` takes no cancelled one for ended
+    try:
+        wait(begun, _PATIENCE)
+    finally:  # also if a person is in a hurry
+        if not all(future.done() for future in begun):
+            vault.session.close()
 
 
 def _batches(locations: Iterable[Location | None]) -> Iterator[_Batch]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from client.errors import DamagedVault, NoRoomForLock, ObjectMissing, SessionOver, StoreError, StoreFull
 from client.interrupts import unmoved_by_hang_ups
 from client.platforms.pids import is_gone, pid_space
+from client.stores.limited import ask_before_bodies
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
 from client.vault.repository import Vault
@@ -254,9 +255,11 @@ def vault_lock(
     lock = VaultLock(vault, exclusive=exclusive, place=place, now_ns=now_ns)
     with unmoved_by_hang_ups():
         lock.acquire()
+        ask_before_bodies(vault.session, lock.ensure_held)
         try:
             yield lock
         finally:
+            ask_before_bodies(vault.session, None)
             lock.release()
 
 

@@ -1,12 +1,16 @@
 """Calls of a store that stands still: what they hold up, and how they end."""
 
 import asyncio
+import gc
+import logging
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
-from clouds.calls import Calls, Patience
-from clouds.failures import Failure
+from clouds.calls import Calls, Clock, Patience
+from clouds.failures import Failure, Trouble
+from clouds.testing.clock import a_jumping_clock
 
 _LARGE = 8 << 20
 
@@ -43,3 +47,128 @@ def test_whoever_waits_for_a_call_is_told_when_it_is_closed(calls: Calls) -> Non
     for call in (*stuck, calls.begin(_answers)):
         with pytest.raises(Failure, match="closed"):
             call.result(60)
+
+
+class Store:
+    """One that fails as it is told, else answers; it notes when it was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.trouble: Trouble | None = None
+        self.asked: list[float] = []
+
+    async def __call__(self) -> int:
+        self.asked.append(self.clock.monotonic())
+        if self.trouble is not None:
+            raise Failure(self.trouble, "no")
+        return 1
+
+    def take(self, calls: Calls) -> float:
+        """The seconds within which one call is given up."""
+        self.asked.clear()
+        with pytest.raises(Failure):
+            calls.begin(self).result(60)
+        return self.asked[-1] - self.asked[0]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(a_jumping_clock())
+
+
+@pytest.fixture
+def hasty(store: Store) -> Iterator[Calls]:
+    calls = Calls(Patience(), clock=store.clock)
+    yield calls
+    calls.close()
+
+
+def test_the_waits_between_attempts_grow_are_random_and_end(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BUSY
+    assert 150 < store.take(hasty) <= 180
+    waits = [later - earlier for earlier, later in pairwise(store.asked)]
+    for number, wait in enumerate(waits):
+        utmost = min(0.5 * 2**number, 30)
+        assert utmost / 2 <= wait <= utmost
+    assert len({wait / min(0.5 * 2**number, 30) for number, wait in enumerate(waits)}) > 1
+
+
+def test_a_store_that_was_given_up_is_waited_for_shortly_until_it_answers_again(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BUSY
+    store.take(hasty)
+    assert store.take(hasty) <= 8
+    assert store.take(hasty) <= 8
+    store.trouble = None
+    assert hasty.begin(store).result(60) == 1
+    store.trouble = Trouble.UNREACHED
+    assert store.take(hasty) > 150
+
+
+def test_a_store_that_never_answered_is_given_up_soon(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.UNREACHED
+    assert store.take(hasty) <= 8
+
+
+def test_what_a_store_does_not_show_yet_is_waited_for_and_the_store_is_not_given_up(store: Store, hasty: Calls) -> None:
+    store.trouble = Trouble.BEHIND
+    assert store.take(hasty) == pytest.approx(20)
+    store.trouble = Trouble.BUSY
+    assert store.take(hasty) > 150
+
+
+@pytest.mark.parametrize("busy", [100, 340])
+def test_what_a_store_does_not_show_is_waited_for_from_then_on_and_not_longer_than_a_call_may_last(
+    store: Store, hasty: Calls, busy: float
+) -> None:
+    began = store.clock.monotonic()
+    behind: list[float] = []
+
+    async def shown() -> int:
+        store.asked.append(store.clock.monotonic())
+        if len(store.asked) < 3:
+            await store.clock.sleep(busy / 2)
+            raise Failure(Trouble.BUSY, "no")
+        behind.append(store.clock.monotonic())
+        raise Failure(Trouble.BEHIND, "no")
+
+    with pytest.raises(Failure):
+        hasty.begin(shown).result(60)
+    assert behind[0] - began >= busy
+    assert behind[-1] - behind[0] == pytest.approx(min(20, busy / 2 + 180 - behind[0]))
+
+
+@pytest.mark.parametrize("trouble", [Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT])
+def test_a_store_that_says_what_it_lacks_has_answered(store: Store, hasty: Calls, trouble: Trouble) -> None:
+    store.trouble = Trouble.BUSY
+    store.take(hasty)
+    store.trouble = trouble
+    store.take(hasty)
+    store.trouble = Trouble.BUSY
+    assert store.take(hasty) > 150
+
+
+@pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.MISSING, Trouble.FULL, Trouble.EXISTS])
+def test_what_does_not_pass_is_asked_for_once(store: Store, hasty: Calls, trouble: Trouble) -> None:
+    store.trouble = trouble
+    assert store.take(hasty) == 0
+    assert len(store.asked) == 1
+
+
+def test_what_fails_when_nobody_waits_for_it_any_more_is_not_told_of(
+    calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leaves_a_part() -> int:
+        asyncio.get_running_loop().create_future().set_exception(OSError("lost"))
+        return 1
+
+    assert calls.begin(leaves_a_part).result(60) == 1
+    stuck = calls.begin(_stands_still)
+
+    async def give_up() -> None:
+        stuck.cancel()
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - what ends them is under way
+            await asyncio.sleep(0)
+
+    calls.close(give_up)
+    gc.collect()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, buckets, copies, demo, quotas, rescan, seeding, stack
+from deploy.cli import accounts, buckets, copies, demo, nodes, quotas, rescan, seeding, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -22,8 +22,12 @@ buckets.app.command(name="list")(copies.list_buckets)
 buckets.app.command(name="scrub")(copies.scrub)
 buckets.app.command(name="export")(seeding.export_bucket)
 buckets.app.command(name="import")(seeding.import_bucket)
-nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
-nodes.command(name="rescan")(rescan.rescan)
+storage_nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
+storage_nodes.command(name="list")(nodes.list_nodes)
+storage_nodes.command(name="drain")(nodes.drain)
+storage_nodes.command(name="undrain")(nodes.undrain)
+storage_nodes.command(name="remove")(nodes.remove)
+storage_nodes.command(name="rescan")(rescan.rescan)
 app.add_typer(stack.app, name="stack")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tenants, name="tenant")
@@ -31,7 +35,7 @@ app.add_typer(accounts.templates, name="template")
 app.add_typer(accounts.sessions, name="session")
 app.add_typer(buckets.app, name="bucket")
 app.add_typer(quotas.app, name="quota")
-app.add_typer(nodes, name="node")
+app.add_typer(storage_nodes, name="node")
 app.command(name="demo")(demo.demo)
 
 

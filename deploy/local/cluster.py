@@ -13,6 +13,8 @@ import grpc
 from oort.storage.v1 import (
     buckets_pb2,
     buckets_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
     quotas_pb2,
     quotas_pb2_grpc,
     rescans_pb2,
@@ -22,7 +24,7 @@ from oort.storage.v1 import (
 )
 
 from client.account.connection import translate
-from client.errors import OortError, ServerUnreachable, UsageError
+from client.errors import NotFound, OortError, ServerUnreachable, UsageError
 from client.rpc import read_refusal
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
@@ -30,6 +32,7 @@ from deploy.local.errors import StackNotRunning
 from deploy.local.folder import StackFolder
 
 CALL_SECONDS = 60.0
+_REMOVAL_SECONDS = 3600.0  # of a lost node, bucket by bucket
 _PAGE_SIZE = 500
 
 Answer = TypeVar("Answer")
@@ -65,18 +68,49 @@ class Cluster:
         """To all nodes, those in `first` before the others."""
         return [self._channels[name] for name in sorted(self._channels, key=lambda name: name not in first)]
 
-    def heartbeats(self) -> list[buckets_pb2.Node]:
-        """What each node last said of itself."""
-        answer = self.ask(
+    def describe(self, *, backlog: bool = False) -> buckets_pb2.DescribeClusterResponse:
+        """The nodes, and whether all copies are complete; with `backlog` what each node is to fetch."""
+        return self.ask(
             lambda channel: buckets_pb2_grpc.BucketServiceStub(channel).DescribeCluster(
-                buckets_pb2.DescribeClusterRequest(), timeout=CALL_SECONDS
+                buckets_pb2.DescribeClusterRequest(backlog=backlog), timeout=CALL_SECONDS
             )
         )
-        return list(answer.nodes)
+
+    def node(self, node: str) -> buckets_pb2.Node:
+        """Raises NotFound."""
+        found = {one.id: one for one in self.heartbeats()}
+        if node not in found:
+            raise NotFound(detail=f"Node {node}: {', '.join(found)} are there, and no such node")
+        return found[node]
+
+    def heartbeats(self) -> list[buckets_pb2.Node]:
+        """What each node last said of itself."""
+        return list(self.describe().nodes)
 
     def silent_nodes(self) -> set[str]:
         """Those that do not live, by their heartbeats."""
         return {node.id for node in self.heartbeats() if not node.live}
+
+    def drain(self, node: str) -> buckets_pb2.Node:
+        """Raises NotFound, UsageError when too few nodes would be left."""
+        request = nodes_pb2.DrainNodeRequest(node_id=node)
+        return self.ask(
+            lambda channel: nodes_pb2_grpc.NodeServiceStub(channel).DrainNode(request, timeout=CALL_SECONDS)
+        ).node
+
+    def undrain(self, node: str) -> buckets_pb2.Node:
+        """Raises NotFound."""
+        request = nodes_pb2.UndrainNodeRequest(node_id=node)
+        return self.ask(
+            lambda channel: nodes_pb2_grpc.NodeServiceStub(channel).UndrainNode(request, timeout=CALL_SECONDS)
+        ).node
+
+    def remove(self, node: str, *, lost: bool, give_up: bool) -> nodes_pb2.RemoveNodeResponse:
+        """Raises NotFound, UsageError when that cannot be done, or not yet."""
+        request = nodes_pb2.RemoveNodeRequest(node_id=node, lost=lost, give_up=give_up)
+        return self.ask(
+            lambda channel: nodes_pb2_grpc.NodeServiceStub(channel).RemoveNode(request, timeout=_REMOVAL_SECONDS)
+        )
 
     def buckets(self) -> Iterator[buckets_pb2.Bucket]:
         """All of them, by id."""

@@ -91,7 +91,7 @@ class VaultHasKey(ServiceError):
 
 
 class StaleVersion(ServiceError):
-    """The item was changed meanwhile: read it again, then change it."""
+    """It was changed meanwhile: read it again, then change it."""
 
     reason = "STALE_VERSION"
     code = StatusCode.FAILED_PRECONDITION

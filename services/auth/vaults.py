@@ -19,6 +19,7 @@ from services.auth.errors import (
     IdTaken,
     NameTaken,
     NoSuchTemplate,
+    StaleVersion,
     StorageUnavailable,
     VaultHasKey,
 )
@@ -140,6 +141,18 @@ class Vaults:
             known = await in_force(unit, vault)
         if known.sealed_key != sealed_key:
             raise VaultHasKey
+
+    async def set_place(self, caller: Caller, vault: UUID, sealed_place: bytes, replaces: bytes) -> None:
+        """Store another sealed place in place of the one that it replaces; the same again is the same call.
+
+        Raises StaleVersion, NotFound.
+        """
+        async with self.db.unit(caller.tenant, caller.user) as unit:
+            if await vaults.set_place(unit, vault, sealed_place, replaces):
+                return
+            known = await in_force(unit, vault)
+        if known.sealed_place != sealed_place:
+            raise StaleVersion
 
     async def remove(self, caller: Caller, vault: UUID) -> None:
         """Take a vault out of the profile; its stored data stays. Raises NotFound."""

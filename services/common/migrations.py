@@ -1,13 +1,14 @@
 """The schema of a role's database, moved forward by numbered plain SQL files.
 
-Kept true: files are applied once, in order, each in one transaction, by one process at a time; a file that was
-applied never changes (its SHA-256 is kept beside its name).
+Kept true: files are applied once, in order, each in one transaction, by one process at a time, beside processes that
+run; a file that was applied never changes (its SHA-256 is kept beside its name).
 """
 
 import re
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import psycopg
 
@@ -16,6 +17,7 @@ from services.common.errors import StartError, Unavailable
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 # Any fixed number: the name of the lock in each role's own database.
 _LOCK = 0x006F6F7274
+_TRIES = 10
 _TABLE = """
 create table if not exists oort_migrations (
     number int primary key,
@@ -72,13 +74,25 @@ async def migrate(owner_url: str, folder: Traversable) -> list[str]:
         cursor = await connection.execute("select number, name, sha256 from oort_migrations order by number")
         missing = _missing(wanted, await cursor.fetchall())
         for migration in missing:
+            await _apply(connection, migration)
+    return [migration.name for migration in missing]
+
+
+async def _apply(connection: psycopg.AsyncConnection[Any], migration: Migration) -> None:
+    """Apply a file, again where it and a transaction of a process that runs have waited for each other's tables."""
+    for left in reversed(range(_TRIES)):
+        try:
             async with connection.transaction():
                 await connection.execute(migration.body)
                 await connection.execute(
                     "insert into oort_migrations (number, name, sha256) values (%s, %s, %s)",
                     (migration.number, migration.name, migration.sha256),
                 )
-    return [migration.name for migration in missing]
+        except psycopg.errors.DeadlockDetected:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _missing(wanted: list[Migration], applied: list[tuple[int, str, str]]) -> list[Migration]:

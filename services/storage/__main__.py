@@ -17,6 +17,8 @@ import grpc
 from oort.storage.v1 import (
     buckets_pb2,
     buckets_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
     rescans_pb2,
     rescans_pb2_grpc,
     scrubs_pb2,
@@ -26,9 +28,11 @@ from oort.storage.v1 import (
 )
 
 from services.common.listeners import Served
+from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
+from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
@@ -38,6 +42,7 @@ from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.peers import Peers
+from services.storage.placement import Placement
 from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
@@ -48,6 +53,7 @@ from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
 from services.storage.rpc.limiting import LimitCalls
+from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.quotas import QuotasRpc
@@ -65,6 +71,7 @@ _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processo
 _THREADS_OF_ALL = 4
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
+_NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 _RESCANS = rescans_pb2.DESCRIPTOR.services_by_name["RescanService"].full_name
 _SCRUBS = scrubs_pb2.DESCRIPTOR.services_by_name["ScrubService"].full_name
 _SESSIONS = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
@@ -112,11 +119,13 @@ async def wire(
             own=own,
             clock=clock,
             streams=settings.replication_streams,
+            bytes_per_second=settings.replication_bytes_per_second,
             silent_seconds=silent,
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
         )
-        presence = Presence(settings, db, disks, of_disks, runtime.draining)
+        catalogue = migrations_in(ROLE.migrations)[-1].number
+        presence = Presence(settings, db, disks, of_disks, runtime.draining, catalogue=catalogue)
         reconciler = Reconciler(
             node,
             db,
@@ -137,6 +146,8 @@ async def wire(
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
+        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent)
+        clearer = Clearer(node, db, disks, threads, silent)
         scrubber = Scrubber(
             node,
             db,
@@ -166,6 +177,7 @@ async def wire(
             threads,
             owners=Owners(channel, settings.cluster_name).of,
             compare=reconciler.bucket,
+            silent_seconds=silent,
         )
         if settings.rest_listen and channel is not None:
             rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams, rates=rates)
@@ -189,6 +201,7 @@ async def wire(
                     ControlRpc(db, settings.basket),
                     _CONTROL,
                 ),
+                Served(nodes_pb2_grpc.add_NodeServiceServicer_to_server, NodesRpc(db, silent), _NODES),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
                 Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
@@ -200,6 +213,8 @@ async def wire(
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
+                partial(every, clock, settings.placement_poll_seconds, "place", placement.place),
+                partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
                 scrubber.run,

@@ -34,17 +34,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A verified body: `durable` are the nodes on which it lies synced, `missing` the homes that lack it.
+    """A verified body: `durable` are the nodes on which it lies synced, `full` those whose disks had no room for it.
 
-    Of these `awaited` are those that lack it for another reason than a full disk.
+    Which of them are homes is asked when it is entered: that may have changed since it was sent to them.
     """
 
     name: ObjectName
     sha256: bytes
     size: int
     durable: frozenset[str]
-    missing: frozenset[str]
-    awaited: frozenset[str]
+    full: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
+from services.storage.folders import entries
 from services.storage.store.rescans import FoundFile
 
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
@@ -32,25 +33,27 @@ def files(top: Path) -> Iterator[FoundFile | None]:
     """All others. Raises OSError."""
     for kind in _FOLDERS:
         yield from _in_folder(top / kind.value, kind)
-    for folder in sorted(_entries(top / ObjectKind.PACK.value)):
+    for folder in sorted(entries(top / ObjectKind.PACK.value)):
         yield from _in_folder(folder, ObjectKind.PACK)
 
 
+def removable(top: Path) -> Iterator[Path]:
+    """The files of objects in the order in which all may go: what lies there names nothing that has gone."""
+    for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY):
+        folder = top / kind.value
+        for place in entries(folder) if kind is ObjectKind.PACK else [folder]:
+            yield from (path for path in entries(place) if _name(kind, path) is not None)
+    yield from (top / name.path for name in (SEAL, CONFIG))
+
+
 def _in_folder(folder: Path, kind: ObjectKind) -> Iterator[FoundFile | None]:
-    for path in _entries(folder):
+    for path in entries(folder):
         name = _name(kind, path)
         found = _look(path) if name is not None else None
         if name is None or found is None:
             yield None
         else:
             yield FoundFile(name, bytes.fromhex(name.id), found.st_size, _time(found))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _name(kind: ObjectKind, path: Path) -> ObjectName | None:

@@ -2,12 +2,13 @@
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
+    DATA_DIR/cleared                  orders to clear buckets that are over (cleared.py)
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet
     DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
 incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is unlinked but by
-`Disks.remove` (disks.py), for the reaper.
+`Disks.remove` (disks.py), for the reaper, and `clear`, when the node is no home of the bucket any more.
 Everything here blocks, and runs in the node's disk threads.
 
 Crash order of a put: sync the file, rename it from `.part`, sync incoming's folder (the copy is durable now and may be
@@ -23,7 +24,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -31,10 +32,11 @@ from uuid import UUID
 
 import structlog
 
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
-from services.storage import bucket_folder, marker
+from services.storage import bucket_folder, cleared, marker
 from services.storage.errors import DiskFull, Unentered
+from services.storage.folders import entries, make_folder, sync_folder
 from services.storage.reading import OpenFile, open_file, size_of
 from services.storage.staging import PART, ArrivingFile, StagedName
 from services.storage.store.rescans import FoundFile
@@ -50,23 +52,6 @@ def _free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make one folder, 0700, and its name durable. Nothing if it is there."""
-    try:
-        folder.mkdir(0o700)
-    except FileExistsError:
-        return
-    sync_folder(folder.parent)
-
-
 class StagedFile:
     """One body on its way in. Used by one put, one call after the other."""
 
@@ -76,7 +61,7 @@ class StagedFile:
         folder = disk.incoming / str(staged.bucket)
         self.path = folder / staged.file_name(secrets.token_hex(4))
         try:
-            _make_folder(folder)
+            make_folder(folder)
             self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
         except OSError as error:
             raise disk.explain(error) from error
@@ -156,7 +141,7 @@ class Disk:
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             for part in (self.incoming, self.buckets):
-                _make_folder(part)
+                make_folder(part)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
@@ -208,7 +193,7 @@ class Disk:
         if bucket in self._ready and top.is_dir():
             return
         try:
-            _make_folder(top)
+            make_folder(top)
             for folder in _FOLDERS:
                 (top / folder).mkdir(0o700, exist_ok=True)
             # An earlier run of this node may have made them and not come to the sync.
@@ -316,6 +301,45 @@ class Disk:
         for path, known in self._incoming(bucket):
             if not path.name.endswith(PART):
                 yield WaitingFile(self, path, known)
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        return {staged.session for _, staged in self._arriving(bucket)}
+
+    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
+        """Foreign files keep their folder. A crash leaves fewer files."""
+        arriving = False
+        for path, staged in self._arriving(bucket):
+            if staged.session in over:
+                path.unlink(missing_ok=True)
+            else:
+                arriving = True
+        top = self.buckets / str(bucket)
+        for path in bucket_folder.removable(top):
+            path.unlink(missing_ok=True)
+        self._ready.discard(bucket)
+        self._pack_folders.pop(bucket, None)
+        parts = [top / folder for folder in _FOLDERS]
+        for folder in (self.incoming / str(bucket), *entries(top / ObjectKind.PACK.value), *parts, top):
+            with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
+                folder.rmdir()
+        sync_folder(self.buckets)
+        if top.exists():
+            _log.warning("foreign files stay in the folder of a bucket", path=str(top))
+        else:
+            self._seen.discard(top.name)
+        return not arriving
+
+    def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
+        for path in entries(self.incoming / str(bucket)):
+            known = StagedName.parse(bucket, path.name)
+            if known is not None:
+                yield path, known
+
+    def is_noted(self, order: UUID) -> bool:
+        return cleared.is_noted(self.folder, order)
+
+    def note(self, order: UUID) -> None:
+        cleared.note(self.folder, order)
 
     def drop_parts(self) -> int:
         """Remove what an earlier run of this node had only begun to take. Answers how many files."""

@@ -6,13 +6,14 @@ Everything here blocks, and runs in the node's disk threads.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from uuid import UUID
 
 import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
+from services.storage.in_use import BucketsInUse
 from services.storage.staging import StagedName
 from services.storage.volume import OpenObject, StagedBody, Volume, hash_of
 
@@ -26,6 +27,7 @@ class Disks:
         self._disks = disks
         self._node = node
         self._choosing = threading.Lock()
+        self.in_use = BucketsInUse()  # for the event loop, where nothing blocks
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(self._disks)
@@ -102,6 +104,30 @@ class Disks:
             gone &= disk.remove(bucket, names)
         self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone
         return gone
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        """As Volume.sessions_of, of all volumes."""
+        return set().union(*(disk.sessions_of(bucket) for disk in self._disks))
+
+    def clear(self, bucket: UUID, over: Container[UUID], order: UUID) -> bool:
+        """As Volume.clear, on all volumes; nothing if the `order` was carried out before."""
+        self._require_all()
+        was_done = self.is_noted(order)
+        done = [was_done or disk.clear(bucket, over) for disk in self._disks]
+        self._require_all()
+        if all(done):
+            self.note(order)
+        return all(done)
+
+    def is_noted(self, order: UUID) -> bool:
+        """Whether an order to clear a bucket is over. Raises Unavailable, OSError."""
+        return any(disk.is_noted(order) for disk in self._disks)
+
+    def note(self, order: UUID) -> None:
+        """Keep for good that an order to clear a bucket is over. Raises Unavailable, OSError."""
+        for disk in self._disks:
+            if not disk.is_noted(order):
+                disk.note(order)
 
     def _require_those_of(self, bucket: UUID) -> None:
         if any(not disk.is_there for disk in self._disks if disk.may_hold(bucket)):

@@ -4,11 +4,15 @@ from uuid import UUID
 
 import grpc
 
-from services.common.errors import InvalidArgument, NotAllowed, ServiceError
+from services.common.errors import InvalidArgument, NotAllowed, ServiceError, Unavailable
 
 
 class StorageError(ServiceError):
     """{detail}"""
+
+
+class BucketBusy(Unavailable):
+    """The bucket is being changed by others at the moment, and nothing was changed by this call: try again."""
 
 
 class BadToken(StorageError):
@@ -140,6 +144,13 @@ class Damaged(StorageError):
 
     reason = "DAMAGED"
     code = grpc.StatusCode.DATA_LOSS
+
+
+class NodeNeeded(StorageError):
+    """{detail}"""
+
+    reason = "NODE_NEEDED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class Stalled(StorageError):

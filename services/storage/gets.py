@@ -157,11 +157,11 @@ class LocalObjects:
 
         return asyncio.ensure_future(self._threads.of(bucket).run(read))
 
-    async def report(self, bucket: UUID, name: ObjectName, cause: str) -> None:
-        """Enter the copy here as missing: it is gone, cut or altered."""
+    async def report(self, bucket: UUID, name: ObjectName, size: int, cause: str) -> None:
+        """Enter the copy here of an object of `size` bytes as missing: it is gone, cut or altered."""
         self._log.error("a copy is not whole", bucket=str(bucket), name=str(name), cause=cause)
         async with self._db.worker() as unit:
-            await copies.add_named(unit, bucket, name, [self._node])
+            await copies.add_named(unit, bucket, name, [self._node], size=size)
 
 
 def _close(opening: asyncio.Future[OpenObject | None]) -> None:
@@ -257,7 +257,7 @@ class Gets:
                 read.failed(self._node, str(error), passing=True)
             return
         if opened is None:
-            await self._local.report(claims.bucket, name, "it is missing or cut")
+            await self._local.report(claims.bucket, name, part.size, "it is missing or cut")
             read.failed(self._node, "no whole copy")
             return
         digest = read.seen.sha256 if part.is_whole else None
@@ -266,7 +266,7 @@ class Gets:
                 async for message in frames:
                     yield message
         except Damaged as error:
-            await self._local.report(claims.bucket, name, str(error))
+            await self._local.report(claims.bucket, name, part.size, str(error))
             read.damaged(self._node, str(error))
         except Unavailable as error:
             read.failed(self._node, str(error), passing=True)

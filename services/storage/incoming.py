@@ -55,7 +55,8 @@ class Incoming:
         for disk in self._disks:
             for waiting in await self._waiting(disk, bucket):
                 if name is None or waiting.staged.name == name:
-                    placed += await self._settle(waiting, is_going=waiting.staged.name in removing)
+                    async with self._disks.in_use.shared(waiting.staged.bucket):
+                        placed += await self._settle(waiting, is_going=waiting.staged.name in removing)
         return placed
 
     async def _waiting(self, disk: Volume, bucket: UUID | None) -> list[WaitingBody]:

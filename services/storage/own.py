@@ -29,10 +29,11 @@ class OwnCopies:
     async def look_again(self, bucket: UUID, object_id: int, name: ObjectName, sha256: bytes, size: int) -> bool:
         """Whether the copy here is whole; it is no longer missing then. Raises Unavailable."""
         await self._incoming.settle(bucket, name)
-        if await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, name, size)) != sha256:
-            return False
-        async with self._db.worker() as unit:
-            found = await copies.clear(unit, object_id, [self._node])
+        async with self._disks.in_use.shared(bucket):
+            if await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, name, size)) != sha256:
+                return False
+            async with self._db.worker() as unit:
+                found = await copies.clear(unit, object_id, [self._node])
         if found:
             structlog.get_logger("storage").info("a copy is there after all", bucket=str(bucket), name=str(name))
         return True

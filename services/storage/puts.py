@@ -11,6 +11,7 @@ Kept true:
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from services.storage import sessions
 from services.storage.bodies import Announced, Body, Entered
 from services.storage.copies import Copy, LocalCopy, RemoteCopy
 from services.storage.disks import Disks
-from services.storage.errors import DiskFull, NameMismatch, TooFewCopies, Unentered
+from services.storage.errors import BucketBusy, DiskFull, NameMismatch, TooFewCopies, Unentered
 from services.storage.frames import Frame, put_frames
 from services.storage.peers import Peers
 from services.storage.staging import StagedName
@@ -32,6 +33,9 @@ from services.storage.store import copies
 from services.storage.threads import DiskThreads
 
 Result = TypeVar("Result")
+# A body that has been received is not thrown away for a bucket that others change for less than a minute.
+_TRIES = 12
+_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,8 @@ class Stored:
 class Spread:
     """The copies of one body on their way. Homes that fail drop out, as long as enough remain."""
 
-    def __init__(self, copies: Sequence[Copy], homes: Sequence[str], ack_copies: int) -> None:
+    def __init__(self, copies: Sequence[Copy], ack_copies: int) -> None:
         self._copies = list(copies)
-        self._homes = homes
         self._enough = ack_copies
         self._failures: dict[str, Exception] = {}
         self._log = structlog.get_logger("storage")
@@ -69,17 +72,9 @@ class Spread:
         """The nodes of the copies that have not failed; after `stage` they are durable."""
         return frozenset(copy.node for copy in self._copies)
 
-    @property
-    def missing(self) -> frozenset[str]:
-        return frozenset(self._homes) - self.durable
-
-    @property
-    def awaited(self) -> frozenset[str]:
-        """The homes that lack it for another reason than a full disk."""
-        return self.missing - {node for node, failure in self._failures.items() if isinstance(failure, DiskFull)}
-
     def body_of(self, put: Put) -> Body:
-        return Body(put.name, put.sha256, put.size, self.durable, self.missing, self.awaited)
+        full = frozenset(node for node, failure in self._failures.items() if isinstance(failure, DiskFull))
+        return Body(put.name, put.sha256, put.size, self.durable, full)
 
     async def begin(self) -> None:
         await self._all(lambda copy: copy.begin())
@@ -197,7 +192,7 @@ class Puts:
         if spread is None:
             raise AssertionError("a root file is taken whether or not there is one")
         await self._stage(spread, _frames_of(body))
-        entry = sessions.replace_seal(self._db, put.claims, put.session, spread.body_of(put), replaced)
+        entry = partial(sessions.replace_seal, self._db, put.claims, put.session, spread.body_of(put), replaced)
         await self._finish(self._entered(put, spread, entry))
 
     async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
@@ -265,7 +260,7 @@ class Puts:
                 f" {len(plan.homes)} nodes are up. Try again when they are back."
             )
         enough = len(made) if plan.everywhere else plan.ack_copies
-        return Spread(made, [home.node_id for home in plan.homes], enough)
+        return Spread(made, enough)
 
     async def _stage(self, spread: Spread, frames: AsyncIterator[Frame]) -> None:
         try:
@@ -277,10 +272,10 @@ class Puts:
             raise
 
     async def _enter(self, put: Put, spread: Spread) -> Stored:
-        entry = sessions.enter(self._db, put.claims, put.session, spread.body_of(put), put.packs)
+        entry = partial(sessions.enter, self._db, put.claims, put.session, spread.body_of(put), put.packs)
         return await self._entered(put, spread, entry)
 
-    async def _entered(self, put: Put, spread: Spread, entry: Awaitable[Entered]) -> Stored:
+    async def _entered(self, put: Put, spread: Spread, entry: Callable[[], Awaitable[Entered]]) -> Stored:
         entered = await _decided(entry, [spread])
         await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
@@ -289,10 +284,10 @@ class Puts:
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
         bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
-        created = await _decided(sessions.initialise(self._db, claims, session, bodies), spreads)
+        homes = await _decided(partial(sessions.initialise, self._db, claims, session, bodies), spreads)
         for put, spread in zip(puts, spreads, strict=True):
-            await self._place(put, spread, spread.durable if created else frozenset())
-        return created
+            await self._place(put, spread, spread.durable & (homes or frozenset()))
+        return homes is not None
 
     async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
         """Settle the copies; those that could not be placed are missing until their own nodes have placed them."""
@@ -319,18 +314,29 @@ async def _abandon(spreads: Sequence[Spread]) -> None:
         await spread.abandon(entered=False)
 
 
-async def _decided(entry: Awaitable[Result], spreads: Sequence[Spread]) -> Result:
+async def _decided(entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]) -> Result:
     """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
     try:
-        return await entry
+        return await _patiently(entry)
     except BaseException as error:
-        refused = isinstance(error, ServiceError) and not isinstance(error, Unavailable)
+        is_unknown = isinstance(error, Unavailable) and not isinstance(error, BucketBusy)
+        refused = isinstance(error, ServiceError) and not is_unknown
         for spread in spreads:
             if refused:
                 await spread.settle(frozenset())
             else:
                 await spread.abandon(entered=True)
         raise
+
+
+async def _patiently(entry: Callable[[], Awaitable[Result]]) -> Result:
+    """Each try is a transaction of its own; between them other calls get its connection. Raises what `entry` does."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await entry()
+        except BucketBusy:
+            await asyncio.sleep(_PAUSE_SECONDS)
+    return await entry()
 
 
 async def _pump(frames: AsyncIterator[Frame], spread: Spread) -> None:

@@ -1,7 +1,8 @@
 """The catalogue meets the disk: what a node is home of and does not hold is entered as missing.
 
 Kept true: a node that has started counts as reconciled only after each object that the catalogue says it holds was
-found on its disks, by name and size, or entered as missing; where a disk is away nothing is said of the objects.
+found on its disks, by name and size, or entered as missing; where a disk is away nothing is said of the objects, and
+all are compared again when it is back.
 """
 
 import asyncio
@@ -50,17 +51,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile for ever. An outage or a disk that is away is logged, and tried again soon."""
+        due = self._clock.monotonic()
         while True:
-            pause = self._pause_seconds
-            try:
-                if await self.reconcile():
-                    await self._presence.reconciled()
-                else:
-                    pause = _AGAIN_SECONDS
-            except (ServiceError, OSError) as error:
-                self._log.warning("the disks could not be compared with the catalogue", cause=str(error))
-                pause = _AGAIN_SECONDS
-            await self._clock.sleep(pause)
+            if not self._presence.is_reconciled or self._clock.monotonic() >= due:
+                try:
+                    if await self.reconcile():
+                        due = self._clock.monotonic() + self._pause_seconds
+                        await self._presence.reconciled()
+                except (ServiceError, OSError) as error:
+                    self._log.warning("the disks could not be compared with the catalogue", cause=str(error))
+            await self._clock.sleep(min(_AGAIN_SECONDS, self._pause_seconds))
 
     async def reconcile(self) -> bool:
         """Enter what the disks lack as missing. False if a disk is away, so that not all could be judged."""

@@ -2,7 +2,8 @@
 
 Kept true: a copy counts as there only after its bytes were verified and lie durably in their place; this node's own
 disk is looked at before anybody else is asked; a row of missing_copies is claimed by a lease (FOR UPDATE SKIP LOCKED,
-then committed), so nothing is locked while bytes travel or a disk works.
+then committed), so nothing is locked while bytes travel or a disk works; what has the fewest copies comes first, and no
+more bytes a second are fetched than the setting says.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from services.storage.errors import DiskFull, NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch
 from services.storage.own import OwnCopies
+from services.storage.pace import Pace
 from services.storage.peers import Peers
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies
@@ -32,6 +34,9 @@ _LONGEST_PAUSE_SECONDS = 10.0
 # Of an object that no other home has either: each look at what lies here reads all of it.
 _LONGEST_PAUSE_FOR_LOST_SECONDS = 600.0
 _TOLD_AT_MOST = 10_000
+# To find out what comes first takes a look at all that is missing: so many objects, for so long, are known ahead.
+_KNOWN_AHEAD = 1000
+_KNOWN_SECONDS = 30.0
 
 
 class Rotten(Exception):
@@ -52,6 +57,7 @@ class Replicator:
         own: OwnCopies,
         clock: Clock,
         streams: int,
+        bytes_per_second: int,
         silent_seconds: float,
         copy_seconds: float,
         poll_seconds: float,
@@ -67,6 +73,9 @@ class Replicator:
         self._silent_seconds = silent_seconds
         self._copy_seconds = copy_seconds
         self._poll_seconds = poll_seconds
+        self._pace = Pace(clock, bytes_per_second)
+        self._next: list[int] = []  # objects, by urgency
+        self._known_until = clock.monotonic()
         self._told_lost: set[int] = set()
         self._log = structlog.get_logger("storage")
 
@@ -84,7 +93,13 @@ class Replicator:
     async def heal(self) -> int:
         """Fetch one batch of what this node lacks. Answers how many copies are there now."""
         async with self._db.worker() as unit:
-            batch = await copies.claim(unit, self._node, self._streams, _LEASE_SECONDS)
+            if not self._next or self._clock.monotonic() >= self._known_until:
+                self._next = await copies.most_urgent(unit, self._node, _KNOWN_AHEAD)
+                self._known_until = self._clock.monotonic() + _KNOWN_SECONDS
+            batch: list[MissingCopy] = []
+            while self._next and not batch:
+                some, self._next = self._next[: self._streams], self._next[self._streams :]
+                batch = await copies.claim(unit, self._node, some, _LEASE_SECONDS)
         return sum(await asyncio.gather(*(self._heal_or_wait(missing) for missing in batch)))
 
     async def _heal_or_wait(self, missing: MissingCopy) -> bool:
@@ -104,6 +119,11 @@ class Replicator:
         return healed
 
     async def _heal(self, missing: MissingCopy) -> bool:
+        # Not while the files of a former home are removed.
+        async with self._disks.in_use.shared(missing.bucket_id):
+            return await self._heal_here(missing)
+
+    async def _heal_here(self, missing: MissingCopy) -> bool:
         if await self._own.look_again(missing.bucket_id, missing.object_id, missing.name, missing.sha256, missing.size):
             return True
         async with self._db.worker() as unit:
@@ -117,7 +137,7 @@ class Replicator:
                 self._log.error("a copy is altered", node=source.node_id, object=missing.object_id, cause=str(error))
                 # Its own node looks at it again, and counts it again should it be whole.
                 async with self._db.worker() as unit:
-                    await copies.add(unit, missing.object_id, source.node_id)
+                    await copies.add_if_still(unit, missing.object_id, missing.sha256, missing.size, source.node_id)
             except DiskFull as error:
                 self._log.warning("a copy finds no room", object=missing.object_id, size=missing.size, cause=str(error))
                 async with self._db.worker() as unit:
@@ -159,6 +179,7 @@ class Replicator:
                         frame = Frame(message, get_body(message))
                         arrived += len(frame.body)
                         await copy.write(frame)
+                        await self._pace.spend(len(frame.body))
             try:
                 await copy.stage()
             except NameMismatch as error:

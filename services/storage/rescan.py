@@ -7,7 +7,8 @@ Kept true:
 - what cannot be read of one bucket holds up no other;
 - whose a bucket is says the auth role alone: a folder of which it knows no vault is left as it is;
 - objects are entered by their names, the two root files by their content; each is the first that scrubbing reads;
-- a home that lacks what another one has is entered as lacking it, and gets it from there.
+- a home that lacks what another one has is entered as lacking it, and gets it from there: whoever is entered as a home
+  lacks all, in the same transaction, until the node has read what it has of it (own.py).
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from services.common.errors import Unavailable
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
-from services.storage.store import buckets, copies, objects, rescans
+from services.storage.placement import is_spared
+from services.storage.store import buckets, copies, homes, nodes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
@@ -33,6 +35,7 @@ from services.storage.volume import WaitingBody, hash_of
 
 _OWNERS_AT_ONCE = 500
 _NAMED_AT_MOST = 1000
+_JUDGED_SECONDS = 120.0
 
 # Of buckets by their ids, those that the auth role knows.
 AskOwners = Callable[[Sequence[UUID]], Awaitable[list[NewBucket]]]
@@ -72,6 +75,7 @@ class Rescan:
         *,
         owners: AskOwners,
         compare: Callable[[UUID], Awaitable[object]],
+        silent_seconds: float,
     ) -> None:
         self._node = node
         self._db = db
@@ -79,6 +83,7 @@ class Rescan:
         self._threads = threads
         self._owners = owners
         self._compare = compare
+        self._silent_seconds = silent_seconds
         self._one_at_a_time = asyncio.Lock()
         self._log = structlog.get_logger("storage")
 
@@ -93,7 +98,10 @@ class Rescan:
                 owners = {owner.id: owner for owner in await self._owners(some)}
                 for bucket in some:
                     try:
-                        async with aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages:
+                        async with (
+                            self._disks.in_use.shared(bucket),
+                            aclosing(self._bucket(bucket, owners.get(bucket), tally)) as pages,
+                        ):
                             async for _ in pages:
                                 yield tally
                     except (OSError, DiskFull) as error:
@@ -101,6 +109,9 @@ class Rescan:
                         if len(tally.failed) < _NAMED_AT_MOST:
                             tally.failed[bucket] = str(error)
             await self._require_all()
+            if not tally.failed:
+                async with self._db.worker() as unit:
+                    await nodes.was_read(unit, self._node)
             self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
             yield tally
 
@@ -115,6 +126,8 @@ class Rescan:
             self._log.warning("auth knows no vault of a bucket's folder", bucket=str(bucket))
             if len(tally.unknown) < _NAMED_AT_MOST:
                 tally.unknown.append(bucket)
+            return
+        if not is_home and await self._is_former(bucket):
             return
         tally.buckets += 1
         if not is_home:
@@ -142,7 +155,28 @@ class Rescan:
         async with self._db.worker() as unit:
             if await buckets.peek(unit, bucket) is None:
                 return None
-            return await rescans.is_home(unit, bucket, self._node)
+            return self._node in await homes.home_nodes(unit, bucket)
+
+    async def _is_former(self, bucket: UUID) -> bool:
+        """Whether the files are those of a former home, which removes them.
+
+        Where the homes do not hold all, as after a copy of the database of that time was put back, it is to remove
+        nothing any more, and can be a home again.
+        """
+        async with self._db.worker() as unit:
+            state = await buckets.lock(unit, bucket)
+            order = await homes.clearing_of(unit, bucket, self._node)
+            if state is None or order is None:
+                return False
+            found = await homes.states(unit, bucket, self._silent_seconds)
+            if is_spared(self._node, found, state.copies):
+                return True
+        await self._threads.run(lambda: self._disks.note(order.id))
+        async with self._db.worker() as unit:
+            await buckets.lock(unit, bucket)
+            await homes.cleared(unit, bucket, self._node)
+        self._log.warning("a former home is needed after all", bucket=str(bucket))
+        return False
 
     def _count_keys(self, bucket: UUID, entered: Sequence[KnownObject], tally: Tally) -> None:
         keys = sum(one.name.kind is ObjectKind.KEY for one in entered)
@@ -165,12 +199,22 @@ class Rescan:
                 await rescans.add_bucket(unit, new.owner)
             await buckets.lock(unit, bucket)
             if new is not None:
-                await rescans.add_home(unit, bucket, self._node)
+                await homes.join(unit, bucket, self._node)
+                # All at once: the files of the root are judged before the node fetches what it lacks.
+                while await homes.enter_page(unit, bucket):
+                    pass
+                await rescans.joined_with(unit, bucket, self._node, files)
+                await rescans.copies_as_homes(unit, bucket)
+            if self._node not in await homes.home_nodes(unit, bucket):
+                return []  # it has left meanwhile
             entered = await rescans.enter(unit, bucket, self._node, files)
             otherwise = await rescans.otherwise(unit, bucket, files)
+            if new is not None:
+                for known in otherwise:  # replication does not put another file there before it is judged
+                    await copies.retry_after(unit, known.id, self._node, _JUDGED_SECONDS)
         by_name = {file.name: file for file in files}
         for known in otherwise:
-            await self._judge(bucket, known, by_name[known.name])
+            await self._judge(bucket, known, by_name[known.name], is_new=new is not None)
         # Its file may have been removed since it was listed, and its row with it: then it was entered in vain.
         absent = await self._threads.of(bucket).run(
             lambda: self._disks.lacking(bucket, [(one.name, one.size) for one in entered])
@@ -182,15 +226,15 @@ class Rescan:
             await rescans.take_back(unit, bucket, [one.id for one in entered if one.name in absent])
         return [one for one in entered if one.name not in absent]
 
-    async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile) -> None:
+    async def _judge(self, bucket: UUID, known: KnownObject, file: FoundFile, *, is_new: bool) -> None:
         """A file of another size or content than the catalogue says: which of the two is right?
 
         Of two seals the one that was written last, but none of a node that is known to have missed another; the content
-        of every other file has the SHA-256 of its name.
+        of every other file has the SHA-256 of its name. A home that `is_new` lacks all, and has not missed any.
         """
         is_right = not file.name.kind.is_root_file or (file.name == SEAL and file.modified > known.created)
         if is_right and file.name == SEAL:
-            is_right = not await self._lacks(known)
+            is_right = is_new or not await self._lacks(known)
         if is_right:
             # After that look and before the lock, which nobody is to wait for while a disk or a store is read.
             digest = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
@@ -199,10 +243,10 @@ class Rescan:
             is_right = digest == file.sha256
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
-            if state is None:
-                return
+            if state is None or self._node not in await homes.home_nodes(unit, bucket):
+                return  # it has left since the look
             if is_right and file.name == SEAL:
-                is_right = not await rescans.lacks(unit, known.id, self._node)
+                is_right = is_new or not await rescans.lacks(unit, known.id, self._node)
             self._log.warning(
                 "a file is not what the catalogue says", bucket=str(bucket), name=str(file.name), right=is_right
             )
@@ -219,8 +263,8 @@ class Rescan:
         row = await objects.find(unit, state.id, file.name)
         if row is None or (row.id, row.sha256) != (known.id, known.sha256) or row.state == "deleting":
             return
-        others = await rescans.other_homes(unit, state.id, self._node)
-        await objects.replace(unit, state, row, NewObject(file.name, file.sha256, file.size, others), row.sha256)
+        corrected = NewObject(file.name, file.sha256, file.size, [self._node])
+        await objects.replace(unit, state, row, corrected, row.sha256)
         await copies.clear(unit, row.id, [self._node])
 
     async def _require_all(self) -> None:

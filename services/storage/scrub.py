@@ -31,6 +31,7 @@ from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
+from services.storage.pace import Pace
 from services.storage.store import copies, scrubs
 from services.storage.store.scrubs import DueCopy, Scrub
 from services.storage.threads import DiskThreads
@@ -66,21 +67,6 @@ def _step_back() -> None:
 
 class DiskAway(Exception):
     """A disk is away on which the copy may lie."""
-
-
-class Pace:
-    """No more bytes a second than allowed, over whatever time."""
-
-    def __init__(self, clock: Clock, bytes_per_second: int) -> None:
-        self._clock = clock
-        self._rate = bytes_per_second
-        self._free_at = clock.monotonic()
-
-    async def spend(self, size: int) -> None:
-        """Wait until these bytes, which were read just now, are paid for."""
-        now = self._clock.monotonic()
-        self._free_at = max(self._free_at, now) + size / self._rate
-        await self._clock.sleep(self._free_at - now)
 
 
 @dataclass(slots=True)
@@ -214,7 +200,7 @@ class Scrubber:
             tally.whole.append(copy.object_id)
             return
         async with self._db.worker() as unit:
-            if not await copies.add_if_still(unit, copy.object_id, copy.sha256, self._node):
+            if not await copies.add_if_still(unit, copy.object_id, copy.sha256, copy.size, self._node):
                 return
         tally.damaged += 1
         self._damaged.inc()

@@ -29,10 +29,12 @@ from services.storage.errors import (
     RetentionRunning,
     SealChanged,
     SessionOver,
+    TooFewCopies,
 )
 from services.storage.quotas import require_room
 from services.storage.standing import lock, removing, require_device, require_new, require_open, require_own, writing
 from services.storage.store import buckets, copies, objects, scrubs, sessions
+from services.storage.store.homes import home_nodes
 
 
 async def open_session(
@@ -195,17 +197,20 @@ async def enter(
 ) -> Entered:
     """Enter a durable body in the catalogue: the moment at which a put takes effect.
 
-    Raises SessionOver, QuotaExceeded, NotReserved, BeingRemoved, and for a snapshot IndexNeeded; the caller then
-    throws the staged copies away.
+    Raises SessionOver, QuotaExceeded, NotReserved, BeingRemoved, TooFewCopies, and for a snapshot IndexNeeded; the
+    caller then throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
+        homes = await home_nodes(unit, bucket.id)
         row = await writing(unit, claims, session)
         if body.name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
         found = await objects.find(unit, claims.bucket, body.name)
         if found is not None:
             await _use_again(unit, bucket, row, name=body.name, packs=packs, found=found)
+            if found.lost:
+                _require_copies(bucket, body, homes)
             if body.sha256 == found.sha256 and body.size != found.size:
                 # It was entered by a rescan that found no whole file of it.
                 await objects.replace(unit, bucket, found, _new(body), found.sha256)
@@ -213,26 +218,29 @@ async def enter(
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)
         await require_room(unit, bucket, claims, row, body.name.kind, size=body.size)
+        _require_copies(bucket, body, homes)
         await _insert(unit, bucket, session, body)
-        return Entered(existed=False, placed_on=body.durable)
+        return Entered(existed=False, placed_on=body.durable & homes)
 
 
-async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: Sequence[Body]) -> bool:
+async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: Sequence[Body]) -> frozenset[str] | None:
     """Enter the first key, `config` and the seal in one transaction, if there is no `config`, or it is lost everywhere.
 
-    False, and nothing entered, if another device was first: the catalogue decides, under the bucket's lock. `bodies`
-    may lack a key that exists. Raises Damaged instead of letting another config take the place of a lost one that
-    snapshots need: that one may come back with its disk, or with a rescan.
+    Answers the homes, on which the copies are wanted; None, and nothing entered, if another device was first: the
+    catalogue decides, under the bucket's lock. `bodies` may lack a key that exists. Raises Damaged instead of letting
+    another config take the place of a lost one that snapshots need: that one may come back with its disk, or with a
+    rescan.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
+        homes = await home_nodes(unit, bucket.id)
         row = await writing(unit, claims, session)
         config = await objects.find(unit, claims.bucket, CONFIG)
         if config is not None:
             # This very one may have been found among the incoming files, and healed, since its body came.
             same = any(body.name == CONFIG and body.sha256 == config.sha256 for body in bodies)
             if not config.lost and not same:
-                return False
+                return None
             if not same and await objects.any_of(unit, claims.bucket, ObjectKind.SNAPSHOT):
                 raise Damaged(name=CONFIG, detail="the vault has snapshots, so another one cannot take its place")
         else:
@@ -242,6 +250,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
             raise NotAllowed(detail="No key is there that could open the vault: initialise it again, from the key on.")
         await require_room(unit, bucket, claims, row, ObjectKind.CONFIG, size=sum(body.size for body in bodies))
         for body in bodies:
+            _require_copies(bucket, body, homes)
             found = await objects.find(unit, claims.bucket, body.name)
             if found is None:
                 await _insert(unit, bucket, session, body)
@@ -249,7 +258,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
                 raise BeingRemoved(name=body.name)
             else:
                 await _replace(unit, bucket, row, found, body, replaced=found.sha256)
-        return True
+        return homes
 
 
 async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: Body, replaced: bytes) -> Entered:
@@ -261,6 +270,7 @@ async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: B
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
+        homes = await home_nodes(unit, bucket.id)
         row = await writing(unit, claims, session)
         if await objects.find(unit, claims.bucket, CONFIG) is None:
             raise NotInitialised(bucket=claims.bucket)
@@ -269,11 +279,12 @@ async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: B
             raise NotAllowed(detail="There is a seal, and the vault token does not allow to delete.")
         if found is not None:
             await removing(unit, claims, session)
+        _require_copies(bucket, body, homes)
         if found is None and not replaced:
             await _insert(unit, bucket, session, body)
         elif found is None or not await _replace(unit, bucket, row, found, body, replaced=replaced):
             raise SealChanged(bucket=claims.bucket)
-        return Entered(existed=found is not None, placed_on=body.durable)
+        return Entered(existed=found is not None, placed_on=body.durable & homes)
 
 
 async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bool:
@@ -373,6 +384,12 @@ async def _require_users(
         raise NotReserved(count=len(lacking), first=f"data/{min(lacking).hex()}")
 
 
+def _require_copies(bucket: buckets.BucketState, body: Body, homes: frozenset[str]) -> None:
+    """A copy counts on what is a home now, whatever was one when it was sent. Raises TooFewCopies."""
+    if len(body.durable & homes) < bucket.ack_copies:
+        raise TooFewCopies(detail="The bucket has got other nodes while the object was stored. Try again.")
+
+
 async def _insert(unit: Unit, bucket: buckets.BucketState, session: UUID, body: Body) -> None:
     await objects.insert(unit, bucket, session, bucket.seq + 1, _new(body))
 
@@ -396,4 +413,4 @@ async def _replace(
 
 
 def _new(body: Body) -> objects.NewObject:
-    return objects.NewObject(body.name, body.sha256, body.size, sorted(body.missing), sorted(body.awaited))
+    return objects.NewObject(body.name, body.sha256, body.size, sorted(body.durable), sorted(body.full))

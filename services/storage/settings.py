@@ -79,7 +79,13 @@ class StorageSettings(RoleSettings):
     )
     disk_threads: int = Field(8, ge=1, le=256, description="threads that hash, write and read")
     replication_streams: int = Field(4, ge=1, le=64, description="copies that this node fetches at once")
+    replication_bytes_per_second: int = Field(
+        64 << 20, ge=1 << 16, description="greatest number of bytes a second that it fetches so"
+    )
     replication_poll_seconds: float = Field(1, gt=0, description="how often to look for copies to fetch, in seconds")
+    placement_poll_seconds: float = Field(
+        5, gt=0, description="how often to look for buckets that are to move to other nodes, in seconds"
+    )
     reap_seconds: float = Field(30, gt=0, description="how often to look for what can be removed, in seconds")
     basket_days: float = Field(7, ge=0, le=36500, description="days for which what was removed stays on the disks")
     scrub_days: float = Field(

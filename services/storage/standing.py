@@ -11,15 +11,23 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Unit
 from services.common.errors import NotAllowed, NotFound
-from services.storage.errors import Damaged, SessionOver, WrongDevice
+from services.storage.errors import BucketBusy, Damaged, SessionOver, WrongDevice
 from services.storage.store import buckets, objects, sessions
 
+PATIENCE_SECONDS = 5.0
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
 
 
 async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
-    """Lock the bucket's row: the first statement of every transaction that changes the bucket. Raises NotFound."""
-    bucket = await buckets.lock(unit, claims.bucket)
+    """Lock the bucket's row: the first statement of every transaction that changes the bucket.
+
+    Raises NotFound; BucketBusy when that takes long: calls that wait for one bucket would hold the connections that
+    those for others need.
+    """
+    try:
+        bucket = await buckets.lock(unit, claims.bucket, PATIENCE_SECONDS)
+    except TimeoutError as error:
+        raise BucketBusy from error
     if bucket is None:
         raise NotFound(what=f"bucket {claims.bucket}")
     return bucket

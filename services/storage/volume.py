@@ -6,7 +6,7 @@ Everything here blocks, and runs in the node's disk threads. What cannot be reac
 nothing of what lies there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
@@ -120,6 +120,21 @@ class Volume(Protocol):
 
     def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
         """What else lies in the bucket; None for what is no object at its place. Raises OSError."""
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        """Whose puts have bodies of the bucket on their way in, begun or whole. Raises Unavailable, OSError."""
+
+    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
+        """Remove the bucket, but bodies on their way in of sessions that are not `over`. Answers whether it is gone.
+
+        What has a foreign name stays. Raises Unavailable, OSError; what has been removed by then is gone.
+        """
+
+    def is_noted(self, order: UUID) -> bool:
+        """Whether an order to clear a bucket was noted as being over. Raises Unavailable, OSError."""
+
+    def note(self, order: UUID) -> None:
+        """Note durably that an order to clear a bucket is over. Raises Unavailable, OSError."""
 
     def close(self) -> None: ...
 

@@ -38,9 +38,18 @@ class Presence:
     """This node's row: where it is reached, what it can still take, and that it lives."""
 
     def __init__(
-        self, settings: StorageSettings, db: Database, disks: Disks, threads: DiskThreads, draining: asyncio.Event
+        self,
+        settings: StorageSettings,
+        db: Database,
+        disks: Disks,
+        threads: DiskThreads,
+        draining: asyncio.Event,
+        *,
+        catalogue: int,
     ) -> None:
+        """`catalogue` is the number of the last migration that this version knows."""
         self._settings = settings
+        self._catalogue = catalogue
         self._reconciled = False
         self._draining = draining
         self._db = db
@@ -50,9 +59,12 @@ class Presence:
     async def beat(self) -> None:
         if self._draining.is_set():
             return
-        free = await self._threads.run(lambda: self._disks.free_bytes)
+        free, is_whole = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.all_there))
+        # What came back may be another disk's content.
+        self._reconciled = self._reconciled and is_whole
         own = self._settings
-        async with self._db.unit() as unit:
+        # As a worker: callers that wait for the lock of a bucket hold no connection that it needs.
+        async with self._db.worker() as unit:
             await nodes.heartbeat(
                 unit,
                 own.instance,
@@ -61,7 +73,13 @@ class Presence:
                 rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
                 free_bytes=free,
                 reconciled=self._reconciled,
+                catalogue=self._catalogue,
             )
+
+    @property
+    def is_reconciled(self) -> bool:
+        """Whether the disks were compared with the catalogue since the start, and none was away since then."""
+        return self._reconciled
 
     async def reconciled(self) -> None:
         """The disks were compared with the catalogue; said at once the first time."""
@@ -73,7 +91,7 @@ class Presence:
         """Once the process begins to end, let no put wait for this node. In an outage its silence says the same."""
         await self._draining.wait()
         try:
-            async with self._db.unit() as unit:
+            async with self._db.worker() as unit:
                 await nodes.silence(unit, self._settings.instance)
         except ServiceError as error:
             structlog.get_logger("storage").warning("could not say that this node leaves", cause=str(error))

@@ -306,6 +306,17 @@ class Auth(
         vault.sealed_key = request.sealed_key
         return profiles_pb2.SetVaultKeyResponse()
 
+    def SetVaultPlace(
+        self, request: profiles_pb2.SetVaultPlaceRequest, context: grpc.ServicerContext
+    ) -> profiles_pb2.SetVaultPlaceResponse:
+        self._enter("SetVaultPlace", context)
+        self.seen.append(request.SerializeToString())
+        vault = self.vaults[request.vault_id]
+        if vault.sealed_place != request.replaces:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "STALE_VERSION")
+        vault.sealed_place = request.sealed_place
+        return profiles_pb2.SetVaultPlaceResponse()
+
     def ListItems(
         self, request: profiles_pb2.ListItemsRequest, context: grpc.ServicerContext
     ) -> profiles_pb2.ListItemsResponse:

@@ -1,16 +1,14 @@
 """A vault on a store of the net, through the program, and restic beside it."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from client.account.promises import Promise, Verdict
 from client.account.tests.an_auth import PASSWORD
+from client.cli.tests.on_s3 import KEY, SECRET, add, restic
 from client.cli.tests.terminal import Terminal
-
-KEY, SECRET = "zqx-key-of-a-store-7420", "zqx-secret-of-a-store-7421"
 
 
 @pytest.fixture
@@ -21,28 +19,6 @@ def on_s3(terminal: Terminal, s3_bucket: str, tmp_path: Path) -> str:
     added = add(terminal, tmp_path.name, address)
     assert added == (0, f"The vault {tmp_path.name} was created.\n", "")
     return address
-
-
-def add(terminal: Terminal, name: str, address: str, *options: str, password: str = "") -> tuple[int, str, str]:
-    lines = f"{SECRET}\n{password}"
-    return terminal(
-        "vault", "add", "--s3", address, "--access-key", KEY, "--secret-stdin", "--name", name, *options, given=lines
-    )
-
-
-def restic(address: str, password: str, *arguments: str) -> str:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RESTIC_"))},
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "RESTIC_PASSWORD": password,
-        "RESTIC_REPOSITORY": f"s3:{address}",
-    }
-    done = subprocess.run(
-        ["restic", "--no-cache", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.needs("restic")
@@ -141,8 +117,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(terminal: Terminal, on_s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "one of --local, --s3 and --url"),
-        (("--local", "x", "--s3", "host/b"), "one of --local, --s3 and --url"),
+        ((), "one of --local, --s3, --url and --sftp"),
+        (("--local", "x", "--s3", "host/b"), "one of --local, --s3, --url and --sftp"),
         (("--local", "x", "--region", "y"), "A folder has no region"),
         (("--local", "x", "--access-key", "y"), "A folder has no region and no key"),
         (("--url", "gcs://b", "--access-key", "y", "--secret-stdin"), "takes no --access-key"),

@@ -7,7 +7,7 @@ address is refused, for opendal passes over options that it does not know.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from client.errors import UsageError
@@ -115,7 +115,10 @@ class Location:
         options, secrets = fields["options"], fields["secrets"]
         if not isinstance(options, Mapping) or not isinstance(secrets, Mapping):
             raise TypeError("options and secrets are mappings")
-        return cls(str(fields["scheme"]), str(fields["root"]), dict(options), dict(secrets))
+        kind = cls
+        if fields["scheme"] == "sftp":
+            from client.stores.cloud.sftp.location import SftpLocation as kind  # noqa: N813 - a kind of Location
+        return kind(str(fields["scheme"]), str(fields["root"]), dict(options), dict(secrets))
 
     @property
     def fields(self) -> dict[str, object]:
@@ -140,7 +143,7 @@ class Location:
 
     def below(self, folder: str) -> "Location":
         """A folder of this one."""
-        return Location(self.scheme, f"{self.root.rstrip('/')}/{folder}", self.options, self.secrets)
+        return replace(self, root=f"{self.root.rstrip('/')}/{folder}")
 
     @property
     def key(self) -> str:

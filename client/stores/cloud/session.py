@@ -1,4 +1,4 @@
-"""One session on an object store or WebDAV."""
+"""One session on an object store, WebDAV or SFTP."""
 
 import secrets
 import threading
@@ -9,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import groupby, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from client.errors import (
     DamagedVault,
@@ -22,13 +22,13 @@ from client.errors import (
     TruncatedObject,
 )
 from client.stores.abc import Buffer, ObjectInfo, Refusal
+from client.stores.cloud.lists import complete_listing, is_of_packs, objects_among
 from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing, sizing
-from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
-
-if TYPE_CHECKING:
-    from opendal import AsyncOperator
+from clouds.operator import Entry, Operator
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 T = TypeVar("T")
 
@@ -36,6 +36,9 @@ _AHEAD = 8  # folders of packs that are listed at once
 _DELETED_AT_ONCE = 256
 _DECISIVE = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.LOCK))  # for what is removed
 _LARGE = frozenset((ObjectKind.PACK, ObjectKind.INDEX))
+# Few and decisive: a list that lacks one which was just stored is an old list, and may lack others' too.
+_MUST_BE_LISTED = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.KEY, ObjectKind.LOCK))
+_READINGS = 3  # of bytes that are fewer or other than they must be
 
 
 class CloudSession:
@@ -44,11 +47,13 @@ class CloudSession:
     lost: frozenset[ObjectName] = frozenset()  # nobody looks for damage before it is read
     has_more_lost = False
 
-    def __init__(self, store: CloudStore) -> None:
+    def __init__(self, store: CloudStore, purpose: Purpose) -> None:
         self._store = store
+        self._removes = purpose is Purpose.RETENTION
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._under_way: set[Future[Any]] = set()
+        self._stored: set[ObjectName] = set()  # by this session, of the kinds that its lists must have
 
     def initialise(self, key: ObjectName, key_body: Buffer, config: Buffer, seal: Buffer) -> bool:
         """First use: a key, the seal, and last `config`, which alone makes a vault of them.
@@ -64,7 +69,7 @@ class CloudSession:
                 if self._store.has_folders:
                     self._make_folders()
                 self._write(key, key_body)
-                self._ensure_listed(key)
+                self._listed(key.kind)  # a page of some other server would be a list of nothing
                 sealed = not seal or self._create(SEAL, seal)
             except BaseException:
                 with suppress(OortError):
@@ -89,25 +94,52 @@ class CloudSession:
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         self._check()
-        if length == 0:
-            if self._size(name) is None:
-                raise ObjectMissing(name=name, place=self._store.place)
-            return b""
         if length is None and not offset:
-            size = self._size(name) if name.kind in _LARGE else 0
-            if size is None:
-                raise ObjectMissing(name=name, place=self._store.place)
-            body = self._run(lambda operator: operator.read(name.path), name, size)
-            if name.id and sha256(body).hexdigest() != name.id:
-                raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
-            return body
-        if length is None:
-            size = self._size(name) or 0
-            return self._run(lambda operator: operator.read(name.path, offset=offset), name, max(size - offset, 0))
-        body = self._run(lambda operator: operator.read(name.path, offset=offset, size=length), name, length)
-        if len(body) != length:
-            raise TruncatedObject(name=name, detail=f"{len(body)} of {length} bytes from {offset} are there")
-        return body
+            return self._whole(name)
+        if not length:
+            size = self._stored_size(name)
+            return b"" if length == 0 or size <= offset else self._part(name, offset, size - offset)
+        return self._part(name, offset, length)
+
+    def _whole(self, name: ObjectName) -> bytes:
+        """All of it, read again where it has another hash than its name, or another size than it is said to have."""
+        stored = self._stored_size(name) if name.kind in _LARGE else 0
+        body = b""
+        for _ in range(_READINGS):
+            body = self._run(lambda operator: operator.read(name.path), name, stored)
+            if name.id and sha256(body).hexdigest() == name.id:
+                return body
+            stored = self._stored_size(name)
+            if not name.id and len(body) == stored:
+                return body
+        if len(body) != stored:
+            raise self._is_short(name, len(body), stored)
+        raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
+
+    def _part(self, name: ObjectName, offset: int, length: int) -> bytes:
+        """A part of it, read again where fewer bytes come than there are."""
+        read = 0
+        for _ in range(_READINGS):
+            with suppress(TruncatedObject):
+                body = self._run(lambda operator: operator.read(name.path, offset=offset, size=length), name, length)
+                read = len(body)
+                if read == length:
+                    return body
+            stored = self._stored_size(name)
+            if stored < offset + length:
+                there = max(stored - offset, 0)
+                raise TruncatedObject(name=name, detail=f"{there} of {length} bytes from {offset} are there")
+        raise self._is_short(name, read, length)
+
+    def _is_short(self, name: ObjectName, read: int, stored: int) -> StoreError:
+        detail = f"it sends {read} of {stored} bytes of {name}, which it has: try again later, or ask who runs it"
+        return StoreError(place=self._store.place, detail=detail)
+
+    def _stored_size(self, name: ObjectName) -> int:
+        size = self._size(name)
+        if size is None:
+            raise ObjectMissing(name=name, place=self._store.place)
+        return size
 
     def list(self, kind: ObjectKind) -> Iterator[ObjectInfo]:
         """In the order of their names. Raises StoreError where a folder is missing, which is not the same as empty."""
@@ -117,30 +149,42 @@ class CloudSession:
             return iter([] if size is None else [ObjectInfo(ObjectName(kind), size)])
         if kind is ObjectKind.PACK:
             return self._list_packs()
-        return iter(_objects(self._listed(kind), kind))
+        return iter(objects_among(self._listed(kind), kind))
 
-    def _listed(self, kind: ObjectKind) -> Iterable[Any]:
+    def _expected(self) -> frozenset[ObjectName]:
+        """What lists must have."""
+        with self._lock:
+            return frozenset(self._stored)
+
+    def _listed(self, kind: ObjectKind) -> Iterable[Entry]:
         folder = f"{kind.value}/"
-        found = self._run(listing(folder))
+        earlier = self._store.remembered.of(kind) if self._removes else frozenset()
+        found = self._run(complete_listing(folder, self._expected))
         if not found and kind in _DECISIVE and self._store.has_folders and self._size(CONFIG) is not None:
             there = self._run(lambda operator: operator.exists(folder))
             if not there:
                 detail = f"the vault has no folder '{kind.value}': where it is lost for good, make an empty one"
                 raise StoreError(place=self._store.place, detail=detail)
+        listed = {entry.path for entry in found}
+        lacking = sorted(name for name in earlier if name.path not in listed)
+        removed = self._missing(lacking)
+        self._store.remembered.forget_missing(removed)
+        if late := frozenset(lacking) - removed:
+            found = self._run(complete_listing(folder, self._expected, late))
         return found
 
     def _list_packs(self) -> Iterator[ObjectInfo]:
         """By sub-folder, so that memory does not grow with the vault; some are listed ahead."""
         present = self._listed(ObjectKind.PACK)
-        folders = deque(sorted({entry.path for entry in present if entry.metadata.is_dir and _is_of_packs(entry.path)}))
-        ahead: deque[Future[list[Any]]] = deque()
+        folders = deque(sorted({entry.path for entry in present if entry.metadata.is_dir and is_of_packs(entry.path)}))
+        ahead: deque[Future[list[Entry]]] = deque()
         try:
             while folders or ahead:
                 while folders and len(ahead) < _AHEAD:
                     folder = folders.popleft()
                     ahead.append(self._begin(listing(folder)))
                 found = self._result(ahead.popleft())
-                yield from _objects(found, ObjectKind.PACK)
+                yield from objects_among(found, ObjectKind.PACK)
                 self._check()
         finally:
             for future in ahead:
@@ -149,8 +193,7 @@ class CloudSession:
     def reserve(self, packs: Sequence[ObjectName]) -> frozenset[ObjectName]:
         """The packs that are gone. The vault's lock file keeps the others."""
         self._check()
-        sizes = [(pack, self._begin(sizing(pack.path))) for pack in packs]
-        return frozenset(pack for pack, future in sizes if self._result(future, pack) is None)
+        return self._missing(packs)
 
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:
         self.put(snapshot, body)
@@ -158,6 +201,8 @@ class CloudSession:
     def remove(self, name: ObjectName) -> None:
         self._check()
         if not self.exists(name):
+            with self._lock:
+                self._stored.discard(name)
             raise ObjectMissing(name=name, place=self._store.place)
         self._delete([name])
 
@@ -184,7 +229,7 @@ class CloudSession:
     def exists(self, name: ObjectName) -> bool:
         return self._size(name) is not None
 
-    def run(self, call: "Callable[[AsyncOperator], Awaitable[T]]") -> T:
+    def run(self, call: Callable[[Operator], Awaitable[T]]) -> T:
         """Something else with the store's operator. Raises StoreError."""
         return self._run(call)
 
@@ -208,7 +253,7 @@ class CloudSession:
         if self._over.is_set():
             raise SessionOver(place=self._store.place)
 
-    def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
+    def _begin(self, call: Callable[[Operator], Awaitable[T]], size: int = 0) -> "Future[T]":
         with self._lock:
             self._check()
             future = self._store.begin(call, size)
@@ -234,14 +279,20 @@ class CloudSession:
             future.cancel()
             raise
 
-    def _run(self, call: "Callable[[AsyncOperator], Awaitable[T]]", name: ObjectName | None = None, size: int = 0) -> T:
+    def _run(self, call: Callable[[Operator], Awaitable[T]], name: ObjectName | None = None, size: int = 0) -> T:
         return self._result(self._begin(call, size), name)
 
     def _size(self, name: ObjectName) -> int | None:
         return self._run(sizing(name.path), name)
 
+    def _missing(self, names: Sequence[ObjectName]) -> frozenset[ObjectName]:
+        """Those that are not there. Each is a call of its own: thousands may be asked for."""
+        sizes = [(name, self._begin(sizing(name.path))) for name in names]
+        return frozenset(name for name, future in sizes if self._result(future, name) is None)
+
     def _write(self, name: ObjectName, body: Buffer) -> None:
         """Store all of an object, in place of what has its name."""
+        self._store.remembered.add(name)
         if not self._store.shows_halves:
             self._send(name, name.path, body)
         else:
@@ -255,6 +306,9 @@ class CloudSession:
                     self._run(deleting(beside))
                 raise
         self._ensure_size(name, name.path, len(body))
+        if name.kind in _MUST_BE_LISTED:
+            with self._lock:
+                self._stored.add(name)
 
     def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
         """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""
@@ -294,18 +348,17 @@ class CloudSession:
         for folder in FOLDERS:
             self._run(lambda operator, folder=folder: operator.create_dir(folder))  # type: ignore[misc]
 
-    def _ensure_listed(self, name: ObjectName) -> None:
-        """Whether it lists what was just stored; a page of some other server would be a list of nothing."""
-        if all(info.name != name for info in self.list(name.kind)):
-            detail = f"its list lacks {name}, which was just stored there: is the address right?"
-            raise StoreError(place=self._store.place, detail=detail)
-
     def _ensure_size(self, name: ObjectName, path: str, size: int) -> None:
-        stored = self._run(sizing(path), name)
-        if stored != size:
-            found = "is not there" if stored is None else f"has {stored} bytes"
-            detail = f"{name} was stored with {size} bytes, and {found}: the store loses what it is given"
-            raise StoreError(place=self._store.place, detail=detail)
+        """Wait for the store to show what was stored; one that does not has lost it."""
+
+        async def shown(operator: Operator) -> None:
+            stored = await sizing(path)(operator)
+            if stored != size:
+                found = "is not there" if stored is None else f"has {stored} bytes"
+                said = f"{name} was stored with {size} bytes, and {found}: the store loses what it is given"
+                raise Failure(Trouble.BEHIND, f"{said}, so take another if it happens again")
+
+        self._run(shown)
 
     def _create(self, name: ObjectName, body: Buffer) -> bool:
         """Store a root file if there is none. False if there is another; where the store cannot tell, it is looked."""
@@ -326,27 +379,10 @@ class CloudSession:
     def _delete(self, names: Iterable[ObjectName]) -> None:
         waiting = iter(names)
         while batch := list(islice(waiting, _DELETED_AT_ONCE)):
+            with self._lock:
+                self._stored.difference_update(batch)
             begun = [(name, self._begin(deleting(name.path))) for name in batch]
             for name, future in begun:
                 with suppress(ObjectMissing):
                     self._result(future, name)
-
-
-def _is_of_packs(folder: str) -> bool:
-    name = folder.strip("/").rpartition("/")[2]
-    return len(name) == 2 and all(digit in "0123456789abcdef" for digit in name)  # noqa: PLR2004 - `data/xx/`
-
-
-def _objects(found: Iterable[Any], kind: ObjectKind) -> list[ObjectInfo]:
-    """The objects among what was listed, each once and by name; whatever else lies there is not ours.
-
-    A copy of an object in another folder is no object either: prune would take it for a pack that nothing needs, and
-    remove by its name the one that is needed.
-    """
-    objects = {}
-    for entry in found:
-        with suppress(BadName):
-            name = ObjectName(kind, entry.path.rpartition("/")[2])
-            if entry.metadata.is_file and entry.path == name.path:
-                objects[name] = ObjectInfo(name, entry.metadata.content_length)
-    return [objects[name] for name in sorted(objects)]
+            self._store.remembered.forget(batch)

@@ -1,4 +1,4 @@
-"""A vault on an object store or WebDAV, laid out as restic's S3 backend lays its repositories out.
+"""A vault on an object store, WebDAV or SFTP, laid out as restic's S3 backend lays its repositories out.
 
 Kept true: an object is written by one call that has all of its bytes, and what the store then says of its size is
 looked at; where a store may show a half of a body that breaks off, it is written beside and renamed. Sessions are not
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
 from client.stores.cloud.location import Location
-from clouds.calls import Calls, Patience
+from client.stores.cloud.remembered import Remembered
+from client.stores.cloud.sftp.location import SftpLocation
+from clouds.calls import Calls, Clock, Patience
 from clouds.failures import Failure, Trouble
 from clouds.operations import deleting, listing
 from domain.names import SEAL, ObjectKind, ObjectName
@@ -22,21 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
-    from opendal import AsyncOperator
-
     from client.stores.cloud.session import CloudSession
+    from clouds.operator import Operator
 
 T = TypeVar("T")
 
 TEMPORARY = "tmp/"
 _ABANDONED_SECONDS = 24 * 3600
-_SHOWS_HALVES = frozenset(("webdav",))  # a PUT that breaks off may leave what has come
+_SHOWS_HALVES = frozenset(("webdav", "sftp"))  # what breaks off may leave what has come
 FOLDERS = tuple(f"{kind.value}/" for kind in ObjectKind if not kind.is_root_file)
 # What has no meaning without `config`; a restic repository that has lost it has other folders with something in them.
 _LEFT_BY_FIRST_USE = frozenset((f"{ObjectKind.KEY.value}/", SEAL.path, TEMPORARY))
-_HAS_FOLDERS = frozenset(("webdav",))
-# Where opendal's `if_not_exists` is known to be heeded; elsewhere an object is looked for, then written.
-_CREATES_ONCE = frozenset(("s3", "gcs", "azblob"))
+_HAS_FOLDERS = frozenset(("webdav", "sftp"))
+# Where `if_not_exists` is known to be heeded; elsewhere an object is looked for, then written.
+_CREATES_ONCE = frozenset(("s3", "gcs", "azblob", "sftp"))
 
 
 class CloudStore:
@@ -44,13 +45,23 @@ class CloudStore:
 
     needs_locks = True
 
-    def __init__(self, location: Location, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        location: Location,
+        patience: Patience | None = None,
+        clock: Clock | None = None,
+        *,
+        remembered: Remembered | None = None,
+    ) -> None:
         self.location = location
-        self.calls = Calls(patience or Patience())
+        self.remembered = remembered or Remembered()
+        self._pace = patience or Patience(), clock or Clock()
+        self.calls = Calls(self._pace[0], clock=self._pace[1])
         self.first_use = threading.Lock()  # for stores that cannot create what must not be there yet
         self.renaming = threading.Lock()
         self._lacks_conditions = self._lacks_checksums = False
-        self._operator: AsyncOperator | None = None
+        self._operator: Operator | None = None
+        self._last: Callable[[], Awaitable[None]] | None = None  # what the operator needs at its end
         self._making = threading.Lock()
 
     @property
@@ -78,7 +89,7 @@ class CloudStore:
         """Open a session. Raises ParentGone when the parent snapshot is no more."""
         from client.stores.cloud.session import CloudSession
 
-        session = CloudSession(self)
+        session = CloudSession(self, purpose)
         if purpose is not Purpose.READ and self.shows_halves:
             self._sweep(session)
         if parent is not None and not session.exists(parent):
@@ -87,7 +98,7 @@ class CloudStore:
 
     def beside(self, folder: str) -> "CloudStore":
         """The same store, for a vault in a folder of this one, over connections of its own."""
-        return CloudStore(self.location.below(folder))
+        return CloudStore(self.location.below(folder), *self._pace)
 
     def remove_beside(self, folder: str) -> None:
         """Remove all of such a folder. Raises StoreError."""
@@ -118,9 +129,9 @@ class CloudStore:
         self._lacks_conditions = True
 
     def close(self) -> None:
-        self.calls.close()
+        self.calls.close(self._last)
 
-    def begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
+    def begin(self, call: "Callable[[Operator], Awaitable[T]]", size: int = 0) -> "Future[T]":
         """Begin a call of opendal's operator that carries `size` bytes; the future raises Failure."""
         operator = self._made()
         return self.calls.begin(lambda: call(operator), size)
@@ -135,23 +146,36 @@ class CloudStore:
             return StoreFull(place=self.place, detail=failure.said)
         return StoreError(place=self.place, detail=f"{failure.said}{f' ({name})' if name else ''}")
 
-    def _made(self) -> "AsyncOperator":
+    def _made(self) -> "Operator":
         with self._making:
             if self._operator is None:
-                try:
-                    import opendal
-                except ImportError:
-                    detail = "the package opendal, which speaks to stores, is not there for this machine: use a folder"
-                    raise StoreError(place=self.place, detail=detail) from None
-                settings = self.location.settings
-                if self._lacks_checksums:
-                    settings.pop("checksum_algorithm", None)
-                try:
-                    self._operator = opendal.AsyncOperator(self.location.scheme, **settings)
-                except opendal.exceptions.ConfigInvalid as error:
-                    said = str(error).partition("\n")[0].partition(" => ")[2]
-                    raise StoreError(place=self.place, detail=f"its address is not right: {said}") from None
+                if isinstance(self.location, SftpLocation):
+                    self._operator = self._of_sftp(self.location)
+                else:
+                    self._operator = self._of_opendal()
             return self._operator
+
+    def _of_sftp(self, location: SftpLocation) -> "Operator":
+        from client.stores.cloud.sftp.operator import SftpOperator
+
+        operator = SftpOperator(location)
+        self._last = operator.close
+        return operator
+
+    def _of_opendal(self) -> "Operator":
+        try:
+            import opendal
+        except ImportError:
+            detail = "the package opendal, which speaks to stores, is not there for this machine: use a folder"
+            raise StoreError(place=self.place, detail=detail) from None
+        settings = self.location.settings
+        if self._lacks_checksums:
+            settings.pop("checksum_algorithm", None)
+        try:
+            return opendal.AsyncOperator(self.location.scheme, **settings)
+        except opendal.exceptions.ConfigInvalid as error:
+            said = str(error).partition("\n")[0].partition(" => ")[2]
+            raise StoreError(place=self.place, detail=f"its address is not right: {said}") from None
 
     def _sweep(self, session: "CloudSession") -> None:
         """Remove what was written beside by somebody who never came to rename it, a day later."""

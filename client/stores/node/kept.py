@@ -14,6 +14,7 @@ from typing import Self
 
 from client.disk import private
 from client.stores.abc import Buffer, ObjectInfo, Refusal
+from client.stores.limited import LimitedSession, LimitedStore
 from client.stores.node.session import NodeSession
 from client.stores.node.store import NodeStore
 from domain.names import ObjectKind, ObjectName
@@ -68,11 +69,11 @@ class KeptObjects:
 
 
 class KeepingStore:
-    """A NodeStore whose small objects are kept in a folder."""
+    """A NodeStore, perhaps a limited one, whose small objects are kept in a folder."""
 
     needs_locks = NodeStore.needs_locks
 
-    def __init__(self, store: NodeStore, folder: Path) -> None:
+    def __init__(self, store: NodeStore | LimitedStore, folder: Path) -> None:
         self._store = store
         self._kept = KeptObjects(folder)
 
@@ -93,7 +94,7 @@ class KeepingStore:
 class KeepingSession:
     """A session of it. The parent that it was opened with is there, for the node has pinned it."""
 
-    def __init__(self, session: NodeSession, kept: KeptObjects, parent: ObjectName | None) -> None:
+    def __init__(self, session: NodeSession | LimitedSession, kept: KeptObjects, parent: ObjectName | None) -> None:
         self._session = session
         self._kept = kept
         self._named = set[ObjectName]() if parent is None else {parent}

@@ -14,13 +14,14 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
 
 import psutil
 
+from clouds.testing.line import Line, a_line
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings, say
 from deploy.campaigns.devices.memory import Memory
@@ -33,8 +34,8 @@ from deploy.campaigns.nodes.faults import STOPPED_SECONDS, Faults
 from deploy.driver import Device, Operator
 from deploy.local.cluster import Cluster
 from deploy.local.folder import StackFolder
+from deploy.local.ports import PortReservations
 from deploy.local.postgres import by_port
-from deploy.tests.end_to_end.line import Line, a_line
 
 _MINUTES = 5.0
 _NODES = ("node-a", "node-b", "node-c")
@@ -65,7 +66,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="oort-campaign-nodes-"))
     say(f"{arguments.minutes:g} minutes with seed {seed}")
     stack = StackFolder.create(folder / "stack")
-    with Disks({name: stack.node(name) for name in _NODES}) as disks, a_line() as line, a_line() as to_database:
+    with (
+        Disks({name: stack.node(name) for name in _NODES}) as disks,
+        closing(PortReservations()) as ports,
+        a_line(ports.take) as line,
+        a_line(ports.take) as to_database,
+    ):
         findings = _on_stack(stack, disks, (line, to_database), arguments.minutes, seed)
         if findings:
             disks.copy_to(folder / "disks")

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from clouds.testing.line import Line
 from deploy.campaigns.devices.commands import Kind
 from deploy.campaigns.devices.judging import End, Findings, say
 from deploy.campaigns.devices.outages import Outages
@@ -21,7 +22,6 @@ from deploy.driver import Operator
 from deploy.local import stack
 from deploy.local.calls import is_healthy
 from deploy.local.folder import Service, StackFolder
-from deploy.tests.end_to_end.line import Line
 
 _PATIENCE_SECONDS = 180.0  # for what the stack puts right by itself
 _LOOK_SECONDS = 0.25

@@ -17,9 +17,9 @@ from client.restore.compare import differences
 from client.rpc import Pacing
 from client.stores.node import NodeStore, VaultAccess
 from client.stores.node.store import PATIENCE_SECONDS
+from clouds.testing.line import Line, a_line
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_user
-from deploy.tests.end_to_end.line import Line, a_line
 from deploy.tests.end_to_end.trees import MIB, incompressible, restored
 from domain.sessions import Scope
 
@@ -61,11 +61,15 @@ class Caller:
 
 @pytest.fixture
 def caller(
-    stack: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stack: Operator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    a_free_port: Callable[[], int],
 ) -> Iterator[Caller]:
     name, password = a_user(stack)
     device = Device(tmp_path / "home")
-    with a_line() as line:
+    with a_line(a_free_port) as line:
         server = line.to(stack.env["OORT_AUTH"])
         options = ("--server", server, "--ca", stack.env["OORT_CA"], "--username", name, "--password-stdin")
         device.tool.ok("login", *options, stdin=password)

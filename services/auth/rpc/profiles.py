@@ -117,6 +117,15 @@ class ProfilesRpc(profiles_pb2_grpc.ProfileServiceServicer):
         await self._vaults.set_key(caller, uuid_of(request.vault_id, "vault_id"), sealed_key, replaces)
         return profiles_pb2.SetVaultKeyResponse()
 
+    async def SetVaultPlace(
+        self, request: profiles_pb2.SetVaultPlaceRequest, context: Context
+    ) -> profiles_pb2.SetVaultPlaceResponse:
+        caller = await self._gate.caller(context, Need.FULL)
+        sealed_place = opaque(request.sealed_place, "sealed_place", _LONGEST_PLACE, least=1)
+        replaces = opaque(request.replaces, "replaces", _LONGEST_PLACE, least=1)
+        await self._vaults.set_place(caller, uuid_of(request.vault_id, "vault_id"), sealed_place, replaces)
+        return profiles_pb2.SetVaultPlaceResponse()
+
     async def RemoveVault(
         self, request: profiles_pb2.RemoveVaultRequest, context: Context
     ) -> profiles_pb2.RemoveVaultResponse:

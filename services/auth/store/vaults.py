@@ -129,6 +129,15 @@ async def set_key(unit: Unit, vault: UUID, sealed_key: bytes, replaces: bytes) -
     return cursor.rowcount == 1
 
 
+async def set_place(unit: Unit, vault: UUID, sealed_place: bytes, replaces: bytes) -> bool:
+    """Store where a vault lies in place of what it replaces. False if the vault has another."""
+    cursor = await unit.execute(
+        "update vaults set sealed_place = %s where id = %s and removed is null and sealed_place = %s",
+        (sealed_place, vault, replaces),
+    )
+    return cursor.rowcount == 1
+
+
 async def remove(unit: Unit, vault: UUID, now: datetime) -> bool:
     """False when there is no such vault; one removed before stays as it is."""
     cursor = await unit.execute("update vaults set removed = coalesce(removed, %s) where id = %s", (now, vault))

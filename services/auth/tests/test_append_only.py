@@ -102,6 +102,10 @@ async def test_it_changes_nothing_by_which_others_would_remove(ground: Ground) -
                 profiles_pb2.SetVaultKeyRequest(vault_id=vault, sealed_key=b"another", replaces=b"E"),
                 metadata=metadata,
             ),
+            profiles.SetVaultPlace(
+                profiles_pb2.SetVaultPlaceRequest(vault_id=vault, sealed_place=b"another", replaces=b"place"),
+                metadata=metadata,
+            ),
             profiles.DeleteItem(profiles_pb2.DeleteItemRequest(id=item.id), metadata=metadata),
             devices.RevokeDevice(devices_pb2.RevokeDeviceRequest(id=full.device), metadata=metadata),
             devices.RenameDevice(devices_pb2.RenameDeviceRequest(id=full.device, name="x"), metadata=metadata),

@@ -174,6 +174,12 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[str, ...] | None]] = {
         lambda w, v: w.profiles.SetVaultKey(profiles_pb2.SetVaultKeyRequest(vault_id=v.vault, sealed_key=b"mine")),
         ("NOT_FOUND",),
     ),
+    "SetVaultPlace": (
+        lambda w, v: w.profiles.SetVaultPlace(
+            profiles_pb2.SetVaultPlaceRequest(vault_id=v.local, sealed_place=b"mine", replaces=b"x")
+        ),
+        ("NOT_FOUND",),
+    ),
     "RemoveVault": (
         lambda w, v: w.profiles.RemoveVault(profiles_pb2.RemoveVaultRequest(vault_id=v.vault)),
         ("NOT_FOUND",),

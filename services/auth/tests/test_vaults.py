@@ -202,6 +202,31 @@ async def test_a_local_vault_is_entered_with_its_sealed_place(ground: Ground) ->
             await token_for(world, session, first.id, "read")
 
 
+async def test_the_place_of_a_local_vault_gives_way_to_another_only_if_it_is_the_one_that_is_named(
+    ground: Ground,
+) -> None:
+    async with ground.world() as world:
+        session, other = await world.a_signed_in_user(), await world.a_signed_in_user()
+        vault = profiles_pb2.Vault(
+            id=str(an_id()), name="store", kind=profiles_pb2.VAULT_KIND_LOCAL, sealed_place=b"first"
+        )
+        await world.profiles.AddVault(profiles_pb2.AddVaultRequest(vault=vault), metadata=session.metadata)
+
+        async def set_place(place: bytes, replaces: bytes, by: SignedIn = session) -> None:
+            request = profiles_pb2.SetVaultPlaceRequest(vault_id=vault.id, sealed_place=place, replaces=replaces)
+            await world.profiles.SetVaultPlace(request, metadata=by.metadata)
+
+        await set_place(b"second", replaces=b"first")
+        await set_place(b"second", replaces=b"first")  # its answer was lost
+        with refused("STALE_VERSION"):
+            await set_place(b"third", replaces=b"first")
+        with refused("INVALID_ARGUMENT"):
+            await set_place(b"", replaces=b"second")
+        with refused("NOT_FOUND"):
+            await set_place(b"third", replaces=b"second", by=other)
+        assert (await vaults_of(world, session))[0].sealed_place == b"second"
+
+
 async def test_a_removed_vault_is_out_of_the_profile_and_its_name_is_free(ground: Ground) -> None:
     async with ground.world() as world:
         session = await world.a_signed_in_user()

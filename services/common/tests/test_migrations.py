@@ -46,6 +46,15 @@ def test_a_file_that_fails_leaves_nothing_of_itself(an_empty_database: MakeDatab
     assert asyncio.run(migrate(urls.owner, folder)) == ["0002_b.sql"]
 
 
+def test_a_file_that_ran_into_a_deadlock_is_applied_again(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
+    urls = an_empty_database()
+    # What a sequence gave is not taken back with the transaction.
+    deadlock = "do $$ begin if nextval('tries') < 4 then raise exception using errcode = '40P01'; end if; end $$"
+    folder = a_folder(tmp_path, m0001_a="create sequence tries", m0002_b=f"create table t (a int); {deadlock}")
+    assert asyncio.run(migrate(urls.owner, folder)) == ["0001_a.sql", "0002_b.sql"]
+    assert columns(urls, "t") == ["a"]
+
+
 def test_processes_that_start_at_once_migrate_once(an_empty_database: MakeDatabase, tmp_path: Path) -> None:
     urls = an_empty_database()
     folder = a_folder(tmp_path, m0001_a="create table t (a int)")

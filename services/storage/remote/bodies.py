@@ -49,7 +49,7 @@ class SpooledBody:
         self._file = file
         self._staged = staged
         self._size = size
-        self._path = f"{volume.incoming_of(staged.bucket)}{PurePosixPath(file.path.name).stem}"
+        self._path = f"{volume.incoming_of(staged.bucket)}{PurePosixPath(file.path.name).stem.partition('.')[2]}"
         self._may_be_stored = False
 
     def write(self, frame: bytes | memoryview) -> None:

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from services.common.errors import StartError
 from services.storage.errors import DiskFull
@@ -66,9 +67,15 @@ class Spool:
         if size > self._room(mark):
             raise DiskFull(node=self._node)
         try:
-            return ArrivingFile(self._folder / (staged.file_name(secrets.token_hex(4)) + PART), staged, size)
+            name = f"{staged.bucket}.{staged.file_name(secrets.token_hex(4))}"
+            return ArrivingFile(self._folder / f"{name}{PART}", staged, size)
         except OSError as error:
             raise self.explain(error) from error
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        """Whose bodies of a bucket are in here."""
+        found = (StagedName.parse(bucket, path.name.partition(".")[2]) for path in self._folder.glob(f"{bucket}.*"))
+        return {staged.session for staged in found if staged is not None}
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

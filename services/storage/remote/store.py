@@ -37,7 +37,8 @@ _TRIED = b"This may be removed."
 _AT_ONCE = 16
 _FULL_SECONDS = 300
 _TOGETHER = 64  # small calls that one step begins, before whose end it begins no more
-# A thread waits meanwhile, and whoever has asked can ask again, or another node.
+# A thread waits meanwhile, and whoever has asked can ask again, or another node. Once a call was given up, those that
+# fail meanwhile are so after `new` seconds, until the store answers again.
 PATIENCE = Patience(answer=20, total=30, new=8, first=0.2, longest=5, slowest=128 << 10)
 
 

@@ -1,6 +1,7 @@
 """One prefix of an object store in which a node keeps bodies.
 
     PREFIX/oort-disk.json             whose it is (marker.py)
+    PREFIX/cleared/ORDER              of each order to clear a bucket that is over (clearing.py)
     PREFIX/incoming/BUCKET/...        bodies that no catalogue entry has called for yet
     PREFIX/buckets/BUCKET/            a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
@@ -15,9 +16,10 @@ leaves what a disk has after the same step; the copy may be made twice.
 import errno
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from uuid import UUID, uuid4
 
 import structlog
@@ -36,7 +38,10 @@ from services.storage.volume import hash_of
 _INCOMING = "incoming/"
 _TRIED = f"{_INCOMING}tried"
 _BUCKETS = "buckets/"
+_CLEARED = "cleared/"
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
+_LEAVING = (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
+_REMOVED_AT_ONCE = 1000
 _LISTED_FROM = 8  # objects of one folder that are asked for: a list of it costs what a few questions cost
 _log = structlog.get_logger("storage")
 
@@ -134,8 +139,9 @@ class RemoteVolume:
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> SpooledBody:
         if first:
             self._require_free(staged, size)
-        self.make_bucket(staged.bucket)
-        return SpooledBody(self, self._spool, self._spool.begin(staged, size, frees=frees), staged, size)
+        body = SpooledBody(self, self._spool, self._spool.begin(staged, size, frees=frees), staged, size)
+        self.make_bucket(staged.bucket)  # after what `clear` sees, which may be forgetting it
+        return body
 
     def _require_free(self, staged: StagedName, size: int) -> None:
         """The catalogue knows nothing in its place: what lies there all the same may be all that opens a vault."""
@@ -149,6 +155,7 @@ class RemoteVolume:
 
     def place(self, path: str, staged: StagedName, size: int) -> None:
         """Copy a body from incoming/ to its place, and remove it there; nothing if somebody has placed it."""
+        self.make_bucket(staged.bucket)
         if staged.name.kind.is_root_file:
             with self._replacing:
                 self._place(path, staged, size)
@@ -175,6 +182,9 @@ class RemoteVolume:
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingObject]:
         if bucket is not None and bucket not in self._known:
             return
+        yield from self._waiting(bucket)
+
+    def _waiting(self, bucket: UUID | None = None) -> Iterator[WaitingObject]:
         folders = [self.incoming_of(bucket)] if bucket else [entry.path for entry in self.store.list(_INCOMING)]
         for folder in folders:
             try:
@@ -185,6 +195,57 @@ class RemoteVolume:
                 known = None if entry.is_folder else StagedName.parse(owner, entry.name)
                 if known is not None:
                     yield WaitingObject(self, entry.path, known, entry.size)
+
+    def sessions_of(self, bucket: UUID) -> set[UUID]:
+        begun = self._spool.sessions_of(bucket)  # first: what leaves the spool is in the store by then
+        found = begun | {waiting.staged.session for waiting in self._waiting(bucket)}
+        if not found:
+            self.require_there()
+        return found
+
+    def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
+        """It is gone when a look finds nothing, not when all was removed: a copy to its place may be under way.
+
+        A body in the spool is still to come, whosever it is.
+        """
+        found = bool(self._spool.sessions_of(bucket))
+        for waiting in self._waiting(bucket):
+            found = True
+            if waiting.staged.session in over:
+                waiting.discard()
+        if self._remove_all(bucket) or found:
+            return False
+        self.require_there()
+        self._known.discard(bucket)
+        if self._spool.sessions_of(bucket):  # one has begun since
+            self.make_bucket(bucket)
+            return False
+        return True
+
+    def _remove_all(self, bucket: UUID) -> bool:
+        """Remove objects so that what lies there names nothing that has gone. Answers whether there were any."""
+        found = False
+        for kind in _LEAVING:
+            objects = self._of_kind(bucket, kind)
+            while some := list(islice(objects, _REMOVED_AT_ONCE)):
+                names = [one.name for one in some if one is not None]
+                found = self._removed(bucket, names) or found
+        roots = [name for name in (SEAL, CONFIG) if self.store.size(self.path(bucket, name)) is not None]
+        return self._removed(bucket, roots) or found
+
+    def _removed(self, bucket: UUID, names: Sequence[ObjectName]) -> bool:
+        if self.remove(bucket, names) != set(names):
+            raise self.store.away("it refuses to delete")
+        return bool(names)
+
+    def is_noted(self, order: UUID) -> bool:
+        if self.store.size(f"{_CLEARED}{order}") is not None:
+            return True
+        self.require_there()
+        return False
+
+    def note(self, order: UUID) -> None:
+        self.store.create(f"{_CLEARED}{order}", str(order).encode())
 
     def drop_parts(self) -> int:
         return self._spool.clear()
@@ -237,12 +298,18 @@ class RemoteVolume:
         return digest
 
     def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
+        for kind in (*_FOLDERS, ObjectKind.PACK):
+            yield from self._of_kind(bucket, kind)
+
+    def _of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | None]:
         top = f"{_BUCKETS}{bucket}/"
-        for kind in _FOLDERS:
-            yield from self._in_folder(f"{top}{kind.value}/", kind, top)
-        for folder in sorted(entry.path for entry in self.store.list(f"{top}{ObjectKind.PACK.value}/")):
-            if folder.endswith("/"):
-                yield from self._in_folder(folder, ObjectKind.PACK, top)
+        folder = f"{top}{kind.value}/"
+        if kind is not ObjectKind.PACK:
+            yield from self._in_folder(folder, kind, top)
+            return
+        for entry in sorted(entry.path for entry in self.store.list(folder)):
+            if entry.endswith("/"):
+                yield from self._in_folder(entry, kind, top)
 
     def _in_folder(self, folder: str, kind: ObjectKind, top: str) -> Iterator[FoundFile | None]:
         for entry in self.store.list(folder):

@@ -61,16 +61,17 @@ class BucketsRpc(buckets_pb2_grpc.BucketServiceServicer):
 
     async def DescribeCluster(
         self,
-        request: buckets_pb2.DescribeClusterRequest,  # noqa: ARG002 - it has no field
+        request: buckets_pb2.DescribeClusterRequest,
         context: Context,
     ) -> buckets_pb2.DescribeClusterResponse:
         require_peer(context, *_READERS)
-        found = await buckets.describe(self._db, self._silent_seconds)
+        found = await buckets.describe(self._db, self._silent_seconds, backlog=request.backlog)
         return buckets_pb2.DescribeClusterResponse(
             name=self._cluster,
-            nodes=map(_node, found.nodes),
+            nodes=[node_message(node, *found.backlog.get(node.id, (0, 0))) for node in found.nodes],
             missing_copies=found.missing_copies,
             copies_complete=found.copies_complete,
+            short_buckets=found.short_buckets,
         )
 
 
@@ -92,7 +93,8 @@ def _bucket(row: Bucket) -> buckets_pb2.Bucket:
     )
 
 
-def _node(row: Node) -> buckets_pb2.Node:
+def node_message(row: Node, missing_copies: int = 0, missing_bytes: int = 0) -> buckets_pb2.Node:
+    """A node as other roles and the operator see it, with what it is to fetch."""
     return buckets_pb2.Node(
         id=row.id,
         public_endpoint=row.public_endpoint,
@@ -103,4 +105,10 @@ def _node(row: Node) -> buckets_pb2.Node:
         reconciled=row.reconciled,
         buckets=row.buckets,
         rest_endpoint=row.rest_endpoint,
+        state=row.state,
+        former_buckets=row.former_buckets,
+        missing_copies=missing_copies,
+        missing_bytes=missing_bytes,
+        waits=row.waits,
+        bytes=row.bytes,
     )

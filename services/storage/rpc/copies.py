@@ -97,7 +97,7 @@ class CopiesRpc:
         else:
             opened = await self._local.open(bucket, name, request.size)
         if opened is None:
-            await self._local.report(bucket, name, "it is missing or cut")
+            await self._local.report(bucket, name, request.size, "it is missing or cut")
             raise Damaged(name=name, detail=f"node {self._node} has no whole copy")
         digest = request.sha256 if part.is_whole else None
         try:
@@ -105,7 +105,7 @@ class CopiesRpc:
                 async for message in frames:
                     await self._streams.patiently(context.write(message))
         except Damaged as error:
-            await self._local.report(bucket, name, str(error))
+            await self._local.report(bucket, name, request.size, str(error))
             raise
 
     async def _take(self, context: Context, copy: LocalCopy) -> None:

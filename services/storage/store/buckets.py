@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import class_row
 
 from services.common.database import Unit
@@ -21,6 +22,7 @@ class BucketState:
     tenant_id: UUID
     user_id: UUID
     seq: int
+    copies: int
     ack_copies: int
     quota_bytes: int
     bytes: int
@@ -77,11 +79,18 @@ class Home:
 
 
 _PEEK = """
-select id, tenant_id, user_id, seq, ack_copies, quota_bytes, bytes, lock_days, braked,
+select id, tenant_id, user_id, seq, copies, ack_copies, quota_bytes, bytes, lock_days, braked,
        coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
        quota_group
 from buckets where id = %s
 """
+# In one statement, for each call takes this lock: a row is locked after it was joined with the other one, whose making
+# sets the patience of the transaction.
+_LOCK_PATIENTLY = (
+    "with patience as materialized (select set_config('lock_timeout', %s, true)) "
+    + _PEEK.replace("from buckets", "from buckets cross join patience")
+    + " for update of buckets"
+)
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
        b.quota_group,
@@ -89,24 +98,32 @@ select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.ob
        (select count(*) from missing_copies m where m.bucket_id = b.id) as missing_copies,
        (select count(*) from (
            select 1 from missing_copies m join objects o on o.id = m.object_id and o.state <> 'deleting'
+           join homes j on j.bucket_id = m.bucket_id and j.node_id = m.node_id and not j.joining
            where m.bucket_id = b.id group by m.object_id
-           having count(*) >= (select count(*) from homes h where h.bucket_id = b.id)) as lost) as lost_objects
+           having count(*) >= (select count(*) from homes h where h.bucket_id = b.id and not h.joining))
+           as lost) as lost_objects
 from buckets b
 """
 _HOMES = """
 select h.node_id, n.public_endpoint, n.internal_endpoint, n.last_seen > now() - make_interval(secs => %s) as live
-from homes h join nodes n on n.id = h.node_id where h.bucket_id = %s order by h.node_id
+from homes h join nodes n on n.id = h.node_id where h.bucket_id = %s and not h.joining order by h.node_id
 """
 
 
-async def lock(unit: Unit, bucket: UUID) -> BucketState | None:
+async def lock(unit: Unit, bucket: UUID, patience_seconds: float = 0) -> BucketState | None:
     """Lock the bucket's row: the first statement of every transaction that changes the bucket.
 
     A statement of its own, so that the next one's snapshot is taken when the lock is held. None if the unit's scope
-    has no such bucket.
+    has no such bucket. With `patience_seconds` it raises TimeoutError when it waits for longer.
     """
     async with unit.cursor(row_factory=class_row(BucketState)) as cursor:
-        await cursor.execute(_PEEK + " for update", (bucket,))
+        if patience_seconds:
+            try:
+                await cursor.execute(_LOCK_PATIENTLY, (f"{round(patience_seconds * 1000)}", bucket))
+            except LockNotAvailable:
+                raise TimeoutError from None
+        else:
+            await cursor.execute(_PEEK + " for update", (bucket,))
         return await cursor.fetchone()
 
 
@@ -154,7 +171,7 @@ async def page(unit: Unit, after: UUID | None, limit: int) -> list[Bucket]:
 
 
 async def homes(unit: Unit, bucket: UUID, silent_seconds: float) -> list[Home]:
-    """The bucket's homes; a node that was silent for longer than `silent_seconds` is not live."""
+    """The homes that have something of the bucket; a node that was silent for longer than that is not live."""
     async with unit.cursor(row_factory=class_row(Home)) as cursor:
         await cursor.execute(_HOMES, (silent_seconds, bucket))
         return await cursor.fetchall()
@@ -163,6 +180,16 @@ async def homes(unit: Unit, bucket: UUID, silent_seconds: float) -> list[Home]:
 async def count_braked(unit: Unit) -> int:
     """Buckets that the brake on mass removal holds."""
     cursor = await unit.execute("select count(*) from buckets where braked is not null")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def count_short(unit: Unit) -> int:
+    """Buckets that have fewer homes than they are to have copies. One that is joining does not count."""
+    cursor = await unit.execute(
+        "select count(*) from buckets b"
+        " where (select count(*) from homes h where h.bucket_id = b.id and not h.joining) < b.copies"
+    )
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 

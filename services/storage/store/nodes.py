@@ -12,7 +12,9 @@ from services.common.database import Unit
 class Node:
     """One storage node; endpoints are host:port, `free_bytes` that of its largest disk, `rest_endpoint` may be empty.
 
-    `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of.
+    `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
+    `former_buckets` of how many it was one and has still to remove its files; `bytes` is what its buckets hold.
+    `state`: serving, draining, removed or lost. `waits`: why buckets cannot leave it, with their number.
     """
 
     id: str
@@ -24,24 +26,64 @@ class Node:
     reconciled: bool
     buckets: int
     rest_endpoint: str
+    state: str
+    former_buckets: int
+    bytes: int
+    waits: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.buckets and not self.former_buckets
 
 
+TURN = "its turn has not come yet"
+# The first migration whose nodes know that the homes of a bucket change.
+HOMES_CHANGE = 12
+# One that is silent may only be slow, and enter a put when it goes on; one that has said that it goes still ends its
+# calls. Only after so long nothing of it is awaited.
+_OUTDATED = f"""
+catalogue < {HOMES_CHANGE} and (last_seen > now() - make_interval(secs => %(silent)s)
+    or state <> 'lost' and (last_seen > now() - interval '1 hour' or last_seen = to_timestamp(0)))
+"""
+# When it said so it has not said.
+_DATE_GOING = f"""
+update nodes set last_seen = now() - make_interval(secs => %s)
+where catalogue < {HOMES_CHANGE} and last_seen = to_timestamp(0)
+"""  # noqa: S608 - constants
 _HEARTBEAT = """
-insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen)
-values (%s, %s, %s, %s, %s, %s, now())
+insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, last_seen)
+values (%s, %s, %s, %s, %s, %s, %s, now())
 on conflict (id) do update set public_endpoint = excluded.public_endpoint,
     internal_endpoint = excluded.internal_endpoint, rest_endpoint = excluded.rest_endpoint,
     free_bytes = excluded.free_bytes,
-    reconciled = excluded.reconciled, last_seen = now()
+    reconciled = excluded.reconciled, catalogue = excluded.catalogue, last_seen = now()
 """
-_LIST = """
+# Why a home `h` of a bucket `b` on a node that is drained does not leave.
+_WHY = """
+case when outdated.ids is not null
+         then 'upgrade all nodes first, for an earlier version ran less than an hour ago on ' || outdated.ids
+     when b.braked = b.created
+         then 'a rescan has not been through all nodes: `oort node rescan`, or `oort bucket release`'
+     when h.waits = '' then %(turn)s
+     else h.waits end
+"""
+_LIST = f"""
+with outdated as (select string_agg(id, ', ' order by id) as ids from nodes where {_OUTDATED})
 select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
-       last_seen > now() - make_interval(secs => %s) as live, reconciled,
-       (select count(*) from homes h where h.node_id = nodes.id) as buckets, rest_endpoint
-from nodes order by id
-"""
+       last_seen > now() - make_interval(secs => %(silent)s) as live, reconciled,
+       held.buckets, held.bytes, rest_endpoint, state,
+       (select count(*) from clearings c where c.node_id = nodes.id) as former_buckets,
+       array(select count(*) || ' of its buckets: ' || why from (
+           select {_WHY} as why from homes h join buckets b on b.id = h.bucket_id
+           where h.node_id = nodes.id and nodes.state <> 'serving') as waiting group by why order by why) as waits
+from nodes cross join outdated cross join lateral (
+    select count(*) as buckets, coalesce(sum(b.bytes), 0)::bigint as bytes
+    from homes h join buckets b on b.id = h.bucket_id where h.node_id = nodes.id) as held
+order by id
+"""  # noqa: S608 - constants
 _ROOMIEST = """
-select id from nodes where last_seen > now() - make_interval(secs => %s) order by free_bytes desc, id limit %s
+select id from nodes where state = 'serving' and last_seen > now() - make_interval(secs => %s)
+order by free_bytes desc, id limit %s
 """
 
 
@@ -53,9 +95,13 @@ async def heartbeat(
     internal_endpoint: str,
     free_bytes: int,
     reconciled: bool,
+    catalogue: int,
     rest_endpoint: str = "",
 ) -> None:
-    await unit.execute(_HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled))
+    """`catalogue` is the number of the last migration that the node's version knows."""
+    await unit.execute(
+        _HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue)
+    )
 
 
 async def silence(unit: Unit, node: str) -> None:
@@ -66,11 +112,63 @@ async def silence(unit: Unit, node: str) -> None:
 async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
     """As a worker, who sees the homes of all tenants."""
     async with unit.cursor(row_factory=class_row(Node)) as cursor:
-        await cursor.execute(_LIST, (silent_seconds,))
+        await cursor.execute(_LIST, {"silent": silent_seconds, "turn": TURN})
         return await cursor.fetchall()
 
 
+async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
+    """Nodes of a version that takes the homes of a bucket for unchanging, and that run, or may go on."""
+    cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants
+    return [str(row[0]) for row in await cursor.fetchall()]
+
+
+async def date_going(unit: Unit, silent_seconds: float) -> None:
+    """From when it is seen first that a node of such a version has said that it goes, it counts as silent."""
+    await unit.execute(_DATE_GOING, (silent_seconds,))
+
+
+async def backlog(unit: Unit) -> dict[str, tuple[int, int]]:
+    """Of the nodes that lack copies, how many these are and their bytes. Takes a look at all that are missing."""
+    cursor = await unit.execute(
+        "select m.node_id, count(*), sum(o.size)::bigint from missing_copies m join objects o on o.id = m.object_id"
+        " where o.state <> 'deleting' group by m.node_id"
+    )
+    return {str(row[0]): (int(row[1]), int(row[2])) for row in await cursor.fetchall()}
+
+
 async def roomiest(unit: Unit, count: int, silent_seconds: float) -> list[str]:
-    """Up to `count` live nodes, those with the most free space first."""
+    """Up to `count` live nodes that take buckets, those with the most free space first."""
     cursor = await unit.execute(_ROOMIEST, (silent_seconds, count))
     return [str(row[0]) for row in await cursor.fetchall()]
+
+
+async def lock_states(unit: Unit) -> None:
+    """Let nobody else change the state of a node until the transaction ends. No heartbeat waits for that."""
+    await unit.execute("select pg_advisory_xact_lock(hashtext('states of storage nodes'))")
+
+
+async def set_state(unit: Unit, node: str, state: str) -> None:
+    await unit.execute("update nodes set state = %s where id = %s", (state, node))
+
+
+async def most_copies(unit: Unit, node: str) -> tuple[int, int]:
+    """The greatest number of copies that a bucket on the node is to have, and how many buckets have as many."""
+    cursor = await unit.execute(
+        "select b.copies, count(*) from homes h join buckets b on b.id = h.bucket_id where h.node_id = %s"
+        " group by b.copies order by b.copies desc limit 1",
+        (node,),
+    )
+    row = await cursor.fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+async def is_live(unit: Unit, node: str, silent_seconds: float) -> bool:
+    cursor = await unit.execute(
+        "select 1 from nodes where id = %s and last_seen > now() - make_interval(secs => %s)", (node, silent_seconds)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def was_read(unit: Unit, node: str) -> None:
+    """The catalogue knows all that lies on the node's disks: if it was lost it is like any other removed one."""
+    await unit.execute("update nodes set state = 'removed' where id = %s and state = 'lost'", (node,))

@@ -26,16 +26,16 @@ class ObjectRow:
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
-    """An object whose copies are durable; `missing` are the homes that lack one.
+    """An object with durable copies on the nodes `durable`: the other homes lack theirs.
 
-    What is condemned later stays until those of them that are `awaited` have one (reaping.py).
+    What is condemned later stays until they have one (reaping.py), but for those that were `full`.
     """
 
     name: ObjectName
     sha256: bytes
     size: int
-    missing: Sequence[str] = ()
-    awaited: Sequence[str] = ()
+    durable: Sequence[str]
+    full: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class InTheWay:
 
 LOST = """
 exists (select 1 from missing_copies m where m.object_id = o.id) and not exists (
-    select 1 from homes h where h.bucket_id = o.bucket_id and not exists (
+    select 1 from homes h where h.bucket_id = o.bucket_id and not h.joining and not exists (
         select 1 from missing_copies m where m.object_id = o.id and m.node_id = h.node_id))
 """
 # Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
@@ -101,9 +101,9 @@ with object as (
     where id = %(session)s and %(kind)s in ('data', 'index')
 ), lacking as (
     insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id, holds_from)
-    select object.id, node, %(bucket)s, %(tenant)s, %(user)s,
-        case when node = any(%(awaited)s::text[]) then %(seq)s::bigint end
-    from object, unnest(%(missing)s::text[]) as node
+    select object.id, h.node_id, %(bucket)s, %(tenant)s, %(user)s,
+        case when h.node_id <> all(%(full)s::text[]) then %(seq)s::bigint end
+    from object, homes h where h.bucket_id = %(bucket)s and (h.joining or h.node_id <> all(%(durable)s::text[]))
 )
 select id from object
 """
@@ -224,8 +224,8 @@ async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: 
             "kind": new.name.kind.value,
             "sha256": new.sha256,
             "size": new.size,
-            "missing": list(new.missing),
-            "awaited": list(new.awaited),
+            "durable": list(new.durable),
+            "full": list(new.full),
         },
     )
     row = await cursor.fetchone()
@@ -235,7 +235,7 @@ async def insert(unit: Unit, bucket: BucketState, session: UUID, seq: int, new: 
 
 
 async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObject, replaced: bytes) -> bool:
-    """Give an object the content of `new`, which only a root file can have another of; homes in `missing` lack it.
+    """Give an object the content of `new`, which only a root file can have another of; homes not in `durable` lack it.
 
     False, and nothing changed, if it has neither the content with the SHA-256 `replaced` nor that of `new` already.
     """
@@ -247,8 +247,10 @@ async def replace(unit: Unit, bucket: BucketState, row: ObjectRow, new: NewObjec
         return False
     await unit.execute(
         "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
-        " select %s, unnest(%s::text[]), %s, %s, %s on conflict do nothing",
-        (row.id, list(new.missing), bucket.id, bucket.tenant_id, bucket.user_id),
+        " select %s, node_id, bucket_id, tenant_id, user_id from homes"
+        " where bucket_id = %s and (joining or node_id <> all(%s))"
+        " on conflict do nothing",
+        (row.id, bucket.id, list(new.durable)),
     )
     return True
 

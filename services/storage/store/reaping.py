@@ -53,7 +53,7 @@ FIRST_IN_BASKET = f"least({_FIRST_IN_TIME}, {_FIRST_LOCKED})"
 FIRST_LACKED = """
 (select min(m.holds_from) from missing_copies m join objects lacked on lacked.id = m.object_id
 where m.bucket_id = b.id and m.holds_from is not null and lacked.state <> 'deleting' and exists (
-    select 1 from homes h where h.bucket_id = b.id and not exists (
+    select 1 from homes h where h.bucket_id = b.id and not h.joining and not exists (
         select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = h.node_id)))
 """
 # While the brake holds a bucket, what was removed before it did stays as well.

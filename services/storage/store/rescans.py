@@ -48,12 +48,9 @@ insert into buckets (id, tenant_id, user_id, copies, ack_copies, quota_bytes, se
 values (%s, %s, %s, %s, %s, %s, %s, now(), now()) on conflict do nothing
 """
 _RELEASE = "update buckets set braked = null where braked = created"
-_ADD_HOME = """
-insert into homes (bucket_id, node_id, tenant_id, user_id)
-select id, %(node)s, tenant_id, user_id from buckets where id = %(bucket)s on conflict do nothing
-"""
 _MORE_COPIES = """
-update buckets b set copies = greatest(b.copies, (select count(*) from homes h where h.bucket_id = b.id))
+update buckets b set copies = greatest(b.copies, (
+    select count(*) from homes h join nodes n on n.id = h.node_id where h.bucket_id = b.id and n.state = 'serving'))
 where b.id = %s
 """
 _GIVEN = """
@@ -92,6 +89,18 @@ join objects o on o.bucket_id = %(bucket)s and o.kind = g.kind and o.state <> 'd
  and (o.sha256 = g.sha256 or o.kind in ('config', 'oort-vault'))
 where o.size <> g.size or o.sha256 <> g.sha256
 """  # noqa: S608 - constants
+# The content of root files was read, so they are known to be there; what is there with another content is to be judged
+# before the node fetches what it lacks over it.
+_JOINED_WITH = f"""
+with {_GIVEN}, there as (
+    select o.id, o.sha256 = g.sha256 and o.size = g.size as is_same
+    from given g join objects o on o.bucket_id = %(bucket)s and o.kind = g.kind and o.kind in ('config', 'oort-vault')
+), same as (
+    delete from missing_copies m using there t where m.object_id = t.id and m.node_id = %(node)s and t.is_same
+)
+update missing_copies m set retry_at = now() + interval '2 minutes'
+from there t where m.object_id = t.id and m.node_id = %(node)s and not t.is_same
+"""  # noqa: S608 - constants
 _TAKE_BACK = """
 with gone as (
     delete from objects o where o.id = any(%(objects)s)
@@ -128,14 +137,8 @@ async def release(unit: Unit) -> int:
     return cursor.rowcount
 
 
-async def is_home(unit: Unit, bucket: UUID, node: str) -> bool:
-    cursor = await unit.execute("select 1 from homes where bucket_id = %s and node_id = %s", (bucket, node))
-    return await cursor.fetchone() is not None
-
-
-async def add_home(unit: Unit, bucket: UUID, node: str) -> None:
-    """Enter a node as a home of a bucket, if it is none. A bucket has as many copies as homes, at least."""
-    await unit.execute(_ADD_HOME, {"bucket": bucket, "node": node})
+async def copies_as_homes(unit: Unit, bucket: UUID) -> None:
+    """A bucket has as many copies as homes, at least, but for those that are to go."""
     await unit.execute(_MORE_COPIES, (bucket,))
 
 
@@ -144,6 +147,11 @@ async def enter(unit: Unit, bucket: UUID, node: str, files: Sequence[FoundFile])
     async with unit.cursor(row_factory=class_row(KnownObject)) as cursor:
         await cursor.execute(_ENTER, {**_given(bucket, files), "node": node})
         return await cursor.fetchall()
+
+
+async def joined_with(unit: Unit, bucket: UUID, node: str, files: Sequence[FoundFile]) -> None:
+    """Say of a home that has just joined, and so lacks everything, that it has these files of the root."""
+    await unit.execute(_JOINED_WITH, {**_given(bucket, files), "node": node})
 
 
 async def otherwise(unit: Unit, bucket: UUID, files: Sequence[FoundFile]) -> list[KnownObject]:
@@ -162,11 +170,6 @@ async def lacks(unit: Unit, object_id: int, node: str) -> bool:
     """Whether the node is known to lack its copy, or to hold one that is not what the catalogue says."""
     cursor = await unit.execute("select 1 from missing_copies where object_id = %s and node_id = %s", (object_id, node))
     return await cursor.fetchone() is not None
-
-
-async def other_homes(unit: Unit, bucket: UUID, node: str) -> list[str]:
-    cursor = await unit.execute("select node_id from homes where bucket_id = %s and node_id <> %s", (bucket, node))
-    return [str(row[0]) for row in await cursor.fetchall()]
 
 
 def _given(bucket: UUID, files: Sequence[FoundFile]) -> dict[str, object]:

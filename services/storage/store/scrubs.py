@@ -51,10 +51,10 @@ class Scrub:
 
 _ENTER = """
 with page as (
-    select o.id, o.bucket_id, o.tenant_id, o.user_id, o.created from objects o
-    where o.id > %(after)s and o.state <> 'deleting'
-      and exists (select 1 from homes h where h.bucket_id = o.bucket_id and h.node_id = %(node)s) {of_bucket}
-    order by o.id limit %(limit)s for key share of o skip locked
+    select o.id, o.bucket_id, o.tenant_id, o.user_id, o.created
+    from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s and not h.joining
+    where o.id > %(after)s and o.state <> 'deleting' {of_bucket}
+    order by o.id limit %(limit)s for key share of o, h skip locked
 ), entered as (
     insert into verified_copies (object_id, node_id, bucket_id, tenant_id, user_id, verified)
     select id, %(node)s, bucket_id, tenant_id, user_id, created from page on conflict do nothing
@@ -80,8 +80,9 @@ where v.bucket_id = %(bucket)s and {_TO_READ.format(before="%(asked)s")} order b
 """  # noqa: S608 - constants
 _VERIFIED = """
 insert into verified_copies (object_id, node_id, bucket_id, tenant_id, user_id, verified)
-select o.id, %(node)s, o.bucket_id, o.tenant_id, o.user_id, {when} from objects o
-where o.id = any(%(objects)s) order by o.id for key share of o skip locked
+select o.id, h.node_id, o.bucket_id, o.tenant_id, o.user_id, {when}
+from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)s
+where o.id = any(%(objects)s) order by o.id for key share of o, h skip locked
 on conflict (object_id, node_id) do update set verified = {kept}
 """
 _NOW_VERIFIED = _VERIFIED.format(when="now()", kept="now()")
@@ -89,7 +90,7 @@ _NEVER_VERIFIED = _VERIFIED.format(when="to_timestamp(0)", kept="verified_copies
 _ASK = """
 insert into scrubs (bucket_id, node_id, tenant_id, user_id)
 select h.bucket_id, h.node_id, h.tenant_id, h.user_id from homes h
-where %(bucket)s::uuid is null or h.bucket_id = %(bucket)s
+where not h.joining and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s) for key share of h
 on conflict (bucket_id, node_id)
 do update set asked = now(), entered = false, copies = 0, bytes = 0, damaged = 0, done = null
 """
@@ -115,8 +116,9 @@ where bucket_id = %s and node_id = %s and asked = %s
 # On every home; a bucket without homes has no copies that could be missing.
 _LOST = """
 from missing_copies m join objects o on o.id = m.object_id and o.state <> 'deleting'
+join homes j on j.bucket_id = m.bucket_id and j.node_id = m.node_id and not j.joining
 where {of_bucket} group by m.object_id, o.bucket_id, o.kind, o.sha256
-having count(*) >= (select count(*) from homes h where h.bucket_id = o.bucket_id)
+having count(*) >= (select count(*) from homes h where h.bucket_id = o.bucket_id and not h.joining)
 """
 _LOST_OF_ALL = (
     "select bucket_id, count(*) from (select o.bucket_id "  # noqa: S608 - constants

@@ -1,5 +1,6 @@
 """Rows of sessions and pins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -151,6 +152,12 @@ async def end_silent(unit: Unit, bucket: UUID, seq: int, silence: timedelta, age
     ended = [row[0] for row in await cursor.fetchall()]
     await unit.execute("delete from pins where session_id = any(%s)", (ended,))
     return ended
+
+
+async def open_among(unit: Unit, sessions: Sequence[UUID]) -> set[UUID]:
+    """Those of `sessions` that are not over."""
+    cursor = await unit.execute("select id from sessions where id = any(%s) and ended_seq is null", (list(sessions),))
+    return {row[0] for row in await cursor.fetchall()}
 
 
 async def count_open(unit: Unit) -> int:

@@ -51,6 +51,8 @@ from services.storage.settings import StorageSettings
 FRAME = 1 << 20
 OWN_FILES = frozenset(("lock", marker.NAME))
 _ROOT = Path(__file__).parents[3]
+# Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
+SILENT_SECONDS = 60
 
 
 @asynccontextmanager
@@ -116,8 +118,7 @@ class Cluster:
                 "token_keys": self.folder / "token-keys",
                 "low_water_bytes": 0,
                 "node_beat_seconds": 0.2,
-                # Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
-                "node_silent_seconds": 60,
+                "node_silent_seconds": SILENT_SECONDS,
                 "copy_stall_seconds": 60,
                 "replication_poll_seconds": 0.05,
                 "reap_seconds": 3600,
@@ -136,11 +137,10 @@ class Cluster:
         return self.settings[node].data_dirs[0] / "buckets" / str(bucket)
 
     def files(self, node: str) -> list[str]:
-        """Every file below a node's data folder but its lock and its marker."""
+        """Every file below a node's data folder but its lock, its marker, and its notes of what was cleared."""
         top = self.settings[node].data_dirs[0]
-        return sorted(
-            str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name not in OWN_FILES
-        )
+        own = OWN_FILES | {"cleared"}
+        return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file() and path.name not in own)
 
     def token(self, claims: VaultClaims, *, expires: timedelta = timedelta(minutes=15), **others: Any) -> str:
         key = others.pop("key", self.token_key)

@@ -33,6 +33,9 @@ class Kept(Protocol):
     def files(self) -> list[str]:
         """All but what says whose they are."""
 
+    def cleared(self) -> str:
+        """The one order to clear a bucket that is over."""
+
     def read(self, path: str) -> bytes: ...
     def write(self, path: str, body: bytes) -> None: ...
 
@@ -50,6 +53,10 @@ class OnDisk:
     def files(self) -> list[str]:
         found = (path for path in self.folder.rglob("*") if path.is_file() and path.name not in _OWN_FILES)
         return sorted(str(path.relative_to(self.folder)) for path in found)
+
+    def cleared(self) -> str:
+        (order,) = self.read("cleared").decode().split()
+        return order
 
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
@@ -92,6 +99,10 @@ class OnS3:
                 yield from self._below(entry.path)
             else:
                 yield entry.path
+
+    def cleared(self) -> str:
+        (entry,) = self.store.list("cleared/")
+        return entry.name
 
     def read(self, path: str) -> bytes:
         found = self.store.read(path)

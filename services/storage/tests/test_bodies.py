@@ -17,6 +17,7 @@ from services.storage.remote.store import Entry, Store
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows
@@ -40,7 +41,7 @@ def kept(
         kept: Kept = OnDisk(tmp_path / "bodies")
         if request.param == "s3":
             kept = stack.enter_context(on_s3(request.getfixturevalue("s3_bucket"), "node a", tmp_path))
-        settings = {"auth_server": auth_server, "scrub_poll_seconds": 0.05}
+        settings = {"auth_server": auth_server, "scrub_poll_seconds": 0.05, "placement_poll_seconds": 0.05}
         cluster.node("a", **settings, **kept.settings())
         cluster.node("b", **settings)
         yield kept
@@ -264,3 +265,38 @@ def test_settings_name_what_a_store_needs(cluster: Cluster) -> None:
             cluster.node("g", data_stores=twice, store_key_file=Path("key"), spool_dir=Path("spool"))
     assert cluster.node("h", data_stores=stores[:3], store_key_file=Path("key"), spool_dir=Path("spool"))
     assert cluster.node("f", data_stores="").data_stores == []
+
+
+async def test_a_node_that_is_drained_removes_all_and_not_again_for_an_older_copy_of_the_database(
+    cluster: Cluster, kept: Kept
+) -> None:
+    def bodies() -> list[str]:
+        return [path for path in kept.files() if not path.startswith("cleared")]
+
+    async with cluster.up("a", "b"):
+        claims = await a_bucket_on(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            name = await client.put_pack(session, body := a_body())
+            await order(cluster, "a", "DrainNode", "a")
+            await until_homes(cluster, claims, "b")
+            await is_empty(cluster, "b", "a")
+            assert not bodies()
+            assert await client.get(session, name) == body
+            await order(cluster, "a", "UndrainNode", "a")
+            await order(cluster, "a", "DrainNode", "b")
+            await until_homes(cluster, claims, "a")
+            await is_empty(cluster, "a", "b")
+            before = bodies()
+            assert f"buckets/{claims.bucket}/{name.path}" in before
+        await cluster.change("update nodes set state = 'serving'")
+        # The catalogue as it was while they were being removed.
+        await cluster.change("update homes set node_id = 'b'")
+        await cluster.change(
+            "insert into clearings (bucket_id, node_id, tenant_id, user_id, id)"
+            " select bucket_id, 'a', tenant_id, user_id, %s from homes",
+            kept.cleared(),
+        )
+        await until_none(cluster, "select 1 from clearings")
+        assert bodies() == before

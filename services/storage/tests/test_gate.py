@@ -128,6 +128,7 @@ async def test_every_table_of_a_tenant_is_under_forced_row_level_security(cluste
         "verified_copies",
         "scrubs",
         "quotas",
+        "clearings",
     }
     assert all(row[1] for row in rows)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from oort.storage.v1 import copies_pb2, copies_pb2_grpc
 
 from domain.names import CONFIG, ObjectName
 from services.storage.tests.cluster import Cluster, a_body
@@ -100,6 +101,24 @@ async def test_an_altered_copy_is_found_by_whoever_reads_the_whole_object(cluste
                 assert await client.get(session, name) == body
             await copies_are_complete(cluster, "a")
             assert place.read_bytes() == body
+
+
+async def test_a_copy_is_not_missing_for_one_who_asks_for_it_in_a_size_that_was_corrected(cluster: Cluster) -> None:
+    cluster.node("a", replication_poll_seconds=3600)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            name = await client.put_pack(await client.open(), a_body())
+        place = place_of(cluster, "a", claims.bucket, name)
+        async with cluster.internal("a", "storage", "b") as channel:
+            copies = copies_pb2_grpc.CopyServiceStub(channel)
+            for size, is_missing in ((500, False), (1000, True)):
+                request = copies_pb2.GetCopyRequest(
+                    bucket_id=str(claims.bucket), name=str(name), size=size, sha256=bytes.fromhex(name.id)
+                )
+                assert await refusal_of(copies.GetCopy(request).read()) == "DAMAGED"
+                assert bool(cluster.sql("select 1 from missing_copies")) == is_missing
+                place.unlink(missing_ok=True)
 
 
 async def test_altered_copies_are_found_when_a_node_that_is_no_home_reads_them(cluster: Cluster) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import services.storage
@@ -17,6 +19,7 @@ from services.common.provision import DatabaseUrls
 from services.conftest import RunningPostgres
 
 _ALL = Path(services.storage.__file__).parent / "migrations"
+_BLOCKED = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 _BUCKET = """
 insert into buckets (id, tenant_id, user_id, copies, ack_copies, quota_bytes, objects, bytes)
 values (%s, %s, %s, 1, 1, 0, 4, 1111)
@@ -71,3 +74,57 @@ def test_rows_of_the_first_version_are_counted_and_can_leave_the_basket(
     assert condemned == [("condemned", True), *[("live", False)] * 3]
     assert ended == [(False, False), (True, True)]
     assert forced == []
+
+
+def test_nodes_that_run_go_on_while_homes_learn_to_leave(
+    postgres: RunningPostgres, an_empty_database: Callable[[], DatabaseUrls], tmp_path: Path
+) -> None:
+    urls = an_empty_database()
+    for path in sorted(_ALL.glob("*.sql"))[:11]:
+        shutil.copy(path, tmp_path)
+    asyncio.run(migrate(urls.owner, tmp_path))
+    dsn = make_conninfo(postgres.superuser_dsn, dbname=str(conninfo_to_dict(urls.owner)["dbname"]))
+    with (
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(dsn, autocommit=True) as looking,
+        psycopg.connect(dsn) as node,
+    ):
+        node.execute("set deadlock_timeout = '10ms'")
+        node.execute("delete from missing_copies where object_id = 1")
+        migrating = threads.submit(lambda: asyncio.run(migrate(urls.owner, _ALL)))
+        while not migrating.done() and not looking.execute(_BLOCKED).fetchall():
+            pass
+        # In the same transaction, as what says that a copy is missing does.
+        assert node.execute("select 1 from homes").fetchall() == []
+        node.commit()
+        assert "0012_placement.sql" in migrating.result()
+
+
+def test_what_was_said_of_a_copy_before_homes_could_leave_goes_with_its_home(
+    postgres: RunningPostgres, an_empty_database: Callable[[], DatabaseUrls], tmp_path: Path
+) -> None:
+    urls, bucket = an_empty_database(), uuid4()
+    name = str(conninfo_to_dict(urls.owner)["dbname"])
+    for path in sorted(_ALL.glob("*.sql"))[:11]:
+        shutil.copy(path, tmp_path)
+    asyncio.run(migrate(urls.owner, tmp_path))
+    lacking = (
+        "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
+        " select id, 'a', bucket_id, tenant_id, user_id from objects"
+    )
+    with psycopg.connect(make_conninfo(postgres.superuser_dsn, dbname=name)) as connection:
+        _fill(connection, bucket)
+        connection.execute(
+            "insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, last_seen)"
+            " values ('a', '', '', '', 0, now())"
+        )
+        connection.execute(
+            "insert into homes (bucket_id, node_id, tenant_id, user_id) select id, 'a', tenant_id, user_id from buckets"
+        )
+        connection.execute(lacking)
+    asyncio.run(migrate(urls.owner, _ALL))
+    with psycopg.connect(make_conninfo(postgres.superuser_dsn, dbname=name)) as connection:
+        connection.execute("delete from homes")
+        assert connection.execute("select 1 from missing_copies").fetchall() == []
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute(lacking)

@@ -415,7 +415,7 @@ async def test_a_copy_that_is_being_fetched_is_waited_for(cluster: Cluster, reap
         # A node that looks for work takes none that is being removed; the fetch places nothing from now on.
         await cluster.change("update missing_copies set retry_at = now()")
         async with db.worker() as unit:
-            assert await copies.claim(unit, "a", 10, 60) == []
+            assert await copies.most_urgent(unit, "a", 10) == []
             [(object_id,)] = cluster.sql("select id from objects where state = 'deleting'")
             assert not await copies.renew(unit, object_id, bytes.fromhex(made.id), "a", 60)
         await reapers.reap("a")

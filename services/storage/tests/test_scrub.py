@@ -18,7 +18,8 @@ from services.common.testing.clock import ManualClock
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
-from services.storage.scrub import Pace, Scrubber, read_when_idle
+from services.storage.pace import Pace
+from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.store import scrubs
 from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_copies import copies_are_complete

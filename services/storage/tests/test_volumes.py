@@ -190,3 +190,49 @@ def test_one_node_has_it_and_it_is_there_while_it_is_that_node_s(kept: Kept) -> 
     kept.write("oort-disk.json", b"not ours")
     with pytest.raises(StartError, match="cannot read"):
         kept.volume()
+
+
+def until_clear(volume: Volume, over: set[UUID]) -> bool:
+    """A store says that a bucket is gone when it has looked once more."""
+    return volume.clear(BUCKET, over) or volume.clear(BUCKET, over)
+
+
+def test_a_bucket_is_cleared_but_of_what_may_still_be_entered_or_is_foreign(kept: Kept, volume: Volume) -> None:
+    config = staged(volume, CONFIG, b"config")
+    config.place()
+    placed(volume, a_body())
+    other = a_body()
+    waiting = staged(volume, pack(other), other)
+    foreign = f"{TOP}/data/not ours"
+    kept.write(foreign, b"foreign")
+    assert volume.sessions_of(BUCKET) == {SESSION}
+    assert not until_clear(volume, set())
+    assert {path.partition("/")[0] for path in kept.files() if path != foreign} == {"incoming"}
+    assert volume.may_hold(BUCKET)
+    assert until_clear(volume, {SESSION})
+    assert kept.files() == [foreign]
+    assert volume.sessions_of(BUCKET) == set()
+    waiting.discard()
+
+
+def test_a_body_that_is_arriving_holds_up_the_clearing_of_its_bucket(kept: Kept, volume: Volume) -> None:
+    body = a_body()
+    arriving = volume.stage(StagedName(BUCKET, SESSION, pack(body), sha256(body).digest()), len(body))
+    arriving.write(body)
+    assert volume.sessions_of(BUCKET) == {SESSION}
+    assert not until_clear(volume, set())
+    arriving.discard()
+    assert until_clear(volume, set())
+    assert not kept.files()
+    assert not volume.may_hold(BUCKET)
+
+
+def test_what_is_noted_of_an_order_outlasts_the_process(kept: Kept) -> None:
+    order, other = uuid4(), uuid4()
+    with closing(kept.volume()) as volume:
+        assert not volume.is_noted(order)
+        volume.note(order)
+        volume.note(order)
+    with closing(kept.volume()) as volume:
+        assert volume.is_noted(order)
+        assert not volume.is_noted(other)

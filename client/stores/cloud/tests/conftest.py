@@ -1,13 +1,10 @@
-import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from client.stores.cloud import CloudStore, Location
+from clouds.testing.webdav import a_webdav_server
 
 KEY, SECRET = "AKIDEXAMPLE", "zqx-secret-of-a-store-7421"
 
@@ -27,25 +24,8 @@ def s3_store(s3_location: Location) -> Iterator[CloudStore]:
 @pytest.fixture(scope="module")
 def webdav(a_free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of WebDAV, as host:port."""
-    folder = tmp_path_factory.mktemp("webdav")
-    address = f"127.0.0.1:{a_free_port()}"
-    command = ["rclone", "serve", "webdav", "--addr", address, "--user", KEY, "--pass", SECRET, str(folder)]
-    environment = os.environ | {"RCLONE_CONFIG": str(tmp_path_factory.mktemp("rclone") / "config")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(address, server)
-            yield address
-        finally:
-            server.terminate()
-
-
-def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
-    host, _, port = address.partition(":")
-    while True:
-        assert server.poll() is None, "the server has ended"
-        with suppress(ConnectionRefusedError):
-            socket.create_connection((host, int(port))).close()
-            return
+    with a_webdav_server(tmp_path_factory.mktemp("webdav"), a_free_port(), KEY, SECRET) as address:
+        yield address
 
 
 @pytest.fixture

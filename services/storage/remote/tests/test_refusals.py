@@ -333,3 +333,21 @@ def test_one_process_has_a_spool(tmp_path: Path, spool: Spool) -> None:
             StagedName(uuid4(), uuid4(), pack(b"x"), sha256(b"x").digest()), 1, frees=False
         )
     assert spool.clear() == 0
+
+
+def test_of_a_store_that_is_away_nothing_is_called_cleared_or_not_noted(kept: OnS3) -> None:
+    body, bucket = a_body(), uuid4()
+    with closing(kept.volume()) as volume:
+        path = f"buckets/{bucket}/{pack(body).path}"
+        kept.write(path, body)
+        marker = kept.read("oort-disk.json")
+        kept.store.delete("oort-disk.json")
+        with pytest.raises(Unavailable):
+            volume.is_noted(uuid4())
+        with pytest.raises(Unavailable):
+            volume.sessions_of(bucket)
+        with pytest.raises(Unavailable):
+            volume.clear(uuid4(), set())
+        kept.write("oort-disk.json", marker)
+        assert kept.read(path) == body
+        assert volume.sessions_of(bucket) == set()

@@ -49,8 +49,8 @@ class Fault:
 def _numbers_from_a_sequence(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:
     locked = buckets.lock
 
-    async def lock(unit: Any, bucket: UUID) -> buckets.BucketState | None:
-        state = await locked(unit, bucket)
+    async def lock(unit: Any, bucket: UUID, patience_seconds: float = 0) -> buckets.BucketState | None:
+        state = await locked(unit, bucket, patience_seconds)
         return replace(state, seq=ahead.number() - 1) if state else None
 
     patch.setattr(buckets, "lock", lock)
@@ -184,7 +184,10 @@ def _forgets_first(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
 
 
 def _takes_no_lock(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
-    patch.setattr(buckets, "lock", buckets.peek)
+    async def lock(unit: Any, bucket: UUID, patience_seconds: float = 0) -> buckets.BucketState | None:  # noqa: ARG001 - as `lock` has it
+        return await buckets.peek(unit, bucket)
+
+    patch.setattr(buckets, "lock", lock)
 
 
 def _locks_as_it_checks(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:

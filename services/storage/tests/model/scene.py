@@ -41,7 +41,7 @@ class Scene:
 
     def body(self, made: Made) -> Body:
         digest = bytes.fromhex(made.name.id)
-        return Body(made.name, digest, len(made.body), frozenset("a"), frozenset(), frozenset())
+        return Body(made.name, digest, len(made.body), frozenset("a"))
 
     def new_id(self, number: int) -> UUID:
         """Of a session that a call opens, or of a mark."""

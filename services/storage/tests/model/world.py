@@ -90,12 +90,11 @@ class NearPuts(Puts):
         if plan.exists:
             return None
         staged = StagedName(put.claims.bucket, put.session, put.name, put.sha256)
-        homes = [home.node_id for home in plan.homes]
-        up = [self._world.nodes[home] for home in homes if home not in self._world.down]
+        up = [self._world.nodes[home.node_id] for home in plan.homes if home.node_id not in self._world.down]
         if len(up) < plan.ack_copies:
             raise TooFewCopies(detail="All nodes are down.")
         enough = len(up) if plan.everywhere else 1
-        return Spread([LocalCopy(one.name, one.disks, self._threads, staged, put.size) for one in up], homes, enough)
+        return Spread([LocalCopy(one.name, one.disks, self._threads, staged, put.size) for one in up], enough)
 
     async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
         # A body on its way is nobody's business; its way from the entry to its place is.
@@ -157,7 +156,13 @@ class World:
         async with self.db.worker() as unit:
             for node in self.nodes:
                 await nodes.heartbeat(
-                    unit, node, public_endpoint=node, internal_endpoint=node, free_bytes=1 << 40, reconciled=True
+                    unit,
+                    node,
+                    public_endpoint=node,
+                    internal_endpoint=node,
+                    free_bytes=1 << 40,
+                    reconciled=True,
+                    catalogue=nodes.HOMES_CHANGE,
                 )
             bucket = buckets.NewBucket(claims.bucket, claims.tenant, claims.user, copies, 1, 0)
             await buckets.insert(unit, bucket)
@@ -278,6 +283,7 @@ class World:
             own=own,
             clock=SystemClock(),
             streams=streams,
+            bytes_per_second=1 << 40,
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
             poll_seconds=0,

@@ -4,24 +4,26 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from deploy.local.ports import LOOPBACK, PortReservations
-
+_LOOPBACK = "127.0.0.1"
 _PART = 64 << 10
 
 
 class Line:
-    """All proxies of a device. While it is cut, connections are reset and new ones refused, as without a network."""
+    """All proxies of a device. While it is cut, connections are reset and new ones refused, as without a network.
 
-    def __init__(self) -> None:
+    `take_port` chooses their ports, which nobody else may take while it is cut.
+    """
+
+    def __init__(self, take_port: Callable[[], int]) -> None:
         self.is_cut = threading.Event()
         self.carried = 0  # bytes in both directions
         self.cuts = 0
         self._cut_at: int | None = None
         self._back_after: float | None = None
         self._lock = threading.Lock()
-        self._ports = PortReservations()  # nobody takes them while the line is cut
+        self._take_port = take_port
         self._proxies: dict[str, Proxy] = {}
         self._mended_seconds = 0.0
         self._cut_since: float | None = None
@@ -37,7 +39,7 @@ class Line:
         """Where to find a server (host:port) by way of this line."""
         with self._lock:
             if endpoint not in self._proxies:
-                self._proxies[endpoint] = Proxy(self, endpoint, self._ports.take())
+                self._proxies[endpoint] = Proxy(self, endpoint, self._take_port())
             return self._proxies[endpoint].address
 
     def lead(self, name: str, endpoint: str) -> None:
@@ -80,7 +82,6 @@ class Line:
     def close(self) -> None:
         for proxy in self._proxies.values():
             proxy.cut()
-        self._ports.close()
 
 
 class Proxy:
@@ -97,10 +98,10 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        return f"{LOOPBACK}:{self._port}"
+        return f"{_LOOPBACK}:{self._port}"
 
     def listen(self) -> None:
-        listener = socket.create_server((LOOPBACK, self._port))
+        listener = socket.create_server((_LOOPBACK, self._port))
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
@@ -124,6 +125,8 @@ class Proxy:
                 except OSError:  # the server is down
                     near.close()
                     continue
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # short messages do not wait here
                 with self._lock:
                     if self._listener is not listener:  # cut since: what was accepted before must not outlive it
                         near.close()
@@ -144,8 +147,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def a_line() -> Iterator[Line]:
-    line = Line()
+def a_line(take_port: Callable[[], int]) -> Iterator[Line]:
+    line = Line(take_port)
     try:
         yield line
     finally:
