@@ -33,7 +33,8 @@ from services.storage.store import copies
 from services.storage.threads import DiskThreads
 
 Result = TypeVar("Result")
-# A body that has been received is not thrown away for a bucket that others change for less than a minute.
+# A body that has been received is not thrown away for a bucket that others change for about a minute: each try waits up
+# to `PATIENCE_SECONDS` for the lock, and before that for a connection.
 _TRIES = 12
 _PAUSE_SECONDS = 1.0
 
