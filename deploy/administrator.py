@@ -20,7 +20,7 @@ from oort.auth.v1 import accounts_pb2, accounts_pb2_grpc, admin_pb2, admin_pb2_g
 
 from client.account.connection import Connection, Refused, translate
 from client.account.passwords import Stretching, new_account, stretch
-from client.errors import NameTaken, OortError, UsageError
+from client.errors import NameTaken, NotFound, OortError, UsageError
 from client.rpc import read_ca
 from deploy.local.errors import StackNotRunning
 from deploy.local.folder import StackFolder
@@ -167,6 +167,14 @@ class Administrator:
                 yield UserEntry(user.id, user.username, role, user.suspended, time_text(user.created))
             token = page.next_page_token
             more = bool(token)
+
+    def suspend(self, name: str, *, suspended: bool) -> None:
+        """Keep a user of the administrator's tenant out, or let it in. Raises NotFound, UsageError for oneself."""
+        found = next((user for user in self.users() if user.username == name), None)
+        if found is None:
+            raise NotFound(detail=f"No user is named '{name}': `oort user list` lists those there are.")
+        request = admin_pb2.SuspendUserRequest(user_id=found.id, suspended=suspended)
+        self.connection.call(self._admin.SuspendUser, request)
 
     def tenants(self) -> Iterator[TenantEntry]:
         token, more = "", True

@@ -44,7 +44,7 @@ GROUPS = {
     ),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),
-    "device": ("The account's devices.", ("list", "append-only", "limits")),
+    "device": ("The account's devices.", ("list", "rename", "append-only", "limits", "revoke")),
 }
 
 

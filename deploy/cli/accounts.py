@@ -47,6 +47,28 @@ def list_users(as_json: AsJson = False, data: Data = None) -> None:
     show(rows, ("username", "role", "suspended", "created"), as_json=as_json)
 
 
+UserName = Annotated[str, typer.Argument(help="the user's name, as `oort user list` shows it")]
+
+
+@users.command("suspend")
+def suspend_user(name: UserName, data: Data = None) -> None:
+    """Keep a user out, with all devices, from the next call on. Nothing of theirs is lost; `resume` lets them in again.
+
+    Vault tokens that their devices hold are good for up to 15 minutes; `oort session end` ends what is open.
+    """
+    with _signed_in(data) as administrator:
+        administrator.suspend(name, suspended=True)
+    typer.echo(f"User {name} is suspended.")
+
+
+@users.command("resume")
+def resume_user(name: UserName, data: Data = None) -> None:
+    """Let a suspended user in again, with the devices as they were."""
+    with _signed_in(data) as administrator:
+        administrator.suspend(name, suspended=False)
+    typer.echo(f"User {name} is let in again.")
+
+
 @tenants.command("add")
 def add_tenant(
     name: Annotated[str, typer.Argument(help="the new tenant's name")],

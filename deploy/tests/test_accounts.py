@@ -34,6 +34,31 @@ def test_the_environment_stands_for_the_folder(stack: Operator) -> None:
     assert "from-environment" in oort.ok("user", "list").stdout
 
 
+def test_a_suspended_user_is_kept_out_until_let_in_again(operator: Operator, tmp_path: Path) -> None:
+    data = ("--data", str(operator.data))
+    device = Device(tmp_path / "home")
+    operator.add_user("erin", PASSWORD)
+    device.log_in(operator, "erin", PASSWORD)
+    operator.oort.ok("user", "suspend", "erin", *data)
+    listed = operator.oort.ok("user", "list", "--json", *data).json()
+    assert [user["suspended"] for user in listed if user["username"] == "erin"] == [True]
+    refused = device.tool.run("vault", "list")
+    assert (refused.code, "suspended" in refused.stderr) == (4, True), refused
+    operator.oort.ok("user", "resume", "erin", *data)
+    device.tool.ok("vault", "list")
+
+
+def test_neither_oneself_nor_nobody_is_suspended(operator: Operator) -> None:
+    data = ("--data", str(operator.data))
+    oneself = operator.oort.run("user", "suspend", operator.env["OORT_ADMIN_USER"], *data)
+    assert (oneself.code, "cannot suspend yourself" in oneself.stderr) == (2, True), oneself
+    nobody = operator.oort.run("user", "suspend", "nobody", *data)
+    assert (nobody.code, nobody.stderr) == (
+        6,
+        "oort: No user is named 'nobody': `oort user list` lists those there are.\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "password", "code", "said"),
     [

@@ -61,6 +61,7 @@ class Auth(
     account_key: bytes = field(init=False)
     recovery: accounts_pb2.SetRecoveryRequest = field(default_factory=accounts_pb2.SetRecoveryRequest)
     devices: dict[str, bytes] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     append_only: set[str] = field(default_factory=set)
     sessions: dict[str, str] = field(default_factory=dict)
@@ -345,7 +346,7 @@ class Auth(
         return devices_pb2.ListDevicesResponse(
             devices=[
                 devices_pb2.RegisteredDevice(
-                    id=one, name="laptop", current=one == own, append_only=one in self.append_only
+                    id=one, name=self.names.get(one, "laptop"), current=one == own, append_only=one in self.append_only
                 )
                 for one in in_force
             ]
@@ -364,6 +365,7 @@ class Auth(
         self, request: devices_pb2.RenameDeviceRequest, context: grpc.ServicerContext
     ) -> devices_pb2.RenameDeviceResponse:
         self._enter("RenameDevice", context)
+        self.names[request.id] = request.name
         return devices_pb2.RenameDeviceResponse()
 
     def RevokeDevice(

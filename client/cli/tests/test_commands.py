@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import click
 import pytest
 
+from client.account.tests.an_auth import Office
 from client.cli import jobs
 from client.cli.commands import COMMANDS, GROUPS
 from client.cli.program import build
@@ -100,6 +102,32 @@ def test_a_device_may_only_add_once_it_says_so_and_takes_it_not_back(terminal: T
     code, _, errors = terminal("device", "append-only", device["id"], "--off")
     assert (code, "The account lets this device only add: another one must do this." in errors) == (5, True)
     assert terminal("device", "append-only", "none")[0] == 6
+
+
+def test_another_device_is_revoked_after_a_yes_and_this_one_is_not(terminal: Terminal, office: Office) -> None:
+    assert terminal.log_in()[0] == 0
+    other = str(uuid4())
+    office.auth.devices[other] = b""
+    code, _, errors = terminal("device", "revoke", other)
+    assert (code, "give --yes" in errors, f"plan: revoke the device laptop ({other})" in errors) == (2, True, True)
+    assert other not in office.auth.revoked
+    code, output, _ = terminal("device", "revoke", other, "--yes", "--json")
+    assert (code, json.loads(output)) == (0, {"id": other, "name": "laptop", "revoked": True})
+    assert other in office.auth.revoked
+    [left] = [one for one in terminal.json("device", "list") if one["current"]]
+    code, _, errors = terminal("device", "revoke", left["id"], "--yes")
+    assert (code, "logout --remove-device" in errors) == (2, True)
+    assert left["id"] not in office.auth.revoked
+    assert terminal("device", "revoke", other, "--yes")[0] == 6
+
+
+def test_a_device_gets_another_name(terminal: Terminal) -> None:
+    assert terminal.log_in()[0] == 0
+    [device] = [one for one in terminal.json("device", "list") if one["current"]]
+    assert terminal.json("device", "rename", device["id"], "studio") == {"id": device["id"], "name": "studio"}
+    assert "The device studio is named attic." in terminal("device", "rename", "studio", "attic")[1]
+    assert ("attic", True) in {(one["name"], one["current"]) for one in terminal.json("device", "list")}
+    assert terminal("device", "rename", "studio", "again")[0] == 6
 
 
 def test_a_vault_s_recovery_is_its_place_and_password(with_vault: Terminal, tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def test_what_a_stolen_device_has_destroyed_comes_back_whole(stack: Operator, tm
     bucket = other.recovery("shared")["bucket"]
 
     gone = destroy(stolen.home, "shared")
+    [lost] = [one["id"] for one in other.tool.ok("device", "list", "--json").json() if not one["current"]]
+    other.tool.ok("device", "revoke", lost, "--yes")
+    refused = stolen.tool.run("snapshots", "--vault", "shared")
+    assert (refused.code, "not logged in" in refused.stderr) == (4, True), refused
     assert other.tool.run("restore", "latest", "--target", str(tmp_path / "none"), "--vault", "shared").code != 0
 
     data = ("--data", str(stack.data))
