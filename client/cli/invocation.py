@@ -34,10 +34,14 @@ class Invocation:
 
     @classmethod
     def of(cls, context: click.Context) -> "Invocation":
-        """The one that a command was given. From here on it works, so garbage is collected as ever (start.py)."""
+        """The one that a command was given. From here on it works, so garbage is collected as ever (start.py).
+
+        But not looked for in what was imported: 25 ms of each command.
+        """
         found = context.find_object(cls)
         if found is None:
             raise AssertionError("the program's own callback makes it")
+        gc.freeze()
         gc.enable()
         return found
 
