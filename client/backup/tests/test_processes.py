@@ -93,8 +93,9 @@ def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Aske
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
+@pytest.mark.usefixtures("asked")
 def test_what_a_large_task_took_of_their_memory_is_given_back_once_it_is_packed(
-    tmp_path: Path, source: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back: list[int] = []
     give_back = worker_process.WorkerProcess.give_back_room
