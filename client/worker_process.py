@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from client.platforms.linux import processors, shared_memory
+from client.platforms.linux import give_back_shared_memory, processors, shared_memory
 from client.version import VERSION
 from client.worker_program import Failure, Ready, Start
 
@@ -54,7 +54,8 @@ class WorkerProcess:
             reading, answers = os.pipe()  # not standard output, to which whatever starts with Python may write
             theirs.callback(os.close, answers)
             self._answers = ours.enter_context(os.fdopen(reading, "rb"))
-            self.room = memoryview(mmap.mmap(memory, room))
+            self._room = mmap.mmap(memory, room)
+            self.room = memoryview(self._room)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program],
                 stdin=subprocess.PIPE,
@@ -87,6 +88,10 @@ class WorkerProcess:
             except OSError:
                 raise self._lost() from None
             return self._receive()
+
+    def give_back_room(self, start: int) -> None:
+        """Have the room, from byte `start` on, take no memory until something is put there."""
+        give_back_shared_memory(self._room, start)
 
     def kill(self) -> None:
         """End it, whatever it does: a thread that waits for its answer gets ProcessLost.

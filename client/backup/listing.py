@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
 
 from client.platforms.linux import group_name, user_name
 
 DIGEST_BYTES = 32
 AT_ONCE = 1024  # entries that are digested together
 
-_LAYOUT = b"oort listing 1"  # changes with whatever is digested, or with how a node is made of it
+_LAYOUT = b"oort listing 2"  # changes with whatever is digested, or with how a node is made of it
 _MARSHAL = 2  # the last version that gives equal bytes for equal values
-_MODE, _OWNER, _SIZE = 1, slice(2, 4), 4  # where they are in a row: a name, then the signature
 _KIND = 0o170000  # S_IFMT
 signature = attrgetter(
     *("st_mode", "st_uid", "st_gid", "st_size", "st_ino", "st_dev", "st_nlink", "st_mtime_ns", "st_ctime_ns", "st_rdev")
@@ -51,25 +49,43 @@ class Lister:
 
     def __init__(self) -> None:
         self.names: list[bytes] = []
-        self.states = array("q")  # what `state` says of each
         self.folders = array("q")  # where they are among the names
         self._digest = blake2b(_LAYOUT, digest_size=DIGEST_BYTES)
-        self._owners: set[tuple[Any, ...]] = set()
+        self._owners: set[tuple[int, int]] = set()
         self._files = self._size = 0
+        self._states = array("q")
+        self._latest: list[tuple[int, ...]] = []  # signatures of the last entries, whose states nobody has asked for
 
-    def add(self, entries: Sequence[tuple[bytes, os.stat_result]]) -> None:
-        """The next entries, at most AT_ONCE: names and what lstat says."""
-        rows = [(name, *signature(found)) for name, found in entries]
-        self._digest.update(marshal.dumps(rows, _MARSHAL))
-        self.states.extend(map(hash, rows))
-        self._owners |= {row[_OWNER] for row in rows}
-        sizes = [row[_SIZE] for row in rows if row[_MODE] & _KIND == stat.S_IFREG]
-        self._files += len(sizes)
-        self._size += sum(sizes)
-        if len(sizes) < len(rows):
-            first = len(self.names)
-            self.folders.extend(at for at, row in enumerate(rows, first) if stat.S_ISDIR(row[_MODE]))
-        self.names += [name for name, _ in entries]
+    def add(self, names: Sequence[bytes], found: Sequence[os.stat_result]) -> None:
+        """The next entries, at most AT_ONCE: names and what lstat says of each."""
+        if not names:
+            return
+        self._end_latest()
+        self._latest = list(map(signature, found))
+        columns = list(zip(*self._latest, strict=True))
+        modes, uids, gids, sizes = columns[:4]
+        self._digest.update(marshal.dumps((list(names), columns), _MARSHAL))
+        self._owners.update(zip(uids, gids, strict=True))
+        if {mode & _KIND for mode in set(modes)} == {stat.S_IFREG}:
+            self._files += len(sizes)
+            self._size += sum(sizes)
+        else:
+            files = [size for mode, size in zip(modes, sizes, strict=True) if stat.S_ISREG(mode)]
+            self._files += len(files)
+            self._size += sum(files)
+            self.folders.extend(at for at, mode in enumerate(modes, len(self.names)) if stat.S_ISDIR(mode))
+        self.names += names
+
+    @property
+    def states(self) -> "array[int]":
+        """What `state` says of each entry."""
+        self._end_latest()
+        return self._states
+
+    def _end_latest(self) -> None:
+        names = self.names[len(self._states) :]
+        self._states.extend(hash((name, *row)) for name, row in zip(names, self._latest, strict=True))
+        self._latest = []
 
     def finish(self) -> Listing:
         owners = [(uid, gid, user_name(uid), group_name(gid)) for uid, gid in sorted(self._owners)]

@@ -20,6 +20,7 @@ from client.worker_process import ProcessLost, WorkerProcess, start_process
 
 _PROGRAM = "from client.backup.worker import main; main()"
 _ROOM = max(MAX_READ, 2 * MAX_CHUNK)  # sealed bytes of one task; what is not used takes no memory
+_KEPT_ROOM = 3 << 20  # more than nearly all tasks need
 
 
 class ChunkMemory:
@@ -56,6 +57,7 @@ class ProcessWorker:
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
+        self._used = 0  # bytes of the room since some were given back
 
     def is_ready(self) -> bool:
         """Whether it takes tasks: it takes a moment to start. Raises ProcessLost if it never will."""
@@ -75,6 +77,7 @@ class ProcessWorker:
             body = self._process.room[start : start + length]
             sealed.append(SealedBlob(ids[at], BlobKind.DATA, length_plain, compressed, body))
             start += length
+        self._used = max(self._used, start)
         return sealed
 
     def close(self) -> None:
@@ -83,6 +86,9 @@ class ProcessWorker:
 
     def _ask(self, message: Message) -> Answer:
         """Raises WorkerLost, DamagedVault."""
+        if self._used > _KEPT_ROOM:
+            self._process.give_back_room(_KEPT_ROOM)
+            self._used = 0
         try:
             answer = cast("Answer", self._process.ask(message))
         except ProcessLost as error:

@@ -8,7 +8,7 @@ had been compared with the parent's.
 
 import os
 import stat
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -246,9 +246,7 @@ class Scanner:
         files, size = look.listing.files, look.listing.size
         self._trees.keep(folder, look.listing.entries - look.listing.folders)
         self._counters.add(files_unmodified=files, total_files=files, total_bytes=size, done_bytes=size)
-        above, names, states = _above(path), look.lister.names, look.lister.states
-        trees = zip(look.lister.folders, recalled.subtrees, strict=True)
-        folders = (_Entry(names[at], above + names[at], state=states[at], tree=tree) for at, tree in trees)
+        folders = _folders(_above(path), look.lister, recalled.subtrees)
         return _Walk(folder, folders, device)
 
     def _recall(self, tree: BlobId | None, look: _Look) -> _Recalled | None:
@@ -275,39 +273,53 @@ class Scanner:
         names = self._selector.kept_of(path, sorted(os.listdir(path)))
         above = _above(path)
         lister = Lister()
-        held: list[tuple[bytes, os.stat_result]] = []
+        held: list[os.stat_result] = []
         try:
             for start in range(0, len(names), AT_ONCE):
-                wanted = self._wanted(above, names[start : start + AT_ONCE], device)
-                lister.add(wanted)
+                wanted, found = self._wanted(above, names[start : start + AT_ONCE], device)
+                lister.add(wanted, found)
                 if len(names) <= _HELD:
-                    held += wanted
+                    held += found
         except OSError:
             # It is looked at again, and named then.
             return _Look(_Entry(name, above + name) for name in names)
-        if len(names) > _HELD:
-            states = zip(lister.names, lister.states, strict=True)
-            entries = (_Entry(name, above + name, state=seen) for name, seen in states)
-        else:
-            # Folders are looked at again when the walk comes to them, which may be much later.
-            entries = (
-                _Entry(name, above + name, state=seen)
-                if stat.S_ISDIR(found.st_mode)
-                else _Entry(name, above + name, found=found)
-                for (name, found), seen in zip(held, lister.states, strict=True)
-            )
-        return _Look(entries, lister, lister.finish())
+        return _Look(_listed(above, lister, held if len(names) <= _HELD else None), lister, lister.finish())
 
-    def _wanted(self, above: bytes, names: list[bytes], device: int) -> list[tuple[bytes, os.stat_result]]:
-        wanted = []
-        wants_all_files = self._selector.wants_all_files  # asked once, for there are many
-        for name in names:
-            path = above + name
-            if wants_all_files or not self._selector.leaves_out_path(path):
-                found = os.lstat(path)
-                if (wants_all_files and stat.S_ISREG(found.st_mode)) or self._is_wanted(path, found, device):
-                    wanted.append((name, found))
-        return wanted
+    def _wanted(
+        self, above: bytes, names: list[bytes], device: int
+    ) -> tuple[Sequence[bytes], Sequence[os.stat_result]]:
+        """Those of a folder's names that are wanted, and what lstat says of each. Raises OSError."""
+        if self._selector.wants_all_files:  # asked once, for there are many
+            found = [os.lstat(above + name) for name in names]
+            if all(map(stat.S_ISREG, {each.st_mode for each in found})):
+                return names, found
+            looked_at: Iterable[tuple[bytes, os.stat_result]] = zip(names, found, strict=True)
+        else:
+            kept = [name for name in names if not self._selector.leaves_out_path(above + name)]
+            looked_at = ((name, os.lstat(above + name)) for name in kept)
+        wanted = [(name, found) for name, found in looked_at if self._is_wanted(above + name, found, device)]
+        return [name for name, _ in wanted], [found for _, found in wanted]
+
+
+def _listed(above: bytes, lister: Lister, held: Sequence[os.stat_result] | None) -> Iterator[_Entry]:
+    """The entries of a listing; `held` is what lstat said of each, if that was not too much to hold."""
+    if held is None:
+        for name, seen in zip(lister.names, lister.states, strict=True):
+            yield _Entry(name, above + name, state=seen)
+        return
+    # Folders are looked at again when the walk comes to them, which may be much later.
+    for name, found, seen in zip(lister.names, held, lister.states, strict=True):
+        if stat.S_ISDIR(found.st_mode):
+            yield _Entry(name, above + name, state=seen)
+        else:
+            yield _Entry(name, above + name, found=found)
+
+
+def _folders(above: bytes, lister: Lister, trees: Sequence[BlobId]) -> Iterator[_Entry]:
+    """The folders of a listing, with the tree that the parent has of each."""
+    for at, tree in zip(lister.folders, trees, strict=True):
+        name = lister.names[at]
+        yield _Entry(name, above + name, state=lister.states[at], tree=tree)
 
 
 def _above(path: bytes) -> bytes:

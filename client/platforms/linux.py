@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import grp
+import mmap
 import os
 import pwd
 import struct
@@ -219,6 +220,13 @@ def shared_memory(size: int) -> int:
     memory = os.memfd_create("oort")
     os.truncate(memory, size)
     return memory
+
+
+def give_back_shared_memory(memory: mmap.mmap, start: int) -> None:
+    """Give the memory from byte `start` on, a multiple of a page, back to the system, if that can be: it reads as 0."""
+    if hasattr(mmap, "MADV_REMOVE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_REMOVE, start)
 
 
 def processors() -> int:

@@ -74,7 +74,7 @@ def record_length(record: Buffer) -> int:
 def record_entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
     """The entry at a position of a record; it must be the blob's. Raises BrokenTable."""
     try:
-        entry = entry_at(record, _HEAD_BYTES + position * ENTRY.size)
+        entry = entry_at(record, entry_start(position))
     except struct.error:
         raise BrokenTable("a place leads nowhere") from None
     if entry.id != blob:
@@ -82,26 +82,17 @@ def record_entry(record: Buffer, position: int, blob: BlobId) -> PackEntry:
     return entry
 
 
-def entry_if_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> PackEntry | None:
-    """The entry at a position of a record, if there is one and it is of that kind and the blob's."""
-    try:
-        identity, number, offset, length, plain = ENTRY.unpack_from(record, _HEAD_BYTES + position * ENTRY.size)
-    except struct.error:
-        return None
-    if identity != blob or KINDS[number & 1] is not kind:
-        return None
-    return PackEntry(blob, kind, offset, length, plain)
+def entry_start(position: int) -> int:
+    """The byte of a record at which the entry at a position begins."""
+    return _HEAD_BYTES + position * ENTRY.size
 
 
-def is_entry_of(record: Buffer, position: int, kind: BlobKind, blob: BlobId) -> bool:
-    """Whether the entry at a position is of that kind; it must be the blob's. Raises BrokenTable."""
-    try:
-        found, number = _ENTRY_NAME.unpack_from(record, _HEAD_BYTES + position * ENTRY.size)
-    except struct.error:
-        raise BrokenTable("a place leads nowhere") from None
-    if found != blob:
-        raise BrokenTable("a place leads to another blob")
-    return KINDS[number & 1] is kind
+def name_at(record: Buffer, start: int) -> tuple[BlobId, BlobKind] | None:
+    """Id and kind of the entry that begins at byte `start` of a record; None if no whole one does."""
+    if start > len(record) - ENTRY.size:
+        return None
+    identity, number = _ENTRY_NAME.unpack_from(record, start)
+    return identity, KINDS[number & 1]
 
 
 def record_entries(record: Buffer) -> list[PackEntry]:

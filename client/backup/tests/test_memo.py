@@ -458,7 +458,7 @@ def test_a_memo_that_is_broken_is_none(vault: VaultForTests, source: Path, harm:
 
 def a_listing(number: int) -> Listing:
     lister = Lister()
-    lister.add([(b"%d" % number, os.lstat("/"))])
+    lister.add([b"%d" % number], [os.lstat("/")])
     return replace(lister.finish(), entries=0, folders=0)
 
 

@@ -1,5 +1,6 @@
 """Files read and sealed by processes of their own: as without them; the loss of one ends the backup."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -87,6 +88,29 @@ def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Aske
     assert kinds == {"Read", "Hash", "Seal"}
     assert ends(asked) == {-signal.SIGKILL}
     assert (first.files_new, second.files_changed, second.files_unmodified) == (24, 1, 23)
+    assert vault.problems() == []
+    vault.restore(tmp_path / "target")
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_a_large_task_took_of_their_memory_is_given_back_once_it_is_packed(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    give_back = worker_process.WorkerProcess.give_back_room
+
+    def watched(process: worker_process.WorkerProcess, start: int) -> None:
+        given_back.append(start)
+        give_back(process, start)
+
+    monkeypatch.setattr(processes, "_KEPT_ROOM", mmap.PAGESIZE)
+    monkeypatch.setattr(worker_process.WorkerProcess, "give_back_room", watched)
+    vault = a_vault(tmp_path / "vault")
+
+    vault.backup(source)
+
+    assert set(given_back) == {mmap.PAGESIZE}
     assert vault.problems() == []
     vault.restore(tmp_path / "target")
     assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))

@@ -1,6 +1,7 @@
 """Opening files without following links, waiting or touching; reading what is attached to them."""
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -231,3 +232,14 @@ def test_of_a_file_that_has_just_changed_all_is_read(tmp_path: Path, monkeypatch
     room = memoryview(bytearray(16 << 20))
     with path.open("rb") as file:
         assert linux.reader_past_holes(file.fileno(), is_settled=False)(room) == path.stat().st_size
+
+
+def test_shared_memory_that_is_given_back_takes_none_and_the_rest_stays() -> None:
+    size, kept = 4 << 20, 1 << 20
+    with closing(linux.shared_memory(size)) as opened, mmap.mmap(opened, size) as memory:
+        memory[:] = b"x" * size
+
+        linux.give_back_shared_memory(memory, kept)
+
+        assert os.fstat(opened).st_blocks * 512 == kept
+        assert memory[:] == b"x" * kept + bytes(size - kept)

@@ -117,6 +117,23 @@ def test_of_many_blobs_each_is_found_in_whatever_order_they_come(open_index: Ope
     assert index.find_one_of_each(BlobKind.DATA, []) == []
 
 
+def test_of_many_blobs_each_is_found_where_two_packs_were_filled_by_turns(open_index: OpenIndex) -> None:
+    one, other = a_pack(*map(an_entry, range(0, 900, 100))), a_pack(*map(an_entry, range(0, 900, 100)))
+    unseen = a_pack(*(an_entry(100 * number, identity=entry.id) for number, entry in enumerate(one[1])))
+    index = open_index(Files([one, other, unseen]))
+    index.leave_out([unseen[0]])
+    places = {entry.id: (name, entry) for name, entries in (one, other) for entry in entries}
+    blobs = [entry.id for both in zip(one[1], other[1], strict=True) for entry in both]
+
+    assert index.find_one_of_each(BlobKind.DATA, blobs) == [places[blob] for blob in blobs]
+    assert index.has_all(BlobKind.DATA, [*blobs, *blobs])
+    assert not index.has_all(BlobKind.DATA, [*blobs, os.urandom(32)])
+    assert not index.has_all(BlobKind.TREE, blobs[:1])
+    index.leave_out([other[0]])
+    assert index.has_all(BlobKind.DATA, blobs[::2])
+    assert not index.has_all(BlobKind.DATA, blobs)
+
+
 def test_of_many_blobs_none_is_found_in_a_pack_that_does_not_count(open_index: OpenIndex) -> None:
     pack = a_pack()
     index = open_index(Files([pack]))
