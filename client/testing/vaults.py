@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from client.backup.destinations import Target
@@ -136,3 +137,22 @@ def a_request(*paths: Path | str, time: datetime = NOON) -> BackupRequest:
         username="anna",
         tags=("oort:item=1", "oort:device=2"),
     )
+
+
+def backup_to_several(
+    vaults: Sequence[VaultForTests],
+    *paths: Path | str,
+    parents: Sequence[ObjectName | None] = (),
+    around: Sequence[Around | None] = (),
+    locked: bool = True,
+    stream: Stream | None = None,
+) -> list[BackupSummary | OortError]:
+    """One backup to all vaults, of which each may have a parent, and a fault around its session."""
+    with ExitStack() as stack:
+        targets = []
+        for vault, parent, fault in zip_longest(vaults, parents, around):
+            session = stack.enter_context(vault.store.open(Purpose.BACKUP, parent))
+            session = fault(session) if fault else session
+            opened = stack.enter_context(open_vault(session, PASSWORD, vault.cache))
+            targets.append(Target(opened, session, parent, locked=locked))
+        return backup(targets, replace(a_request(*paths), stream=stream))
