@@ -23,6 +23,7 @@ from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import first_in_one_place, place_at
 from client.account.vaults import Vaults
+from client.backup.destinations import Target
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
@@ -250,16 +251,19 @@ class _BackupRun:
             for vault in vaults:
                 vault.open(self._device.id, self._choose_parent, self._view.index_read)
             targets = [(vault, vault.target) for vault in vaults if vault.target is not None]
-            self._ensure_apart([vault for vault, _ in targets])
+            self._ensure_apart(targets)
             if targets:
+                self._cut_as_the_first(targets)
                 request = replace(
                     self._request,
                     excluded=identities([path for vault in self._vaults for path in vault.own_folders()]),
                     warnings=(*self._options.missing, *(one for vault, _ in targets for one in vault.unreadable)),
                 )
                 outcomes = backup([target for _, target in targets], request, self, self._options.machinery)
-                for (vault, _), outcome in zip(targets, outcomes, strict=True):
+                for (vault, target), outcome in zip(targets, outcomes, strict=True):
                     vault.end(outcome)
+                    if target.cut_seed != targets[0][1].cut_seed and isinstance(outcome, BackupSummary):
+                        vault.remember_cuts(targets[0][1].cut_seed)
         finally:
             for vault in vaults:
                 vault.close()
@@ -267,22 +271,25 @@ class _BackupRun:
     def _choose_parent(self, snapshots: list[Snapshot]) -> Snapshot | None:
         return choose_parent(snapshots, self._item, self._device.id, self._request)
 
-    def _ensure_apart(self, vaults: Sequence[BackupVault]) -> None:
-        """Refuse what is one vault under two names, and say which vault has files cut in another way from now on."""
+    def _ensure_apart(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
+        """Refuse what is one vault under two names."""
         names: dict[str, str] = {}
-        for vault in vaults:
-            if vault.target is None:
-                continue
-            name = names.setdefault(vault.target.vault.config.id, vault.entry.name)
+        for vault, target in targets:
+            name = names.setdefault(target.vault.config.id, vault.entry.name)
             if name != vault.entry.name:
                 raise UsageError(
                     detail=f"The vaults {name} and {vault.entry.name} are one vault, or one was copied from the other "
                     "file by file: back up to one of them."
                 )
-            if vault.is_cut_otherwise(vaults[0]):
+
+    def _cut_as_the_first(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
+        """Say in which vaults files were cut otherwise until now."""
+        first, seed = targets[0][0], targets[0][1].cut_seed
+        for vault, target in targets:
+            if target.cut_seed != seed and vault.parent is not None:
                 self.noted(
-                    f"Files are cut as the vault {vaults[0].entry.name} has them: of what changed since, the vault "
-                    f"{vault.entry.name} finds nothing that it has already."
+                    f"Files are cut as the vault {first.entry.name} has them: of a large file that has changed, the "
+                    f"vault {vault.entry.name} finds nothing that it has already. This is so once."
                 )
 
 

@@ -5,18 +5,19 @@ the session that it was chosen for, or there is none.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
 from client.account.opening import Place
+from client.account.vaults import keep_if_possible
 from client.backup.destinations import Target
 from client.backup.request import BackupSummary, Warned
 from client.errors import DamagedVault, OortError, ParentGone, SessionOver
 from client.stores.abc import StoreSession
-from client.vault.chunker import chunker_seed
+from client.vault.chunker import SEED_BITS
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
@@ -24,6 +25,8 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 _PARENTS = 5  # that may be removed just before a session pins them
+
+_SEED_DIGITS = 19  # of 63 bits
 
 Choose = Callable[[list[Snapshot]], Snapshot | None]
 
@@ -84,6 +87,7 @@ class BackupVault:
             lost=session.lost,
             locked=lock is not None,
             ensure_locked=_nothing if lock is None else lock.ensure_held,
+            seed=self._remembered_seed(place),
         )
 
     def close(self) -> None:
@@ -102,12 +106,23 @@ class BackupVault:
             outcome = replace(outcome, uploaded_bytes=outcome.uploaded_bytes + self.sent_before)
         self.outcome = outcome
 
-    def is_cut_otherwise(self, first: "BackupVault") -> bool:
-        """Whether its own snapshots were cut otherwise than a backup that is cut for the `first` vault."""
-        if self.target is None or first.target is None or self.parent is None:
-            return False
-        is_as_there = first.parent is not None and first.parent.tree == self.parent.tree
-        return not is_as_there and chunker_seed(self.target.vault.keys) != chunker_seed(first.target.vault.keys)
+    def remember_cuts(self, seed: int) -> None:
+        """Files of this device are cut so in this vault, as far as `cut_seed` of the next backup can know it."""
+        keep_if_possible(self._place().device, self._cuts, f"{seed}".encode())
+
+    @property
+    def _cuts(self) -> str:
+        """Where the home keeps what cut this vault's last snapshot, if that is not the vault's own seed."""
+        return f"vaults/{self.entry.id}.cuts"
+
+    def _remembered_seed(self, place: Place) -> int | None:
+        kept = None
+        with suppress(OortError):  # without it files are cut with the vault's own
+            kept = place.device.home.read(self._cuts)
+        if kept is None or len(kept) > _SEED_DIGITS or not kept.isdigit():
+            return None
+        seed = int(kept)
+        return seed if seed < 1 << SEED_BITS else None
 
     def _place(self) -> Place:
         if self.place is None:

@@ -38,7 +38,7 @@ class Target:
 
     What lies in packs that are `lost` is stored again. `locked` says that the vault's lock file is held, as stores need
     that do not keep sessions apart; `ensure_locked` raises LockLost when it was lost, and is asked before anything is
-    stored.
+    stored. Files are cut with `seed`, if it is not the vault's own that its snapshots were cut with.
     """
 
     vault: Vault
@@ -47,6 +47,11 @@ class Target:
     lost: frozenset[ObjectName] = frozenset()
     locked: bool = False
     ensure_locked: Callable[[], None] = lambda: None
+    seed: int | None = None
+
+    @property
+    def cut_seed(self) -> int:
+        return chunker_seed(self.vault.keys) if self.seed is None else self.seed
 
 
 class NobodyLeft(Exception):
@@ -108,13 +113,13 @@ class Destinations:
     def __init__(
         self, targets: Sequence[Target], crew: Crew, counters: Counters, random: Random, compression: Compression
     ) -> None:
-        """The cuts are those of the first vault."""
+        """The cuts are those of the first."""
         self._crew = crew
         self.all = [
             Destination(target, crew.part(self._failed), counters, random, share=len(targets)) for target in targets
         ]
         vaults = [VaultSealing(one.vault.keys, one.vault.config.version) for one in self.all]
-        self.sealing = Sealing(vaults, compression, chunker_seed(self.all[0].vault.keys))
+        self.sealing = Sealing(vaults, compression, targets[0].cut_seed)
         self.known_tree: BlobId | None = None  # what the scan compares with
 
     def uploaded(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from client.backup import small_files
 from client.backup.programs import ProgramOutput
+from client.backup.regular import open_regular
 from client.backup.request import BackupSummary
 from client.errors import OortError, SessionOver, StoreFull
 from client.restore.compare import differences
@@ -44,11 +45,10 @@ def source(tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The small files that a backup opens."""
     paths: list[bytes] = []
-    genuine = small_files.open_regular
 
     def watched(path: bytes, owner: int) -> object:
         paths.append(path)
-        return genuine(path, owner)
+        return open_regular(path, owner)
 
     monkeypatch.setattr(small_files, "open_regular", watched)
     return paths

@@ -191,12 +191,24 @@ def test_two_names_of_what_was_copied_file_by_file_are_refused_before_anything_i
     assert len(with_vault.json("snapshots", "--vault", first)) == 1
 
 
-def test_that_files_are_cut_otherwise_from_now_on_is_said_once(
-    with_vault: Terminal, names: tuple[str, str], source: Path
+def test_that_files_are_cut_otherwise_from_now_on_is_said_once_and_stays_so(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
 ) -> None:
-    assert with_vault("backup", str(source), "--vault", names[1])[0] == 0
-    both = ("backup", str(source), *backup_to(*names))
-    code, _, errors = with_vault(*both)
-    assert code == 0
-    assert f"cut as the vault {names[0]} has them" in errors
-    assert with_vault(*both)[::2] == (0, "")
+    """Also when the vault is backed up to alone, or the one that its files are cut for is away."""
+    large = source / "large"
+    large.write_bytes(random_bytes(24 << 20))
+
+    def new_bytes(*vaults: str, said: str = "", code: int = 0) -> int:
+        """Of the second vault, after the beginning of the large file has changed."""
+        large.write_bytes(b"more" + large.read_bytes())
+        answered, output, errors = with_vault("backup", str(source), *backup_to(*vaults), "--json")
+        assert (answered, said in errors, bool(errors)) == (code, True, bool(said))
+        return int(json.loads(output.splitlines()[-1])["vaults"][-1]["new_bytes"])
+
+    assert new_bytes(names[1]) > 24 << 20
+    assert new_bytes(names[1]) < 20 << 20
+    assert new_bytes(*names, said=f"cut as the vault {names[0]} has them") > 24 << 20
+    assert new_bytes(*names) < 20 << 20
+    assert new_bytes(names[1]) < 20 << 20
+    shutil.move(tmp_path / "vault", tmp_path / "unplugged")
+    assert new_bytes(*names, code=3) < 20 << 20
