@@ -240,7 +240,13 @@ class _BackupRun:
             for vault in vaults:
                 if vault.is_over:
                     self._job.log(INFO, str(vault.outcome))
-            self._in_session(vaults)
+            try:
+                self._in_session(vaults)
+            except OortError as error:  # of the files, say: the vaults that have their snapshot keep it
+                if not any(isinstance(vault.outcome, BackupSummary) for vault in self._vaults):
+                    raise
+                for vault in vaults:
+                    vault.end(error)
             vaults = [vault for vault in vaults if vault.is_over]
             if not vaults:
                 break

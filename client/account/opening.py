@@ -191,7 +191,7 @@ def first_in_one_place(vaults: Vaults, entries: Sequence[VaultEntry]) -> tuple[V
 
 def _address(vaults: Vaults, entry: VaultEntry) -> str:
     if entry.kind != VaultKind.VAULT_KIND_LOCAL:
-        return f"bucket {entry.bucket_id}"
+        return f"bucket {entry.bucket_id or entry.id}"
     where = vaults.place(entry)
     return f"folder {where.resolve()}" if isinstance(where, Path) else f"store {where.place}"
 

@@ -212,3 +212,29 @@ def test_that_files_are_cut_otherwise_from_now_on_is_said_once_and_stays_so(
     assert new_bytes(names[1]) < 20 << 20
     shutil.move(tmp_path / "vault", tmp_path / "unplugged")
     assert new_bytes(*names, code=3) < 20 << 20
+
+
+def test_a_restore_reads_the_first_vault_that_answers_and_has_the_snapshot(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
+) -> None:
+    snapshots = [
+        one["snapshot"] for one in with_vault.json_lines("backup", str(source), *backup_to(*names))[-1]["vaults"]
+    ]
+
+    def restored(snapshot: str, target: str) -> tuple[int, str]:
+        wanted = ("restore", snapshot, "--target", str(tmp_path / target), *backup_to(*names), "--json")
+        code, output, errors = with_vault(*wanted)
+        assert not list(differences(source, tmp_path / target / source.relative_to("/")))
+        assert json.loads(output.splitlines()[-1])["snapshot"] in snapshots
+        return code, errors
+
+    assert restored("latest", "of both") == (0, "")
+    code, errors = restored(snapshots[1], "of the second")
+    assert (code, f"not from the vault {names[0]}" in errors) == (0, True)
+    shutil.move(tmp_path / "vault", tmp_path / "unplugged")
+    code, errors = restored("latest", "of the one left")
+    assert (code, f"not from the vault {names[0]}" in errors) == (0, True)
+    shutil.move(tmp_path / "second", tmp_path / "unplugged too")
+    code, output, errors = with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to(*names))
+    assert (code, output) == (5, "")
+    assert with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to("unknown", names[0]))[0] == 6
