@@ -4,12 +4,16 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from client.account import backup_run
+from client.backup import run as engine
 from client.cli.tests.terminal import Terminal
-from client.errors import SessionOver, StoreError, StoreFull
+from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
 from client.stores.abc import Buffer
 from client.stores.local import LocalSession
@@ -149,6 +153,38 @@ def test_a_vault_whose_session_is_ended_goes_on_in_another_alone(
     for name in names:
         assert len(with_vault.json("snapshots", "--vault", name)) == 1
         assert_restored(with_vault, name, large, tmp_path / f"of {name}")
+
+
+def test_what_ends_the_second_session_leaves_the_snapshot_that_another_vault_has(
+    with_vault: Terminal, names: tuple[str, str], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, tmp_path / "second", {2: SessionOver(place="the node")})
+    sessions = count(1)
+
+    def all_gone(*arguments: Any) -> Any:
+        if next(sessions) > 1:
+            raise NothingLeft(paths="all")
+        return engine.backup(*arguments)
+
+    monkeypatch.setattr(backup_run, "backup", all_gone)
+
+    code, output, _ = with_vault("backup", str(large), *backup_to(*names), "--json")
+
+    whole, lost = json.loads(output.splitlines()[-1])["vaults"]
+    assert (code, bool(whole["snapshot"]), lost["error"]) == (3, True, "NothingLeft")
+    assert with_vault.json("jobs")[0]["status"] == JobStatus.WARNING
+
+
+def test_the_retention_that_is_due_follows_in_each_vault_that_has_its_snapshot(
+    with_vault: Terminal, names: tuple[str, str], source: Path
+) -> None:
+    for name in names:
+        assert with_vault("vault", "retention", name, "--keep-last", "1")[0] == 0
+    backup = ("backup", str(source), *backup_to(*names), "--auto-retention", "immediate")
+    with_vault.json_lines(*backup)
+    lines = with_vault.json_lines(*backup)
+    assert [len(line["removed"]) for line in lines if line["type"] == "retention"] == [1, 1]
+    assert [len(with_vault.json("snapshots", "--vault", name)) for name in names] == [1, 1]
 
 
 def test_what_is_wrong_with_the_names_is_one_line_and_nothing_is_done(
