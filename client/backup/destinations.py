@@ -7,9 +7,8 @@ body that does not open to what was sealed, is an error of the whole backup.
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from client.backup.known import KnownFolder, VaultTrees
 from client.backup.packing import Packer
@@ -27,6 +26,7 @@ from client.vault.sealing import Compression, Plaintexts
 from domain.names import ObjectName
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Seal = Callable[[int, Sequence[BlobId], Sequence[int]], list[SealedBlob]]
 
 _NOTHING: frozenset[BlobId] = frozenset()
@@ -72,14 +72,14 @@ class Destination:
         self.parent_tree: BlobId | None = None
         self.trees: VaultTrees
 
-    def attempt(self, work: Callable[[], T], otherwise: T) -> T:
+    def attempt(self, otherwise: T, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` for this vault answers; `otherwise` if the vault has failed, or fails by it.
 
         Raises what is no failure of a vault.
         """
         if self.crew.error is None:
             try:
-                return work()
+                return work(*args, **kwargs)
             except Stopped:  # a thread of this vault has failed
                 pass
             except OortError as error:
@@ -129,21 +129,21 @@ class Destinations:
     def prepare(self) -> None:
         """Find what to compare with: the parent of the first vault that has one. Raises Stopped, NobodyLeft."""
         for one in self.all:
-            one.attempt(one.prepare, None)
+            one.attempt(None, one.prepare)
         self.known_tree = next((one.parent_tree for one in self.all if one.parent_tree is not None), None)
         for one in self.all:
             one.compare_with(self.known_tree)
 
     def start(self) -> None:
         for one in self.all:
-            one.attempt(one.uploader.start, None)
+            one.attempt(None, one.uploader.start)
 
     def finish(self) -> None:
         """Wait until all that was stored has been acknowledged, or its vault has failed. Raises Stopped."""
         for one in self.all:
-            one.attempt(one.hand_over, None)
+            one.attempt(None, one.hand_over)
         for one in self.all:
-            one.attempt(one.crew.wait, None)
+            one.attempt(None, one.crew.wait)
         self._crew.ensure_running()
 
     def end(self) -> None:
@@ -181,10 +181,10 @@ class Destinations:
         nothing: list[int] = []
         for number, one in enumerate(self.all):
             pinned = reached if one.trees.is_pinned else _NOTHING
-            missing = one.attempt(partial(one.packer.missing, kind, ids, pinned), nothing)
+            missing = one.attempt(nothing, one.packer.missing, kind, ids, pinned)
             if missing:
                 sealed = seal(number, ids, missing)
-                one.attempt(partial(one.packer.pack, kind, sealed), None)
+                one.attempt(None, one.packer.pack, kind, sealed)
         self._crew.ensure_running()
 
     # What is known, as a scan asks for it
@@ -193,18 +193,18 @@ class Destinations:
         """From the first vault that has it."""
         if tree is not None:
             for source in self._left():
-                body = source.attempt(partial(source.trees.load_body, tree), None)
+                body = source.attempt(None, source.trees.load_body, tree)
                 if body is not None:
                     others = (one for one in self.all if one is not source or not one.trees.is_pinned)
-                    is_stored = all(one.attempt(partial(one.trees.has_tree, tree), True) for one in others)
+                    is_stored = all(one.attempt(True, one.trees.has_tree, tree) for one in others)
                     return KnownFolder(tree, body, is_stored=is_stored)
         return KnownFolder()
 
     def has_content(self, content: Sequence[BlobId]) -> bool:
-        return all(one.attempt(partial(one.trees.has_content, content), True) for one in self.all)
+        return all(one.attempt(True, one.trees.has_content, content) for one in self.all)
 
     def has_tree(self, tree: BlobId) -> bool:
-        return all(one.attempt(partial(one.trees.has_tree, tree), True) for one in self.all)
+        return all(one.attempt(True, one.trees.has_tree, tree) for one in self.all)
 
     # Failures
 

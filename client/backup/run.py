@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from random import Random, SystemRandom
 
 from client.backup.destinations import Destination, Destinations, NobodyLeft, Target
@@ -104,7 +103,7 @@ class _Backup:
             self._ensure_fits(one, paths)
         try:
             tree = self._store_all(paths)
-            snapshots = [one.attempt(partial(self._commit, one, paths, tree), None) for one in self._vaults.all]
+            snapshots = [one.attempt(None, self._commit, one, paths, tree) for one in self._vaults.all]
             self._crew.check()
         except NobodyLeft:
             snapshots = [None for _ in self._vaults.all]
@@ -120,7 +119,7 @@ class _Backup:
     def _store_all(self, paths: tuple[bytes, ...]) -> BlobId:
         """The tree of all that was wanted, which every vault holds that has not failed."""
         for one in self._vaults.all:
-            one.attempt(partial(self._tell_damage, one), None)
+            one.attempt(None, self._tell_damage, one)
         self._vaults.prepare()
         self._crew.check()
         self._work(paths)
