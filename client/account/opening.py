@@ -5,6 +5,7 @@ it, and lies beside the vault's objects from the same moment on; so the profile 
 first use and two first uses at once all end with the one E that opens the vault.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -193,7 +194,7 @@ def _address(vaults: Vaults, entry: VaultEntry) -> str:
     if entry.kind != VaultKind.VAULT_KIND_LOCAL:
         return f"bucket {entry.bucket_id or entry.id}"
     where = vaults.place(entry)
-    return f"folder {where.resolve()}" if isinstance(where, Path) else f"store {where.place}"
+    return f"folder {os.path.realpath(where)}" if isinstance(where, Path) else f"store {where.place}"
 
 
 def _cache(device: Device) -> Path | None:

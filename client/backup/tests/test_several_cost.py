@@ -1,17 +1,20 @@
 """What a second vault costs in processor time, worker processes included (docs/decisions/several-vaults.md)."""
 
 import resource
+import shutil
 import subprocess
 import sys
 from itertools import accumulate
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from client.testing.vaults import a_vault
 
 _FOLDERS, _FILES, _LARGE = 20, 100, 8  # files in each folder, and large ones of 20 MiB
 _BOUND = 1.3
-_LOOKS = 3  # at each; the least of them is what the work takes, and the rest the machine's other work
+_LOOKS = (2, 6)  # at each, least and most; the least time is what the work takes, and the rest other work's doing
 
 _BACKUP = """
 import sys
@@ -57,8 +60,12 @@ def test_one_read_to_two_vaults_costs_at_most_1_3_of_the_processor_time_of_one(t
     texts(tmp_path / "source")
     one: list[float] = []
     two: list[float] = []
-    for look in range(_LOOKS):
+    least, most = _LOOKS
+    for look in range(most):
         here = tmp_path / str(look)
         one.append(processor_seconds(tmp_path / "source", here / "one" / "vault"))
         two.append(processor_seconds(tmp_path / "source", here / "two" / "first", here / "two" / "second"))
-    assert min(two) <= _BOUND * min(one), f"{one} and {two} seconds"
+        shutil.rmtree(here)
+        if look + 1 >= least and min(two) <= _BOUND * min(one):
+            return
+    pytest.fail(f"{one} seconds for one vault, and {two} for two")
