@@ -266,10 +266,8 @@ class _BackupRun:
                     warnings=(*self._options.missing, *(one for vault, _ in targets for one in vault.unreadable)),
                 )
                 outcomes = backup([target for _, target in targets], request, self, self._options.machinery)
-                for (vault, target), outcome in zip(targets, outcomes, strict=True):
+                for (vault, _), outcome in zip(targets, outcomes, strict=True):
                     vault.end(outcome)
-                    if target.cut_seed != targets[0][1].cut_seed and isinstance(outcome, BackupSummary):
-                        vault.remember_cuts(targets[0][1].cut_seed)
         finally:
             for vault in vaults:
                 vault.close()
@@ -289,14 +287,19 @@ class _BackupRun:
                 )
 
     def _cut_as_the_first(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
-        """Say in which vaults files were cut otherwise until now."""
+        """Have the files of all vaults cut alike from now on, and say for which that is new.
+
+        It is remembered before anything is stored: what a vault that fails has got of it is found by the next session.
+        """
         first, seed = targets[0][0], targets[0][1].cut_seed
         for vault, target in targets:
-            if target.cut_seed != seed and vault.parent is not None:
-                self.noted(
-                    f"Files are cut as the vault {first.entry.name} has them: of a large file that has changed, the "
-                    f"vault {vault.entry.name} finds nothing that it has already. This is so once."
-                )
+            if target.cut_seed != seed:
+                vault.remember_cuts(seed)
+                if vault.parent is not None:
+                    self.noted(
+                        f"Files are cut as the vault {first.entry.name} has them: of a large file that has changed, "
+                        f"the vault {vault.entry.name} finds nothing that it has already. This is so once."
+                    )
 
 
 def choose_parent(snapshots: Iterable[Snapshot], item: str, device: str, request: BackupRequest) -> Snapshot | None:

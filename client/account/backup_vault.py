@@ -107,12 +107,12 @@ class BackupVault:
         self.outcome = outcome
 
     def remember_cuts(self, seed: int) -> None:
-        """Files of this device are cut so in this vault, as far as `cut_seed` of the next backup can know it."""
+        """Have the next backups from this home cut files so in this vault, where the home can be written."""
         keep_if_possible(self._place().device, self._cuts, f"{seed}".encode())
 
     @property
     def _cuts(self) -> str:
-        """Where the home keeps what cut this vault's last snapshot, if that is not the vault's own seed."""
+        """Where the home keeps the seed that files are cut with for this vault, if that is not its own."""
         return f"vaults/{self.entry.id}.cuts"
 
     def _remembered_seed(self, place: Place) -> int | None:

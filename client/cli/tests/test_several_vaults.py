@@ -145,11 +145,16 @@ def test_a_vault_that_cannot_be_opened_is_named_and_the_others_are_backed_up(
 def test_a_vault_whose_session_is_ended_goes_on_in_another_alone(
     with_vault: Terminal, names: tuple[str, str], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, tmp_path / "second", {2: SessionOver(place="the node")})
+    """What it has got is found then: files are cut as they were in the session before."""
+    for number in range(3):
+        (large / f"large {number}").write_bytes(random_bytes(30 << 20, number))
+    failing(monkeypatch, tmp_path / "second", {9: SessionOver(place="the node")})
 
     summary = with_vault.json_lines("backup", str(large), *backup_to(*names))[-1]
 
-    assert all(one["snapshot"] for one in summary["vaults"])
+    whole, resumed = summary["vaults"]
+    assert resumed["snapshot"]
+    assert resumed["new_bytes"] < whole["new_bytes"] - (20 << 20)  # no ninth pack goes before 24 MiB are listed
     for name in names:
         assert len(with_vault.json("snapshots", "--vault", name)) == 1
         assert_restored(with_vault, name, large, tmp_path / f"of {name}")
