@@ -1,7 +1,8 @@
 """Threads that work on one job together, and the queues between them.
 
-Kept true: the first error of any thread ends every wait of all the others, and is the one that is reported;
-queues hold a bounded number of bytes, however many items that is; no thread outlives the job.
+Kept true: the first error of any thread ends every wait of all the others, and is the one that is reported, but for
+one in a part of the crew, which ends that part alone; queues hold a bounded number of bytes, however many items that
+is; no thread outlives the job.
 """
 
 import threading
@@ -29,6 +30,20 @@ class Crew:
         self._conditions: WeakSet[threading.Condition] = WeakSet()
         self._error: BaseException | None = None
         self._lock = threading.Lock()
+        self._parts: list[Crew] = []
+        self._failed: Callable[[BaseException], None] = lambda _: None
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error, if there was one."""
+        return self._error
+
+    def part(self, failed: Callable[[BaseException], None]) -> "Crew":
+        """A crew that fails when this one does; what fails in it alone is told to `failed`, once, in any thread."""
+        part = Crew(self._patience)
+        part._failed = failed
+        self._parts.append(part)
+        return part
 
     def start(self, name: str, work: Callable[[], object]) -> threading.Thread:
         """Run `work` in a thread of its own; what it raises fails the crew."""
@@ -54,12 +69,17 @@ class Crew:
     def fail(self, error: BaseException) -> None:
         """Stop everybody. Only the first error is kept."""
         with self._lock:
-            if self._error is None and not isinstance(error, Stopped):
+            is_first = self._error is None and not isinstance(error, Stopped)
+            if is_first:
                 self._error = error
             conditions = list(self._conditions)
         for condition in conditions:
             with condition:
                 condition.notify_all()
+        for part in self._parts:
+            part.fail(error)
+        if is_first:
+            self._failed(error)
 
     def wait_until(self, condition: threading.Condition, is_so: Callable[[], bool]) -> None:
         """Wait on a condition of this crew, which is held, until something is so. Raises Stopped.
@@ -104,9 +124,10 @@ class Crew:
 
     def _join(self, seconds: float | None = None) -> bool:
         """Wait for all threads, at most `seconds` for each. True if all have ended."""
-        for thread in self._threads:
+        threads = [*self._threads, *(thread for part in self._parts for thread in part._threads)]  # noqa: SLF001 - crews
+        for thread in threads:
             thread.join(seconds)
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
 
 class Buffers:

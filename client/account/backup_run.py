@@ -1,42 +1,42 @@
-"""A backup as the account sees it: item, job, parent, session, lock; the engine does the rest.
+"""A backup as the account sees it: item, job, and one vault or several; the engine does the rest.
 
 Kept true: every way that a backup ends is the end of its job, with the status that the exit code says too; a session
-that a node has ended is followed by a new one, which goes on from what is stored.
+that a node has ended is followed by a new one, which goes on from what is stored. Of several vaults each has its own
+outcome: as long as one has its snapshot, those that failed make the job a warning that names them.
 """
 
 import getpass
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
+from client.account.backup_vault import BackupVault
 from client.account.device import Device
 from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
-from client.account.jobs import INFO, WARNING, RunningJob, carrying_out, report_kept
-from client.account.opening import Place, place_of
+from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
+from client.account.opening import first_in_one_place, place_at
+from client.account.vaults import Vaults
+from client.backup.destinations import Target
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
 from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
-from client.errors import DamagedVault, OortError, ParentGone, SessionOver
+from client.errors import OortError, UsageError
 from client.platforms.linux import give_back_large_buffers, identities
-from client.stores.abc import StoreSession
-from client.vault.locks import vault_lock
-from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first, paths_text
 from domain.jobs import JobKind, JobStatus
-from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 _SESSIONS = 4  # that may be ended under one backup
-_PARENTS = 5  # that may be removed just before a session pins them
+MOST_VAULTS = 4  # so that the packs of each, which share the memory of one vault's, are not too small for prune
 
 
 class BackupView(Protocol):
@@ -51,15 +51,41 @@ class BackupView(Protocol):
 
     def noted(self, text: str) -> None: ...
 
+    def failed(self, vault: str, error: OortError) -> None:
+        """There is no snapshot in one of several vaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultResult:
+    """What became of one vault, which is as the profile had it: a snapshot, or why there is none."""
+
+    vault: VaultEntry
+    outcome: BackupSummary | OortError
+
+    @property
+    def has_snapshot(self) -> bool:
+        return isinstance(self.outcome, BackupSummary)
+
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """`untold` is why auth has not heard the end of the job yet, if it has not; `vault` as the profile had it."""
+    """`vaults` are in the order in which they were named; at least one has a snapshot, and `summary` is the first's.
 
-    summary: BackupSummary
-    vault: VaultEntry
+    `untold` is why auth has not heard the end of the job yet, if it has not.
+    """
+
+    vaults: tuple[VaultResult, ...]
     job: str
     untold: OortError | None
+
+    @property
+    def summary(self) -> BackupSummary:
+        return next(one.outcome for one in self.vaults if isinstance(one.outcome, BackupSummary))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing that was wanted is missing anywhere."""
+        return not self.summary.warnings and all(one.has_snapshot for one in self.vaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +107,51 @@ _NO_OPTIONS = BackupOptions()
 
 
 def run_backup(
-    device: Device, vault_name: str, paths: Sequence[bytes], view: BackupView, options: BackupOptions = _NO_OPTIONS
+    device: Device,
+    vault_names: Sequence[str],
+    paths: Sequence[bytes],
+    view: BackupView,
+    options: BackupOptions = _NO_OPTIONS,
 ) -> BackupResult:
-    """Back up `paths` to a vault, or a stream under the one path. Raises OortError.
+    """Back up `paths`, or a stream under the one path, to each of the vaults; what is read is read once.
 
-    KeyboardInterrupt ends the job as cancelled.
+    Raises OortError, if no vault has a snapshot then. KeyboardInterrupt ends the job as cancelled.
     """
     # Before gRPC starts its threads: each would keep an area of its own, with 10 MiB that nothing gives back.
     give_back_large_buffers()
     Selector(options.selection)  # what is wrong with it is told before anything is done
     wanted = tuple(paths) if options.stream else absolute_paths(paths)
-    with place_of(device, vault_name, Purpose.BACKUP) as place:
+    with ExitStack() as stack:
+        vaults = _vaults_named(device, vault_names, stack)
         with suppress(OortError):  # they are told by a later command, and this one has work to do
             report_kept(device)
         engine = STREAM_ENGINE if options.stream else FILE_ENGINE
         item = Items(device).of_paths([os.fsdecode(path) for path in wanted], engine)
-        run = _BackupRun(device, place, wanted, options, item, view=view)
+        run = _BackupRun(device, vaults, wanted, options, item, view=view)
         return run.carry_out()
+
+
+def _vaults_named(device: Device, names: Sequence[str], stack: ExitStack) -> list[BackupVault]:
+    """The vaults of these names, with their stores. Raises NoSuchVault, UsageError; of a single vault what it may."""
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise UsageError(detail=f"The vault {twice} is named twice: name each vault once.")
+    if len(names) > MOST_VAULTS:
+        raise UsageError(detail=f"A backup goes to {MOST_VAULTS} vaults at most, not to {len(names)}.")
+    profile = Vaults(device)
+    entries = profile.all_named(names)
+    same = first_in_one_place(profile, entries)
+    if same is not None:
+        raise UsageError(detail=f"The vaults {same[0].name} and {same[1].name} are one place: name one of them.")
+    vaults = []
+    for entry in entries:
+        try:
+            vaults.append(BackupVault(entry, stack.enter_context(place_at(device, profile, entry, Purpose.BACKUP))))
+        except OortError as error:
+            if len(entries) == 1:
+                raise
+            vaults.append(BackupVault(entry, None, error))
+    return vaults
 
 
 class _BackupRun:
@@ -106,7 +160,7 @@ class _BackupRun:
     def __init__(
         self,
         device: Device,
-        place: Place,
+        vaults: Sequence[BackupVault],
         paths: tuple[bytes, ...],
         options: BackupOptions,
         item: str,
@@ -114,15 +168,12 @@ class _BackupRun:
         view: BackupView,
     ) -> None:
         self._device = device
-        self._place = place
+        self._vaults = vaults
         self._item = item
         self._view = view
         self._options = options
-        self._sent_before = 0  # by sessions that were ended
         self._warnings = 0
-        self._unreadable: list[Warned] = []  # snapshots
-        self._has_stored = False  # this device, a snapshot that is there
-        self._job = RunningJob(device, JobKind.BACKUP, place.entry.id, item)
+        self._job = RunningJob(device, JobKind.BACKUP, vaults[0].entry.id, item)
         self._request = BackupRequest(
             paths=paths,
             time=datetime.now(UTC),
@@ -137,19 +188,39 @@ class _BackupRun:
 
     def carry_out(self) -> BackupResult:
         with carrying_out(self._job):
-            summary = self._in_sessions()
-        paths = list(map(os.fsdecode, self._request.paths))
-        self._job.log(INFO, f"Snapshot {summary.snapshot.id} of {paths_text(paths)}")
-        self._job.advanced(_counts_of(summary))
+            self._in_sessions()
+            outcomes = [self._told(vault) for vault in self._vaults]
+            if not any(isinstance(outcome, BackupSummary) for outcome in outcomes):
+                raise next(outcome for outcome in outcomes if isinstance(outcome, OortError))
+        results = tuple(VaultResult(*both) for both in zip((one.entry for one in self._vaults), outcomes, strict=True))
+        result = BackupResult(results, self._job.id, None)
+        self._job.advanced(_counts_of(results, result.summary))
+        first = outcomes[0]  # the job's own vault
         untold = self._job.end(
-            JobStatus.WARNING if summary.warnings else JobStatus.SUCCESS, snapshot=summary.snapshot.id
+            JobStatus.SUCCESS if result.is_whole else JobStatus.WARNING,
+            snapshot=first.snapshot.id if isinstance(first, BackupSummary) else "",
         )
-        return BackupResult(summary, self._place.entry, self._job.id, untold)
+        return replace(result, untold=untold)
+
+    def _told(self, vault: BackupVault) -> BackupSummary | OortError:
+        """What became of a vault, which is told to the log, and among several to the person too if it failed."""
+        outcome, name = vault.outcome, f"Vault {vault.entry.name}: "
+        if outcome is None:
+            raise AssertionError("a vault has an outcome when the sessions are over")
+        is_alone = len(self._vaults) == 1
+        if isinstance(outcome, BackupSummary):
+            paths = paths_text(list(map(os.fsdecode, self._request.paths)))
+            self._job.log(INFO, f"{'' if is_alone else name}Snapshot {outcome.snapshot.id} of {paths}")
+        elif not is_alone:
+            self._job.log(ERROR, f"{name}{outcome}")
+            self._view.failed(vault.entry.name, outcome)
+        return outcome
 
     # What the engine tells
 
     def advanced(self, tally: Tally) -> None:
-        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + self._sent_before)
+        sent_before = sum(vault.sent_before for vault in self._vaults)
+        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + sent_before)
         self._job.advanced(_counts_so_far(tally, self._warnings))
         self._view.advanced(tally)
 
@@ -164,77 +235,73 @@ class _BackupRun:
 
     # Sessions
 
-    def _in_sessions(self) -> BackupSummary:
-        sessions = 1 if self._request.stream else _SESSIONS  # a stream comes once
-        for _ in range(sessions - 1):
+    def _in_sessions(self) -> None:
+        """Have every vault come to its outcome. One whose session was ended goes on alone, in another."""
+        vaults = [vault for vault in self._vaults if vault.outcome is None]
+        for _ in range(1 if self._request.stream else _SESSIONS):  # a stream comes once
+            for vault in vaults:
+                if vault.is_over:
+                    self._job.log(INFO, str(vault.outcome))
             try:
-                return self._in_session()
-            except SessionOver as over:
-                self._job.log(INFO, str(over))
-        return self._in_session()
+                self._in_session(vaults)
+            except OortError as error:  # of the files, say: the vaults that have their snapshot keep it
+                if not any(isinstance(vault.outcome, BackupSummary) for vault in self._vaults):
+                    raise
+                for vault in vaults:
+                    vault.end(error)
+            vaults = [vault for vault in vaults if vault.is_over]
+            if not vaults:
+                break
 
-    def _in_session(self) -> BackupSummary:
+    def _in_session(self, vaults: Sequence[BackupVault]) -> None:
         self._warnings = 0  # those of a session before come again
-        session, parent, known = self._open()
         try:
-            with session:
-                vault = known.in_session(session) if known else self._place.open_or_create(session)
-                if not self._has_stored:
-                    self._place.ensure_seal(session)  # later ones need not ask each time
-                with (
-                    vault,
-                    vault_lock(vault, needed=self._place.store.needs_locks, place=self._place.store.place) as lock,
-                ):
-                    request = replace(
-                        self._request,
-                        # What a parent says is unchanged is taken as it is; without one each pack is reserved, or gone.
-                        parent=None if session.has_more_lost else parent,
-                        excluded=identities(self._place.own_folders()),
-                        warnings=(*self._options.missing, *self._unreadable),
-                        lost=session.lost,
-                    )
-                    vault.load_index(self._view.index_read)
-                    ensure_locked = _nothing if lock is None else lock.ensure_held
-                    summary = backup(
-                        vault,
-                        session,
-                        request,
-                        self,
-                        self._options.machinery,
-                        locked=lock is not None,
-                        ensure_locked=ensure_locked,
-                    )
-            return replace(summary, uploaded_bytes=summary.uploaded_bytes + self._sent_before)
+            for vault in vaults:
+                vault.open(self._device.id, self._choose_parent, self._view.index_read)
+            targets = [(vault, vault.target) for vault in vaults if vault.target is not None]
+            self._ensure_apart(targets)
+            if targets:
+                self._cut_as_the_first(targets)
+                request = replace(
+                    self._request,
+                    excluded=identities([path for vault in self._vaults for path in vault.own_folders()]),
+                    warnings=(*self._options.missing, *(one for vault, _ in targets for one in vault.unreadable)),
+                )
+                outcomes = backup([target for _, target in targets], request, self, self._options.machinery)
+                for (vault, _), outcome in zip(targets, outcomes, strict=True):
+                    vault.end(outcome)
         finally:
-            self._sent_before += getattr(session, "sent_bytes", 0)
+            for vault in vaults:
+                vault.close()
 
-    def _open(self) -> tuple[StoreSession, ObjectName | None, Vault | None]:
-        """A session in which the parent, if there is one, stays; and the vault, if it was used before."""
-        for _ in range(_PARENTS):
-            vault, parent = self._look()
-            try:
-                return self._place.store.open(Purpose.BACKUP, parent), parent, vault
-            except ParentGone:
-                continue
-        return self._place.store.open(Purpose.BACKUP), None, None
+    def _choose_parent(self, snapshots: list[Snapshot]) -> Snapshot | None:
+        return choose_parent(snapshots, self._item, self._device.id, self._request)
 
-    def _look(self) -> tuple[Vault | None, ObjectName | None]:
-        self._unreadable.clear()
-        with self._place.store.open(Purpose.READ) as session:
-            vault = self._place.open(session)
-            if vault is None:
-                return None, None
-            snapshots = vault.snapshots(self._cannot_read)
-        self._has_stored = any(snapshot.device == self._device.id for snapshot in snapshots)
-        parent = choose_parent(snapshots, self._item, self._device.id, self._request)
-        return vault, ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None
+    def _ensure_apart(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
+        """Refuse what is one vault under two names."""
+        names: dict[str, str] = {}
+        for vault, target in targets:
+            name = names.setdefault(target.vault.config.id, vault.entry.name)
+            if name != vault.entry.name:
+                raise UsageError(
+                    detail=f"The vaults {name} and {vault.entry.name} are one vault, or one was copied from the other "
+                    "file by file: back up to one of them."
+                )
 
-    def _cannot_read(self, name: ObjectName, error: DamagedVault) -> None:
-        self._unreadable.append(Warned(str(name).encode(), f"cannot be read: {reason_unread(error)}"))
+    def _cut_as_the_first(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
+        """Have the files of all vaults cut alike from now on, and say for which that is new.
 
-
-def _nothing() -> None:
-    """No lock can be lost where none is needed."""
+        It is remembered before anything is stored: what a vault that fails has got of it is found by the next session.
+        """
+        first, seed = targets[0][0], targets[0][1].cut_seed
+        for vault, target in targets:
+            if target.cut_seed != seed:
+                vault.remember_cuts(seed)
+                if vault.parent is not None:
+                    self.noted(
+                        f"Files are cut as the vault {first.entry.name} has them: of a large file that has changed, "
+                        f"the vault {vault.entry.name} finds nothing that it has already. This is so once."
+                    )
 
 
 def choose_parent(snapshots: Iterable[Snapshot], item: str, device: str, request: BackupRequest) -> Snapshot | None:
@@ -262,15 +329,16 @@ def _counts_so_far(tally: Tally, warnings: int) -> JobCounts:
     )
 
 
-def _counts_of(summary: BackupSummary) -> JobCounts:
+def _counts_of(results: Sequence[VaultResult], summary: BackupSummary) -> JobCounts:
+    outcomes = [one.outcome for one in results]
     return JobCounts(
         files=summary.total_files,
         folders=summary.dirs,
         bytes=summary.total_bytes,
-        uploaded_bytes=summary.uploaded_bytes,
+        uploaded_bytes=sum(one.uploaded_bytes for one in outcomes if isinstance(one, BackupSummary)),
         total_files=summary.total_files,
         total_bytes=summary.total_bytes,
-        warnings=summary.warned,
+        warnings=summary.warned + sum(isinstance(one, OortError) for one in outcomes),
     )
 
 

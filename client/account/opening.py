@@ -5,6 +5,7 @@ it, and lies beside the vault's objects from the same moment on; so the profile 
 first use and two first uses at once all end with the one E that opens the vault.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -162,12 +163,38 @@ def place_of(device: Device, name: str, purpose: Purpose = Purpose.READ, *, from
     `purpose` is the utmost of what follows; `from_cache` allows that the device's own copies of small objects are read.
     """
     vaults = Vaults(device)
-    entry = vaults.named(name)
+    with place_at(device, vaults, vaults.named(name), purpose, from_cache=from_cache) as place:
+        yield place
+
+
+@contextmanager
+def place_at(
+    device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, *, from_cache: bool = True
+) -> Iterator[Place]:
+    """As `place_of`, of a vault that was found. Raises BrokenSeal, UsageError."""
     store = _store(device, vaults, entry, purpose, _cache(device) if from_cache else None)
     try:
         yield Place(entry, store, vaults, device)
     finally:
         store.close()
+
+
+def first_in_one_place(vaults: Vaults, entries: Sequence[VaultEntry]) -> tuple[VaultEntry, VaultEntry] | None:
+    """The first two that lie in one place, as far as their addresses tell."""
+    found: dict[str, VaultEntry] = {}
+    for entry in entries:
+        with suppress(BrokenSeal):  # told when it is opened
+            other = found.setdefault(_address(vaults, entry), entry)
+            if other is not entry:
+                return other, entry
+    return None
+
+
+def _address(vaults: Vaults, entry: VaultEntry) -> str:
+    if entry.kind != VaultKind.VAULT_KIND_LOCAL:
+        return f"bucket {entry.bucket_id or entry.id}"
+    where = vaults.place(entry)
+    return f"folder {os.path.realpath(where)}" if isinstance(where, Path) else f"store {where.place}"
 
 
 def _cache(device: Device) -> Path | None:

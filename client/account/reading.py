@@ -4,13 +4,13 @@ Kept true: a session that a node has ended, because this machine slept, is follo
 same snapshot. What else of the vault cannot be read is collected, and stops nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from client.account.device import Device
 from client.account.opening import Place, place_of
-from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
+from client.errors import DamagedVault, NoSuchSnapshot, NoSuchVault, ObjectMissing, OortError, StoreError
 from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
 from client.vault.locks import VaultLock, VaultLocked, vault_lock
@@ -49,17 +49,45 @@ def reading(
     `progress` is told index files read and to read.
     Raises OortError.
     """
+    unreadable: Unreadable = {}
+    with _found(device, vault_name, wanted, unreadable, all_devices=all_devices) as found, ExitStack() as locks:
+        place, session, vault, snapshot = found
+        session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
+        lock_to_read(locks, place, vault)
+        unreadable.update(vault.load_index(progress).damaged)
+        yield Reading(place, vault, snapshot, unreadable)
+
+
+def first_that_answers(
+    device: Device, names: Sequence[str], wanted: str, told: Callable[[str, OortError], None], *, all_devices: bool
+) -> str:
+    """Of several vaults, the first that opens and has the snapshot; `told` hears of those before it why they do not.
+
+    The last is answered unseen. Raises NoSuchVault.
+    """
+    for name in names[:-1]:
+        try:
+            with _found(device, name, wanted, {}, all_devices=all_devices):
+                return name
+        except NoSuchVault:
+            raise
+        except OortError as error:
+            told(name, error)
+    return names[-1]
+
+
+@contextmanager
+def _found(
+    device: Device, vault_name: str, wanted: str, unreadable: Unreadable, *, all_devices: bool
+) -> Iterator[tuple[Place, ResumingSession, Vault, Snapshot]]:
+    """The snapshot, in a vault whose index is not read yet."""
     with place_of(device, vault_name) as place, ResumingSession(place.store) as session:
         vault = place.open(session)
         if vault is None:
             raise NoSuchSnapshot(snapshot=wanted)
-        with vault, ExitStack() as locks:
-            unreadable: Unreadable = {}
+        with vault:
             snapshot = vault.find_snapshot(wanted, unreadable.__setitem__, device=None if all_devices else device.id)
-            session.stay_with(ObjectName(ObjectKind.SNAPSHOT, snapshot.id))
-            lock_to_read(locks, place, vault)
-            unreadable.update(vault.load_index(progress).damaged)
-            yield Reading(place, vault, snapshot, unreadable)
+            yield place, session, vault, snapshot
 
 
 def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> VaultLock | None:

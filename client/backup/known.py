@@ -1,4 +1,4 @@
-"""The parent snapshot's trees, as far as the vault still has them.
+"""The parent snapshot's trees, as far as the vaults still have them.
 
 Kept true: what cannot be read any more is treated as if there had been no parent there, so that everything of it is
 read and stored again. A folder is read beside the walk, node by node: what is held of it is the tree as it was stored.
@@ -37,9 +37,10 @@ class KnownFolder:
     Only nodes that are not as the walk finds them are decoded: to compare an encoded one costs a tenth of that.
     """
 
-    def __init__(self, tree: BlobId | None = None, body: Buffer = EMPTY_TREE) -> None:
-        """`tree` is None if there is no parent here."""
+    def __init__(self, tree: BlobId | None = None, body: Buffer = EMPTY_TREE, *, is_stored: bool = True) -> None:
+        """`tree` is None if there is no parent here; one that is not stored in every vault must be stored again."""
         self.tree = tree
+        self.is_stored = is_stored
         self._broken = False
         self._body = self._plain(body)
         self._at = len(TREE_START)  # where the present node begins
@@ -172,16 +173,16 @@ class KnownFolder:
 
 
 class KnownTrees(Protocol):
-    """The parent snapshot, as far as the vault still has it."""
+    """The parent snapshot, as far as every vault has it."""
 
     def load(self, tree: BlobId | None) -> KnownFolder:
-        """A tree; nothing if it is None, or cannot be read any more."""
+        """A tree; nothing if it is None, or no vault has it any more."""
 
     def has_content(self, content: Sequence[BlobId]) -> bool:
-        """Whether all of a file's blobs are still in the index."""
+        """Whether all of a file's blobs are in the index of every vault."""
 
     def has_tree(self, tree: BlobId) -> bool:
-        """Whether a tree that is not read is still in the index, and its pack in the vault."""
+        """Whether a tree that is not read is in every index, and its pack in that vault."""
 
 
 class NoKnownTrees:
@@ -198,30 +199,43 @@ class NoKnownTrees:
 
 
 class VaultTrees:
-    """Loads trees of the pinned parent snapshot; `on_lost` hears when one cannot be. Raises StoreError.
+    """What one vault has of the trees of the parent snapshot. Raises StoreError.
 
-    Of trees that are not read themselves, the first of each pack is: a pack that is gone is noticed. When anything was
-    lost, no tree counts as stored any more that was not read.
+    Where its own pinned parent is that snapshot, `is_pinned`, what the index has stays; else `keeps` sees to it that it
+    does. Of trees that are not read themselves, the first of each pack is: a pack that is gone is noticed. When
+    anything was lost, which `on_lost` hears, no tree counts as stored any more that was not read.
     """
 
-    def __init__(self, vault: Vault, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        keeps: Callable[[BlobKind, Sequence[BlobId]], bool],
+        on_lost: Callable[[], None] = lambda: None,
+        *,
+        is_pinned: bool,
+    ) -> None:
         self._vault = vault
         self._trees = TreeReader(vault)
+        self._keeps = keeps
         self._on_lost = on_lost
+        self.is_pinned = is_pinned
         self._has_lost = False
         self._seen: set[ObjectName] = set()  # packs
 
-    def load(self, tree: BlobId | None) -> KnownFolder:
-        if tree is None:
-            return KnownFolder()
+    def load_body(self, tree: BlobId) -> Buffer | None:
+        """A tree as it is stored; None if it cannot be read."""
+        if not self.is_pinned and self._vault.index.find(BlobKind.TREE, tree) is None:
+            return None
         try:
-            return KnownFolder(tree, self._trees.load_body(tree))
+            return self._trees.load_body(tree)
         except (DamagedVault, ObjectMissing):
             self._lose()
-            return KnownFolder()
+            return None
 
     def has_content(self, content: Sequence[BlobId]) -> bool:
-        return self._vault.index.has_all(BlobKind.DATA, content)
+        if self.is_pinned:
+            return self._vault.index.has_all(BlobKind.DATA, content)
+        return self._keeps(BlobKind.DATA, content)
 
     def has_tree(self, tree: BlobId) -> bool:
         location = None if self._has_lost else self._vault.index.find(BlobKind.TREE, tree)
@@ -234,7 +248,7 @@ class VaultTrees:
                 self._lose()
                 return False
             self._seen.add(location.pack)
-        return True
+        return self.is_pinned or self._keeps(BlobKind.TREE, [tree])
 
     def _lose(self) -> None:
         self._has_lost = True

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 from client.backup.request import Counters
 from client.backup.upload import Uploader
-from client.backup.worker import Sealing
 from client.errors import DamagedVault, ObjectMissing
-from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
+from client.vault.blobs import BlobId, BlobKind, SealedBlob
 from client.vault.index_files import IndexedPack
 from client.vault.packs import PackBuilder
 from client.vault.repository import Vault
-from client.vault.sealing import Compression, seal_batch
 
 if TYPE_CHECKING:
     from domain.names import ObjectName
@@ -29,7 +27,7 @@ _NOTHING: frozenset[BlobId] = frozenset()
 
 
 class Packer:
-    """Takes plaintexts from any thread, answers their ids, and fills packs with those that are new."""
+    """Says which blobs a vault lacks, to any thread, and fills packs with them once they are sealed."""
 
     def __init__(
         self,
@@ -37,53 +35,37 @@ class Packer:
         uploader: Uploader,
         counters: Counters,
         random: Random,
-        compression: Compression = Compression.AUTO,
+        *,
+        share: int = 1,
     ) -> None:
+        """`share`: of how many vaults the packs are filled at once, in the memory that one may take."""
         self._vault = vault
         self._uploader = uploader
         self._counters = counters
         self._random = random
-        self.sealing = Sealing(vault.keys, vault.config.version, compression)
+        self._share = share
         self._lock = threading.Lock()
         self._packing = threading.Lock()
         self._trees_doubted = False
         self._claimed: dict[BlobKind, set[BlobId]] = {kind: set() for kind in BlobKind}
         self._open = self._empty_packs()
+        self.new_bytes = 0  # plain bytes of what the vault did not have
+        self.stored_bytes = 0  # and sealed
         uploader.on_indexed = self._forget
-
-    def store(
-        self, kind: BlobKind, plaintexts: Sequence[Buffer], reached: Container[BlobId] = _NOTHING
-    ) -> list[BlobId]:
-        """See to it that the vault holds `plaintexts` when the snapshot is committed, and answer their ids.
-
-        `reached` are blobs that the pinned parent snapshot reaches. Raises StoreError, DamagedVault, Stopped.
-        """
-        ids = [blob_id(plaintext) for plaintext in plaintexts]
-
-        def seal(positions: Sequence[int]) -> list[SealedBlob]:
-            keys, version, compression = self.sealing
-            new, new_ids = [plaintexts[at] for at in positions], [ids[at] for at in positions]
-            return seal_batch(keys, kind, new, ids=new_ids, version=version, compression=compression)
-
-        self.store_hashed(kind, ids, seal, reached)
-        return ids
 
     def store_hashed(
         self,
         kind: BlobKind,
         ids: Sequence[BlobId],
         seal: Callable[[Sequence[int]], list[SealedBlob]],
-        reached: Container[BlobId] = _NOTHING,
     ) -> None:
-        """As `store`, of blobs whose plaintexts are elsewhere: `seal` seals those at the positions that it is given."""
-        missing = self._missing(kind, ids, reached)
+        """See to it that the vault holds blobs when the snapshot is committed: `seal` seals those that it lacks.
+
+        It is given their positions. Raises StoreError, DamagedVault, Stopped.
+        """
+        missing = self.missing(kind, ids)
         if missing:
-            sealed = seal(missing)
-            self._counters.add(
-                new_bytes=sum(blob.length_plain for blob in sealed),
-                stored_bytes=sum(blob.length_sealed for blob in sealed),
-            )
-            self._pack(kind, sealed)
+            self.pack(kind, seal(missing))
 
     def distrust_trees(self) -> None:
         """A tree of the parent is lost: from now on one that the index has counts as stored if it can be read."""
@@ -98,12 +80,16 @@ class Packer:
             self._uploader.submit(builder)
 
     def _empty_packs(self) -> dict[BlobKind, list[PackBuilder]]:
-        return {
-            kind: [PackBuilder(self._vault.keys, kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()
-        }
+        return {kind: [self._empty_pack(kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()}
 
-    def _missing(self, kind: BlobKind, ids: Sequence[BlobId], reached: Container[BlobId]) -> list[int]:
-        """The positions of the blobs that must be stored; they are this caller's to store from now on."""
+    def _empty_pack(self, kind: BlobKind) -> PackBuilder:
+        return PackBuilder(self._vault.keys, kind, share=self._share)
+
+    def missing(self, kind: BlobKind, ids: Sequence[BlobId], reached: Container[BlobId] = _NOTHING) -> list[int]:
+        """The positions of the blobs that must be stored; they are this caller's to store from now on.
+
+        `reached` are blobs that the pinned parent snapshot reaches. Raises StoreError, Stopped.
+        """
         index, uploader = self._vault.index, self._uploader
         lost = self._lost_trees(ids) if kind is BlobKind.TREE and self._trees_doubted else _NOTHING
         missing: list[int] = []
@@ -139,16 +125,33 @@ class Packer:
                 lost.add(identity)
         return frozenset(lost)
 
-    def _pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
+    def keeps(self, kind: BlobKind, ids: Sequence[BlobId]) -> bool:
+        """Whether the vault has all of these blobs, which no parent pins: then their packs are reserved."""
+        uploader = self._uploader
+        to_reserve: set[ObjectName] = set()
+        for places in self._vault.index.find_each(kind, ids):
+            packs = [found.pack for found in places if not uploader.is_gone(found.pack)]
+            if not packs:
+                return False
+            if not any(map(uploader.holds, packs)):
+                to_reserve.add(packs[0])
+        return not (to_reserve and uploader.reserve(list(to_reserve)))
+
+    def pack(self, kind: BlobKind, blobs: Sequence[SealedBlob]) -> None:
+        """Put sealed blobs into packs. Raises Stopped."""
+        new, stored = sum(blob.length_plain for blob in blobs), sum(blob.length_sealed for blob in blobs)
+        self._counters.add(new_bytes=new, stored_bytes=stored)
         # A pack that must wait keeps all others waiting: with those open and those sent it is all that is in memory.
         with self._packing:
+            self.new_bytes += new
+            self.stored_bytes += stored
             builders = self._open[kind]
             for blob, drawn in zip(blobs, self._random.randbytes(len(blobs)), strict=True):
                 at = drawn % len(builders)
                 builders[at].add(blob)
                 if builders[at].is_full:
                     self._uploader.submit(builders[at])
-                    builders[at] = PackBuilder(self._vault.keys, kind)
+                    builders[at] = self._empty_pack(kind)
 
     def _forget(self, kind: BlobKind, pack: IndexedPack) -> None:
         """The index finds its blobs from now on: what is held here does not grow with the backup."""

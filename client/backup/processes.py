@@ -46,8 +46,8 @@ def start_worker(sealing: Sealing, memory: ChunkMemory) -> "ProcessWorker | None
     """Start a process; None if that cannot be, or one processor is all there is."""
     if memory.descriptor is None:
         return None
-    keys = sealing.keys
-    setting = Setting(keys.encrypt, keys.mac_k, keys.mac_r, sealing.version, sealing.compression, memory.descriptor)
+    vaults = [(keys.encrypt, keys.mac_k, keys.mac_r, version) for keys, version in sealing.vaults]
+    setting = Setting(vaults, sealing.compression, sealing.seed, memory.descriptor)
     process = start_process(_PROGRAM, setting, room=_ROOM, given=memory.descriptor)
     return None if process is None else ProcessWorker(process)
 
@@ -69,10 +69,10 @@ class ProcessWorker:
     def hash(self, spans: Sequence[Span]) -> list[BlobId]:
         return cast("list[BlobId]", self._ask(Hash(spans)))
 
-    def seal(self, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
+    def seal(self, vault: int, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
         sealed: list[SealedBlob] = []
         start = 0
-        answer = cast("Sealed", self._ask(Seal(positions)))
+        answer = cast("Sealed", self._ask(Seal(vault, positions)))
         for at, (length_plain, compressed, length) in zip(positions, answer, strict=True):
             body = self._process.room[start : start + length]
             sealed.append(SealedBlob(ids[at], BlobKind.DATA, length_plain, compressed, body))

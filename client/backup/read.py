@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from client.backup.attributes import storable
-from client.backup.packing import Packer
+from client.backup.destinations import Destinations
 from client.backup.processes import ChunkMemory
 from client.backup.regular import CHANGED, Seen, open_regular, why_unopened
 from client.backup.request import Counters
@@ -73,9 +73,11 @@ class _Chunks:
 class Reader:
     """Takes files from the scan; reads, cuts and stores them by threads of its own."""
 
-    def __init__(self, crew: Crew, packer: Packer, trees: TreeWriter, chunker: Chunker, counters: Counters) -> None:
+    def __init__(
+        self, crew: Crew, vaults: Destinations, trees: TreeWriter, chunker: Chunker, counters: Counters
+    ) -> None:
         self._crew = crew
-        self._packer = packer
+        self._vaults = vaults
         self._trees = trees
         self._chunker = chunker
         self._counters = counters
@@ -94,7 +96,7 @@ class Reader:
         self._readers = readers
         memory = ChunkMemory((workers + readers) * MAX_CHUNK)
         self._buffers = Buffers(self._crew, memory.view, MAX_CHUNK)
-        self._staff = staff = Staff(self._packer.sealing, self._chunker, memory)
+        self._staff = staff = Staff(self._vaults.sealing, self._chunker, memory)
         for number in range(workers):
             self._threads.append(self._crew.start(f"seal-{number}", partial(self._work, staff.post())))
         for number in range(readers):
@@ -169,7 +171,7 @@ class Reader:
             batch = worker.read(wanted)
             done, files = files[: len(batch.nodes)], files[len(batch.nodes) :]
             reached = {blob for found in done if found.known is not None for blob in found.known.content or ()}
-            self._packer.store_hashed(BlobKind.DATA, batch.ids, partial(worker.seal, batch.ids), reached)
+            self._vaults.store_hashed(BlobKind.DATA, batch.ids, worker.seal, reached)
             self._note(done, batch)
 
     def _note(self, files: list[FileFound], batch: Batch) -> None:
@@ -213,7 +215,7 @@ class Reader:
                 while not cutter.is_at_end:
                     self._crew.ensure_running()
                     chunks = cutter.fill(buffer)
-                    content += self._packer.store(BlobKind.DATA, chunks)
+                    content += self._vaults.store(BlobKind.DATA, chunks)
                     size += sum(map(len, chunks))
                 node = read_node(found.name, opened, before, tuple(content), size)
         except OSError as error:
@@ -281,7 +283,7 @@ class Reader:
         if not reached and known is not None and known.content:
             reached = task.file.reached = frozenset(known.content)
         ids = worker.hash(task.spans)
-        self._packer.store_hashed(BlobKind.DATA, ids, partial(worker.seal, ids), reached)
+        self._vaults.store_hashed(BlobKind.DATA, ids, worker.seal, reached)
         task.file.parts[task.part] = ids
         task.loan.let_go()
         self._counters.add(done_bytes=task.size)

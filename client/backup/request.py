@@ -30,7 +30,6 @@ class BackupRequest:
     `paths` are absolute or taken from the working folder. `time` is aware. `tags` hold the item and device
     (`oort:item=...`, `oort:device=...`). Folders that are `excluded` are left out with all that is in them;
     so is what the `selection` says. With a `stream` it is that which is backed up, as a file of the one path.
-    What lies in packs that are `lost` is stored again.
     """
 
     paths: tuple[bytes, ...]
@@ -40,12 +39,10 @@ class BackupRequest:
     tags: tuple[str, ...] = ()
     uid: int = 0
     gid: int = 0
-    parent: ObjectName | None = None
     warnings: tuple[Warned, ...] = ()
     excluded: "frozenset[Identity]" = frozenset()
     selection: Selection = EVERYTHING
     stream: "Stream | None" = None
-    lost: frozenset[ObjectName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +93,12 @@ class NoProgress:
 
 @dataclass(frozen=True, slots=True)
 class BackupSummary:
-    """What a backup did; `snapshot` is its name in the vault. All sizes in bytes.
+    """What a backup did for one vault; `snapshot` is its name in there. All sizes in bytes.
 
-    `new_bytes` is the plain and `stored_bytes` the sealed size of the blobs that the vault did not have;
-    `uploaded_bytes` is everything handed to the store, index and snapshot included. `warned` counts all warnings, of
-    which `warnings` are the first.
+    Which files are new or changed is told by the snapshot that was compared with: of several vaults, the parent in the
+    first that has one. `new_bytes` is the plain and `stored_bytes` the sealed size of the blobs that the vault did not
+    have; `uploaded_bytes` is everything handed to its store, index and snapshot included. `warned` counts all warnings,
+    of which `warnings` are the first.
     """
 
     snapshot: ObjectName

@@ -1,34 +1,31 @@
-"""A backup, from paths to a committed snapshot.
+"""A backup, from paths to a committed snapshot in each of its vaults.
 
-Kept true: packs are acknowledged before the index files that list them, and these before the snapshot; if anything
-could not be stored, no snapshot is committed; whatever ends a backup, its threads have ended when it returns.
+Kept true: packs are acknowledged before the index files that list them, and these before the snapshot; in a vault where
+anything could not be stored no snapshot is committed; whatever ends a backup, its threads have ended when it returns.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
-from client.backup.known import KnownTrees, NoKnownTrees, VaultTrees
+from client.backup.destinations import Destination, Destinations, NobodyLeft, Target
+from client.backup.known import KnownTrees, NoKnownTrees
 from client.backup.memo import NoMemo, memo_of
-from client.backup.packing import Packer
 from client.backup.read import Reader
-from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress
+from client.backup.request import BackupRequest, BackupSummary, Counters, NoProgress, Progress, Tally
 from client.backup.scan import Scanner
 from client.backup.selection import Selector
 from client.backup.stream import StreamReader
 from client.backup.targets import absolute_paths, links_among
 from client.backup.trees import TreeWriter
-from client.backup.upload import MeteredSession, Uploader
-from client.errors import DamagedVault, NothingLeft, ObjectMissing, UsageError
+from client.errors import NothingLeft, OortError, UsageError
 from client.flow import Crew
 from client.platforms.linux import give_back_large_buffers, processors
-from client.stores.abc import StoreSession
 from client.vault.blobs import ID_BYTES, BlobId
-from client.vault.chunker import Chunker, chunker_seed
-from client.vault.pack_contents import still_damaged
-from client.vault.repository import Vault, reason_unread
+from client.vault.chunker import Chunker
+from client.vault.repository import reason_unread
 from client.vault.sealing import Compression
 from client.vault.snapshots import Snapshot, encode_snapshot, paths_text
 from client.vault.times import time_in_ns
@@ -52,63 +49,49 @@ class Machinery:
 
 
 def backup(
-    vault: Vault,
-    session: StoreSession,
+    targets: Sequence[Target],
     request: BackupRequest,
     progress: Progress | None = None,
     machinery: Machinery | None = None,
-    *,
-    locked: bool = False,
-    ensure_locked: Callable[[], None] = lambda: None,
-) -> BackupSummary:
-    """Back up the paths of `request` into `vault`, whose `session` was opened with the request's parent pinned.
+) -> list[BackupSummary | OortError]:
+    """Back up the paths of `request`, read once, into one vault or several; answers what became of each.
 
-    `locked` says that the vault's lock file is held, as stores need that do not keep sessions apart; `ensure_locked`
-    raises LockLost when it was lost, and is asked before anything is stored.
-
-    Files that cannot be read are warnings. Raises UsageError for a path that does not exist or a pattern that is none,
-    before anything is stored; StoreError and its kinds if something cannot be stored, StreamIncomplete if a stream
-    failed, and then nothing is committed.
+    That is an error, a StoreError nearly always, where something could not be stored: then nothing is committed in that
+    vault, and the others go on. Files that cannot be read are warnings. Raises UsageError for a path that does not
+    exist or a pattern that is none, before anything is stored; StreamIncomplete if a stream failed, and then nothing is
+    committed anywhere.
     """
-    metered = MeteredSession(session, vault, ensure_locked)
-    return _Backup(vault, metered, request, progress or NoProgress(), machinery or Machinery(), locked=locked).run()
+    return _Backup(targets, request, progress or NoProgress(), machinery or Machinery()).run()
 
 
 class _Backup:
     """The parts of one backup, wired together."""
 
     def __init__(
-        self,
-        vault: Vault,
-        session: MeteredSession,
-        request: BackupRequest,
-        progress: Progress,
-        machinery: Machinery,
-        *,
-        locked: bool,
+        self, targets: Sequence[Target], request: BackupRequest, progress: Progress, machinery: Machinery
     ) -> None:
-        self._vault = vault
-        self._session = session
         self._request = request
         self._selector = Selector(request.selection)
         self._machinery = machinery
         self._crew = Crew()
-        self._counters = Counters(progress, self._session.uploaded, machinery.monotonic)
-        self._uploader = Uploader(self._crew, vault, self._session, locked=locked)
+        self._counters = Counters(progress, self._uploaded, machinery.monotonic)
         random = machinery.random or SystemRandom()
-        self._packer = Packer(vault, self._uploader, self._counters, random, machinery.compression)
-        self._memo = memo_of(vault, self._counters.note) if request.stream is None else NoMemo()
-        self._trees = TreeWriter(self._packer, self._memo)
-        chunker = Chunker(chunker_seed(vault.keys))
-        self._reader = Reader(self._crew, self._packer, self._trees, chunker, self._counters)
+        self._vaults = Destinations(targets, self._crew, self._counters, random, machinery.compression)
+        self._memo = memo_of(targets[0].vault, self._counters.note) if request.stream is None else NoMemo()
+        self._trees = TreeWriter(self._vaults, self._memo)
+        chunker = Chunker(self._vaults.sealing.seed)
+        self._reader = Reader(self._crew, self._vaults, self._trees, chunker, self._counters)
 
-    def run(self) -> BackupSummary:
+    def _uploaded(self) -> int:
+        return self._vaults.uploaded()
+
+    def run(self) -> list[BackupSummary | OortError]:
         try:
             return self._run()
         finally:
             self._memo.close()
 
-    def _run(self) -> BackupSummary:
+    def _run(self) -> list[BackupSummary | OortError]:
         started = self._machinery.monotonic()
         give_back_large_buffers()
         paths = self._request.paths if self._request.stream else absolute_paths(self._request.paths)
@@ -116,26 +99,48 @@ class _Backup:
             self._counters.warn(link, _ONLY_A_LINK.format(link=os.fsdecode(link)))
         for damage in self._request.warnings:
             self._counters.warn(damage.path, damage.reason)
-        for name, error in self._vault.index.damaged.items():
-            # What is listed nowhere else is stored again; nothing that is stored is lost by that.
-            self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
-        self._ensure_fits(paths)
-        # As if the vault did not have what was found damaged: what is still here of it is stored again.
-        self._vault.index.leave_out(still_damaged(self._vault) | self._request.lost)
-        known_tree = self._parent_tree()
-        self._work(paths, known_tree)
+        for one in self._vaults.all:
+            self._ensure_fits(one, paths)
+        try:
+            tree = self._store_all(paths)
+            snapshots = [one.attempt(None, self._commit, one, paths, tree) for one in self._vaults.all]
+            self._crew.check()
+        except NobodyLeft:
+            snapshots = [None for _ in self._vaults.all]
+        finally:
+            self._vaults.end()
+        self._counters.scanned = True
+        tally = self._counters.report()
+        return [
+            _failure_of(one) if snapshot is None else self._summary(one, snapshot, tree, tally, started)
+            for one, snapshot in zip(self._vaults.all, snapshots, strict=True)
+        ]
+
+    def _store_all(self, paths: tuple[bytes, ...]) -> BlobId:
+        """The tree of all that was wanted, which every vault holds that has not failed."""
+        for one in self._vaults.all:
+            one.attempt(None, self._tell_damage, one)
+        self._vaults.prepare()
+        self._crew.check()
+        self._work(paths)
         tree = self._trees.root
         if tree is None:
             raise AssertionError("the root folder was not finished")
         if not self._trees.kept:
             raise NothingLeft(paths=paths_text(list(map(os.fsdecode, paths))))
-        self._uploader.list_rest()
-        snapshot = self._commit(paths, tree)
-        self._counters.scanned = True
-        tally = self._counters.report()
+        return tree
+
+    def _tell_damage(self, one: Destination) -> None:
+        for name, error in one.vault.index.damaged.items():
+            # What is listed nowhere else is stored again; nothing that is stored is lost by that.
+            self._counters.warn(str(name).encode(), f"cannot be read: {reason_unread(error)}")
+
+    def _summary(
+        self, one: Destination, snapshot: ObjectName, tree: BlobId, tally: Tally, started: float
+    ) -> BackupSummary:
         return BackupSummary(
             snapshot=snapshot,
-            parent=self._request.parent,
+            parent=one.target.parent,
             tree=tree.hex(),
             files_new=tally.files_new,
             files_changed=tally.files_changed,
@@ -143,27 +148,25 @@ class _Backup:
             dirs=tally.dirs,
             total_files=tally.total_files,
             total_bytes=tally.total_bytes,
-            new_bytes=tally.new_bytes,
-            stored_bytes=tally.stored_bytes,
-            uploaded_bytes=self._session.uploaded(),
+            new_bytes=one.packer.new_bytes,
+            stored_bytes=one.packer.stored_bytes,
+            uploaded_bytes=one.session.uploaded(),
             seconds=self._machinery.monotonic() - started,
             warnings=tuple(self._counters.warnings),
             warned=self._counters.warned,
         )
 
-    def _work(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
+    def _work(self, paths: tuple[bytes, ...]) -> None:
         """Scan, read and store everything; when it returns all packs are acknowledged and no thread is left."""
         try:
-            self._uploader.start()
+            self._vaults.start()
             self._reader.start(self._machinery.workers, self._machinery.readers)
-            self._scan(paths, known_tree)
+            self._scan(paths)
             self._counters.scanned = True
             self._reader.close()
             self._reader.wait()
             self._trees.flush()
-            self._packer.finish()
-            self._uploader.close()
-            self._crew.wait()
+            self._vaults.finish()
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
@@ -175,11 +178,13 @@ class _Backup:
     def _break_off(self) -> None:
         """Wake the threads that wait for something outside: their calls fail."""
         self._reader.end()
-        self._session.close()
+        for one in self._vaults.all:
+            one.session.close()
 
-    def _scan(self, paths: tuple[bytes, ...], known_tree: BlobId | None) -> None:
+    def _scan(self, paths: tuple[bytes, ...]) -> None:
         """Hand everything to the reader, in this thread."""
-        known: KnownTrees = VaultTrees(self._vault, self._packer.distrust_trees) if known_tree else NoKnownTrees()
+        known_tree = self._vaults.known_tree
+        known: KnownTrees = self._vaults if known_tree else NoKnownTrees()
         request, trees, counters, ensure_running = self._request, self._trees, self._counters, self._crew.ensure_running
         if request.stream is not None:
             time_ns, owner = time_in_ns(request.time), (request.uid, request.gid)
@@ -198,32 +203,24 @@ class _Backup:
         )
         scanner.scan(paths, known_tree)
 
-    def _parent_tree(self) -> BlobId | None:
-        parent = self._request.parent
-        if parent is None:
-            return None
-        try:
-            return self._vault.load_snapshot(parent).tree
-        except (DamagedVault, ObjectMissing):
-            return None
-
-    def _ensure_fits(self, paths: tuple[bytes, ...]) -> None:
+    def _ensure_fits(self, one: Destination, paths: tuple[bytes, ...]) -> None:
         """Find out now, and not when all is stored, whether a snapshot can name so many paths."""
-        _, body = self._sealed(paths, BlobId(ID_BYTES))
+        _, body = self._sealed(one, paths, BlobId(ID_BYTES))
         if len(body) > MAX_SNAPSHOT_BYTES - _TREE_DIGITS:
             raise UsageError(
                 detail=f"{len(paths):,} paths, with the patterns, are more than a snapshot can name "
                 f"({MAX_SNAPSHOT_BYTES >> 20} MiB, compressed): give folders that hold them, and leave out the rest"
             )
 
-    def _commit(self, paths: tuple[bytes, ...], tree: BlobId) -> ObjectName:
-        name, body = self._sealed(paths, tree)
-        self._session.commit(name, body)
+    def _commit(self, one: Destination, paths: tuple[bytes, ...], tree: BlobId) -> ObjectName:
+        one.uploader.list_rest()
+        name, body = self._sealed(one, paths, tree)
+        one.session.commit(name, body)
         return name
 
-    def _sealed(self, paths: tuple[bytes, ...], tree: BlobId) -> tuple[ObjectName, bytes]:
-        """Name and body of the snapshot."""
-        request = self._request
+    def _sealed(self, one: Destination, paths: tuple[bytes, ...], tree: BlobId) -> tuple[ObjectName, bytes]:
+        """Name and body of the snapshot in one vault."""
+        request, parent = self._request, one.target.parent
         snapshot = Snapshot(
             time_ns=time_in_ns(request.time),
             tree=tree,
@@ -234,6 +231,12 @@ class _Backup:
             gid=request.gid,
             excludes=request.selection.excludes,
             tags=request.tags,
-            parent=request.parent.id if request.parent else None,
+            parent=parent.id if parent else None,
         )
-        return self._vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
+        return one.vault.seal_unpacked(ObjectKind.SNAPSHOT, encode_snapshot(snapshot))
+
+
+def _failure_of(one: Destination) -> OortError:
+    if isinstance(one.crew.error, OortError):
+        return one.crew.error
+    raise AssertionError("a vault without a snapshot has failed")

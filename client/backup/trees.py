@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from client.backup.destinations import Destinations
 from client.backup.known import KnownFolder
 from client.backup.listing import Listing
 from client.backup.memo import Memo
 from client.backup.new_nodes import NewNodes
-from client.backup.packing import Packer
 from client.vault.blobs import BlobId, BlobKind, blob_id
 from client.vault.nodes import Node, encode_node, join_tree
 
@@ -47,9 +47,9 @@ class Folder:
 class TreeWriter:
     """Turns finished folders into trees. Safe for any thread."""
 
-    def __init__(self, packer: Packer, memo: Memo) -> None:
+    def __init__(self, vaults: Destinations, memo: Memo) -> None:
         """Trees that are made or kept are entered in the `memo`."""
-        self._packer = packer
+        self._vaults = vaults
         self._memo = memo
         self._lock = threading.Lock()
         self._batch: list[bytearray] = []
@@ -136,7 +136,7 @@ class TreeWriter:
         with self._lock:
             batch, self._batch, self._batch_bytes = self._batch, [], 0
         if batch:
-            self._packer.store(BlobKind.TREE, batch)
+            self._vaults.store(BlobKind.TREE, batch)
 
     def _enter(self, above: Folder, folder: Folder, tree: BlobId) -> None:
         """A folder's tree is known: enter it in the folder above."""
@@ -152,7 +152,7 @@ class TreeWriter:
 
     def _tree(self, folder: Folder) -> BlobId:
         known = folder.known
-        if known.tree is not None and not folder.new and known.is_all_reused():
+        if known.tree is not None and known.is_stored and not folder.new and known.is_all_reused():
             if folder.listing is not None and not known.is_whole:
                 self._memo.add(known.tree, folder.listing, known.body)
             return known.tree
@@ -161,7 +161,7 @@ class TreeWriter:
         tree = blob_id(encoded)
         if folder.listing is not None:
             self._memo.add(tree, folder.listing, encoded)
-        if tree == known.tree:
+        if tree == known.tree and known.is_stored:
             return tree
         with self._lock:
             self._batch.append(encoded)
@@ -169,7 +169,7 @@ class TreeWriter:
             if self._batch_bytes < _BATCH_BYTES and len(self._batch) < _BATCH_TREES:
                 return tree
             batch, self._batch, self._batch_bytes = self._batch, [], 0
-        self._packer.store(BlobKind.TREE, batch)
+        self._vaults.store(BlobKind.TREE, batch)
         return tree
 
 

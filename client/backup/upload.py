@@ -79,8 +79,12 @@ class MeteredSession:
 class Uploader:
     """Finishes packs, sends them by several threads, and writes index files at checkpoints."""
 
-    def __init__(self, crew: Crew, vault: Vault, session: MeteredSession, *, locked: bool) -> None:
-        """`locked`: the vault's lock file keeps packs from removal, so those reserved need no listing."""
+    def __init__(self, crew: Crew, vault: Vault, session: MeteredSession, *, locked: bool, share: int = 1) -> None:
+        """`locked`: the vault's lock file keeps packs from removal, so those reserved need no listing.
+
+        Where so many vaults are stored in at once, each holds a `share`-th of the blobs that no index file lists.
+        """
+        self._share = share
         self._crew = crew
         self._locked = locked
         self._vault = vault
@@ -167,7 +171,7 @@ class Uploader:
 
     def _is_due(self) -> bool:
         """Whether what is in the writer makes an index file."""
-        return self._acknowledged >= self._threshold() or self._listable >= CHECKPOINT_BLOBS
+        return self._acknowledged >= self._threshold() or self._listable >= CHECKPOINT_BLOBS // self._share
 
     def _threshold(self) -> int:
         return max(_CHECKPOINT, self._sent // _CHECKPOINT_SHARE)

@@ -1,7 +1,7 @@
 """Who reads small files, hashes, compresses, seals and opens again: in a thread of the backup, or a process beside it.
 
 Kept true: what was read or hashed stays in hand until the next task, so what turns out to be new is sealed as it was
-hashed.
+hashed, and for several vaults as it was compressed for the first.
 """
 
 import gc
@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 from client.backup.small_files import Batch, Wanted, read_batch
 from client.errors import DamagedVault
 from client.vault.blobs import BlobId, BlobKind, Buffer, SealedBlob, blob_id
-from client.vault.chunker import Chunker, chunker_seed
+from client.vault.chunker import Chunker
 from client.vault.keys import DataKeys
-from client.vault.sealing import Compression, seal_batch
+from client.vault.sealing import Compression, Plaintexts
 from client.worker_program import answer_messages
 
 _GARBAGE_LOOKS = 100_000  # objects made between two looks for cycles, of which there are next to none
@@ -22,16 +22,23 @@ _GARBAGE_LOOKS = 100_000  # objects made between two looks for cycles, of which 
 Span = tuple[int, int]  # where in the memory of chunks one begins, and its length
 
 
-class Sealing(NamedTuple):
-    """How blobs are sealed: the data keys, the repository's version, and how to compress."""
+class VaultSealing(NamedTuple):
+    """How blobs are sealed for one vault: the data keys, and the repository's version."""
 
     keys: DataKeys
     version: int
+
+
+class Sealing(NamedTuple):
+    """How blobs are sealed: for which vaults, how to compress, and the seed of the cuts, which is one for all."""
+
+    vaults: Sequence[VaultSealing]
     compression: Compression
+    seed: int
 
 
 class Worker(Protocol):
-    """Does one task after another: `read` or `hash`, then perhaps `seal`, once."""
+    """Does one task after another: `read` or `hash`, then perhaps `seal`, once for each vault."""
 
     def read(self, files: Sequence[Wanted]) -> Batch:
         """Read small files, from the first on, until enough are read."""
@@ -39,10 +46,10 @@ class Worker(Protocol):
     def hash(self, spans: Sequence[Span]) -> list[BlobId]:
         """The ids of chunks that lie in the memory of chunks."""
 
-    def seal(self, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
+    def seal(self, vault: int, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
         """Seal those chunks of the task at `positions`; `ids` are what `read` or `hash` answered for all of them.
 
-        The bodies hold until the next task. Raises DamagedVault.
+        `vault` is its number. The bodies hold until the next call. Raises DamagedVault.
         """
 
 
@@ -56,37 +63,36 @@ class OwnWorker:
         self._memory = memory
         self._room = room
         self._chunks: Sequence[Buffer] = ()
+        self._plaintexts: Plaintexts | None = None
 
     def read(self, files: Sequence[Wanted]) -> Batch:
-        self._chunks = ()
+        self._chunks, self._plaintexts = (), None
         batch, self._chunks = read_batch(files, self._chunker)
         return batch
 
     def hash(self, spans: Sequence[Span]) -> list[BlobId]:
+        self._plaintexts = None
         self._chunks = [self._memory[start : start + length] for start, length in spans]
         return [blob_id(chunk) for chunk in self._chunks]
 
-    def seal(self, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
-        chunks, self._chunks = self._chunks, ()
-        return seal_batch(
-            self._sealing.keys,
-            BlobKind.DATA,
-            [chunks[at] for at in positions],
-            ids=[ids[at] for at in positions],
-            version=self._sealing.version,
-            compression=self._sealing.compression,
-            room=self._room,
-        )
+    def seal(self, vault: int, ids: Sequence[BlobId], positions: Sequence[int]) -> list[SealedBlob]:
+        vaults, compression, _ = self._sealing
+        plaintexts = self._plaintexts or Plaintexts(BlobKind.DATA, self._chunks, ids, compression, vaults=len(vaults))
+        self._chunks = ()
+        self._plaintexts = plaintexts if len(vaults) > 1 else None
+        keys, version = vaults[vault]
+        return plaintexts.seal(keys, positions, version=version, room=self._room)
 
 
 class Setting(NamedTuple):
-    """What all tasks of a process have in common: data keys, how to seal, and the descriptor of the chunks' memory."""
+    """What all tasks of a process have in common: how to seal, and the descriptor of the chunks' memory.
 
-    encrypt: bytes
-    mac_k: bytes
-    mac_r: bytes
-    version: int
+    `vaults` are as those of a Sealing: the parts of the data keys, and the version.
+    """
+
+    vaults: Sequence[tuple[bytes, bytes, bytes, int]]
     compression: Compression
+    seed: int
     memory: int
 
 
@@ -105,6 +111,7 @@ class Hash(NamedTuple):
 class Seal(NamedTuple):
     """Answered with the length before compression, whether it is compressed, and the sealed length of each blob."""
 
+    vault: int
     positions: Sequence[int]
 
 
@@ -124,16 +131,16 @@ class _Answering:
     """Does what messages say."""
 
     def __init__(self, setting: Setting, room: memoryview) -> None:
-        keys = DataKeys(setting.encrypt, setting.mac_k, setting.mac_r)
+        vaults = [VaultSealing(DataKeys(*keys), version) for *keys, version in setting.vaults]
         memory = memoryview(mmap.mmap(setting.memory, 0, access=mmap.ACCESS_READ))
-        sealing = Sealing(keys, setting.version, setting.compression)
-        self._worker = OwnWorker(sealing, Chunker(chunker_seed(keys)), memory, room)
+        sealing = Sealing(vaults, setting.compression, setting.seed)
+        self._worker = OwnWorker(sealing, Chunker(setting.seed), memory, room)
         self._ids: Sequence[BlobId] = ()
 
     def answer(self, message: Message) -> Answer:
         try:
             if isinstance(message, Seal):
-                sealed = self._worker.seal(self._ids, message.positions)
+                sealed = self._worker.seal(message.vault, self._ids, message.positions)
                 return [(blob.length_plain, blob.compressed, blob.length_sealed) for blob in sealed]
             if isinstance(message, Hash):
                 self._ids = ids = self._worker.hash(message.spans)

@@ -8,9 +8,11 @@ from client.cli.console import emit, note, plural, say, telling
 from client.cli.progress import Progress
 from client.cli.pruning import describe_prune, show_prune
 from client.cli.unread import UnreadParts
-from client.errors import AppendOnly, DamagedVault
+from client.errors import AppendOnly, DamagedVault, OortError, OutputLost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
     from client.account.device import Device
@@ -38,11 +40,29 @@ class _View:
         note(f"backup-tool: snapshot {snapshot.short_id} stays: {error.why}")
 
 
-def follow_with_retention(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> int:
-    """Do the pass that is due, by the name of a level. Answers the exit code of one that must be and found damage.
+def follow_with_retention(device: "Device", entries: "Sequence[VaultEntry]", level: str, *, as_json: bool) -> int:
+    """Do the pass that is due in each vault, by the name of a level.
 
-    Raises OortError if it must be and fails.
+    Answers the exit code of the first that must be and found damage. Raises OortError if one must be and fails, when
+    those of the other vaults are done.
     """
+    codes: list[int] = []
+    failures: list[OortError] = []
+    for entry in entries:
+        try:
+            codes.append(_follow(device, entry, level, as_json=as_json))
+        except OutputLost:
+            raise
+        except OortError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        note(f"backup-tool: {failure}")
+    if failures:
+        raise failures[0]
+    return next(filter(None, codes), 0)
+
+
+def _follow(device: "Device", entry: "VaultEntry", level: str, *, as_json: bool) -> int:
     if not entry.HasField("retention") and not entry.item_retention:
         return 0  # as with most backups, which wait for no more imports
     from client.retention.automatic import pass_after_backup

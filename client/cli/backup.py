@@ -9,17 +9,30 @@ import click
 from client.cli.after_backup import follow_with_retention
 from client.cli.amounts import size_of
 from client.cli.choice import compression_of, ensure_read_once, file_patterns, listed_paths, marker_of, stream_of
-from client.cli.console import duration_text, emit, note, plural, say, size_text, telling
-from client.cli.invocation import Invocation, Json, VaultName
+from client.cli.console import (
+    duration_text,
+    emit,
+    error_fields,
+    note,
+    plural,
+    printable,
+    say,
+    size_text,
+    telling,
+)
+from client.cli.invocation import Invocation, Json
 from client.cli.parameters import Argument, Option
-from client.errors import WARNINGS_EXIT_CODE, UsageError
+from client.errors import WARNINGS_EXIT_CODE, OortError, UsageError
 
 if TYPE_CHECKING:
-    from client.account.backup_run import BackupResult
+    from client.account.backup_run import BackupResult, VaultResult
 
 _MOST_READERS = 64
 
 Texts = list[str] | None
+VaultNames = Annotated[
+    list[str], Option("--vault", help="Name of the vault. May be repeated: what is read is read once for all.")
+]
 Paths = Annotated[
     Texts,
     Argument(help="Files and folders; with --stdin-command a program and its arguments.", metavar="[PATH]..."),
@@ -78,7 +91,7 @@ def backup(
     context: click.Context,
     *,
     paths: Paths = None,
-    vault: VaultName,
+    vault: VaultNames,
     exclude: Exclude = None,
     iexclude: Iexclude = None,
     exclude_file: ExcludeFile = None,
@@ -102,7 +115,7 @@ def backup(
     auto_retention: AutoRetentionLevel = AutoRetention.AUTOMATIC,
     as_json: Json = False,
 ) -> int:
-    """Back up files and folders, or a program's output, to a vault. Exit code 3: done, but something is missing."""
+    """Back up files and folders, or a program's output, to vaults. Exit code 3: done, but something is missing."""
     from client.account.backup_run import BackupOptions, run_backup
     from client.account.tagging import checked_tags, note_tags
     from client.backup.run import Machinery
@@ -142,14 +155,23 @@ def backup(
             note(f"backup-tool: the job will be reported later: {result.untold}")
         with telling(f"snapshot {result.summary.snapshot.id} exists"):
             view.finish(lambda: emit(_describe(result)) if as_json else _show(result))
-        code = follow_with_retention(device, result.vault, auto_retention.name, as_json=as_json)
-    return code or (WARNINGS_EXIT_CODE if result.summary.warnings else 0)
+        stored = [one.vault for one in result.vaults if one.has_snapshot]
+        code = follow_with_retention(device, stored, auto_retention.name, as_json=as_json)
+    return code or (0 if result.is_whole else WARNINGS_EXIT_CODE)
 
 
 def _describe(result: "BackupResult") -> dict[str, object]:
-    summary = result.summary
+    vaults = [_describe_vault(one) for one in result.vaults]
+    whole = next(fields for fields, one in zip(vaults, result.vaults, strict=True) if one.has_snapshot)
+    return {"type": "summary", **whole, "job": result.job, "vaults": vaults}
+
+
+def _describe_vault(result: "VaultResult") -> dict[str, object]:
+    summary = result.outcome
+    if isinstance(summary, OortError):
+        return {"vault": result.vault.name, "snapshot": None, **error_fields(summary)}
     return {
-        "type": "summary",
+        "vault": result.vault.name,
         "snapshot": summary.snapshot.id,
         "parent": summary.parent.id if summary.parent else None,
         "files_new": summary.files_new,
@@ -163,20 +185,23 @@ def _describe(result: "BackupResult") -> dict[str, object]:
         "uploaded_bytes": summary.uploaded_bytes,
         "seconds": round(summary.seconds, 3),
         "warnings": summary.warned,
-        "job": result.job,
     }
 
 
 def _show(result: "BackupResult") -> None:
     summary = result.summary
     rate = summary.total_bytes / max(summary.seconds, 0.001)
-    say(
-        f"Snapshot {summary.snapshot.id[:8]}: {plural(summary.total_files, 'file')}, "
-        f"{size_text(summary.total_bytes)} in {duration_text(summary.seconds)} ({size_text(rate)}/s)"
-    )
+    stored = [(one.vault.name, one.outcome) for one in result.vaults if not isinstance(one.outcome, OortError)]
+    for name, outcome in stored:
+        where = "" if len(result.vaults) == 1 else f" in the vault {printable(name)}"
+        say(
+            f"Snapshot {outcome.snapshot.id[:8]}{where}: {plural(outcome.total_files, 'file')}, "
+            f"{size_text(outcome.total_bytes)} in {duration_text(outcome.seconds)} ({size_text(rate)}/s)"
+        )
+    new, sent = (sum(getattr(one, field) for _, one in stored) for field in ("new_bytes", "uploaded_bytes"))
     say(
         f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_unmodified:,} unchanged; "
-        f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"
+        f"{size_text(new)} of new data, {size_text(sent)} sent"
     )
     if summary.warnings:
         say(f"{plural(summary.warned, 'warning')}: what is named above is not in the snapshot, or not as it should be.")

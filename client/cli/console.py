@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from client.errors import OutputLost, ReaderGone
+from client.errors import OortError, OutputLost, ReaderGone
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
@@ -40,6 +40,11 @@ def emit(document: Any) -> None:
     """One JSON document on a line of its own, at once. Raises OutputLost, ReaderGone."""
     with written():
         print(json.dumps(document), flush=True)  # noqa: T201
+
+
+def error_fields(error: OortError) -> dict[str, object]:
+    """What JSON says of an error."""
+    return {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
 
 
 def emit_array(documents: Iterable[Any]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from client.cli.console import duration_text, emit, note, plural, printable, say, size_text, telling
-from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName, VaultName
+from client.cli.invocation import AllDevices, Invocation, Json, SnapshotName
 from client.cli.parameters import Option
-from client.errors import UsageError
+from client.errors import OortError, UsageError
 from client.restore.request import Overwrite, RestoreOptions
 from client.restore.selection import Patterns
 
@@ -27,6 +27,10 @@ Target = Annotated[
         "--overwrite any.",
         metavar="FOLDER",
     ),
+]
+VaultNames = Annotated[
+    list[str],
+    Option("--vault", help="Name of the vault. May be repeated: the first that answers and has the snapshot is read."),
 ]
 Include = Annotated[
     list[str],
@@ -50,7 +54,7 @@ def restore(
     *,
     snapshot: SnapshotName,
     target: Target,
-    vault: VaultName,
+    vault: VaultNames,
     include: Include = [],  # noqa: B006 - nobody changes them
     iinclude: IInclude = [],  # noqa: B006
     exclude: Exclude = [],  # noqa: B006
@@ -71,6 +75,7 @@ def restore(
         raise UsageError(detail="--delete is for a target with something in it: give --overwrite too")
     if not target:
         raise UsageError(detail="--target is empty: name a folder; the working folder is '.'")
+    from client.account.reading import first_that_answers
     from client.account.restore_run import RestoreOrder, run_restore
     from client.cli.views import view_of
 
@@ -82,12 +87,17 @@ def restore(
         _agree(deletions, order.target, yes=yes)
 
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
-        result = run_restore(device, vault, order, view, agree)
+        name = first_that_answers(device, vault, snapshot, _tell_silent, all_devices=all_devices)
+        result = run_restore(device, name, order, view, agree)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     with nullcontext() if dry_run else telling(f"snapshot {result.snapshot.id} is restored"):
         view.finish(lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run))
     return result.summary.exit_code
+
+
+def _tell_silent(vault: str, error: OortError) -> None:
+    note(f"backup-tool: not from the vault {printable(vault)}: {printable(str(error))}")
 
 
 def _agree(deletions: "Deletions", target: Path, *, yes: bool) -> None:

@@ -13,8 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from client.cli.console import duration_text, emit, flush, note, path_fields, plural, printable, say, size_text
-from client.errors import OutputLost
+from client.cli.console import (
+    duration_text,
+    emit,
+    error_fields,
+    flush,
+    note,
+    path_fields,
+    plural,
+    printable,
+    say,
+    size_text,
+)
+from client.errors import OortError, OutputLost
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -68,6 +79,11 @@ class View(ABC):
         with self._going_on():
             self.remark(f"backup-tool: {printable(text)}")
 
+    def failed(self, vault: str, error: OortError) -> None:
+        """One of several vaults has no snapshot."""
+        with self._going_on():
+            self.failure(vault, error)
+
     def would(self, step: "RestoreStep", path: bytes) -> None:
         """A line of a dry run, which is a result."""
         with self._going_on():
@@ -78,6 +94,9 @@ class View(ABC):
 
     def remark(self, line: str) -> None:
         note(line)
+
+    def failure(self, vault: str, error: OortError) -> None:
+        self.remark(f"backup-tool: no snapshot in the vault {printable(vault)}: {printable(str(error))}")
 
     @abstractmethod
     def index_step(self, done: int, total: int) -> None: ...
@@ -131,7 +150,7 @@ def step_of(tally: "Tally | RestoreTally") -> Step:
 
 
 class JsonView(View):
-    """JSON lines with `type` index, progress, warning or damaged."""
+    """JSON lines with `type` index, progress, warning, damaged or failed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,6 +171,9 @@ class JsonView(View):
 
     def warn(self, kind: str, path: bytes, reason: str) -> None:
         emit({"type": kind, **path_fields(path), "reason": reason})
+
+    def failure(self, vault: str, error: OortError) -> None:
+        emit({"type": "failed", "vault": vault, **error_fields(error)})
 
     def tell(self, step: "RestoreStep", path: bytes) -> None:
         emit({"type": "would", "action": step.value, **path_fields(path)})

@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
+from client.backup.destinations import Target
 from client.backup.request import BackupRequest, BackupSummary, NoProgress
 from client.backup.run import backup
 from client.backup.selection import EVERYTHING, Selection
 from client.backup.stream import Stream
+from client.errors import OortError
 from client.platforms.linux import Identity
 from client.restore.request import Progress as RestoreProgress
 from client.restore.request import RestoreOptions, RestoreSummary
@@ -62,9 +65,9 @@ class VaultForTests:
         with self.store.open(Purpose.BACKUP, parent) as plain:
             session = around(plain) if around else plain
             with open_vault(session, PASSWORD, self.cache) as vault:
-                request = a_request(*paths, parent=parent)
-                request = replace(request, excluded=excluded, selection=selection, stream=stream)
-                return backup(vault, session, request, progress, locked=locked)
+                request = replace(a_request(*paths), excluded=excluded, selection=selection, stream=stream)
+                target = Target(vault, session, parent, locked=locked)
+                return summary_of(backup([target], request, progress)[0])
 
     def restore(
         self,
@@ -119,12 +122,37 @@ def a_vault(path: Path, *, version: int = 2, cache: Path | None = None) -> Vault
     return made
 
 
-def a_request(*paths: Path | str, parent: ObjectName | None = None, time: datetime = NOON) -> BackupRequest:
+def summary_of(outcome: BackupSummary | OortError) -> BackupSummary:
+    """What a backup did for a vault. Raises why it did nothing."""
+    if isinstance(outcome, OortError):
+        raise outcome
+    return outcome
+
+
+def a_request(*paths: Path | str, time: datetime = NOON) -> BackupRequest:
     return BackupRequest(
         paths=tuple(os.fsencode(path) for path in paths),
         time=time,
         hostname="machine",
         username="anna",
         tags=("oort:item=1", "oort:device=2"),
-        parent=parent,
     )
+
+
+def backup_to_several(
+    vaults: Sequence[VaultForTests],
+    *paths: Path | str,
+    parents: Sequence[ObjectName | None] = (),
+    around: Sequence[Around | None] = (),
+    locked: bool = True,
+    stream: Stream | None = None,
+) -> list[BackupSummary | OortError]:
+    """One backup to all vaults, of which each may have a parent, and a fault around its session."""
+    with ExitStack() as stack:
+        targets = []
+        for vault, parent, fault in zip_longest(vaults, parents, around):
+            session = stack.enter_context(vault.store.open(Purpose.BACKUP, parent))
+            session = fault(session) if fault else session
+            opened = stack.enter_context(open_vault(session, PASSWORD, vault.cache))
+            targets.append(Target(opened, session, parent, locked=locked))
+        return backup(targets, replace(a_request(*paths), stream=stream))

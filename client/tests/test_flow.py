@@ -1,6 +1,7 @@
 """Threads of one job: bounded in bytes, ended by the first error."""
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -34,6 +35,30 @@ def test_a_thread_that_waits_elsewhere_is_woken_when_the_crew_ends() -> None:
     waiter = crew.start("waiter", elsewhere.wait)
     crew.end(elsewhere.set)
     assert not waiter.is_alive()
+
+
+def test_what_fails_in_a_part_of_a_crew_ends_that_part_and_what_fails_in_the_crew_ends_all() -> None:
+    crew = Crew()
+    told: list[BaseException] = []
+    one, other = crew.part(told.append), crew.part(told.append)
+    conditions = [one.condition(), other.condition()]
+
+    def wait(part: Crew, condition: threading.Condition) -> None:
+        with condition:
+            part.wait_until(condition, lambda: False)
+
+    threads = [part.start("waiter", partial(wait, part, on)) for part, on in zip((one, other), conditions, strict=True)]
+    failure = ValueError()
+    one.fail(failure)
+    threads[0].join()
+    one.fail(ValueError())
+    assert (told, one.error, other.error, crew.error) == ([failure], failure, None, None)
+    crew.ensure_running()
+    assert threads[1].is_alive()
+    crew.fail(KeyError())
+    crew.end()
+    assert not threads[1].is_alive()
+    assert (type(crew.error), type(other.error), one.error) == (KeyError, KeyError, failure)
 
 
 def test_a_single_item_may_be_larger_than_the_queue() -> None:

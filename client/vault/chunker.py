@@ -19,21 +19,21 @@ from client.vault.keys import DataKeys
 MIN_CHUNK = 512 << 10
 AVERAGE_CHUNK = 1 << 20
 MAX_CHUNK = 8 << 20
-_SEED_BITS = 63  # what pyfastcdc takes
+SEED_BITS = 63  # what pyfastcdc takes
 
 
 def chunker_seed(keys: DataKeys) -> int:
     """The vault's seed: 63 bits of HMAC-SHA-256 under the encryption key."""
     digest = hmac.new(keys.encrypt, b"oort chunker seed v1", hashlib.sha256).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - _SEED_BITS)
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
 class Chunker:
     """Cuts content into chunks. One object may be used by several threads; each call keeps its own state."""
 
     def __init__(self, seed: int) -> None:
-        if not 0 <= seed < 1 << _SEED_BITS:
-            raise ValueError(f"a seed has {_SEED_BITS} bits")
+        if not 0 <= seed < 1 << SEED_BITS:
+            raise ValueError(f"a seed has {SEED_BITS} bits")
         self._cutter = FastCDC(AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, normalized_chunking=1, seed=seed)
 
     def lengths(self, content: Buffer) -> list[int]:

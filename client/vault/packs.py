@@ -33,17 +33,19 @@ _IS_COMPRESSED = 2  # the bit of the type byte
 class PackBuilder:
     """A pack being filled with blobs of one kind."""
 
-    def __init__(self, keys: DataKeys, kind: BlobKind, target: int = PACK_TARGET) -> None:
+    def __init__(self, keys: DataKeys, kind: BlobKind, target: int = PACK_TARGET, *, share: int = 1) -> None:
+        """It is full with a `share`-th of the bytes and blobs where the packs of so many vaults are filled at once."""
         self.kind = kind
         self.size = 0  # bytes without the header
         self._table = bytearray()  # of entries, as an IndexedPack has it
         self._keys = keys
-        self._target = target
+        self._target = target // share
+        self._most = MAX_BLOBS // share
         self._body = bytearray()
 
     @property
     def is_full(self) -> bool:
-        return self.size >= self._target or len(self) >= MAX_BLOBS
+        return self.size >= self._target or len(self) >= self._most
 
     def __len__(self) -> int:
         return len(self._table) // ENTRY.size

@@ -1,11 +1,11 @@
 """Blobs sealed for packs, and opened again.
 
-Kept true: what `seal_batch` returns was opened again and compared with the plaintext (compression libraries and
+Kept true: what is sealed here was opened again and compared with the plaintext (compression libraries and
 memory have corrupted backups before), and `open_blob` returns nothing whose SHA-256 is not the blob's id.
 """
 
 import threading
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 import zstandard
@@ -74,28 +74,90 @@ def seal_batch(
     """
     if ids is None:
         ids = [blob_id(plaintext) for plaintext in plaintexts]
-    frames: MutableSequence[Buffer | None] = [None] * len(plaintexts)
-    if version >= COMPRESSED_VERSION and not (compression is Compression.OFF and kind is BlobKind.DATA):
-        frames = _compress(plaintexts, compression)
-    sealed = []
-    for at, (plaintext, identity) in enumerate(zip(plaintexts, ids, strict=True)):
-        # Incompressible data stays as it is: readers need no decompression for it.
-        frame, frames[at] = frames[at], None
-        compressed = frame is not None and len(frame) < len(plaintext)
-        content = frame if frame is not None and compressed else plaintext
-        body: Buffer
-        if room is None:
-            body = keys.seal_buffer(content)
-        else:
-            length = keys.seal_into(content, room)
-            body, room = room[:length], room[length:]
-        del content
-        del frame  # that of a large folder's tree has 100 bytes for each of its files
-        blob = SealedBlob(identity, kind, len(plaintext), compressed, body)
-        if verify:
-            _verify(keys, blob, plaintext)
-        sealed.append(blob)
-    return sealed
+    return Plaintexts(kind, plaintexts, ids, compression).seal(
+        keys, range(len(plaintexts)), version=version, verify=verify, room=room
+    )
+
+
+class Plaintexts:
+    """Plaintexts on their way into one vault or several: each is compressed once. For one thread.
+
+    Kept true: what is sealed for a vault was opened again with its keys, and is the plaintext, or the frame that was
+    found to hold the plaintext when it was opened for the first vault.
+    """
+
+    def __init__(
+        self,
+        kind: BlobKind,
+        plaintexts: Sequence[Buffer],
+        ids: Sequence[BlobId],
+        compression: Compression = Compression.AUTO,
+        *,
+        vaults: int = 1,
+    ) -> None:
+        """`vaults` is for how many they may be sealed: frames are kept only for more than one."""
+        self._kind = kind
+        self._plaintexts = plaintexts
+        self._ids = ids
+        self._compression = compression
+        self._compresses = not (compression is Compression.OFF and kind is BlobKind.DATA)
+        self._keeps = vaults > 1
+        self._frames: dict[int, Buffer | None] = {}  # of what was compressed and is needed again, by position
+        self._verified: set[int] = set()  # frames
+
+    def seal(
+        self,
+        keys: DataKeys,
+        positions: Sequence[int],
+        *,
+        version: int = COMPRESSED_VERSION,
+        verify: bool = True,
+        room: memoryview | None = None,
+    ) -> list[SealedBlob]:
+        """Those at `positions` for one vault. Else as `seal_batch`."""
+        frames = self._frames_of(positions) if version >= COMPRESSED_VERSION and self._compresses else {}
+        sealed = []
+        for at in positions:
+            # Incompressible data stays as it is: readers need no decompression for it.
+            plaintext, frame = self._plaintexts[at], frames.pop(at, None)
+            compressed = frame is not None and len(frame) < len(plaintext)
+            content = frame if frame is not None and compressed else plaintext
+            body: Buffer
+            if room is None:
+                body = keys.seal_buffer(content)
+            else:
+                length = keys.seal_into(content, room)
+                body, room = room[:length], room[length:]
+            blob = SealedBlob(self._ids[at], self._kind, len(plaintext), compressed, body)
+            if verify:
+                self._verify(keys, blob, at, content)
+            del content
+            del frame  # that of a large folder's tree has 100 bytes for each of its files
+            sealed.append(blob)
+        return sealed
+
+    def _frames_of(self, positions: Sequence[int]) -> dict[int, Buffer | None]:
+        """The frame of each, None where it would not be worth making."""
+        new = [at for at in positions if at not in self._frames]
+        made = _compress([self._plaintexts[at] for at in new], self._compression)
+        frames = dict(zip(new, made, strict=True))
+        if not self._keeps:
+            return frames
+        self._frames |= frames
+        return {at: self._frames[at] for at in positions}
+
+    def _verify(self, keys: DataKeys, blob: SealedBlob, at: int, content: Buffer) -> None:
+        try:
+            if at in self._verified:
+                is_whole = _opens_to(keys, blob, content, decompressed=False)
+            else:
+                is_whole = _opens_to(keys, blob, self._plaintexts[at], decompressed=blob.compressed)
+        except DamagedVault:
+            is_whole = False
+        if not is_whole:
+            raise _untrusted(blob)
+        if self._keeps and blob.compressed:
+            self._verified.add(at)
 
 
 def seal_again(
@@ -193,32 +255,23 @@ def _compress_in_steps(compressor: zstandard.ZstdCompressor, plaintext: Buffer) 
     return b"".join(parts)
 
 
-def _verify(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> None:
-    try:
-        is_whole = _opens_to(keys, blob, plaintext)
-    except DamagedVault:
-        is_whole = False
-    if not is_whole:
-        raise _untrusted(blob)
-
-
 def _untrusted(blob: SealedBlob) -> DamagedVault:
     name = f"{blob.kind} blob {blob.id.hex()}"
     return DamagedVault(name=name, detail="it did not open to what was sealed: check this machine's memory")
 
 
-def _opens_to(keys: DataKeys, blob: SealedBlob, plaintext: Buffer) -> bool:
-    """Whether a sealed blob opens to the plaintext. Raises DamagedVault."""
+def _opens_to(keys: DataKeys, blob: SealedBlob, expected: Buffer, *, decompressed: bool) -> bool:
+    """Whether what a sealed blob holds, or what that is `decompressed`, is as expected. Raises DamagedVault."""
     opened = _codecs.opened
     if blob.length_sealed - SEAL_OVERHEAD > len(opened):
         opened = bytearray(blob.length_sealed - SEAL_OVERHEAD)
     length = keys.open_into(blob.body, opened)
-    if not blob.compressed:
-        return length == len(plaintext) and opened.startswith(plaintext)
+    if not decompressed:
+        return length == len(expected) and opened.startswith(expected)
     frame = memoryview(opened)[:length]
     if blob.length_plain > _SMALL:
-        return _holds(frame, plaintext)
-    return _is_same(decompress(frame, blob.length_plain, "a new blob"), plaintext)
+        return _holds(frame, expected)
+    return _is_same(decompress(frame, blob.length_plain, "a new blob"), expected)
 
 
 def _holds(frame: Buffer, plaintext: Buffer) -> bool:
@@ -252,6 +305,7 @@ __all__ = [
     "LEVEL",
     "SEAL_OVERHEAD",
     "Compression",
+    "Plaintexts",
     "compress",
     "decompress",
     "entry_of",

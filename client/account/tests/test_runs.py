@@ -50,6 +50,7 @@ from domain.sessions import Purpose
 class View:
     warnings: list[tuple[bytes, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[tuple[str, OortError]] = field(default_factory=list)
     steps: list[Tally | RestoreTally] = field(default_factory=list)
     index_files: list[tuple[int, int]] = field(default_factory=list)
 
@@ -67,6 +68,9 @@ class View:
 
     def noted(self, text: str) -> None:
         self.notes.append(text)
+
+    def failed(self, vault: str, error: OortError) -> None:
+        self.failures.append((vault, error))
 
     def would(self, step: Step, path: bytes) -> None:
         self.warnings.append((path, step))
@@ -143,12 +147,12 @@ def last_status(office: Office) -> int:
 def test_a_backup_is_a_job_and_its_snapshot_names_item_and_device(
     office: Office, device: Device, source: Path, tmp_path: Path
 ) -> None:
-    result = run_backup(device, "main", [os.fsencode(source)], View())
+    result = run_backup(device, ["main"], [os.fsencode(source)], View())
     assert result.untold is None
     job = office.auth.jobs[result.job]
     assert (job.status, job.snapshot) == (JobStatus.SUCCESS, result.summary.snapshot.id)
     assert job.counts.uploaded_bytes == result.summary.uploaded_bytes
-    again = run_backup(device, "main", [os.fsencode(source)], View())
+    again = run_backup(device, ["main"], [os.fsencode(source)], View())
     assert again.summary.parent == result.summary.snapshot
     assert again.summary.files_unmodified == 1
     restored = run_restore_of(device, "main", "latest", tmp_path / "target", View())
@@ -167,7 +171,7 @@ def test_a_path_that_does_not_exist_is_refused_before_anything_is_made(
     office: Office, device: Device, store: FaultyStore, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError):
-        run_backup(device, "main", [os.fsencode(tmp_path / "none")], View())
+        run_backup(device, ["main"], [os.fsencode(tmp_path / "none")], View())
     assert (office.auth.jobs, office.auth.items, store.objects) == ({}, {}, {})
 
 
@@ -175,7 +179,7 @@ def test_a_session_that_the_node_ended_is_followed_by_a_new_one(
     office: Office, device: Device, store: FaultyStore, source: Path
 ) -> None:
     store.faults = [SessionOver(place="memory")]
-    result = run_backup(device, "main", [os.fsencode(source)], View())
+    result = run_backup(device, ["main"], [os.fsencode(source)], View())
     assert last_status(office) == JobStatus.SUCCESS
     assert ObjectName(ObjectKind.SNAPSHOT, result.summary.snapshot.id) in store.objects
     assert any("ended this session" in text for _, text in read_log(device, result.job))
@@ -184,10 +188,10 @@ def test_a_session_that_the_node_ended_is_followed_by_a_new_one(
 def test_packs_that_are_told_as_lost_are_stored_again_and_not_read_before(
     device: Device, store: FaultyStore, source: Path, tmp_path: Path
 ) -> None:
-    run_backup(device, "main", [os.fsencode(source)], View())
+    run_backup(device, ["main"], [os.fsencode(source)], View())
     store.lost = frozenset(name for name in store.objects if name.kind is ObjectKind.PACK)
     store.got.clear()
-    again = run_backup(device, "main", [os.fsencode(source)], View())
+    again = run_backup(device, ["main"], [os.fsencode(source)], View())
     assert (again.summary.warnings, store.got & store.lost) == ((), set())
     for name in store.lost:
         del store.objects[name]
@@ -198,11 +202,11 @@ def test_packs_that_are_told_as_lost_are_stored_again_and_not_read_before(
 def test_where_more_packs_are_lost_than_are_told_each_is_reserved_and_those_gone_are_stored_again(
     device: Device, store: FaultyStore, source: Path, tmp_path: Path
 ) -> None:
-    run_backup(device, "main", [os.fsencode(source)], View())
+    run_backup(device, ["main"], [os.fsencode(source)], View())
     store.has_more_lost = True
     for number, name in enumerate([name for name in store.objects if name.kind is ObjectKind.PACK]):
         del store.objects[name]
-        run_backup(device, "main", [os.fsencode(source)], View())
+        run_backup(device, ["main"], [os.fsencode(source)], View())
         restored = run_restore_of(device, "main", "latest", tmp_path / str(number), View())
         assert (restored.summary.files, restored.summary.lost) == (1, 0)
 
@@ -212,7 +216,7 @@ def test_sessions_that_end_again_and_again_end_the_backup(
 ) -> None:
     store.faults = [SessionOver(place="memory") for _ in range(20)]
     with pytest.raises(SessionOver):
-        run_backup(device, "main", [os.fsencode(source)], View())
+        run_backup(device, ["main"], [os.fsencode(source)], View())
     assert last_status(office) == JobStatus.ERROR
 
 
@@ -220,13 +224,13 @@ def test_sessions_that_end_again_and_again_end_the_backup(
 def test_what_the_snapshot_does_not_depend_on_is_in_the_log_and_shown_and_is_no_warning(
     office: Office, device: Device, source: Path
 ) -> None:
-    run_backup(device, "main", [os.fsencode(source)], View())
+    run_backup(device, ["main"], [os.fsencode(source)], View())
     (memo,) = device.home.folder.rglob("*.folders")
     shutil.rmtree(memo)
     memo.touch()
     view = View()
 
-    result = run_backup(device, "main", [os.fsencode(source)], view)
+    result = run_backup(device, ["main"], [os.fsencode(source)], view)
 
     assert last_status(office) == JobStatus.SUCCESS
     (note,) = view.notes
@@ -239,17 +243,17 @@ def test_what_a_program_complains_of_is_in_the_sealed_log_and_shown(
 ) -> None:
     program = ProgramOutput(["sh", "-c", "echo data; echo careful >&2"])
     view = View()
-    result = run_backup(device, "main", [b"/dump"], view, BackupOptions(stream=program))
+    result = run_backup(device, ["main"], [b"/dump"], view, BackupOptions(stream=program))
     assert last_status(office) == JobStatus.WARNING
     assert (b"/dump", "sh: careful") in view.warnings
     assert "/dump: sh: careful" in [text for _, text in read_log(device, result.job)]
-    again = run_backup(device, "main", [b"/dump"], View(), BackupOptions(stream=program))
+    again = run_backup(device, ["main"], [b"/dump"], View(), BackupOptions(stream=program))
     assert again.summary.parent == result.summary.snapshot
     items = {office.auth.jobs[job.job].item_id for job in (result, again)}
     assert len(items) == 1
     failing = BackupOptions(stream=ProgramOutput(["sh", "-c", "echo half of it; exit 3"]))
     with pytest.raises(StreamIncomplete):
-        run_backup(device, "main", [b"/dump"], View(), failing)
+        run_backup(device, ["main"], [b"/dump"], View(), failing)
     assert last_status(office) == JobStatus.ERROR
     assert sum(name.kind is ObjectKind.SNAPSHOT for name in store.objects) == 2
 
@@ -258,7 +262,7 @@ def test_a_stream_is_not_read_again_in_another_session(office: Office, device: D
     store.faults = [SessionOver(place="memory")]
     program = ProgramOutput(["sh", "-c", "echo data"])
     with pytest.raises(SessionOver):
-        run_backup(device, "main", [b"/dump"], View(), BackupOptions(stream=program))
+        run_backup(device, ["main"], [b"/dump"], View(), BackupOptions(stream=program))
     assert last_status(office) == JobStatus.ERROR
 
 
@@ -274,7 +278,7 @@ def test_a_restore_goes_on_in_another_session_when_its_own_was_ended(  # noqa: P
 ) -> None:
     for number in range(6):
         (source / f"large {number}").write_bytes(os.urandom(5 << 20))
-    run_backup(device, "main", [os.fsencode(source)], View())
+    run_backup(device, ["main"], [os.fsencode(source)], View())
     store.reads = reads
     view = View()
     result = run_restore_of(device, "main", "latest", tmp_path / "target", view)
@@ -296,21 +300,21 @@ def test_a_backup_whose_lock_is_lost_stops_before_its_snapshot(
     genuine = VaultLock.ensure_held
     monkeypatch.setattr(VaultLock, "ensure_held", slept)
     with pytest.raises(LockLost, match="Run it again"):
-        run_backup(device, "usb", [os.fsencode(source)], View())
+        run_backup(device, ["usb"], [os.fsencode(source)], View())
     assert last_status(office) == JobStatus.ERROR
     assert list((tmp_path / "vault" / "snapshots").iterdir()) == []
     assert list((tmp_path / "vault" / "locks").iterdir()) == []
     monkeypatch.undo()
-    run_backup(device, "usb", [os.fsencode(source)], View())
+    run_backup(device, ["usb"], [os.fsencode(source)], View())
 
 
 @pytest.mark.parametrize("reads", [0, 1, 4])
 def test_a_backup_whose_first_look_is_ended_looks_again(
     office: Office, device: Device, store: FaultyStore, source: Path, reads: int
 ) -> None:
-    first = run_backup(device, "main", [os.fsencode(source)], View())
+    first = run_backup(device, ["main"], [os.fsencode(source)], View())
     store.reads = [reads, 1]
-    second = run_backup(device, "main", [os.fsencode(source)], View())
+    second = run_backup(device, ["main"], [os.fsencode(source)], View())
     assert second.summary.parent == first.summary.snapshot
     assert last_status(office) == JobStatus.SUCCESS
 
@@ -331,13 +335,13 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     office: Office, device: Device, store: FaultyStore, source: Path, tmp_path: Path
 ) -> None:
     (source / "large").write_bytes(os.urandom(3 << 20))
-    first = run_backup(device, "main", [os.fsencode(source)], View())
+    first = run_backup(device, ["main"], [os.fsencode(source)], View())
     shutil.rmtree(device.home.folder / "vaults")  # what was read once needs not be read again
     broken = [name for name in store.objects if name.kind is ObjectKind.INDEX]
     broken.append(put_raw(store, ObjectKind.SNAPSHOT, b"rubbish" * 20))
     store.objects[broken[0]] = store.objects[broken[0]][:-1] + b"?"
     view = View()
-    second = run_backup(device, "main", [os.fsencode(source)], view)
+    second = run_backup(device, ["main"], [os.fsencode(source)], view)
     assert {path.decode() for path, _ in view.warnings} == set(map(str, broken))
     assert {found.path.decode() for found in second.summary.warnings} == set(map(str, broken))
     assert last_status(office) == JobStatus.WARNING
@@ -365,22 +369,22 @@ def test_what_cannot_be_stored_makes_the_job_an_error_and_no_snapshot(  # noqa: 
 ) -> None:
     store.faults = [error]
     with pytest.raises(type(error)):
-        run_backup(device, "main", [os.fsencode(source)], View())
+        run_backup(device, ["main"], [os.fsencode(source)], View())
     assert last_status(office) == status
     assert not [name for name in store.objects if name.kind is ObjectKind.SNAPSHOT]
 
 
 def test_a_local_vault_needs_no_auth(office: Office, device: Device, source: Path, tmp_path: Path) -> None:
     add_local(device, "usb", tmp_path / "vault", None)
-    first = run_backup(device, "usb", [os.fsencode(source)], View())
+    first = run_backup(device, ["usb"], [os.fsencode(source)], View())
     office.auth.is_down = True
     with Device(device.home) as offline:
-        second = run_backup(offline, "usb", [os.fsencode(source)], View())
+        second = run_backup(offline, ["usb"], [os.fsencode(source)], View())
     assert second.untold is not None
     assert second.summary.parent == first.summary.snapshot
     office.auth.is_down = False
     with Device(device.home) as later:
-        run_backup(later, "usb", [os.fsencode(source)], View())
+        run_backup(later, ["usb"], [os.fsencode(source)], View())
     assert office.auth.jobs[second.job].status == JobStatus.SUCCESS
     assert list((tmp_path / "vault" / "locks").iterdir()) == []
     assert len({job.item_id for job in office.auth.jobs.values()}) == 1
@@ -392,7 +396,7 @@ def test_a_backup_holds_neither_its_own_vault_nor_the_caches(device: Device, sou
     home = device.home.folder
     paths = [os.fsencode(source), os.fsencode(home)]
     for _ in range(2):
-        run_backup(device, "usb", paths, View())
+        run_backup(device, ["usb"], paths, View())
     assert (home / "vaults" / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
     run_restore_of(device, "usb", "latest", tmp_path / "target", View())
@@ -418,7 +422,7 @@ def test_a_vault_that_is_lost_for_a_path_fails_the_restore_job(
 ) -> None:
     (source / "big").write_bytes(os.urandom(3 << 20))
     add_local(device, "usb", tmp_path / "vault", None)
-    run_backup(device, "usb", [os.fsencode(source)], View())
+    run_backup(device, ["usb"], [os.fsencode(source)], View())
     packs = sorted((tmp_path / "vault" / "data").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     packs[-1].chmod(0o600)
     body = bytearray(packs[-1].read_bytes())
@@ -468,7 +472,7 @@ def test_an_interruption_while_the_job_is_recorded_cancels_it(
     interrupts.install()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_backup(device, "main", [os.fsencode(source)], View())
+            run_backup(device, ["main"], [os.fsencode(source)], View())
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

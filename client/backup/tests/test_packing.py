@@ -6,13 +6,13 @@ from random import Random
 import pytest
 
 from client.backup import upload
-from client.backup.packing import Packer
+from client.backup.destinations import Destinations, Target
 from client.backup.request import Counters, NoProgress
-from client.backup.upload import MeteredSession, Uploader
 from client.flow import Crew
 from client.testing.vaults import a_vault
 from client.vault.blobs import SEAL_OVERHEAD, BlobKind
 from client.vault.repository import Vault
+from client.vault.sealing import Compression
 from domain.sessions import Purpose
 
 _BLOB = 1000  # bytes of noise
@@ -26,17 +26,16 @@ def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.vault.packs.MAX_BLOBS", _PACK_BLOBS)
 
 
-def store_noise(vault: Vault, session: MeteredSession, counters: Counters, crew: Crew, blobs: int) -> None:
+def store_noise(vault: Vault, blobs: int) -> None:
     random = Random(1)
-    uploader = Uploader(crew, vault, session, locked=False)
-    packer = Packer(vault, uploader, counters, random)
-    uploader.start()
+    crew, counters = Crew(), Counters(NoProgress(), lambda: 0)
+    vaults = Destinations([Target(vault, vault.session)], crew, counters, random, Compression.AUTO)
+    vaults.prepare()
+    vaults.start()
     for _ in range(blobs // _BATCH):
-        packer.store(BlobKind.DATA, [random.randbytes(_BLOB) for _ in range(_BATCH)])
-    packer.finish()
-    uploader.close()
-    crew.wait()
-    uploader.list_rest()
+        vaults.store(BlobKind.DATA, [random.randbytes(_BLOB) for _ in range(_BATCH)])
+    vaults.finish()
+    vaults.all[0].uploader.list_rest()
 
 
 def test_an_index_file_is_written_when_many_blobs_are_not_listed_however_small_they_are(
@@ -45,8 +44,7 @@ def test_an_index_file_is_written_when_many_blobs_are_not_listed_however_small_t
     monkeypatch.setattr(upload, "CHECKPOINT_BLOBS", 2 * _PACK_BLOBS)
     stored = a_vault(tmp_path / "vault")
     with stored.opened(Purpose.BACKUP) as vault:
-        counters = Counters(NoProgress(), lambda: 0)
-        store_noise(vault, MeteredSession(vault.session, vault), counters, Crew(), 40 * _PACK_BLOBS)
+        store_noise(vault, 40 * _PACK_BLOBS)
     with stored.opened() as vault:
         listed = [sum(map(len, vault.read_index_file(name).packs)) for name in vault.index.files]
     assert sum(listed) == 40 * _PACK_BLOBS

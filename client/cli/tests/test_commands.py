@@ -33,7 +33,17 @@ def test_a_backup_is_listed_looked_into_and_restored(with_vault: Terminal, sourc
     assert summary["type"] == "summary"
     assert summary.keys() == {
         *("type", "snapshot", "parent", "files_new", "files_changed", "files_unmodified", "dirs", "total_files"),
-        *("total_bytes", "new_bytes", "stored_bytes", "uploaded_bytes", "seconds", "warnings", "job"),
+        *(
+            "total_bytes",
+            "new_bytes",
+            "stored_bytes",
+            "uploaded_bytes",
+            "seconds",
+            "warnings",
+            "job",
+            "vault",
+            "vaults",
+        ),
     }
     (snapshot,) = with_vault.json("snapshots", *vault)
     assert snapshot["id"] == summary["snapshot"]

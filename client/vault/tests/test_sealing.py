@@ -1,6 +1,7 @@
 import os
 import threading
 import tracemalloc
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -21,7 +22,7 @@ from client.vault.packs import (
     parse_pack,
     read_pack_header,
 )
-from client.vault.sealing import Compression, compress, decompress, entry_of, open_blob, seal_batch
+from client.vault.sealing import Compression, Plaintexts, compress, decompress, entry_of, open_blob, seal_batch
 from client.vault.tests.builders import KEYS, a_writer
 from client.vault.tests.test_documents import ENTRIES
 from domain.names import ObjectKind, ObjectName
@@ -99,6 +100,40 @@ def test_a_blob_that_does_not_open_to_what_was_sealed_is_never_sent(
         monkeypatch.setattr(DataKeys, "seal_buffer", flipped)
     with pytest.raises(DamagedVault):
         seal_batch(KEYS, BlobKind.DATA, [b"x" * 1000])
+
+
+@pytest.mark.parametrize("size", [1000, 600_000])  # seen to open at once, and in steps
+def test_plaintexts_are_compressed_once_for_several_vaults_and_open_with_the_keys_of_each(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [b"%d " % number * size for number in range(3)] + [os.urandom(size)]
+    compressed: list[int] = []
+    genuine = sealing._compress
+
+    def counted(plaintexts: Sequence[bytes], compression: Compression) -> object:
+        compressed.append(len(plaintexts))
+        return genuine(plaintexts, compression)
+
+    monkeypatch.setattr(sealing, "_compress", counted)
+    ids = [blob_id(text) for text in texts]
+    batch = Plaintexts(BlobKind.DATA, texts, ids, vaults=2)
+    for keys, positions in ((KEYS, [0, 2, 3]), (DataKeys.random(), [0, 1, 2, 3])):
+        for at, blob in zip(positions, batch.seal(keys, positions), strict=True):
+            assert open_blob(keys, entry_of(blob, 0), blob.body) == texts[at]
+    assert compressed == [3, 1]  # the second vault lacks one more
+
+
+def test_what_was_sealed_for_the_second_vault_is_opened_again_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Plaintexts(BlobKind.DATA, [b"x" * 1000], [blob_id(b"x" * 1000)], vaults=2)
+    batch.seal(KEYS, [0])
+    genuine = DataKeys.seal_buffer
+
+    def of_another(keys: DataKeys, plaintext: bytes) -> bytearray:
+        return genuine(keys, plaintext[:-1] + b"?")
+
+    monkeypatch.setattr(DataKeys, "seal_buffer", of_another)
+    with pytest.raises(DamagedVault, match="did not open to what was sealed"):
+        batch.seal(DataKeys.random(), [0])
 
 
 def an_entry(sealed: bytes, identity: bytes, uncompressed: int = 0) -> PackEntry:

@@ -123,3 +123,29 @@ def test_a_network_that_does_not_come_back_ends_in_one_line_and_the_same_command
         assert caller.line.carried - before <= SIZE + SENT_AGAIN
     assert not list(tmp_path.rglob(".oort-*"))
     assert not list(differences(source, restored(tmp_path / "target", source)))
+
+
+def test_a_vault_whose_network_does_not_come_back_leaves_another_complete(caller: Caller, tmp_path: Path) -> None:
+    caller.times = 100.0
+    source = incompressible(tmp_path / "source/file", SIZE // MIB, seed=73).parent
+    assert run(["--home", str(caller.home), "vault", "add", "--local", str(tmp_path / "disk"), "--name", "disk"]) == 0
+    caller.capture.readouterr()
+    caller.line.cut_after(SIZE // 3, None)
+
+    code, summary, _ = caller("backup", str(source), "--vault", "disk")
+
+    assert caller.line.is_cut.is_set()
+    disk, main = summary["vaults"]
+    assert (code, disk["vault"], main["vault"], main["snapshot"], main["exit_code"]) == (3, "disk", "main", None, 5)
+    assert summary["snapshot"] == disk["snapshot"]
+    caller.line.mend()
+    assert run(["--home", str(caller.home), "check", "--vault", "disk", "--read-data"]) == 0
+    target = ("restore", "latest", "--target", str(tmp_path / "target"), "--vault", "disk")
+    assert run(["--home", str(caller.home), *target]) == 0
+    assert not list(differences(source, restored(tmp_path / "target", source)))
+    caller.capture.readouterr()
+    assert caller("backup", str(source), "--vault", "disk")[0] == 0
+    assert caller("check", "--read-data")[0] == 0
+    assert run(["--home", str(caller.home), "jobs", "--json"]) == 0
+    jobs = json.loads(caller.capture.readouterr().out)
+    assert [job["status"] for job in jobs if job["kind_name"] == "backup"] == [5000, 7001]

@@ -18,6 +18,7 @@ import pytest
 
 from client.account.backup_run import choose_parent
 from client.backup import upload
+from client.backup.destinations import Target
 from client.backup.run import backup
 from client.proof import index_rewrite
 from client.proof.rebuild import rebuild_index
@@ -28,7 +29,7 @@ from client.stores.abc import ObjectStore
 from client.stores.local import LocalStore
 from client.testing.files import random_bytes
 from client.testing.vaults import PASSWORD as PASSWORD_OF_BACKUPS
-from client.testing.vaults import a_request, a_vault
+from client.testing.vaults import a_request, a_vault, summary_of
 from client.vault import index, keys
 from client.vault.blobs import BlobKind
 from client.vault.index import IndexWriter
@@ -132,14 +133,15 @@ def prepare_backup(folder: Path) -> Prepared:
 def run_backup(prepared: Prepared, store: ObjectStore, now_ns: NowNs) -> None:
     with store.open(Purpose.READ) as session, open_vault(session, prepared.password) as vault:
         parent = choose_parent(vault.snapshots(), "1", "2", a_request(prepared.source))
-    request = a_request(prepared.source, parent=ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None)
+    name = ObjectName(ObjectKind.SNAPSHOT, parent.id) if parent else None
     with (
-        store.open(Purpose.BACKUP, request.parent) as session,
+        store.open(Purpose.BACKUP, name) as session,
         open_vault(session, prepared.password) as vault,
         vault_lock(vault, needed=store.needs_locks, place=store.place, now_ns=now_ns) as lock,
     ):
         ensure_locked = lock.ensure_held if lock else _nothing
-        backup(vault, session, request, locked=lock is not None, ensure_locked=ensure_locked)
+        target = Target(vault, session, name, locked=lock is not None, ensure_locked=ensure_locked)
+        summary_of(backup([target], a_request(prepared.source))[0])
 
 
 def prepare_retention(folder: Path) -> Prepared:

@@ -1,0 +1,167 @@
+"""One vault of a backup: parent, session, lock, and what became of it.
+
+Kept true: what goes wrong with it is its own outcome, also when its session or lock is given up; a parent is pinned by
+the session that it was chosen for, or there is none.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
+
+from client.account.opening import Place
+from client.account.vaults import keep_if_possible
+from client.backup.destinations import Target
+from client.backup.request import BackupSummary, Warned
+from client.errors import DamagedVault, OortError, ParentGone, SessionOver
+from client.stores.abc import StoreSession
+from client.vault.chunker import SEED_BITS
+from client.vault.locks import vault_lock
+from client.vault.repository import Vault, reason_unread
+from client.vault.snapshots import Snapshot
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+_PARENTS = 5  # that may be removed just before a session pins them
+
+_SEED_DIGITS = 19  # of 63 bits
+
+Choose = Callable[[list[Snapshot]], Snapshot | None]
+
+
+class BackupVault:
+    """Raises nothing of its own: see `outcome`."""
+
+    def __init__(self, entry: VaultEntry, place: Place | None, failure: OortError | None = None) -> None:
+        """`place` is None where `failure` says why there is none."""
+        self.entry = entry
+        self.place = place
+        self.outcome: BackupSummary | OortError | None = failure
+        self.unreadable: list[Warned] = []  # snapshots
+        self.sent_before = 0  # bytes, by sessions that were ended
+        self.parent: Snapshot | None = None
+        self.target: Target | None = None
+        self._stack = ExitStack()
+        self._has_stored = False  # this device, a snapshot that is there
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its session was ended, so that another may go on."""
+        return isinstance(self.outcome, SessionOver)
+
+    def own_folders(self) -> list[Path | None]:
+        """What is not worth a place in a backup to it."""
+        return [] if self.place is None else self.place.own_folders()
+
+    def open(self, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> None:
+        """Open a session for a backup that goes on from the snapshot that `choose` chooses; then `target` is set."""
+        self.outcome = None
+        try:
+            self.target = self._opened(device_id, choose, progress)
+        except OortError as error:
+            self.close()
+            self.outcome = error
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> Target:
+        place = self._place()
+        session, known = self._open_session(place, device_id, choose)
+        self._stack.callback(self._count_sent, session)
+        self._stack.enter_context(session)
+        vault = known.in_session(session) if known else place.open_or_create(session)
+        self._stack.enter_context(vault)
+        if not self._has_stored:
+            place.ensure_seal(session)  # later ones need not ask each time
+        needed = place.store.needs_locks
+        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place))
+        vault.load_index(progress)
+        return Target(
+            vault,
+            session,
+            # What a parent says is unchanged is taken as it is; without one each pack is reserved, or gone.
+            parent=_name_of(self.parent) if not session.has_more_lost else None,
+            lost=session.lost,
+            locked=lock is not None,
+            ensure_locked=_nothing if lock is None else lock.ensure_held,
+            seed=self._remembered_seed(place),
+        )
+
+    def close(self) -> None:
+        """Give up lock and session."""
+        self.target = None
+        stack, self._stack = self._stack, ExitStack()
+        try:
+            stack.close()
+        except OortError as error:
+            if not isinstance(self.outcome, OortError):
+                self.outcome = error
+
+    def end(self, outcome: BackupSummary | OortError) -> None:
+        """What the engine answered for it."""
+        if isinstance(outcome, BackupSummary):
+            outcome = replace(outcome, uploaded_bytes=outcome.uploaded_bytes + self.sent_before)
+        self.outcome = outcome
+
+    def remember_cuts(self, seed: int) -> None:
+        """Have the next backups from this home cut files so in this vault, where the home can be written."""
+        keep_if_possible(self._place().device, self._cuts, f"{seed}".encode())
+
+    @property
+    def _cuts(self) -> str:
+        """Where the home keeps the seed that files are cut with for this vault, if that is not its own."""
+        return f"vaults/{self.entry.id}.cuts"
+
+    def _remembered_seed(self, place: Place) -> int | None:
+        kept = None
+        with suppress(OortError):  # without it files are cut with the vault's own
+            kept = place.device.home.read(self._cuts)
+        if kept is None or len(kept) > _SEED_DIGITS or not kept.isdigit():
+            return None
+        seed = int(kept)
+        return seed if seed < 1 << SEED_BITS else None
+
+    def _place(self) -> Place:
+        if self.place is None:
+            raise AssertionError("a vault without a place is not opened")
+        return self.place
+
+    def _open_session(self, place: Place, device_id: str, choose: Choose) -> tuple[StoreSession, Vault | None]:
+        """A session in which the parent, if there is one, stays; and the vault, if it was used before."""
+        for _ in range(_PARENTS):
+            vault = self._look(place, device_id, choose)
+            try:
+                return place.store.open(Purpose.BACKUP, _name_of(self.parent)), vault
+            except ParentGone:
+                continue
+        self.parent = None
+        return place.store.open(Purpose.BACKUP), None
+
+    def _look(self, place: Place, device_id: str, choose: Choose) -> Vault | None:
+        self.unreadable.clear()
+        self.parent = None
+        with place.store.open(Purpose.READ) as session:
+            vault = place.open(session)
+            if vault is None:
+                return None
+            snapshots = vault.snapshots(self._cannot_read)
+        self._has_stored = any(snapshot.device == device_id for snapshot in snapshots)
+        self.parent = choose(snapshots)
+        return vault
+
+    def _cannot_read(self, name: ObjectName, error: DamagedVault) -> None:
+        self.unreadable.append(Warned(str(name).encode(), f"cannot be read: {reason_unread(error)}"))
+
+    def _count_sent(self, session: StoreSession) -> None:
+        self.sent_before += getattr(session, "sent_bytes", 0)
+
+
+def _name_of(snapshot: Snapshot | None) -> ObjectName | None:
+    return ObjectName(ObjectKind.SNAPSHOT, snapshot.id) if snapshot else None
+
+
+def _nothing() -> None:
+    """No lock can be lost where none is needed."""
