@@ -38,16 +38,6 @@ class Quota:
         return self.bytes - self.used
 
 
-async def limits(unit: Unit, bucket: BucketState) -> list[int]:
-    """Of those that a bucket is under, in bytes.
-
-    Of a transaction that has locked the bucket's row those that are set by then: a statement of its own sees what was
-    committed while the lock was waited for.
-    """
-    cursor = await unit.execute(_LOCK, (bucket.tenant_id, bucket.quota_group))
-    return [int(limit) for (limit,) in await cursor.fetchall()]
-
-
 async def of_bucket(unit: Unit, bucket: BucketState) -> list[Quota]:
     """Those that a bucket is under."""
     async with unit.cursor(row_factory=class_row(Quota)) as cursor:
