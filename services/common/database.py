@@ -1,7 +1,8 @@
 """Postgres for a role: short units of work, each confined to a tenant and a user by row-level security.
 
 Kept true: `oort.tenant` and `oort.user` hold for one transaction and are never left on a reused connection; a lost
-connection, a deadlock or a failed serialization is UNAVAILABLE to the caller, who may try again.
+connection, a deadlock or a failed serialization is UNAVAILABLE to the caller, who may try again; so is, as Busy, a unit
+that got no connection, and in which nothing was begun.
 """
 
 from collections.abc import AsyncIterator
@@ -11,9 +12,9 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.common.errors import Unavailable
+from services.common.errors import Busy, Unavailable
 
 # One transaction. Rows are read with a cursor whose row factory is psycopg.rows.class_row.
 Unit = psycopg.AsyncConnection[Any]
@@ -102,6 +103,8 @@ async def _transaction(pool: AsyncConnectionPool[Unit]) -> AsyncIterator[Unit]:
                 yield unit
             finally:
                 lost = unit.closed
+    except PoolTimeout as error:
+        raise Busy(what="The database") from error
     except psycopg.OperationalError as error:
         if lost:
             # Where one connection was lost the idle ones probably were too: replace them before a call meets one.

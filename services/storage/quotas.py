@@ -14,7 +14,7 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
-from services.storage.errors import QuotaExceeded, SharedQuotaExceeded
+from services.storage.errors import BucketBusy, QuotaExceeded, SharedQuotaExceeded
 from services.storage.store import buckets, quotas
 from services.storage.store.sessions import SessionRow
 
@@ -38,7 +38,7 @@ async def require_room(
     shared: Sequence[int],
     takes_effect: bool = True,
 ) -> None:
-    """Raises QuotaExceeded. With `takes_effect` the answer holds up to the end of the transaction.
+    """Raises QuotaExceeded, BucketBusy. With `takes_effect` the answer holds up to the end of the transaction.
 
     `shared` are the limits of the shared quotas that the bucket is under; with `takes_effect` as they were asked for
     after its row was locked: what was set while the lock was waited for is among them.
@@ -62,7 +62,10 @@ async def require_room(
         far = size + _AT_ONCE * _ORDINARY_BYTES
         # What cannot be far is not asked about first.
         may_be_far = size <= _ORDINARY_BYTES and min(shared) >= far
-        found = await quotas.hold(unit, bucket, far if may_be_far else None)
+        try:
+            found = await quotas.hold(unit, bucket, far if may_be_far else None)
+        except TimeoutError as error:
+            raise BucketBusy from error
     else:
         found = await quotas.of_bucket(unit, bucket)
     for quota in found:

@@ -5,6 +5,7 @@ real Postgres; what stands in for gRPC are two disks in one process. No step lea
 run take turns (turns.py), so what is looked at between two steps is what a crash there would leave.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from services.storage.frames import get_message, put_frames
 from services.storage.gets import LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.own import OwnCopies
+from services.storage.patience import Patience
 from services.storage.puts import Put, Puts, Spread
 from services.storage.reaper import Reaper
 from services.storage.replication import Replicator
@@ -79,6 +81,7 @@ class NearPuts(Puts):
             node.disks,
             InlineThreads(),
             None,  # type: ignore[arg-type] # peers: no copy goes over the wire
+            patience=Patience(SystemClock(), asyncio.Event(), 8),
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
         )
