@@ -127,6 +127,7 @@ async def wire(
             silent_seconds=silent,
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
+            registry=runtime.metrics.registry,
         )
         catalogue = migrations_in(ROLE.migrations)[-1].number
         presence = Presence(settings, db, disks, of_disks, runtime.draining, catalogue=catalogue)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -65,25 +65,25 @@ async def test_a_node_that_ends_tries_once() -> None:
 
 
 async def test_entries_of_one_tenant_leave_connections_to_the_others() -> None:
-    patience, free, under_way = a_patience(ManualClock(), connections=6), asyncio.Event(), list[UUID]()
-    other = uuid4()
+    patience, full, free = a_patience(ManualClock(), connections=6), asyncio.Event(), asyncio.Event()
+    under_way, most = 0, 0
 
-    def entry(tenant: UUID) -> Callable[[], Awaitable[str]]:
-        async def enter() -> str:
-            under_way.append(tenant)
-            await free.wait()
-            return "entered"
+    async def hold() -> str:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 3:
+            full.set()
+        await free.wait()
+        under_way -= 1
+        return "entered"
 
-        return enter
-
-    many = [asyncio.ensure_future(patience.enter(TENANT, entry(TENANT))) for _ in range(20)]
-    one = asyncio.ensure_future(patience.enter(other, entry(other)))
-    async with asyncio.timeout(60):
-        while other not in under_way:
-            await asyncio.sleep(0)
-    assert under_way.count(TENANT) == 3
+    many = [asyncio.ensure_future(patience.enter(TENANT, hold)) for _ in range(20)]
+    await full.wait()
+    assert await patience.enter(uuid4(), answering(["entered"])) == "entered"
     free.set()
-    assert await asyncio.gather(*many, one) == ["entered"] * 21
+    assert await asyncio.gather(*many) == ["entered"] * 20
+    assert most == 3
 
 
 async def test_an_entry_whose_turn_does_not_come_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
@@ -290,6 +291,7 @@ class World:
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
             poll_seconds=0,
+            registry=CollectorRegistry(),
         ).heal()
 
     def lies(self, node: str, name: ObjectName) -> bool:
