@@ -62,10 +62,14 @@ class Entry:
 class StoreAway(Unavailable):
     """{what} cannot be reached at the moment: try again."""
 
-    def __init__(self, why: str, **fields: object) -> None:
-        """`why`, where it lies and what is wrong, is for the node's operator, and not for whoever called the node."""
+    def __init__(self, why: str, *, passes: bool = False, **fields: object) -> None:
+        """`why`, where it lies and what is wrong, is for the node's operator, and not for whoever called the node.
+
+        `passes`: it may answer a little later, by itself.
+        """
         super().__init__(**fields)
         self.why = why
+        self.passes = passes
 
 
 class Store:
@@ -243,11 +247,11 @@ class Store:
         if failure.trouble is Trouble.FULL:
             self._full_until = self._monotonic() + _FULL_SECONDS
             return DiskFull(node=self._node)
-        return self.away(failure.said)
+        return self.away(failure.said, passes=failure.passes)
 
-    def away(self, cause: str) -> "StoreAway":
+    def away(self, cause: str, *, passes: bool = False) -> "StoreAway":
         structlog.get_logger("storage").warning("a store fails", store=self.place, cause=cause)
-        return StoreAway(f"{self.place}: {cause}", what=f"The store of node {self._node}")
+        return StoreAway(f"{self.place}: {cause}", passes=passes, what=f"The store of node {self._node}")
 
     def _made(self) -> "AsyncOperator":
         with self._making:

@@ -84,7 +84,7 @@ def test_a_store_that_knows_no_such_write_is_refused(
 
 @pytest.mark.parametrize(
     ("status", "code", "said"),
-    [(403, "AccessDenied", "the key's rights"), (404, "NoSuchBucket", "no such bucket"), (503, "SlowDown", "busy")],
+    [(403, "AccessDenied", "the key's rights"), (404, "NoSuchBucket", "no such bucket")],
 )
 def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fixtures
     store: Store, spool: Spool, server: Answers, status: int, code: str, said: str
@@ -92,6 +92,52 @@ def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fi
     server.say(status, code)
     with pytest.raises(StartError, match=said):
         RemoteVolume(store, spool, "a", ROOM, cluster="local")
+
+
+def test_a_store_that_is_away_at_the_start_is_taken_when_it_is_there(
+    kept: OnS3, store: Store, spool: Spool, server: Answers
+) -> None:
+    bucket, body = uuid4(), a_body()
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
+    kept.write(f"buckets/{bucket}/{pack(body).path}", body)
+    server.say(503, "SlowDown")
+    with capture_logs() as logs:
+        volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    assert any(line["log_level"] == "error" and "busy" in line["cause"] for line in logs)
+    assert not volume.is_there
+    # Whatever is asked about may lie there.
+    assert (volume.free_bytes, volume.has_bucket(bucket), volume.may_hold(bucket)) == (0, False, True)
+    for asked in (
+        volume.held,
+        lambda: list(volume.staged()),
+        lambda: list(volume.staged(bucket)),
+        lambda: volume.sessions_of(bucket),
+        lambda: volume.is_noted(bucket),
+        lambda: volume.note(bucket),
+    ):
+        with pytest.raises(Unavailable):
+            asked()
+    assert set(server.asked) == {"GET"}
+    volume.store = kept.store
+    assert volume.is_there
+    assert volume.held() == {bucket}
+    opened = volume.open(bucket, pack(body), len(body))
+    assert opened is not None
+    assert opened.read(0, len(body)) == body
+
+
+def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
+    kept: OnS3, store: Store, spool: Spool, server: Answers
+) -> None:
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
+    server.say(503, "SlowDown")
+    volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    volume.store = kept.store
+    with capture_logs() as logs:
+        assert not volume.is_there
+    assert any("belongs to node other/a" in line["cause"] for line in logs)
+    with pytest.raises(Unavailable):
+        volume.held()
 
 
 def test_a_node_of_that_name_in_another_cluster_is_another(kept: OnS3, spool: Spool) -> None:
