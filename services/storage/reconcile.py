@@ -101,9 +101,10 @@ class Reconciler:
                 # Looked at again: it may have been entered a moment ago, and not yet be in its place, or the disk may
                 # have been away just then.
                 await self._incoming.settle(bucket)
-                absent = await self._surely_lacking(bucket, wanted)
-                if absent is None:
+                surely = await self._surely_lacking(bucket, wanted)
+                if surely is None:
                     return None
+                absent = surely
             if absent:
                 async with self._db.worker() as unit:
                     await copies.add_all(unit, [row.object_id for row in held if row.name in absent], self._node)

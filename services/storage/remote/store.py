@@ -18,7 +18,7 @@ import structlog
 
 from clouds.calls import Calls, Patience, more_came
 from clouds.failures import Failure, Trouble
-from clouds.operations import S3_SETTINGS, deleting, listing, sizing
+from clouds.operations import S3_SETTINGS, deleting, listing, reading, sizing
 from services.common.errors import StartError, Unavailable
 from services.storage.errors import DiskFull
 from services.storage.remote.address import StoreAddress, StoreKey
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from opendal import AsyncOperator
-    from opendal.options import ReadKwargs
 
 T = TypeVar("T")
 
@@ -123,13 +122,12 @@ class Store:
         """All of it, or `length` bytes; None if it is not there, or has fewer."""
         if length == 0:
             return b""
-        part: ReadKwargs = {} if length is None else {"offset": offset, "size": length}
         try:
-            return self._begin(lambda operator: operator.read(path, **part), length or 0).result()
+            if length is None:
+                return self._begin(lambda operator: operator.read(path)).result()
+            return self._begin(reading(path, offset, length), length).result()
         except Failure as failure:
-            if failure.trouble is Trouble.MISSING:
-                return None
-            if failure.trouble is Trouble.SHORT and (self.size(path) or 0) < offset + (length or 0):
+            if failure.trouble in (Trouble.MISSING, Trouble.SHORT):
                 return None
             raise self._told(failure) from None
 
