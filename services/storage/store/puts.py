@@ -50,7 +50,8 @@ async def standing(
     Of a transaction that has locked the bucket's row, what was committed by then.
     """
     asked = {**key_of(bucket, name), "session": session, "silent": silent_seconds}
-    cursor = await unit.execute(_ASK + matching(name) + _OF_BUCKET, asked)
+    # To plan it costs more than to carry it out, and Postgres plans what is prepared a few times only.
+    cursor = await unit.execute(_ASK + matching(name) + _OF_BUCKET, asked, prepare=True)
     row = await cursor.fetchone()
     if row is None:
         return None
