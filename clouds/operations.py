@@ -7,6 +7,7 @@ from clouds.failures import Failure, Trouble, is_missing, is_of_opendal, read_fa
 from clouds.operator import Entry, Operator
 
 _PAGE = 1000  # entries that come at once, at most
+_READINGS = 3  # of bytes that are fewer than the store says that it has
 # Of an operator: nothing is looked for in the environment or on the machine, and bodies are sent with a checksum.
 S3_SETTINGS = {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"}
 
@@ -46,6 +47,40 @@ def sizing(path: str) -> Callable[[Operator], Awaitable[int | None]]:
             raise await _refusal_to_read(operator, path) or error from None
 
     return size
+
+
+def reading(path: str, offset: int, length: int) -> Callable[[Operator], Awaitable[bytes]]:
+    """A part of a file, read again where fewer bytes come than there are. SHORT where the file ends before."""
+
+    async def part(operator: Operator) -> bytes:
+        read = 0
+        for _ in range(_READINGS):
+            try:
+                body = await operator.read(path, offset=offset, size=length)
+            except Exception as error:
+                if _trouble(error) is not Trouble.SHORT:
+                    raise
+                body = b""
+            read = len(body)
+            if read == length:
+                return body
+            more_came()
+            stored = await sizing(path)(operator)
+            if stored is None:
+                raise Failure(Trouble.MISSING, "it is not there")
+            if stored < offset + length:
+                raise Failure(Trouble.SHORT, f"{max(stored - offset, 0)} of {length} bytes from {offset} are there")
+            more_came()
+        said = f"it sends {read} of {length} bytes of {path}, which it has: try again later, or ask who runs it"
+        raise Failure(Trouble.REFUSED, said)
+
+    return part
+
+
+def _trouble(error: Exception) -> Trouble | None:
+    if isinstance(error, Failure):
+        return error.trouble
+    return read_failure(error).trouble if is_of_opendal(error) else None
 
 
 async def _refusal_to_read(operator: Operator, path: str) -> Exception | None:

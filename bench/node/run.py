@@ -1,7 +1,8 @@
 """The load itself: all put, all get, many wait; ours on one node of a stack, then the same on rclone.
 
 Kept true: both servers get the same bodies from as many connections of one event loop; what one has written is on the
-disk before the other begins; what was put is read from memory by both.
+disk before the other begins; what was put is read from memory by rclone, and from the disk by ours, which lets go of
+packs.
 """
 
 import asyncio

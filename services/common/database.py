@@ -1,7 +1,8 @@
 """Postgres for a role: short units of work, each confined to a tenant and a user by row-level security.
 
 Kept true: `oort.tenant` and `oort.user` hold for one transaction and are never left on a reused connection; a lost
-connection, a deadlock or a failed serialization is UNAVAILABLE to the caller, who may try again.
+connection, a deadlock or a failed serialization is UNAVAILABLE to the caller, who may try again; so is, as Busy, a unit
+that got no connection, and in which nothing was begun.
 """
 
 from collections.abc import AsyncIterator
@@ -10,16 +11,19 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.common.errors import Unavailable
+from services.common.errors import Busy, Unavailable
 
 # One transaction. Rows are read with a cursor whose row factory is psycopg.rows.class_row.
 Unit = psycopg.AsyncConnection[Any]
 
 # Seconds that a call waits for a free connection before it is told to try again.
 _WAIT_SECONDS = 10.0
-_SCOPE = "select set_config('oort.tenant', %s, true), set_config('oort.user', %s, true)"
+# Each unit begins by itself, with its scope in the same question, instead of with one that psycopg would ask before.
+_BEGINS_ITSELF = {"autocommit": True}
+_BEGIN = sql.SQL("begin; select set_config('oort.tenant', {}, true), set_config('oort.user', {}, true)")
 
 
 class Database:
@@ -37,8 +41,8 @@ class Database:
 
         Raises Unavailable when Postgres does not answer in time.
         """
-        app = _pool(app_url, "app", connections, wait_seconds)
-        worker = _pool(worker_url, "worker", max(1, connections // 2), wait_seconds)
+        app = _pool(app_url, "app", connections, wait_seconds, _BEGINS_ITSELF)
+        worker = _pool(worker_url, "worker", max(1, connections // 2), wait_seconds, {})
         database = cls(app, worker)
         try:
             await app.open(wait=True, timeout=wait_seconds)
@@ -64,8 +68,8 @@ class Database:
         nothing when neither is given. Keep it short: nothing in it waits for the network or a disk.
         """
         async with _transaction(self._app) as unit:
-            if tenant is not None or user is not None:
-                await unit.execute(_SCOPE, (str(tenant or ""), str(user or "")))
+            # Not prepared: as a text it is another one for each user.
+            await unit.execute(_BEGIN.format(str(tenant or ""), str(user or "")), prepare=False)
             yield unit
 
     @asynccontextmanager
@@ -75,9 +79,18 @@ class Database:
             yield unit
 
 
-def _pool(url: str, name: str, connections: int, wait_seconds: float) -> AsyncConnectionPool[Unit]:
+def _pool(
+    url: str, name: str, connections: int, wait_seconds: float, options: dict[str, Any]
+) -> AsyncConnectionPool[Unit]:
     return AsyncConnectionPool(
-        url, min_size=1, max_size=connections, timeout=wait_seconds, name=name, open=False, num_workers=1
+        url,
+        kwargs=options,
+        min_size=1,
+        max_size=connections,
+        timeout=wait_seconds,
+        name=name,
+        open=False,
+        num_workers=1,
     )
 
 
@@ -90,6 +103,8 @@ async def _transaction(pool: AsyncConnectionPool[Unit]) -> AsyncIterator[Unit]:
                 yield unit
             finally:
                 lost = unit.closed
+    except PoolTimeout as error:
+        raise Busy(what="The database") from error
     except psycopg.OperationalError as error:
         if lost:
             # Where one connection was lost the idle ones probably were too: replace them before a call meets one.

@@ -70,6 +70,10 @@ class Unavailable(ServiceError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class Busy(Unavailable):
+    """{what} is busy or away at the moment, and nothing was changed by this call: try again."""
+
+
 class InternalError(ServiceError):
     """Something went wrong on the server; its log has the cause under error id {error_id}."""
 

@@ -41,6 +41,7 @@ from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
+from services.storage.patience import Patience
 from services.storage.peers import Peers
 from services.storage.placement import Placement
 from services.storage.puts import Puts
@@ -101,7 +102,10 @@ async def wire(
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
         incoming = Incoming(node, db, disks, threads)
-        puts = Puts(node, db, disks, threads, peers, silent_seconds=silent, copy_seconds=copy_seconds)
+        patience = Patience(clock, runtime.draining, settings.database_connections)
+        puts = Puts(
+            node, db, disks, threads, peers, patience=patience, silent_seconds=silent, copy_seconds=copy_seconds
+        )
         stack.push_async_callback(puts.drain)
         local = LocalObjects(node, db, disks, threads, incoming)
         own = OwnCopies(node, db, disks, threads, incoming)
@@ -123,6 +127,7 @@ async def wire(
             silent_seconds=silent,
             copy_seconds=copy_seconds,
             poll_seconds=settings.replication_poll_seconds,
+            registry=runtime.metrics.registry,
         )
         catalogue = migrations_in(ROLE.migrations)[-1].number
         presence = Presence(settings, db, disks, of_disks, runtime.draining, catalogue=catalogue)

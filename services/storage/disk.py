@@ -76,6 +76,8 @@ class StagedFile:
         self._part.verify()
         try:
             self._part.sync()
+            if self._staged.name.kind is ObjectKind.PACK:
+                self._part.let_go()
             self._part.close()
             self._part.path.rename(self.path)
             sync_folder(self.path.parent)

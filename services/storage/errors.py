@@ -4,14 +4,14 @@ from uuid import UUID
 
 import grpc
 
-from services.common.errors import InvalidArgument, NotAllowed, ServiceError, Unavailable
+from services.common.errors import Busy, InvalidArgument, NotAllowed, ServiceError
 
 
 class StorageError(ServiceError):
     """{detail}"""
 
 
-class BucketBusy(Unavailable):
+class BucketBusy(Busy):
     """The bucket is being changed by others at the moment, and nothing was changed by this call: try again."""
 
 

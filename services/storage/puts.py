@@ -20,23 +20,20 @@ import structlog
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.common.errors import ServiceError, Unavailable
+from services.common.errors import Busy, ServiceError, Unavailable
 from services.storage import sessions
 from services.storage.bodies import Announced, Body, Entered
 from services.storage.copies import Copy, LocalCopy, RemoteCopy
 from services.storage.disks import Disks
-from services.storage.errors import BucketBusy, DiskFull, NameMismatch, TooFewCopies, Unentered
+from services.storage.errors import DiskFull, NameMismatch, TooFewCopies, Unentered
 from services.storage.frames import Frame, put_frames
+from services.storage.patience import Patience
 from services.storage.peers import Peers
 from services.storage.staging import StagedName
 from services.storage.store import copies
 from services.storage.threads import DiskThreads
 
 Result = TypeVar("Result")
-# A body that has been received is not thrown away for a bucket that others change for about a minute: each try waits up
-# to `PATIENCE_SECONDS` for the lock, and before that for a connection.
-_TRIES = 12
-_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +152,7 @@ class Puts:
         threads: DiskThreads,
         peers: Peers,
         *,
+        patience: Patience,
         silent_seconds: float,
         copy_seconds: float,
     ) -> None:
@@ -163,6 +161,7 @@ class Puts:
         self._disks = disks
         self._threads = threads
         self._peers = peers
+        self._patience = patience
         self._silent_seconds = silent_seconds
         self._copy_seconds = copy_seconds
         self._log = structlog.get_logger("storage")
@@ -277,7 +276,7 @@ class Puts:
         return await self._entered(put, spread, entry)
 
     async def _entered(self, put: Put, spread: Spread, entry: Callable[[], Awaitable[Entered]]) -> Stored:
-        entered = await _decided(entry, [spread])
+        entered = await self._decided(put.claims.tenant, entry, [spread])
         await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
 
@@ -285,10 +284,25 @@ class Puts:
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
         bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
-        homes = await _decided(partial(sessions.initialise, self._db, claims, session, bodies), spreads)
+        entry = partial(sessions.initialise, self._db, claims, session, bodies)
+        homes = await self._decided(claims.tenant, entry, spreads)
         for put, spread in zip(puts, spreads, strict=True):
             await self._place(put, spread, spread.durable & (homes or frozenset()))
         return homes is not None
+
+    async def _decided(self, tenant: UUID, entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]) -> Result:
+        """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
+        try:
+            return await self._patience.enter(tenant, entry)
+        except BaseException as error:
+            is_unknown = isinstance(error, Unavailable) and not isinstance(error, Busy)
+            refused = isinstance(error, ServiceError) and not is_unknown
+            for spread in spreads:
+                if refused:
+                    await spread.settle(frozenset())
+                else:
+                    await spread.abandon(entered=True)
+            raise
 
     async def _place(self, put: Put, spread: Spread, placed_on: frozenset[str]) -> None:
         """Settle the copies; those that could not be placed are missing until their own nodes have placed them."""
@@ -313,31 +327,6 @@ class Puts:
 async def _abandon(spreads: Sequence[Spread]) -> None:
     for spread in spreads:
         await spread.abandon(entered=False)
-
-
-async def _decided(entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]) -> Result:
-    """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
-    try:
-        return await _patiently(entry)
-    except BaseException as error:
-        is_unknown = isinstance(error, Unavailable) and not isinstance(error, BucketBusy)
-        refused = isinstance(error, ServiceError) and not is_unknown
-        for spread in spreads:
-            if refused:
-                await spread.settle(frozenset())
-            else:
-                await spread.abandon(entered=True)
-        raise
-
-
-async def _patiently(entry: Callable[[], Awaitable[Result]]) -> Result:
-    """Each try is a transaction of its own; between them other calls get its connection. Raises what `entry` does."""
-    for _ in range(_TRIES - 1):
-        try:
-            return await entry()
-        except BucketBusy:
-            await asyncio.sleep(_PAUSE_SECONDS)
-    return await entry()
 
 
 async def _pump(frames: AsyncIterator[Frame], spread: Spread) -> None:

@@ -6,6 +6,7 @@ were just taking effect when it was set.
 """
 
 import re
+from collections.abc import Sequence
 from uuid import UUID
 
 from domain.names import ObjectKind
@@ -13,7 +14,7 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
-from services.storage.errors import QuotaExceeded, SharedQuotaExceeded
+from services.storage.errors import BucketBusy, QuotaExceeded, SharedQuotaExceeded
 from services.storage.store import buckets, quotas
 from services.storage.store.sessions import SessionRow
 
@@ -34,9 +35,13 @@ async def require_room(
     kind: ObjectKind,
     *,
     size: int,
+    shared: Sequence[int],
     takes_effect: bool = True,
 ) -> None:
-    """Raises QuotaExceeded. With `takes_effect` the answer holds up to the end of the transaction.
+    """Raises QuotaExceeded, BucketBusy. With `takes_effect` the answer holds up to the end of the transaction.
+
+    `shared` are the limits of the shared quotas that the bucket is under; with `takes_effect` as they were asked for
+    after its row was locked: what was set while the lock was waited for is among them.
 
     The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full. Nobody
     can tell a prune of restic from a backup: of one that may remove, index files may go a part beyond it.
@@ -51,17 +56,19 @@ async def require_room(
     limits = [limit for limit in (bucket.quota_bytes, claims.quota_bytes) if limit]
     if limits and bucket.bytes + size > min(limits) + beyond(min(limits)):
         raise QuotaExceeded(bucket=bucket.id, limit=min(limits), used=bucket.bytes, size=size)
-    shared_limits = await quotas.limits(unit, bucket)
-    if not shared_limits:
+    if not shared:
         return
     if takes_effect:
         far = size + _AT_ONCE * _ORDINARY_BYTES
         # What cannot be far is not asked about first.
-        may_be_far = size <= _ORDINARY_BYTES and min(shared_limits) >= far
-        shared = await quotas.hold(unit, bucket, far if may_be_far else None)
+        may_be_far = size <= _ORDINARY_BYTES and min(shared) >= far
+        try:
+            found = await quotas.hold(unit, bucket, far if may_be_far else None)
+        except TimeoutError as error:
+            raise BucketBusy from error
     else:
-        shared = await quotas.of_bucket(unit, bucket)
-    for quota in shared:
+        found = await quotas.of_bucket(unit, bucket)
+    for quota in found:
         if size > quota.left + beyond(quota.bytes):
             whose = f"quota {quota.name}" if quota.name else "provider's quota for all vaults together"
             raise SharedQuotaExceeded(whose=whose, limit=quota.bytes, size=size)

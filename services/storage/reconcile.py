@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from domain.names import ObjectName
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
@@ -55,9 +56,10 @@ class Reconciler:
         while True:
             if not self._presence.is_reconciled or self._clock.monotonic() >= due:
                 try:
+                    absences = self._presence.absences
                     if await self.reconcile():
                         due = self._clock.monotonic() + self._pause_seconds
-                        await self._presence.reconciled()
+                        await self._presence.reconciled(absences)
                 except (ServiceError, OSError) as error:
                     self._log.warning("the disks could not be compared with the catalogue", cause=str(error))
             await self._clock.sleep(min(_AGAIN_SECONDS, self._pause_seconds))
@@ -95,12 +97,15 @@ class Reconciler:
                 held = await copies.held(unit, bucket, self._node, after, _PAGE)
             wanted = [(row.name, row.size) for row in held]
             absent = await threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
-            if absent and await self._incoming.settle(bucket):
-                # Entered a moment ago, and not yet in its place.
-                absent = await threads.run(lambda wanted=wanted: self._disks.lacking(bucket, wanted))  # type: ignore[misc] # mypy infers no default
             if absent:
-                if not await self._threads.run(lambda: self._disks.all_there):
+                # Looked at again: it may have been entered a moment ago, and not yet be in its place, or the disk may
+                # have been away just then.
+                await self._incoming.settle(bucket)
+                surely = await self._surely_lacking(bucket, wanted)
+                if surely is None:
                     return None
+                absent = surely
+            if absent:
                 async with self._db.worker() as unit:
                     await copies.add_all(unit, [row.object_id for row in held if row.name in absent], self._node)
                 lacking += len(absent)
@@ -108,3 +113,10 @@ class Reconciler:
                 return lacking
             after = (held[-1].kind, held[-1].sha256)
             await asyncio.sleep(0)
+
+    async def _surely_lacking(self, bucket: UUID, wanted: list[tuple[ObjectName, int]]) -> set[ObjectName] | None:
+        """What the disks lack that are there before the look and after it; None if one is not."""
+        if not await self._threads.run(lambda: self._disks.all_there):
+            return None
+        absent = await self._threads.of(bucket).run(lambda: self._disks.lacking(bucket, wanted))
+        return absent if await self._threads.run(lambda: self._disks.all_there) else None

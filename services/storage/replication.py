@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry, Counter
 
 from services.common.clock import Clock
 from services.common.database import Database
@@ -61,6 +62,7 @@ class Replicator:
         silent_seconds: float,
         copy_seconds: float,
         poll_seconds: float,
+        registry: CollectorRegistry,
     ) -> None:
         self._node = node
         self._db = db
@@ -77,6 +79,11 @@ class Replicator:
         self._next: list[int] = []  # objects, by urgency
         self._known_until = clock.monotonic()
         self._told_lost: set[int] = set()
+        self._failures = Counter(
+            "oort_storage_replication_failures",
+            "Errors that replication did not expect, and went on after",
+            registry=registry,
+        )
         self._log = structlog.get_logger("storage")
 
     async def run(self) -> None:
@@ -86,6 +93,9 @@ class Replicator:
                 done = await self.heal()
             except ServiceError as error:
                 self._log.warning("replication waits", cause=str(error))
+                done = 0
+            except Exception:  # noqa: BLE001 - whatever it is, the node serves on, and tries again
+                self._note_failure()
                 done = 0
             if not done:
                 await self._clock.sleep(self._poll_seconds)
@@ -108,6 +118,8 @@ class Replicator:
             healed = await self._heal(missing)
         except (ServiceError, OSError) as error:
             self._log.warning("a copy cannot be healed now", object=missing.object_id, cause=str(error))
+        except Exception:  # noqa: BLE001 - what nobody expected of one object keeps none of the others waiting
+            self._note_failure(object=missing.object_id)
         if healed:
             self._told_lost.discard(missing.object_id)
         else:
@@ -117,6 +129,10 @@ class Replicator:
             async with self._db.worker() as unit:
                 await copies.retry_after(unit, missing.object_id, self._node, pause)
         return healed
+
+    def _note_failure(self, **of: object) -> None:
+        self._failures.inc()
+        self._log.exception("replication failed, and goes on", **of)
 
     async def _heal(self, missing: MissingCopy) -> bool:
         # Not while the files of a former home are removed.

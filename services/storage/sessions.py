@@ -32,8 +32,17 @@ from services.storage.errors import (
     TooFewCopies,
 )
 from services.storage.quotas import require_room
-from services.storage.standing import lock, removing, require_device, require_new, require_open, require_own, writing
-from services.storage.store import buckets, copies, objects, scrubs, sessions
+from services.storage.standing import (
+    lock,
+    removing,
+    require_device,
+    require_new,
+    require_open,
+    require_own,
+    require_writing,
+    writing,
+)
+from services.storage.store import buckets, copies, objects, puts, scrubs, sessions
 from services.storage.store.homes import home_nodes
 
 
@@ -150,11 +159,9 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
     Nothing is decided here but what to send where: all is asked again, under the lock, when the put takes effect.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await buckets.peek(unit, claims.bucket)
-        if bucket is None:
-            raise NotFound(what=f"bucket {claims.bucket}")
-        row = await writing(unit, claims, session)
-        found = await objects.find(unit, claims.bucket, put.name)
+        asked = await _standing(unit, claims, session, put.name, silent_seconds)
+        bucket, found = asked.bucket, asked.found
+        row = require_writing(asked.session, claims, session)
         # The name of a root file does not say its content, so only the entry can decide.
         if found is not None and not found.lost and not put.name.kind.is_root_file:
             return Plan(exists=True)
@@ -162,15 +169,16 @@ async def plan_put(db: Database, claims: VaultClaims, session: UUID, put: Announ
             await _require_committable(unit, claims, row)
         await _require_users(unit, bucket.id, row, put.name, put.packs)
         if found is None:
-            await require_room(unit, bucket, claims, row, put.name.kind, size=put.size, takes_effect=False)
-        homes = await buckets.homes(unit, claims.bucket, silent_seconds)
+            await require_room(
+                unit, bucket, claims, row, put.name.kind, size=put.size, shared=asked.limits, takes_effect=False
+            )
         # What a retention puts takes the place of what it condemns, which has all of its copies.
         replaces = row.purpose == Purpose.RETENTION
         # Without a new index file nothing but whole ones could be condemned, and a full disk would stay full.
         frees = replaces and put.name.kind is ObjectKind.INDEX
         first = found is None and put.name == CONFIG
         return Plan(
-            exists=False, ack_copies=bucket.ack_copies, homes=homes, frees=frees, everywhere=replaces, first=first
+            exists=False, ack_copies=bucket.ack_copies, homes=asked.homes, frees=frees, everywhere=replaces, first=first
         )
 
 
@@ -183,10 +191,10 @@ async def put_again(
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
-        row = await writing(unit, claims, session)
+        asked = await _standing(unit, claims, session, name)
+        row, found = require_writing(asked.session, claims, session), asked.found
         if name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
-        found = await objects.find(unit, claims.bucket, name)
         if found is None or found.lost:
             raise BeingRemoved(name=name)
         await _use_again(unit, bucket, row, name=name, packs=packs, found=found)
@@ -202,11 +210,11 @@ async def enter(
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
-        homes = await home_nodes(unit, bucket.id)
-        row = await writing(unit, claims, session)
+        # In a statement of its own: its snapshot is taken when the lock is held.
+        asked = await _standing(unit, claims, session, body.name)
+        row, found, homes = require_writing(asked.session, claims, session), asked.found, asked.home_nodes
         if body.name.kind is ObjectKind.SNAPSHOT:
             await _require_committable(unit, claims, row)
-        found = await objects.find(unit, claims.bucket, body.name)
         if found is not None:
             await _use_again(unit, bucket, row, name=body.name, packs=packs, found=found)
             if found.lost:
@@ -217,7 +225,7 @@ async def enter(
             healed = await copies.clear(unit, found.id, sorted(body.durable))
             return Entered(existed=True, placed_on=frozenset(healed))
         await _require_users(unit, bucket.id, row, body.name, packs)
-        await require_room(unit, bucket, claims, row, body.name.kind, size=body.size)
+        await require_room(unit, bucket, claims, row, body.name.kind, size=body.size, shared=asked.limits)
         _require_copies(bucket, body, homes)
         await _insert(unit, bucket, session, body)
         return Entered(existed=False, placed_on=body.durable & homes)
@@ -233,9 +241,8 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         bucket = await lock(unit, claims)
-        homes = await home_nodes(unit, bucket.id)
-        row = await writing(unit, claims, session)
-        config = await objects.find(unit, claims.bucket, CONFIG)
+        asked = await _standing(unit, claims, session, CONFIG)
+        row, config, homes = require_writing(asked.session, claims, session), asked.found, asked.home_nodes
         if config is not None:
             # This very one may have been found among the incoming files, and healed, since its body came.
             same = any(body.name == CONFIG and body.sha256 == config.sha256 for body in bodies)
@@ -248,7 +255,8 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
         has_key = any(body.name.kind is ObjectKind.KEY for body in bodies)
         if not has_key and not await objects.is_other_live(unit, claims.bucket, ObjectKind.KEY, []):
             raise NotAllowed(detail="No key is there that could open the vault: initialise it again, from the key on.")
-        await require_room(unit, bucket, claims, row, ObjectKind.CONFIG, size=sum(body.size for body in bodies))
+        size = sum(body.size for body in bodies)
+        await require_room(unit, bucket, claims, row, ObjectKind.CONFIG, size=size, shared=asked.limits)
         for body in bodies:
             _require_copies(bucket, body, homes)
             found = await objects.find(unit, claims.bucket, body.name)
@@ -332,6 +340,16 @@ async def list_condemned(
         if row.purpose != Purpose.ADOPT:
             raise NotAllowed(detail="Only an adoption sees what is condemned.")
         return await objects.page_of_condemned(unit, claims.bucket, kind, after=after, limit=limit)
+
+
+async def _standing(
+    unit: Unit, claims: VaultClaims, session: UUID, name: ObjectName, silent_seconds: float = 0
+) -> puts.Standing:
+    """What a put has to ask. Raises NotFound."""
+    asked = await puts.standing(unit, claims.bucket, session, name, silent_seconds)
+    if asked is None:
+        raise NotFound(what=f"bucket {claims.bucket}")
+    return asked
 
 
 async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:

@@ -57,12 +57,17 @@ def require_open(row: sessions.SessionRow | None, claims: VaultClaims, session: 
     return own
 
 
-async def writing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+def require_writing(row: sessions.SessionRow | None, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
     """An open session that writes. Raises NotAllowed for one that only reads, and as `require_open`."""
-    row = require_open(await sessions.get(unit, session), claims, session)
-    if row.purpose not in WRITING:
+    opened = require_open(row, claims, session)
+    if opened.purpose not in WRITING:
         raise NotAllowed(detail="The session was opened to read only.")
-    return row
+    return opened
+
+
+async def writing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:
+    """As `require_writing`."""
+    return require_writing(await sessions.get(unit, session), claims, session)
 
 
 async def removing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.SessionRow:

@@ -53,6 +53,6 @@ class VolumeThreads(DiskThreads):
 
     def of(self, bucket: UUID, *, sends: bool = False) -> DiskThreads:
         for threads in self._stores:
-            if threads.store.may_hold(bucket):
+            if threads.store.has_bucket(bucket):
                 return threads.sending if sends else threads.asking
         return self._of_disks if any(disk.may_hold(bucket) for disk in self._disks) else self

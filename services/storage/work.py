@@ -51,6 +51,7 @@ class Presence:
         self._settings = settings
         self._catalogue = catalogue
         self._reconciled = False
+        self.absences = 0  # beats at which a disk was away
         self._draining = draining
         self._db = db
         self._disks = disks
@@ -60,8 +61,10 @@ class Presence:
         if self._draining.is_set():
             return
         free, is_whole = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.all_there))
-        # What came back may be another disk's content.
-        self._reconciled = self._reconciled and is_whole
+        if not is_whole:
+            # What comes back may be another disk's content.
+            self._reconciled = False
+            self.absences += 1
         own = self._settings
         # As a worker: callers that wait for the lock of a bucket hold no connection that it needs.
         async with self._db.worker() as unit:
@@ -81,9 +84,12 @@ class Presence:
         """Whether the disks were compared with the catalogue since the start, and none was away since then."""
         return self._reconciled
 
-    async def reconciled(self) -> None:
-        """The disks were compared with the catalogue; said at once the first time."""
-        if not self._reconciled:
+    async def reconciled(self, absences: int) -> None:
+        """The disks were compared with the catalogue; said at once the first time.
+
+        `absences` as they were when that began: if a disk was away since, it has to be done again.
+        """
+        if not self._reconciled and absences == self.absences:
             self._reconciled = True
             await self.beat()
 

@@ -19,13 +19,12 @@ from client.errors import (
     SealChanged,
     SessionOver,
     StoreError,
-    TruncatedObject,
 )
 from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.cloud.lists import complete_listing, is_of_packs, objects_among
 from client.stores.cloud.store import FOLDERS, TEMPORARY, CloudStore
 from clouds.failures import Failure, Trouble
-from clouds.operations import deleting, listing, sizing
+from clouds.operations import deleting, listing, reading, sizing
 from clouds.operator import Entry, Operator
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
@@ -118,18 +117,7 @@ class CloudSession:
 
     def _part(self, name: ObjectName, offset: int, length: int) -> bytes:
         """A part of it, read again where fewer bytes come than there are."""
-        read = 0
-        for _ in range(_READINGS):
-            with suppress(TruncatedObject):
-                body = self._run(lambda operator: operator.read(name.path, offset=offset, size=length), name, length)
-                read = len(body)
-                if read == length:
-                    return body
-            stored = self._stored_size(name)
-            if stored < offset + length:
-                there = max(stored - offset, 0)
-                raise TruncatedObject(name=name, detail=f"{there} of {length} bytes from {offset} are there")
-        raise self._is_short(name, read, length)
+        return self._run(reading(name.path, offset, length), name, length)
 
     def _is_short(self, name: ObjectName, read: int, stored: int) -> StoreError:
         detail = f"it sends {read} of {stored} bytes of {name}, which it has: try again later, or ask who runs it"

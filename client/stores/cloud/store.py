@@ -141,7 +141,7 @@ class CloudStore:
         if failure.trouble is Trouble.MISSING and name is not None:
             return ObjectMissing(name=name, place=self.place)
         if failure.trouble is Trouble.SHORT and name is not None:
-            return TruncatedObject(name=name, detail="the store has fewer bytes of it")
+            return TruncatedObject(name=name, detail=failure.said)
         if failure.trouble is Trouble.FULL:
             return StoreFull(place=self.place, detail=failure.said)
         return StoreError(place=self.place, detail=f"{failure.said}{f' ({name})' if name else ''}")

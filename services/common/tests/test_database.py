@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from services.common.database import Database
-from services.common.errors import Unavailable
+from services.common.errors import Busy, Unavailable
 from services.common.migrations import migrate
 from services.common.provision import DatabaseUrls
 
@@ -168,6 +168,18 @@ async def test_a_lost_connection_is_unavailable_once_and_the_next_unit_works(
 
     with pytest.raises(Unavailable):
         await lose_it()
+    assert await count(db, uuid4()) == 0
+    await db.close()
+
+
+async def test_a_unit_that_gets_no_connection_in_time_is_told_that_nothing_was_begun(notes: DatabaseUrls) -> None:
+    db = await Database.open(notes.app, notes.worker, connections=1, wait_seconds=60)
+    pool = db._app
+    pool.timeout = 0.05
+    async with db.unit(uuid4()):
+        with pytest.raises(Busy):
+            await count(db, uuid4())
+    pool.timeout = 60
     assert await count(db, uuid4()) == 0
     await db.close()
 

@@ -18,7 +18,7 @@ import structlog
 
 from clouds.calls import Calls, Patience, more_came
 from clouds.failures import Failure, Trouble
-from clouds.operations import S3_SETTINGS, deleting, listing, sizing
+from clouds.operations import S3_SETTINGS, deleting, listing, reading, sizing
 from services.common.errors import StartError, Unavailable
 from services.storage.errors import DiskFull
 from services.storage.remote.address import StoreAddress, StoreKey
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from opendal import AsyncOperator
-    from opendal.options import ReadKwargs
 
 T = TypeVar("T")
 
@@ -62,10 +61,14 @@ class Entry:
 class StoreAway(Unavailable):
     """{what} cannot be reached at the moment: try again."""
 
-    def __init__(self, why: str, **fields: object) -> None:
-        """`why`, where it lies and what is wrong, is for the node's operator, and not for whoever called the node."""
+    def __init__(self, why: str, *, passes: bool = False, **fields: object) -> None:
+        """`why`, where it lies and what is wrong, is for the node's operator, and not for whoever called the node.
+
+        `passes`: it may answer a little later, by itself.
+        """
         super().__init__(**fields)
         self.why = why
+        self.passes = passes
 
 
 class Store:
@@ -119,13 +122,12 @@ class Store:
         """All of it, or `length` bytes; None if it is not there, or has fewer."""
         if length == 0:
             return b""
-        part: ReadKwargs = {} if length is None else {"offset": offset, "size": length}
         try:
-            return self._begin(lambda operator: operator.read(path, **part), length or 0).result()
+            if length is None:
+                return self._begin(lambda operator: operator.read(path)).result()
+            return self._begin(reading(path, offset, length), length).result()
         except Failure as failure:
-            if failure.trouble is Trouble.MISSING:
-                return None
-            if failure.trouble is Trouble.SHORT and (self.size(path) or 0) < offset + (length or 0):
+            if failure.trouble in (Trouble.MISSING, Trouble.SHORT):
                 return None
             raise self._told(failure) from None
 
@@ -243,11 +245,11 @@ class Store:
         if failure.trouble is Trouble.FULL:
             self._full_until = self._monotonic() + _FULL_SECONDS
             return DiskFull(node=self._node)
-        return self.away(failure.said)
+        return self.away(failure.said, passes=failure.passes)
 
-    def away(self, cause: str) -> "StoreAway":
+    def away(self, cause: str, *, passes: bool = False) -> "StoreAway":
         structlog.get_logger("storage").warning("a store fails", store=self.place, cause=cause)
-        return StoreAway(f"{self.place}: {cause}", what=f"The store of node {self._node}")
+        return StoreAway(f"{self.place}: {cause}", passes=passes, what=f"The store of node {self._node}")
 
     def _made(self) -> "AsyncOperator":
         with self._making:

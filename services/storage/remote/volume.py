@@ -52,7 +52,8 @@ class RemoteVolume:
     def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int, *, cluster: str) -> None:
         """Claim the prefix. Raises StartError for another node's, and for a store that is not fit.
 
-        A store does not say what it can take: `room_bytes` is what it counts as, while it takes what it is given.
+        One that does not answer is away, and claimed when it is there. A store does not say what it can take:
+        `room_bytes` is what it counts as, while it takes what it is given.
         """
         self.store = store
         self._spool = spool
@@ -60,15 +61,26 @@ class RemoteVolume:
         self._owner = f"{cluster}/{node}"  # another cluster may have a node of that name
         self._room_bytes = room_bytes
         self._replacing = threading.Lock()  # of root files, whose names do not say their content
+        self._known: set[UUID] = set()
+        self._id: UUID | None = None  # until it is claimed nothing is asked of it, or said of what lies there
+        self._claiming = threading.Lock()
         try:
-            self.id = self._claim()
-            self._known = self._listed()
+            self._take()
+        except StoreAway as error:
+            if not error.passes:
+                raise StartError(f"OORT_DATA_STORES: {error.why}") from error
+            _log.error("the node starts without a store that is away, and takes it when it answers", cause=error.why)
         except ServiceError as error:
-            cause = error.why if isinstance(error, StoreAway) else f"{self.store.place}: {error}"
-            raise StartError(f"OORT_DATA_STORES: {cause}") from error
+            raise StartError(f"OORT_DATA_STORES: {self.store.place}: {error}") from error
 
     def close(self) -> None:
         self.store.close()
+
+    def _take(self) -> None:
+        """Claim it, and see what lies there."""
+        claimed = self._claim()
+        self._known |= self._listed()
+        self._id = claimed
 
     def _claim(self) -> UUID:
         known = self._marker()
@@ -108,15 +120,34 @@ class RemoteVolume:
 
     @property
     def free_bytes(self) -> int:
-        return 0 if self.store.is_full or not self._spool.free_bytes else self._room_bytes
+        takes = self._id is not None and not self.store.is_full and self._spool.free_bytes
+        return self._room_bytes if takes else 0
 
     @property
     def is_there(self) -> bool:
         try:
-            return self._marker() == (self._owner, self.id)
+            if self._id is None:
+                return self._takes_late()
+            return self._marker() == (self._owner, self._id)
         except (ServiceError, StartError) as error:
             _log.warning("a store cannot be reached", store=self.store.place, cause=str(error))
             return False
+
+    def _takes_late(self) -> bool:
+        """Claim what was away at the start; False while somebody else does so."""
+        if not self._claiming.acquire(blocking=False):
+            return False
+        try:
+            if self._id is None:
+                self._take()
+                _log.info("a store is there that was away at the start", store=self.store.place)
+            return True
+        finally:
+            self._claiming.release()
+
+    def _require_claimed(self) -> None:
+        if self._id is None:
+            raise self.store.away("it was away when the node started, and has not answered since", passes=True)
 
     def require_there(self) -> None:
         """Asked before what was not found is called missing: a store, or what stands before it, may say that of all."""
@@ -124,6 +155,7 @@ class RemoteVolume:
             raise self.store.away("it has not the node's marker, or does not answer")
 
     def held(self) -> set[UUID]:
+        self._require_claimed()
         self._known |= self._listed()
         return set(self._known)
 
@@ -131,7 +163,7 @@ class RemoteVolume:
         return bucket in self._known
 
     def may_hold(self, bucket: UUID) -> bool:
-        return bucket in self._known
+        return bucket in self._known or self._id is None
 
     def make_bucket(self, bucket: UUID) -> None:
         self._known.add(bucket)
@@ -180,6 +212,7 @@ class RemoteVolume:
         return f"{_INCOMING}{bucket}/"
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingObject]:
+        self._require_claimed()
         if bucket is not None and bucket not in self._known:
             return
         yield from self._waiting(bucket)
@@ -197,6 +230,7 @@ class RemoteVolume:
                     yield WaitingObject(self, entry.path, known, entry.size)
 
     def sessions_of(self, bucket: UUID) -> set[UUID]:
+        self._require_claimed()
         begun = self._spool.sessions_of(bucket)  # first: what leaves the spool is in the store by then
         found = begun | {waiting.staged.session for waiting in self._waiting(bucket)}
         if not found:
@@ -239,12 +273,14 @@ class RemoteVolume:
         return bool(names)
 
     def is_noted(self, order: UUID) -> bool:
+        self._require_claimed()
         if self.store.size(f"{_CLEARED}{order}") is not None:
             return True
         self.require_there()
         return False
 
     def note(self, order: UUID) -> None:
+        self._require_claimed()
         self.store.create(f"{_CLEARED}{order}", str(order).encode())
 
     def drop_parts(self) -> int:

@@ -78,19 +78,18 @@ class Home:
     live: bool
 
 
-_PEEK = """
-select id, tenant_id, user_id, seq, copies, ack_copies, quota_bytes, bytes, lock_days, braked,
-       coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
-       quota_group
-from buckets where id = %s
+# The columns of a BucketState, of a bucket `b`.
+STATE = """
+b.id, b.tenant_id, b.user_id, b.seq, b.copies, b.ack_copies, b.quota_bytes, b.bytes, b.lock_days, b.braked,
+coalesce(b.released > now() - interval '24 hours', false) as is_released, b.live_snapshots, b.live_bytes, b.quota_group
 """
+_PEEK = f"select {STATE} from buckets b where b.id = %s"  # noqa: S608 - constants
 # In one statement, for each call takes this lock: a row is locked after it was joined with the other one, whose making
 # sets the patience of the transaction.
-_LOCK_PATIENTLY = (
-    "with patience as materialized (select set_config('lock_timeout', %s, true)) "
-    + _PEEK.replace("from buckets", "from buckets cross join patience")
-    + " for update of buckets"
-)
+_LOCK_PATIENTLY = f"""
+with patience as materialized (select set_config('lock_timeout', %s, true))
+select {STATE} from buckets b cross join patience where b.id = %s for update of b
+"""  # noqa: S608 - constants
 _SHOWN = """
 select b.id, b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.objects, b.bytes, b.created,
        b.quota_group,

@@ -80,7 +80,9 @@ exists (select 1 from missing_copies m where m.object_id = o.id) and not exists 
 # Two forms and not "is null or equal": a generic plan of that would walk all objects of the kind.
 _NAMED = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = %(sha256)s"
 _ROOT_FILE = "o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.kind in ('config', 'oort-vault')"
-_FIND = f"select o.id, o.sha256, o.size, o.state, o.condemned_seq, {LOST} as lost from objects o where "  # noqa: S608 - constants
+# The columns of an ObjectRow, of an object `o`.
+FOUND = f"o.id, o.sha256, o.size, o.state, o.condemned_seq, {LOST} as lost"
+_FIND = f"select {FOUND} from objects o where "  # noqa: S608 - constants
 # One statement, so that check, entry and counters cost one round trip; the bucket's row is locked before it.
 _INSERT = """
 with object as (

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from psycopg import Rollback
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import class_row
 
 from services.common.database import Unit
@@ -38,16 +39,6 @@ class Quota:
         return self.bytes - self.used
 
 
-async def limits(unit: Unit, bucket: BucketState) -> list[int]:
-    """Of those that a bucket is under, in bytes.
-
-    Of a transaction that has locked the bucket's row those that are set by then: a statement of its own sees what was
-    committed while the lock was waited for.
-    """
-    cursor = await unit.execute(_LOCK, (bucket.tenant_id, bucket.quota_group))
-    return [int(limit) for (limit,) in await cursor.fetchall()]
-
-
 async def of_bucket(unit: Unit, bucket: BucketState) -> list[Quota]:
     """Those that a bucket is under."""
     async with unit.cursor(row_factory=class_row(Quota)) as cursor:
@@ -59,8 +50,15 @@ async def hold(unit: Unit, bucket: BucketState, far: int | None) -> list[Quota]:
     """Those that a bucket is under, locked up to the end of the transaction, in the order of their names.
 
     With others that hold them too, as long as each has `far` bytes or more left; else alone, so that what is left stays
-    so; None: alone in any case.
+    so; None: alone in any case. Raises TimeoutError when it waits for longer than it would for the bucket's row.
     """
+    try:
+        return await _held(unit, bucket, far)
+    except LockNotAvailable:
+        raise TimeoutError from None
+
+
+async def _held(unit: Unit, bucket: BucketState, far: int | None) -> list[Quota]:
     if far is not None:
         async with unit.transaction() as attempt:
             found = await _locked(unit, bucket, "for share")

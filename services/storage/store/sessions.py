@@ -38,7 +38,11 @@ class SessionRow:
 
 # The device of an operator's session: none.
 NOBODY = UUID(int=0)
-_COLUMNS = "id, bucket_id, device_id, purpose, parent, opened_seq, ended_seq, pack_seq, index_seq, mark_seq, mark_id"
+# The columns of a SessionRow, of a session `s`.
+SESSION = """
+s.id, s.bucket_id, s.device_id, s.purpose, s.parent, s.opened_seq, s.ended_seq, s.pack_seq, s.index_seq, s.mark_seq,
+s.mark_id
+"""
 _NEVER = (1 << 63) - 1
 _INSERT = """
 insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, parent, opened_seq, mark_seq)
@@ -62,7 +66,7 @@ update sessions set ended_seq = %(seq)s, ended = now() where bucket_id = %(bucke
 
 async def get(unit: Unit, session: UUID) -> SessionRow | None:
     async with unit.cursor(row_factory=class_row(SessionRow)) as cursor:
-        await cursor.execute(f"select {_COLUMNS} from sessions where id = %s", (session,))  # noqa: S608 - constants
+        await cursor.execute(f"select {SESSION} from sessions s where s.id = %s", (session,))  # noqa: S608 - constants
         return await cursor.fetchone()
 
 

@@ -13,7 +13,8 @@ from domain.sessions import Purpose
 from services.common.errors import Unavailable
 from services.storage.copies import LocalCopy
 from services.storage.remote.bodies import WaitingObject
-from services.storage.remote.store import Entry, Store
+from services.storage.remote.store import Entry, Store, StoreAway
+from services.storage.remote.volume import RemoteVolume
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.kept import Kept, OnDisk, on_s3
@@ -300,3 +301,32 @@ async def test_a_node_that_is_drained_removes_all_and_not_again_for_an_older_cop
         )
         await until_none(cluster, "select 1 from clearings")
         assert bodies() == before
+
+
+async def test_a_node_starts_while_its_store_is_away_and_serves_when_that_comes(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, later = a_body(), a_body()
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        cluster.node("a", **kept.settings())
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                name = await client.put_pack(await client.open(), body)
+        with monkeypatch.context() as away:
+            away.setattr(RemoteVolume, "_claim", is_away)
+            async with cluster.up("a"), cluster.client("a", claims) as client:
+                session = await client.open()
+                assert await refusal_of(client.get(session, name)) == "UNAVAILABLE"
+                assert await refusal_of(client.put_pack(session, later)) == "TOO_FEW_COPIES"
+                assert cluster.sql("select reconciled from nodes where id = 'a'") == [(False,)]
+                assert cluster.sql("select count(*) from missing_copies") == [(0,)]
+                away.undo()
+                await until_none(cluster, "select 1 from nodes where not reconciled")
+                assert await client.get(session, name) == body
+                assert await client.get(session, await client.put_pack(session, later)) == later
+        assert cluster.sql("select count(*) from missing_copies") == [(0,)]
+
+
+def is_away(_volume: RemoteVolume) -> None:
+    raise StoreAway("it does not answer", passes=True, what="The store")

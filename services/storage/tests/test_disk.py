@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.names import ObjectKind, ObjectName
 from services.storage.copies import LocalCopy
 from services.storage.disk import Disk, StagedFile
 from services.storage.disks import Disks
@@ -165,3 +166,30 @@ async def test_a_step_that_fails_when_its_caller_has_gone_is_no_fault_of_the_nod
         del copy
         gc.collect()
     assert told == []
+
+
+def test_a_pack_is_let_go_of_once_it_is_synced_and_what_is_read_again_is_kept(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = a_body()
+    done: list[str] = []
+    fsync, advise = os.fsync, os.posix_fadvise
+
+    def sync(handle: int) -> None:
+        done.append("folder" if Path(f"/proc/self/fd/{handle}").resolve().is_dir() else "synced")
+        fsync(handle)
+
+    def let_go(*advice: int) -> None:
+        done.append("let go" if advice[1:] == (0, 0, os.POSIX_FADV_DONTNEED) else "advised")
+        advise(*advice)
+
+    disk.make_bucket(BUCKET)
+    index = ObjectName(ObjectKind.INDEX, sha256(body).hexdigest())
+    for name in (pack(body), index):
+        file = disk.stage(StagedName(BUCKET, UUID(int=1), name, sha256(body).digest()), len(body))
+        file.write(body)
+        with monkeypatch.context() as seen:
+            seen.setattr(os, "fsync", sync)
+            seen.setattr(os, "posix_fadvise", let_go)
+            file.finish()
+    assert done == ["synced", "let go", "folder", "synced", "folder"]

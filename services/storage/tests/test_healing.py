@@ -2,12 +2,15 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 from oort.storage.v1 import copies_pb2, copies_pb2_grpc
 
 from domain.names import CONFIG, ObjectName
+from services.storage.own import OwnCopies
+from services.storage.store import copies
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import refusal_of
@@ -220,3 +223,37 @@ async def test_a_lost_config_that_comes_again_is_taken_and_one_that_would_bury_a
         [(objects, size)] = cluster.sql("select objects, bytes from buckets where id = %s", claims.bucket)
         [(count, total)] = cluster.sql("select count(*), sum(size) from objects where bucket_id = %s", claims.bucket)
         assert (objects, size) == (count, total)
+
+
+async def test_an_error_that_nobody_expected_of_a_copy_ends_neither_replication_nor_the_other_copies(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [a_body() for _ in range(3)]
+    look, ask = OwnCopies.look_again, copies.most_urgent
+    faults = {"look": 2, "ask": 1}
+
+    async def failing_look(own: OwnCopies, *named: Any) -> bool:
+        if faults["look"]:
+            faults["look"] -= 1
+            raise ZeroDivisionError
+        return await look(own, *named)
+
+    async def failing_ask(*asked: Any) -> list[int]:
+        if faults["ask"]:
+            faults["ask"] -= 1
+            raise ZeroDivisionError
+        return await ask(*asked)
+
+    async with cluster.up("a", "b"):
+        claims = await cluster.bucket("a", copies=2)
+    async with cluster.up("a"):
+        await cluster.falls_silent("b")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            names = [await client.put_pack(session, body) for body in bodies]
+        monkeypatch.setattr(OwnCopies, "look_again", failing_look)
+        monkeypatch.setattr(copies, "most_urgent", failing_ask)
+        async with cluster.up("b"):
+            await copies_are_complete(cluster, "a")
+    assert faults == {"look": 0, "ask": 0}
+    assert [place_of(cluster, "b", claims.bucket, name).read_bytes() for name in names] == bodies

@@ -206,7 +206,7 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("services.storage.puts._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("services.storage.patience._PAUSE_SECONDS", 0)
     tried = 0
     enter = sessions.enter
 
@@ -216,7 +216,7 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
         return await enter(*arguments)
 
     monkeypatch.setattr(sessions, "enter", counting)
-    monkeypatch.setattr("services.storage.puts._TRIES", 10_000)
+    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 600)
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -232,7 +232,7 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
                 await until(is_tried_again)
             assert await client.get(session, await put) == body
             before = cluster.files("a")
-            monkeypatch.setattr("services.storage.puts._TRIES", 2)
+            monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.2)
             async with db.worker() as holder:
                 await lock(holder, claims.bucket)
                 assert await refusal_of(client.put_pack(session, a_body())) == "UNAVAILABLE"

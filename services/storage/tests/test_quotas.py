@@ -220,3 +220,26 @@ async def test_quotas_are_the_operator_s_alone_and_their_names_are_plain(cluster
             assert await refusal_of(operator.limit(claims.tenant, 1 << 63)) == "INVALID_ARGUMENT"
             assert await refusal_of(operator.limit("nobody", 1)) == "INVALID_ARGUMENT"
             assert await refusal_of(operator.group(uuid4(), "photos")) == "NOT_FOUND"
+
+
+async def test_a_body_whose_quota_stays_locked_is_tried_again_and_not_left_where_that_is_in_vain(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("services.storage.patience._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 600)
+    async with cluster.up("a") as (db,), operating(cluster) as operator:
+        claims = await cluster.bucket("a", tenant=uuid4())
+        await operator.limit(claims.tenant, 1 << 30)
+        async with writers(cluster, claims) as ((client, session),):
+            async with db.unit(claims.tenant) as unit:
+                await unit.execute("select 1 from quotas for no key update")
+                putting = asyncio.ensure_future(client.put_pack(session, a_body()))
+                await waiting(cluster, "quotas")
+            await putting
+            before = cluster.files("a")
+            monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.2)
+            async with db.unit(claims.tenant) as unit:
+                await unit.execute("select 1 from quotas for no key update")
+                assert await refusal_of(client.put_pack(session, a_body())) == "UNAVAILABLE"
+            assert cluster.files("a") == before

@@ -2,14 +2,22 @@
 
 import asyncio
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from domain.names import CONFIG
+from domain.names import CONFIG, ObjectName
 from services.common.errors import StartError
+from services.storage.disks import Disks
+from services.storage.store import copies
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot
+from services.storage.threads import DiskThreads
+from services.storage.work import Presence
 
 
 async def test_a_node_whose_disk_was_replaced_by_an_empty_one_gets_all_again(cluster: Cluster) -> None:
@@ -107,3 +115,56 @@ async def test_nothing_is_called_missing_while_the_disk_is_away(cluster: Cluster
             folder.rmdir()
             away.rename(folder)
             assert await client.get(session, name) == b"body"
+
+
+async def test_nothing_is_called_missing_for_a_disk_that_was_away_for_the_moment_of_a_look(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.node("a", reconcile_hours=0.05 / 3600)
+    look, add_all = Disks.lacking, copies.add_all
+    flickers, looks, said = [False], [0], list[Sequence[int]]()
+
+    def flickering(disks: Disks, *asked: Any) -> set[ObjectName]:
+        looks[0] += 1
+        if not flickers[0]:
+            return look(disks, *asked)
+        flickers[0] = False
+        folder = cluster.settings["a"].data_dirs[0]
+        away = folder.rename(folder.with_name("away"))
+        try:
+            return look(disks, *asked)
+        finally:
+            away.rename(folder)
+
+    async def noted(unit: Any, objects: Sequence[int], node: str) -> None:
+        said.append(objects)
+        await add_all(unit, objects, node)
+
+    monkeypatch.setattr(Disks, "lacking", flickering)
+    monkeypatch.setattr(copies, "add_all", noted)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            await client.put_pack(await client.open(), b"body")
+            await copies_are_complete(cluster, "a")
+            flickers[0], before = True, looks[0]
+            async with asyncio.timeout(60):
+                while flickers[0] or looks[0] < before + 3:  # noqa: ASYNC110 - work in the background
+                    await asyncio.sleep(0.02)
+            assert said == []
+
+
+async def test_what_was_compared_before_a_disk_was_away_does_not_count_as_compared(cluster: Cluster) -> None:
+    disks: Any = SimpleNamespace(free_bytes=0, all_there=True)
+    with ThreadPoolExecutor(1) as executor:
+        async with cluster.up("a") as [db]:
+            settings, threads = cluster.settings["a"], DiskThreads(executor)
+            presence = Presence(settings, db, disks, threads, asyncio.Event(), catalogue=1000)
+            absences = presence.absences
+            disks.all_there = False
+            await presence.beat()
+            disks.all_there = True
+            await presence.reconciled(absences)
+            assert not presence.is_reconciled
+            await presence.reconciled(presence.absences)
+            assert presence.is_reconciled

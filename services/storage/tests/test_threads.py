@@ -30,6 +30,8 @@ class Holding:
     def may_hold(self, bucket: UUID) -> bool:
         return bucket in self.buckets
 
+    has_bucket = may_hold
+
 
 @contextmanager
 def blocked(threads: DiskThreads, steps: int) -> Iterator[None]:

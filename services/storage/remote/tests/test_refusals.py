@@ -84,7 +84,7 @@ def test_a_store_that_knows_no_such_write_is_refused(
 
 @pytest.mark.parametrize(
     ("status", "code", "said"),
-    [(403, "AccessDenied", "the key's rights"), (404, "NoSuchBucket", "no such bucket"), (503, "SlowDown", "busy")],
+    [(403, "AccessDenied", "the key's rights"), (404, "NoSuchBucket", "no such bucket")],
 )
 def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fixtures
     store: Store, spool: Spool, server: Answers, status: int, code: str, said: str
@@ -92,6 +92,52 @@ def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fi
     server.say(status, code)
     with pytest.raises(StartError, match=said):
         RemoteVolume(store, spool, "a", ROOM, cluster="local")
+
+
+def test_a_store_that_is_away_at_the_start_is_taken_when_it_is_there(
+    kept: OnS3, store: Store, spool: Spool, server: Answers
+) -> None:
+    bucket, body = uuid4(), a_body()
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
+    kept.write(f"buckets/{bucket}/{pack(body).path}", body)
+    server.say(503, "SlowDown")
+    with capture_logs() as logs:
+        volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    assert any(line["log_level"] == "error" and "busy" in line["cause"] for line in logs)
+    assert not volume.is_there
+    # Whatever is asked about may lie there.
+    assert (volume.free_bytes, volume.has_bucket(bucket), volume.may_hold(bucket)) == (0, False, True)
+    for asked in (
+        volume.held,
+        lambda: list(volume.staged()),
+        lambda: list(volume.staged(bucket)),
+        lambda: volume.sessions_of(bucket),
+        lambda: volume.is_noted(bucket),
+        lambda: volume.note(bucket),
+    ):
+        with pytest.raises(Unavailable):
+            asked()
+    assert set(server.asked) == {"GET"}
+    volume.store = kept.store
+    assert volume.is_there
+    assert volume.held() == {bucket}
+    opened = volume.open(bucket, pack(body), len(body))
+    assert opened is not None
+    assert opened.read(0, len(body)) == body
+
+
+def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
+    kept: OnS3, store: Store, spool: Spool, server: Answers
+) -> None:
+    RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
+    server.say(503, "SlowDown")
+    volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    volume.store = kept.store
+    with capture_logs() as logs:
+        assert not volume.is_there
+    assert any("belongs to node other/a" in line["cause"] for line in logs)
+    with pytest.raises(Unavailable):
+        volume.held()
 
 
 def test_a_node_of_that_name_in_another_cluster_is_another(kept: OnS3, spool: Spool) -> None:
@@ -271,14 +317,23 @@ def test_a_part_that_breaks_off_is_no_object_that_was_cut(store: Store, server: 
         store.read("data", 0, 8)
     for size, is_cut in ((4, True), (100, False)):  # as the store then says of it
         server.answers.clear()
-        server.say(206, body=b"half")
-        server.say(200, length=size)
+        for _ in range(3):
+            server.say(206, body=b"half")
+            server.say(200, length=size)
         if is_cut:
             assert store.read("data", 4, 8) is None
         else:
             with pytest.raises(StoreAway) as caught:
                 store.read("data", 4, 8)
-            assert "fewer bytes" in caught.value.why
+            assert "bytes of data, which it has" in caught.value.why
+
+
+def test_a_part_that_came_short_is_read_again(store: Store, server: Answers) -> None:
+    server.say(206, body=b"half")
+    server.say(200, length=12)
+    server.say(206, body=b"all of it")
+    assert store.read("data", 3, 9) == b"all of it"
+    assert server.asked == ["GET", "HEAD", "GET"]
 
 
 def test_bodies_are_sent_without_checksums_to_a_store_that_refuses_those_at_the_start(

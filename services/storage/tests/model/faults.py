@@ -15,12 +15,13 @@ from uuid import UUID
 
 import pytest
 
-from domain.names import ObjectKind, ObjectName
+from domain.names import ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage import puts, retention, sessions
 from services.storage.disks import Disks
 from services.storage.store import buckets, objects, protection, reaping
+from services.storage.store import puts as put_rows
 from services.storage.store import sessions as session_rows
 from services.storage.tests.model.ahead import Ahead
 
@@ -148,13 +149,15 @@ def _knows_no_mark(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
 
 
 def _revives_what_is_being_removed(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:
-    find = objects.find
+    ask = put_rows.standing
 
-    async def found(unit: Any, bucket: UUID, name: ObjectName) -> objects.ObjectRow | None:
-        row = await find(unit, bucket, name)
-        return replace(row, state="condemned") if row and row.state == "deleting" else row
+    async def standing(*asked: Any) -> put_rows.Standing | None:
+        found = await ask(*asked)
+        if found is None or found.found is None or found.found.state != "deleting":
+            return found
+        return replace(found, found=replace(found.found, state="condemned"))
 
-    patch.setattr(objects, "find", found)
+    patch.setattr(put_rows, "standing", standing)
     _statement(objects, "_USE", "state = 'condemned'", "state <> 'live'")(patch, ahead)
 
 
@@ -282,7 +285,7 @@ FAULTS = [
         2,
         "a commit looks at its session first",
         "silent",
-        _looks_first((session_rows, "get")),
+        _looks_first((put_rows, "standing")),
         trace=("B", "B:reserves", "B:puts an index", "?B:commits", "node:the silent", *_R * 11, "B:commits"),
     ),
     Fault(2, "a condemnation looks at its session first", "two retentions", _looks_first((session_rows, "get"))),

@@ -50,8 +50,8 @@ class Connection:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.blocking = connection
 
-    async def execute(self, statement: str, parameters: Any = None) -> _Cursor:
-        return _Cursor(self.blocking.execute(statement, parameters))
+    async def execute(self, statement: str, parameters: Any = None, **how: Any) -> _Cursor:
+        return _Cursor(self.blocking.execute(statement, parameters, **how))
 
     def cursor(self, row_factory: Any) -> _Cursor:
         return _Cursor(self.blocking.cursor(row_factory=row_factory))

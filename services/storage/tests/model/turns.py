@@ -130,9 +130,9 @@ class _Cursor:
     def rowcount(self) -> int:
         return self._cursor.rowcount
 
-    async def execute(self, statement: Any, parameters: Any = None) -> "_Cursor":
+    async def execute(self, statement: Any, parameters: Any = None, **how: Any) -> "_Cursor":
         await take_turn(self._unit.info.backend_pid)
-        await self._cursor.execute(statement, parameters)
+        await self._cursor.execute(statement, parameters, **how)
         return self
 
 
@@ -142,8 +142,8 @@ class _Unit:
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
 
-    async def execute(self, statement: Any, parameters: Any = None) -> _Cursor:
-        return await _Cursor(self._unit, self._unit.cursor()).execute(statement, parameters)
+    async def execute(self, statement: Any, parameters: Any = None, **how: Any) -> _Cursor:
+        return await _Cursor(self._unit, self._unit.cursor()).execute(statement, parameters, **how)
 
     @asynccontextmanager
     async def cursor(self, row_factory: Any) -> AsyncIterator[_Cursor]:

@@ -5,6 +5,7 @@ real Postgres; what stands in for gRPC are two disks in one process. No step lea
 run take turns (turns.py), so what is looked at between two steps is what a crash there would leave.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
@@ -33,6 +35,7 @@ from services.storage.frames import get_message, put_frames
 from services.storage.gets import LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.own import OwnCopies
+from services.storage.patience import Patience
 from services.storage.puts import Put, Puts, Spread
 from services.storage.reaper import Reaper
 from services.storage.replication import Replicator
@@ -79,6 +82,7 @@ class NearPuts(Puts):
             node.disks,
             InlineThreads(),
             None,  # type: ignore[arg-type] # peers: no copy goes over the wire
+            patience=Patience(SystemClock(), asyncio.Event(), 8),
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
         )
@@ -287,6 +291,7 @@ class World:
             silent_seconds=_LONG_SECONDS,
             copy_seconds=1,
             poll_seconds=0,
+            registry=CollectorRegistry(),
         ).heal()
 
     def lies(self, node: str, name: ObjectName) -> bool:

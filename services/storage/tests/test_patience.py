@@ -1,0 +1,113 @@
+"""A body that has come waits for its entry: not for ever, not at a node that ends, and not at the others' expense."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from services.common.errors import Busy, Unavailable
+from services.common.testing.clock import ManualClock
+from services.storage.errors import BucketBusy
+from services.storage.patience import Patience
+
+TENANT = uuid4()
+_LOCK_SECONDS, _CONNECTION_SECONDS = 5, 10
+
+
+def a_patience(clock: ManualClock, draining: asyncio.Event | None = None, connections: int = 8) -> Patience:
+    return Patience(clock, draining or asyncio.Event(), connections)
+
+
+async def until_done(clock: ManualClock, entering: "asyncio.Future[str]") -> None:
+    while not entering.done():
+        await clock.advance(1)
+
+
+@pytest.mark.parametrize("seconds", [0, _LOCK_SECONDS, _LOCK_SECONDS + _CONNECTION_SECONDS])
+async def test_an_entry_that_is_always_kept_waiting_is_given_up_within_forty_seconds(seconds: float) -> None:
+    clock = ManualClock()
+    began: list[float] = []
+
+    async def busy() -> str:
+        began.append(clock.monotonic())
+        await clock.sleep(seconds)
+        raise BucketBusy
+
+    entering = asyncio.ensure_future(a_patience(clock).enter(TENANT, busy))
+    await until_done(clock, entering)
+    assert isinstance(entering.exception(), BucketBusy)
+    assert len(began) > 1
+    assert began[-1] + seconds <= 40
+
+
+async def test_a_bucket_that_becomes_free_is_entered() -> None:
+    clock = ManualClock()
+    answers: list[Exception | str] = [BucketBusy(), Busy(what="The database"), "entered"]
+    entering = asyncio.ensure_future(a_patience(clock).enter(TENANT, answering(answers)))
+    await until_done(clock, entering)
+    assert entering.result() == "entered"
+
+
+async def test_what_may_have_been_entered_is_not_tried_again() -> None:
+    with pytest.raises(Unavailable) as told:
+        await a_patience(ManualClock()).enter(TENANT, answering([Unavailable(what="The database"), "entered"]))
+    assert not isinstance(told.value, Busy)
+
+
+async def test_a_node_that_ends_tries_once() -> None:
+    draining = asyncio.Event()
+    draining.set()
+    answers: list[Exception | str] = [BucketBusy(), "entered"]
+    with pytest.raises(BucketBusy):
+        await a_patience(ManualClock(), draining).enter(TENANT, answering(answers))
+    assert answers == ["entered"]
+
+
+async def test_entries_of_one_tenant_leave_connections_to_the_others() -> None:
+    patience, full, free = a_patience(ManualClock(), connections=6), asyncio.Event(), asyncio.Event()
+    under_way, most = 0, 0
+
+    async def hold() -> str:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 3:
+            full.set()
+        await free.wait()
+        under_way -= 1
+        return "entered"
+
+    many = [asyncio.ensure_future(patience.enter(TENANT, hold)) for _ in range(20)]
+    await full.wait()
+    assert await patience.enter(uuid4(), answering(["entered"])) == "entered"
+    free.set()
+    assert await asyncio.gather(*many) == ["entered"] * 20
+    assert most == 3
+
+
+async def test_an_entry_whose_turn_does_not_come_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.05)
+    patience, never = a_patience(ManualClock(), connections=1), asyncio.Event()
+
+    async def stand_still() -> str:
+        await never.wait()
+        return "entered"
+
+    first = asyncio.ensure_future(patience.enter(TENANT, stand_still))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await patience.enter(TENANT, answering(["entered"]))
+    never.set()
+    assert await first == "entered"
+    assert await patience.enter(TENANT, answering(["entered"])) == "entered"
+
+
+def answering(answers: list[Exception | str]) -> Callable[[], Awaitable[str]]:
+    async def enter() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return enter
