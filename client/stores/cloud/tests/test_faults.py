@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -79,6 +80,21 @@ def test_a_vault_is_made_once_whatever_befalls_the_writing_of_its_root(
         assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key"]
     assert not waiting
     assert through.creates_once, "and the store sees to it itself"
+
+
+def test_a_store_that_takes_a_second_write_of_what_is_there_is_not_believed_to_tell_who_was_first(
+    through: CloudStore, proxy: Proxy
+) -> None:
+    def heedless(request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "if-none-match"}
+        return replace(request, headers=headers).passed_on()
+
+    proxy.treatment = heedless
+    with through.open(Purpose.BACKUP) as session:
+        assert session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
+        assert not through.creates_once
+        assert not session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"another", b"laes")
+        assert session.get(CONFIG) == b"config"
 
 
 def test_a_list_that_is_a_little_old_is_waited_for(through: CloudStore, proxy: Proxy) -> None:
