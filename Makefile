@@ -40,14 +40,14 @@ collected: $(STUBS)
 protos: $(STUBS) ## generate the gRPC code
 
 # A mixed tree and the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
-bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
+bench: $(STUBS) emulators ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
 	@$(BIN)/python -m bench compare $(BENCH_ARGS)
 
 bench-node: $(STUBS) ## one storage node under 200 clients and 1,000 idle sessions, beside rclone: 30 GB of disk  [BENCH_ARGS="--short"]
 	@$(BIN)/python -m bench node $(BENCH_ARGS)
 
 FIGURES := .demo/bench
-bench-report: $(STUBS) ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
+bench-report: $(STUBS) emulators ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
 	@mkdir -p $(FIGURES)
 	@$(BIN)/python -m bench compare --dataset all --json $(FIGURES)/compare.json $(BENCH_ARGS)
 	@$(BIN)/python -m bench growth --json $(FIGURES)/growth.json $(BENCH_ARGS)

@@ -42,15 +42,18 @@ class Absent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """`address` is that of a container or bucket in the store, as a URL, to which a prefix can be given."""
+    """A running one, with a container or bucket; `folder` is where its containers are folders, where they are."""
 
     scheme: str
     endpoint: str
     container: str
     key: str
     secret: str
+    pid: int
+    folder: Path
 
     def address(self, prefix: str) -> str:
+        """Of a folder in the container, as a URL."""
         return f"{self.scheme}://{self.container}/{prefix}?endpoint={self.endpoint}"
 
 
@@ -63,8 +66,8 @@ def azure(folder: Path, port: int) -> Iterator[Emulator]:
     account, secret = "anaccount", base64.b64encode(os.urandom(64)).decode()
     command = [node, str(AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
     command += ["--blobHost", _LOOPBACK, "--blobPort", str(port), "--silent"]
-    with _running(command, port, folder, {"AZURITE_ACCOUNTS": f"{account}:{secret}"}):
-        emulator = Emulator("azblob", f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret)
+    with _running(command, port, folder, {"AZURITE_ACCOUNTS": f"{account}:{secret}"}) as pid:
+        emulator = Emulator("azblob", f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret, pid, folder)
         _make_container(emulator)
         yield emulator
 
@@ -84,11 +87,11 @@ def google(folder: Path, port: int) -> Iterator[Emulator]:
         proxy.treatment = GoogleRules().answer
         command = [str(program), "-backend", "memory", "-scheme", "http", "-host", _LOOPBACK, "-port", str(port)]
         command += ["-external-url", f"http://{proxy.address}", "-public-host", proxy.address]
-        with _running(command, port, folder):
+        with _running(command, port, folder) as pid:
             body = json.dumps({"name": "bucket"}).encode()
             _ask(f"http://{server}/storage/v1/b?project=project", "POST", {"Content-Type": "application/json"}, body)
             endpoint = f"http://{proxy.address}"
-            yield Emulator("gcs", endpoint, "bucket", "", GoogleRules.credential(endpoint))
+            yield Emulator("gcs", endpoint, "bucket", "", GoogleRules.credential(endpoint), pid, folder)
 
 
 @contextmanager
@@ -99,8 +102,8 @@ def s3(folder: Path, port: int) -> Iterator[Emulator]:
     (folder / "served" / "bucket").mkdir(parents=True)
     key, secret = "zqx-key-of-a-store-7420", secrets.token_urlsafe()
     command = [str(RCLONE), "serve", "s3", "--addr", f"{_LOOPBACK}:{port}", "--auth-key", f"{key},{secret}"]
-    with _running([*command, str(folder / "served")], port, folder, {"RCLONE_CONFIG": os.devnull}):
-        yield Emulator("s3", f"http://{_LOOPBACK}:{port}", "bucket", key, secret)
+    with _running([*command, str(folder / "served")], port, folder, {"RCLONE_CONFIG": os.devnull}) as pid:
+        yield Emulator("s3", f"http://{_LOOPBACK}:{port}", "bucket", key, secret, pid, folder / "served")
 
 
 EMULATORS: tuple[Callable[[Path, int], AbstractContextManager[Emulator]], ...] = (azure, google, s3)
@@ -109,8 +112,8 @@ EMULATORS: tuple[Callable[[Path, int], AbstractContextManager[Emulator]], ...] =
 @contextmanager
 def _running(
     command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """A server that listens. Raises ChildProcessError with its log if it never does."""
+) -> Iterator[int]:
+    """A server that listens; answers its pid. Raises ChildProcessError with its log if it never does."""
     log = folder / "log"
     environment = os.environ | dict(settings or {})
     with log.open("wb") as output:
@@ -125,7 +128,7 @@ def _running(
             if server.poll() is not None or time.monotonic() > end:
                 raise ChildProcessError(f"{command[0]} does not listen:\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(_POLL_SECONDS)
-        yield
+        yield server.pid
     finally:
         server.terminate()
         try:
