@@ -1,6 +1,6 @@
 """Oort and restic on one server of S3: rclone's, which verifies signatures and writes into a folder.
 
-Its processor seconds are in both figures. It is a program in Go, which takes little of the machine from either: moto, on
+Its processor seconds are in both figures. A program in Go takes little of the machine from either: moto, on
 which the tests run, is one in Python, and would be what is measured.
 """
 
@@ -20,7 +20,7 @@ from deploy.local.ports import free_port
 
 
 class OortOnS3(Contestant):
-    """One device, with a vault in a bucket; the stack is asked for its profile alone."""
+    """One device, with a vault in a bucket; of the stack auth alone is asked, for the profile."""
 
     key = "oort-s3"
     title = "oort to S3"
@@ -34,7 +34,7 @@ class OortOnS3(Contestant):
 
     @property
     def servers(self) -> Sequence[int]:
-        return [self._server.pid, *(service["pid"] for service in self._operator.status()["services"].values())]
+        return [self._server.pid, self._operator.status()["services"]["auth"]["pid"]]
 
     def prepare(self) -> None:
         password = secrets.token_urlsafe(24)

@@ -114,27 +114,28 @@ class CloudSession:
             if not name.id and len(body) == stored:
                 return body
         if len(body) != stored:
-            raise self._is_short(name, len(body), stored)
+            raise self._is_short(name, 0, stored)
         raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
 
     def _part(self, name: ObjectName, offset: int, length: int) -> bytes:
         """A part of it, read again where fewer bytes come than there are."""
-        read = 0
         for _ in range(_READINGS):
             with suppress(TruncatedObject):
                 body = self._run(lambda operator: operator.read(name.path, offset=offset, size=length), name, length)
-                read = len(body)
-                if read == length:
+                if len(body) == length:
                     return body
             stored = self._stored_size(name)
             if stored < offset + length:
                 there = max(stored - offset, 0)
                 raise TruncatedObject(name=name, detail=f"{there} of {length} bytes from {offset} are there")
-        raise self._is_short(name, read, length)
+        raise self._is_short(name, offset, length)
 
-    def _is_short(self, name: ObjectName, read: int, stored: int) -> StoreError:
-        detail = f"it sends {read} of {stored} bytes of {name}, which it has: try again later, or ask who runs it"
-        return StoreError(place=self._store.place, detail=detail)
+    def _is_short(self, name: ObjectName, offset: int, length: int) -> OortError:
+        """A pack that is short for good keeps nobody from the others; without what is no pack nothing can be done."""
+        said = f"the store sends fewer than the {length} bytes from {offset} that it has: try again later"
+        if name.kind is ObjectKind.PACK:
+            return DamagedVault(name=name, detail=said)
+        return StoreError(place=self._store.place, detail=f"{name}: {said}")
 
     def _stored_size(self, name: ObjectName) -> int:
         size = self._size(name)
@@ -314,8 +315,9 @@ class CloudSession:
     def _send(self, name: ObjectName, path: str, body: Buffer, *, if_none: bool = False) -> None:
         """One write of all bytes; with `if_none` it raises Failure with EXISTS or UNKNOWN_TO_IT."""
         condition = {"if_not_exists": True} if if_none else {}
+        sent = bytes(body)  # opendal takes a memoryview byte by byte: 0.2 s for 16 MiB, in which nothing else runs
         while True:
-            future = self._begin(lambda operator: operator.write(path, body, **condition), len(body))  # type: ignore[arg-type]
+            future = self._begin(lambda operator: operator.write(path, sent, **condition), len(sent))
             try:
                 self._result(future, told=False)
             except Failure as failure:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from client.errors import ObjectMissing, StoreError
+from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject
 from client.stores.cloud import CloudStore, Location, Remembered
 from client.stores.tests.contract import a_pack
 from clouds.testing.clock import a_jumping_clock
@@ -224,14 +224,20 @@ def test_what_an_answer_without_a_body_cannot_say_is_asked_for(through: CloudSto
     assert [request.method for request in proxy.asked] == ["HEAD", "GET"]
 
 
-def test_a_pack_of_which_too_little_comes_for_good_is_not_called_damaged(through: CloudStore, proxy: Proxy) -> None:
+def test_a_pack_of_which_too_little_comes_for_good_is_damaged_and_it_is_said_how(
+    through: CloudStore, proxy: Proxy
+) -> None:
     name, body = a_pack()
     with through.open(Purpose.BACKUP) as session:
+        session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
         session.put(name, body)
         proxy.treatment = lambda request: (shortens_the_answer if request.method == "GET" else Request.passed_on)(
             request
         )
         for offset, length in ((0, None), (10, 100), (10, None)):
-            with pytest.raises(StoreError, match=r"bytes of data/.*, which it has: try again later") as caught:
+            asked = f"fewer than the {length or len(body) - offset} bytes from {offset} that it has: try again later"
+            with pytest.raises(DamagedVault, match=asked) as caught:
                 session.get(name, offset, length)
-            assert not isinstance(caught.value, ObjectMissing)
+            assert not isinstance(caught.value, TruncatedObject), "it is whole, as far as is known"
+        with pytest.raises(StoreError, match="config: the store sends fewer than the 6 bytes from 0"):
+            session.get(CONFIG)
