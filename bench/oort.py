@@ -9,7 +9,7 @@ from bench.contestant import Contestant, version_of
 from bench.datasets.dataset import Tree
 from deploy.driver import Device, Operator
 
-_VAULT = "bench"
+VAULT = "bench"
 SINGLE = "single"  # a template with one copy
 
 
@@ -34,17 +34,22 @@ class Oort(Contestant):
         password = secrets.token_urlsafe(24)
         self._operator.add_user(self.key, password)
         self._device.log_in(self._operator, self.key, password)
-        self._device.request_vault(_VAULT, template=SINGLE if self._copies == 1 else "default")
+        self._device.request_vault(VAULT, template=SINGLE if self._copies == 1 else "default")
 
     def backup_command(self, source: Path) -> list[str]:
-        return self._device.tool.line("backup", str(source), "--vault", _VAULT, "--json")
+        return self._device.tool.line("backup", str(source), "--vault", VAULT, "--json")
 
     def restore_command(self, target: Path) -> list[str]:
-        return self._device.tool.line("restore", "latest", "--target", str(target), "--vault", _VAULT, "--json")
+        return self._device.tool.line(*restore_options(target))
 
     def stored(self) -> int:
-        bucket = self._device.recovery(_VAULT)["bucket"]
+        bucket = self._device.recovery(VAULT)["bucket"]
         return max(Tree.of(folder).size for folder in self._operator.bucket_folders(bucket))
+
+
+def restore_options(target: Path) -> list[str]:
+    """Of the latest snapshot, of what this device backed up."""
+    return ["restore", "latest", "--target", str(target), "--vault", VAULT, "--json"]
 
 
 @contextmanager

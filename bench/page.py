@@ -10,9 +10,9 @@ from bench.growth import Growth
 from bench.measure import NotMeasured
 from bench.node.figures import NodeFigures
 from bench.profiling import Profile
-from bench.results import WORKS, Comparison, Report
+from bench.results import WORKS, Comparison, Report, compares
 from bench.targets import PEER, verdicts
-from bench.terminal import again, ratio_text, run_text
+from bench.terminal import again, beside_text, ratio_text, run_text
 from client.cli.console import plural
 
 PAGE, CHART = "benchmarks.md", "benchmarks.svg"
@@ -73,11 +73,17 @@ def comparison_lines(report: Report) -> Iterator[str]:
         yield f"- {line}"
     found = list(verdicts(report.comparisons))
     if found:
-        yield from ("", "### Targets", "", "Oort by restic to its REST server. One copy is judged.", "")
+        yield from (
+            "",
+            "### Targets",
+            "",
+            "Oort by restic to its REST server, or both to one server of S3. One copy is judged.",
+            "",
+        )
         yield from ("| | target | 1 copy | | 2 copies |", "|---|---|---|---|---|")
         for verdict in found:
             said = "reached" if verdict.reached else "**not reached**"
-            figures = f"{verdict.target.most} | {verdict.ratio:.2f} | {said} | {verdict.beside:.2f}"
+            figures = f"{verdict.target.most} | {verdict.ratio:.2f} | {said} | {beside_text(verdict)}"
             yield f"| {verdict.target.title} | {figures} |"
     for comparison in report.comparisons:
         yield from _dataset_lines(comparison)
@@ -96,8 +102,8 @@ def _dataset_lines(comparison: Comparison) -> Iterator[str]:
         runs = " | ".join(run_text(result.runs[work]) for work in WORKS)
         yield f"| {result.title} ({result.version}) | {runs} | {result.stored / MIB:,.0f} |"
     ours = [result for result in comparison.results if result.key.startswith("oort")]
-    for peer in (result for result in comparison.results if not result.key.startswith("oort")):
-        for mine in ours:
+    for peer in comparison.results:
+        for mine in (mine for mine in ours if compares(mine, peer)):
             ratios = " | ".join(ratio_text(comparison, mine.key, peer.key, work) for work in WORKS)
             stored = comparison.stored_ratio(mine.key, peer.key)
             yield f"| {mine.title} / {peer.title} | {ratios} | {'' if stored is None else f'{stored:.2f}'} |"

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.contestant import Contestant, version_of
 from bench.datasets.dataset import Tree
 from bench.measure import NotMeasured
+from bench.stores import can_serve_s3
 from deploy.local.ports import LOOPBACK, free_port
 
 _START_PATIENCE_SECONDS = 60.0
@@ -106,6 +107,8 @@ def missing() -> list[str]:
         lines.append("restic is not installed: it takes no part, and no target can be judged")
     elif not can_serve_restic():
         lines.append("rclone is not installed: restic takes no part with a server, and no target can be judged")
+    if not can_serve_s3():
+        lines.append("rclone 1.65 or newer is not installed (`make emulators`): nothing is measured on S3")
     if not shutil.which("borg"):
         lines.append("borg is not installed: it takes no part")
     return lines

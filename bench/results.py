@@ -126,6 +126,11 @@ class Report:
         return cls(**{**own, "comparisons": [Comparison.from_json(each) for each in value["comparisons"]]})
 
 
+def compares(ours: Result, peer: Result) -> bool:
+    """Whether the second is a peer's, on a store of the same kind: what S3 costs is no difference of the programs."""
+    return not peer.key.startswith("oort") and ours.key.endswith("-s3") == peer.key.endswith("-s3")
+
+
 def middle_run(runs: Iterable[Run]) -> Run:
     """The median of every figure."""
     figures = [asdict(run) for run in runs]

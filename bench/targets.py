@@ -1,4 +1,4 @@
-"""What Oort aims for beside restic to its REST server, and whether a comparison reached it."""
+"""What Oort aims for beside restic, to its REST server or to a store of both, and whether a comparison reached it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,13 @@ class Target:
     figure: str  # a work, or _STORED
     title: str
     most: float
+    ours: str = JUDGED
+    beside: str | None = BESIDE
+    peer: str = PEER
+
+
+def _on_s3(dataset: str, figure: str, title: str, most: float) -> Target:
+    return Target(dataset, figure, f"{title}, both to S3", most, "oort-s3", None, "restic-s3")
 
 
 TARGETS = (
@@ -27,16 +34,20 @@ TARGETS = (
     Target("small", RESTORE, "small files, restore", 0.67),
     Target("image", _STORED, "image, stored size", 1.05),
     Target("small", _STORED, "small files, stored size", 1.05),
+    _on_s3("image", FIRST, "image, first backup", 0.5),
+    _on_s3("small", FIRST, "small files, first backup", 0.5),
+    _on_s3("image", RESTORE, "image, restore", 0.67),
+    _on_s3("small", RESTORE, "small files, restore", 0.67),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target with the ratio of one copy, which is judged, and of two, which stands beside it."""
+    """A target with the ratio that is judged, of one copy, and of two, which stands beside it."""
 
     target: Target
     ratio: float
-    beside: float
+    beside: float | None
 
     @property
     def reached(self) -> bool:
@@ -48,12 +59,14 @@ def verdicts(comparisons: Sequence[Comparison]) -> Iterator[Verdict]:
     by_name = {comparison.dataset: comparison for comparison in comparisons}
     for target in TARGETS:
         if target.dataset in by_name:
-            ratios = [_ratio(by_name[target.dataset], ours, target.figure) for ours in (JUDGED, BESIDE)]
-            if ratios[0] is not None and ratios[1] is not None:
-                yield Verdict(target, ratios[0], ratios[1])
+            comparison = by_name[target.dataset]
+            ratio = _ratio(comparison, target, target.ours)
+            beside = _ratio(comparison, target, target.beside) if target.beside else None
+            if ratio is not None and (beside is not None or target.beside is None):
+                yield Verdict(target, ratio, beside)
 
 
-def _ratio(comparison: Comparison, ours: str, figure: str) -> float | None:
-    if figure == _STORED:
-        return comparison.stored_ratio(ours, PEER)
-    return comparison.ratio(ours, PEER, figure)
+def _ratio(comparison: Comparison, target: Target, ours: str) -> float | None:
+    if target.figure == _STORED:
+        return comparison.stored_ratio(ours, target.peer)
+    return comparison.ratio(ours, target.peer, target.figure)

@@ -5,8 +5,8 @@ from rich.table import Table
 
 from bench.datasets.content import MIB
 from bench.measure import Run
-from bench.results import WORKS, Comparison, Report
-from bench.targets import PEER, verdicts
+from bench.results import WORKS, Comparison, Report, compares
+from bench.targets import PEER, Verdict, verdicts
 from client.cli.console import plural
 
 LEGEND = (
@@ -45,7 +45,7 @@ def _ratios(comparison: Comparison) -> Table:
     results = comparison.results
     table = _table("", "", "first backup", again(comparison), "restore", "stored")
     for ours in (result for result in results if result.key.startswith("oort")):
-        for peer in (result for result in results if not result.key.startswith("oort")):
+        for peer in (result for result in results if compares(ours, result)):
             cells = [ratio_text(comparison, ours.key, peer.key, work) for work in WORKS]
             stored = comparison.stored_ratio(ours.key, peer.key)
             table.add_row(f"{ours.title} / {peer.title}", *cells, "" if stored is None else f"{stored:.2f}")
@@ -57,13 +57,13 @@ def print_targets(console: Console, report: Report) -> None:
     found = list(verdicts(report.comparisons))
     if not found:
         return
-    title = f"targets: Oort by restic to its REST server ({PEER})"
+    title = f"targets: Oort by restic to its REST server ({PEER}), or both to S3"
     if report.scale != 1:
         title += "; at this size they say little"
     table = _table(title, "", "target", "1 copy", "", "2 copies, beside")
     for verdict in found:
         said = "reached" if verdict.reached else "not reached"
-        cells = (f"{verdict.target.most:.2f}", f"{verdict.ratio:.2f}", said, f"{verdict.beside:.2f}")
+        cells = (f"{verdict.target.most:.2f}", f"{verdict.ratio:.2f}", said, beside_text(verdict))
         table.add_row(verdict.target.title, *cells)
     console.print(table)
 
@@ -74,6 +74,11 @@ def _table(title: str, first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right")
     return table
+
+
+def beside_text(verdict: Verdict) -> str:
+    """The ratio of two copies, where there is one."""
+    return "" if verdict.beside is None else f"{verdict.beside:.2f}"
 
 
 def again(comparison: Comparison) -> str:

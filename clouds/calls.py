@@ -26,7 +26,10 @@ from clouds.failures import Failure, Trouble, is_of_opendal, read_failure
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
-_ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT))  # as they should be, though no success
+# As they should be, though no success.
+_ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT, Trouble.CUT))
+    (Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT, Trouble.CUT)
+)  # as they should be, though no success
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 

@@ -19,6 +19,7 @@ class Trouble(StrEnum):
     MISSING = "missing"
     EXISTS = "exists"
     SHORT = "short"
+    CUT = "cut"  # fewer bytes come, each time, than there are
     FULL = "full"
     UNREACHED = "unreached"  # no answer came
     BUSY = "busy"  # the store asks to come again

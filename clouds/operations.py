@@ -50,10 +50,9 @@ def sizing(path: str) -> Callable[[Operator], Awaitable[int | None]]:
 
 
 def reading(path: str, offset: int, length: int) -> Callable[[Operator], Awaitable[bytes]]:
-    """A part of a file, read again where fewer bytes come than there are. SHORT where the file ends before."""
+    """A part of a file, read again where fewer bytes come than there are, CUT at last; SHORT where it ends before."""
 
     async def part(operator: Operator) -> bytes:
-        read = 0
         for _ in range(_READINGS):
             try:
                 body = await operator.read(path, offset=offset, size=length)
@@ -61,8 +60,7 @@ def reading(path: str, offset: int, length: int) -> Callable[[Operator], Awaitab
                 if _trouble(error) is not Trouble.SHORT:
                     raise
                 body = b""
-            read = len(body)
-            if read == length:
+            if len(body) == length:
                 return body
             more_came()
             stored = await sizing(path)(operator)
@@ -71,10 +69,14 @@ def reading(path: str, offset: int, length: int) -> Callable[[Operator], Awaitab
             if stored < offset + length:
                 raise Failure(Trouble.SHORT, f"{max(stored - offset, 0)} of {length} bytes from {offset} are there")
             more_came()
-        said = f"it sends {read} of {length} bytes of {path}, which it has: try again later, or ask who runs it"
-        raise Failure(Trouble.REFUSED, said)
+        raise cut(offset, length)
 
     return part
+
+
+def cut(offset: int, length: int) -> Failure:
+    """What a store has, and does not send whole however often it is asked."""
+    return Failure(Trouble.CUT, f"it sends fewer than the {length} bytes from {offset} that it has: try again later")
 
 
 def _trouble(error: Exception) -> Trouble | None:

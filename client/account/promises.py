@@ -48,6 +48,10 @@ class TriedStore(ObjectStore, Protocol):
     def creates_once(self) -> bool:
         """Whether the store itself sees to it that of two who create the same object one does."""
 
+    @property
+    def tested_with(self) -> str:
+        """What Oort is tested with, where that is no real server of the kind; else empty."""
+
     def beside(self, folder: str) -> "TriedStore":
         """The same store, for a vault in a folder of this one, over connections of its own."""
 
@@ -64,6 +68,9 @@ def try_out(store: TriedStore, folder: str, monotonic: Callable[[], float] = tim
 
     Raises OortError at the end, if what the trial made cannot be removed.
     """
+    if store.tested_with:
+        said = f"Oort is tested with {store.tested_with}: back up elsewhere too until you have restored from here"
+        yield Promise("experience", Verdict.WEAK, said)
     with ExitStack() as last:
         last.callback(store.remove_beside, folder)
         devices = [store.beside(folder) for _ in range(_DEVICES)]

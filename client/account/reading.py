@@ -17,6 +17,7 @@ from client.vault.locks import VaultLock, VaultLocked, vault_lock
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 Unreadable = dict[ObjectName, DamagedVault | ObjectMissing]
 
@@ -93,7 +94,10 @@ def _found(
 def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> VaultLock | None:
     """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
     try:
-        return locks.enter_context(vault_lock(vault, needed=place.store.needs_locks, place=place.store.place))
+        store = place.store
+        return locks.enter_context(
+            vault_lock(vault, needed=store.needs_locks, place=store.place, reopen=lambda: store.open(Purpose.READ))
+        )
     except VaultLocked:
         raise
     except StoreError:

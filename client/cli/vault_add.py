@@ -60,17 +60,21 @@ def vault_add(  # noqa: PLR0917 - options, each given by its name
         with Invocation.of(context).device() as device:
             vault, created = add_local(device, name, local, password)
         found = {"kind": "local", "path": str(local.expanduser().absolute())}
+        tested_with = ""
     else:
         location, password = login.open(_location(s3, url, sftp, region), with_password=repository_password_stdin)
         with Invocation.of(context).device() as device:
             vault, created = add_cloud(device, name, location, password)
         found = {"kind": location.scheme, "address": location.place}
+        tested_with = location.tested_with
     done = f"the vault {vault.name} was {'created' if created else 'taken in'}"
     with telling(done):
         if as_json:
             emit({"id": vault.id, "name": vault.name, **found, "created": created})
         else:
             say(f"T{done[1:]}.")
+            if tested_with:
+                say(f"Oort is tested with {tested_with}: try it out with `backup-tool vault test {vault.name}`.")
 
 
 def _location(s3: str | None, url: str | None, sftp: str | None, region: str | None) -> "Location":

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from client.errors import DamagedVault, NoRoomForLock, ObjectMissing, SessionOver, StoreError, StoreFull
 from client.interrupts import unmoved_by_hang_ups
 from client.platforms.pids import is_gone, pid_space
+from client.stores.abc import StoreSession
 from client.stores.limited import ask_before_bodies
 from client.vault.documents import U32, Document
 from client.vault.gojson import json_string
@@ -28,6 +29,7 @@ from domain.names import ObjectKind, ObjectName
 
 STALE_SECONDS = 30 * 60
 REFRESH_SECONDS = 5 * 60
+_LAST_SECONDS = 10.0  # for removing a lock behind a call that hung
 
 
 class VaultLocked(StoreError):
@@ -120,6 +122,7 @@ class VaultLock:
         exclusive: bool = False,
         place: str = "the vault",
         refresh_seconds: float = REFRESH_SECONDS,
+        reopen: Callable[[], StoreSession] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         running_ns: Callable[[], int] = _running_ns,
     ) -> None:
@@ -127,6 +130,7 @@ class VaultLock:
         self._exclusive = exclusive
         self._place = place
         self._refresh_seconds = refresh_seconds
+        self._reopen = reopen
         self._now_ns = now_ns
         self._running_ns = running_ns
         self._ended = threading.Event()
@@ -206,9 +210,26 @@ class VaultLock:
     def _remove(self) -> None:
         name, self._name = self._name, None
         if name is not None:
-            # A session that was closed to end a call that hung removes nothing more: the next one on this machine will.
-            with contextlib.suppress(ObjectMissing, SessionOver):
-                self._vault.session.remove(name)
+            try:
+                with contextlib.suppress(ObjectMissing):
+                    self._vault.session.remove(name)
+            except SessionOver:
+                self._remove_anew(name)
+
+    def _remove_anew(self, name: ObjectName) -> None:
+        """Remove it by another session, where ours was closed to end a call that hung.
+
+        If the store still answers nothing, it is left for the next program on this machine.
+        """
+        if self._reopen is None:
+            return
+        with contextlib.suppress(StoreError, ObjectMissing), self._reopen() as session:
+            hurry = threading.Timer(_LAST_SECONDS, session.close)
+            hurry.start()
+            try:
+                session.remove(name)
+            finally:
+                hurry.cancel()
 
     def _remove_left_behind(self) -> None:
         for name in self._left_behind:
@@ -247,12 +268,16 @@ def vault_lock(
     exclusive: bool = False,
     place: str = "the vault",
     now_ns: Callable[[], int] = time.time_ns,
+    reopen: Callable[[], StoreSession] | None = None,
 ) -> Iterator[VaultLock | None]:
-    """Hold a lock around something, where `needed` (a store's `needs_locks`) says so. Raises VaultLocked."""
+    """Hold a lock around something, where `needed` (a store's `needs_locks`) says so. Raises VaultLocked.
+
+    `reopen` opens another session of the store, for whoever may close the vault's within.
+    """
     if not needed:
         yield None
         return
-    lock = VaultLock(vault, exclusive=exclusive, place=place, now_ns=now_ns)
+    lock = VaultLock(vault, exclusive=exclusive, place=place, now_ns=now_ns, reopen=reopen)
     with unmoved_by_hang_ups():
         lock.acquire()
         ask_before_bodies(vault.session, lock.ensure_held)

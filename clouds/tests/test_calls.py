@@ -137,7 +137,7 @@ def test_what_a_store_does_not_show_is_waited_for_from_then_on_and_not_longer_th
     assert behind[-1] - behind[0] == pytest.approx(min(20, busy / 2 + 180 - behind[0]))
 
 
-@pytest.mark.parametrize("trouble", [Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT])
+@pytest.mark.parametrize("trouble", [Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT, Trouble.CUT])
 def test_a_store_that_says_what_it_lacks_has_answered(store: Store, hasty: Calls, trouble: Trouble) -> None:
     store.trouble = Trouble.BUSY
     store.take(hasty)

@@ -12,6 +12,7 @@ class FailingAtFirst(MemoryStore):
     """Its first session cannot be opened."""
 
     creates_once = True
+    tested_with = ""
 
     def __init__(self) -> None:
         super().__init__()

@@ -23,21 +23,38 @@ _NO_CREDENTIALS = (
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What opendal calls the parts of an address; `key` and `secret` are empty where there is none."""
+    """What opendal calls the parts of an address; `key` and `secret` are empty where there is none.
+
+    `tested_with` is empty where our tests speak to real servers (docs/decisions/emulated-stores.md).
+    """
 
     container: str
     key: str
     secret: str
     options: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    tested_with: str = ""
 
 
+_NOTHING = "no store of this kind, real or emulated"
 _SERVICES = {
     "s3": _Service("bucket", "access_key_id", "secret_access_key", ("endpoint", "region"), ("endpoint",)),
-    "azblob": _Service("container", "account_name", "account_key", ("endpoint",)),
-    "gcs": _Service("bucket", "", "credential", ("endpoint",)),
-    "b2": _Service("bucket", "application_key_id", "application_key", ("bucket_id",), ("bucket_id",)),
-    "swift": _Service("container", "", "token", ("endpoint",), ("endpoint",)),
+    "azblob": _Service(
+        "container",
+        "account_name",
+        "account_key",
+        ("endpoint",),
+        tested_with="an emulation of Azure (Azurite) and not with Azure itself",
+    ),
+    "gcs": _Service(
+        "bucket",
+        "",
+        "credential",
+        ("endpoint",),
+        tested_with="an emulation of Google's store (fake-gcs-server) and not with Google's itself",
+    ),
+    "b2": _Service("bucket", "application_key_id", "application_key", ("bucket_id",), ("bucket_id",), _NOTHING),
+    "swift": _Service("container", "", "token", ("endpoint",), ("endpoint",), _NOTHING),
     "webdav": _Service("", "username", "password", (), ("endpoint",)),
 }
 
@@ -149,6 +166,12 @@ class Location:
     def key(self) -> str:
         """The access key, account or user; empty where there is none."""
         return self.secrets.get(_SERVICES[self.scheme].key, "")
+
+    @property
+    def tested_with(self) -> str:
+        """What Oort is tested with, where that is no real server of the kind; else empty."""
+        service = _SERVICES.get(self.scheme)
+        return service.tested_with if service else ""
 
     @property
     def place(self) -> str:

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
+from client.errors import DamagedVault, ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
 from client.stores.cloud.location import Location
 from client.stores.cloud.remembered import Remembered
 from client.stores.cloud.sftp.location import SftpLocation
@@ -69,6 +69,11 @@ class CloudStore:
         return self.location.place
 
     @property
+    def tested_with(self) -> str:
+        """What Oort is tested with, where that is no real server of the kind; else empty."""
+        return self.location.tested_with
+
+    @property
     def creates_once(self) -> bool:
         """Whether the store itself sees to it that of two who create the same object one does."""
         return self.location.scheme in _CREATES_ONCE and not self._lacks_conditions
@@ -125,7 +130,7 @@ class CloudStore:
             return sent
 
     def do_without_conditions(self) -> None:
-        """Look, then write, from now on: the store does not know a write that must not replace anything."""
+        """Look, then write, from now on: the store does not know, or heed, a write that must not replace anything."""
         self._lacks_conditions = True
 
     def close(self) -> None:
@@ -142,6 +147,9 @@ class CloudStore:
             return ObjectMissing(name=name, place=self.place)
         if failure.trouble is Trouble.SHORT and name is not None:
             return TruncatedObject(name=name, detail=failure.said)
+        if failure.trouble is Trouble.CUT and name is not None and name.kind is ObjectKind.PACK:
+            # It keeps nobody from the other packs; without what is no pack nothing can be done.
+            return DamagedVault(name=name, detail=failure.said)
         if failure.trouble is Trouble.FULL:
             return StoreFull(place=self.place, detail=failure.said)
         return StoreError(place=self.place, detail=f"{failure.said}{f' ({name})' if name else ''}")

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from client.errors import NoRoomForLock, StoreError, StoreFull
+from client.errors import NoRoomForLock, SessionOver, StoreError, StoreFull
 from client.platforms.pids import pid_space
 from client.stores.tests.memory import MemoryStore
 from client.vault.locks import Lock, LockLost, VaultLock, VaultLocked, encode_lock, live_locks, vault_lock
 from client.vault.repository import Vault
 from client.vault.tests.builders import a_writer
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 NOW = 1_800_000_000 * 10**9
 MINUTE = 60 * 10**9
@@ -68,6 +69,31 @@ def test_no_lock_is_held_that_the_list_of_locks_lacks(
         pytest.fail("the lock was held")
     monkeypatch.undo()
     assert locks_in(vault) == []
+
+
+def test_the_lock_of_whoever_closed_the_session_to_end_a_call_is_removed_by_another(vault: Vault) -> None:
+    store = vault.session.store  # type: ignore[attr-defined]
+    with vault_lock(vault, needed=True, reopen=lambda: store.open(Purpose.READ)):
+        assert [name.kind for name in store.objects].count(ObjectKind.LOCK) == 1
+        vault.session.close()
+    assert ObjectKind.LOCK not in {name.kind for name in store.objects}
+
+
+def test_a_lock_that_cannot_be_removed_soon_keeps_nobody(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.vault.locks._LAST_SECONDS", 0.01)
+    store = vault.session.store  # type: ignore[attr-defined]
+    closed = threading.Event()
+    other = store.open(Purpose.READ)
+
+    def hangs(_: ObjectName) -> None:
+        assert closed.wait(60)
+        raise SessionOver(place="the store")
+
+    monkeypatch.setattr(other, "remove", hangs)
+    monkeypatch.setattr(other, "close", closed.set)
+    with vault_lock(vault, needed=True, reopen=lambda: other):
+        vault.session.close()
+    assert closed.is_set()
 
 
 def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:

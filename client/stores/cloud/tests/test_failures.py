@@ -294,7 +294,7 @@ def test_where_lists_are_pages_of_another_server_no_vault_is_made(hasty: CloudSt
     server.say(200, body=b"<html><body>Please sign in</body></html>")
     with hasty.open(Purpose.BACKUP) as session, pytest.raises(StoreError, match="its list lacks"):
         session.initialise(key, b"key", b"config", b"seal")
-    assert [method for method, _ in groupby(server.asked)] == ["HEAD", "PUT", "HEAD", "GET", "DELETE"]
+    assert [method for method, _ in groupby(server.asked)] == ["HEAD", "PUT", "HEAD", "PUT", "GET", "DELETE"]
 
 
 def test_a_store_without_conditional_writes_holds_a_vault(

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from client.errors import ObjectMissing, StoreError
+from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject
 from client.stores.cloud import CloudStore, Location, Remembered
 from client.stores.tests.contract import a_pack
 from clouds.testing.clock import a_jumping_clock
@@ -79,6 +80,21 @@ def test_a_vault_is_made_once_whatever_befalls_the_writing_of_its_root(
         assert [session.get(info.name) for info in session.list(ObjectKind.KEY)] == [b"key"]
     assert not waiting
     assert through.creates_once, "and the store sees to it itself"
+
+
+def test_a_store_that_takes_a_second_write_of_what_is_there_is_not_believed_to_tell_who_was_first(
+    through: CloudStore, proxy: Proxy
+) -> None:
+    def heedless(request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "if-none-match"}
+        return replace(request, headers=headers).passed_on()
+
+    proxy.treatment = heedless
+    with through.open(Purpose.BACKUP) as session:
+        assert session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
+        assert not through.creates_once
+        assert not session.initialise(ObjectName.of(ObjectKind.KEY, b"2"), b"2", b"another", b"laes")
+        assert session.get(CONFIG) == b"config"
 
 
 def test_a_list_that_is_a_little_old_is_waited_for(through: CloudStore, proxy: Proxy) -> None:
@@ -208,14 +224,20 @@ def test_what_an_answer_without_a_body_cannot_say_is_asked_for(through: CloudSto
     assert [request.method for request in proxy.asked] == ["HEAD", "GET"]
 
 
-def test_a_pack_of_which_too_little_comes_for_good_is_not_called_damaged(through: CloudStore, proxy: Proxy) -> None:
+def test_a_pack_of_which_too_little_comes_for_good_is_damaged_and_it_is_said_how(
+    through: CloudStore, proxy: Proxy
+) -> None:
     name, body = a_pack()
     with through.open(Purpose.BACKUP) as session:
+        session.initialise(ObjectName.of(ObjectKind.KEY, b"key"), b"key", b"config", b"seal")
         session.put(name, body)
         proxy.treatment = lambda request: (shortens_the_answer if request.method == "GET" else Request.passed_on)(
             request
         )
         for offset, length in ((0, None), (10, 100), (10, None)):
-            with pytest.raises(StoreError, match=r"bytes of data/.*, which it has: try again later") as caught:
+            asked = f"fewer than the {length or len(body) - offset} bytes from {offset} that it has: try again later"
+            with pytest.raises(DamagedVault, match=asked) as caught:
                 session.get(name, offset, length)
-            assert not isinstance(caught.value, ObjectMissing)
+            assert not isinstance(caught.value, TruncatedObject), "it is whole, as far as is known"
+        with pytest.raises(StoreError, match=r"sends fewer than the 6 bytes from 0 .*\(config\)"):
+            session.get(CONFIG)

@@ -325,7 +325,7 @@ def test_a_part_that_breaks_off_is_no_object_that_was_cut(store: Store, server: 
         else:
             with pytest.raises(StoreAway) as caught:
                 store.read("data", 4, 8)
-            assert "bytes of data, which it has" in caught.value.why
+            assert "fewer than the 8 bytes from 4 that it has" in caught.value.why
 
 
 def test_a_part_that_came_short_is_read_again(store: Store, server: Answers) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import ObjectMissing, StoreError, TruncatedObject
+from client.errors import DamagedVault, ObjectMissing, StoreError, TruncatedObject
 from client.stores.cloud import CloudStore, Remembered
 from client.stores.cloud.sftp.tests.a_server import AServer
 from client.stores.tests.contract import a_pack
@@ -38,14 +38,16 @@ def test_what_comes_short_is_read_again(server: AServer, store: CloudStore, offs
 
 
 @pytest.mark.parametrize(("offset", "length"), PARTS)
-def test_what_comes_short_for_good_is_not_called_damaged(
+def test_what_comes_short_for_good_is_damaged_and_it_is_said_how(
     server: AServer, store: CloudStore, offset: int, length: int | None
 ) -> None:
     name, body = a_pack(SIZE)
     with store.open(Purpose.BACKUP) as session:
         session.put(name, body)
         server.empty_reads = FOR_GOOD
-        with pytest.raises(StoreError, match=r"bytes of data/.*, which it has: try again later") as caught:
+        with pytest.raises(
+            DamagedVault, match=r"sends fewer than the \d+ bytes from \d+ that it has: try again later"
+        ) as caught:
             session.get(name, offset, length)
         assert not isinstance(caught.value, ObjectMissing | TruncatedObject)
 
