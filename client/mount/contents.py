@@ -49,6 +49,11 @@ class Blobs:
         self._size = self._under_way = 0
         self._pool = ThreadPoolExecutor(FETCHERS, "fetch")
 
+    @property
+    def held(self) -> int:
+        """Bytes of blobs that are here or are coming."""
+        return self._size
+
     def sizes(self, blobs: Sequence[BlobId]) -> Iterator[int | None]:
         """How many bytes each has; None for one that no index file lists. Raises StoreError."""
         for start in range(0, len(blobs), _AT_ONCE):

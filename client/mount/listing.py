@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from client.errors import DamagedVault
 from client.mount import kernel
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType, unix_mode
@@ -108,6 +109,8 @@ class Listings:
             listing = Listing()
             for node in self._trees.nodes(tree):
                 listing.add(node)
+            if not listing.is_sorted and len(set(listing.names)) < len(listing.names):
+                raise DamagedVault(name=f"tree {tree.hex()}", detail="it has two nodes of one name")
         with self._lock:
             self._held[tree] = listing
             self._size += listing.held

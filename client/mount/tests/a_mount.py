@@ -8,7 +8,8 @@ from pathlib import Path
 
 from client.mount.mounting import unmount
 from client.mount.run import MountRequest, mount
-from client.testing.vaults import PASSWORD, Around, VaultForTests
+from client.stores.abc import ObjectStore
+from client.testing.vaults import PASSWORD, Around
 from client.vault.repository import open_vault
 from domain.names import ObjectName
 from domain.sessions import Purpose
@@ -31,14 +32,15 @@ class Mounted:
 
 @contextmanager
 def a_mount(
-    vault: VaultForTests,
+    store: ObjectStore,
     mountpoint: Path,
     *,
     around: Around = lambda session: session,
+    password: str = PASSWORD,
     devices: Mapping[str, str] | None = None,
     refresh_seconds: float = 3600.0,
 ) -> Iterator[Mounted]:
-    """Mount a vault at a new folder; `around` puts a fault around its session. Unmounted at the end, whatever happens."""
+    """Mount a vault at a new folder; `around` puts a fault around its session. Unmounted at the end in any case."""
     mountpoint.mkdir()
     mounted = Mounted(mountpoint)
     started = threading.Event()
@@ -49,8 +51,8 @@ def a_mount(
     def serve() -> None:
         try:
             with (
-                vault.store.open(Purpose.READ) as session,
-                open_vault(around(session), PASSWORD, vault.cache) as opened,
+                store.open(Purpose.READ) as session,
+                open_vault(around(session), password) as opened,
             ):
                 mount(
                     opened,
