@@ -4,17 +4,19 @@ import json
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from client.cli.tests.terminal import Terminal, started
 from client.mount.mounting import unmount
 from client.mount.tests.conftest import can_mount  # noqa: F401 - a fixture of these tests too
+
+if TYPE_CHECKING:
+    import subprocess
 
 needs_mount = pytest.mark.needs("fusermount3")
 SECONDS = 120
@@ -25,7 +27,7 @@ def a_mount(terminal: Terminal, *arguments: str, at: Path) -> Iterator["subproce
     """A mount that can be looked into. Whatever happens, it is over at the end."""
     at.mkdir(exist_ok=True)
     process = started(["mount", str(at), *arguments, "--json"], {"BACKUP_TOOL_HOME": str(terminal.home)})
-    with ExitStack() as ending, process:
+    with process, ExitStack() as ending:
         ending.callback(unmount, at)
         ending.callback(process.kill)
         assert process.stdout
@@ -77,12 +79,16 @@ def test_a_mount_that_is_used_ends_all_the_same_and_one_that_is_killed_is_taken_
 ) -> None:
     at = tmp_path / "mount"
     with a_mount(with_vault, *vault, at=at) as process:
-        with (at / "dates" / "latest" / source.relative_to("/") / "letters" / "a.txt").open("rb", buffering=0) as held:
+        held = os.open(at / "dates" / "latest" / source.relative_to("/") / "letters" / "a.txt", os.O_RDONLY)
+        try:
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0
             assert not at.is_mount()
             with pytest.raises(OSError, match=r"not connected|connection abort|Input/output"):
-                held.read()
+                os.read(held, 1)
+        finally:
+            with suppress(OSError):  # there is nobody any more to be told
+                os.close(held)
     with a_mount(with_vault, *vault, at=at) as process, Path("/proc/self/mounts").open() as mounts:
         watch = select.poll()
         watch.register(mounts, select.POLLERR | select.POLLPRI)
