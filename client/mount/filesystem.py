@@ -18,7 +18,7 @@ from client.mount.contents import Blobs, OpenFile
 from client.mount.folders import Folder, Folders
 from client.mount.kernel import Opcode
 from client.mount.listing import Listing, Listings
-from client.mount.server import Answer, Quick
+from client.mount.server import Answer, Operation
 from client.mount.views import View
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
@@ -55,7 +55,7 @@ class Filesystem:
         self._open_files: dict[int, OpenFile] = {}
         self._open_folders: dict[int, _OpenFolder] = {}
         self._owner = (os.getuid(), os.getgid())
-        self.operations: dict[int, Quick] = {
+        self.operations: dict[int, Operation] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
             Opcode.BATCH_FORGET: self._forget_many,
@@ -87,24 +87,19 @@ class Filesystem:
 
     # Folders of snapshots: by numbers that `Folders` gives, each with its place in a listing
 
-    def _with_listing(
-        self, node: int, found: Callable[[Folder, Listing, int], Answer]
-    ) -> Answer | Callable[[], Answer]:
-        """Answer of what lies in a folder, at once if its listing is at hand."""
+    def _with_listing(self, node: int, found: Callable[[Folder, Listing, int], Answer]) -> Answer:
+        """Answer of what lies in a folder."""
         holding = self.folders.holding(node)
         if holding is None:
             return -errno.ESTALE
         folder, place = holding
-        listing = self._listings.at_hand(folder.tree)
-        if listing is not None:
-            return found(folder, listing, place)
-        return lambda: found(folder, self._load(folder), place)
+        return found(folder, self._load(folder), place)
 
     def _load(self, folder: Folder) -> Listing:
         """What a folder holds. Raises DamagedVault, StoreError."""
         if not folder.tree:
             raise DamagedVault(name=os.fsdecode(folder.path), detail="its list of files is missing")
-        return self._listings.load(folder.tree)
+        return self._listings.at_hand(folder.tree) or self._listings.load(folder.tree)
 
     def _folder(self, node: int) -> Folder | None:
         """The folder of a snapshot that a number names; None for a view. Raises OSError."""
@@ -159,25 +154,17 @@ class Filesystem:
 
     # Operations
 
-    def _lookup(self, parent: int, rest: memoryview) -> Answer | Callable[[], Answer]:
+    def _lookup(self, parent: int, rest: memoryview) -> Answer:
         name = bytes(rest[:-1])
-        known = self.folders.known(parent)
-        listing = None if known is None or self._is_view(parent) else self._listings.at_hand(known.tree)
-        if known is not None and listing is not None:
-            return self._found(known, listing, name)
-
-        def look() -> Answer:
-            folder = self._folder(parent)
-            if folder is not None:
-                return self._found(folder, self._load(folder), name)
-            view = self._thing(parent)
-            thing = view.entries.get(name) if isinstance(view, View) else None
-            if thing is None:
-                return -errno.ENOENT
-            node = self._node_below(parent, name)
-            return kernel.entry_reply(node, node, self._attributes(thing), lasting=False)
-
-        return look
+        folder = self._folder(parent)
+        if folder is not None:
+            return self._found(folder, self._load(folder), name)
+        view = self._thing(parent)
+        thing = view.entries.get(name) if isinstance(view, View) else None
+        if thing is None:
+            return -errno.ENOENT
+        node = self._node_below(parent, name)
+        return kernel.entry_reply(node, node, self._attributes(thing), lasting=False)
 
     def _found(self, folder: Folder, listing: Listing, name: bytes) -> bytes:
         place = listing.find(name)
@@ -196,9 +183,9 @@ class Filesystem:
         for node, lookups in kernel.FORGOTTEN.iter_unpack(forgotten):
             self.folders.forget(node, lookups)
 
-    def _getattr(self, node: int, _: memoryview) -> Answer | Callable[[], Answer]:
+    def _getattr(self, node: int, _: memoryview) -> Answer:
         if self._is_view(node):
-            return lambda: kernel.attribute_reply(node, self._attributes(self._thing(node)), lasting=False)
+            return kernel.attribute_reply(node, self._attributes(self._thing(node)), lasting=False)
         return self._with_listing(
             node,
             lambda folder, listing, place: kernel.attribute_reply(
@@ -206,17 +193,13 @@ class Filesystem:
             ),
         )
 
-    def _readlink(self, node: int, _: memoryview) -> Answer | Callable[[], Answer]:
+    def _readlink(self, node: int, _: memoryview) -> Answer:
         if not self._is_view(node):
             return self._with_listing(node, lambda _folder, listing, place: listing.content[place])
+        thing = self._thing(node)
+        return thing if isinstance(thing, bytes) else -errno.EINVAL
 
-        def target() -> Answer:
-            thing = self._thing(node)
-            return thing if isinstance(thing, bytes) else -errno.EINVAL
-
-        return target
-
-    def _open(self, node: int, _: memoryview) -> Answer | Callable[[], Answer]:
+    def _open(self, node: int, _: memoryview) -> Answer:
         def opened(folder: Folder, listing: Listing, place: int) -> Answer:
             path = folder.path + b"/" + listing.names[place]
             file = OpenFile(self.blobs, listing.content[place], listing.sizes[place], path)
@@ -226,38 +209,24 @@ class Filesystem:
             is_odd = file.size != listing.sizes[place]
             return kernel.OPENED.pack(handle, kernel.DIRECT_IO if is_odd else kernel.KEEP_CACHE, 0)
 
-        def open_it() -> Answer:
-            holding = self.folders.holding(node)
-            if holding is None:
-                return -errno.ESTALE
-            return opened(holding[0], self._load(holding[0]), holding[1])
+        return self._with_listing(node, opened)
 
-        return open_it
-
-    def _read(self, _: int, rest: memoryview) -> Answer | Callable[[], Answer]:
+    def _read(self, _: int, rest: memoryview) -> Answer:
         handle, offset, size = kernel.READ.unpack_from(rest)
         file = self._open_files.get(handle)
-        return -errno.EBADF if file is None else lambda: file.read(offset, size)
+        return -errno.EBADF if file is None else file.read(offset, size)
 
     def _release(self, _: int, rest: memoryview) -> bytes:
         self._open_files.pop(kernel.ONE.unpack_from(rest)[0], None)
         return b""
 
-    def _opendir(self, node: int, _: memoryview) -> Answer | Callable[[], Answer]:
-        known = self.folders.known(node)
-        listing = None if known is None or self._is_view(node) else self._listings.at_hand(known.tree)
-        if known is not None and listing is not None:
-            return self._opened(_OpenFolder(node, known, listing))
-
-        def open_it() -> Answer:
-            folder = self._folder(node)
-            if folder is not None:
-                return self._opened(_OpenFolder(node, folder, self._load(folder)))
-            view = self._thing(node)
-            entries = tuple(sorted(view.entries.items())) if isinstance(view, View) else ()
-            return self._opened(_OpenFolder(node, entries=entries))
-
-        return open_it
+    def _opendir(self, node: int, _: memoryview) -> Answer:
+        folder = self._folder(node)
+        if folder is not None:
+            return self._opened(_OpenFolder(node, folder, self._load(folder)))
+        view = self._thing(node)
+        entries = tuple(sorted(view.entries.items())) if isinstance(view, View) else ()
+        return self._opened(_OpenFolder(node, entries=entries))
 
     def _opened(self, opened: _OpenFolder) -> bytes:
         handle = next(self._handles)
@@ -323,7 +292,7 @@ class Filesystem:
             self.folders.opened(opened.folder, -1)
         return b""
 
-    def _getxattr(self, node: int, rest: memoryview) -> Answer | Callable[[], Answer]:
+    def _getxattr(self, node: int, rest: memoryview) -> Answer:
         size, _ = kernel.COUNT.unpack_from(rest)
         if self._is_view(node):
             return -errno.ENODATA
@@ -337,7 +306,7 @@ class Filesystem:
 
         return self._with_listing(node, value)
 
-    def _listxattr(self, node: int, rest: memoryview) -> Answer | Callable[[], Answer]:
+    def _listxattr(self, node: int, rest: memoryview) -> Answer:
         size, _ = kernel.COUNT.unpack_from(rest)
         if self._is_view(node):
             return kernel.attribute_list(size, b"")

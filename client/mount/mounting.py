@@ -66,7 +66,10 @@ def ensure_mountpoint(mountpoint: Path, protected: frozenset[Identity] = frozens
 
 @contextmanager
 def mounted(mountpoint: Path, name: str, *, allow_other: bool) -> Iterator[int]:
-    """Mount at an absolute path; answers the open channel. Unmounted at the end. Raises CannotMount."""
+    """Mount at an absolute path; answers the open channel, which is the caller's. Unmounted at the end.
+
+    Raises CannotMount.
+    """
     ours, theirs = socket.socketpair()
     with ExitStack() as held:
         held.enter_context(ours)
@@ -83,7 +86,6 @@ def mounted(mountpoint: Path, name: str, *, allow_other: bool) -> Iterator[int]:
             held.callback(_end, helper, ours)
             theirs.close()
             channel = _received(ours, mountpoint, helper, said)
-        held.callback(os.close, channel)
         held.callback(unmount, mountpoint)
         yield channel
 

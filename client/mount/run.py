@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 
 _TOLD = 10_000
+_END_SECONDS = 1.0
 
 Failed = Callable[[bytes, str], None]
 
@@ -84,12 +86,11 @@ def mount(
             lambda: started(history.shown),
             checks_permissions=request.allow_other,
         )
-        try:
+        with suppress(KeyboardInterrupt):  # the usual end
             server.serve()
-        except KeyboardInterrupt:
-            return  # the usual end
-        finally:
-            filesystem.blobs.close()
+    filesystem.blobs.close()
+    if server.join(_END_SECONDS):
+        os.close(channel)  # else the kernel still asks, for who has a file open, until this process ends
 
 
 def absolute(path: Path) -> Path:
