@@ -65,8 +65,8 @@ def test_a_pack_that_is_gone_is_an_error_for_its_files_and_a_folder_that_is_lost
     (source / "kept").mkdir()
     (source / "kept" / "b").write_text("b")
     vault = a_vault(tmp_path / "vault")
-    vault.backup(source / "kept")
-    vault.backup(source / "kept", source / "lost")
+    first = vault.backup(source / "kept")
+    vault.backup(source / "kept", source / "lost", parent=first.snapshot)
     with vault.opened() as opened:
         for listed in list_snapshot(opened, opened.snapshots()[-1], os.fsencode(source)):
             if listed.path.endswith(b"/lost"):

@@ -68,8 +68,9 @@ def test_ls_tells_of_every_file_what_it_tells_of_the_source(tmp_path: Path) -> N
 
 def listed(folder: Path) -> list[str]:
     """What `ls -lR` says, without what a tree does not tell of folders: their links and sizes."""
-    command = ["ls", "-lRn", "--time-style=full-iso"]
-    output = subprocess.run(command, cwd=folder, capture_output=True, check=True, env={"LC_ALL": "C"}).stdout.decode()
+    # Not with `cwd`: the new process would ask for that before Python, which is to answer, goes on in this one.
+    command = ["sh", "-c", 'cd "$0" && exec ls -lRn --time-style=full-iso', str(folder)]
+    output = subprocess.run(command, capture_output=True, check=True, env={"LC_ALL": "C"}).stdout.decode()
     lines = []
     for line in output.splitlines():
         words = line.split(maxsplit=5)
