@@ -1,7 +1,7 @@
 """A mount point and the channel to the kernel: had from fusermount3, which may mount also for a user without rights.
 
-Kept true: whatever ends this process, the mount point is let go: fusermount3 waits for that (`auto_unmount`); who still
-has a file of it open gets an error.
+Kept true: whatever ends this process, the mount point is let go: a shell waits for that. fusermount3's own
+`auto_unmount` does not do it for a user without rights (3.14). Who still has a file of it open gets an error.
 """
 
 import errno
@@ -12,7 +12,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +21,7 @@ from client.platforms.linux import Identity, identity_of
 
 HELPER = "fusermount3"
 _PATIENCE_SECONDS = 60.0
-_END_SECONDS = 10.0
+_WATCH = f'read -r _; exec {HELPER} -u -z -q -- "$1"'
 
 
 class CannotMount(OortError):
@@ -71,23 +71,39 @@ def mounted(mountpoint: Path, name: str, *, allow_other: bool) -> Iterator[int]:
     Raises CannotMount.
     """
     ours, theirs = socket.socketpair()
-    with ExitStack() as held:
-        held.enter_context(ours)
-        with theirs, tempfile.TemporaryFile() as said:
-            helper = subprocess.Popen(
-                [HELPER, "-o", _options(name, allow_other=allow_other), "--", str(mountpoint)],
-                env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,  # Ctrl-C is for us alone: the helper ends when `ours` is closed
-            )
-            held.callback(_end, helper, ours)
-            theirs.close()
-            channel = _received(ours, mountpoint, helper, said)
-        held.callback(unmount, mountpoint)
-        yield channel
+    with (
+        ours,
+        theirs,
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            [HELPER, "-o", _options(name, allow_other=allow_other), "--", str(mountpoint)],
+            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        ) as helper,
+    ):
+        theirs.close()
+        channel = _received(ours, mountpoint, helper, said)
+    with _watched(mountpoint):
+        try:
+            yield channel
+        finally:
+            unmount(mountpoint)
+
+
+@contextmanager
+def _watched(mountpoint: Path) -> Iterator[None]:
+    """Have it unmounted when this process is gone, in whatever way: the kernel then closes the pipe."""
+    command = ["sh", "-c", _WATCH, "sh", str(mountpoint)]
+    quiet = subprocess.DEVNULL
+    # In a session of its own, as Ctrl-C is for us alone.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True) as watch:
+        try:
+            yield
+        finally:
+            watch.kill()
 
 
 def _received(ours: socket.socket, mountpoint: Path, helper: "subprocess.Popen[bytes]", said: IO[bytes]) -> int:
@@ -96,6 +112,7 @@ def _received(ours: socket.socket, mountpoint: Path, helper: "subprocess.Popen[b
     try:
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     except OSError as error:
+        helper.kill()
         raise CannotMount(mountpoint=mountpoint, detail=reason_of(error)) from None
     if descriptors:
         return descriptors[0]
@@ -104,15 +121,6 @@ def _received(ours: socket.socket, mountpoint: Path, helper: "subprocess.Popen[b
     lines = said.read().decode(errors="replace").split("\n")
     detail = next((line.removeprefix(f"{HELPER}: ") for line in lines if line), f"{HELPER} does not say why")
     raise CannotMount(mountpoint=mountpoint, detail=detail.rstrip("."))
-
-
-def _end(helper: "subprocess.Popen[bytes]", ours: socket.socket) -> None:
-    ours.close()
-    try:
-        helper.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        helper.kill()
-        helper.wait()
 
 
 def unmount(mountpoint: Path) -> None:
@@ -130,7 +138,7 @@ def unmount(mountpoint: Path) -> None:
 
 def _options(name: str, *, allow_other: bool) -> str:
     escaped = "".join("\\" + character if character in ",\\" else character for character in name)
-    options = ["ro", "nosuid", "nodev", "auto_unmount", "subtype=oort", f"fsname={escaped}"]
+    options = ["ro", "nosuid", "nodev", "subtype=oort", f"fsname={escaped}"]
     if allow_other:
         options += ["allow_other", "default_permissions"]
     return ",".join(options)
