@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators campaign-sessions planted-faults bench-node bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -45,6 +45,9 @@ bench: $(STUBS) emulators ## measure against restic and borg, and say which targ
 
 bench-node: $(STUBS) ## one storage node under 200 clients and 1,000 idle sessions, beside rclone: 30 GB of disk  [BENCH_ARGS="--short"]
 	@$(BIN)/python -m bench node $(BENCH_ARGS)
+
+bench-mount: $(STUBS) ## ls -lR of 63 k files through a mounted vault, beside restic's mount  [BENCH_ARGS=--short]
+	@$(BIN)/python -m bench mount $(BENCH_ARGS)
 
 FIGURES := .demo/bench
 bench-report: $(STUBS) emulators ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import comparison, growth, machine, page, profiling
+from bench import comparison, growth, machine, mounts, page, profiling
 from bench.datasets.catalogue import DATASETS
 from bench.datasets.dataset import Dataset, folder
 from bench.measure import NotMeasured
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands.add_parser("compare", parents=[common], help="Oort and its peers, and the targets"))
     _add_growth(commands.add_parser("growth", parents=[common], help="Oort alone, 1 to 16 GiB and 10 k to 1 M files"))
     _add_node(commands.add_parser("node", parents=[common], help="one node under many clients, beside rclone"))
+    _add_mount(commands.add_parser("mount", parents=[common], help="ls -lR of a mounted vault, beside restic's mount"))
     _add_profile(
         commands.add_parser("profile", parents=[common], help="where the time goes, by function, at both ends")
     )
@@ -76,6 +77,11 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
 def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_node)
     parser.add_argument("--profile", action="store_true", help="where the node's time goes, by function")
+
+
+def _add_mount(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_mount)
+    parser.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +134,15 @@ def _node(arguments: argparse.Namespace) -> None:
     found.print()
     for line in (line for profile in profiles for line in ("", *profile.lines())):
         print(line)
+
+
+def _mount(arguments: argparse.Namespace) -> None:
+    rounds = arguments.rounds or (1 if arguments.short else _ROUNDS)
+    scale = _SHORT_SCALE if arguments.short else 1
+    found = mounts.compare_mounts(scale=scale, rounds=rounds, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    found.print()
 
 
 def _profile(arguments: argparse.Namespace) -> None:

@@ -28,8 +28,6 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 # As they should be, though no success.
 _ANSWERS = frozenset((Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT, Trouble.CUT))
-    (Trouble.MISSING, Trouble.EXISTS, Trouble.SHORT, Trouble.CUT)
-)  # as they should be, though no success
 _SMALL = 1 << 20  # bytes that a call carries
 _LIMIT: ContextVar[tuple[asyncio.Timeout, float]] = ContextVar("limit")  # of the call under way in a task
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "stats",
     "restore",
     "dump",
+    "mount",
     "copy",
     "jobs",
     "check",

@@ -7,7 +7,7 @@ import click
 from client.cli.invocation import Invocation
 
 LIMITED = frozenset(
-    ("backup", "restore", "dump", "copy", "check", "verify", "repair", "rebuild-index", "retention"),
+    ("backup", "restore", "dump", "mount", "copy", "check", "verify", "repair", "rebuild-index", "retention"),
 )
 _HELP = "Bytes a second that are {} at most, as 512k, 10M or '08:00,512k 18:00,off'; default: as kept."
 

@@ -57,7 +57,7 @@ def snapshots(
     with Invocation.of(context).device() as device, looking_into(device, vault, unread.object) as look:
         found = newest_first(look.snapshots()) if look else []
         own = device.id
-    found = [one for one in found if _is_wanted(one, tag, host, path)]
+    found = [one for one in found if is_wanted(one, tag, host, path)]
     found.sort(key=lambda snapshot: snapshot.device != own)  # stable: newest first within each half
     shown = [one for one in found if all_devices or as_json or one.is_seen_by(own)]
     groups = _grouped(shown, keys, latest)
@@ -107,7 +107,7 @@ def _keys(group_by: str) -> list[str]:
     return keys
 
 
-def _is_wanted(snapshot: "Snapshot", tags: "Sequence[str]", hosts: "Sequence[str]", paths: "Sequence[str]") -> bool:
+def is_wanted(snapshot: "Snapshot", tags: "Sequence[str]", hosts: "Sequence[str]", paths: "Sequence[str]") -> bool:
     """Whether it is like one of each kind that was asked for; a tag that is empty means: without any."""
     own = set(snapshot.user_tags)
     return (

@@ -26,8 +26,8 @@ _BATCHES = 3  # one that is given out and two that are fetched
 _PATIENCE = 2.0  # seconds that requests get to end by themselves
 
 Content = bytes | str
-_Found = dict[PackEntry, Content]
-_NOWHERE: Sequence[Place] = ()
+Found = dict[PackEntry, Content]
+NOWHERE: Sequence[Place] = ()
 
 
 @dataclass(slots=True)
@@ -35,12 +35,12 @@ class _Batch:
     """Some blobs in order, and the requests that bring them, by pack."""
 
     locations: list[Location] = field(default_factory=list)
-    coming: dict[ObjectName, list[Future[_Found]]] = field(default_factory=dict)
+    coming: dict[ObjectName, list[Future[Found]]] = field(default_factory=dict)
     size: int = 0
     items: int = 0
 
     @property
-    def requests(self) -> Iterator[Future[_Found]]:
+    def requests(self) -> Iterator[Future[Found]]:
         return chain.from_iterable(self.coming.values())
 
     @property
@@ -71,7 +71,7 @@ def contents(vault: Vault, locations: Iterable[Location | None]) -> Generator[Co
             _end(vault, [future for batch in waiting for future in batch.requests])
 
 
-def _end(vault: Vault, requests: Sequence[Future[_Found]]) -> None:
+def _end(vault: Vault, requests: Sequence[Future[Found]]) -> None:
     """Have requests end: those that stand still, or wait for the device's line, end with the session."""
     begun = [future for future in requests if not future.cancelled()]  # `wait` takes no cancelled one for ended
     try:
@@ -97,12 +97,13 @@ def _batches(locations: Iterable[Location | None]) -> Iterator[_Batch]:
 def _request(vault: Vault, batch: _Batch, pool: ThreadPoolExecutor) -> None:
     wanted: dict[ObjectName, dict[PackEntry, Sequence[Place]]] = {}
     for pack, entry in batch.locations:
-        wanted.setdefault(pack, {})[entry] = _NOWHERE
+        wanted.setdefault(pack, {})[entry] = NOWHERE
     for pack, entries in wanted.items():
-        batch.coming[pack] = [pool.submit(_fetch, vault, request) for request in requests_of(pack, entries)]
+        batch.coming[pack] = [pool.submit(fetched, vault, request) for request in requests_of(pack, entries)]
 
 
-def _fetch(vault: Vault, request: Request) -> _Found:
+def fetched(vault: Vault, request: Request) -> Found:
+    """What a request brings: each of its blobs, or why it cannot be had. Raises StoreError."""
     body: memoryview | None = None
     with suppress(ObjectMissing, DamagedVault):  # each blob is looked for elsewhere
         body = memoryview(vault.session.get(request.pack, request.start, request.length))
@@ -110,7 +111,7 @@ def _fetch(vault: Vault, request: Request) -> _Found:
 
 
 def _given_out(batch: _Batch) -> Iterator[Content]:
-    found: dict[ObjectName, _Found] = {}
+    found: dict[ObjectName, Found] = {}
     for pack, requests in batch.coming.items():
         of_pack = found[pack] = {}
         for request in requests:

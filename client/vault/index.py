@@ -108,6 +108,11 @@ class Index:
         """The index files that count."""
         return tuple(self._files)
 
+    def list_anew(self) -> None:
+        """List the index files again before the next question: others have stored some since."""
+        with self._lock:
+            self._listed_in = -1
+
     def leave_out(self, packs: Iterable[ObjectName]) -> None:
         """Know nothing of these packs any more: they are damaged, and what lies in them alone is not found."""
         with self._lock:

@@ -1,0 +1,248 @@
+"""Contents of files, read by the blob and ahead of who reads on.
+
+Kept true: what is held of blobs is bounded in bytes, whoever reads; no byte is given out whose blob does not have its
+SHA-256; where a blob cannot be had, no more of a file is lost than what lies in it.
+"""
+
+import threading
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from client.restore.fetch import FETCHERS, Request, requests_of
+from client.restore.readahead import NOWHERE, Content, fetched
+from client.vault.blobs import ID_BYTES, BlobId, BlobKind
+from client.vault.repository import Vault
+
+if TYPE_CHECKING:
+    from client.vault.index import Location
+    from domain.names import ObjectName
+
+BUDGET = 96 << 20  # bytes of opened blobs, and of those that are fetched
+_AHEAD = (4 << 20, 16 << 20)  # bytes that are fetched ahead, at first and at most
+_NEAR = 2 << 20  # the kernel's requests of one who reads on may come in another order
+_AT_ONCE = 1024  # blobs that are looked for in the index together
+
+
+class Lost(Exception):
+    """A blob cannot be had; says why."""
+
+
+@dataclass(slots=True)
+class _Held:
+    coming: "Future[Content]"
+    size: int
+
+
+class Blobs:
+    """The blobs read last, and those that are coming. Safe for several threads."""
+
+    def __init__(self, vault: Vault, budget: int = BUDGET) -> None:
+        self._vault = vault
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._held: OrderedDict[BlobId, _Held] = OrderedDict()
+        self._size = self._under_way = 0
+        self._pool = ThreadPoolExecutor(FETCHERS, "fetch")
+
+    @property
+    def held(self) -> int:
+        """Bytes of blobs that are here or are coming."""
+        return self._size
+
+    def sizes(self, blobs: Sequence[BlobId]) -> Iterator[int | None]:
+        """How many bytes each has; None for one that no index file lists. Raises StoreError."""
+        for start in range(0, len(blobs), _AT_ONCE):
+            for found in self._vault.index.find_one_of_each(BlobKind.DATA, blobs[start : start + _AT_ONCE]):
+                yield None if found is None else found.entry.length_plain
+
+    def get(self, blob: BlobId) -> bytes:
+        """Its content. Raises Lost, StoreError."""
+        content = self._coming(blob).result()
+        if isinstance(content, str):
+            raise Lost(content)
+        return content
+
+    def _coming(self, blob: BlobId) -> "Future[Content]":
+        """What brings a blob, or has brought it. Raises Lost."""
+        while True:
+            with self._lock:
+                held = self._held.get(blob)
+                if held is not None:
+                    self._held.move_to_end(blob)
+                    return held.coming
+            for request, coming in self._ask([blob]):
+                self._fetch(request, coming)
+                return coming[blob]
+            if self._vault.index.find(BlobKind.DATA, blob) is None:
+                raise Lost(f"no index file lists its blob {blob.hex()}")
+
+    def fetch_ahead(self, blobs: Sequence[BlobId]) -> None:
+        """Have blobs fetched beside what follows, unless much is being fetched already. Raises StoreError."""
+        if self._under_way > self._budget // 2:
+            return
+        for request, coming in self._ask(blobs):
+            self._pool.submit(self._fetch, request, coming)
+
+    def forget_losses(self) -> None:
+        """Look again for what could not be had: it may have been mended."""
+        with self._lock:
+            for blob, held in list(self._held.items()):
+                if held.coming.done() and not isinstance(held.coming.result(), bytes):
+                    self._drop(blob)
+
+    def close(self) -> None:
+        """No more is asked for; what is under way ends with the vault's session."""
+        self._pool.shutdown(wait=False)
+
+    def _ask(self, blobs: Sequence[BlobId]) -> list[tuple[Request, dict[BlobId, "Future[Content]"]]]:
+        """The requests for those that are not held, which somebody must carry out; raises StoreError."""
+        with self._lock:
+            missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._held]
+        if not missing:
+            return []
+        locations = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
+        wanted: dict[ObjectName, dict[BlobId, Location]] = {}
+        coming: dict[BlobId, Future[Content]] = {}
+        with self._lock:
+            for location in locations:
+                if location is not None and location.entry.id not in self._held:
+                    blob, size = location.entry.id, location.entry.length_plain
+                    coming[blob] = Future()
+                    self._held[blob] = _Held(coming[blob], size)
+                    self._size += size
+                    self._under_way += size
+                    wanted.setdefault(location.pack, {})[blob] = location
+            self._make_room()
+        return [
+            (request, {entry.id: coming[entry.id] for entry, _ in request.blobs})
+            for pack, places in wanted.items()
+            for request in requests_of(pack, {location.entry: NOWHERE for location in places.values()})
+        ]
+
+    def _fetch(self, request: Request, coming: dict[BlobId, "Future[Content]"]) -> None:
+        try:
+            found = fetched(self._vault, request)
+        except Exception as error:  # noqa: BLE001 - whoever waits for a blob is told, and the next asks again
+            with self._lock:
+                self._arrived(coming)
+                for blob in coming:
+                    self._drop(blob)
+            for future in coming.values():
+                future.set_exception(error)
+            return
+        for entry, content in found.items():
+            coming[entry.id].set_result(content)
+        with self._lock:
+            self._arrived(coming)
+
+    def _arrived(self, blobs: Iterable[BlobId]) -> None:
+        self._under_way -= sum(self._held[blob].size for blob in blobs)
+
+    def _drop(self, blob: BlobId) -> None:
+        held = self._held.pop(blob, None)
+        if held is not None:
+            self._size -= held.size
+
+    def _make_room(self) -> None:
+        """Let go of the blobs that were used least lately; what is coming stays."""
+        if self._size <= self._budget:
+            return
+        for blob, held in list(self._held.items()):
+            if held.coming.done():
+                self._drop(blob)
+                if self._size <= self._budget:
+                    return
+
+
+class OpenFile:
+    """A file that is open: where in it each blob begins, and how it is being read. Safe for several threads."""
+
+    def __init__(self, blobs: Blobs, ids: bytes, size: int, path: bytes) -> None:
+        """`ids` are those of its blobs one after another, `size` the bytes that its node tells. Raises StoreError."""
+        self.path = path
+        self._blobs = blobs
+        self._ids = ids
+        self._lock = threading.Lock()
+        self._end = 0  # of the last read
+        self._window = 0
+        self._asked = 0  # blobs before this one were asked for
+        lengths = list(blobs.sizes(self._between(0, len(ids) // ID_BYTES)))
+        self.starts, self._unknown = _starts(lengths, size)
+
+    @property
+    def size(self) -> int:
+        """Bytes that its blobs have together, as far as that is known."""
+        return self.starts[-1]
+
+    def read(self, offset: int, size: int) -> list[memoryview]:
+        """The bytes from `offset`, fewer than `size` only at the end. Raises Lost, StoreError."""
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return []
+        first = bisect_right(self.starts, offset) - 1
+        parts: list[memoryview] = []
+        self._read_ahead(offset, end)
+        for number in range(first, len(self.starts) - 1):
+            start, after = self.starts[number], self.starts[number + 1]
+            if start >= end:
+                break
+            if start == after:
+                continue
+            if number in self._unknown:
+                raise Lost("index files do not list all of its blobs")
+            content = self._blobs.get(self._id(number))
+            if len(content) != after - start:
+                raise Lost(f"its blob {self._id(number).hex()} has {len(content)} bytes and not {after - start}")
+            parts.append(memoryview(content)[max(offset - start, 0) : end - start])
+        return parts
+
+    def _read_ahead(self, offset: int, end: int) -> None:
+        """Fetch what follows, if it is being read from one end to the other."""
+        with self._lock:
+            reads_on = offset > 0 and abs(offset - self._end) <= _NEAR
+            self._end = max(end, self._end) if reads_on else end
+            if not reads_on:
+                self._window = self._asked = 0
+                return
+            self._window = self._window or _AHEAD[0]
+            following = bisect_right(self.starts, self._end - 1)
+            begin = max(self._asked, following)
+            if self.starts[min(begin, len(self.starts) - 1)] - self._end > self._window // 2:
+                return
+            stop = bisect_right(self.starts, self._end + self._window) - 1
+            if stop <= begin:
+                return
+            self._asked = stop
+            self._window = min(2 * self._window, _AHEAD[1])
+        self._blobs.fetch_ahead(self._between(begin, stop))
+
+    def _id(self, number: int) -> BlobId:
+        return self._ids[number * ID_BYTES : (number + 1) * ID_BYTES]
+
+    def _between(self, first: int, after: int) -> list[BlobId]:
+        return [self._id(number) for number in range(first, after)]
+
+
+def _starts(lengths: Sequence[int | None], size: int) -> tuple["array[int]", frozenset[int]]:
+    """Where each blob begins, and after the last where the file ends; and the blobs of which only that is known.
+
+    Of blobs that no index file lists the lengths are not known: what lies between the first and the last of them is
+    lost, but not what follows, as the file's size is known.
+    """
+    missing = [number for number, length in enumerate(lengths) if length is None]
+    before, after = (missing[0], missing[-1] + 1) if missing else (len(lengths), len(lengths))
+    starts = array("Q", [0])
+    for length in lengths[:before]:
+        starts.append(starts[-1] + (length or 0))
+    if missing:
+        behind = sum(length or 0 for length in lengths[after:])
+        gap_end = max(size - behind, starts[-1])
+        starts.extend([starts[-1]] * (after - before - 1))
+        for length in (gap_end - starts[-1], *lengths[after:]):
+            starts.append(starts[-1] + (length or 0))
+    return starts, frozenset(range(before, after))
