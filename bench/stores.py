@@ -7,11 +7,12 @@ which the tests run, is one in Python, and would be what is measured.
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.contestant import Contestant, version_of
 from bench.datasets.dataset import Tree
+from bench.measure import NotMeasured
 from bench.oort import VAULT, restore_options
 from clouds.testing import emulators
 from clouds.testing.emulators import RCLONE, Emulator
@@ -104,7 +105,11 @@ def on_s3(folder: Path, operator: Operator, *, with_restic: bool) -> Iterator[li
         return
     home = folder / "s3"
     home.mkdir()
-    with emulators.s3(home, free_port()) as server:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(emulators.s3(home, free_port()))
+        except OSError as error:
+            raise NotMeasured(f"the server of S3 does not start: {error}") from None
         found: list[Contestant] = [OortOnS3(folder / "oort-s3", operator, server)]
         if with_restic:
             found.append(ResticOnS3(folder / "restic-s3", server))

@@ -232,11 +232,7 @@ def test_a_store_that_goes_wrong_for_good_is_one_line_and_its_vault_stays_whole(
 def test_a_pack_of_which_a_store_sends_too_little_for_good_costs_what_lies_in_it_and_is_not_lost(
     terminal: Terminal, proxy: Proxy, with_a_backup: str, tmp_path: Path, source: Path
 ) -> None:
-    proxy.asked.clear()
-    assert terminal("backup", str(source), "--vault", with_a_backup)[0] == 0
-    stored = [request for request in proxy.asked if request.method == "PUT" and "/data/" in request.path]
-    short = max(stored, key=lambda request: len(request.body)).path  # with what was added alone
-    proxy.treatment = lambda request: (sends_too_little if request.path == short else Request.passed_on)(request)
+    short = with_a_short_pack(terminal, proxy, with_a_backup, source)
     target = tmp_path / "target"
     code, _, errors = terminal("restore", "latest", "--target", str(target), "--vault", with_a_backup)
     assert code == 8, errors
@@ -249,6 +245,32 @@ def test_a_pack_of_which_a_store_sends_too_little_for_good_costs_what_lies_in_it
     again = tmp_path / "again"
     code, _, errors = terminal("restore", "latest", "--target", str(again), "--vault", with_a_backup)
     assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize("command", [("repair", "--yes"), ("repair", "--forget", "--yes"), ("rebuild-index",)])
+def test_a_pack_that_a_store_has_and_sends_short_is_let_go_of_by_no_repair(
+    terminal: Terminal, proxy: Proxy, with_a_backup: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    source = tmp_path / "source"
+    with_a_short_pack(terminal, proxy, with_a_backup, source)
+    assert terminal("restore", "latest", "--target", str(tmp_path / "noted"), "--vault", with_a_backup)[0] == 8
+    code, _, errors = terminal(*command, "--vault", with_a_backup)
+    assert (code, "try again later" in errors) == (5, True), errors
+    proxy.treatment = Request.passed_on
+    target = tmp_path / "target"
+    assert terminal("restore", "latest", "--target", str(target), "--vault", with_a_backup)[0] == 0
+    assert not list(differences(source, target / source.relative_to("/")))
+    assert terminal("check", "--read-data", "--vault", with_a_backup)[0] == 0
+
+
+def with_a_short_pack(terminal: Terminal, proxy: Proxy, vault: str, source: Path) -> str:
+    """A second backup, whose pack of what was added alone is sent short from then on; answers its path."""
+    proxy.asked.clear()
+    assert terminal("backup", str(source), "--vault", vault)[0] == 0
+    stored = [request for request in proxy.asked if request.method == "PUT" and "/data/" in request.path]
+    short = max(stored, key=lambda request: len(request.body)).path
+    proxy.treatment = lambda request: (sends_too_little if request.path == short else Request.passed_on)(request)
+    return short
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -113,7 +113,7 @@ class CloudSession:
             if not name.id and len(body) == stored:
                 return body
         if len(body) != stored:
-            raise self._store.told(cut(0, stored), name)
+            raise self._told(cut(0, stored), name)
         raise DamagedVault(name=name, detail="its bytes have another SHA-256 than its name")
 
     def _part(self, name: ObjectName, offset: int, length: int) -> bytes:
@@ -257,12 +257,18 @@ class CloudSession:
         except Failure as failure:
             if not told:
                 raise
-            raise self._store.told(failure, name) from None
+            raise self._told(failure, name) from None
         except CancelledError:
             raise SessionOver(place=self._store.place) from None
         except BaseException:  # an interruption: nothing goes on behind it
             future.cancel()
             raise
+
+    def _told(self, failure: Failure, name: ObjectName | None) -> OortError:
+        """The client's error. A pack that comes short keeps nobody from the others but who removes what is damaged."""
+        if failure.trouble is Trouble.CUT and name is not None and name.kind is ObjectKind.PACK and not self._removes:
+            return DamagedVault(name=name, detail=failure.said)
+        return self._store.told(failure, name)
 
     def _run(self, call: Callable[[Operator], Awaitable[T]], name: ObjectName | None = None, size: int = 0) -> T:
         return self._result(self._begin(call, size), name)
@@ -360,7 +366,7 @@ class CloudSession:
         if self.exists(name):
             return False
         self._write(name, body)
-        return True
+        return self.get(name) == bytes(body)
 
     def _try_condition(self, key: ObjectName, body: Buffer) -> None:
         """Whether the store heeds a write that is to replace nothing: some take it where there is an object."""

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from client.errors import DamagedVault, ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
+from client.errors import ObjectMissing, OortError, ParentGone, StoreError, StoreFull, TruncatedObject
 from client.stores.cloud.location import Location
 from client.stores.cloud.remembered import Remembered
 from client.stores.cloud.sftp.location import SftpLocation
@@ -147,9 +147,6 @@ class CloudStore:
             return ObjectMissing(name=name, place=self.place)
         if failure.trouble is Trouble.SHORT and name is not None:
             return TruncatedObject(name=name, detail=failure.said)
-        if failure.trouble is Trouble.CUT and name is not None and name.kind is ObjectKind.PACK:
-            # It keeps nobody from the other packs; without what is no pack nothing can be done.
-            return DamagedVault(name=name, detail=failure.said)
         if failure.trouble is Trouble.FULL:
             return StoreFull(place=self.place, detail=failure.said)
         return StoreError(place=self.place, detail=f"{failure.said}{f' ({name})' if name else ''}")
