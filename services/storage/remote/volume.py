@@ -163,7 +163,8 @@ class RemoteVolume:
         return bucket in self._known
 
     def may_hold(self, bucket: UUID) -> bool:
-        return bucket in self._known or self._id is None
+        # In this order: what lies there is known before it is claimed.
+        return self._id is None or bucket in self._known
 
     def make_bucket(self, bucket: UUID) -> None:
         self._known.add(bucket)
