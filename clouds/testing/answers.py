@@ -43,10 +43,10 @@ class _Handler(BaseHTTPRequestHandler):
         status, body, length = self.server.take()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.send_header("Connection", "close")  # else the next request may come over one that is about to be closed
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-        self.close_connection = True
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 - as http.server calls them
 

@@ -71,7 +71,9 @@ class Unavailable(ServiceError):
 
 
 class Busy(Unavailable):
-    """{what} is busy or away at the moment, and nothing was changed by this call: try again."""
+    """{what} is busy or away at the moment: try again."""
+
+    # The unit of work that raised it changed nothing. The call may have changed something in one before.
 
 
 class InternalError(ServiceError):

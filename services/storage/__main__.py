@@ -7,7 +7,7 @@ if __name__ == "__main__":
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -93,7 +93,7 @@ async def wire(
         idle = DiskThreads(stack.enter_context(read_when_idle()))
         own_disks = _open_disks(settings, stack)
         of_disks = _threads(stack, "disk", settings.disk_threads)
-        stores = await _open_stores(settings, stack)
+        stores, claims = await _open_stores(runtime, stack)
         threads = of_disks
         if stores:
             executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
@@ -217,6 +217,7 @@ async def wire(
             ],
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                *claims,
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 partial(every, clock, settings.placement_poll_seconds, "place", placement.place),
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
@@ -273,9 +274,13 @@ def _threads(stack: AsyncExitStack, name: str, count: int) -> DiskThreads:
     return DiskThreads(stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name)))
 
 
-async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list[StoreThreads]:
+async def _open_stores(
+    runtime: Runtime[StorageSettings], stack: AsyncExitStack
+) -> tuple[list[StoreThreads], list[Callable[[], Awaitable[None]]]]:
+    """The stores, and a job for each, which claims it when it was away."""
+    settings, beat = runtime.settings, runtime.settings.node_beat_seconds
     if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
-        return []
+        return [], []
     from services.storage.remote.address import StoreAddress, StoreKey
     from services.storage.remote.spool import Spool
     from services.storage.remote.store import Store
@@ -286,6 +291,7 @@ async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list
     spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
     stack.callback(spool.close)
     opened = []
+    claims: list[Callable[[], Awaitable[None]]] = []
     for url in settings.data_stores:
         asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
         store = Store(StoreAddress.parse(url), key, node)
@@ -293,7 +299,8 @@ async def _open_stores(settings: StorageSettings, stack: AsyncExitStack) -> list
         open_one = partial(RemoteVolume, store, spool, node, settings.store_room_bytes, cluster=settings.cluster_name)
         volume = await asyncio.to_thread(open_one)
         opened.append(StoreThreads(volume, asking, sending))
-    return opened
+        claims.append(partial(every, runtime.clock, beat, "claim a store", partial(asking.run, volume.claim)))
+    return opened, claims
 
 
 ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)

@@ -59,23 +59,29 @@ class Disks:
 
         Raises Unavailable when the bucket may lie on a disk that is away, DiskFull, Unentered.
         """
-        disk = next(iter(self.holding(staged.bucket)), None) or self._begun(staged.bucket)
+        disk = self._holder(staged.bucket) or self._begun(staged.bucket)
         return disk.stage(staged, size, frees=frees, first=first)
 
     def _begun(self, bucket: UUID) -> Volume:
         """Where a bucket begins that lies nowhere yet."""
         with self._choosing:
-            disk = next(iter(self.holding(bucket)), None)
+            disk = self._holder(bucket)
             if disk is None:
                 self._require_all()
+                disk = self._holder(bucket)  # once more: what was away at the first look may be there now, and have it
+            if disk is None:
                 disk = max(self._disks, key=lambda candidate: candidate.free_bytes)
                 disk.make_bucket(bucket)
             return disk
 
+    def _holder(self, bucket: UUID) -> Volume | None:
+        return next(iter(self.holding(bucket)), None)
+
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
         """Open an object; None if it is not here in the size that the catalogue says, or, if `cut`, not so much of it.
 
-        Raises Unavailable when nothing of the bucket is here, which says that a disk is away and nothing of the object.
+        Raises Unavailable when it is not found while a disk is away on which it may lie, or nothing of the bucket is
+        here, which says the same.
         """
         disks = self.holding(bucket)
         if not disks:
@@ -84,6 +90,8 @@ class Disks:
             opened = disk.open(bucket, name, size, cut=cut)
             if opened is not None:
                 return opened
+        if any(disk.may_hold(bucket) for disk in self._disks if disk not in disks):
+            raise Unavailable(what=f"A disk of bucket {bucket} on node {self._node}")
         return None
 
     def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:

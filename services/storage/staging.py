@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -73,7 +74,8 @@ class ArrivingFile:
 
     def let_go(self) -> None:
         """Have the system drop from memory what was synced: the next bodies take the same pages."""
-        os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # not every file system takes the advice, and the body is safe without
+            os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Nothing if it is closed."""

@@ -1,8 +1,8 @@
 """Threads in which everything that blocks runs.
 
 Kept true: nobody who asks for what lies on a disk waits behind a store, nor at one store for another, nor behind bodies
-that are being sent there for a small answer of it. So a store that stands still takes along what lies in it, and
-neither the disks of the node nor its heartbeat.
+that are being sent there for a small answer of it. So a store that stands still takes along what lies in it, and not
+the disks of the node. The heartbeat waits for no more of one than whether it is there.
 """
 
 import asyncio

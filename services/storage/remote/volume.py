@@ -52,7 +52,7 @@ class RemoteVolume:
     def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int, *, cluster: str) -> None:
         """Claim the prefix. Raises StartError for another node's, and for a store that is not fit.
 
-        One that does not answer is away, and claimed when it is there. A store does not say what it can take:
+        One that does not answer is away: `claim` it later. A store does not say what it can take:
         `room_bytes` is what it counts as, while it takes what it is given.
         """
         self.store = store
@@ -63,12 +63,13 @@ class RemoteVolume:
         self._replacing = threading.Lock()  # of root files, whose names do not say their content
         self._known: set[UUID] = set()
         self._id: UUID | None = None  # until it is claimed nothing is asked of it, or said of what lies there
-        self._claiming = threading.Lock()
+        self._why = ""  # it is not claimed
         try:
             self._take()
         except StoreAway as error:
             if not error.passes:
                 raise StartError(f"OORT_DATA_STORES: {error.why}") from error
+            self._why = error.why
             _log.error("the node starts without a store that is away, and takes it when it answers", cause=error.why)
         except ServiceError as error:
             raise StartError(f"OORT_DATA_STORES: {self.store.place}: {error}") from error
@@ -125,29 +126,36 @@ class RemoteVolume:
 
     @property
     def is_there(self) -> bool:
+        """At once where it is not claimed yet: those who ask, as the heartbeat does, do not wait for that."""
+        if self._id is None:
+            return False
         try:
-            if self._id is None:
-                return self._takes_late()
             return self._marker() == (self._owner, self._id)
         except (ServiceError, StartError) as error:
             _log.warning("a store cannot be reached", store=self.store.place, cause=str(error))
             return False
 
-    def _takes_late(self) -> bool:
-        """Claim what was away at the start; False while somebody else does so."""
-        if not self._claiming.acquire(blocking=False):
-            return False
+    def claim(self) -> None:
+        """Claim what was away at the start; nothing if it is claimed. One call after the other.
+
+        Why it cannot be is logged when that changes: the node serves on with what else it has, also beside a store that
+        it would not have started with.
+        """
+        if self._id is not None:
+            return
         try:
-            if self._id is None:
-                self._take()
-                _log.info("a store is there that was away at the start", store=self.store.place)
-            return True
-        finally:
-            self._claiming.release()
+            self._take()
+        except (ServiceError, StartError) as error:
+            why = error.why if isinstance(error, StoreAway) else str(error)
+            if why != self._why:
+                self._why = why
+                _log.error("a store that was away at the start cannot be taken", cause=why)
+        else:
+            _log.info("a store is there that was away at the start", store=self.store.place)
 
     def _require_claimed(self) -> None:
         if self._id is None:
-            raise self.store.away("it was away when the node started, and has not answered since", passes=True)
+            raise self.store.away(f"it was away when the node started, and is not taken since: {self._why}")
 
     def require_there(self) -> None:
         """Asked before what was not found is called missing: a store, or what stands before it, may say that of all."""
@@ -163,7 +171,8 @@ class RemoteVolume:
         return bucket in self._known
 
     def may_hold(self, bucket: UUID) -> bool:
-        return bucket in self._known or self._id is None
+        # In this order: what lies there is known before it is claimed.
+        return self._id is None or bucket in self._known
 
     def make_bucket(self, bucket: UUID) -> None:
         self._known.add(bucket)

@@ -193,3 +193,13 @@ def test_a_pack_is_let_go_of_once_it_is_synced_and_what_is_read_again_is_kept(
             seen.setattr(os, "posix_fadvise", let_go)
             file.finish()
     assert done == ["synced", "let go", "folder", "synced", "folder"]
+
+
+def test_a_pack_that_the_system_does_not_let_go_of_is_taken(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    body = a_body()
+    staged(disk, body).place()
+    assert disk.path(BUCKET, pack(body)).read_bytes() == body

@@ -14,9 +14,11 @@ import pytest
 
 from domain.names import ObjectName
 from domain.sessions import Purpose
+from services.storage.remote.store import StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.kept import on_s3
+from services.storage.tests.moving import until_none
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
 from services.storage.work import Presence
 
@@ -116,3 +118,47 @@ async def test_a_disk_answers_and_the_node_lives_while_its_store_stands_still(
                 finally:
                     go_on.set()
                 assert await asyncio.gather(*stuck) == [body] * 40
+
+
+async def test_a_node_lives_and_serves_its_disks_while_a_store_that_was_away_at_the_start_stands_still(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, later, go_on, claim, beats = a_body(), a_body(), threading.Event(), RemoteVolume._claim, Presence.beat
+    loop, asked, beaten = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    tries: list[RemoteVolume] = []
+
+    async def beat(presence: Presence) -> None:
+        await beats(presence)
+        beaten.set()
+
+    def stands_still(volume: RemoteVolume) -> UUID:
+        tries.append(volume)
+        if len(tries) == 1:
+            raise StoreAway("it does not answer", passes=True, what="The store")
+        loop.call_soon_threadsafe(asked.set)
+        go_on.wait()
+        return claim(volume)
+
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        cluster.node("a", **{**kept.settings(), "data_dirs": [tmp_path / "disk"], "store_room_bytes": 1})
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                name = await client.put_pack(await client.open(), body)
+        monkeypatch.setattr(Presence, "beat", beat)
+        monkeypatch.setattr(RemoteVolume, "_claim", stands_still)
+        async with cluster.up("a"), cluster.client("a", claims) as client:
+            try:
+                async with asyncio.timeout(60):
+                    await asked.wait()
+                    for _ in range(2):  # the first may have been at its end
+                        beaten.clear()
+                        await beaten.wait()
+                session = await client.open()
+                assert await client.get(session, name) == body
+                assert await client.get(session, await client.put_pack(session, later)) == later
+                assert cluster.sql("select reconciled from nodes") == [(False,)]
+            finally:
+                go_on.set()
+            await until_none(cluster, "select 1 from nodes where not reconciled")
+        assert len(tries) == 2

@@ -119,6 +119,8 @@ def test_a_store_that_is_away_at_the_start_is_taken_when_it_is_there(
             asked()
     assert set(server.asked) == {"GET"}
     volume.store = kept.store
+    assert not volume.is_there
+    volume.claim()
     assert volume.is_there
     assert volume.held() == {bucket}
     opened = volume.open(bucket, pack(body), len(body))
@@ -134,10 +136,13 @@ def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
     volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
     volume.store = kept.store
     with capture_logs() as logs:
+        for _ in range(3):
+            volume.claim()
         assert not volume.is_there
-    assert any("belongs to node other/a" in line["cause"] for line in logs)
-    with pytest.raises(Unavailable):
+    assert ["belongs to node other/a" in line["cause"] for line in logs] == [True]
+    with pytest.raises(StoreAway) as caught:
         volume.held()
+    assert "belongs to node other/a" in caught.value.why
 
 
 def test_a_node_of_that_name_in_another_cluster_is_another(kept: OnS3, spool: Spool) -> None:
