@@ -1,5 +1,6 @@
 """One backup to several vaults, as a person and a script see it."""
 
+import errno
 import json
 import shutil
 import threading
@@ -12,6 +13,8 @@ import pytest
 
 from client.account import backup_run
 from client.backup import run as engine
+from client.backup import small_files
+from client.backup.regular import open_regular
 from client.cli.tests.terminal import Terminal
 from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
@@ -84,8 +87,9 @@ def test_a_backup_to_two_vaults_is_one_job_with_a_snapshot_in_each(
     (source / "letters" / "a.txt").write_text("another")
     code, output, errors = with_vault("backup", str(source), *backup_to(*names))
     assert (code, errors) == (0, "")
-    assert all(f"in the vault {name}" in output for name in names)
-    assert "0 new, 1 changed, 1 unchanged" in output
+    *told, counts = output.splitlines()
+    assert all(f"in the vault {name}" in line and "of new data" in line for name, line in zip(names, told, strict=True))
+    assert counts == "0 new, 1 changed, 1 unchanged"
 
 
 @pytest.mark.parametrize("failed", [0, 1])
@@ -279,3 +283,31 @@ def test_a_restore_reads_the_first_vault_that_answers_and_has_the_snapshot(
     code, output, errors = with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to(*names))
     assert (code, output) == (5, "")
     assert with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to("unknown", names[0]))[0] == 6
+
+
+def test_what_only_the_snapshot_of_a_second_session_lacks_is_a_warning_too(
+    with_vault: Terminal, names: tuple[str, str], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, tmp_path / "second", {2: SessionOver(place="the node")})
+    sessions = count()
+    at_work = 0
+
+    def in_session(*arguments: Any) -> Any:
+        nonlocal at_work
+        at_work = next(sessions)
+        return engine.backup(*arguments)
+
+    def unreadable(path: bytes, owner: int) -> object:
+        if at_work and path.endswith(b"a.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_regular(path, owner)
+
+    monkeypatch.setattr(backup_run, "backup", in_session)
+    monkeypatch.setattr(small_files, "open_regular", unreadable)
+
+    code, output, _ = with_vault("backup", str(large), *backup_to(*names), "--json")
+
+    summary = json.loads(output.splitlines()[-1])
+    assert (code, summary["warnings"]) == (3, 1)
+    assert [one["warnings"] for one in summary["vaults"]] == [0, 1]
+    assert with_vault.json("jobs")[0]["status"] == JobStatus.WARNING
