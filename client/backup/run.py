@@ -7,7 +7,7 @@ anything could not be stored no snapshot is committed; whatever ends a backup, i
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -171,7 +171,8 @@ class _Backup:
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
-            self._crew.end(self._break_off)
+            with suppress(OortError):  # it is why this came about that counts
+                self._crew.end(self._break_off)
         finally:
             self._reader.end()
         self._crew.check()
