@@ -1,12 +1,15 @@
 """One backup to several vaults: what is read once is in each, and what fails in one is that one's affair."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from client.backup import small_files
+from client.backup import destinations, read, small_files, worker
 from client.backup.programs import ProgramOutput
 from client.backup.regular import open_regular
 from client.backup.request import BackupSummary, NoProgress
@@ -17,6 +20,7 @@ from client.testing.faults import FailingPut, GonePacks, SessionAround, Stuck, W
 from client.testing.files import random_bytes
 from client.testing.threads import none_left
 from client.testing.vaults import VaultForTests, a_vault, backup_to_several, summary_of
+from client.vault import sealing
 from client.vault.blobs import BlobKind
 from domain.names import ObjectKind, ObjectName
 
@@ -80,6 +84,39 @@ def test_each_file_is_read_once_and_is_whole_in_every_vault(
     assert not names[0] & names[1]  # sealed with keys of their own
     for vault in vaults:
         assert_whole(vault, source, tmp_path / f"of {vault.path.name}")
+
+
+def test_a_second_vault_has_nothing_opened_hashed_or_compressed_once_more(
+    vaults: list[VaultForTests], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All within this process: there is too little to do for others to be started."""
+    done: list[str] = []
+
+    def watch(module: ModuleType, name: str, amount: Callable[..., int]) -> None:
+        genuine = getattr(module, name)
+
+        def watched(*arguments: Any) -> Any:
+            done.extend([name] * amount(*arguments))
+            return genuine(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    monkeypatch.setattr(destinations, "chunker_seed", lambda _: 1)  # so that all vaults get as many chunks
+    for module in (small_files, read):
+        watch(module, "open_regular", lambda *_: 1)
+    for module in (small_files, worker):
+        watch(module, "blob_id", lambda _: 1)
+    watch(sealing, "_compress", lambda plaintexts, _: len(plaintexts))
+
+    summary_of(backup_to_several([a_vault(tmp_path / "alone")], source)[0])
+    one = Counter(done)
+    done.clear()
+    for outcome in backup_to_several(vaults, source):
+        summary_of(outcome)
+
+    assert Counter(done) == one
+    assert one["open_regular"] == 24
+    assert one["_compress"] > one["blob_id"] > 24  # trees too
 
 
 def test_what_every_vault_has_is_not_read_and_what_one_lacks_is_stored_in_that_one_alone(
