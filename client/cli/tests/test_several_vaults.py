@@ -256,6 +256,8 @@ def test_that_files_are_cut_otherwise_from_now_on_is_said_once_and_stays_so(
     assert new_bytes(names[0]) > 24 << 20
     assert new_bytes(*names, said=f"cut as the vault {names[0]} has them") > 24 << 20
     assert new_bytes(*names) < 20 << 20
+    large.write_bytes(random_bytes(24 << 20, 1))  # nothing of it was ever cut otherwise
+    assert new_bytes(*names) > 24 << 20
     shutil.rmtree(with_vault.home / "vaults")
     assert new_bytes(names[1]) < 20 << 20
     shutil.move(tmp_path / "vault", tmp_path / "unplugged")
