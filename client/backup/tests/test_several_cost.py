@@ -63,7 +63,7 @@ def processor_seconds(source: Path, *vaults: Path) -> float:
 def test_one_read_to_two_vaults_costs_at_most_1_3_of_the_processor_time_of_one(tmp_path: Path) -> None:
     """The least of all looks at one vault, and at two, by turns: as few as it takes.
 
-    It may look often, for other work on the machine (it shares caches, memory and the clock of a core) only ever adds to
+    It may look often, for other work on the machine (it shares caches and memory with it) only ever adds to
     the processor time of a backup: the least is nearest to what a backup itself takes. What such work adds to one vault
     alone can hide a little of what a second costs; that nothing is done twice does not rest on this test.
     """
