@@ -8,6 +8,7 @@ is; no thread outlives the job.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
@@ -116,11 +117,12 @@ class Crew:
 
         Each of `wakes` frees those that wait for something else, and is called if that is needed after the ones before.
         """
-        for wake in wakes:
-            if self._join(self._patience):
-                return
-            wake()
-        self._join()
+        with ExitStack() as stack:
+            stack.callback(self._join)  # also when one of them fails
+            for wake in wakes:
+                if self._join(self._patience):
+                    return
+                wake()
 
     def _join(self, seconds: float | None = None) -> bool:
         """Wait for all threads, at most `seconds` for each. True if all have ended."""

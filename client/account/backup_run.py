@@ -23,16 +23,17 @@ from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
 from client.account.opening import first_in_one_place, place_at
 from client.account.vaults import Vaults
-from client.backup.destinations import Target
+from client.backup.destinations import Target, cut_for
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
 from client.backup.run import Machinery, backup
 from client.backup.selection import EVERYTHING, Selection, Selector
 from client.backup.stream import Stream
 from client.backup.targets import absolute_paths
-from client.errors import OortError, UsageError
+from client.errors import OortError, SessionOver, UsageError
 from client.platforms.linux import give_back_large_buffers, identities
 from client.vault.snapshots import DEVICE_TAG, ITEM_TAG, Snapshot, newest_first, paths_text
 from domain.jobs import JobKind, JobStatus
+from domain.names import ObjectName
 from domain.sessions import Purpose
 
 _SESSIONS = 4  # that may be ended under one backup
@@ -83,9 +84,14 @@ class BackupResult:
         return next(one.outcome for one in self.vaults if isinstance(one.outcome, BackupSummary))
 
     @property
+    def warned(self) -> int:
+        """Warnings of the vault that has the most: those of one session are the same for all, and of another anew."""
+        return max(one.outcome.warned for one in self.vaults if isinstance(one.outcome, BackupSummary))
+
+    @property
     def is_whole(self) -> bool:
         """Whether nothing that was wanted is missing anywhere."""
-        return not self.summary.warnings and all(one.has_snapshot for one in self.vaults)
+        return not self.warned and all(one.has_snapshot for one in self.vaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,9 @@ class _BackupRun:
         self._view = view
         self._options = options
         self._warnings = 0
+        self._at_work: list[BackupVault] = []  # those that the engine knows by number
+        self._is_last_session = False
+        self._told: set[str] = set()  # ids of the vaults that were told to have failed
         self._job = RunningJob(device, JobKind.BACKUP, vaults[0].entry.id, item)
         self._request = BackupRequest(
             paths=paths,
@@ -188,13 +197,17 @@ class _BackupRun:
 
     def carry_out(self) -> BackupResult:
         with carrying_out(self._job):
-            self._in_sessions()
-            outcomes = [self._told(vault) for vault in self._vaults]
+            try:
+                self._in_sessions()
+            except BaseException:
+                self._tell_snapshots()
+                raise
+            outcomes = [vault.ended for vault in self._vaults]
             if not any(isinstance(outcome, BackupSummary) for outcome in outcomes):
                 raise next(outcome for outcome in outcomes if isinstance(outcome, OortError))
         results = tuple(VaultResult(*both) for both in zip((one.entry for one in self._vaults), outcomes, strict=True))
         result = BackupResult(results, self._job.id, None)
-        self._job.advanced(_counts_of(results, result.summary))
+        self._job.advanced(_counts_of(result))
         first = outcomes[0]  # the job's own vault
         untold = self._job.end(
             JobStatus.SUCCESS if result.is_whole else JobStatus.WARNING,
@@ -202,19 +215,24 @@ class _BackupRun:
         )
         return replace(result, untold=untold)
 
-    def _told(self, vault: BackupVault) -> BackupSummary | OortError:
-        """What became of a vault, which is told to the log, and among several to the person too if it failed."""
-        outcome, name = vault.outcome, f"Vault {vault.entry.name}: "
-        if outcome is None:
-            raise AssertionError("a vault has an outcome when the sessions are over")
-        is_alone = len(self._vaults) == 1
-        if isinstance(outcome, BackupSummary):
-            paths = paths_text(list(map(os.fsdecode, self._request.paths)))
-            self._job.log(INFO, f"{'' if is_alone else name}Snapshot {outcome.snapshot.id} of {paths}")
-        elif not is_alone:
-            self._job.log(ERROR, f"{name}{outcome}")
-            self._view.failed(vault.entry.name, outcome)
-        return outcome
+    def _tell_snapshots(self) -> None:
+        """Say what is there although the job did not come to its end; the log has it already."""
+        for vault in self._vaults:
+            if vault.snapshot is not None:
+                self._view.noted(f"snapshot {vault.snapshot.id} exists in the vault {vault.entry.name}")
+
+    def _tell_failure(self, vault: BackupVault, error: OortError) -> None:
+        """Tell the log and the person, once, that one of several vaults has failed, if no other session follows."""
+        goes_on = isinstance(error, SessionOver) and not self._is_last_session
+        if len(self._vaults) > 1 and not goes_on and vault.entry.id not in self._told:
+            self._told.add(vault.entry.id)
+            self._job.log(ERROR, f"Vault {vault.entry.name}: {error}")
+            self._view.failed(vault.entry.name, error)
+
+    def _tell_failures(self) -> None:
+        for vault in self._vaults:
+            if isinstance(vault.outcome, OortError):
+                self._tell_failure(vault, vault.outcome)
 
     # What the engine tells
 
@@ -233,12 +251,24 @@ class _BackupRun:
         self._job.log(INFO, text)
         self._view.noted(text)
 
+    def committed(self, vault: int, snapshot: ObjectName) -> None:
+        one = self._at_work[vault]
+        one.snapshot = snapshot
+        where = "" if len(self._vaults) == 1 else f"Vault {one.entry.name}: "
+        paths = paths_text(list(map(os.fsdecode, self._request.paths)))
+        self._job.log(INFO, f"{where}Snapshot {snapshot.id} of {paths}")
+
+    def failed(self, vault: int, error: OortError) -> None:
+        self._tell_failure(self._at_work[vault], error)
+
     # Sessions
 
     def _in_sessions(self) -> None:
         """Have every vault come to its outcome. One whose session was ended goes on alone, in another."""
         vaults = [vault for vault in self._vaults if vault.outcome is None]
-        for _ in range(1 if self._request.stream else _SESSIONS):  # a stream comes once
+        sessions = 1 if self._request.stream else _SESSIONS  # a stream comes once
+        for session in range(sessions):
+            self._is_last_session = session + 1 == sessions
             for vault in vaults:
                 if vault.is_over:
                     self._job.log(INFO, str(vault.outcome))
@@ -249,19 +279,23 @@ class _BackupRun:
                     raise
                 for vault in vaults:
                     vault.end(error)
+            self._tell_failures()
             vaults = [vault for vault in vaults if vault.is_over]
             if not vaults:
                 break
 
     def _in_session(self, vaults: Sequence[BackupVault]) -> None:
         self._warnings = 0  # those of a session before come again
-        try:
+        with ExitStack() as stack:
             for vault in vaults:
+                stack.callback(self._close, vault)
                 vault.open(self._device.id, self._choose_parent, self._view.index_read)
+            self._tell_failures()
             targets = [(vault, vault.target) for vault in vaults if vault.target is not None]
             self._ensure_apart(targets)
             if targets:
-                self._cut_as_the_first(targets)
+                self._at_work = [vault for vault, _ in targets]
+                self._cut_alike(targets)
                 request = replace(
                     self._request,
                     excluded=identities([path for vault in self._vaults for path in vault.own_folders()]),
@@ -270,9 +304,11 @@ class _BackupRun:
                 outcomes = backup([target for _, target in targets], request, self, self._options.machinery)
                 for (vault, _), outcome in zip(targets, outcomes, strict=True):
                     vault.end(outcome)
-        finally:
-            for vault in vaults:
-                vault.close()
+
+    def _close(self, vault: BackupVault) -> None:
+        warning = vault.close()
+        if warning is not None:
+            self.warned(warning.path, warning.reason)
 
     def _choose_parent(self, snapshots: list[Snapshot]) -> Snapshot | None:
         return choose_parent(snapshots, self._item, self._device.id, self._request)
@@ -288,19 +324,21 @@ class _BackupRun:
                     "file by file: back up to one of them."
                 )
 
-    def _cut_as_the_first(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
+    def _cut_alike(self, targets: Sequence[tuple[BackupVault, Target]]) -> None:
         """Have the files of all vaults cut alike from now on, and say for which that is new.
 
         It is remembered before anything is stored: what a vault that fails has got of it is found by the next session.
         """
-        first, seed = targets[0][0], targets[0][1].cut_seed
+        leader = cut_for([target for _, target in targets])
+        whose = next(vault.entry.name for vault, target in targets if target is leader)
         for vault, target in targets:
-            if target.cut_seed != seed:
-                vault.remember_cuts(seed)
+            if target.cut_seed != leader.cut_seed:
+                vault.remember_cuts(leader.cut_seed)
                 if vault.parent is not None:
                     self.noted(
-                        f"Files are cut as the vault {first.entry.name} has them: of a large file that has changed, "
-                        f"the vault {vault.entry.name} finds nothing that it has already. This is so once."
+                        f"Large files are cut as the vault {whose} has them: the vault {vault.entry.name} stores each "
+                        "of them once more, changed or not, but for what was copied from there. What it has of them "
+                        "so far stays until retention and prune remove it. This is so once."
                     )
 
 
@@ -329,8 +367,8 @@ def _counts_so_far(tally: Tally, warnings: int) -> JobCounts:
     )
 
 
-def _counts_of(results: Sequence[VaultResult], summary: BackupSummary) -> JobCounts:
-    outcomes = [one.outcome for one in results]
+def _counts_of(result: BackupResult) -> JobCounts:
+    summary, outcomes = result.summary, [one.outcome for one in result.vaults]
     return JobCounts(
         files=summary.total_files,
         folders=summary.dirs,
@@ -338,7 +376,7 @@ def _counts_of(results: Sequence[VaultResult], summary: BackupSummary) -> JobCou
         uploaded_bytes=sum(one.uploaded_bytes for one in outcomes if isinstance(one, BackupSummary)),
         total_files=summary.total_files,
         total_bytes=summary.total_bytes,
-        warnings=summary.warned + sum(isinstance(one, OortError) for one in outcomes),
+        warnings=result.warned + sum(isinstance(one, OortError) for one in outcomes),
     )
 
 

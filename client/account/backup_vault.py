@@ -39,6 +39,7 @@ class BackupVault:
         self.entry = entry
         self.place = place
         self.outcome: BackupSummary | OortError | None = failure
+        self.snapshot: ObjectName | None = None  # as soon as there is one
         self.unreadable: list[Warned] = []  # snapshots
         self.sent_before = 0  # bytes, by sessions that were ended
         self.parent: Snapshot | None = None
@@ -50,6 +51,13 @@ class BackupVault:
     def is_over(self) -> bool:
         """Whether its session was ended, so that another may go on."""
         return isinstance(self.outcome, SessionOver)
+
+    @property
+    def ended(self) -> BackupSummary | OortError:
+        """The outcome, when all sessions are over."""
+        if self.outcome is None:
+            raise AssertionError("a vault has an outcome when the sessions are over")
+        return self.outcome
 
     def own_folders(self) -> list[Path | None]:
         """What is not worth a place in a backup to it."""
@@ -90,15 +98,23 @@ class BackupVault:
             seed=self._remembered_seed(place),
         )
 
-    def close(self) -> None:
-        """Give up lock and session."""
+    def close(self) -> Warned | None:
+        """Give up lock and session. A snapshot is there, whatever comes of that: it is a warning then."""
         self.target = None
         stack, self._stack = self._stack, ExitStack()
         try:
             stack.close()
         except OortError as error:
-            if not isinstance(self.outcome, OortError):
+            summary = self.outcome
+            if isinstance(summary, BackupSummary):
+                why = f"it exists in the vault {self.entry.name}, but its session or lock could not be ended: {error}"
+                warning = Warned(str(summary.snapshot).encode(), why)
+                warnings = (*summary.warnings, warning)
+                self.outcome = replace(summary, warnings=warnings, warned=summary.warned + 1)
+                return warning
+            if summary is None:
                 self.outcome = error
+        return None
 
     def end(self, outcome: BackupSummary | OortError) -> None:
         """What the engine answered for it."""
@@ -113,7 +129,7 @@ class BackupVault:
     @property
     def _cuts(self) -> str:
         """Where the home keeps the seed that files are cut with for this vault, if that is not its own."""
-        return f"vaults/{self.entry.id}.cuts"
+        return f"cuts/{self.entry.id}"
 
     def _remembered_seed(self, place: Place) -> int | None:
         kept = None

@@ -8,7 +8,7 @@ to their owner alone (0700, files 0600); processes that change several files at 
     *.cache        what auth last said, for when it cannot be reached
     limits.json    the rates of this device's line, if any are set
     jobs/          jobs that auth has not heard of in full  vaults/      caches; may be deleted at any time
-    logs/          reports of unexpected errors
+    logs/          reports of unexpected errors            cuts/        for which vault files are cut, by vault
 """
 
 import errno

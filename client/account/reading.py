@@ -15,7 +15,7 @@ from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
 from client.vault.locks import VaultLock, VaultLocked, vault_lock
 from client.vault.repository import Vault
-from client.vault.snapshots import Snapshot
+from client.vault.snapshots import LATEST, Snapshot
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -62,19 +62,25 @@ def reading(
 def first_that_answers(
     device: Device, names: Sequence[str], wanted: str, told: Callable[[str, OortError], None], *, all_devices: bool
 ) -> str:
-    """Of several vaults, the first that opens and has the snapshot; `told` hears of those before it why they do not.
+    """Of several vaults, the first that opens and has the snapshot; for `latest`, that which has the newest.
 
-    The last is answered unseen. Raises NoSuchVault.
+    `told` hears why others do not. The last is answered unseen where none before it does. Raises NoSuchVault.
     """
-    for name in names[:-1]:
+    wants_newest = wanted == LATEST and len(names) > 1
+    newest: tuple[int, str] | None = None
+    for name in names if wants_newest else names[:-1]:
         try:
-            with _found(device, name, wanted, {}, all_devices=all_devices):
-                return name
+            with _found(device, name, wanted, {}, all_devices=all_devices) as (_, _, _, snapshot):
+                if not wants_newest:
+                    return name
+                if newest is None or snapshot.time_ns > newest[0]:
+                    newest = snapshot.time_ns, name
         except NoSuchVault:
             raise
         except OortError as error:
-            told(name, error)
-    return names[-1]
+            if newest is not None or name != names[-1]:
+                told(name, error)
+    return names[-1] if newest is None else newest[1]
 
 
 @contextmanager

@@ -6,7 +6,9 @@ body that does not open to what was sealed, is an error of the whole backup.
 """
 
 from collections.abc import Callable, Container, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import ParamSpec, TypeVar
 
@@ -54,6 +56,14 @@ class Target:
         return chunker_seed(self.vault.keys) if self.seed is None else self.seed
 
 
+def cut_for(targets: Sequence[Target]) -> Target:
+    """The one with whose seed files are cut for all: the first with a parent to compare with, else the first.
+
+    What is unchanged since that parent is then stored as it was cut, and read by nobody but for who lacks it.
+    """
+    return next((target for target in targets if target.parent is not None), targets[0])
+
+
 class NobodyLeft(Exception):
     """Every vault has failed, each for its own reason."""
 
@@ -61,8 +71,11 @@ class NobodyLeft(Exception):
 class Destination:
     """One vault of a backup, with the threads that send to it. Safe for any thread."""
 
-    def __init__(self, target: Target, crew: Crew, counters: Counters, random: Random, *, share: int) -> None:
+    def __init__(
+        self, number: int, target: Target, crew: Crew, counters: Counters, random: Random, *, share: int
+    ) -> None:
         """`crew` is the part of the backup's that is this vault's."""
+        self.number = number
         self.target = target
         self.vault = target.vault
         self.session = MeteredSession(target.session, target.vault, target.ensure_locked)
@@ -113,13 +126,14 @@ class Destinations:
     def __init__(
         self, targets: Sequence[Target], crew: Crew, counters: Counters, random: Random, compression: Compression
     ) -> None:
-        """The cuts are those of the first."""
         self._crew = crew
+        self._counters = counters
         self.all = [
-            Destination(target, crew.part(self._failed), counters, random, share=len(targets)) for target in targets
+            Destination(number, target, crew.part(partial(self._failed, number)), counters, random, share=len(targets))
+            for number, target in enumerate(targets)
         ]
         vaults = [VaultSealing(one.vault.keys, one.vault.config.version) for one in self.all]
-        self.sealing = Sealing(vaults, compression, targets[0].cut_seed)
+        self.sealing = Sealing(vaults, compression, cut_for(targets).cut_seed)
         self.known_tree: BlobId | None = None  # what the scan compares with
 
     def uploaded(self) -> int:
@@ -148,9 +162,10 @@ class Destinations:
 
     def end(self) -> None:
         """See the threads of failed vaults end: one that waits for its store is woken by closing the session."""
-        for one in self.all:
-            if one.crew.error is not None:
-                one.crew.end(one.session.close)
+        with ExitStack() as stack:
+            for one in self.all:
+                if one.crew.error is not None:
+                    stack.callback(one.crew.end, one.session.close)
 
     # What is stored
 
@@ -211,9 +226,12 @@ class Destinations:
     def _left(self) -> list[Destination]:
         return [one for one in self.all if one.crew.error is None]
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, number: int, error: BaseException) -> None:
         """A vault has failed. What is no error of a store or a vault is one of the backup."""
         if not isinstance(error, OortError):
             self._crew.fail(error)
-        elif not self._left():
+            return
+        if self._crew.error is None:  # else it fails with all
+            self._counters.failed(number, error)
+        if not self._left():
             self._crew.fail(NobodyLeft())

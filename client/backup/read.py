@@ -10,6 +10,7 @@ big file is cut by one reader, and its chunks are hashed, compressed and sealed 
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -176,12 +177,8 @@ class Reader:
 
     def _note(self, files: list[FileFound], batch: Batch) -> None:
         """Files were read, and what is new of them is in packs."""
-        new = changed = 0
-        for found, encoded in zip(files, batch.nodes, strict=True):
-            if encoded:
-                new += found.known is None
-                changed += found.known is not None
-        self._counters.add(files_new=new, files_changed=changed, done_bytes=batch.size)
+        counts = Counter(_field_of(found) for found, encoded in zip(files, batch.nodes, strict=True) if encoded)
+        self._counters.add(**counts, done_bytes=batch.size)
         for remark in batch.remarks:
             self._heed(files[remark.file], remark)
         self._trees.arrived_encoded(
@@ -312,8 +309,7 @@ class Reader:
             found.folder.listing = None
 
     def _arrived(self, found: FileFound, node: Node, *, counted: bool = False) -> None:
-        known = "files_new" if found.known is None else "files_changed"
-        self._counters.add(**{known: 1}, done_bytes=0 if counted else node.size)
+        self._counters.add(**{_field_of(found): 1}, done_bytes=0 if counted else node.size)
         if node.size != found.stat.st_size:  # /proc and /sys announce others: the next backup reads it again
             found.folder.listing = None
         self._trees.arrived(found.folder, node)
@@ -322,6 +318,13 @@ class Reader:
         self._counters.warn(found.path, why)
         self._counters.add(total_files=-1, total_bytes=-found.stat.st_size)
         self._trees.arrived(found.folder, None)
+
+
+def _field_of(found: FileFound) -> str:
+    """The figure in which a file that was read counts."""
+    if found.known is None:
+        return "files_new"
+    return "files_unmodified" if found.is_unchanged else "files_changed"
 
 
 def _grouped(chunks: list[memoryview], start: int) -> Iterator[list[Span]]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from client.backup.selection import EVERYTHING, Selection
+from client.errors import OortError
 from domain.names import ObjectName
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ class Progress(Protocol):
     def noted(self, text: str) -> None:
         """Something went wrong that the snapshot does not depend on."""
 
+    def committed(self, vault: int, snapshot: ObjectName) -> None:
+        """The vault of that number, counted from 0, has its snapshot."""
+
+    def failed(self, vault: int, error: OortError) -> None:
+        """That vault gets no snapshot; the others may."""
+
 
 class NoProgress:
     """Tells nobody."""
@@ -88,6 +95,12 @@ class NoProgress:
         """Nothing to say."""
 
     def noted(self, text: str) -> None:
+        """Nothing to say."""
+
+    def committed(self, vault: int, snapshot: ObjectName) -> None:
+        """Nothing to say."""
+
+    def failed(self, vault: int, error: OortError) -> None:
         """Nothing to say."""
 
 
@@ -158,6 +171,14 @@ class Counters:
         """Tell what is no warning."""
         with self._lock:
             self.progress.noted(text)
+
+    def committed(self, vault: int, snapshot: ObjectName) -> None:
+        with self._lock:
+            self.progress.committed(vault, snapshot)
+
+    def failed(self, vault: int, error: OortError) -> None:
+        with self._lock:
+            self.progress.failed(vault, error)
 
     def report(self) -> Tally:
         """Report at once, and answer what was reported."""

@@ -7,6 +7,7 @@ anything could not be stored no snapshot is committed; whatever ends a backup, i
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -170,16 +171,18 @@ class _Backup:
         except BaseException as error:  # noqa: BLE001 - raised again below, when all threads have ended
             self._crew.fail(error)
             # A thread that waits for the store is woken by closing the session under it.
-            self._crew.end(self._break_off)
+            with suppress(OortError):  # it is why this came about that counts
+                self._crew.end(self._break_off)
         finally:
             self._reader.end()
         self._crew.check()
 
     def _break_off(self) -> None:
         """Wake the threads that wait for something outside: their calls fail."""
-        self._reader.end()
-        for one in self._vaults.all:
-            one.session.close()
+        with ExitStack() as stack:
+            for one in self._vaults.all:
+                stack.callback(one.session.close)
+            self._reader.end()
 
     def _scan(self, paths: tuple[bytes, ...]) -> None:
         """Hand everything to the reader, in this thread."""
@@ -216,6 +219,7 @@ class _Backup:
         one.uploader.list_rest()
         name, body = self._sealed(one, paths, tree)
         one.session.commit(name, body)
+        self._counters.committed(one.number, name)
         return name
 
     def _sealed(self, one: Destination, paths: tuple[bytes, ...], tree: BlobId) -> tuple[ObjectName, bytes]:

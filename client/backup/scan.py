@@ -32,13 +32,17 @@ _HELD = 1024  # entries of a folder that are held, at some 700 bytes each; those
 
 @dataclass(frozen=True, slots=True)
 class FileFound:
-    """A regular file that has to be read. `known` is the parent snapshot's node of that name, if it was a file."""
+    """A regular file that has to be read. `known` is the parent snapshot's node of that name, if it was a file.
+
+    One that `is_unchanged` since then is read because a vault lacks some of it.
+    """
 
     folder: Folder
     name: bytes
     path: bytes
     stat: os.stat_result
     known: Node | None
+    is_unchanged: bool = False
 
 
 @dataclass(slots=True)
@@ -197,7 +201,8 @@ class Scanner:
         known = folder.known.find(entry.name)
         if known is not None and known.type is not NodeType.FILE:
             known = None
-        if known is not None and is_unchanged(known, found) and self._known.has_content(known.content or ()):
+        as_known = known is not None and is_unchanged(known, found)
+        if known is not None and as_known and self._known.has_content(known.content or ()):
             if is_same(known, found):
                 self._trees.reuse(folder, folder.known.position)
             else:
@@ -208,7 +213,7 @@ class Scanner:
             return
         self._counters.add(total_files=1, total_bytes=found.st_size)
         self._trees.expect(folder)
-        self._read(FileFound(folder, entry.name, entry.path, found, known))
+        self._read(FileFound(folder, entry.name, entry.path, found, known, as_known))
 
     def _open_folder(self, walk: _Walk, entry: _Entry, found: os.stat_result) -> _Walk:
         above, target = walk.folder, entry.target

@@ -26,6 +26,7 @@ from client.errors import WARNINGS_EXIT_CODE, OortError, UsageError
 
 if TYPE_CHECKING:
     from client.account.backup_run import BackupResult, VaultResult
+    from client.backup.request import BackupSummary
 
 _MOST_READERS = 64
 
@@ -163,7 +164,7 @@ def backup(
 def _describe(result: "BackupResult") -> dict[str, object]:
     vaults = [_describe_vault(one) for one in result.vaults]
     whole = next(fields for fields, one in zip(vaults, result.vaults, strict=True) if one.has_snapshot)
-    return {"type": "summary", **whole, "job": result.job, "vaults": vaults}
+    return {"type": "summary", **whole, "warnings": result.warned, "job": result.job, "vaults": vaults}
 
 
 def _describe_vault(result: "VaultResult") -> dict[str, object]:
@@ -190,18 +191,23 @@ def _describe_vault(result: "VaultResult") -> dict[str, object]:
 
 def _show(result: "BackupResult") -> None:
     summary = result.summary
-    rate = summary.total_bytes / max(summary.seconds, 0.001)
     stored = [(one.vault.name, one.outcome) for one in result.vaults if not isinstance(one.outcome, OortError)]
+    is_alone = len(result.vaults) == 1
     for name, outcome in stored:
-        where = "" if len(result.vaults) == 1 else f" in the vault {printable(name)}"
+        rate = outcome.total_bytes / max(outcome.seconds, 0.001)
+        where = "" if is_alone else f" in the vault {printable(name)}"
         say(
             f"Snapshot {outcome.snapshot.id[:8]}{where}: {plural(outcome.total_files, 'file')}, "
             f"{size_text(outcome.total_bytes)} in {duration_text(outcome.seconds)} ({size_text(rate)}/s)"
+            f"{'' if is_alone else f'; {_amounts(outcome)}'}"
         )
-    new, sent = (sum(getattr(one, field) for _, one in stored) for field in ("new_bytes", "uploaded_bytes"))
     say(
-        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_unmodified:,} unchanged; "
-        f"{size_text(new)} of new data, {size_text(sent)} sent"
+        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_unmodified:,} unchanged"
+        f"{f'; {_amounts(summary)}' if is_alone else ''}"
     )
-    if summary.warnings:
-        say(f"{plural(summary.warned, 'warning')}: what is named above is not in the snapshot, or not as it should be.")
+    if result.warned:
+        say(f"{plural(result.warned, 'warning')}: what is named above is not in the snapshot, or not as it should be.")
+
+
+def _amounts(summary: "BackupSummary") -> str:
+    return f"{size_text(summary.new_bytes)} of new data, {size_text(summary.uploaded_bytes)} sent"

@@ -30,7 +30,7 @@ Target = Annotated[
 ]
 VaultNames = Annotated[
     list[str],
-    Option("--vault", help="Name of the vault. May be repeated: the first that answers and has the snapshot is read."),
+    Option("--vault", help="Name of the vault. May be repeated: the first that has the snapshot is read."),
 ]
 Include = Annotated[
     list[str],

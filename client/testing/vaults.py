@@ -146,6 +146,7 @@ def backup_to_several(
     around: Sequence[Around | None] = (),
     locked: bool = True,
     stream: Stream | None = None,
+    progress: NoProgress | None = None,
 ) -> list[BackupSummary | OortError]:
     """One backup to all vaults, of which each may have a parent, and a fault around its session."""
     with ExitStack() as stack:
@@ -155,4 +156,4 @@ def backup_to_several(
             session = fault(session) if fault else session
             opened = stack.enter_context(open_vault(session, PASSWORD, vault.cache))
             targets.append(Target(opened, session, parent, locked=locked))
-        return backup(targets, replace(a_request(*paths), stream=stream))
+        return backup(targets, replace(a_request(*paths), stream=stream), progress)

@@ -20,6 +20,7 @@ from domain.names import ObjectName
 
 PACK_TARGET = 16 << 20  # bytes from which a pack is full
 MAX_BLOBS = 1 << 14  # and blobs: the ids of those in packs that are not stored yet are held as objects, 110 bytes each
+_MOST_BLOB_SHARES = 2
 _MAX_HEADER = 16 << 20  # what restic still reads
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct(f"<BI{ID_BYTES}s")  # 37 bytes
@@ -34,13 +35,16 @@ class PackBuilder:
     """A pack being filled with blobs of one kind."""
 
     def __init__(self, keys: DataKeys, kind: BlobKind, target: int = PACK_TARGET, *, share: int = 1) -> None:
-        """It is full with a `share`-th of the bytes and blobs where the packs of so many vaults are filled at once."""
+        """It is full with a `share`-th of the bytes and blobs where the packs of so many vaults are filled at once.
+
+        Of the blobs with half at least: prune puts together what has fewer and is small.
+        """
         self.kind = kind
         self.size = 0  # bytes without the header
         self._table = bytearray()  # of entries, as an IndexedPack has it
         self._keys = keys
         self._target = target // share
-        self._most = MAX_BLOBS // share
+        self._most = MAX_BLOBS // min(share, _MOST_BLOB_SHARES)
         self._body = bytearray()
 
     @property

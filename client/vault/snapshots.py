@@ -20,6 +20,7 @@ from client.vault.times import format_time, parse_time
 
 RESERVED_TAGS = "oort:"
 ITEM_TAG = "oort:item="
+LATEST = "latest"  # names the newest snapshot
 DEVICE_TAG = "oort:device="
 NOTE_TAG = "oort:note="
 REPAIRED_TAG = "oort:repaired="  # and the id of the snapshot of which this one is what is left
@@ -190,7 +191,7 @@ def select_snapshot(snapshots: Iterable[Snapshot], wanted: str, device: str | No
     `latest` is the newest that `device` has among its own, or of all. Raises NoSuchSnapshot.
     """
     snapshots = list(snapshots)
-    if wanted == "latest":
+    if wanted == LATEST:
         matches = newest_first(one for one in snapshots if device is None or one.is_seen_by(device))[:1]
         if snapshots and not matches:
             raise NoOwnSnapshot(count=len(snapshots))

@@ -339,7 +339,7 @@ def test_an_unreadable_index_file_or_snapshot_is_a_warning_and_what_it_listed_is
     shutil.rmtree(device.home.folder / "vaults")  # what was read once needs not be read again
     broken = [name for name in store.objects if name.kind is ObjectKind.INDEX]
     broken.append(put_raw(store, ObjectKind.SNAPSHOT, b"rubbish" * 20))
-    store.objects[broken[0]] = store.objects[broken[0]][:-1] + b"?"
+    store.objects[broken[0]] = bytes(byte ^ 1 for byte in store.objects[broken[0]])
     view = View()
     second = run_backup(device, ["main"], [os.fsencode(source)], view)
     assert {path.decode() for path, _ in view.warnings} == set(map(str, broken))

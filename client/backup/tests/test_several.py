@@ -1,14 +1,18 @@
 """One backup to several vaults: what is read once is in each, and what fails in one is that one's affair."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from client.backup import small_files
+from client.backup import destinations, read, small_files, worker
 from client.backup.programs import ProgramOutput
 from client.backup.regular import open_regular
-from client.backup.request import BackupSummary
+from client.backup.request import BackupSummary, NoProgress
 from client.errors import OortError, SessionOver, StoreFull
 from client.restore.compare import differences
 from client.stores.abc import Buffer, StoreSession
@@ -16,6 +20,7 @@ from client.testing.faults import FailingPut, GonePacks, SessionAround, Stuck, W
 from client.testing.files import random_bytes
 from client.testing.threads import none_left
 from client.testing.vaults import VaultForTests, a_vault, backup_to_several, summary_of
+from client.vault import sealing
 from client.vault.blobs import BlobKind
 from domain.names import ObjectKind, ObjectName
 
@@ -81,6 +86,39 @@ def test_each_file_is_read_once_and_is_whole_in_every_vault(
         assert_whole(vault, source, tmp_path / f"of {vault.path.name}")
 
 
+def test_a_second_vault_has_nothing_opened_hashed_or_compressed_once_more(
+    vaults: list[VaultForTests], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All within this process: there is too little to do for others to be started."""
+    done: list[str] = []
+
+    def watch(module: ModuleType, name: str, amount: Callable[..., int]) -> None:
+        genuine = getattr(module, name)
+
+        def watched(*arguments: Any) -> Any:
+            done.extend([name] * amount(*arguments))
+            return genuine(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    monkeypatch.setattr(destinations, "chunker_seed", lambda _: 1)  # so that all vaults get as many chunks
+    for module in (small_files, read):
+        watch(module, "open_regular", lambda *_: 1)
+    for module in (small_files, worker):
+        watch(module, "blob_id", lambda _: 1)
+    watch(sealing, "_compress", lambda plaintexts, _: len(plaintexts))
+
+    summary_of(backup_to_several([a_vault(tmp_path / "alone")], source)[0])
+    one = Counter(done)
+    done.clear()
+    for outcome in backup_to_several(vaults, source):
+        summary_of(outcome)
+
+    assert Counter(done) == one
+    assert one["open_regular"] == 24
+    assert one["_compress"] > one["blob_id"] > 24  # trees too
+
+
 def test_what_every_vault_has_is_not_read_and_what_one_lacks_is_stored_in_that_one_alone(
     vaults: list[VaultForTests], source: Path, tmp_path: Path, opened: list[bytes]
 ) -> None:
@@ -93,7 +131,7 @@ def test_what_every_vault_has_is_not_read_and_what_one_lacks_is_stored_in_that_o
     first, second = map(summary_of, backup_to_several(vaults, source, parents=parents))
 
     assert [path.split(b"/")[-2:] for path in opened] == [[b"folder 1", b"small 0"], [b"folder 2", b"small 0"]]
-    assert (first.files_changed, first.files_unmodified) == (2, 22)
+    assert (first.files_changed, first.files_unmodified) == (1, 23)
     assert 0 < first.new_bytes < second.new_bytes < 20_000  # trees of more folders
     for vault in vaults:
         assert_whole(vault, source, tmp_path / f"of {vault.path.name}")
@@ -112,6 +150,8 @@ def test_a_vault_that_is_new_gets_all_and_the_other_nothing_again(
     first, second = map(summary_of, backup_to_several(vaults, source, parents=[parent, None]))
 
     assert (first.new_bytes < _FOLDERS_ABOVE, first.parent) == (True, parent)
+    for summary in (first, second):  # all are read, but for a vault that lacks them
+        assert (summary.files_new, summary.files_changed, summary.files_unmodified) == (0, 0, 24)
     assert (second.new_bytes > 36 * _MIB, second.parent) == (True, None)
     for vault in vaults:
         assert_whole(vault, source, tmp_path / f"of {vault.path.name}")
@@ -119,6 +159,11 @@ def test_a_vault_that_is_new_gets_all_and_the_other_nothing_again(
 
 class FailingCommit(SessionAround):
     def commit(self, snapshot: ObjectName, body: Buffer) -> None:  # noqa: ARG002 - the protocol's
+        raise FULL
+
+
+class FailingClose(SessionAround):
+    def close(self) -> None:
         raise FULL
 
 
@@ -203,6 +248,53 @@ def test_an_interruption_in_a_thread_of_one_vault_ends_all(vaults: list[VaultFor
     with none_left(), pytest.raises(KeyboardInterrupt):
         backup_to_several(vaults, source, around=[None, interrupted])
     assert [vault.objects(ObjectKind.SNAPSHOT) for vault in vaults] == [[], []]
+
+
+def test_a_session_that_cannot_be_closed_leaves_no_thread_of_another_vault_that_hangs(
+    vaults: list[VaultForTests], source: Path
+) -> None:
+    stuck: list[Stuck] = []
+
+    def interrupted(session: StoreSession) -> StoreSession:
+        return FailingClose(FailingPut(session, ObjectKind.PACK, 2, KeyboardInterrupt()))
+
+    def hanging(session: StoreSession) -> StoreSession:
+        stuck.append(Stuck(session, SessionOver(place="the node")))
+        return stuck[0]
+
+    try:
+        with none_left(), pytest.raises(KeyboardInterrupt):
+            backup_to_several(vaults, source, around=[interrupted, hanging])
+    finally:
+        stuck[0].close()
+
+
+def test_a_vault_that_fails_is_told_when_it_does(vaults: list[VaultForTests], source: Path) -> None:
+    class Hearing(NoProgress):
+        def __init__(self) -> None:
+            self.failures: list[tuple[int, OortError]] = []
+            self.snapshots: list[tuple[int, ObjectName]] = []
+            self.heard = threading.Event()
+
+        def failed(self, vault: int, error: OortError) -> None:
+            self.failures.append((vault, error))
+            self.heard.set()
+
+        def committed(self, vault: int, snapshot: ObjectName) -> None:
+            self.snapshots.append((vault, snapshot))
+
+    hearing = Hearing()
+    waits: list[bool] = []
+
+    class Waiting(SessionAround):
+        def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+            waits.append(hearing.heard.wait(60))
+            super().commit(snapshot, body)
+
+    outcomes = backup_to_several(vaults, source, around=[FAULTS["a pack at once"], Waiting], progress=hearing)
+
+    assert (waits, hearing.failures) == ([True], [(0, FULL)])
+    assert hearing.snapshots == [(1, snapshot_of(outcomes[1]))]
 
 
 @pytest.mark.parametrize("damaged", [0, 1])

@@ -1,4 +1,7 @@
-"""What a second vault costs in processor time, worker processes included (docs/decisions/several-vaults.md)."""
+"""What a second vault costs in processor time, worker processes included (docs/decisions/several-vaults.md).
+
+That nothing is read, hashed or compressed twice is counted in test_several.py, whatever the machine does meanwhile.
+"""
 
 import resource
 import shutil
@@ -12,9 +15,9 @@ import pytest
 
 from client.testing.vaults import a_vault
 
-_FOLDERS, _FILES, _LARGE = 20, 100, 8  # files in each folder, and large ones of 20 MiB
+_FOLDERS, _FILES, _LARGE = 10, 100, 4  # files in each folder, and large ones of 24 MiB
 _BOUND = 1.3
-_LOOKS = (2, 6)  # at each, least and most; the least time is what the work takes, and the rest other work's doing
+_LOOKS = 12  # at most, at each
 
 _BACKUP = """
 import sys
@@ -22,12 +25,12 @@ from pathlib import Path
 from client.testing.vaults import VaultForTests, backup_to_several, summary_of
 source, *vaults = map(Path, sys.argv[1:])
 for outcome in backup_to_several([VaultForTests(vault, vault.parent / "cache") for vault in vaults], source):
-    assert summary_of(outcome).new_bytes > 200 << 20
+    assert summary_of(outcome).new_bytes > 100 << 20
 """
 
 
 def texts(root: Path) -> None:
-    """220 MB of made-up words, common and rare as those of a language: they shrink to a third, as texts and code do."""
+    """160 MB of made-up words, common and rare as those of a language: they shrink to a third, as texts and code do."""
     random = Random(7)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     words = ["".join(random.choices(letters, range(26, 0, -1), k=random.randint(2, 11))) for _ in range(20_000)]
@@ -56,16 +59,22 @@ def processor_seconds(source: Path, *vaults: Path) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.long
 def test_one_read_to_two_vaults_costs_at_most_1_3_of_the_processor_time_of_one(tmp_path: Path) -> None:
+    """The least of all looks at one vault, and at two, by turns: as few as it takes.
+
+    It may look often, for other work on the machine (it shares caches and memory with it) only ever adds to
+    the processor time of a backup: the least is nearest to what a backup itself takes. What such work adds to one vault
+    alone can hide a little of what a second costs; that nothing is done twice does not rest on this test.
+    """
     texts(tmp_path / "source")
     one: list[float] = []
     two: list[float] = []
-    least, most = _LOOKS
-    for look in range(most):
+    for look in range(_LOOKS):
         here = tmp_path / str(look)
         one.append(processor_seconds(tmp_path / "source", here / "one" / "vault"))
         two.append(processor_seconds(tmp_path / "source", here / "two" / "first", here / "two" / "second"))
         shutil.rmtree(here)
-        if look + 1 >= least and min(two) <= _BOUND * min(one):
+        if min(two) <= _BOUND * min(one):
             return
     pytest.fail(f"{one} seconds for one vault, and {two} for two")

@@ -1,5 +1,6 @@
 """One backup to several vaults, as a person and a script see it."""
 
+import errno
 import json
 import shutil
 import threading
@@ -12,6 +13,8 @@ import pytest
 
 from client.account import backup_run
 from client.backup import run as engine
+from client.backup import small_files
+from client.backup.regular import open_regular
 from client.cli.tests.terminal import Terminal
 from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
@@ -84,8 +87,9 @@ def test_a_backup_to_two_vaults_is_one_job_with_a_snapshot_in_each(
     (source / "letters" / "a.txt").write_text("another")
     code, output, errors = with_vault("backup", str(source), *backup_to(*names))
     assert (code, errors) == (0, "")
-    assert all(f"in the vault {name}" in output for name in names)
-    assert "0 new, 1 changed, 1 unchanged" in output
+    *told, counts = output.splitlines()
+    assert all(f"in the vault {name}" in line and "of new data" in line for name, line in zip(names, told, strict=True))
+    assert counts == "0 new, 1 changed, 1 unchanged"
 
 
 @pytest.mark.parametrize("failed", [0, 1])
@@ -102,9 +106,10 @@ def test_one_vault_that_fails_in_the_middle_leaves_the_other_complete_and_the_jo
 
     code, output, errors = with_vault("backup", str(large), *backup_to(*names), "--json")
 
-    *_, told, summary = map(json.loads, output.splitlines())
+    *lines, summary = map(json.loads, output.splitlines())
+    told = [(line["vault"], line["error"]) for line in lines if line["type"] == "failed"]
     assert (code, errors) == (3, "")
-    assert (told["type"], told["vault"], told["error"]) == ("failed", names[failed], "StoreFull")
+    assert told == [(names[failed], "StoreFull")]
     lost, whole = summary["vaults"][failed], summary["vaults"][1 - failed]
     assert (lost["vault"], lost["snapshot"], lost["error"], lost["exit_code"]) == (names[failed], None, "StoreFull", 7)
     assert summary["snapshot"] == whole["snapshot"]
@@ -235,7 +240,7 @@ def test_two_names_of_what_was_copied_file_by_file_are_refused_before_anything_i
 def test_that_files_are_cut_otherwise_from_now_on_is_said_once_and_stays_so(
     with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
 ) -> None:
-    """Also when the vault is backed up to alone, or the one that its files are cut for is away."""
+    """Also when the vault is backed up to alone, the one that its files are cut for is away, or caches were cleared."""
     large = source / "large"
     large.write_bytes(random_bytes(24 << 20))
 
@@ -248,11 +253,137 @@ def test_that_files_are_cut_otherwise_from_now_on_is_said_once_and_stays_so(
 
     assert new_bytes(names[1]) > 24 << 20
     assert new_bytes(names[1]) < 20 << 20
+    assert new_bytes(names[0]) > 24 << 20
     assert new_bytes(*names, said=f"cut as the vault {names[0]} has them") > 24 << 20
     assert new_bytes(*names) < 20 << 20
+    large.write_bytes(random_bytes(24 << 20, 1))  # nothing of it was ever cut otherwise
+    assert new_bytes(*names) > 24 << 20
+    shutil.rmtree(with_vault.home / "vaults")
     assert new_bytes(names[1]) < 20 << 20
     shutil.move(tmp_path / "vault", tmp_path / "unplugged")
     assert new_bytes(*names, code=3) < 20 << 20
+
+
+def test_files_are_cut_for_the_vault_whose_parent_they_are_compared_with_also_if_a_new_one_is_named_first(
+    with_vault: Terminal, names: tuple[str, str], large: Path
+) -> None:
+    assert with_vault("backup", str(large), "--vault", names[1])[0] == 0
+
+    new, old = with_vault.json_lines("backup", str(large), *backup_to(*names))[-1]["vaults"]
+
+    assert (new["new_bytes"] > 54 << 20, old["new_bytes"] < 1 << 20) == (True, True)
+    assert (old["files_changed"], old["files_unmodified"]) == (0, 8)
+    again = with_vault.json_lines("backup", str(large), *backup_to(*names))[-1]["vaults"]
+    assert max(one["new_bytes"] for one in again) < 1 << 20
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, folder: Path, method: str, kind: ObjectKind) -> None:
+    """Ctrl-C comes while the store in the folder is asked to do that with an object of the kind."""
+    genuine = getattr(LocalSession, method)
+
+    def interrupted(session: LocalSession, name: ObjectName, *arguments: Any) -> Any:
+        if name.kind is kind and session._store.path == folder:
+            raise KeyboardInterrupt
+        return genuine(session, name, *arguments)
+
+    monkeypatch.setattr(LocalSession, method, interrupted)
+
+
+def assert_told_when_interrupted(terminal: Terminal, names: tuple[str, str], source: Path) -> None:
+    """A backup that is cancelled says which snapshot there is, that of the first vault, and so does its log."""
+    code, output, errors = terminal("backup", str(source), *backup_to(*names))
+    assert (code, output) == (130, "")
+    snapshot = terminal.json("snapshots", "--vault", names[0])[0]["id"]
+    assert f"snapshot {snapshot} exists in the vault {names[0]}" in errors
+    assert terminal.json("snapshots", "--vault", names[1]) == []
+    job = terminal.json("jobs")[0]
+    assert job["status"] == JobStatus.CANCELLED
+    assert any(snapshot in line and names[0] in line for line in log_of(terminal, job["id"]))
+
+
+def test_a_snapshot_that_one_vault_has_is_told_when_the_commit_of_another_is_interrupted(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupting(monkeypatch, tmp_path / "second", "commit", ObjectKind.SNAPSHOT)
+    assert_told_when_interrupted(with_vault, names, source)
+
+
+def test_a_snapshot_that_one_vault_has_is_told_when_the_second_session_of_another_is_interrupted(
+    with_vault: Terminal, names: tuple[str, str], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, tmp_path / "second", {2: SessionOver(place="the node")})
+    sessions = count(1)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(sessions) > 1:
+            raise KeyboardInterrupt
+        return engine.backup(*arguments)
+
+    monkeypatch.setattr(backup_run, "backup", interrupted)
+    assert_told_when_interrupted(with_vault, names, large)
+
+
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_an_interruption_while_the_lock_of_one_vault_is_given_up_leaves_none_in_another(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: int,
+) -> None:
+    folders = [tmp_path / "vault", tmp_path / "second"]
+    interrupting(monkeypatch, folders[interrupted], "remove", ObjectKind.LOCK)
+    assert with_vault("backup", str(source), *backup_to(*names))[0] == 130
+    assert list((folders[1 - interrupted] / "locks").iterdir()) == []
+
+
+@pytest.mark.parametrize("locked", [0, 1])
+def test_a_lock_that_cannot_be_given_up_is_a_warning_that_names_the_snapshot(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    locked: int,
+) -> None:
+    genuine = LocalSession.remove
+    folder = tmp_path / ("vault", "second")[locked]
+
+    def remove(session: LocalSession, name: ObjectName) -> None:
+        if name.kind is ObjectKind.LOCK and session._store.path == folder:
+            raise StoreError(place=folder, detail="no permission")
+        genuine(session, name)
+
+    monkeypatch.setattr(LocalSession, "remove", remove)
+
+    code, output, errors = with_vault("backup", str(source), *backup_to(*names), "--json")
+
+    *lines, summary = map(json.loads, output.splitlines())
+    assert (code, errors, summary["warnings"]) == (3, "", 1)
+    assert not [line for line in lines if line["type"] == "failed"]
+    assert [one["warnings"] for one in summary["vaults"]] == [1 - locked, locked]
+    [warning] = [line for line in lines if line["type"] == "warning"]
+    assert summary["vaults"][locked]["snapshot"] in warning["path"]
+    assert f"it exists in the vault {names[locked]}" in warning["reason"]
+    job = with_vault.json("jobs")[0]
+    assert job["status"] == JobStatus.WARNING
+    assert any("no permission" in line for line in log_of(with_vault, job["id"]))
+
+
+def test_the_latest_of_several_vaults_is_the_newest_that_any_of_them_has(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_vault("backup", str(source), *backup_to(*names))[0] == 0
+    (source / "newest").write_text("stored in the second alone")
+    with monkeypatch.context() as full:
+        failing(full, tmp_path / "vault", {1: StoreFull(place="the disk", detail="no space left on device")})
+        assert with_vault("backup", str(source), *backup_to(*names))[0] == 3
+
+    code, _, errors = with_vault("restore", "latest", "--target", str(tmp_path / "target"), *backup_to(*names))
+
+    assert (code, errors) == (0, "")
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
 
 
 def test_a_restore_reads_the_first_vault_that_answers_and_has_the_snapshot(
@@ -279,3 +410,31 @@ def test_a_restore_reads_the_first_vault_that_answers_and_has_the_snapshot(
     code, output, errors = with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to(*names))
     assert (code, output) == (5, "")
     assert with_vault("restore", "latest", "--target", str(tmp_path / "none"), *backup_to("unknown", names[0]))[0] == 6
+
+
+def test_what_only_the_snapshot_of_a_second_session_lacks_is_a_warning_too(
+    with_vault: Terminal, names: tuple[str, str], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, tmp_path / "second", {2: SessionOver(place="the node")})
+    sessions = count()
+    at_work = 0
+
+    def in_session(*arguments: Any) -> Any:
+        nonlocal at_work
+        at_work = next(sessions)
+        return engine.backup(*arguments)
+
+    def unreadable(path: bytes, owner: int) -> object:
+        if at_work and path.endswith(b"a.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_regular(path, owner)
+
+    monkeypatch.setattr(backup_run, "backup", in_session)
+    monkeypatch.setattr(small_files, "open_regular", unreadable)
+
+    code, output, _ = with_vault("backup", str(large), *backup_to(*names), "--json")
+
+    summary = json.loads(output.splitlines()[-1])
+    assert (code, summary["warnings"]) == (3, 1)
+    assert [one["warnings"] for one in summary["vaults"]] == [0, 1]
+    assert with_vault.json("jobs")[0]["status"] == JobStatus.WARNING

@@ -1,18 +1,21 @@
 """What goes, what stays, and what is said of it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 import pytest
 
 from client.errors import NoRoomForIndex, NoSnapshots, NotSupported, StoreFull
 from client.reachability.tests.a_history import AS_IT_IS, EXACTLY, History, chunk, copied, store_blobs, trees_of
-from client.retention.prune import PruneLimits
+from client.retention.prune import PruneLimits, choice
+from client.retention.prune.limits import SMALL_PACK
 from client.stores.abc import Buffer, Refusal, StoreSession
 from client.stores.tests.memory import MemoryStore
 from client.testing.faults import SessionAround
-from client.vault.blobs import BlobKind, blob_id
+from client.vault.blobs import BlobKind, PackEntry, blob_id
 from client.vault.index import IndexWriter
 from client.vault.index_files import IndexedPack, IndexFile, encode_index_file
+from client.vault.keys import DataKeys
 from client.vault.packs import PackBuilder
 from client.vault.sealing import entry_of, seal_batch
 from domain.names import ObjectKind, ObjectName
@@ -408,3 +411,14 @@ def test_limits_that_make_no_sense_are_refused() -> None:
     for wrong in ({"unused_share": 1.0}, {"unused_share": -0.1}, {"unused_bytes": -1}, {"repack_bytes": -1}):
         with pytest.raises(ValueError, match="not possible"):
             PruneLimits(**wrong)
+
+
+@pytest.mark.parametrize("vaults", [1, 2, 3, 4])
+@pytest.mark.parametrize("blob", [100, 1 << 20])
+def test_no_pack_that_is_full_counts_as_small_however_many_vaults_are_filled_at_once(vaults: int, blob: int) -> None:
+    builder = PackBuilder(DataKeys.random(), BlobKind.DATA, share=vaults)
+    for number in count():
+        if builder.is_full:
+            break
+        builder.move(PackEntry(number.to_bytes(32), BlobKind.DATA, 0, blob, 0), bytes(blob))
+    assert len(builder) >= choice._FEW_BLOBS or builder.size >= SMALL_PACK
