@@ -123,7 +123,7 @@ def run_backup(
 
     Raises OortError, if no vault has a snapshot then. KeyboardInterrupt ends the job as cancelled.
     """
-    # Before gRPC starts its threads: each would keep an area of its own, with 10 MiB that nothing gives back.
+    # Before gRPC starts its threads: each would keep an area of its own, with 11 MiB that nothing gives back.
     give_back_large_buffers()
     Selector(options.selection)  # what is wrong with it is told before anything is done
     wanted = tuple(paths) if options.stream else absolute_paths(paths)

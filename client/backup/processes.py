@@ -20,7 +20,7 @@ from client.worker_process import ProcessLost, WorkerProcess, start_process
 
 _PROGRAM = "from client.backup.worker import main; main()"
 _ROOM = max(MAX_READ, 2 * MAX_CHUNK)  # sealed bytes of one task; what is not used takes no memory
-_KEPT_ROOM = 3 << 20  # more than nearly all tasks need
+_KEPT_ROOM = 4 << 20  # all that nearly any task needs: 2 MiB or more, and the rest of a last chunk
 
 
 class ChunkMemory:

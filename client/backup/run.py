@@ -94,7 +94,7 @@ class _Backup:
 
     def _run(self) -> list[BackupSummary | OortError]:
         started = self._machinery.monotonic()
-        give_back_large_buffers()
+        give_back_large_buffers()  # for callers of the engine alone, too
         paths = self._request.paths if self._request.stream else absolute_paths(self._request.paths)
         for link in () if self._request.stream else links_among(paths):
             self._counters.warn(link, _ONLY_A_LINK.format(link=os.fsdecode(link)))

@@ -1,5 +1,6 @@
 """Files read and sealed by processes of their own: as without them; the loss of one ends the backup."""
 
+import contextlib
 import mmap
 import os
 import signal
@@ -15,13 +16,15 @@ from client.backup import processes, read, small_files, staff
 from client.backup.regular import Seen
 from client.backup.small_files import BATCH_BYTES, Wanted, read_batch
 from client.backup.stream import StandardInput
-from client.backup.worker import Message, Span
+from client.backup.worker import Message, Sealing, Span
 from client.errors import DamagedVault, WorkerLost
 from client.restore.compare import differences
 from client.testing.files import random_bytes
 from client.testing.threads import none_left
 from client.testing.vaults import a_vault
 from client.vault.chunker import Chunker
+from client.vault.keys import DataKeys
+from client.vault.sealing import Compression
 from domain.names import ObjectKind
 
 
@@ -94,8 +97,8 @@ def test_they_store_what_threads_store(tmp_path: Path, source: Path, asked: Aske
 
 
 @pytest.mark.usefixtures("asked")
-def test_what_a_large_task_took_of_their_memory_is_given_back_once_it_is_packed(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_large_task_took_of_their_memory_is_given_back_once_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given_back: list[int] = []
     give_back = worker_process.WorkerProcess.give_back_room
@@ -106,14 +109,19 @@ def test_what_a_large_task_took_of_their_memory_is_given_back_once_it_is_packed(
 
     monkeypatch.setattr(processes, "_KEPT_ROOM", mmap.PAGESIZE)
     monkeypatch.setattr(worker_process.WorkerProcess, "give_back_room", watched)
-    vault = a_vault(tmp_path / "vault")
+    keys, memory, large = DataKeys.random(), processes.ChunkMemory(1 << 20), 1 << 20
+    memory.view[:] = random_bytes(large, 1)
 
-    vault.backup(source)
-
-    assert set(given_back) == {mmap.PAGESIZE}
-    assert vault.problems() == []
-    vault.restore(tmp_path / "target")
-    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+    with contextlib.closing(memory):
+        worker = processes.start_worker(Sealing(keys, 2, Compression.OFF), memory)
+        assert worker is not None
+        with contextlib.closing(worker):
+            for size, given_before in ((large, 0), (100, 1), (large, 1), (large, 2)):
+                ids = worker.hash([(0, size)])
+                assert given_back == [mmap.PAGESIZE] * given_before
+                (sealed,) = worker.seal(ids, [0])
+                assert given_back == [mmap.PAGESIZE] * given_before
+                assert keys.open(sealed.body) == memory.view[:size]
 
 
 def test_they_store_a_stream_once_enough_of_it_has_come(

@@ -238,6 +238,10 @@ def test_shared_memory_that_is_given_back_takes_none_and_the_rest_stays() -> Non
     size, kept = 4 << 20, 1 << 20
     with closing(linux.shared_memory(size)) as opened, mmap.mmap(opened, size) as memory:
         memory[:] = b"x" * size
+        try:
+            memory.madvise(mmap.MADV_REMOVE, size - mmap.PAGESIZE)
+        except OSError:
+            pytest.skip("this system takes no shared memory back")
 
         linux.give_back_shared_memory(memory, kept)
 

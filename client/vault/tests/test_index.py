@@ -134,6 +134,29 @@ def test_of_many_blobs_each_is_found_where_two_packs_were_filled_by_turns(open_i
     assert not index.has_all(BlobKind.DATA, blobs)
 
 
+def test_a_tree_behind_a_blob_of_data_is_no_data(open_index: OpenIndex) -> None:
+    name, (data, tree) = a_pack(an_entry(0), an_entry(100, BlobKind.TREE))
+    index = open_index(Files([(name, [data, tree])]))
+    blobs = [data.id, tree.id]
+
+    assert index.find_one_of_each(BlobKind.DATA, blobs) == [(name, data), None]
+    assert index.has_all(BlobKind.DATA, blobs[:1])
+    assert not index.has_all(BlobKind.DATA, blobs)
+    assert not index.has_all(BlobKind.DATA, blobs[1:])
+
+
+def test_of_many_blobs_each_is_found_where_only_some_that_lie_behind_are_remembered(
+    open_index: OpenIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.vault.index_view._MOST_BEHIND", 2)
+    name, entries = a_pack(*map(an_entry, range(0, 900, 100)))
+    index = open_index(Files([(name, entries)]))
+    others = [*reversed(entries), *entries[::2], *entries]
+
+    assert index.find_one_of_each(BlobKind.DATA, [entry.id for entry in others]) == [(name, entry) for entry in others]
+    assert index.has_all(BlobKind.DATA, [entry.id for entry in others])
+
+
 def test_of_many_blobs_none_is_found_in_a_pack_that_does_not_count(open_index: OpenIndex) -> None:
     pack = a_pack()
     index = open_index(Files([pack]))
