@@ -16,7 +16,7 @@ from client.backup import processes, read, small_files, staff
 from client.backup.regular import Seen
 from client.backup.small_files import BATCH_BYTES, Wanted, read_batch
 from client.backup.stream import StandardInput
-from client.backup.worker import Message, Sealing, Span
+from client.backup.worker import Message, Sealing, Span, VaultSealing
 from client.errors import DamagedVault, WorkerLost
 from client.restore.compare import differences
 from client.testing.files import random_bytes
@@ -113,13 +113,13 @@ def test_what_a_large_task_took_of_their_memory_is_given_back_once_the_next_begi
     memory.view[:] = random_bytes(large, 1)
 
     with contextlib.closing(memory):
-        worker = processes.start_worker(Sealing(keys, 2, Compression.OFF), memory)
+        worker = processes.start_worker(Sealing([VaultSealing(keys, 2)], Compression.OFF, 1), memory)
         assert worker is not None
         with contextlib.closing(worker):
             for size, given_before in ((large, 0), (100, 1), (large, 1), (large, 2)):
                 ids = worker.hash([(0, size)])
                 assert given_back == [mmap.PAGESIZE] * given_before
-                (sealed,) = worker.seal(ids, [0])
+                (sealed,) = worker.seal(0, ids, [0])
                 assert given_back == [mmap.PAGESIZE] * given_before
                 assert keys.open(sealed.body) == memory.view[:size]
 
