@@ -8,7 +8,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,6 +48,11 @@ class Blobs:
         self._held: OrderedDict[BlobId, _Held] = OrderedDict()
         self._size = self._under_way = 0
         self._pool = ThreadPoolExecutor(FETCHERS, "fetch")
+
+    @property
+    def under_way(self) -> int:
+        """Bytes of blobs that are coming."""
+        return self._under_way
 
     @property
     def held(self) -> int:
@@ -95,9 +100,9 @@ class Blobs:
                 if held.coming.done() and not isinstance(held.coming.result(), bytes):
                     self._drop(blob)
 
-    def close(self) -> None:
-        """No more is asked for; what is under way ends with the vault's session."""
-        self._pool.shutdown(wait=False)
+    def close(self, *, wait: bool = False) -> None:
+        """No more is asked for; what is under way ends with the vault's session, unless it is waited for."""
+        self._pool.shutdown(wait=wait)
 
     def _ask(self, blobs: Sequence[BlobId]) -> list[tuple[Request, dict[BlobId, "Future[Content]"]]]:
         """The requests for those that are not held, which somebody must carry out; raises StoreError."""
@@ -125,23 +130,21 @@ class Blobs:
         ]
 
     def _fetch(self, request: Request, coming: dict[BlobId, "Future[Content]"]) -> None:
+        size = sum(entry.length_plain for entry, _ in request.blobs)
         try:
             found = fetched(self._vault, request)
         except Exception as error:  # noqa: BLE001 - whoever waits for a blob is told, and the next asks again
             with self._lock:
-                self._arrived(coming)
+                self._under_way -= size
                 for blob in coming:
                     self._drop(blob)
             for future in coming.values():
                 future.set_exception(error)
             return
-        for entry, content in found.items():
-            coming[entry.id].set_result(content)
-        with self._lock:
-            self._arrived(coming)
-
-    def _arrived(self, blobs: Iterable[BlobId]) -> None:
-        self._under_way -= sum(self._held[blob].size for blob in blobs)
+        with self._lock:  # what has come may be let go of by others at once
+            self._under_way -= size
+            for entry, content in found.items():
+                coming[entry.id].set_result(content)
 
     def _drop(self, blob: BlobId) -> None:
         held = self._held.pop(blob, None)

@@ -28,6 +28,11 @@ _LINK_MODE = stat.S_IFLNK | 0o777
 
 Thing = View | Snapshot | bytes
 Views = Callable[[], View]
+Identity = str | bytes | None  # of a snapshot its id, of a link where it leads to; a view has none
+
+
+def _identity(thing: Thing) -> Identity:
+    return thing.id if isinstance(thing, Snapshot) else thing if isinstance(thing, bytes) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class Filesystem:
         self.blobs = Blobs(vault)
         self.folders = Folders()
         self._paths = [b"", b""]  # of views, by node; the root is 1
-        self._nodes = {b"": kernel.ROOT}
+        self._identities: list[Identity] = [None, None]
+        self._nodes: dict[tuple[bytes, Identity], int] = {(b"", None): kernel.ROOT}
         self._lock = threading.Lock()
         self._handles = itertools.count(1)
         self._open_files: dict[int, OpenFile] = {}
@@ -129,20 +135,31 @@ class Filesystem:
 
     def _thing(self, node: int) -> Thing:
         """What a view's number names now. Raises FileNotFoundError."""
+        identity = self._identities[node]
+        if isinstance(identity, bytes):
+            return identity  # who has just come upon a link is not told that there is none because it leads on
         thing: Thing = self._views()
         for name in filter(None, self._paths[node].split(b"/")):
             found = thing.entries.get(name) if isinstance(thing, View) else None
             if found is None:
                 raise FileNotFoundError(errno.ENOENT, "")
             thing = found
+        if _identity(thing) != identity:
+            raise FileNotFoundError(errno.ENOENT, "")
         return thing
 
-    def _node_below(self, node: int, name: bytes) -> int:
+    def _node_below(self, node: int, name: bytes, thing: Thing) -> int:
+        """The number of what is there now.
+
+        Another thing of the same name has another one, or the kernel would show in it what it keeps of the former.
+        """
         path = self._paths[node] + b"/" + name if node != kernel.ROOT else name
+        key = path, _identity(thing)
         with self._lock:
-            found = self._nodes.get(path)
+            found = self._nodes.get(key)
             if found is None:
-                found = self._nodes[path] = len(self._paths)
+                found = self._nodes[key] = len(self._identities)
+                self._identities.append(key[1])
                 self._paths.append(path)
             return found
 
@@ -163,7 +180,7 @@ class Filesystem:
         thing = view.entries.get(name) if isinstance(view, View) else None
         if thing is None:
             return -errno.ENOENT
-        node = self._node_below(parent, name)
+        node = self._node_below(parent, name, thing)
         return kernel.entry_reply(node, node, self._attributes(thing), lasting=False)
 
     def _found(self, folder: Folder, listing: Listing, name: bytes) -> bytes:
@@ -273,7 +290,7 @@ class Filesystem:
             mode = kernel.mode_of(listing.attributes[place])
             return kernel.dirent(folder.inode_of(listing, place), place + 3, mode, listing.names[place])
         name, thing = opened.entries[place]
-        node = self._node_below(opened.node, name)
+        node = self._node_below(opened.node, name, thing)
         return kernel.dirent(node, place + 3, kernel.mode_of(self._attributes(thing)), name)
 
     def _plus(self, opened: _OpenFolder, place: int) -> bytes:
@@ -283,7 +300,7 @@ class Filesystem:
             inode = folder.inode_of(listing, place)
             return kernel.dirent_plus(folder.node_of(place), inode, attributes, place + 3, name, lasting=True)
         name, thing = opened.entries[place]
-        node = self._node_below(opened.node, name)
+        node = self._node_below(opened.node, name, thing)
         return kernel.dirent_plus(node, node, self._attributes(thing), place + 3, name, lasting=False)
 
     def _releasedir(self, _: int, rest: memoryview) -> bytes:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from client.errors import DamagedVault, ObjectMissing, OortError
-from client.mount.views import View, view_of
+from client.mount.views import Names, View, view_of
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot, newest_first
 from domain.names import ObjectKind, ObjectName
@@ -49,6 +49,7 @@ class History:
         self._lock = threading.Lock()
         self._snapshots: dict[ObjectName, Snapshot] = {}
         self._failed: set[ObjectName] = set()
+        self._names = Names()
         self._read()
         self._view = self._made()
         self._listed_at = monotonic()
@@ -79,7 +80,7 @@ class History:
             self._changed()
 
     def _made(self) -> View:
-        return view_of(self.shown, self._devices())
+        return view_of(self.shown, self._devices(), self._names)
 
     def _read(self) -> bool:
         """List the snapshots, and read those that are new; True if there are others. Raises StoreError."""

@@ -1,6 +1,7 @@
 """A mount point and the channel to the kernel: had from fusermount3, which may mount also for a user without rights.
 
-Kept true: whatever ends this process, the mount point is let go: a shell waits for that. fusermount3's own
+Kept true: whatever ends this process, the mount is taken away, and nothing that another has mounted in its place: a
+shell that is there before the mount waits for that, and it is the one who does it in any case. fusermount3's own
 `auto_unmount` does not do it for a user without rights (3.14). Who still has a file of it open gets an error.
 """
 
@@ -11,7 +12,7 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -21,11 +22,30 @@ from client.platforms.linux import Identity, identity_of
 
 HELPER = "fusermount3"
 _PATIENCE_SECONDS = 60.0
-_WATCH = f'read -r _; exec {HELPER} -u -z -q -- "$1"'
+_MOUNTS = Path("/proc/self/mountinfo")
+_TYPE = "fuse.oort"
+_NOTHING = b"none"
+# $1 is the mount point, and $2 as /proc has it. It is told which mount is ours, then nothing until the end: if the end
+# comes before, ours is what has come there since.
+_WATCH = f"""trap '' HUP INT TERM
+read -r ours
+read -r _
+there=
+while read -r id _ device _ point rest; do
+    [ "$point" = "$2" ] || continue
+    case $rest in *" - {_TYPE} "*) there="$id $device" ;; *) there= ;; esac
+done <{_MOUNTS}
+[ -n "$there" ] && [ "${{ours:-$there}}" = "$there" ] || exit 0
+exec {HELPER} -u -z -q -- "$1"
+"""
 
 
 class CannotMount(OortError):
     """{mountpoint} cannot be mounted: {detail}."""
+
+
+class StillMounted(OortError):
+    """{mountpoint} is still mounted: {detail}. `fusermount3 -u` with its path takes it away."""
 
 
 class NoFuse(OortError):
@@ -68,8 +88,20 @@ def ensure_mountpoint(mountpoint: Path, protected: frozenset[Identity] = frozens
 def mounted(mountpoint: Path, name: str, *, allow_other: bool) -> Iterator[int]:
     """Mount at an absolute path; answers the open channel, which is the caller's. Unmounted at the end.
 
-    Raises CannotMount.
+    Raises CannotMount; at the end StillMounted.
     """
+    before = _there(mountpoint)
+    with _watched(mountpoint) as tell:
+        try:
+            channel = _channel(mountpoint, name, allow_other=allow_other)
+        finally:
+            there = _there(mountpoint)
+            tell(_NOTHING if there == before else there)
+        yield channel
+
+
+def _channel(mountpoint: Path, name: str, *, allow_other: bool) -> int:
+    """Mount. Raises CannotMount."""
     ours, theirs = socket.socketpair()
     with (
         ours,
@@ -85,25 +117,71 @@ def mounted(mountpoint: Path, name: str, *, allow_other: bool) -> Iterator[int]:
         ) as helper,
     ):
         theirs.close()
-        channel = _received(ours, mountpoint, helper, said)
-    with _watched(mountpoint):
-        try:
-            yield channel
-        finally:
-            unmount(mountpoint)
+        return _received(ours, mountpoint, helper, said)
 
 
 @contextmanager
-def _watched(mountpoint: Path) -> Iterator[None]:
-    """Have it unmounted when this process is gone, in whatever way: the kernel then closes the pipe."""
-    command = ["sh", "-c", _WATCH, "sh", str(mountpoint)]
-    quiet = subprocess.DEVNULL
-    # In a session of its own, as Ctrl-C is for us alone.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True) as watch:
-        try:
-            yield
-        finally:
-            watch.kill()
+def _watched(mountpoint: Path) -> Iterator[Callable[[bytes], None]]:
+    """Have unmounted what is told when this ends, or this process: the kernel then closes the pipe.
+
+    Raises CannotMount; at the end StillMounted.
+    """
+    ours = _NOTHING
+    end, pipe = os.pipe()
+    try:
+        watch = subprocess.Popen(
+            ["sh", "-c", _WATCH, "sh", str(mountpoint), _as_listed(mountpoint)],
+            stdin=end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # as Ctrl-C is for us alone
+        )
+    except OSError as error:
+        os.close(pipe)
+        raise CannotMount(mountpoint=mountpoint, detail=f"sh cannot be run: {reason_of(error)}") from None
+    finally:
+        os.close(end)
+
+    def tell(mount: bytes) -> None:
+        nonlocal ours
+        ours = mount
+        with suppress(BrokenPipeError):  # a watch that somebody killed is found out at the end
+            os.write(pipe, mount + b"\n")
+
+    try:
+        yield tell
+    finally:
+        os.close(pipe)
+        with suppress(subprocess.TimeoutExpired):
+            watch.wait(_PATIENCE_SECONDS)
+        if ours == _there(mountpoint):
+            raise StillMounted(mountpoint=mountpoint, detail=_ending_of(watch.returncode))
+
+
+def _ending_of(code: int | None) -> str:
+    """Why a watch has left the mount where it is."""
+    if code is None:
+        return f"{HELPER} has not ended after {_PATIENCE_SECONDS:g} seconds"
+    if code < 0:
+        return "the shell that was to take it away was killed"
+    return f"{HELPER} ended with {code}"
+
+
+def _there(mountpoint: Path) -> bytes:
+    """Which mount of a vault is at a path, by its two numbers; empty if none is, or another lies over it."""
+    there = b""
+    listed = os.fsencode(_as_listed(mountpoint))
+    for line in _MOUNTS.read_bytes().split(b"\n"):
+        if line:
+            number, _, device, _, point, rest = line.split(b" ", 5)
+            if point == listed:
+                there = number + b" " + device if f" - {_TYPE} ".encode() in rest else b""
+    return there
+
+
+def _as_listed(mountpoint: Path) -> str:
+    """As /proc has a path: what would end a field or a line there, and the backslash, by octal digits."""
+    return "".join(f"\\{ord(one):03o}" if one in " \t\n\\" else one for one in str(mountpoint))
 
 
 def _received(ours: socket.socket, mountpoint: Path, helper: "subprocess.Popen[bytes]", said: IO[bytes]) -> int:
@@ -138,7 +216,7 @@ def unmount(mountpoint: Path) -> None:
 
 def _options(name: str, *, allow_other: bool) -> str:
     escaped = "".join("\\" + character if character in ",\\" else character for character in name)
-    options = ["ro", "nosuid", "nodev", "subtype=oort", f"fsname={escaped}"]
+    options = ["ro", "nosuid", "nodev", f"subtype={_TYPE.removeprefix('fuse.')}", f"fsname={escaped}"]
     if allow_other:
         options += ["allow_other", "default_permissions"]
     return ",".join(options)

@@ -1,7 +1,7 @@
 """The folders of a mount above those of its snapshots: the same snapshots by id, date, device, host, item and tag.
 
-Kept true: a snapshot keeps its names for as long as it is there, whatever comes after it; no name holds a slash, or is
-longer than a name may be.
+Kept true: a snapshot keeps its names for as long as it is there, whatever comes or goes beside it; no name holds a
+slash, or is longer than a name may be.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,53 +23,76 @@ class View:
     time_ns: int = 0
 
 
-def view_of(snapshots: Sequence[Snapshot], devices: Mapping[str, str]) -> View:
+class Names:
+    """The names that were given, by the folder they are in: what has one keeps it while it is there."""
+
+    def __init__(self) -> None:
+        self._given: dict[bytes, dict[str, bytes]] = {}
+
+    def give(self, folder: bytes, wanted: Mapping[str, Sequence[bytes]]) -> Mapping[str, bytes]:
+        """A name for each of those that are there: the first of those it would take that nobody has.
+
+        The last one of each must be its alone. Those that come first in `wanted` choose first.
+        """
+        before = self._given.get(folder, {})
+        names = {one: before[one] for one, choices in wanted.items() if before.get(one) in choices}
+        taken = set(names.values())
+        for one, choices in wanted.items():
+            if one not in names:
+                names[one] = next(name for name in choices if name not in taken)
+                taken.add(names[one])
+        self._given[folder] = names
+        return names
+
+
+def view_of(snapshots: Sequence[Snapshot], devices: Mapping[str, str], names: Names) -> View:
     """All views; `snapshots` come oldest first, `devices` are the names of devices by id."""
-    view = View(time_ns=max((one.time_ns for one in snapshots), default=0))
+
+    def grouped(folder: bytes, names_of: Callable[[Snapshot], Iterable[str]]) -> View:
+        groups: dict[bytes, list[Snapshot]] = {}
+        for one in snapshots:
+            for name in dict.fromkeys(map(_as_name, names_of(one))):
+                groups.setdefault(name, []).append(one)
+        series = {name: _series(members, names, folder + b"/" + name) for name, members in groups.items()}
+        return View(dict(series), max((one.time_ns for one in series.values()), default=0))
+
+    view = View(time_ns=_newest_time(snapshots))
     view.entries = {
-        b"ids": View(_by_id(snapshots), view.time_ns),
-        b"dates": _series(snapshots),
-        b"devices": _grouped(snapshots, lambda one: [_device_name(one.device, devices)] if one.device else []),
-        b"hosts": _grouped(snapshots, lambda one: [one.hostname] if one.hostname else []),
-        b"items": _grouped(snapshots, lambda one: [_item_name(one)] if one.item else []),
-        b"tags": _grouped(snapshots, lambda one: one.user_tags),
+        b"ids": _by_id(snapshots, names),
+        b"dates": _series(snapshots, names, b"dates"),
+        b"devices": grouped(b"devices", lambda one: [_device_name(one.device, devices)] if one.device else []),
+        b"hosts": grouped(b"hosts", lambda one: [one.hostname] if one.hostname else []),
+        b"items": grouped(b"items", lambda one: [_item_name(one)] if one.item else []),
+        b"tags": grouped(b"tags", lambda one: one.user_tags),
     }
     return view
 
 
-def _by_id(snapshots: Sequence[Snapshot]) -> "dict[bytes, View | Snapshot | bytes]":
-    """By the first digits of their ids, and where one came before with the same ones, by all."""
-    entries: dict[bytes, View | Snapshot | bytes] = {}
-    for one in snapshots:
-        short = one.short_id.encode()
-        entries[one.id.encode() if short in entries else short] = one
-    return _with_latest(entries, snapshots)
+def _newest_time(snapshots: Sequence[Snapshot]) -> int:
+    return max((one.time_ns for one in snapshots), default=0)
 
 
-def _series(snapshots: Sequence[Snapshot]) -> View:
+def _by_id(snapshots: Sequence[Snapshot], names: Names) -> View:
+    """By the first digits of their ids, and where another one has the same, by all."""
+    return _named(
+        snapshots, names.give(b"ids", {one.id: [one.short_id.encode(), one.id.encode()] for one in snapshots})
+    )
+
+
+def _series(snapshots: Sequence[Snapshot], names: Names, folder: bytes) -> View:
     """By the second of their time, UTC; of several in a second the later ones also by id."""
-    entries: dict[bytes, View | Snapshot | bytes] = {}
+    wanted: dict[str, Sequence[bytes]] = {}
     for one in sorted(snapshots, key=lambda one: (one.time_ns, one.id)):
-        name = f"{format_time(one.time_ns)[:19]}Z".encode()
-        entries[name + b"-" + one.short_id.encode() if name in entries else name] = one
-    return View(_with_latest(entries, snapshots), max((one.time_ns for one in snapshots), default=0))
+        time = f"{format_time(one.time_ns)[:19]}Z"
+        wanted[one.id] = [name.encode() for name in (time, f"{time}-{one.short_id}", f"{time}-{one.id}")]
+    return _named(snapshots, names.give(folder, wanted))
 
 
-def _with_latest(
-    entries: "dict[bytes, View | Snapshot | bytes]", snapshots: Sequence[Snapshot]
-) -> "dict[bytes, View | Snapshot | bytes]":
+def _named(snapshots: Sequence[Snapshot], names: Mapping[str, bytes]) -> View:
+    entries: dict[bytes, View | Snapshot | bytes] = {names[one.id]: one for one in snapshots}
     for newest in newest_first(snapshots)[:1]:
-        return entries | {LATEST: next(name for name, one in entries.items() if one is newest)}
-    return entries
-
-
-def _grouped(snapshots: Iterable[Snapshot], names_of: Callable[[Snapshot], Iterable[str]]) -> View:
-    groups: dict[bytes, list[Snapshot]] = {}
-    for one in snapshots:
-        for name in dict.fromkeys(map(_as_name, names_of(one))):
-            groups.setdefault(name, []).append(one)
-    series = {name: _series(members) for name, members in groups.items()}
-    return View(dict(series), max((one.time_ns for one in series.values()), default=0))
+        entries[LATEST] = names[newest.id]
+    return View(entries, _newest_time(snapshots))
 
 
 def _device_name(device: str, names: Mapping[str, str]) -> str:

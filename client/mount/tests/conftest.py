@@ -1,16 +1,12 @@
-import os
-from pathlib import Path
-
 import pytest
+
+from client.testing.mounts import why_nothing_can_be_mounted
 
 
 @pytest.fixture(autouse=True)
-def can_mount() -> None:
-    """Mounting takes what no package brings: a kernel with FUSE that lets this user use it."""
-    filesystems = Path("/proc/filesystems")
-    if not filesystems.exists() or "fuse" not in filesystems.read_text().split():
-        pytest.skip("this kernel has no FUSE, which no package brings")
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        pytest.skip(f"/dev/fuse cannot be opened ({error.strerror}), which no package changes")
+def can_mount(request: pytest.FixtureRequest) -> None:
+    """Mounting takes what no package brings: a kernel with FUSE that lets this user, in this container, use it."""
+    if request.node.get_closest_marker("needs") is not None:
+        why = why_nothing_can_be_mounted()
+        if why:
+            pytest.skip(why)

@@ -1,5 +1,8 @@
 """Contents, where blobs are not listed, and what is held of them."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from client.mount.contents import Blobs, Lost, OpenFile
@@ -49,4 +52,31 @@ def test_no_more_is_held_than_may_be_and_all_can_be_read() -> None:
     # What is coming ahead of a read is held besides, and no other is asked for until that has come.
     assert blobs.held <= (4 << 20) + (32 << 20)
     blobs.close()
+    vault.session.close()
+
+
+def test_many_read_with_hardly_any_room_and_nothing_stays_under_way() -> None:
+    """Blobs are let go of by others the moment they have come."""
+    writer = a_writer()
+    parts = [random_bytes(50 << 10, number) for number in range(160)]
+    ids = writer.blobs(BlobKind.DATA, *parts)
+    vault = writer.finish()
+    blobs = Blobs(vault, budget=96 << 10)
+
+    def read(number: int) -> bool:
+        first = number % 8 * 20
+        whole = b"".join(parts[first : first + 20])
+        file = OpenFile(blobs, b"".join(ids[first : first + 20]), len(whole), b"/a")
+        step = 64 << 10
+        return all(b"".join(file.read(at, step)) == whole[at : at + step] for at in range(0, len(whole), step))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(read, range(64)))
+    finally:
+        sys.setswitchinterval(before)
+    blobs.close(wait=True)
+    assert blobs.under_way == 0
     vault.session.close()

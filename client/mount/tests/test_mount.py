@@ -2,29 +2,28 @@
 
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from client.backup.destinations import Target
 from client.backup.run import backup
-from client.mount.tests.a_mount import a_mount
+from client.mount.tests.a_mount import Mounted, a_mount
 from client.stores.local import LocalStore
 from client.testing.files import a_mixed_tree, described, random_bytes
-from client.testing.vaults import PASSWORD, a_request, a_vault, summary_of
+from client.testing.vaults import PASSWORD, VaultForTests, a_request, a_vault, summary_of
 from client.vault.blobs import BlobKind
 from client.vault.nodes import encode_node, join_tree
 from client.vault.repository import open_vault
 from client.vault.tests import builders
 from client.vault.tests.builders import VaultWriter
 from domain.sessions import Purpose
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.needs("fusermount3")
 ROOT = os.geteuid() == 0
@@ -137,6 +136,70 @@ def test_a_snapshot_that_is_made_or_removed_meanwhile_comes_and_goes(tmp_path: P
         assert (mounted.at / "ids" / second.id[:8] / below).read_text().startswith("second")
         (vault.path / first.path).unlink()
         assert {path.name for path in (mounted.at / "ids").iterdir()} == {second.id[:8], "latest"}
+
+
+def test_latest_leads_to_the_newest_after_it_led_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("first")
+    vault = a_vault(tmp_path / "vault")
+    with a_mount_of_dates(vault, tmp_path, "2026-01-02T00:00:00Z") as mounted:
+        latest = mounted.at / "dates" / "latest"
+        assert str(latest.readlink()) == "2026-01-02T00:00:00Z"
+        assert mounted.snapshot(tmp_path / "a").read_text() == "first"
+        (tmp_path / "a").write_text("second")
+        backup_at(vault, tmp_path / "a", "2026-01-03T00:00:00Z")
+        assert (mounted.at / "dates" / "2026-01-03T00:00:00Z").exists()
+        # The kernel asks for a name again when a second has passed.
+        assert eventually(lambda: str(latest.readlink()) == "2026-01-03T00:00:00Z")
+        assert mounted.snapshot(tmp_path / "a").read_text() == "second"
+
+
+def test_of_snapshots_of_one_second_each_keeps_its_name_and_shows_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("first")
+    vault = a_vault(tmp_path / "vault")
+    below = (tmp_path / "a").relative_to("/")
+    with a_mount_of_dates(vault, tmp_path, "2026-01-02T00:00:00.1Z") as mounted:
+        (first,) = vault.path.glob("snapshots/*")
+        dates, shared = mounted.at / "dates", "2026-01-02T00:00:00Z"
+        (tmp_path / "a").write_text("second, and longer")
+        second = backup_at(vault, tmp_path / "a", "2026-01-02T00:00:00.2Z")
+        assert (dates / shared / below).read_text() == "first"
+        assert (dates / f"{shared}-{second[:8]}" / below).read_text() == "second, and longer"
+
+        first.unlink()
+        assert eventually(lambda: not (dates / shared).exists())
+        assert (dates / f"{shared}-{second[:8]}" / below).read_text() == "second, and longer"
+
+        (tmp_path / "a").write_text("third, which takes the name of the first")
+        third = backup_at(vault, tmp_path / "a", "2026-01-02T00:00:00.3Z")
+        assert eventually((dates / shared).exists)
+        assert (dates / shared / below).read_text() == "third, which takes the name of the first"
+        assert {path.name for path in dates.iterdir()} == {shared, f"{shared}-{second[:8]}", "latest"}
+        assert {path.name for path in (mounted.at / "ids").iterdir()} == {second[:8], third[:8], "latest"}
+
+
+@contextmanager
+def a_mount_of_dates(vault: VaultForTests, folder: Path, time: str) -> Iterator[Mounted]:
+    """A snapshot of the file `a` of that time, mounted so that every look lists anew."""
+    backup_at(vault, folder / "a", time)
+    with a_mount(vault.store, folder / "mount", refresh_seconds=0) as mounted:
+        yield mounted
+
+
+def backup_at(vault: VaultForTests, path: Path, time: str) -> str:
+    """The id of the new snapshot."""
+    with vault.store.open(Purpose.BACKUP) as session, open_vault(session, PASSWORD) as opened:
+        request = a_request(path, time=datetime.fromisoformat(time))
+        return backup(opened, session, request, locked=True).snapshot.id
+
+
+def eventually(is_so: Callable[[], bool]) -> bool:
+    """Whether it comes to be so within a minute."""
+    end = time.monotonic() + 60
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_nothing_can_be_written(tmp_path: Path) -> None:
