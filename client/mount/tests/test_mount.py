@@ -189,7 +189,7 @@ def backup_at(vault: VaultForTests, path: Path, time: str) -> str:
     """The id of the new snapshot."""
     with vault.store.open(Purpose.BACKUP) as session, open_vault(session, PASSWORD) as opened:
         request = a_request(path, time=datetime.fromisoformat(time))
-        return backup(opened, session, request, locked=True).snapshot.id
+        return summary_of(backup([Target(opened, session, locked=True)], request)[0]).snapshot.id
 
 
 def eventually(is_so: Callable[[], bool]) -> bool:
