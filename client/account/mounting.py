@@ -7,7 +7,7 @@ session, elsewhere by the lock, which is taken anew if it was lost because this 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from client.account.device import Device
 from client.account.devices import list_devices
@@ -30,12 +30,13 @@ class Mounting:
     place: Place
     vault: Vault
     own_folders: frozenset[Identity]
+    _names: dict[str, str] = field(default_factory=dict)
 
     def device_names(self) -> Mapping[str, str]:
-        """By id; none while the server cannot be reached."""
+        """By id; while the server cannot be reached those that were heard last, and those of devices that are gone."""
         with suppress(OortError):
-            return {one.id: one.name for one in list_devices(self.place.device)}
-        return {}
+            self._names.update({one.id: one.name for one in list_devices(self.place.device)})
+        return self._names
 
 
 @contextmanager

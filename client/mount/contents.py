@@ -1,7 +1,8 @@
 """Contents of files, read by the blob and ahead of who reads on.
 
 Kept true: what is held of blobs is bounded in bytes, whoever reads; no byte is given out whose blob does not have its
-SHA-256; where a blob cannot be had, no more of a file is lost than what lies in it.
+SHA-256; where a blob cannot be had, no more of a file is lost than what lies in it. Before one counts as lost the index
+files are listed anew: whoever pruned meanwhile may have stored it elsewhere.
 """
 
 import threading
@@ -36,6 +37,8 @@ class Lost(Exception):
 class _Held:
     coming: "Future[Content]"
     size: int
+    location: "Location"
+    is_final: bool = False  # nothing is known of another place
 
 
 class Blobs:
@@ -67,10 +70,29 @@ class Blobs:
 
     def get(self, blob: BlobId) -> bytes:
         """Its content. Raises Lost, StoreError."""
-        content = self._coming(blob).result()
+        coming = self._coming(blob)
+        content = coming.result()
+        if isinstance(content, str) and self._may_lie_elsewhere(blob, coming):
+            content = self._coming(blob).result()
         if isinstance(content, str):
             raise Lost(content)
         return content
+
+    def _may_lie_elsewhere(self, blob: BlobId, lost: "Future[Content]") -> bool:
+        """Whether to ask once more for a blob that could not be had: lists the index files anew. Raises StoreError."""
+        with self._lock:
+            held = self._held.get(blob)
+            if held is None or held.coming is not lost:
+                return True  # another has looked meanwhile
+            if held.is_final:
+                return False
+        self._vault.index.list_anew()
+        is_final = self._vault.index.find(BlobKind.DATA, blob) in (None, held.location)
+        with self._lock:
+            held.is_final = is_final
+            if not is_final and self._held.get(blob) is held:
+                self._drop(blob)
+        return not is_final
 
     def _coming(self, blob: BlobId) -> "Future[Content]":
         """What brings a blob, or has brought it. Raises Lost."""
@@ -84,7 +106,9 @@ class Blobs:
                 self._fetch(request, coming)
                 return coming[blob]
             if self._vault.index.find(BlobKind.DATA, blob) is None:
-                raise Lost(f"no index file lists its blob {blob.hex()}")
+                self._vault.index.list_anew()
+                if self._vault.index.find(BlobKind.DATA, blob) is None:
+                    raise Lost(f"no index file lists its blob {blob.hex()}")
 
     def fetch_ahead(self, blobs: Sequence[BlobId]) -> None:
         """Have blobs fetched beside what follows, unless much is being fetched already. Raises StoreError."""
@@ -118,7 +142,7 @@ class Blobs:
                 if location is not None and location.entry.id not in self._held:
                     blob, size = location.entry.id, location.entry.length_plain
                     coming[blob] = Future()
-                    self._held[blob] = _Held(coming[blob], size)
+                    self._held[blob] = _Held(coming[blob], size, location)
                     self._size += size
                     self._under_way += size
                     wanted.setdefault(location.pack, {})[blob] = location

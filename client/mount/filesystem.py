@@ -9,7 +9,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from client.errors import DamagedVault
@@ -77,6 +77,13 @@ class Filesystem:
             Opcode.GETXATTR: self._getxattr,
             Opcode.LISTXATTR: self._listxattr,
             Opcode.STATFS: self._statfs,
+        }
+
+        self.undoing: dict[int, Callable[[bytes], None]] = {
+            Opcode.LOOKUP: lambda answer: self._untell(kernel.ONE.unpack_from(answer)),
+            Opcode.OPEN: lambda answer: self._close(kernel.ONE.unpack_from(answer)[0]),
+            Opcode.OPENDIR: lambda answer: self._close_folder(kernel.ONE.unpack_from(answer)[0]),
+            Opcode.READDIRPLUS: lambda answer: self._untell(kernel.nodes_of(answer)),
         }
 
     def path(self, node: int) -> bytes:
@@ -194,6 +201,11 @@ class Filesystem:
     def _forget(self, node: int, rest: memoryview) -> None:
         self.folders.forget(node, kernel.ONE.unpack_from(rest)[0])
 
+    def _untell(self, nodes: Iterable[int]) -> None:
+        """The kernel was not told of these after all."""
+        for node in nodes:
+            self.folders.forget(node, 1)
+
     def _forget_many(self, _: int, rest: memoryview) -> None:
         count, _padding = kernel.COUNT.unpack_from(rest)
         forgotten = rest[kernel.COUNT.size : kernel.COUNT.size + count * kernel.FORGOTTEN.size]
@@ -234,8 +246,11 @@ class Filesystem:
         return -errno.EBADF if file is None else file.read(offset, size)
 
     def _release(self, _: int, rest: memoryview) -> bytes:
-        self._open_files.pop(kernel.ONE.unpack_from(rest)[0], None)
+        self._close(kernel.ONE.unpack_from(rest)[0])
         return b""
+
+    def _close(self, handle: int) -> None:
+        self._open_files.pop(handle, None)
 
     def _opendir(self, node: int, _: memoryview) -> Answer:
         folder = self._folder(node)
@@ -304,10 +319,13 @@ class Filesystem:
         return kernel.dirent_plus(node, node, self._attributes(thing), place + 3, name, lasting=False)
 
     def _releasedir(self, _: int, rest: memoryview) -> bytes:
-        opened = self._open_folders.pop(kernel.ONE.unpack_from(rest)[0], None)
+        self._close_folder(kernel.ONE.unpack_from(rest)[0])
+        return b""
+
+    def _close_folder(self, handle: int) -> None:
+        opened = self._open_folders.pop(handle, None)
         if opened is not None and opened.folder is not None:
             self.folders.opened(opened.folder, -1)
-        return b""
 
     def _getxattr(self, node: int, rest: memoryview) -> Answer:
         size, _ = kernel.COUNT.unpack_from(rest)

@@ -7,6 +7,7 @@ the machine's own byte order.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 
@@ -143,6 +144,16 @@ def dirent_plus(node: int, inode: int, attributes: bytes, offset: int, name: byt
             bytes(-length % 8),
         )
     )
+
+
+def nodes_of(listed: bytes) -> Iterator[int]:
+    """The nodes that several `dirent_plus` tell of."""
+    at = 0
+    while at < len(listed):
+        yield ONE.unpack_from(listed, at)[0]
+        at += _ENTRY.size + _ATTRIBUTES.size
+        length = _DIRENT.unpack_from(listed, at)[2]
+        at += _DIRENT.size + length + -length % 8
 
 
 def nothing_of(entry: bytes) -> bytes:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from client.errors import DamagedVault
+from client.errors import DamagedVault, ObjectMissing
 from client.mount import kernel
 from client.vault.blobs import BlobId
 from client.vault.modes import NodeType, unix_mode
@@ -86,6 +86,7 @@ class Listings:
     """The folders read last. Safe for several threads; one reads from the vault at a time."""
 
     def __init__(self, vault: Vault) -> None:
+        self._vault = vault
         self._trees = TreeReader(vault)
         self._reading = threading.Lock()
         self._lock = threading.Lock()
@@ -106,9 +107,11 @@ class Listings:
             found = self.at_hand(tree)
             if found is not None:
                 return found
-            listing = Listing()
-            for node in self._trees.nodes(tree):
-                listing.add(node)
+            try:
+                listing = self._read(tree)
+            except (DamagedVault, ObjectMissing):
+                self._vault.index.list_anew()  # whoever pruned meanwhile may have stored it elsewhere
+                listing = self._read(tree)
             if not listing.is_sorted and len(set(listing.names)) < len(listing.names):
                 raise DamagedVault(name=f"tree {tree.hex()}", detail="it has two nodes of one name")
         with self._lock:
@@ -117,4 +120,10 @@ class Listings:
             while self._size > _KEPT and len(self._held) > 1:
                 _, dropped = self._held.popitem(last=False)
                 self._size -= dropped.held
+        return listing
+
+    def _read(self, tree: BlobId) -> Listing:
+        listing = Listing()
+        for node in self._trees.nodes(tree):
+            listing.add(node)
         return listing

@@ -82,6 +82,7 @@ def mount(
         server = Server(
             channel,
             filesystem.operations,
+            filesystem.undoing,
             failures.failed,
             lambda: started(history.shown),
             checks_permissions=request.allow_other,

@@ -4,6 +4,7 @@ Kept true: a snapshot keeps its names for as long as it is there, whatever comes
 slash, or is longer than a name may be.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,14 +33,14 @@ class Names:
     def give(self, folder: bytes, wanted: Mapping[str, Sequence[bytes]]) -> Mapping[str, bytes]:
         """A name for each of those that are there: the first of those it would take that nobody has.
 
-        The last one of each must be its alone. Those that come first in `wanted` choose first.
+        The last one of each is its alone. Those that come first in `wanted` choose first.
         """
         before = self._given.get(folder, {})
         names = {one: before[one] for one, choices in wanted.items() if before.get(one) in choices}
         taken = set(names.values())
         for one, choices in wanted.items():
             if one not in names:
-                names[one] = next(name for name in choices if name not in taken)
+                names[one] = next((name for name in choices if name not in taken), choices[-1])
                 taken.add(names[one])
         self._given[folder] = names
         return names
@@ -56,11 +57,13 @@ def view_of(snapshots: Sequence[Snapshot], devices: Mapping[str, str], names: Na
         series = {name: _series(members, names, folder + b"/" + name) for name, members in groups.items()}
         return View(dict(series), max((one.time_ns for one in series.values()), default=0))
 
+    present = sorted({one.device for one in snapshots if one.device})
+    device_names = names.give(b"devices", {device: _device_names(device, devices) for device in present})
     view = View(time_ns=_newest_time(snapshots))
     view.entries = {
         b"ids": _by_id(snapshots, names),
         b"dates": _series(snapshots, names, b"dates"),
-        b"devices": grouped(b"devices", lambda one: [_device_name(one.device, devices)] if one.device else []),
+        b"devices": grouped(b"devices", lambda one: [os.fsdecode(device_names[one.device])] if one.device else []),
         b"hosts": grouped(b"hosts", lambda one: [one.hostname] if one.hostname else []),
         b"items": grouped(b"items", lambda one: [_item_name(one)] if one.item else []),
         b"tags": grouped(b"tags", lambda one: one.user_tags),
@@ -95,12 +98,10 @@ def _named(snapshots: Sequence[Snapshot], names: Mapping[str, bytes]) -> View:
     return View(entries, _newest_time(snapshots))
 
 
-def _device_name(device: str, names: Mapping[str, str]) -> str:
-    """Its name, and where another device has the same, the end of its id."""
+def _device_names(device: str, names: Mapping[str, str]) -> Sequence[bytes]:
+    """What it may be called: by its name, with the end of its id if another has that, or by its id."""
     name = names.get(device, "")
-    if not name:
-        return device
-    return f"{name}-{device[-_SHORT:]}" if list(names.values()).count(name) > 1 else name
+    return [_as_name(text) for text in (*((name, f"{name}-{device[-_SHORT:]}") if name else ()), device)]
 
 
 def _item_name(snapshot: Snapshot) -> str:

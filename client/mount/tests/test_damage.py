@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,14 @@ import pytest
 from client.errors import StoreError
 from client.mount.tests.a_mount import a_mount
 from client.stores.abc import StoreSession
+from client.stores.local import LocalStore
 from client.testing.faults import SessionAround
 from client.testing.files import random_bytes
 from client.testing.vaults import VaultForTests, a_vault
 from client.vault.blobs import BlobId, BlobKind
+from client.vault.nodes import encode_tree
+from client.vault.tests import builders
+from client.vault.tests.builders import VaultWriter
 from client.vault.walk import list_snapshot
 from domain.names import ObjectKind, ObjectName
 
@@ -94,6 +99,29 @@ def test_a_pack_that_is_gone_is_an_error_for_its_files_and_a_folder_that_is_lost
             list((folder / "lost").iterdir())
         assert (folder / "kept" / "b").read_text() == "b"
         assert [path.endswith(b"/lost") for path, _ in mounted.failures] == [True]
+
+
+def test_what_was_repacked_meanwhile_is_read_where_it_lies_now(tmp_path: Path) -> None:
+    """As after a lock that was lost while the machine slept: no snapshot has come or gone since."""
+    writer = VaultWriter(LocalStore(tmp_path / "vault"))
+    contents = [random_bytes(100_000, number) for number in range(6)]
+    nodes = [writer.file(b"%d" % number, content) for number, content in enumerate(contents)]
+    writer.snapshot(writer.tree(writer.folder(b"folder", *nodes)))
+    with a_mount(writer.store, tmp_path / "mount", password=builders.PASSWORD) as mounted:
+        folder = mounted.at / "dates" / "latest" / "folder"
+        assert folder.exists()
+        former = [
+            path for kind in ("data", "index") for path in (tmp_path / "vault" / kind).rglob("*") if path.is_file()
+        ]
+        writer.blobs(BlobKind.TREE, encode_tree(nodes), encode_tree([]))
+        writer.blobs(BlobKind.DATA, b"what comes before", *contents)
+        writer.index.flush()
+        for path in former:
+            path.unlink()
+        with ThreadPoolExecutor(len(contents)) as pool:
+            assert list(pool.map(lambda path: path.read_bytes(), sorted(folder.iterdir()))) == contents
+        assert mounted.failures == []
+    writer.finish().session.close()
 
 
 class Line(SessionAround):

@@ -1,5 +1,6 @@
 """What a mount remembers is what the kernel remembers."""
 
+from client.mount import kernel
 from client.mount.folders import Folders
 from client.mount.listing import Listing
 from client.vault.modes import NodeType
@@ -65,3 +66,10 @@ def test_files_of_several_names_have_one_number_in_a_snapshot_and_another_in_oth
     a, b, c = (one.inode_of(listing, place) for place in range(3))
     assert a == b != c
     assert a != other.inode_of(listing, 0)
+
+
+def test_what_a_listing_tells_of_is_found_in_it_again() -> None:
+    attributes = kernel.attributes(0o100644, 1, 1, 0, 0, 0, 0, 0)
+    told = [kernel.dirent_plus(7 + at, 1, attributes, at, b"x" * at, lasting=True) for at in range(1, 20)]
+    own = kernel.nothing_of(kernel.dirent(1, 1, 0o040555, b"."))
+    assert list(kernel.nodes_of(own + b"".join(told))) == [0, *range(8, 27)]
