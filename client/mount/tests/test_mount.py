@@ -97,7 +97,7 @@ def test_snapshots_are_found_by_all_that_is_known_of_them(tmp_path: Path) -> Non
             for folder in sorted(mounted.at.iterdir())
             for path in (*folder.glob("*"), *folder.glob("*/[2l]*"))
         }
-        paths = str(tmp_path / "a").strip("/").replace("/", "_")
+        paths = str(tmp_path / "a").strip("/").replace("/", "_")[:100]  # more would not be told apart by a person
         one, two = "2026-01-02T12:00:00Z", "2026-01-03T00:00:00Z"
         assert (
             seen.items()
