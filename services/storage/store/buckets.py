@@ -15,7 +15,8 @@ class BucketState:
     """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit.
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
-    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
+    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py). `follows`: the
+    cluster that has the bucket to write to, if it is another one.
     """
 
     id: UUID
@@ -32,6 +33,7 @@ class BucketState:
     live_snapshots: int
     live_bytes: int
     quota_group: str | None
+    follows: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Home:
 _PEEK = """
 select id, tenant_id, user_id, seq, copies, ack_copies, quota_bytes, bytes, lock_days, braked,
        coalesce(released > now() - interval '24 hours', false) as is_released, live_snapshots, live_bytes,
-       quota_group
+       quota_group, follows
 from buckets where id = %s
 """
 # In one statement, for each call takes this lock: a row is locked after it was joined with the other one, whose making

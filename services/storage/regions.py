@@ -1,0 +1,227 @@
+"""Buckets that follow those of another cluster: what an operator orders, and what the other cluster is told.
+
+Kept true (docs/decisions/regions.md):
+- a bucket that follows another has no open session that writes, but those of its following: they were ended when it
+  began to, and are refused since, under the bucket's lock;
+- from its promotion on nothing that the following had begun takes effect any more;
+- whoever is handed over takes nothing more, so that what the other cluster has seen since is all that there ever is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from domain.names import ObjectKind
+from domain.sessions import Purpose
+from services.common.database import Database, Unit
+from services.common.errors import InvalidArgument, NotAllowed, NotFound
+from services.storage import buckets as making
+from services.storage.errors import SessionOver, SourceRefused
+from services.storage.peers import Peers
+from services.storage.source import Source
+from services.storage.store import buckets, followed, following, nodes, sessions
+from services.storage.store.buckets import BucketState, NewBucket
+from services.storage.store.followed import BucketLook, Change, FollowerCluster
+from services.storage.store.following import Following
+from services.storage.store.sessions import NOBODY, SessionRow
+
+_log = structlog.get_logger("storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an operator asks for. `existing`: content that is here is to become what it is there.
+
+    `copies` and `ack_copies` of a bucket that is made here; 0: as there.
+    """
+
+    bucket: UUID
+    endpoints: Sequence[str]
+    removals: bool
+    existing: bool
+    copies: int = 0
+    ack_copies: int = 0
+
+
+class Regions:
+    """The orders of an operator at the cluster that follows, and what a cluster that is followed tells."""
+
+    def __init__(self, db: Database, peers: Peers, cluster: str, *, silent_seconds: float, copy_seconds: float) -> None:
+        self._db = db
+        self._peers = peers
+        self._cluster = cluster
+        self._silent_seconds = silent_seconds
+        self._copy_seconds = copy_seconds
+
+    async def follow(self, wanted: Wanted) -> Following:
+        """Have a bucket follow the one with its id on another cluster, or change how it does.
+
+        Raises Unavailable and SourceRefused as that cluster answers; NotAllowed when the bucket that is here is
+        another's, or has content and that was not said to be meant.
+        """
+        if not wanted.endpoints:
+            raise InvalidArgument(detail="endpoints has the internal host:port of a node of the other cluster.")
+        source = Source(self._peers, wanted.bucket, wanted.endpoints, seconds=self._copy_seconds)
+        there = await source.look(self._cluster, await self.endpoints(), 0)
+        if there.cluster == self._cluster:
+            raise InvalidArgument(
+                detail=f"The nodes at {', '.join(wanted.endpoints)} are of a cluster {there.cluster} too: a bucket"
+                " follows one of another cluster, and OORT_CLUSTER_NAME tells them apart."
+            )
+        if there.follows:
+            raise NotAllowed(detail=f"It is cluster {there.follows}'s to write to: follow that one.")
+        owner = UUID(there.tenant_id), UUID(there.user_id)
+        async with self._db.worker() as unit:
+            known = await buckets.peek(unit, wanted.bucket)
+        if known is None:
+            copies = wanted.copies or there.copies
+            ack_copies = wanted.ack_copies or min(there.ack_copies, copies)
+            new = NewBucket(wanted.bucket, *owner, copies, ack_copies, there.quota_bytes)
+            await making.create(self._db, new, self._silent_seconds)
+        async with self._db.worker() as unit:
+            here = await buckets.lock(unit, wanted.bucket)
+            if here is None or (here.tenant_id, here.user_id) != owner:
+                raise NotAllowed(detail=f"The bucket {wanted.bucket} here belongs to another user.")
+            await self._begin(unit, here, wanted, there.cluster)
+            found = await following.get(unit, wanted.bucket)
+        if found is None:
+            raise LookupError(f"the following of {wanted.bucket} was just entered")
+        return found
+
+    async def _begin(self, unit: Unit, here: BucketState, wanted: Wanted, source: str) -> None:
+        if here.follows is None and not wanted.existing and not await followed.is_empty(unit, here.id):
+            raise NotAllowed(
+                detail="The bucket has content here. What is not in the other cluster's is removed where removals are"
+                " followed, and nothing can be stored in it here from then on: say --existing if that is meant."
+            )
+        before = await following.get(unit, here.id)
+        if before is not None and before.source != source:
+            raise NotAllowed(detail=f"The bucket follows cluster {before.source}: promote it first.")
+        if before is None:
+            await followed.end_writers(unit, here.id, here.seq + 1)
+            await followed.set_follows(unit, here.id, source)
+            await buckets.set_seq(unit, here.id, here.seq + 1)
+            _log.info("a bucket follows another cluster", bucket=str(here.id), source=source)
+        await following.put(
+            unit,
+            here.id,
+            here.tenant_id,
+            here.user_id,
+            source=source,
+            endpoints=wanted.endpoints,
+            removals=wanted.removals,
+        )
+
+    async def promote(self, bucket: UUID) -> Following:
+        """Let a bucket go its own way. Answers how far it had come. Raises NotFound, NotAllowed."""
+        async with self._db.worker() as unit:
+            state = await _locked(unit, bucket)
+            found = await following.get(unit, bucket)
+            if found is None:
+                raise NotAllowed(detail=f"The bucket {bucket} follows no other cluster.")
+            await followed.end_writers(unit, bucket, state.seq + 1)
+            await following.remove(unit, bucket)
+            await followed.set_follows(unit, bucket, None)
+            await buckets.set_seq(unit, bucket, state.seq + 1)
+        _log.warning("a bucket is promoted", bucket=str(bucket), source=found.source, upto_seq=found.upto_seq)
+        return found
+
+    async def hand_over(self, bucket: UUID, cluster: str) -> int:
+        """Take nothing more for a bucket that `cluster` is to have; empty: it is ours again. Answers its last seq.
+
+        The same again answers the same. Raises NotFound, NotAllowed for one that follows another, or that `cluster`
+        does not follow.
+        """
+        async with self._db.worker() as unit:
+            state = await _locked(unit, bucket)
+            if await following.get(unit, bucket) is not None:
+                raise NotAllowed(detail=f"The bucket {bucket} follows another cluster: hand over the one there.")
+            wanted = cluster or None
+            known = {one.cluster for one in await followed.followers(unit, bucket)}
+            if wanted is not None and wanted not in known:
+                raise NotAllowed(detail=f"No cluster {cluster} follows the bucket {bucket}.")
+            if state.follows == wanted:
+                return state.seq
+            await followed.end_writers(unit, bucket, state.seq + 1)
+            await followed.set_follows(unit, bucket, wanted)
+            await buckets.set_seq(unit, bucket, state.seq + 1)
+        _log.warning("a bucket is handed over", bucket=str(bucket), to=cluster or "this cluster")
+        return state.seq + 1
+
+    async def page(self, after: UUID | None, limit: int) -> list[Following]:
+        """What follows other clusters here, by bucket."""
+        async with self._db.worker() as unit:
+            return await following.page(unit, after, limit)
+
+    async def of_bucket(self, bucket: UUID) -> tuple[Following | None, list[FollowerCluster]]:
+        """Whom a bucket follows, and who follows it. Raises NotFound."""
+        async with self._db.worker() as unit:
+            if await buckets.peek(unit, bucket) is None:
+                raise NotFound(what=f"bucket {bucket}")
+            return await following.get(unit, bucket), await followed.followers(unit, bucket)
+
+    async def look(self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> BucketLook:
+        """How a bucket is for `cluster`, which follows it, and has all up to `upto_seq`. Raises NotFound."""
+        async with self._db.worker() as unit:
+            found = await followed.look(unit, bucket, upto_seq)
+            if found is None:
+                raise NotFound(what=f"bucket {bucket}")
+            if cluster != self._cluster:
+                await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq)
+        return found
+
+    async def changes(
+        self, bucket: UUID, session: UUID, kind: ObjectKind, after_seq: int, *, after: tuple[int, int], limit: int
+    ) -> list[Change]:
+        """Objects that a reading session sees, in the order in which they came. Raises SessionOver."""
+        async with self._db.worker() as unit:
+            row = await _reading(unit, bucket, session)
+            return await followed.changes(unit, row, kind, after_seq, after=after, limit=limit)
+
+    async def gone(self, bucket: UUID, session: UUID, kind: ObjectKind, names: Sequence[bytes]) -> list[bytes]:
+        """Those of `names` that a reading session does not see. Raises SessionOver."""
+        async with self._db.worker() as unit:
+            row = await _reading(unit, bucket, session)
+            return await followed.gone(unit, row, kind, names)
+
+    async def endpoints(self) -> list[str]:
+        """The internal listeners of this cluster's nodes, those that live first."""
+        async with self._db.worker() as unit:
+            found = await nodes.all_nodes(unit, self._silent_seconds)
+        usable = [node for node in found if node.state not in ("removed", "lost")]
+        return [node.internal_endpoint for node in sorted(usable, key=lambda node: not node.live)]
+
+
+async def begin_session(
+    db: Database, one: following.Claimed, session: UUID, purpose: Purpose
+) -> None:
+    """Open a session of a following, which ends those before it: what an earlier holder of the lease has begun is over.
+
+    Raises SourceRefused when the bucket follows no more, or another node has taken it over.
+    """
+    async with db.worker() as unit:
+        bucket = await _locked(unit, one.bucket_id)
+        if bucket.follows != one.source or not await following.lock(unit, one):
+            raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
+        await followed.end_writers(unit, bucket.id, bucket.seq + 1)
+        seq = bucket.seq + 2
+        row = SessionRow(session, bucket.id, NOBODY, purpose.value, None, seq, None, 0, 0)
+        if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):
+            raise LookupError(f"session {session} is there already")
+        await buckets.set_seq(unit, bucket.id, seq)
+
+
+async def _locked(unit: Unit, bucket: UUID) -> BucketState:
+    found = await buckets.lock(unit, bucket)
+    if found is None:
+        raise NotFound(what=f"bucket {bucket}")
+    return found
+
+
+async def _reading(unit: Unit, bucket: UUID, session: UUID) -> SessionRow:
+    row = await sessions.get(unit, session)
+    if row is None or row.bucket_id != bucket or row.ended_seq is not None or row.purpose != Purpose.READ:
+        raise SessionOver(session=session)
+    return row
