@@ -35,18 +35,21 @@ from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
+from services.storage.following import Follower
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
+from services.storage.pace import Pace
 from services.storage.peers import Peers
 from services.storage.placement import Placement
 from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
+from services.storage.regions import Regions
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
@@ -57,6 +60,7 @@ from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.quotas import QuotasRpc
+from services.storage.rpc.regions import RegionsRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -160,6 +164,22 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
+        regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
+        follower = Follower(
+            node,
+            settings.cluster_name,
+            db,
+            puts,
+            peers,
+            regions,
+            clock,
+            brake=settings.brake,
+            streams=settings.region_streams,
+            pace=Pace(clock, settings.region_bytes_per_second),
+            poll_seconds=settings.region_poll_seconds,
+            inventory_seconds=settings.region_inventory_hours * 3600,
+            frame_seconds=copy_seconds,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -208,6 +228,7 @@ async def wire(
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 QuotasRpc(db).served(),
+                RegionsRpc(regions, settings.cluster_name).served(),
                 copies.served(),
             ],
             background=[
@@ -217,6 +238,7 @@ async def wire(
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
+                follower.run,
                 scrubber.run,
             ],
         )

@@ -7,7 +7,7 @@ reads and adds without one, by certificate and in sessions of no device, and rem
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import grpc
 import jwt
@@ -122,7 +122,7 @@ class OperatorGate:
     An operator reads and adds, a node reads, both in sessions of no device.
     """
 
-    _SCOPES = {OPERATOR: frozenset({Scope.READ, Scope.APPEND}), "storage": frozenset({Scope.READ})}
+    _SCOPES: ClassVar = {OPERATOR: frozenset({Scope.READ, Scope.APPEND}), "storage": frozenset({Scope.READ})}
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster

@@ -194,9 +194,7 @@ class Regions:
         return [node.internal_endpoint for node in sorted(usable, key=lambda node: not node.live)]
 
 
-async def begin_session(
-    db: Database, one: following.Claimed, session: UUID, purpose: Purpose
-) -> None:
+async def begin_session(db: Database, one: following.Claimed, session: UUID, purpose: Purpose) -> None:
     """Open a session of a following, which ends those before it: what an earlier holder of the lease has begun is over.
 
     Raises SourceRefused when the bucket follows no more, or another node has taken it over.

@@ -51,9 +51,9 @@ async def open_session(
 ) -> int:
     """Open a session and, for a backup, pin its parent snapshot. Answers the seq of the opening.
 
-    The same call again answers the same, so a client may repeat it. Raises Follows, ParentGone when the snapshot was removed
-    or never was, RetentionRunning (for a retention also beside an operator's restore, which it would undo), SessionOver
-    when the session was opened before and has ended.
+    The same call again answers the same, so a client may repeat it. Raises ParentGone when the snapshot was removed or
+    never was, Follows in a bucket that another cluster has to write to, RetentionRunning (for a retention also beside
+    an operator's restore, which it would undo), SessionOver when the session was opened before and has ended.
     """
     if parent is not None and purpose is not Purpose.BACKUP:
         raise InvalidArgument(detail="Only a backup has a parent.")

@@ -1,12 +1,13 @@
 """A bucket on another cluster, as a node of this one reads it: over mutual TLS, in a reading session.
 
-Kept true: what was listed in the session can be read while it lasts, whatever is removed there meanwhile (docs/sessions.md,
-rule 3); a node that does not answer is followed by the next one; nothing is changed there but the session, and the note
-of who follows.
+Kept true: what was listed in the session can be read while it lasts, whatever is removed there meanwhile (rule 3 of
+docs/sessions.md); a node that does not answer is followed by the next one; nothing is changed there but the session,
+and the note of who follows.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -107,11 +108,7 @@ class Source:
                 page_size=_PAGE,
                 page_token=token,
             )
-            page = await self._ask(
-                lambda channel, request=request: regions_pb2_grpc.RegionServiceStub(channel).ListChanges(  # type: ignore[misc] # mypy infers no default
-                    request, timeout=_CALL_SECONDS
-                )
-            )
+            page = await self._ask(partial(_list_changes, request))
             yield list(page.changes)
             token = page.next_page_token
             more = bool(token)
@@ -172,6 +169,12 @@ class Source:
     def _try_last(self, endpoint: str) -> None:
         self._endpoints.remove(endpoint)
         self._endpoints.append(endpoint)
+
+
+def _list_changes(
+    request: regions_pb2.ListChangesRequest, channel: grpc.aio.Channel
+) -> Awaitable[regions_pb2.ListChangesResponse]:
+    return regions_pb2_grpc.RegionServiceStub(channel).ListChanges(request, timeout=_CALL_SECONDS)
 
 
 def _as_is(message: bytes) -> bytes:

@@ -15,8 +15,8 @@ class BucketState:
     """What a transaction needs of a bucket, whose row it has usually locked; `quota_bytes` 0 is no limit.
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
-    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py). `follows`: the
-    cluster that has the bucket to write to, if it is another one.
+    has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
+    `follows`: the cluster that has the bucket to write to, if it is another one.
     """
 
     id: UUID

@@ -26,12 +26,12 @@ class BucketLook:
     seq: int
     follows: str | None
     braked: bool
+    config_sha256: bytes | None
+    seal_sha256: bytes | None
     objects: int
     bytes: int
     oldest_seconds: float
     removed: bool
-    config_sha256: bytes | None
-    seal_sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,7 @@ async def gone(unit: Unit, session: SessionRow, kind: ObjectKind, names: Sequenc
 
 async def note_follower(unit: Unit, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> None:
     """Remember who follows a bucket; written when it is news, or a minute old."""
-    await unit.execute(
-        _NOTE, {"bucket": bucket, "cluster": cluster, "endpoints": list(endpoints), "upto": upto_seq}
-    )
+    await unit.execute(_NOTE, {"bucket": bucket, "cluster": cluster, "endpoints": list(endpoints), "upto": upto_seq})
 
 
 async def followers(unit: Unit, bucket: UUID) -> list[FollowerCluster]:

@@ -72,8 +72,8 @@ on conflict (bucket_id) do update set endpoints = excluded.endpoints, removals =
 """
 # As of missing copies: a lease and not a lock that is held while bytes travel.
 _CLAIM = f"""
-update follows set due = now() + make_interval(secs => %(lease_seconds)s), lease = gen_random_uuid(), node_id = %(node)s,
-    attempts = attempts + 1
+update follows set due = now() + make_interval(secs => %(lease_seconds)s), lease = gen_random_uuid(),
+    node_id = %(node)s, attempts = attempts + 1
 where bucket_id in (select bucket_id from follows where due <= now() order by due limit %(limit)s
     for update skip locked)
 returning {_COLUMNS}, lease
