@@ -103,9 +103,14 @@ class Follower:
         """Follow for ever."""
         log = structlog.get_logger("storage")
         working: set[asyncio.Task[None]] = set()
+        is_new = True
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
+                    if is_new:
+                        async with self.db.worker() as unit:
+                            await following.drop_leases(unit, self.node)
+                        is_new = False
                     claimed = await self._claim(_BUCKETS_AT_ONCE - len(working))
                 except ServiceError as error:
                     log.warning("following of other clusters waits", cause=str(error))
@@ -320,11 +325,9 @@ class Follower:
 
     async def _end(self, this: _Pass) -> None:
         """End both sessions; one that cannot be ended now is by its silence."""
-        for step in (self._end_own(this), this.source.end()):
-            try:
-                await step
-            except ServiceError as error:
-                structlog.get_logger("storage").info("a session of a following is left", cause=str(error))
+        for ended in await asyncio.gather(self._end_own(this), this.source.end(), return_exceptions=True):
+            if isinstance(ended, BaseException):
+                structlog.get_logger("storage").info("a session of a following is left", cause=str(ended))
 
     async def _end_own(self, this: _Pass) -> None:
         if this.session is not None:

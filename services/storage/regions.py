@@ -155,12 +155,13 @@ class Regions:
         async with self._db.worker() as unit:
             return await following.page(unit, after, limit)
 
-    async def of_bucket(self, bucket: UUID) -> tuple[Following | None, list[FollowerCluster]]:
-        """Whom a bucket follows, and who follows it. Raises NotFound."""
+    async def of_bucket(self, bucket: UUID) -> tuple[Following | None, list[FollowerCluster], str]:
+        """Whom a bucket follows, who follows it, and which other cluster has it to write to. Raises NotFound."""
         async with self._db.worker() as unit:
-            if await buckets.peek(unit, bucket) is None:
+            state = await buckets.peek(unit, bucket)
+            if state is None:
                 raise NotFound(what=f"bucket {bucket}")
-            return await following.get(unit, bucket), await followed.followers(unit, bucket)
+            return await following.get(unit, bucket), await followed.followers(unit, bucket), state.follows or ""
 
     async def look(self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> BucketLook:
         """How a bucket is for `cluster`, which follows it, and has all up to `upto_seq`. Raises NotFound."""

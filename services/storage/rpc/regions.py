@@ -54,10 +54,11 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
     ) -> regions_pb2.ListFollowingResponse:
         require_peer(context, OPERATOR, "cluster")
         if request.bucket_id:
-            one, followers = await self._regions.of_bucket(uuid_of(request.bucket_id, "bucket_id"))
+            one, followers, writes_to = await self._regions.of_bucket(uuid_of(request.bucket_id, "bucket_id"))
             return regions_pb2.ListFollowingResponse(
                 following=[_following(one)] if one else [],
                 followers=[_follower(request.bucket_id, follower) for follower in followers],
+                writes_to=writes_to,
             )
         page = page_of(request)
         after = uuid_of(page.after[0], "page_token") if page.after else None

@@ -127,6 +127,11 @@ async def claim(unit: Unit, node: str, limit: int, lease_seconds: float) -> list
         return await cursor.fetchall()
 
 
+async def drop_leases(unit: Unit, node: str) -> None:
+    """Have what the node was at work on looked at now: it has just started, so nothing of it is at work."""
+    await unit.execute("update follows set due = now(), lease = null where node_id = %s and lease is not null", (node,))
+
+
 async def renew(unit: Unit, one: Claimed, lease_seconds: float) -> bool:
     """False if another has it by now, or it follows no more."""
     cursor = await unit.execute(

@@ -67,7 +67,7 @@ class Regions:
     async def wait(self, bucket: UUID, is_so: Callable[[regions_pb2.Following], bool]) -> regions_pb2.Following:
         """Until that holds of the following."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not is_so(found := await self.following(bucket)):
+            while not is_so(found := await self.following(bucket)):  # noqa: ASYNC110 - it is a node that finds out
                 await asyncio.sleep(0.05)
         return found
 
@@ -86,7 +86,7 @@ class Regions:
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await is_so():
+        while not await is_so():  # noqa: ASYNC110 - it is a node that finds out
             await asyncio.sleep(0.05)
 
 

@@ -1,6 +1,7 @@
 """A bucket that follows the one with its id on another cluster, filled from there while that is in use."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -104,7 +105,7 @@ async def test_what_is_removed_there_is_removed_here_or_kept_as_was_ordered(regi
                     )
                     assert basket == [("data",), ("index",), ("snapshots",)]
                 else:
-                    await until(lambda: _has_all(regions, keeping, before))
+                    await until(partial(_has_all, regions, keeping, before))
                     assert contents(regions.there, claims.bucket) >= before
         # Ordered otherwise, what was kept goes.
         await regions.follow(keeping, removals=True)

@@ -1,0 +1,126 @@
+"""An operator's orders about buckets that lie on two clusters of an installation.
+
+Kept true: a bucket is promoted before the devices are sent to it, so that none is sent where nothing can be stored;
+each step may be repeated, and one that was cut off is gone on with by giving the same order again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+from oort.auth.v1 import admin_pb2, admin_pb2_grpc
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc
+
+from client.errors import ServerUnreachable, UsageError
+from client.rpc import read_refusal
+from deploy.local.calls import Operator
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.cluster import CALL_SECONDS, Cluster
+from deploy.local.errors import SetupRefused
+from deploy.local.folder import StackFolder
+
+_PAGE_SIZE = 500
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One cluster, by its nodes."""
+
+    cluster: Cluster
+
+    @property
+    def name(self) -> str:
+        return self.cluster.describe().name
+
+    def follow(
+        self, bucket: str, endpoints: Sequence[str], *, removals: bool, existing: bool, copies: int, ack_copies: int
+    ) -> regions_pb2.Following:
+        """Raises UsageError as the clusters refuse, ServerUnreachable."""
+        request = regions_pb2.FollowRequest(
+            bucket_id=bucket,
+            endpoints=endpoints,
+            removals=removals,
+            existing=existing,
+            copies=copies,
+            ack_copies=ack_copies,
+        )
+        return self.cluster.ask(lambda channel: _stub(channel).Follow(request, timeout=CALL_SECONDS)).following
+
+    def promote(self, bucket: str) -> regions_pb2.Following:
+        """Answers how far it had come."""
+        request = regions_pb2.PromoteRequest(bucket_id=bucket)
+        return self.cluster.ask(lambda channel: _stub(channel).Promote(request, timeout=CALL_SECONDS)).following
+
+    def hand_over(self, bucket: str, to: str) -> int:
+        """Have it take nothing more; answers its last seq."""
+        request = regions_pb2.HandOverRequest(bucket_id=bucket, cluster=to)
+        return int(self.cluster.ask(lambda channel: _stub(channel).HandOver(request, timeout=CALL_SECONDS)).seq)
+
+    def status(self, bucket: str) -> regions_pb2.ListFollowingResponse:
+        """Whom a bucket follows, and who follows it. Raises NotFound."""
+        request = regions_pb2.ListFollowingRequest(bucket_id=bucket)
+        return self.cluster.ask(lambda channel: _stub(channel).ListFollowing(request, timeout=CALL_SECONDS))
+
+    def following(self) -> Iterator[regions_pb2.Following]:
+        """All that follow other clusters, by bucket."""
+        token, more = "", True
+        while more:
+            request = regions_pb2.ListFollowingRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = self.cluster.ask(
+                lambda channel, request=request: _stub(channel).ListFollowing(  # type: ignore[misc] # mypy infers no default
+                    request, timeout=CALL_SECONDS
+                )
+            )
+            yield from page.following
+            token = page.next_page_token
+            more = bool(token)
+
+    def wait(self, bucket: str, seq: int, seconds: float, tell: Callable[[regions_pb2.Following], None]) -> None:
+        """Until the bucket has all up to `seq` of its source. Raises ServerUnreachable when that takes longer."""
+        end = time.monotonic() + seconds
+        while True:
+            found = self.status(bucket).following
+            if not found:
+                raise UsageError(detail=f"The bucket {bucket} follows no other cluster any more.")
+            tell(found[0])
+            if found[0].upto_seq >= seq and not found[0].problem:
+                return
+            if time.monotonic() > end:
+                raise ServerUnreachable(
+                    server=f"The bucket {bucket}", reason=found[0].problem or "it has not caught up yet: try again"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def put_cluster(data: Path, name: str, endpoints: Sequence[str]) -> None:
+    """Tell the auth role of a storage cluster, and where its nodes are. Raises SetupRefused."""
+    request = admin_pb2.PutStorageClusterRequest(name=name, internal_endpoints=endpoints)
+    _tell_auth(data, lambda stub: stub.PutStorageCluster(request, timeout=CALL_SECONDS), "PutStorageCluster")
+
+
+def send_devices(data: Path, bucket: str, to: str) -> None:
+    """Have the auth role send a vault's devices to another cluster. Raises SetupRefused."""
+    request = admin_pb2.MoveBucketRequest(bucket_id=bucket, cluster=to)
+    _tell_auth(data, lambda stub: stub.MoveBucket(request, timeout=CALL_SECONDS), "MoveBucket")
+
+
+def _tell_auth(data: Path, ask: Callable[[admin_pb2_grpc.SetupServiceStub], object], call: str) -> None:
+    folder = StackFolder.find(data)
+    now = datetime.now(UTC)
+    operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
+    with operator.channel(folder.load().services["auth"].internal) as channel:
+        try:
+            ask(admin_pb2_grpc.SetupServiceStub(channel))
+        except grpc.RpcError as error:
+            refusal = read_refusal(error)
+            if refusal.is_outage and not refusal.reason:
+                raise ServerUnreachable(server="auth", reason=refusal.message) from None
+            raise SetupRefused(call=call, reason=refusal.message) from None
+
+
+def _stub(channel: grpc.Channel) -> "regions_pb2_grpc.RegionServiceStub":
+    return regions_pb2_grpc.RegionServiceStub(channel)
