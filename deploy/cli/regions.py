@@ -81,12 +81,14 @@ def status(bucket: Bucket, data: Data, at: At = None, as_json: AsJson = False) -
     rows = [_row(one) for one in found.following]
     followers = [{"cluster": one.cluster, "upto_seq": one.upto_seq, "seen": _time(one.seen)} for one in found.followers]
     if as_json:
-        typer.echo(json.dumps({"following": rows[0] if rows else None, "followers": followers}, indent=2))
+        told = {"writes_to": found.writes_to, "following": rows[0] if rows else None, "followers": followers}
+        typer.echo(json.dumps(told, indent=2))
     else:
         for one in found.following:
             _tell(one)
         if not rows:
-            typer.echo("It follows no other cluster.")
+            handed = f"It was handed over to cluster {found.writes_to}." if found.writes_to else ""
+            typer.echo(handed or "It follows no other cluster.")
         for follower in followers:
             typer.echo(f"Cluster {follower['cluster']} follows it, and last asked at {follower['seen']}.")
     if any(row["problem"] for row in rows):
@@ -94,7 +96,7 @@ def status(bucket: Bucket, data: Data, at: At = None, as_json: AsJson = False) -
 
 
 def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
-    """Show all buckets that follow another cluster, with what is still to come. Ends with 3 when one is not going on."""
+    """Show all buckets that follow another cluster, and what is still to come. Ends with 3 when one is not going on."""
     from deploy.cli.accounts import show
 
     with _region(data, at) as region:
@@ -126,6 +128,8 @@ def promote(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> N
             else:
                 region.hand_over(bucket, "")
             typer.echo(f"The bucket takes backups on cluster {here}.")
+        else:
+            agree(f"The bucket follows no other cluster. Send its devices to cluster {here}?", yes=yes)
         send_devices(data, bucket, here)
     typer.echo(f"Its devices are sent to cluster {here}.")
 
@@ -161,6 +165,8 @@ def move(
             target.wait(bucket, 1, _MOVE_SECONDS, _progress)
             target.wait(bucket, region.hand_over(bucket, name), _MOVE_SECONDS, _progress)
             target.promote(bucket)
+        elif region.status(bucket).writes_to != name:
+            raise UsageError(detail=f"On cluster {name} it does not follow {source}: `oort bucket follow` comes first.")
         send_devices(data, bucket, name)
     typer.echo(f"The bucket is on cluster {name}, and its devices are sent there.")
 

@@ -40,6 +40,7 @@ from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
+from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.pace import Pace
@@ -121,6 +122,7 @@ async def wire(
             threads,
             peers,
             own=own,
+            regions=OtherRegions(db, peers, copy_seconds),
             clock=clock,
             streams=settings.replication_streams,
             bytes_per_second=settings.replication_bytes_per_second,

@@ -42,6 +42,7 @@ from services.storage.store.sessions import NOBODY
 
 LEASE_SECONDS = 60.0
 _BEAT_SECONDS = 15.0
+_END_SECONDS = 5.0
 _BUCKETS_AT_ONCE = 64  # whose streams take turns
 _TRIES = 3
 _PAGE = retention.CONDEMNED_AT_ONCE
@@ -153,6 +154,9 @@ class Follower:
         await self._note_behind(one, there)
         this = _Pass(one, source, there, self._claims(one))
         if not (there.objects or this.is_inventory) and await self._seal_here(one) == there.seal_sha256:
+            if there.seq != one.upto_seq:  # by sessions that have stored nothing
+                async with self.db.worker() as unit:
+                    await following.reached(unit, one, there.seq, there.created.ToDatetime(UTC))
             return one.problem if one.problem.startswith(_STANDING) else ""
         beating = asyncio.ensure_future(self._beat(this))
         passing = asyncio.ensure_future(self._pass(this))
@@ -325,9 +329,11 @@ class Follower:
 
     async def _end(self, this: _Pass) -> None:
         """End both sessions; one that cannot be ended now is by its silence."""
-        for ended in await asyncio.gather(self._end_own(this), this.source.end(), return_exceptions=True):
-            if isinstance(ended, BaseException):
-                structlog.get_logger("storage").info("a session of a following is left", cause=str(ended))
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await asyncio.gather(self._end_own(this), this.source.end())
+        except (ServiceError, TimeoutError) as error:
+            structlog.get_logger("storage").info("a session of a following is left", cause=repr(error))
 
     async def _end_own(self, this: _Pass) -> None:
         if this.session is not None:

@@ -176,7 +176,13 @@ async def note_copied(unit: Unit, one: Claimed, objects: int, size: int) -> None
 
 
 async def reached(
-    unit: Unit, one: Claimed, seq: int, created: datetime, *, inventory_seconds: float | None, kept: int | None
+    unit: Unit,
+    one: Claimed,
+    seq: int,
+    created: datetime,
+    *,
+    inventory_seconds: float | None = None,
+    kept: int | None = None,
 ) -> None:
     """All that was to be seen at `seq` is here.
 
