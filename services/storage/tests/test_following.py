@@ -1,8 +1,6 @@
 """A bucket that follows the one with its id on another cluster, filled from there while that is in use."""
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import grpc
 import pytest
@@ -11,32 +9,9 @@ from oort.storage.v1 import objects_pb2, objects_pb2_grpc, sessions_pb2, session
 from domain.names import ObjectKind
 from domain.sessions import OPERATOR_METADATA, Purpose
 from domain.tokens import VaultClaims
-from services.common.provision import DatabaseUrls
-from services.common.testing.server import Certificates
-from services.storage.tests.cluster import Cluster, a_body, a_session_id, pack
+from services.storage.tests.cluster import a_body, a_session_id, pack
 from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
 from services.storage.tests.test_sessions import refusal_of
-
-
-@pytest.fixture
-def regions(
-    a_database: Callable[[str], DatabaseUrls],
-    installation: Certificates,
-    tmp_path: Path,
-    a_free_port: Callable[[], int],
-) -> Regions:
-    clusters = []
-    for name, node in (("here", "a"), ("there", "x")):
-        folder = tmp_path / name
-        folder.mkdir()
-        cluster = Cluster(a_database("storage"), installation, folder, a_free_port)
-        cluster.node(node, cluster_name=name, region_poll_seconds=0.1)
-        clusters.append(cluster)
-    here, there = clusters
-    there.token_key = here.token_key
-    public = here.folder / "token-keys" / "auth.pem"
-    (there.folder / "token-keys" / "auth.pem").write_bytes(public.read_bytes())
-    return Regions(here, there)
 
 
 async def test_what_is_there_and_what_comes_later_is_brought_with_the_same_names_and_bytes(regions: Regions) -> None:
