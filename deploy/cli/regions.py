@@ -60,6 +60,11 @@ def follow(
     existing: Annotated[
         bool, typer.Option("--existing", help="content that is here is to become what it is there")
     ] = False,
+    lock_days: Annotated[
+        int | None,
+        typer.Option("--lock-days", min=0, max=36500, help="days for which what comes here can not be removed"),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release", help="let go of the brake on mass removal here")] = False,
     copies: Annotated[int, typer.Option("--copies", min=0, help="of a new bucket; default: as there")] = 0,
     ack_copies: Annotated[int, typer.Option("--ack-copies", min=0, help="of these; default: as there")] = 0,
 ) -> None:
@@ -71,6 +76,10 @@ def follow(
         found = region.follow(
             bucket, sources, removals=not keep_removed, existing=existing, copies=copies, ack_copies=ack_copies
         )
+        if lock_days is not None:
+            region.lock(bucket, lock_days)
+        if release:
+            region.release(bucket)
     typer.echo(f"It follows cluster {found.source}: `oort bucket status` says how far it is.")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 from oort.auth.v1 import admin_pb2, admin_pb2_grpc
-from oort.storage.v1 import regions_pb2, regions_pb2_grpc
+from oort.storage.v1 import protection_pb2, protection_pb2_grpc, regions_pb2, regions_pb2_grpc
 
 from client.errors import ServerUnreachable, UsageError
 from client.rpc import read_refusal
@@ -49,6 +49,20 @@ class Region:
             ack_copies=ack_copies,
         )
         return self.cluster.ask(lambda channel: _stub(channel).Follow(request, timeout=CALL_SECONDS)).following
+
+    def lock(self, bucket: str, days: int) -> None:
+        """Keep what arrives there for so many days. Raises UsageError for fewer than before."""
+        request = protection_pb2.SetLockRequest(bucket_id=bucket, days=days)
+        self.cluster.ask(
+            lambda channel: protection_pb2_grpc.ProtectionServiceStub(channel).SetLock(request, timeout=CALL_SECONDS)
+        )
+
+    def release(self, bucket: str) -> bool:
+        """Let go of the brake there; whether it held the bucket."""
+        request = protection_pb2.ReleaseRequest(bucket_id=bucket)
+        return self.cluster.ask(
+            lambda channel: protection_pb2_grpc.ProtectionServiceStub(channel).Release(request, timeout=CALL_SECONDS)
+        ).was_braked
 
     def promote(self, bucket: str) -> regions_pb2.Following:
         """Answers how far it had come."""

@@ -73,9 +73,24 @@ class _Pass:
     def is_inventory(self) -> bool:
         """Whether all is to be compared, and not only what is new."""
         one, there = self.one, self.there
-        is_same = one.source_created == there.created.ToDatetime(UTC)
+        return one.needs_inventory or not self.is_same or (one.removals and there.removed)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the catalogue there is the one that was asked before, and has gone on since."""
+        one, there = self.one, self.there
         is_later = one.upto_seq <= there.seq < one.upto_seq + _JUMP
-        return one.needs_inventory or not is_same or not is_later or (one.removals and there.removed)
+        return one.source_created == there.created.ToDatetime(UTC) and is_later
+
+    @property
+    def follows_removals(self) -> bool:
+        """Whether what is not there is removed here.
+
+        Not while the brake holds the bucket there, as it does after a rescan, nor just after its catalogue was lost or
+        came from a dump: what is not entered yet is no removal.
+        """
+        is_sure = self.is_same or self.one.source_created is None
+        return self.one.removals and is_sure and not self.there.braked and bool(self.there.config_sha256)
 
 
 @dataclass(slots=True)
@@ -175,13 +190,13 @@ class Follower:
         seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
         try:
             await self._bring_all(this, 0 if is_inventory else one.upto_seq)
-            follows_removals = is_inventory and one.removals and not there.braked and bool(there.config_sha256)
+            follows_removals = is_inventory and this.follows_removals
             is_sealed_anew = await self._seal_here(one) not in (None, there.seal_sha256) and bool(there.seal_sha256)
             if follows_removals or is_sealed_anew:
                 await self._retain(this, removes=follows_removals)
         finally:
             await self._end(this)
-        is_whole = not (this.damaged or this.kept)
+        is_whole = not (this.damaged or this.kept) and follows_removals == one.removals
         await self._note_copied(this)
         async with self.db.worker() as unit:
             await following.reached(
@@ -371,7 +386,7 @@ class Follower:
             raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, and {one.source} is followed")
         if (there.tenant_id, there.user_id) != (str(one.tenant_id), str(one.user_id)):
             raise SourceRefused(detail="the bucket there belongs to another user")
-        if there.follows not in ("", self.cluster):
+        if there.is_following or there.follows not in ("", self.cluster):
             raise SourceRefused(detail=f"the bucket is cluster {there.follows}'s to write to: follow that one")
         async with self.db.worker() as unit:
             config = await following.root_file(unit, one.bucket_id, CONFIG.kind)
@@ -398,6 +413,8 @@ def _what_stands(this: _Pass) -> str:
         said.append(f"{this.kept} objects that were removed there are held here by object lock or the brake")
     if this.one.removals and this.there.braked:
         said.append("the brake holds the bucket there, so nothing is removed here")
+    if this.one.removals and not this.is_same and this.one.source_created is not None:
+        said.append("its catalogue there was lost or came from a dump, so what is not in it is removed here later")
     return f"{_STANDING} is as it is there: {'; '.join(said)}." if said else ""
 
 

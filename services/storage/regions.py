@@ -74,6 +74,7 @@ class Regions:
             raise NotAllowed(detail=f"It is cluster {there.follows}'s to write to: follow that one.")
         owner = UUID(there.tenant_id), UUID(there.user_id)
         async with self._db.worker() as unit:
+            await _require_upgraded(unit)
             known = await buckets.peek(unit, wanted.bucket)
         if known is None:
             copies = wanted.copies or there.copies
@@ -166,6 +167,7 @@ class Regions:
     async def look(self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> BucketLook:
         """How a bucket is for `cluster`, which follows it, and has all up to `upto_seq`. Raises NotFound."""
         async with self._db.worker() as unit:
+            await _require_upgraded(unit)
             found = await followed.look(unit, bucket, upto_seq)
             if found is None:
                 raise NotFound(what=f"bucket {bucket}")
@@ -217,6 +219,13 @@ async def _locked(unit: Unit, bucket: UUID) -> BucketState:
     if found is None:
         raise NotFound(what=f"bucket {bucket}")
     return found
+
+
+async def _require_upgraded(unit: Unit) -> None:
+    if outdated := await followed.outdated(unit):
+        raise NotAllowed(
+            detail=f"No bucket is followed while nodes of an earlier version run: {', '.join(outdated)}. Upgrade them."
+        )
 
 
 async def _reading(unit: Unit, bucket: UUID, session: UUID) -> SessionRow:

@@ -86,6 +86,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             removed=found.removed,
             braked=found.braked,
             follows=found.follows or "",
+            is_following=found.is_following,
             config_sha256=found.config_sha256 or b"",
             seal_sha256=found.seal_sha256 or b"",
         )

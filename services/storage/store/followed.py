@@ -25,6 +25,7 @@ class BucketLook:
     created: datetime
     seq: int
     follows: str | None
+    is_following: bool
     braked: bool
     config_sha256: bytes | None
     seal_sha256: bytes | None
@@ -59,11 +60,14 @@ class FollowerCluster:
     seen: datetime
 
 
+# The first migration whose nodes know of followers.
+_KNOWN_SINCE = 13
 _SEQ = "coalesce(o.revived_seq, o.created_seq)"
 _KINDS = ("config", "oort-vault", "keys", "data", "index", "snapshots")
 # For each kind, as the index has it first.
 _LOOK = f"""
 select b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.created, b.seq, b.follows,
+       exists (select 1 from follows f where f.bucket_id = b.id) as is_following,
        b.braked is not null as braked, n.objects, n.bytes, n.oldest_seconds,
        exists (select 1 from unnest(%(kinds)s::text[]) k join objects c on c.bucket_id = b.id and c.kind = k
                and c.state = 'condemned' and c.condemned_seq > %(upto)s) as removed,
@@ -152,6 +156,19 @@ async def end_writers(unit: Unit, bucket: UUID, seq: int) -> int:
 async def set_follows(unit: Unit, bucket: UUID, cluster: str | None) -> None:
     """Say which cluster has the bucket to write to; None: this one. The bucket's row is locked."""
     await unit.execute("update buckets set follows = %s where id = %s", (cluster, bucket))
+
+
+async def outdated(unit: Unit) -> list[str]:
+    """Nodes of versions that neither refuse writers in a bucket that follows, nor mark what comes back.
+
+    One that was silent for an hour is no longer waited for.
+    """
+    cursor = await unit.execute(
+        "select id from nodes where catalogue < %s and state <> 'lost' and last_seen > now() - interval '1 hour'"
+        " order by id",
+        (_KNOWN_SINCE,),
+    )
+    return [str(row[0]) for row in await cursor.fetchall()]
 
 
 async def is_empty(unit: Unit, bucket: UUID) -> bool:
