@@ -62,7 +62,7 @@ def follow(
     ] = False,
     lock_days: Annotated[
         int | None,
-        typer.Option("--lock-days", min=0, max=36500, help="days for which what comes here can not be removed"),
+        typer.Option("--lock-days", min=0, max=36500, help="days for which what comes here is not removed"),
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="let go of the brake on mass removal here")] = False,
     copies: Annotated[int, typer.Option("--copies", min=0, help="of a new bucket; default: as there")] = 0,

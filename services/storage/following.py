@@ -172,7 +172,7 @@ class Follower:
             if there.seq != one.upto_seq:  # by sessions that have stored nothing
                 async with self.db.worker() as unit:
                     await following.reached(unit, one, there.seq, there.created.ToDatetime(UTC))
-            return one.problem if one.problem.startswith(_STANDING) else ""
+            return _standing(one.problem)
         beating = asyncio.ensure_future(self._beat(this))
         passing = asyncio.ensure_future(self._pass(this))
         try:
@@ -210,7 +210,8 @@ class Follower:
                 kept=this.kept if follows_removals else None,
             )
         await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq))
-        return _what_stands(this)
+        # What an inventory has left is left until the next one.
+        return _what_stands(this) or ("" if is_inventory else _standing(one.problem))
 
     async def _bring_all(self, this: _Pass, after_seq: int) -> None:
         """Store what came after a seq. Listed from snapshots to packs, so that whatever is listed has all it needs."""
@@ -402,6 +403,10 @@ class Follower:
 
 
 _STANDING = "Not all"
+
+
+def _standing(problem: str) -> str:
+    return problem if problem.startswith(_STANDING) else ""
 
 
 def _what_stands(this: _Pass) -> str:

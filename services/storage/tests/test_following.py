@@ -1,6 +1,9 @@
 """A bucket that follows the one with its id on another cluster, filled from there while that is in use."""
 
+import asyncio
+from dataclasses import replace
 from functools import partial
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -9,8 +12,16 @@ from oort.storage.v1 import objects_pb2, objects_pb2_grpc, sessions_pb2, session
 from domain.names import ObjectKind
 from domain.sessions import OPERATOR_METADATA, Purpose
 from domain.tokens import VaultClaims
-from services.storage.tests.cluster import a_body, a_session_id, pack
-from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
+from services.common.database import Database
+from services.storage import retention
+from services.storage.errors import SessionOver, SourceRefused
+from services.storage.regions import begin_session
+from services.storage.sessions import beat
+from services.storage.store import following
+from services.storage.store.following import Claimed
+from services.storage.store.sessions import NOBODY
+from services.storage.tests.cluster import a_body, a_session_id, pack, start_node
+from services.storage.tests.regions import PATIENCE_SECONDS, Regions, back_up, contents, forget, full, until
 from services.storage.tests.test_sessions import refusal_of
 
 
@@ -256,21 +267,28 @@ async def test_buckets_do_not_follow_each_other_nor_another_users(regions: Regio
             await regions.promote(strange.bucket)
 
 
-async def test_who_has_lost_the_lease_changes_nothing_any_more(regions: Regions) -> None:
-    async with regions.up():
+async def test_who_takes_a_bucket_over_ends_what_the_one_before_was_at(regions: Regions) -> None:
+    async with regions.here.up("a"), regions.there.up("x") as [db]:
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client:
             await back_up(client, a_body(), snapshot=b"one")
-            await regions.follow(claims)
-            await regions.caught_up(claims)
-            await regions.wait(claims.bucket, lambda one: not one.behind_objects)
-            # As if another node had it, for a while.
-            await regions.there.change("update follows set lease = gen_random_uuid(), due = now() + interval '1 hour'")
-            before = regions.there.sql("select seq from buckets")
-            await back_up(client, a_body(), snapshot=b"two")
-            assert regions.there.sql("select seq from buckets") == before
-            await regions.there.change("update follows set due = now()")
-            await regions.caught_up(claims)
+        await regions.follow(claims)
+        await regions.caught_up(claims)
+        await regions.wait(claims.bucket, lambda one: not one.behind_objects)
+        taken = [await _taken(regions, db, node) for node in ("y", "z")]
+        sessions = [uuid4(), uuid4()]
+        with pytest.raises(SourceRefused, match="another node"):
+            await begin_session(db, taken[0], sessions[0], Purpose.RETENTION)
+        await begin_session(db, taken[1], sessions[0], Purpose.REPLICATE)
+        await begin_session(db, taken[1], sessions[1], Purpose.RETENTION)
+        own = replace(full(claims, "there"), device=NOBODY)
+        with pytest.raises(SessionOver):
+            await beat(db, own, sessions[0])
+        await regions.promote(claims.bucket)
+        with pytest.raises(SessionOver):
+            await retention.mark(db, own, sessions[1], uuid4())
+        with pytest.raises(SourceRefused):
+            await begin_session(db, taken[1], uuid4(), Purpose.REPLICATE)
 
 
 async def test_a_node_of_another_cluster_reads_and_does_no_more(regions: Regions) -> None:
@@ -289,3 +307,42 @@ async def test_a_node_of_another_cluster_reads_and_does_no_more(regions: Regions
         async with regions.here.internal("a", "auth", "x") as channel:
             opening = sessions_pb2_grpc.SessionServiceStub(channel).Open(reading, metadata=metadata)
             assert await refusal_of(opening) == "NOT_ALLOWED"
+
+
+async def test_a_follower_that_is_killed_goes_on_and_shows_no_snapshot_before_all_of_it_is_there(
+    regions: Regions,
+) -> None:
+    bodies = [a_body(64 << 10) for _ in range(48)]
+    slow = regions.there.settings["x"].model_copy(update={"region_bytes_per_second": 1 << 16, "region_streams": 1})
+    fast, regions.there.settings["x"] = regions.there.settings["x"], slow
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, *bodies, snapshot=b"one")
+        process = await start_node(regions.there, "x")
+        try:
+            await regions.follow(claims)
+            await until(partial(_has_packs, regions, claims, 3))
+        finally:
+            await process.kill()
+        kinds = [kind for kind, _ in contents(regions.there, claims.bucket)]
+        assert 3 <= kinds.count("data") < len(bodies)
+        assert not {"index", "snapshots"} & set(kinds)
+        regions.there.settings["x"] = fast
+        async with regions.there.up("x"):
+            await regions.caught_up(claims)
+            await regions.wait(claims.bucket, lambda one: one.complete)
+
+
+async def _has_packs(regions: Regions, claims: VaultClaims, count: int) -> bool:
+    return sum(kind == "data" for kind, _ in contents(regions.there, claims.bucket)) >= count
+
+
+async def _taken(regions: Regions, db: Database, node: str) -> Claimed:
+    """The bucket as a node takes it that no other one is to have meanwhile."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            await regions.there.change("update follows set due = now() where node_id <> 'x' or lease is null")
+            async with db.worker() as unit:
+                if found := await following.claim(unit, node, 1, 3600):
+                    return found[0]
