@@ -70,6 +70,13 @@ def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
         left = own_stack.oort.ok("bucket", "status", bucket, "--json", *data).json()
         assert left["writes_to"] == NAME
         own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
+        own_stack.oort.ok("template", "add", "far away", "--copies", "1", "--cluster", NAME, *data)
+        device.request_vault("second", "far away")
+        device.backup("second", source)
+        assert (far.data / "buckets" / device.recovery("second")["bucket"]).is_dir()
+        exported = tmp_path / "exported"
+        own_stack.oort.ok("bucket", "export", bucket, str(exported), *data, *far.at)
+        assert len(list((exported / "snapshots").iterdir())) == 2
 
 
 def follow(operator: Operator, bucket: str, far: SecondRegion) -> None:
