@@ -181,8 +181,8 @@ class Administrator:
     def add_template(self, name: str, copies: int, ack_copies: int = 1, cluster: str = "") -> None:
         """Offer vaults in `copies` copies, of which `ack_copies` must be whole before a put is acknowledged.
 
-        On a storage cluster, or the only one, to the administrator's own tenant. Raises NameTaken (vaults were asked for by
-        that name, in its number of copies), UsageError for a bad name or number.
+        On a storage cluster, or the only one, to the administrator's own tenant. Raises NameTaken (vaults were asked
+        for by that name, in its number of copies), UsageError for a bad name or number.
         """
         if any(entry.name == name for entry in self.templates()):
             raise NameTaken(detail=f"There is a template named {name} already: choose another name.")

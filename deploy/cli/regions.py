@@ -173,7 +173,8 @@ def move(
             # Most of it comes before anybody is kept waiting.
             target.wait(bucket, 1, _MOVE_SECONDS, _progress)
             target.wait(bucket, region.hand_over(bucket, name), _MOVE_SECONDS, _progress)
-            target.promote(bucket)
+            if problem := target.promote(bucket).problem:
+                typer.echo(f"oort: {problem}", err=True)
         elif region.status(bucket).writes_to != name:
             raise UsageError(detail=f"On cluster {name} it does not follow {source}: `oort bucket follow` comes first.")
         send_devices(data, bucket, name)

@@ -94,14 +94,17 @@ class Region:
             more = bool(token)
 
     def wait(self, bucket: str, seq: int, seconds: float, tell: Callable[[regions_pb2.Following], None]) -> None:
-        """Until the bucket has all up to `seq` of its source. Raises ServerUnreachable when that takes longer."""
+        """Until the bucket has all up to `seq` of its source, but for what `tell` is told in `problem`.
+
+        Raises ServerUnreachable when that takes longer.
+        """
         end = time.monotonic() + seconds
         while True:
             found = self.status(bucket).following
             if not found:
                 raise UsageError(detail=f"The bucket {bucket} follows no other cluster any more.")
             tell(found[0])
-            if found[0].upto_seq >= seq and not found[0].problem:
+            if found[0].upto_seq >= seq:
                 return
             if time.monotonic() > end:
                 raise ServerUnreachable(

@@ -92,12 +92,12 @@ class Regions:
         return found
 
     async def _begin(self, unit: Unit, here: BucketState, wanted: Wanted, source: str) -> None:
-        if here.follows is None and not wanted.existing and not await followed.is_empty(unit, here.id):
+        before = await following.get(unit, here.id)
+        if before is None and not wanted.existing and not await followed.is_empty(unit, here.id):
             raise NotAllowed(
                 detail="The bucket has content here. What is not in the other cluster's is removed where removals are"
                 " followed, and nothing can be stored in it here from then on: say --existing if that is meant."
             )
-        before = await following.get(unit, here.id)
         if before is not None and before.source != source:
             raise NotAllowed(detail=f"The bucket follows cluster {before.source}: promote it first.")
         if before is None:

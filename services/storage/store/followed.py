@@ -83,7 +83,7 @@ where b.id = %(bucket)s
 _SEEN = "(o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s))"
 _CHANGES = f"""
 select {_SEQ} as seq, o.id, o.kind, o.sha256, o.size from objects o
-where o.bucket_id = %(bucket)s and o.kind = %(kind)s and {_SEQ} > %(after_seq)s and {_SEEN}
+where o.bucket_id = %(bucket)s and o.kind = %(kind)s and {_SEQ} >= %(from_seq)s and {_SEEN}
   and ({_SEQ}, o.id) > (%(seq)s, %(id)s)
 order by {_SEQ}, o.id limit %(limit)s
 """  # noqa: S608 - constants
@@ -114,7 +114,9 @@ async def changes(
     asked = {"bucket": session.bucket_id, "kind": kind.value, "opened": session.sees_condemned_after}
     async with unit.cursor(row_factory=class_row(Change)) as cursor:
         await cursor.execute(
-            _CHANGES, {**asked, "after_seq": after_seq, "seq": after[0], "id": after[1], "limit": limit}
+            # Each page begins in the index where the last one has ended.
+            _CHANGES,
+            {**asked, "from_seq": max(after_seq + 1, after[0]), "seq": after[0], "id": after[1], "limit": limit},
         )
         return await cursor.fetchall()
 
