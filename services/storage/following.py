@@ -145,18 +145,18 @@ class Follower:
 
     async def _work(self, one: Claimed) -> None:
         """Go through one bucket, and say when it is to be looked at again."""
-        problem, pause = "", self.poll_seconds
+        problem, pause, failed = "", self.poll_seconds, False
         try:
             problem = await self._follow(one)
         except (ServiceError, OSError, ValueError) as error:
-            problem = str(error)
+            problem, failed = str(error), True
             pause = min(_LONGEST_PAUSE_SECONDS, self.poll_seconds * 2 ** min(one.attempts, 10))
             structlog.get_logger("storage").warning(
                 "a bucket cannot follow now", bucket=str(one.bucket_id), source=one.source, cause=problem
             )
         try:
             async with self.db.worker() as unit:
-                await following.let_go(unit, one, pause, problem)
+                await following.let_go(unit, one, pause, problem, failed=failed)
         except ServiceError as error:
             # The lease ends by itself.
             structlog.get_logger("storage").warning("a lease is left", bucket=str(one.bucket_id), cause=str(error))

@@ -203,12 +203,12 @@ async def reached(
     )
 
 
-async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str) -> None:
-    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or why it did not go on."""
+async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str, *, failed: bool) -> None:
+    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or what is not as it should be."""
     await unit.execute(
         "update follows set due = now() + make_interval(secs => %(seconds)s), lease = null, problem = %(problem)s,"  # noqa: S608 - constants
-        f" attempts = case when %(problem)s = '' then 0 else attempts end where {_HELD}",
-        {"bucket": one.bucket_id, "lease": one.lease, "seconds": seconds, "problem": problem},
+        f" attempts = case when %(failed)s then attempts else 0 end where {_HELD}",
+        {"bucket": one.bucket_id, "lease": one.lease, "seconds": seconds, "problem": problem, "failed": failed},
     )
 
 
