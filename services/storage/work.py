@@ -115,7 +115,7 @@ class Figures:
             "oort_storage_following_buckets", "Buckets that follow another cluster's", registry=registry
         )
         self._failing = Gauge(
-            "oort_storage_following_failing_buckets", "Those of them that are not going on", registry=registry
+            "oort_storage_following_failing_buckets", "Those of them that are not as they should be", registry=registry
         )
         self._behind = Gauge(
             "oort_storage_following_objects", "Objects that are still to come from other clusters", registry=registry
