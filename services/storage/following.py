@@ -31,6 +31,7 @@ from services.storage.errors import Damaged, Held, SnapshotInUse, SourceRefused
 from services.storage.frames import Frame, get_body, put_frame
 from services.storage.holding import Brake
 from services.storage.pace import Pace
+from services.storage.passes import Pass, standing, what_stands
 from services.storage.peers import Peers
 from services.storage.puts import Put, Puts
 from services.storage.regions import Regions, begin_session
@@ -49,48 +50,7 @@ _PAGE = retention.CONDEMNED_AT_ONCE
 _LONGEST_PAUSE_SECONDS = 300.0
 # After which all is compared again where something could not be brought, or is held.
 _SOON_SECONDS = 900.0
-_JUMP = 1 << 32  # of the seq, when a database was restored from a dump
-_UNLISTED = frozenset((ObjectKind.SNAPSHOT, ObjectKind.INDEX))
 _REMOVED = (ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
-
-
-@dataclass(slots=True)
-class _Pass:
-    """One going through a bucket: its session here, and what it has come to."""
-
-    one: Claimed
-    source: Source
-    there: regions_pb2.LookResponse
-    claims: VaultClaims
-    session: UUID | None = None
-    objects: int = 0  # brought since that was last noted
-    bytes: int = 0
-    damaged: int = 0
-    kept: int = 0
-    first_damaged: str = ""
-
-    @property
-    def is_inventory(self) -> bool:
-        """Whether all is to be compared, and not only what is new."""
-        one, there = self.one, self.there
-        return one.needs_inventory or not self.is_same or (one.removals and there.removed)
-
-    @property
-    def is_same(self) -> bool:
-        """Whether the catalogue there is the one that was asked before, and has gone on since."""
-        one, there = self.one, self.there
-        is_later = one.upto_seq <= there.seq < one.upto_seq + _JUMP
-        return one.source_created == there.created.ToDatetime(UTC) and is_later
-
-    @property
-    def follows_removals(self) -> bool:
-        """Whether what is not there is removed here.
-
-        Not while the brake holds the bucket there, as it does after a rescan, nor just after its catalogue was lost or
-        came from a dump: what is not entered yet is no removal.
-        """
-        is_sure = self.is_same or self.one.source_created is None
-        return self.one.removals and is_sure and not self.there.braked and bool(self.there.config_sha256)
 
 
 @dataclass(slots=True)
@@ -167,12 +127,13 @@ class Follower:
         there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq)
         await self._require_same(one, there)
         await self._note_behind(one, there)
-        this = _Pass(one, source, there, self._claims(one))
-        if not (there.objects or this.is_inventory) and await self._seal_here(one) == there.seal_sha256:
+        this = Pass(one, source, there, self._claims(one))
+        is_sealed = not there.seal_sha256 or await self._seal_here(one) == there.seal_sha256
+        if is_sealed and not (there.objects or this.is_inventory):
             if there.seq != one.upto_seq:  # by sessions that have stored nothing
                 async with self.db.worker() as unit:
                     await following.reached(unit, one, there.seq, there.created.ToDatetime(UTC))
-            return _standing(one.problem)
+            return standing(one.problem)
         beating = asyncio.ensure_future(self._beat(this))
         passing = asyncio.ensure_future(self._pass(this))
         try:
@@ -184,7 +145,7 @@ class Follower:
                 task.cancel()
             await asyncio.gather(beating, passing, return_exceptions=True)
 
-    async def _pass(self, this: _Pass) -> str:
+    async def _pass(self, this: Pass) -> str:
         one, source, there = this.one, this.source, this.there
         is_inventory = this.is_inventory
         seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
@@ -211,9 +172,9 @@ class Follower:
             )
         await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq))
         # What an inventory has left is left until the next one.
-        return _what_stands(this) or ("" if is_inventory else _standing(one.problem))
+        return what_stands(this) or ("" if is_inventory else standing(one.problem))
 
-    async def _bring_all(self, this: _Pass, after_seq: int) -> None:
+    async def _bring_all(self, this: Pass, after_seq: int) -> None:
         """Store what came after a seq. Listed from snapshots to packs, so that whatever is listed has all it needs."""
         listed: dict[ObjectKind, list[regions_pb2.Change]] = {}
         for kind in (ObjectKind.SNAPSHOT, ObjectKind.INDEX):
@@ -229,7 +190,7 @@ class Follower:
         for kind in (ObjectKind.INDEX, ObjectKind.SNAPSHOT):
             await self._bring(this, listed[kind])
 
-    async def _lacking(self, this: _Pass, kind: ObjectKind, after_seq: int) -> list[regions_pb2.Change]:
+    async def _lacking(self, this: Pass, kind: ObjectKind, after_seq: int) -> list[regions_pb2.Change]:
         lacking: list[regions_pb2.Change] = []
         async with aclosing(this.source.changes(kind, after_seq)) as pages:
             async for page in pages:
@@ -237,13 +198,13 @@ class Follower:
         return lacking
 
     async def _not_here(
-        self, this: _Pass, kind: ObjectKind, changes: Sequence[regions_pb2.Change]
+        self, this: Pass, kind: ObjectKind, changes: Sequence[regions_pb2.Change]
     ) -> list[regions_pb2.Change]:
         async with self.db.worker() as unit:
             here = await following.here(unit, this.one.bucket_id, kind, [change.sha256 for change in changes])
         return [change for change in changes if change.sha256 not in here]
 
-    async def _bring(self, this: _Pass, changes: Sequence[regions_pb2.Change]) -> None:
+    async def _bring(self, this: Pass, changes: Sequence[regions_pb2.Change]) -> None:
         """Store objects of one kind; those that no copy there is whole of are counted."""
         for start in range(0, len(changes), self.streams):  # so few at a time that no bucket keeps others waiting long
             some = changes[start : start + self.streams]
@@ -255,7 +216,7 @@ class Follower:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _bring_one(self, this: _Pass, change: regions_pb2.Change) -> None:
+    async def _bring_one(self, this: Pass, change: regions_pb2.Change) -> None:
         if this.session is None:
             raise AssertionError("nothing is brought but in a session")
         name = name_of(change.name)
@@ -287,7 +248,7 @@ class Follower:
                 yield frame
                 await self.pace.spend(len(frame.body))
 
-    async def _retain(self, this: _Pass, *, removes: bool) -> None:
+    async def _retain(self, this: Pass, *, removes: bool) -> None:
         """Have the seal that is there, and remove what was removed there, as a retention does."""
         await self._end_own(this)
         await self._begin(this, Purpose.RETENTION)
@@ -306,7 +267,7 @@ class Follower:
                 async for names in pages:
                     this.kept += len(await retention.condemn(self.db, this.claims, this.session, names, self.brake))
 
-    async def _remove_snapshots(self, this: _Pass) -> None:
+    async def _remove_snapshots(self, this: Pass) -> None:
         if this.session is None:
             raise AssertionError("a retention has a session")
         async with aclosing(self._gone(this, ObjectKind.SNAPSHOT)) as pages:
@@ -317,7 +278,7 @@ class Follower:
                     except (Held, SnapshotInUse):
                         this.kept += 1
 
-    async def _gone(self, this: _Pass, kind: ObjectKind) -> AsyncGenerator[list[ObjectName], None]:
+    async def _gone(self, this: Pass, kind: ObjectKind) -> AsyncGenerator[list[ObjectName], None]:
         """What is live here, and not to be seen there, in pages."""
         after = b""
         while True:
@@ -330,7 +291,7 @@ class Follower:
             if gone:
                 yield [ObjectName(kind, digest.hex()) for digest in gone]
 
-    async def _replace_seal(self, this: _Pass) -> None:
+    async def _replace_seal(self, this: Pass) -> None:
         here, there = await self._seal_here(this.one), this.there.seal_sha256
         if this.session is None or here in (None, there) or not there:
             return
@@ -338,12 +299,12 @@ class Follower:
             body = await _all_of(frames)
         await self.puts.replace_seal(Put(this.claims, this.session, SEAL, there, len(body)), body, here or b"")
 
-    async def _begin(self, this: _Pass, purpose: Purpose) -> None:
+    async def _begin(self, this: Pass, purpose: Purpose) -> None:
         session = uuid4()
         await begin_session(self.db, this.one, session, purpose)
         this.session = session
 
-    async def _end(self, this: _Pass) -> None:
+    async def _end(self, this: Pass) -> None:
         """End both sessions; one that cannot be ended now is by its silence."""
         try:
             async with asyncio.timeout(_END_SECONDS):
@@ -351,12 +312,12 @@ class Follower:
         except (ServiceError, TimeoutError) as error:
             structlog.get_logger("storage").info("a session of a following is left", cause=repr(error))
 
-    async def _end_own(self, this: _Pass) -> None:
+    async def _end_own(self, this: Pass) -> None:
         if this.session is not None:
             session, this.session = this.session, None
             await sessions.end(self.db, this.claims, session)
 
-    async def _beat(self, this: _Pass) -> str:
+    async def _beat(self, this: Pass) -> str:
         """Say that the sessions live and the lease is held, until one of them is over."""
         while True:
             await self.clock.sleep(_BEAT_SECONDS)
@@ -372,7 +333,7 @@ class Follower:
                 if not await following.renew(unit, this.one, LEASE_SECONDS):
                     raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
 
-    async def _note_copied(self, this: _Pass) -> None:
+    async def _note_copied(self, this: Pass) -> None:
         objects, size, this.objects, this.bytes = this.objects, this.bytes, 0, 0
         async with self.db.worker() as unit:
             await following.note_copied(unit, this.one, objects, size)
@@ -400,27 +361,6 @@ class Follower:
 
     def _claims(self, one: Claimed) -> VaultClaims:
         return VaultClaims(one.tenant_id, one.user_id, NOBODY, one.bucket_id, self.cluster, frozenset(Scope), 0, b"")
-
-
-_STANDING = "Not all"
-
-
-def _standing(problem: str) -> str:
-    return problem if problem.startswith(_STANDING) else ""
-
-
-def _what_stands(this: _Pass) -> str:
-    """What an inventory that came to its end has left, for a person."""
-    said = []
-    if this.damaged:
-        said.append(f"{this.damaged} objects cannot be read there, such as: {this.first_damaged}")
-    if this.kept:
-        said.append(f"{this.kept} objects that were removed there are held here by object lock or the brake")
-    if this.one.removals and this.there.braked:
-        said.append("the brake holds the bucket there, so nothing is removed here")
-    if this.one.removals and not this.is_same and this.one.source_created is not None:
-        said.append("its catalogue there was lost or came from a dump, so what is not in it is removed here later")
-    return f"{_STANDING} is as it is there: {'; '.join(said)}." if said else ""
 
 
 async def _all_of(frames: AsyncGenerator[Frame, None]) -> bytes:

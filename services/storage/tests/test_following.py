@@ -383,3 +383,23 @@ async def test_nothing_is_followed_while_a_node_runs_that_knows_nothing_of_it(re
                 await regions.follow(claims)
             await cluster.change("delete from nodes where id = 'old'")
         await regions.follow(claims)
+
+
+@pytest.mark.parametrize("seal", [b"seal", b""])
+async def test_a_look_that_finds_nothing_new_opens_no_session_there(regions: Regions, seal: bytes) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session, seal=seal)
+            await client.end(session)
+        await regions.follow(claims)
+        await regions.caught_up(claims)
+        [(seq,)] = regions.here.sql("select seq from buckets")
+        found = await regions.wait(claims.bucket, lambda one: one.complete and one.upto_seq > seq)
+        [(seq,)] = regions.here.sql("select seq from buckets")
+        found = await regions.wait(claims.bucket, lambda one: one.upto_seq == seq)
+        for _ in range(3):
+            seen = found.seen.ToNanoseconds()
+            found = await regions.wait(claims.bucket, lambda one, seen=seen: one.seen.ToNanoseconds() > seen)  # type: ignore[misc] # mypy infers no default
+        assert regions.here.sql("select seq from buckets") == [(seq,)]
