@@ -7,7 +7,8 @@ Kept true (docs/decisions/regions.md has the argument):
   is begun again, and finds what it has brought;
 - one node at a time is at work on a bucket, by a lease; whoever takes it over ends the sessions of who had it;
 - what is removed there is removed here as a retention removes: object lock, brake and waste basket of this cluster hold
-  it, and while a snapshot or an index file is held nothing goes that it may need.
+  it, while a snapshot or an index file is held nothing goes that it may need, and nothing goes at all while something
+  that is there cannot be brought: it may stand for what would go.
 """
 
 import asyncio
@@ -151,7 +152,8 @@ class Follower:
         seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
         try:
             await self._bring_all(this, 0 if is_inventory else one.upto_seq)
-            follows_removals = is_inventory and this.follows_removals
+            # A prune there may have put what would go into packs that cannot be read.
+            follows_removals = is_inventory and this.follows_removals and not this.damaged
             is_sealed_anew = await self._seal_here(one) not in (None, there.seal_sha256) and bool(there.seal_sha256)
             if follows_removals or is_sealed_anew:
                 await self._retain(this, removes=follows_removals)

@@ -62,7 +62,8 @@ def what_stands(this: Pass) -> str:
     """What an inventory that came to its end has left, for a person."""
     said = []
     if this.damaged:
-        said.append(f"{this.damaged} objects cannot be read there, such as: {this.first_damaged}")
+        so = ", so nothing is removed here" if this.one.removals else ""
+        said.append(f"{this.damaged} objects cannot be read there{so}, such as: {this.first_damaged}")
     if this.kept:
         said.append(f"{this.kept} objects that were removed there are held here by object lock or the brake")
     if this.one.removals and this.there.braked:
