@@ -5,6 +5,8 @@ Kept true (docs/decisions/regions.md has the argument):
   stored the other way round; what was removed goes in the order of retention;
 - how far it is says the seq there, which is noted when all that was to be seen at it is here: a pass that was cut off
   is begun again, and finds what it has brought;
+- a catalogue there that does not know the session in which was read what is here is another one: all is brought from
+  it, and nothing is removed by it until an operator says so;
 - one node at a time is at work on a bucket, by a lease; whoever takes it over ends the sessions of who had it;
 - what is removed there is removed here as a retention removes: object lock, brake and waste basket of this cluster hold
   it, while a snapshot or an index file is held nothing goes that it may need, and nothing goes at all while something
@@ -15,7 +17,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC
 from uuid import UUID, uuid4
 
 import structlog
@@ -32,7 +33,7 @@ from services.storage.errors import Damaged, Held, SnapshotInUse, SourceRefused
 from services.storage.frames import Frame, get_body, put_frame
 from services.storage.holding import Brake
 from services.storage.pace import Pace
-from services.storage.passes import Pass, standing, what_stands
+from services.storage.passes import Pass, what_stands
 from services.storage.peers import Peers
 from services.storage.puts import Put, Puts
 from services.storage.regions import Regions, begin_session
@@ -108,7 +109,7 @@ class Follower:
         """Go through one bucket, and say when it is to be looked at again."""
         problem, pause, failed = "", self.poll_seconds, False
         try:
-            problem = await self._follow(one)
+            await self._follow(one)
         except (ServiceError, OSError, ValueError) as error:
             problem, failed = str(error), True
             pause = min(_LONGEST_PAUSE_SECONDS, self.poll_seconds * 2 ** min(one.attempts, 10))
@@ -122,38 +123,40 @@ class Follower:
             # The lease ends by itself.
             structlog.get_logger("storage").warning("a lease is left", bucket=str(one.bucket_id), cause=str(error))
 
-    async def _follow(self, one: Claimed) -> str:
-        """Bring what is new, and remove what was removed. Answers what is not as it should be, for a person."""
+    async def _follow(self, one: Claimed) -> None:
+        """Bring what is new, and remove what was removed."""
         source = Source(self.peers, one.bucket_id, one.endpoints, seconds=self.frame_seconds)
-        there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq)
+        there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
         await self._note_behind(one, there)
         this = Pass(one, source, there, self._claims(one))
+        if this.has_strayed and not one.strayed:
+            async with self.db.worker() as unit:
+                await following.stray(unit, one, what_stands(this))
         is_sealed = not there.seal_sha256 or await self._seal_here(one) == there.seal_sha256
         if is_sealed and not (there.objects or this.is_inventory):
-            if there.seq != one.upto_seq:  # by sessions that have stored nothing
+            if there.seq != one.seen_seq:
                 async with self.db.worker() as unit:
-                    await following.reached(unit, one, there.seq, there.created.ToDatetime(UTC))
-            return standing(one.problem)
+                    await following.nothing_came(unit, one, there.seq)
+            return
         beating = asyncio.ensure_future(self._beat(this))
         passing = asyncio.ensure_future(self._pass(this))
         try:
             await asyncio.wait((beating, passing), return_when=asyncio.FIRST_COMPLETED)
             # The beats end by an error only.
-            return await (passing if passing.done() else beating)
+            await (passing if passing.done() else beating)
         finally:
             for task in (beating, passing):
                 task.cancel()
             await asyncio.gather(beating, passing, return_exceptions=True)
 
-    async def _pass(self, this: Pass) -> str:
+    async def _pass(self, this: Pass) -> None:
         one, source, there = this.one, this.source, this.there
         is_inventory = this.is_inventory
-        seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
+        session, seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
         try:
             await self._bring_all(this, 0 if is_inventory else one.upto_seq)
-            # A prune there may have put what would go into packs that cannot be read.
-            follows_removals = is_inventory and this.follows_removals and not this.damaged
+            follows_removals = is_inventory and this.follows_removals
             is_sealed_anew = await self._seal_here(one) not in (None, there.seal_sha256) and bool(there.seal_sha256)
             if follows_removals or is_sealed_anew:
                 await self._retain(this, removes=follows_removals)
@@ -165,16 +168,16 @@ class Follower:
             await following.reached(
                 unit,
                 one,
+                session,
                 seq,
-                there.created.ToDatetime(UTC),
                 inventory_seconds=(self.inventory_seconds if is_whole else _SOON_SECONDS)
                 if is_inventory or this.damaged
                 else None,
                 kept=this.kept if follows_removals else None,
+                # What an inventory has left is left until the next one.
+                standing=what_stands(this) if is_inventory or this.damaged else None,
             )
-        await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq))
-        # What an inventory has left is left until the next one.
-        return what_stands(this) or ("" if is_inventory else standing(one.problem))
+        await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq, session))
 
     async def _bring_all(self, this: Pass, after_seq: int) -> None:
         """Store what came after a seq. Listed from snapshots to packs, so that whatever is listed has all it needs."""
@@ -319,7 +322,7 @@ class Follower:
             session, this.session = this.session, None
             await sessions.end(self.db, this.claims, session)
 
-    async def _beat(self, this: Pass) -> str:
+    async def _beat(self, this: Pass) -> None:
         """Say that the sessions live and the lease is held, until one of them is over."""
         while True:
             await self.clock.sleep(_BEAT_SECONDS)

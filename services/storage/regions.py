@@ -164,15 +164,21 @@ class Regions:
                 raise NotFound(what=f"bucket {bucket}")
             return await following.get(unit, bucket), await followed.followers(unit, bucket), state.follows or ""
 
-    async def look(self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> BucketLook:
-        """How a bucket is for `cluster`, which follows it, and has all up to `upto_seq`. Raises NotFound."""
+    async def look(
+        self, bucket: UUID, cluster: str, endpoints: Sequence[str], *, upto_seq: int, session: UUID | None
+    ) -> BucketLook:
+        """How a bucket is for `cluster`, which follows it, and has read all up to `upto_seq` in `session`.
+
+        Raises NotFound.
+        """
         async with self._db.worker() as unit:
             await _require_upgraded(unit)
-            found = await followed.look(unit, bucket, upto_seq)
+            found = await followed.look(unit, bucket, upto_seq, session)
             if found is None:
                 raise NotFound(what=f"bucket {bucket}")
             if cluster != self._cluster:
-                await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq)
+                known = session if found.known else None
+                await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq=upto_seq, session=known)
         return found
 
     async def changes(

@@ -48,32 +48,40 @@ class Source:
         self._session = ""
         self._metadata: tuple[tuple[str, str], ...] = ()
 
-    async def look(self, cluster: str, endpoints: Sequence[str], upto_seq: int) -> regions_pb2.LookResponse:
+    async def look(
+        self, cluster: str, endpoints: Sequence[str], upto_seq: int, session: UUID | None = None
+    ) -> regions_pb2.LookResponse:
         """How the bucket is, and what came after `upto_seq`; `cluster` and its `endpoints` are ours.
+
+        `session` is the one there in which all up to then was read.
 
         Raises Unavailable, SourceRefused, as all of these do.
         """
         request = regions_pb2.LookRequest(
-            bucket_id=str(self.bucket), cluster=cluster, endpoints=endpoints, upto_seq=upto_seq
+            bucket_id=str(self.bucket),
+            cluster=cluster,
+            endpoints=endpoints,
+            upto_seq=upto_seq,
+            session_id=str(session) if session else "",
         )
         return await self._ask(
             lambda channel: regions_pb2_grpc.RegionServiceStub(channel).Look(request, timeout=_CALL_SECONDS)
         )
 
-    async def open(self, tenant: UUID, user: UUID) -> int:
-        """Open the session; answers the seq of its opening: all that came until then is seen in it."""
+    async def open(self, tenant: UUID, user: UUID) -> tuple[UUID, int]:
+        """Open the session; answers its id and the seq of its opening: all that came until then is seen in it."""
         # Whose the bucket is, and that a node asks: no device does.
         values = (str(self.bucket), str(tenant), str(user))
         self._metadata = tuple(zip(OPERATOR_METADATA, values, strict=True))
-        session = str(uuid4())
-        request = sessions_pb2.OpenRequest(session_id=session, purpose=Purpose.READ)
+        session = uuid4()
+        request = sessions_pb2.OpenRequest(session_id=str(session), purpose=Purpose.READ)
         opened = await self._ask(
             lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).Open(
                 request, timeout=_CALL_SECONDS, metadata=self._metadata
             )
         )
-        self._session = session
-        return opened.opened_seq
+        self._session = str(session)
+        return session, opened.opened_seq
 
     async def beat(self) -> None:
         """Say that the session lives, if it was opened."""

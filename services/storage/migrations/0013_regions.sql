@@ -17,10 +17,12 @@ create table follows (
     source text not null,
     endpoints text[] not null, -- host:port of the internal listeners of nodes there
     removals boolean not null, -- what is removed there is removed here
-    -- All that was to be seen there at this seq is here, and the bucket there was made then: another time, and its seq
-    -- says nothing of this one.
+    -- All that was to be seen there at this seq is here, and was read in this session: a catalogue there that does not
+    -- know it is another one, made anew or put back from a dump, and its seq says nothing of this one.
     upto_seq bigint not null default 0,
-    source_created timestamptz,
+    session_id uuid,
+    seen_seq bigint not null default 0, -- up to which nothing more has come since
+    strayed boolean not null default false, -- it was another one: nothing is removed until an operator says so
     inventory_due timestamptz not null default now(), -- when all is compared again
     -- Who is at work on it, until when, and when it is to be looked at next.
     node_id text not null default '',
@@ -33,7 +35,8 @@ create table follows (
     behind_bytes bigint not null default 0,
     behind_since timestamptz, -- of what is still to come, when the oldest was stored there
     kept_objects bigint not null default 0, -- removed there, and held here by object lock or the brake
-    problem text not null default ''
+    standing text not null default '', -- what the last inventory has left, for a person
+    problem text not null default '' -- why the last look has failed
 );
 create index follows_due on follows (due);
 
@@ -45,6 +48,7 @@ create table followers (
     user_id uuid not null,
     endpoints text[] not null,
     upto_seq bigint not null,
+    session_id uuid, -- in which it has read all up to there
     seen timestamptz not null default now(),
     primary key (bucket_id, cluster)
 );

@@ -10,7 +10,7 @@ from domain.names import ObjectKind
 from services.common.errors import InvalidArgument
 from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
-from services.common.messages import timestamp_of, uuid_of
+from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
 from services.storage.regions import Regions, Wanted
 from services.storage.store.followed import FollowerCluster
@@ -69,7 +69,11 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
         require_peer(context, "storage")
         bucket = uuid_of(request.bucket_id, "bucket_id")
         found = await self._regions.look(
-            bucket, request.cluster, _endpoints(request.endpoints), _seq(request.upto_seq, "upto_seq")
+            bucket,
+            request.cluster,
+            _endpoints(request.endpoints),
+            upto_seq=_seq(request.upto_seq, "upto_seq"),
+            session=optional_uuid_of(request.session_id, "session_id"),
         )
         return regions_pb2.LookResponse(
             cluster=self._cluster,
@@ -78,7 +82,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             copies=found.copies,
             ack_copies=found.ack_copies,
             quota_bytes=found.quota_bytes,
-            created=timestamp_of(found.created),
+            known=found.known,
             seq=found.seq,
             objects=found.objects,
             bytes=found.bytes,
@@ -164,14 +168,14 @@ def _following(row: Following) -> regions_pb2.Following:
         source=row.source,
         endpoints=row.endpoints,
         removals=row.removals,
-        upto_seq=row.upto_seq,
-        complete=row.source_created is not None,
+        upto_seq=row.seen_seq,
+        complete=row.session_id is not None,
         seen=timestamp_of(row.seen) if row.seen else None,
         behind_objects=row.behind_objects,
         behind_bytes=row.behind_bytes,
         behind_since=timestamp_of(row.behind_since) if row.behind_since else None,
         kept_objects=row.kept_objects,
-        problem=row.problem,
+        problem=" ".join(filter(None, (row.problem, row.standing))),
         node_id=row.node_id,
     )
 

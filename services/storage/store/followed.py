@@ -15,14 +15,17 @@ from services.storage.store.sessions import SessionRow
 
 @dataclass(frozen=True, slots=True)
 class BucketLook:
-    """A bucket as one sees it that follows it; `objects`, `bytes` and `oldest_seconds` of what came after a seq."""
+    """A bucket as one sees it that follows it; `objects`, `bytes` and `oldest_seconds` of what came after a seq.
+
+    `known`: the reading session is, in which the follower has read all up to that seq.
+    """
 
     tenant_id: UUID
     user_id: UUID
     copies: int
     ack_copies: int
     quota_bytes: int
-    created: datetime
+    known: bool
     seq: int
     follows: str | None
     is_following: bool
@@ -66,7 +69,9 @@ _SEQ = "coalesce(o.revived_seq, o.created_seq)"
 _KINDS = ("config", "oort-vault", "keys", "data", "index", "snapshots")
 # For each kind, as the index has it first.
 _LOOK = f"""
-select b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.created, b.seq, b.follows,
+select b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.seq, b.follows,
+       exists (select 1 from sessions s where s.id = %(session)s and s.bucket_id = b.id)
+           or exists (select 1 from followers w where w.bucket_id = b.id and w.session_id = %(session)s) as known,
        exists (select 1 from follows f where f.bucket_id = b.id) as is_following,
        b.braked is not null as braked, n.objects, n.bytes, n.oldest_seconds,
        exists (select 1 from unnest(%(kinds)s::text[]) k join objects c on c.bucket_id = b.id and c.kind = k
@@ -81,10 +86,12 @@ from buckets b cross join lateral (
 where b.id = %(bucket)s
 """  # noqa: S608 - constants
 _SEEN = "(o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s))"
+# Of what was put after the session was opened none is shown, so that a pass has an end. What was put before and came
+# back since has its old seq of creation.
 _CHANGES = f"""
 select {_SEQ} as seq, o.id, o.kind, o.sha256, o.size from objects o
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and {_SEQ} >= %(from_seq)s and {_SEEN}
-  and ({_SEQ}, o.id) > (%(seq)s, %(id)s)
+  and o.created_seq <= %(opened)s and ({_SEQ}, o.id) > (%(seq)s, %(id)s)
 order by {_SEQ}, o.id limit %(limit)s
 """  # noqa: S608 - constants
 _GONE = f"""
@@ -92,18 +99,19 @@ select g.sha256 from unnest(%(names)s::bytea[]) as g (sha256) where not exists (
     select 1 from objects o where o.bucket_id = %(bucket)s and o.kind = %(kind)s and o.sha256 = g.sha256 and {_SEEN})
 """  # noqa: S608 - constants
 _NOTE = """
-insert into followers (bucket_id, cluster, tenant_id, user_id, endpoints, upto_seq)
-select id, %(cluster)s, tenant_id, user_id, %(endpoints)s, %(upto)s from buckets where id = %(bucket)s
+insert into followers (bucket_id, cluster, tenant_id, user_id, endpoints, upto_seq, session_id)
+select id, %(cluster)s, tenant_id, user_id, %(endpoints)s, %(upto)s, %(session)s from buckets where id = %(bucket)s
 on conflict (bucket_id, cluster) do update
-set endpoints = excluded.endpoints, upto_seq = excluded.upto_seq, seen = now()
-where (followers.endpoints, followers.upto_seq) is distinct from (excluded.endpoints, excluded.upto_seq)
+set endpoints = excluded.endpoints, upto_seq = excluded.upto_seq, session_id = excluded.session_id, seen = now()
+where (followers.endpoints, followers.upto_seq, followers.session_id)
+      is distinct from (excluded.endpoints, excluded.upto_seq, excluded.session_id)
    or followers.seen < now() - interval '1 minute'
 """
 
 
-async def look(unit: Unit, bucket: UUID, upto_seq: int) -> BucketLook | None:
+async def look(unit: Unit, bucket: UUID, upto_seq: int, session: UUID | None) -> BucketLook | None:
     async with unit.cursor(row_factory=class_row(BucketLook)) as cursor:
-        await cursor.execute(_LOOK, {"bucket": bucket, "upto": upto_seq, "kinds": list(_KINDS)})
+        await cursor.execute(_LOOK, {"bucket": bucket, "upto": upto_seq, "session": session, "kinds": list(_KINDS)})
         return await cursor.fetchone()
 
 
@@ -128,9 +136,15 @@ async def gone(unit: Unit, session: SessionRow, kind: ObjectKind, names: Sequenc
     return [bytes(row[0]) for row in await cursor.fetchall()]
 
 
-async def note_follower(unit: Unit, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int) -> None:
-    """Remember who follows a bucket; written when it is news, or a minute old."""
-    await unit.execute(_NOTE, {"bucket": bucket, "cluster": cluster, "endpoints": list(endpoints), "upto": upto_seq})
+async def note_follower(
+    unit: Unit, bucket: UUID, cluster: str, endpoints: Sequence[str], *, upto_seq: int, session: UUID | None
+) -> None:
+    """Remember who follows a bucket; written when it is news, or a minute old.
+
+    `session`, which is known here, is so for longer than its own row is kept.
+    """
+    noted = {"bucket": bucket, "cluster": cluster, "upto": upto_seq, "session": session}
+    await unit.execute(_NOTE, {**noted, "endpoints": list(endpoints)})
 
 
 async def followers(unit: Unit, bucket: UUID) -> list[FollowerCluster]:

@@ -16,8 +16,10 @@ from services.storage.store.objects import LOST
 class Following:
     """A bucket that follows the one with its id on the cluster `source`.
 
-    `source_created`: when that was made, by its cluster; None before anything was found there. `kept_objects` were
-    removed there and are held here.
+    All that was to be seen there at `upto_seq` is here, and was read there in the session `session_id`, which is None
+    before all was here once, of the catalogue that is meant; up to `seen_seq` nothing more has come. `strayed`: then
+    the catalogue there was another one. `kept_objects` were removed there and are held here. `standing` is what the
+    last inventory has left.
     """
 
     bucket_id: UUID
@@ -27,7 +29,10 @@ class Following:
     endpoints: list[str]
     removals: bool
     upto_seq: int
-    source_created: datetime | None
+    session_id: UUID | None
+    seen_seq: int
+    strayed: bool
+    inventory_due: datetime
     needs_inventory: bool
     node_id: str
     attempts: int
@@ -36,6 +41,7 @@ class Following:
     behind_bytes: int
     behind_since: datetime | None
     kept_objects: int
+    standing: str
     problem: str
 
 
@@ -60,15 +66,16 @@ class Sums:
 
 
 _COLUMNS = (
-    "bucket_id, tenant_id, user_id, source, endpoints, removals, upto_seq, source_created,"
-    " inventory_due <= now() as needs_inventory, node_id, attempts, seen, behind_objects, behind_bytes, behind_since,"
-    " kept_objects, problem"
+    "bucket_id, tenant_id, user_id, source, endpoints, removals, upto_seq, session_id, seen_seq, strayed,"
+    " inventory_due, inventory_due <= now() as needs_inventory, node_id, attempts, seen,"
+    " behind_objects, behind_bytes, behind_since, kept_objects, standing, problem"
 )
 _PUT = """
 insert into follows (bucket_id, tenant_id, user_id, source, endpoints, removals)
 values (%(bucket)s, %(tenant)s, %(user)s, %(source)s, %(endpoints)s, %(removals)s)
 on conflict (bucket_id) do update set endpoints = excluded.endpoints, removals = excluded.removals,
-    due = least(follows.due, now()), inventory_due = now()
+    due = least(follows.due, now()), inventory_due = now(),
+    session_id = case when follows.strayed then null else follows.session_id end, strayed = false
 """
 # As of missing copies: a lease and not a lock that is held while bytes travel.
 _CLAIM = f"""
@@ -79,6 +86,14 @@ where bucket_id in (select bucket_id from follows where due <= now() order by du
 returning {_COLUMNS}, lease
 """  # noqa: S608 - constants
 _HELD = "bucket_id = %(bucket)s and lease = %(lease)s"
+# An inventory that was ordered meanwhile is still to come.
+_REACHED = f"""
+update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, session_id = %(session)s,
+    inventory_due = case when inventory_due = %(due)s
+        then coalesce(now() + make_interval(secs => %(seconds)s), inventory_due) else inventory_due end,
+    kept_objects = coalesce(%(kept)s, kept_objects), standing = coalesce(%(standing)s, standing)
+where {_HELD}
+"""  # noqa: S608 - constants
 _HERE = f"""
 select o.sha256 from objects o
 where o.bucket_id = %s and o.kind = %s and o.sha256 = any(%s) and o.state = 'live' and not ({LOST})
@@ -95,7 +110,7 @@ class Claimed(Following):
 async def put(
     unit: Unit, bucket: UUID, tenant: UUID, user: UUID, *, source: str, endpoints: Sequence[str], removals: bool
 ) -> None:
-    """Ask for a following, or change what is asked for."""
+    """Ask for a following, or change what is asked for; the catalogue that is there now is the one that is meant."""
     asked = {"bucket": bucket, "tenant": tenant, "user": user, "source": source}
     await unit.execute(_PUT, {**asked, "endpoints": list(endpoints), "removals": removals})
 
@@ -178,33 +193,51 @@ async def note_copied(unit: Unit, one: Claimed, objects: int, size: int) -> None
 async def reached(
     unit: Unit,
     one: Claimed,
+    session: UUID,
     seq: int,
-    created: datetime,
     *,
     inventory_seconds: float | None = None,
     kept: int | None = None,
+    standing: str | None = None,
 ) -> None:
-    """All that was to be seen at `seq` is here.
+    """All that was to be seen there in `session`, which was opened at `seq`, is here.
 
     `inventory_seconds`: all was compared, and is to be again after so long. `kept` when removals were followed.
+    `standing`: what it has left, where that is news.
     """
     await unit.execute(
-        "update follows set upto_seq = %(seq)s, source_created = %(created)s,"  # noqa: S608 - constants
-        " inventory_due = coalesce(now() + make_interval(secs => %(seconds)s), inventory_due),"
-        f" kept_objects = coalesce(%(kept)s, kept_objects) where {_HELD}",
+        _REACHED,
         {
             "bucket": one.bucket_id,
             "lease": one.lease,
+            "session": session,
             "seq": seq,
-            "created": created,
+            "due": one.inventory_due,
             "seconds": inventory_seconds,
             "kept": kept,
+            "standing": standing,
         },
     )
 
 
+async def nothing_came(unit: Unit, one: Claimed, seq: int) -> None:
+    """Between the seq that was reached and this one, sessions there have stored nothing."""
+    await unit.execute(
+        f"update follows set seen_seq = %(seq)s where {_HELD}",  # noqa: S608 - constants
+        {"bucket": one.bucket_id, "lease": one.lease, "seq": seq},
+    )
+
+
+async def stray(unit: Unit, one: Claimed, standing: str) -> None:
+    """The catalogue there is another one than that which was read: remembered until `put`."""
+    await unit.execute(
+        f"update follows set strayed = true, standing = %(standing)s where {_HELD}",  # noqa: S608 - constants
+        {"bucket": one.bucket_id, "lease": one.lease, "standing": standing},
+    )
+
+
 async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str, *, failed: bool) -> None:
-    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or what is not as it should be."""
+    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or why the look has failed."""
     await unit.execute(
         "update follows set due = now() + make_interval(secs => %(seconds)s), lease = null, problem = %(problem)s,"  # noqa: S608 - constants
         f" attempts = case when %(failed)s then attempts else 0 end where {_HELD}",
@@ -241,6 +274,6 @@ async def sums(unit: Unit) -> Sums:
             "select count(*) as buckets, coalesce(sum(behind_objects), 0) as objects,"
             " coalesce(sum(behind_bytes), 0) as bytes,"
             " coalesce(extract(epoch from now() - min(behind_since)), 0)::float as oldest_seconds,"
-            " count(*) filter (where problem <> '') as failing from follows"
+            " count(*) filter (where problem <> '' or standing <> '') as failing from follows"
         )
         return await cursor.fetchone() or Sums(0, 0, 0, 0.0, 0)

@@ -348,28 +348,6 @@ async def _taken(regions: Regions, db: Database, node: str) -> Claimed:
                     return found[0]
 
 
-async def test_what_a_catalogue_that_was_lost_there_does_not_have_yet_is_not_removed_at_once(regions: Regions) -> None:
-    async with regions.up():
-        claims = full(await regions.here.bucket("a"))
-        async with regions.here.client("a", claims) as client:
-            await back_up(client, a_body(), snapshot=b"one")
-        await regions.follow(claims)
-        await regions.caught_up(claims)
-        await regions.wait(claims.bucket, lambda one: one.complete)
-        before = contents(regions.there, claims.bucket)
-        await regions.here.change("delete from objects where kind = 'snapshots'")
-        await regions.here.change("update buckets set created = created - interval '1 day', braked = now()")
-        await regions.look_now(claims.bucket)
-        await regions.wait(claims.bucket, lambda one: "removed here later" in one.problem)
-        # The brake holds it, as it does from a rescan on until that has been through all nodes.
-        await regions.look_now(claims.bucket)
-        await regions.wait(claims.bucket, lambda one: "the brake holds" in one.problem and "later" not in one.problem)
-        assert contents(regions.there, claims.bucket) == before
-        await regions.here.change("update buckets set braked = null")
-        await regions.look_now(claims.bucket)
-        await regions.caught_up(claims)
-
-
 async def test_nothing_is_followed_while_a_node_runs_that_knows_nothing_of_it(regions: Regions) -> None:
     old = (
         "insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen, catalogue)"
