@@ -170,6 +170,8 @@ class Follower:
                 one,
                 session,
                 seq,
+                compared=is_inventory,
+                damaged=this.damaged,
                 inventory_seconds=(self.inventory_seconds if is_whole else _SOON_SECONDS)
                 if is_inventory or this.damaged
                 else None,
@@ -345,7 +347,7 @@ class Follower:
 
     async def _note_behind(self, one: Claimed, there: regions_pb2.LookResponse) -> None:
         async with self.db.worker() as unit:
-            await following.note_behind(unit, one, Behind(there.objects, there.bytes, there.oldest_seconds))
+            await following.note_behind(unit, one, _behind(there))
 
     async def _require_same(self, one: Claimed, there: regions_pb2.LookResponse) -> None:
         """Raises SourceRefused unless that is the bucket which is followed, and has itself what is written to it."""
@@ -366,6 +368,10 @@ class Follower:
 
     def _claims(self, one: Claimed) -> VaultClaims:
         return VaultClaims(one.tenant_id, one.user_id, NOBODY, one.bucket_id, self.cluster, frozenset(Scope), 0, b"")
+
+
+def _behind(there: regions_pb2.LookResponse) -> Behind:
+    return Behind(there.objects, there.bytes, there.oldest_seconds, there.lock_days, there.braked)
 
 
 async def _all_of(frames: AsyncGenerator[Frame, None]) -> bytes:

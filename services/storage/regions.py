@@ -7,25 +7,29 @@ Kept true (docs/decisions/regions.md):
 - whoever is handed over takes nothing more, so that what the other cluster has seen since is all that there ever is.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from oort.storage.v1.regions_pb2 import LookResponse
 
-from domain.names import ObjectKind
+from domain.names import SEAL, ObjectKind
 from domain.sessions import Purpose
 from services.common.database import Database, Unit
-from services.common.errors import InvalidArgument, NotAllowed, NotFound
+from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.peers import Peers
 from services.storage.source import Source
-from services.storage.store import buckets, followed, following, nodes, sessions
+from services.storage.store import buckets, followed, following, nodes, protection, sessions
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.followed import BucketLook, Change, FollowerCluster
 from services.storage.store.following import Following
 from services.storage.store.sessions import NOBODY, SessionRow
+
+_LOOK_SECONDS = 20.0  # how long an operator waits for the other cluster
 
 _log = structlog.get_logger("storage")
 
@@ -64,7 +68,7 @@ class Regions:
         if not wanted.endpoints:
             raise InvalidArgument(detail="endpoints has the internal host:port of a node of the other cluster.")
         source = Source(self._peers, wanted.bucket, wanted.endpoints, seconds=self._copy_seconds)
-        there = await source.look(self._cluster, await self.endpoints(), 0)
+        there = await source.look(self._cluster, (), 0)
         if there.cluster == self._cluster:
             raise InvalidArgument(
                 detail=f"The nodes at {', '.join(wanted.endpoints)} are of a cluster {there.cluster} too: a bucket"
@@ -115,8 +119,18 @@ class Regions:
             removals=wanted.removals,
         )
 
-    async def promote(self, bucket: UUID) -> Following:
-        """Let a bucket go its own way. Answers how far it had come. Raises NotFound, NotAllowed."""
+    async def promote(self, bucket: UUID, *, give_up: bool) -> Following:
+        """Let a bucket go its own way, under the object lock and the brake that it had there. Answers how far it was.
+
+        Raises NotFound; NotAllowed unless all of it is here and the other cluster has handed it over, or was gone when
+        all of it had been here; `give_up` says that what did not come is given up.
+        """
+        async with self._db.worker() as unit:
+            found = await following.get(unit, bucket)
+            seal = await following.root_file(unit, bucket, SEAL.kind)
+        there = await self._last_look(found, give_up=give_up) if found else None
+        if found and not give_up:
+            _require_all(found, seal, there, self._cluster)
         async with self._db.worker() as unit:
             state = await _locked(unit, bucket)
             found = await following.get(unit, bucket)
@@ -126,30 +140,97 @@ class Regions:
             await following.remove(unit, bucket)
             await followed.set_follows(unit, bucket, None)
             await buckets.set_seq(unit, bucket, state.seq + 1)
+            lock_days = there.lock_days if there else found.source_lock_days
+            if lock_days > state.lock_days:
+                await protection.set_lock(unit, bucket, lock_days)
+            if (there.braked if there else found.source_braked) and state.braked is None:
+                await protection.set_brake(unit, bucket)
         _log.warning("a bucket is promoted", bucket=str(bucket), source=found.source, upto_seq=found.upto_seq)
         return found
 
     async def hand_over(self, bucket: UUID, cluster: str) -> int:
-        """Take nothing more for a bucket that `cluster` is to have; empty: it is ours again. Answers its last seq.
+        """Take nothing more for a bucket that `cluster` is to have. Answers its last seq.
 
-        The same again answers the same. Raises NotFound, NotAllowed for one that follows another, or that `cluster`
-        does not follow.
+        The same again answers the same. Raises NotFound, NotAllowed for one that follows another, that `cluster` does
+        not follow, that was handed over to a third one, or that the brake holds.
         """
         async with self._db.worker() as unit:
             state = await _locked(unit, bucket)
             if await following.get(unit, bucket) is not None:
                 raise NotAllowed(detail=f"The bucket {bucket} follows another cluster: hand over the one there.")
-            wanted = cluster or None
-            known = {one.cluster for one in await followed.followers(unit, bucket)}
-            if wanted is not None and wanted not in known:
-                raise NotAllowed(detail=f"No cluster {cluster} follows the bucket {bucket}.")
-            if state.follows == wanted:
+            if state.follows == cluster:
                 return state.seq
-            await followed.end_writers(unit, bucket, state.seq + 1)
-            await followed.set_follows(unit, bucket, wanted)
-            await buckets.set_seq(unit, bucket, state.seq + 1)
-        _log.warning("a bucket is handed over", bucket=str(bucket), to=cluster or "this cluster")
+            if state.follows is not None:
+                raise NotAllowed(
+                    detail=f"The bucket {bucket} was handed over to cluster {state.follows}: take it back."
+                )
+            if cluster not in {one.cluster for one in await followed.followers(unit, bucket)}:
+                raise NotAllowed(detail=f"No cluster {cluster} follows the bucket {bucket}.")
+            if state.braked is not None:
+                raise NotAllowed(
+                    detail=f"The brake on mass removal holds the bucket {bucket}, and what was removed from it comes"
+                    " back where it is: `oort bucket restore` or `oort bucket release` come first."
+                )
+            await self._set_leader(unit, state, cluster)
+        _log.warning("a bucket is handed over", bucket=str(bucket), to=cluster)
         return state.seq + 1
+
+    async def take_back(self, bucket: UUID, *, give_up: bool) -> int:
+        """Have a bucket again that was handed over. Answers its seq; the same again answers the same.
+
+        Raises NotFound; NotAllowed unless the other cluster says that it still follows it, or `give_up` says that what
+        is stored there since is given up.
+        """
+        async with self._db.worker() as unit:
+            state = await buckets.peek(unit, bucket)
+            followers = await followed.followers(unit, bucket)
+        if state is not None and state.follows and not give_up:
+            endpoints = [one for known in followers if known.cluster == state.follows for one in known.endpoints]
+            await self._require_following(bucket, state.follows, endpoints)
+        async with self._db.worker() as unit:
+            state = await _locked(unit, bucket)
+            if await following.get(unit, bucket) is not None:
+                raise NotAllowed(detail=f"The bucket {bucket} follows another cluster: promote it.")
+            if state.follows is None:
+                return state.seq
+            await self._set_leader(unit, state, None)
+        _log.warning("a bucket is taken back", bucket=str(bucket), of=state.follows)
+        return state.seq + 1
+
+    async def _set_leader(self, unit: Unit, state: BucketState, cluster: str | None) -> None:
+        await followed.end_writers(unit, state.id, state.seq + 1)
+        await followed.set_follows(unit, state.id, cluster)
+        await buckets.set_seq(unit, state.id, state.seq + 1)
+
+    async def _last_look(self, found: Following, *, give_up: bool) -> LookResponse | None:
+        """How the bucket is that it follows; None if nobody answers there. Raises SourceRefused unless `give_up`."""
+        source = Source(self._peers, found.bucket_id, found.endpoints, seconds=self._copy_seconds)
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await source.look(self._cluster, (), found.upto_seq, found.session_id)
+        except (Unavailable, TimeoutError):
+            return None
+        except SourceRefused:
+            if give_up:
+                return None
+            raise
+
+    async def _require_following(self, bucket: UUID, cluster: str, endpoints: Sequence[str]) -> None:
+        """Raises NotAllowed unless that cluster says that it only follows the bucket."""
+        source = Source(self._peers, bucket, endpoints, seconds=self._copy_seconds)
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                there = await source.look(self._cluster, (), 0)
+        except (ServiceError, TimeoutError) as error:
+            raise NotAllowed(
+                detail=f"Cluster {cluster} does not say that nothing was stored there ({error}): --give-up takes the"
+                " bucket back without what was."
+            ) from error
+        if not there.is_following or there.follows != self._cluster:
+            raise NotAllowed(
+                detail=f"Cluster {cluster} has the bucket to write to by now: follow it from here and move it back;"
+                " --give-up takes it back without what was stored there."
+            )
 
     async def page(self, after: UUID | None, limit: int) -> list[Following]:
         """What follows other clusters here, by bucket."""
@@ -167,16 +248,16 @@ class Regions:
     async def look(
         self, bucket: UUID, cluster: str, endpoints: Sequence[str], *, upto_seq: int, session: UUID | None
     ) -> BucketLook:
-        """How a bucket is for `cluster`, which follows it, and has read all up to `upto_seq` in `session`.
+        """How a bucket is for `cluster`, which has read all up to `upto_seq` in `session`. Raises NotFound.
 
-        Raises NotFound.
+        With `endpoints` it is noted as one that follows the bucket, whose nodes are reached there.
         """
         async with self._db.worker() as unit:
             await _require_upgraded(unit)
             found = await followed.look(unit, bucket, upto_seq, session)
             if found is None:
                 raise NotFound(what=f"bucket {bucket}")
-            if cluster != self._cluster:
+            if endpoints:
                 known = session if found.known else None
                 await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq=upto_seq, session=known)
         return found
@@ -218,6 +299,26 @@ async def begin_session(db: Database, one: following.Claimed, session: UUID, pur
         if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):
             raise LookupError(f"session {session} is there already")
         await buckets.set_seq(unit, bucket.id, seq)
+
+
+def _require_all(found: Following, seal: bytes | None, there: LookResponse | None, cluster: str) -> None:
+    """Raises NotAllowed where a promotion would lose what could still come."""
+    if found.session_id is None:
+        raise NotAllowed(detail="The bucket never had all of it here: --give-up promotes what there is.")
+    if there is None:
+        return
+    if there.follows != cluster:
+        raise NotAllowed(
+            detail=f"Cluster {found.source} answers, and takes what devices store: `oort bucket move` leaves nothing"
+            " behind; --give-up promotes without what is stored there from now on."
+        )
+    if there.objects or not there.known or there.seal_sha256 not in (b"", seal):
+        raise NotAllowed(detail=f"What cluster {found.source} has is not all here yet: it comes, or --give-up.")
+    if found.damaged_objects:
+        raise NotAllowed(
+            detail=f"{found.damaged_objects} objects cannot be read on cluster {found.source} now, and would not come"
+            " any more when they can: --give-up promotes without them."
+        )
 
 
 async def _locked(unit: Unit, bucket: UUID) -> BucketState:

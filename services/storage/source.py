@@ -53,7 +53,8 @@ class Source:
     ) -> regions_pb2.LookResponse:
         """How the bucket is, and what came after `upto_seq`; `cluster` and its `endpoints` are ours.
 
-        `session` is the one there in which all up to then was read.
+        With `endpoints` it is noted there that we follow it. `session` is the one there in which all up to then was
+        read.
 
         Raises Unavailable, SourceRefused, as all of these do.
         """

@@ -31,10 +31,13 @@ create table follows (
     attempts int not null default 0,
     -- What the last looks came to.
     seen timestamptz, -- the source has answered
+    source_lock_days int not null default 0, -- object lock and brake of the bucket there, which its promotion takes over
+    source_braked boolean not null default false,
     behind_objects bigint not null default 0,
     behind_bytes bigint not null default 0,
     behind_since timestamptz, -- of what is still to come, when the oldest was stored there
     kept_objects bigint not null default 0, -- removed there, and held here by object lock or the brake
+    damaged_objects bigint not null default 0, -- which no node there has whole
     standing text not null default '', -- what the last inventory has left, for a person
     problem text not null default '' -- why the last look has failed
 );

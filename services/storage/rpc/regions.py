@@ -46,7 +46,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
 
     async def Promote(self, request: regions_pb2.PromoteRequest, context: Context) -> regions_pb2.PromoteResponse:
         require_peer(context, OPERATOR)
-        found = await self._regions.promote(uuid_of(request.bucket_id, "bucket_id"))
+        found = await self._regions.promote(uuid_of(request.bucket_id, "bucket_id"), give_up=request.give_up)
         return regions_pb2.PromoteResponse(following=_following(found))
 
     async def ListFollowing(
@@ -89,6 +89,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             oldest_seconds=found.oldest_seconds,
             removed=found.removed,
             braked=found.braked,
+            lock_days=found.lock_days,
             follows=found.follows or "",
             is_following=found.is_following,
             config_sha256=found.config_sha256 or b"",
@@ -127,7 +128,11 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
 
     async def HandOver(self, request: regions_pb2.HandOverRequest, context: Context) -> regions_pb2.HandOverResponse:
         require_peer(context, OPERATOR)
-        seq = await self._regions.hand_over(uuid_of(request.bucket_id, "bucket_id"), request.cluster)
+        bucket = uuid_of(request.bucket_id, "bucket_id")
+        if request.cluster:
+            seq = await self._regions.hand_over(bucket, request.cluster)
+        else:
+            seq = await self._regions.take_back(bucket, give_up=request.give_up)
         return regions_pb2.HandOverResponse(seq=seq)
 
 
@@ -175,6 +180,7 @@ def _following(row: Following) -> regions_pb2.Following:
         behind_bytes=row.behind_bytes,
         behind_since=timestamp_of(row.behind_since) if row.behind_since else None,
         kept_objects=row.kept_objects,
+        damaged_objects=row.damaged_objects,
         problem=" ".join(filter(None, (row.problem, row.standing))),
         node_id=row.node_id,
     )

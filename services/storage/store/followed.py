@@ -30,6 +30,7 @@ class BucketLook:
     follows: str | None
     is_following: bool
     braked: bool
+    lock_days: int
     config_sha256: bytes | None
     seal_sha256: bytes | None
     objects: int
@@ -73,7 +74,7 @@ select b.tenant_id, b.user_id, b.copies, b.ack_copies, b.quota_bytes, b.seq, b.f
        exists (select 1 from sessions s where s.id = %(session)s and s.bucket_id = b.id)
            or exists (select 1 from followers w where w.bucket_id = b.id and w.session_id = %(session)s) as known,
        exists (select 1 from follows f where f.bucket_id = b.id) as is_following,
-       b.braked is not null as braked, n.objects, n.bytes, n.oldest_seconds,
+       b.braked is not null as braked, b.lock_days, n.objects, n.bytes, n.oldest_seconds,
        exists (select 1 from unnest(%(kinds)s::text[]) k join objects c on c.bucket_id = b.id and c.kind = k
                and c.state = 'condemned' and c.condemned_seq > %(upto)s) as removed,
        (select r.sha256 from objects r where r.bucket_id = b.id and r.kind = 'config') as config_sha256,

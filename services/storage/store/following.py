@@ -41,17 +41,25 @@ class Following:
     behind_bytes: int
     behind_since: datetime | None
     kept_objects: int
+    damaged_objects: int
+    source_lock_days: int
+    source_braked: bool
     standing: str
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What is still to come: objects, bytes, and for how many seconds the oldest of them has been stored."""
+    """What is still to come: objects, bytes, and for how many seconds the oldest of them has been stored.
+
+    Also how the bucket is protected there.
+    """
 
     objects: int
     bytes: int
     oldest_seconds: float
+    lock_days: int
+    braked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class Sums:
 _COLUMNS = (
     "bucket_id, tenant_id, user_id, source, endpoints, removals, upto_seq, session_id, seen_seq, strayed,"
     " inventory_due, inventory_due <= now() as needs_inventory, node_id, attempts, seen,"
-    " behind_objects, behind_bytes, behind_since, kept_objects, standing, problem"
+    " behind_objects, behind_bytes, behind_since,"
+    " kept_objects, damaged_objects, source_lock_days, source_braked, standing, problem"
 )
 _PUT = """
 insert into follows (bucket_id, tenant_id, user_id, source, endpoints, removals)
@@ -91,6 +100,7 @@ _REACHED = f"""
 update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, session_id = %(session)s,
     inventory_due = case when inventory_due = %(due)s
         then coalesce(now() + make_interval(secs => %(seconds)s), inventory_due) else inventory_due end,
+    damaged_objects = %(damaged)s + case when %(compared)s then 0 else damaged_objects end,
     kept_objects = coalesce(%(kept)s, kept_objects), standing = coalesce(%(standing)s, standing)
 where {_HELD}
 """  # noqa: S608 - constants
@@ -169,6 +179,7 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
     """What the source has said just now is still to come, or what was found out since."""
     await unit.execute(
         "update follows set seen = now(), behind_objects = %(objects)s, behind_bytes = %(bytes)s,"  # noqa: S608 - constants
+        " source_lock_days = %(lock_days)s, source_braked = %(braked)s,"
         " behind_since = case when %(objects)s::bigint > 0 then now() - make_interval(secs => %(oldest)s) end"
         f" where {_HELD}",
         {
@@ -177,6 +188,8 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
             "objects": behind.objects,
             "bytes": behind.bytes,
             "oldest": behind.oldest_seconds,
+            "lock_days": behind.lock_days,
+            "braked": behind.braked,
         },
     )
 
@@ -196,14 +209,16 @@ async def reached(
     session: UUID,
     seq: int,
     *,
+    compared: bool,
+    damaged: int,
     inventory_seconds: float | None = None,
     kept: int | None = None,
     standing: str | None = None,
 ) -> None:
     """All that was to be seen there in `session`, which was opened at `seq`, is here.
 
-    `inventory_seconds`: all was compared, and is to be again after so long. `kept` when removals were followed.
-    `standing`: what it has left, where that is news.
+    But for the `damaged`. `compared`: by an inventory. `inventory_seconds`: after which the next is to be. `kept` when
+    removals were followed. `standing`: what it has left, where that is news.
     """
     await unit.execute(
         _REACHED,
@@ -213,6 +228,8 @@ async def reached(
             "session": session,
             "seq": seq,
             "due": one.inventory_due,
+            "compared": compared,
+            "damaged": damaged,
             "seconds": inventory_seconds,
             "kept": kept,
             "standing": standing,

@@ -45,14 +45,15 @@ class Regions:
         async with follower.internal(next(iter(follower.settings))) as channel:
             return (await regions_pb2_grpc.RegionServiceStub(channel).Follow(request)).following
 
-    async def promote(self, bucket: UUID) -> regions_pb2.Following:
+    async def promote(self, bucket: UUID, *, give_up: bool = False) -> regions_pb2.Following:
         async with self.there.internal("x") as channel:
-            request = regions_pb2.PromoteRequest(bucket_id=str(bucket))
+            request = regions_pb2.PromoteRequest(bucket_id=str(bucket), give_up=give_up)
             return (await regions_pb2_grpc.RegionServiceStub(channel).Promote(request)).following
 
-    async def hand_over(self, bucket: UUID, to: str = "there") -> int:
+    async def hand_over(self, bucket: UUID, to: str = "there", *, give_up: bool = False) -> int:
+        """With no name: take it back."""
         async with self.here.internal("a") as channel:
-            request = regions_pb2.HandOverRequest(bucket_id=str(bucket), cluster=to)
+            request = regions_pb2.HandOverRequest(bucket_id=str(bucket), cluster=to, give_up=give_up)
             return int((await regions_pb2_grpc.RegionServiceStub(channel).HandOver(request)).seq)
 
     async def status(self, bucket: UUID, of: Cluster | None = None) -> regions_pb2.ListFollowingResponse:

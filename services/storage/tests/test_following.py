@@ -62,7 +62,7 @@ async def test_nothing_but_the_following_writes_to_a_follower_until_it_is_promot
             assert await refusal_of(client.open(Purpose.REPLICATE)) == "INVALID_ARGUMENT"
             reading = await client.open(Purpose.READ)
             assert await refusal_of(client.put(reading, pack(b"x"), b"x")) == "NOT_ALLOWED"
-            before = await regions.promote(claims.bucket)
+            before = await regions.promote(claims.bucket, give_up=True)
             assert before.source == "here"
             await back_up(client, a_body(), snapshot=b"its own")
             session = await client.open(Purpose.READ)
@@ -284,7 +284,7 @@ async def test_who_takes_a_bucket_over_ends_what_the_one_before_was_at(regions: 
         own = replace(full(claims, "there"), device=NOBODY)
         with pytest.raises(SessionOver):
             await beat(db, own, sessions[0])
-        await regions.promote(claims.bucket)
+        await regions.promote(claims.bucket, give_up=True)
         with pytest.raises(SessionOver):
             await retention.mark(db, own, sessions[1], uuid4())
         with pytest.raises(SourceRefused):
