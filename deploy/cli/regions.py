@@ -25,10 +25,12 @@ At = Annotated[
         "--at", metavar="HOST:PORT", help="internal address of a node of the cluster meant; default: the stack's"
     ),
 ]
+GiveUp = Annotated[
+    bool, typer.Option("--give-up", help="without what is only on the other cluster, or is stored there from now on")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="without asking")]
 
 _WARNINGS = 3  # docs/exit-codes.md
-_MOVE_SECONDS = 600.0
 
 
 def add_cluster(
@@ -116,26 +118,28 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
         raise typer.Exit(_WARNINGS)
 
 
-def promote(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
+def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:
     """Have a bucket take backups where it followed another cluster, and send its devices there.
 
-    For when the other cluster is gone: what had not come yet is told, and lost with it. Of one that was handed over to
-    another cluster (`oort bucket move`), take it back. The same again ends what was cut off.
+    For when the other cluster is gone: what had not come yet is told, and lost with it. While that answers, or when all
+    of it was never here, only with --give-up. Of one that was handed over to another cluster (`oort bucket move`), take
+    it back: only with --give-up once that is promoted. The same again ends what was cut off.
     """
     from client.cli.agreement import agree
     from deploy.local.regions import send_devices
 
     with _region(data, at) as region:
         here, found = region.name, region.status(bucket)
+        send_devices(data, bucket, here, check=True)
         if found.writes_to:
             for one in found.following:
                 _tell(one)
             typer.echo(f"What is stored on cluster {found.writes_to} does not come here any more.", err=True)
             agree(f"Promote {bucket}?", yes=yes)
             if found.following:
-                region.promote(bucket)
+                region.promote(bucket, give_up=give_up)
             else:
-                region.hand_over(bucket, "")
+                region.take_back(bucket, give_up=give_up)
             typer.echo(f"The bucket takes backups on cluster {here}.")
         else:
             agree(f"The bucket follows no other cluster. Send its devices to cluster {here}?", yes=yes)
@@ -155,26 +159,24 @@ def move(
 ) -> None:
     """Move a bucket to the cluster that follows it, when that has caught up: nothing that was stored is left behind.
 
-    Backups that run are ended, and begin again on the other cluster. What is here stays, and takes nothing more. The
-    same again ends what was cut off.
+    When little is to come, backups that run are ended, and begin again on the other cluster. What is here stays, and
+    takes nothing more. The same again ends what was cut off; until it is promoted there, `promote` here takes it back.
     """
     from client.cli.agreement import agree
     from client.errors import UsageError
+    from deploy.local import moving
     from deploy.local.regions import send_devices
 
     with _region(data, at) as region, _region(data, to) as target:
         source, name = region.name, target.name
+        send_devices(data, bucket, name, check=True)
         state = target.status(bucket)
         if state.writes_to:
             if not state.following or state.writes_to != source:
                 raise UsageError(detail=f"There it follows cluster {state.writes_to}, and not {source}.")
             _tell(state.following[0])
             agree(f"Move {bucket} from cluster {source} to {name}, and end what writes to it now?", yes=yes)
-            # Most of it comes before anybody is kept waiting.
-            target.wait(bucket, 1, _MOVE_SECONDS, _progress)
-            target.wait(bucket, region.hand_over(bucket, name), _MOVE_SECONDS, _progress)
-            if problem := target.promote(bucket).problem:
-                typer.echo(f"oort: {problem}", err=True)
+            moving.move(bucket, region, target, tell=_progress)
         elif region.status(bucket).writes_to != name:
             raise UsageError(detail=f"On cluster {name} it does not follow {source}: `oort bucket follow` comes first.")
         send_devices(data, bucket, name)
@@ -203,6 +205,7 @@ def _row(one: "regions_pb2.Following") -> dict[str, Any]:
         "behind_bytes": one.behind_bytes,
         "behind_since": _time(one.behind_since),
         "kept_objects": one.kept_objects,
+        "damaged_objects": one.damaged_objects,
         "problem": one.problem,
         "node": one.node_id,
     }

@@ -64,15 +64,20 @@ class Region:
             lambda channel: protection_pb2_grpc.ProtectionServiceStub(channel).Release(request, timeout=CALL_SECONDS)
         ).was_braked
 
-    def promote(self, bucket: str) -> regions_pb2.Following:
-        """Answers how far it had come."""
-        request = regions_pb2.PromoteRequest(bucket_id=bucket)
+    def promote(self, bucket: str, *, give_up: bool = False) -> regions_pb2.Following:
+        """Answers how far it had come. Raises UsageError where more would come, unless that is given up."""
+        request = regions_pb2.PromoteRequest(bucket_id=bucket, give_up=give_up)
         return self.cluster.ask(lambda channel: _stub(channel).Promote(request, timeout=CALL_SECONDS)).following
 
     def hand_over(self, bucket: str, to: str) -> int:
         """Have it take nothing more; answers its last seq."""
         request = regions_pb2.HandOverRequest(bucket_id=bucket, cluster=to)
         return int(self.cluster.ask(lambda channel: _stub(channel).HandOver(request, timeout=CALL_SECONDS)).seq)
+
+    def take_back(self, bucket: str, *, give_up: bool) -> None:
+        """Have it take what devices store again. Raises UsageError where another one may, unless that is given up."""
+        request = regions_pb2.HandOverRequest(bucket_id=bucket, give_up=give_up)
+        self.cluster.ask(lambda channel: _stub(channel).HandOver(request, timeout=CALL_SECONDS))
 
     def status(self, bucket: str) -> regions_pb2.ListFollowingResponse:
         """Whom a bucket follows, and who follows it. Raises NotFound."""
@@ -93,18 +98,21 @@ class Region:
             token = page.next_page_token
             more = bool(token)
 
-    def wait(self, bucket: str, seq: int, seconds: float, tell: Callable[[regions_pb2.Following], None]) -> None:
-        """Until the bucket has all up to `seq` of its source, but for what `tell` is told in `problem`.
-
-        Raises ServerUnreachable when that takes longer.
-        """
+    def wait(
+        self,
+        bucket: str,
+        is_so: Callable[[regions_pb2.Following], bool],
+        seconds: float,
+        tell: Callable[[regions_pb2.Following], None],
+    ) -> None:
+        """Until that holds of a following. Raises ServerUnreachable when that takes longer."""
         end = time.monotonic() + seconds
         while True:
             found = self.status(bucket).following
             if not found:
                 raise UsageError(detail=f"The bucket {bucket} follows no other cluster any more.")
             tell(found[0])
-            if found[0].upto_seq >= seq:
+            if is_so(found[0]):
                 return
             if time.monotonic() > end:
                 raise ServerUnreachable(
@@ -119,9 +127,12 @@ def put_cluster(data: Path, name: str, endpoints: Sequence[str]) -> None:
     _tell_auth(data, lambda stub: stub.PutStorageCluster(request, timeout=CALL_SECONDS), "PutStorageCluster")
 
 
-def send_devices(data: Path, bucket: str, to: str) -> None:
-    """Have the auth role send a vault's devices to another cluster. Raises SetupRefused."""
-    request = admin_pb2.MoveBucketRequest(bucket_id=bucket, cluster=to)
+def send_devices(data: Path, bucket: str, to: str, *, check: bool = False) -> None:
+    """Have the auth role send a vault's devices to another cluster; with `check`, find out that it would.
+
+    Raises SetupRefused.
+    """
+    request = admin_pb2.MoveBucketRequest(bucket_id=bucket, cluster=to, check=check)
     _tell_auth(data, lambda stub: stub.MoveBucket(request, timeout=CALL_SECONDS), "MoveBucket")
 
 

@@ -17,8 +17,11 @@ class Moves:
     db: Database
     directory: Directory
 
-    async def move(self, bucket: UUID, cluster: str) -> None:
-        """Send a vault to another cluster; the same again changes nothing. Raises NotFound, InvalidArgument."""
+    async def move(self, bucket: UUID, cluster: str, *, check: bool = False) -> None:
+        """Send a vault to another cluster; the same again changes nothing. Raises NotFound, InvalidArgument.
+
+        With `check` it is only asked whether that may be.
+        """
         async with self.db.unit() as unit:
             known = await clusters.names(unit)
         if cluster not in known:
@@ -27,6 +30,8 @@ class Moves:
             )
         for before in known:
             for owner in await self.directory.owners(before, [bucket]):
+                if check:
+                    return
                 async with self.db.unit(owner.tenant_id, owner.user_id) as unit:
                     await vaults.set_cluster(unit, bucket, before, cluster)
                 return

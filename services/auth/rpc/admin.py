@@ -121,7 +121,7 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
     async def MoveBucket(self, request: admin_pb2.MoveBucketRequest, context: Context) -> admin_pb2.MoveBucketResponse:
         await self._gate.operator(context)
         bucket = uuid_of(request.bucket_id, "bucket_id")
-        await self._moves.move(bucket, request.cluster)
+        await self._moves.move(bucket, request.cluster, check=request.check)
         return admin_pb2.MoveBucketResponse()
 
     async def PutTemplate(
