@@ -180,6 +180,7 @@ async def wire(
             pace=Pace(clock, settings.region_bytes_per_second),
             poll_seconds=settings.region_poll_seconds,
             inventory_seconds=settings.region_inventory_hours * 3600,
+            beat_seconds=settings.beat_seconds,
             frame_seconds=copy_seconds,
         )
         figures = Figures(db, disks, runtime.metrics.registry)

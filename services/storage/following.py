@@ -7,16 +7,18 @@ Kept true (docs/decisions/regions.md has the argument):
   is begun again, and finds what it has brought;
 - a catalogue there that does not know the session in which was read what is here is another one: all is brought from
   it, and nothing is removed by it until an operator says so;
-- one node at a time is at work on a bucket, by a lease; whoever takes it over ends the sessions of who had it;
+- one node at a time is at work on a bucket, by a lease, which no silence of the other cluster costs it; whoever takes
+  it over ends the sessions of who had it;
 - what is removed there is removed here as a retention removes: object lock, brake and waste basket of this cluster hold
   it, while a snapshot or an index file is held nothing goes that it may need, and nothing goes at all while something
   that is there cannot be brought: it may stand for what would go.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
@@ -29,11 +31,11 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import retention, sessions
-from services.storage.errors import Damaged, Held, SnapshotInUse, SourceRefused
+from services.storage.errors import Damaged, Held, SessionOver, SnapshotInUse, SourceRefused
 from services.storage.frames import Frame, get_body, put_frame
 from services.storage.holding import Brake
 from services.storage.pace import Pace
-from services.storage.passes import Pass, what_stands
+from services.storage.passes import Own, Pass, what_stands
 from services.storage.peers import Peers
 from services.storage.puts import Put, Puts
 from services.storage.regions import Regions, begin_session
@@ -44,7 +46,7 @@ from services.storage.store.following import Behind, Claimed
 from services.storage.store.sessions import NOBODY
 
 LEASE_SECONDS = 60.0
-_BEAT_SECONDS = 15.0
+_RENEW_SECONDS = LEASE_SECONDS / 4
 _END_SECONDS = 5.0
 _BUCKETS_AT_ONCE = 64  # whose streams take turns
 _TRIES = 3
@@ -71,6 +73,7 @@ class Follower:
     pace: Pace
     poll_seconds: float
     inventory_seconds: float
+    beat_seconds: float
     frame_seconds: float
     _turns: asyncio.Semaphore = field(init=False)
 
@@ -108,8 +111,9 @@ class Follower:
     async def _work(self, one: Claimed) -> None:
         """Go through one bucket, and say when it is to be looked at again."""
         problem, pause, failed = "", self.poll_seconds, False
+        own = Own(one, self._claims(one))
         try:
-            await self._follow(one)
+            await self._while(self._follow(own), self._hold(own))
         except (ServiceError, OSError, ValueError) as error:
             problem, failed = str(error), True
             pause = min(_LONGEST_PAUSE_SECONDS, self.poll_seconds * 2 ** min(one.attempts, 10))
@@ -123,13 +127,26 @@ class Follower:
             # The lease ends by itself.
             structlog.get_logger("storage").warning("a lease is left", bucket=str(one.bucket_id), cause=str(error))
 
-    async def _follow(self, one: Claimed) -> None:
+    async def _while(self, work: Coroutine[Any, Any, None], keeping: Coroutine[Any, Any, None]) -> None:
+        """Do the work while what keeps it alive does not fail."""
+        tasks = [asyncio.ensure_future(one) for one in (work, keeping)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # What keeps it alive ends by an error only.
+            await (tasks[0] if tasks[0] in done else tasks[1])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, own: Own) -> None:
         """Bring what is new, and remove what was removed."""
+        one = own.one
         source = Source(self.peers, one.bucket_id, one.endpoints, seconds=self.frame_seconds)
         there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
         await self._note_behind(one, there)
-        this = Pass(one, source, there, self._claims(one))
+        this = Pass(own, source, there)
         if this.has_strayed and not one.strayed:
             async with self.db.worker() as unit:
                 await following.stray(unit, one, what_stands(this))
@@ -139,21 +156,12 @@ class Follower:
                 async with self.db.worker() as unit:
                     await following.nothing_came(unit, one, there.seq)
             return
-        beating = asyncio.ensure_future(self._beat(this))
-        passing = asyncio.ensure_future(self._pass(this))
-        try:
-            await asyncio.wait((beating, passing), return_when=asyncio.FIRST_COMPLETED)
-            # The beats end by an error only.
-            await (passing if passing.done() else beating)
-        finally:
-            for task in (beating, passing):
-                task.cancel()
-            await asyncio.gather(beating, passing, return_exceptions=True)
+        session, seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
+        await self._while(self._pass(this, session, seq), self._beat(this))
 
-    async def _pass(self, this: Pass) -> None:
+    async def _pass(self, this: Pass, session: UUID, seq: int) -> None:
         one, source, there = this.one, this.source, this.there
         is_inventory = this.is_inventory
-        session, seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
         try:
             await self._bring_all(this, 0 if is_inventory else one.upto_seq)
             follows_removals = is_inventory and this.follows_removals
@@ -224,10 +232,10 @@ class Follower:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _bring_one(self, this: Pass, change: regions_pb2.Change) -> None:
-        if this.session is None:
+        if this.own.session is None:
             raise AssertionError("nothing is brought but in a session")
         name = name_of(change.name)
-        put = Put(this.claims, this.session, name, change.sha256, change.size)
+        put = Put(this.own.claims, this.own.session, name, change.sha256, change.size)
         async with self._turns:
             for left in reversed(range(_TRIES)):
                 try:
@@ -263,25 +271,27 @@ class Follower:
         if not removes:
             return
         await self._remove_snapshots(this)
-        if this.session is None:
+        if this.own.session is None:
             raise AssertionError("a retention has a session")
-        await retention.mark(self.db, this.claims, this.session, uuid4())
+        await retention.mark(self.db, this.own.claims, this.own.session, uuid4())
         for kind in _REMOVED:
             if this.kept and kind is not ObjectKind.KEY:
                 # What is held here may need what would go: nobody can tell without the vault's key.
                 continue
             async with aclosing(self._gone(this, kind)) as pages:
                 async for names in pages:
-                    this.kept += len(await retention.condemn(self.db, this.claims, this.session, names, self.brake))
+                    this.kept += len(
+                        await retention.condemn(self.db, this.own.claims, this.own.session, names, self.brake)
+                    )
 
     async def _remove_snapshots(self, this: Pass) -> None:
-        if this.session is None:
+        if this.own.session is None:
             raise AssertionError("a retention has a session")
         async with aclosing(self._gone(this, ObjectKind.SNAPSHOT)) as pages:
             async for names in pages:
                 for name in names:
                     try:
-                        await retention.remove(self.db, this.claims, this.session, name, self.brake)
+                        await retention.remove(self.db, this.own.claims, this.own.session, name, self.brake)
                     except (Held, SnapshotInUse):
                         this.kept += 1
 
@@ -300,16 +310,16 @@ class Follower:
 
     async def _replace_seal(self, this: Pass) -> None:
         here, there = await self._seal_here(this.one), this.there.seal_sha256
-        if this.session is None or here in (None, there) or not there:
+        if this.own.session is None or here in (None, there) or not there:
             return
         async with aclosing(self._frames(this.source, SEAL)) as frames:
             body = await _all_of(frames)
-        await self.puts.replace_seal(Put(this.claims, this.session, SEAL, there, len(body)), body, here or b"")
+        await self.puts.replace_seal(Put(this.own.claims, this.own.session, SEAL, there, len(body)), body, here or b"")
 
     async def _begin(self, this: Pass, purpose: Purpose) -> None:
         session = uuid4()
         await begin_session(self.db, this.one, session, purpose)
-        this.session = session
+        this.own.session = session
 
     async def _end(self, this: Pass) -> None:
         """End both sessions; one that cannot be ended now is by its silence."""
@@ -320,25 +330,34 @@ class Follower:
             structlog.get_logger("storage").info("a session of a following is left", cause=repr(error))
 
     async def _end_own(self, this: Pass) -> None:
-        if this.session is not None:
-            session, this.session = this.session, None
-            await sessions.end(self.db, this.claims, session)
+        if this.own.session is not None:
+            session, this.own.session = this.own.session, None
+            await sessions.end(self.db, this.own.claims, session)
+
+    async def _hold(self, own: Own) -> None:
+        """Keep the lease and the session here until one of them is lost."""
+        while True:
+            await self.clock.sleep(min(_RENEW_SECONDS, self.beat_seconds))
+            async with self.db.worker() as unit:
+                if not await following.renew(unit, own.one, LEASE_SECONDS):
+                    raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
+            if session := own.session:
+                try:
+                    await sessions.beat(self.db, own.claims, session)
+                except SessionOver:
+                    if session == own.session:  # and was not ended meanwhile
+                        raise
 
     async def _beat(self, this: Pass) -> None:
-        """Say that the sessions live and the lease is held, until one of them is over."""
+        """Say there that the session lives, until it is over."""
         while True:
-            await self.clock.sleep(_BEAT_SECONDS)
+            await self.clock.sleep(min(_RENEW_SECONDS, this.source.beat_seconds))
+            await self._note_copied(this)
             try:
                 await this.source.beat()
             except Unavailable as error:
                 # It lives for three beats of its own.
                 structlog.get_logger("storage").info("the other cluster did not hear a beat", cause=str(error))
-            if (session := this.session) is not None:
-                await sessions.beat(self.db, this.claims, session)
-            await self._note_copied(this)
-            async with self.db.worker() as unit:
-                if not await following.renew(unit, this.one, LEASE_SECONDS):
-                    raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
 
     async def _note_copied(self, this: Pass) -> None:
         objects, size, this.objects, this.bytes = this.objects, this.bytes, 0, 0

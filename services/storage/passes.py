@@ -11,19 +11,30 @@ from services.storage.store.following import Claimed
 
 
 @dataclass(slots=True)
-class Pass:
-    """`session` is the one here; `objects` and `bytes` were brought since that was last noted."""
+class Own:
+    """What a node has in this cluster while it is at work on a bucket: the claim, and the session that is open."""
 
     one: Claimed
-    source: Source
-    there: regions_pb2.LookResponse
     claims: VaultClaims
     session: UUID | None = None
+
+
+@dataclass(slots=True)
+class Pass:
+    """`objects` and `bytes` were brought since that was last noted."""
+
+    own: Own
+    source: Source
+    there: regions_pb2.LookResponse
     objects: int = 0  # brought since that was last noted
     bytes: int = 0
     damaged: int = 0
     kept: int = 0
     first_damaged: str = ""
+
+    @property
+    def one(self) -> Claimed:
+        return self.own.one
 
     @property
     def is_inventory(self) -> bool:

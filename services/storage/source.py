@@ -46,6 +46,7 @@ class Source:
         self._endpoints = list(endpoints)
         self._seconds = seconds
         self._session = ""
+        self._beat_seconds = _CALL_SECONDS
         self._metadata: tuple[tuple[str, str], ...] = ()
 
     async def look(
@@ -82,17 +83,27 @@ class Source:
             )
         )
         self._session = str(session)
+        self._beat_seconds = opened.beat_interval.ToTimedelta().total_seconds()
         return session, opened.opened_seq
 
+    @property
+    def beat_seconds(self) -> float:
+        """How often the session is to beat; three missed end it."""
+        return self._beat_seconds
+
     async def beat(self) -> None:
-        """Say that the session lives, if it was opened."""
-        if self._session:
-            request = sessions_pb2.BeatRequest(session_id=self._session)
-            await self._ask(
-                lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).Beat(
-                    request, timeout=_CALL_SECONDS, metadata=self._metadata
+        """Say that the session lives, if it is open. A node may take for it as long as beats are apart."""
+        if session := self._session:
+            request = sessions_pb2.BeatRequest(session_id=session)
+            try:
+                await self._ask(
+                    lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).Beat(
+                        request, timeout=min(_CALL_SECONDS, self._beat_seconds), metadata=self._metadata
+                    )
                 )
-            )
+            except SourceRefused:
+                if session == self._session:  # and was not ended meanwhile
+                    raise
 
     async def end(self) -> None:
         """End the session, if it was opened."""
