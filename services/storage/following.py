@@ -52,7 +52,7 @@ _BUCKETS_AT_ONCE = 64  # whose streams take turns
 _TRIES = 3
 _PAGE = retention.CONDEMNED_AT_ONCE
 _LONGEST_PAUSE_SECONDS = 300.0
-# After which all is compared again where something could not be brought, or is held.
+# After which all is compared again where something could not be brought; twice as long each time.
 _SOON_SECONDS = 900.0
 _REMOVED = (ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 
@@ -170,7 +170,6 @@ class Follower:
                 await self._retain(this, removes=follows_removals)
         finally:
             await self._end(this)
-        is_whole = not (this.damaged or this.kept) and follows_removals == one.removals
         await self._note_copied(this)
         async with self.db.worker() as unit:
             await following.reached(
@@ -180,14 +179,18 @@ class Follower:
                 seq,
                 compared=is_inventory,
                 damaged=this.damaged,
-                inventory_seconds=(self.inventory_seconds if is_whole else _SOON_SECONDS)
-                if is_inventory or this.damaged
-                else None,
+                inventory_seconds=self._until_inventory(this),
                 kept=this.kept if follows_removals else None,
                 # What an inventory has left is left until the next one.
                 standing=what_stands(this) if is_inventory or this.damaged else None,
             )
         await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq, session))
+
+    def _until_inventory(self, this: Pass) -> float | None:
+        """When all is to be compared again; None: as it is. What is held goes with the ordinary one."""
+        if this.damaged:
+            return min(self.inventory_seconds, _SOON_SECONDS * 2 ** min(this.one.shortfalls, 20))
+        return self.inventory_seconds if this.is_inventory else None
 
     async def _bring_all(self, this: Pass, after_seq: int) -> None:
         """Store what came after a seq. Listed from snapshots to packs, so that whatever is listed has all it needs."""

@@ -24,6 +24,7 @@ create table follows (
     seen_seq bigint not null default 0, -- up to which nothing more has come since
     strayed boolean not null default false, -- it was another one: nothing is removed until an operator says so
     inventory_due timestamptz not null default now(), -- when all is compared again
+    shortfalls int not null default 0, -- inventories that could not bring all, in a row
     -- Who is at work on it, until when, and when it is to be looked at next.
     node_id text not null default '',
     lease uuid,

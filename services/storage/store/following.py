@@ -19,7 +19,7 @@ class Following:
     All that was to be seen there at `upto_seq` is here, and was read there in the session `session_id`, which is None
     before all was here once, of the catalogue that is meant; up to `seen_seq` nothing more has come. `strayed`: then
     the catalogue there was another one. `kept_objects` were removed there and are held here. `standing` is what the
-    last inventory has left.
+    last inventory has left. `shortfalls` counts the inventories in a row that could not bring all.
     """
 
     bucket_id: UUID
@@ -34,6 +34,7 @@ class Following:
     strayed: bool
     inventory_due: datetime
     needs_inventory: bool
+    shortfalls: int
     node_id: str
     attempts: int
     seen: datetime | None
@@ -75,7 +76,7 @@ class Sums:
 
 _COLUMNS = (
     "bucket_id, tenant_id, user_id, source, endpoints, removals, upto_seq, session_id, seen_seq, strayed,"
-    " inventory_due, inventory_due <= now() as needs_inventory, node_id, attempts, seen,"
+    " inventory_due, inventory_due <= now() as needs_inventory, shortfalls, node_id, attempts, seen,"
     " behind_objects, behind_bytes, behind_since,"
     " kept_objects, damaged_objects, source_lock_days, source_braked, standing, problem"
 )
@@ -98,8 +99,11 @@ _HELD = "bucket_id = %(bucket)s and lease = %(lease)s"
 # An inventory that was ordered meanwhile is still to come.
 _REACHED = f"""
 update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, session_id = %(session)s,
-    inventory_due = case when inventory_due = %(due)s
-        then coalesce(now() + make_interval(secs => %(seconds)s), inventory_due) else inventory_due end,
+    inventory_due = case when inventory_due <> %(due)s or %(seconds)s::float is null then inventory_due
+        when %(compared)s then now() + make_interval(secs => %(seconds)s)
+        else least(inventory_due, now() + make_interval(secs => %(seconds)s)) end,
+    shortfalls = case when %(damaged)s::bigint = 0 and %(compared)s then 0
+        when %(compared)s then shortfalls + 1 else shortfalls end,
     damaged_objects = %(damaged)s + case when %(compared)s then 0 else damaged_objects end,
     kept_objects = coalesce(%(kept)s, kept_objects), standing = coalesce(%(standing)s, standing)
 where {_HELD}

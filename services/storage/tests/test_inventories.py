@@ -1,0 +1,67 @@
+"""When all of a bucket is compared again, and what a pass asks for."""
+
+from datetime import timedelta
+
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+
+from domain.sessions import OPERATOR_METADATA, Purpose
+from services.storage.tests.cluster import a_body, a_session_id
+from services.storage.tests.regions import Regions, back_up, forget, full
+from services.storage.tests.test_following_prunes import complete
+
+
+async def test_a_pass_is_shown_what_was_put_before_it_began_and_so_has_an_end(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        metadata = tuple(zip(OPERATOR_METADATA, map(str, (claims.bucket, claims.tenant, claims.user)), strict=True))
+        async with regions.here.client("a", claims) as client, regions.here.internal("a", "storage", "x") as channel:
+            packs, index, snapshot = await back_up(client, a_body(), a_body(), snapshot=b"one")
+            reading = sessions_pb2.OpenRequest(session_id=str(a_session_id()), purpose=Purpose.READ)
+            await sessions_pb2_grpc.SessionServiceStub(channel).Open(reading, metadata=metadata)
+            # What is removed is seen still, and so is what came back; what is put anew is the next pass's.
+            await forget(client, snapshot, index, packs)
+            session = await client.open()
+            assert await client.reserve(session, packs[0]) == []
+            await client.put_pack(session, a_body())
+
+            request = regions_pb2.ListChangesRequest(
+                bucket_id=str(claims.bucket), session_id=reading.session_id, kind="data", page_size=100
+            )
+            listed = await regions_pb2_grpc.RegionServiceStub(channel).ListChanges(request)
+            assert {change.name for change in listed.changes} == {str(pack) for pack in packs}
+
+
+async def test_what_is_held_here_is_compared_again_with_the_ordinary_inventory(regions: Regions) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            packs, index, snapshot = await back_up(client, a_body(), snapshot=b"one")
+            await complete(regions, claims)
+            await regions.there.change("update buckets set lock_days = 30")
+            await forget(client, snapshot, index, packs)
+            await regions.wait(claims.bucket, lambda one: one.kept_objects > 0)
+            assert due_in(regions) > timedelta(hours=20)
+
+
+async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later(regions: Regions) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await complete(regions, claims)
+            session = await client.open()
+            lost = await client.put_pack(session, a_body())
+            (regions.here.bucket_folder("a", claims.bucket) / lost.path).unlink()
+            await regions.wait(claims.bucket, lambda one: one.damaged_objects == 1)
+            assert due_in(regions) <= timedelta(minutes=15)
+            for times, minutes in ((1, 15), (2, 30), (3, 60)):
+                await regions.look_now(claims.bucket)
+                await regions.wait(
+                    claims.bucket,
+                    lambda _, times=times: regions.there.sql("select shortfalls from follows") == [(times,)],
+                )
+                assert timedelta(minutes=minutes - 5) < due_in(regions) <= timedelta(minutes=minutes)
+
+
+def due_in(regions: Regions) -> timedelta:
+    [(found,)] = regions.there.sql("select inventory_due - now() from follows")
+    return found
