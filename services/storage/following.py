@@ -189,7 +189,7 @@ class Follower:
     def _until_inventory(self, this: Pass) -> float | None:
         """When all is to be compared again; None: as it is. What is held goes with the ordinary one."""
         if this.damaged:
-            return min(self.inventory_seconds, _SOON_SECONDS * 2 ** min(this.one.shortfalls, 20))
+            return min(self.inventory_seconds, _SOON_SECONDS * (1 << min(this.one.shortfalls, 20)))
         return self.inventory_seconds if this.is_inventory else None
 
     async def _bring_all(self, this: Pass, after_seq: int) -> None:

@@ -29,6 +29,8 @@ from services.storage.store.followed import BucketLook, Change, FollowerCluster
 from services.storage.store.following import Following
 from services.storage.store.sessions import NOBODY, SessionRow
 
+MOST_ENDPOINTS = 100
+_MOST_FOLLOWERS = 16
 _LOOK_SECONDS = 20.0  # how long an operator waits for the other cluster
 
 _log = structlog.get_logger("storage")
@@ -257,7 +259,12 @@ class Regions:
             found = await followed.look(unit, bucket, upto_seq, session)
             if found is None:
                 raise NotFound(what=f"bucket {bucket}")
-            if endpoints:
+            if endpoints and cluster != self._cluster:
+                following_it = {one.cluster for one in await followed.followers(unit, bucket)}
+                if cluster not in following_it and len(following_it) >= _MOST_FOLLOWERS:
+                    raise NotAllowed(
+                        detail=f"{_MOST_FOLLOWERS} clusters follow the bucket {bucket}, which is the most."
+                    )
                 known = session if found.known else None
                 await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq=upto_seq, session=known)
         return found
@@ -277,11 +284,11 @@ class Regions:
             return await followed.gone(unit, row, kind, names)
 
     async def endpoints(self) -> list[str]:
-        """The internal listeners of this cluster's nodes, those that live first."""
+        """The internal listeners of this cluster's nodes, at most 100, those that live first."""
         async with self._db.worker() as unit:
             found = await nodes.all_nodes(unit, self._silent_seconds)
         usable = [node for node in found if node.state not in ("removed", "lost")]
-        return [node.internal_endpoint for node in sorted(usable, key=lambda node: not node.live)]
+        return [node.internal_endpoint for node in sorted(usable, key=lambda node: not node.live)][:MOST_ENDPOINTS]
 
 
 async def begin_session(db: Database, one: following.Claimed, session: UUID, purpose: Purpose) -> None:

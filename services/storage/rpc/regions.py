@@ -12,14 +12,14 @@ from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
 from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
-from services.storage.regions import Regions, Wanted
+from services.storage.regions import MOST_ENDPOINTS, Regions, Wanted
 from services.storage.store.followed import FollowerCluster
 from services.storage.store.following import Following
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _NAME = regions_pb2.DESCRIPTOR.services_by_name["RegionService"].full_name
 _NAMES_AT_ONCE = 1000
-_MOST_ENDPOINTS = 100
+_LONGEST_NAME = 255
 _MAX_SEQ = (1 << 63) - 1
 
 
@@ -70,7 +70,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
         bucket = uuid_of(request.bucket_id, "bucket_id")
         found = await self._regions.look(
             bucket,
-            request.cluster,
+            _cluster(request.cluster),
             _endpoints(request.endpoints),
             upto_seq=_seq(request.upto_seq, "upto_seq"),
             session=optional_uuid_of(request.session_id, "session_id"),
@@ -139,13 +139,20 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
 def _endpoints(given: Iterable[str]) -> list[str]:
     """Raises InvalidArgument for too many, or what is no host:port."""
     endpoints = list(given)
-    if len(endpoints) > _MOST_ENDPOINTS:
-        raise InvalidArgument(detail=f"endpoints may have {_MOST_ENDPOINTS}, and has {len(endpoints)}.")
+    if len(endpoints) > MOST_ENDPOINTS:
+        raise InvalidArgument(detail=f"endpoints may have {MOST_ENDPOINTS}, and has {len(endpoints)}.")
     for endpoint in endpoints:
         host, _, port = endpoint.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or "\0" in host:
             raise InvalidArgument(detail=f"{endpoint!r} is no host:port.")
     return endpoints
+
+
+def _cluster(given: str) -> str:
+    """Raises InvalidArgument."""
+    if not 1 <= len(given) <= _LONGEST_NAME or not given.isprintable():
+        raise InvalidArgument(detail=f"cluster has 1 to {_LONGEST_NAME} printable characters.")
+    return given
 
 
 def _kind(given: str) -> ObjectKind:

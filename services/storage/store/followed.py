@@ -66,6 +66,7 @@ class FollowerCluster:
 
 # The first migration whose nodes know of followers.
 _KNOWN_SINCE = 13
+_SILENT_DAYS = 30
 _SEQ = "coalesce(o.revived_seq, o.created_seq)"
 _KINDS = ("config", "oort-vault", "keys", "data", "index", "snapshots")
 # For each kind, as the index has it first.
@@ -149,11 +150,12 @@ async def note_follower(
 
 
 async def followers(unit: Unit, bucket: UUID) -> list[FollowerCluster]:
-    """The clusters that follow a bucket, the one that was heard of last first."""
+    """The clusters that follow a bucket, the one that was heard of last first; none that was silent for a month."""
     async with unit.cursor(row_factory=class_row(FollowerCluster)) as cursor:
         await cursor.execute(
-            "select cluster, endpoints, upto_seq, seen from followers where bucket_id = %s order by seen desc, cluster",
-            (bucket,),
+            "select cluster, endpoints, upto_seq, seen from followers"
+            " where bucket_id = %s and seen > now() - make_interval(days => %s) order by seen desc, cluster",
+            (bucket, _SILENT_DAYS),
         )
         return await cursor.fetchall()
 

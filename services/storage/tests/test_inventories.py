@@ -1,12 +1,13 @@
 """When all of a bucket is compared again, and what a pass asks for."""
 
 from datetime import timedelta
+from functools import partial
 
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
 from services.storage.tests.cluster import a_body, a_session_id
-from services.storage.tests.regions import Regions, back_up, forget, full
+from services.storage.tests.regions import Regions, back_up, forget, full, until
 from services.storage.tests.test_following_prunes import complete
 
 
@@ -55,13 +56,14 @@ async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later
             assert due_in(regions) <= timedelta(minutes=15)
             for times, minutes in ((1, 15), (2, 30), (3, 60)):
                 await regions.look_now(claims.bucket)
-                await regions.wait(
-                    claims.bucket,
-                    lambda _, times=times: regions.there.sql("select shortfalls from follows") == [(times,)],
-                )
+                await until(partial(has_fallen_short, regions, times))
                 assert timedelta(minutes=minutes - 5) < due_in(regions) <= timedelta(minutes=minutes)
 
 
+async def has_fallen_short(regions: Regions, times: int) -> bool:
+    return regions.there.sql("select shortfalls from follows") == [(times,)]
+
+
 def due_in(regions: Regions) -> timedelta:
-    [(found,)] = regions.there.sql("select inventory_due - now() from follows")
-    return found
+    [(seconds,)] = regions.there.sql("select extract(epoch from inventory_due - now())::float from follows")
+    return timedelta(seconds=seconds)

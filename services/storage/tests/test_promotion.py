@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
@@ -120,3 +121,31 @@ async def test_what_was_handed_over_is_taken_back_while_nothing_was_stored_on_th
             assert await refusal_of(client.open(Purpose.BACKUP)) == "FOLLOWS"
             await regions.hand_over(claims.bucket, "", give_up=True)
             await client.open(Purpose.BACKUP)
+
+
+async def test_who_only_asks_is_no_follower_and_there_are_not_many(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = await regions.here.bucket("a")
+        async with regions.here.internal("a", "storage", "x") as channel:
+            stub = regions_pb2_grpc.RegionServiceStub(channel)
+            asking = regions_pb2.LookRequest(bucket_id=str(claims.bucket), cluster="far")
+            await stub.Look(asking)
+            assert (await regions.status(claims.bucket, regions.here)).followers == []
+            with pytest.raises(grpc.aio.AioRpcError, match="No cluster far follows"):
+                await regions.hand_over(claims.bucket, "far")
+            for name in ("", "a\nb", "n" * 256):
+                asking.cluster = name
+                assert await refusal_of(stub.Look(asking)) == "INVALID_ARGUMENT"
+            asking.endpoints.append("localhost:1")
+            for number in range(16):
+                asking.cluster = f"region {number}"
+                await stub.Look(asking)
+            asking.cluster = "one too many"
+            assert await refusal_of(stub.Look(asking)) == "NOT_ALLOWED"
+            # One that was given up makes room, and is asked for nothing any more.
+            await regions.here.change(
+                "update followers set seen = now() - interval '31 days' where cluster = 'region 0'"
+            )
+            await stub.Look(asking)
+            with pytest.raises(grpc.aio.AioRpcError, match="No cluster region 0 follows"):
+                await regions.hand_over(claims.bucket, "region 0")
