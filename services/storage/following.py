@@ -142,7 +142,7 @@ class Follower:
     async def _follow(self, own: Own) -> None:
         """Bring what is new, and remove what was removed."""
         one = own.one
-        source = Source(self.peers, one.bucket_id, one.endpoints, seconds=self.frame_seconds)
+        source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
         there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
         await self._note_behind(one, there)
@@ -393,7 +393,7 @@ class Follower:
 
 
 def _behind(there: regions_pb2.LookResponse) -> Behind:
-    return Behind(there.objects, there.bytes, there.oldest_seconds, there.lock_days, there.braked)
+    return Behind(there.objects, there.bytes, there.oldest_seconds, there.lock_days, there.braked, there.endpoints)
 
 
 async def _all_of(frames: AsyncGenerator[Frame, None]) -> bytes:

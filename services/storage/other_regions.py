@@ -55,7 +55,7 @@ class OtherRegions:
             followers = await followed.followers(unit, bucket)
         if state is None:
             return []
-        known = {one.source: one.endpoints} if one else {}
+        known = {one.source: one.addresses} if one else {}
         known |= {follower.cluster: follower.endpoints for follower in followers if follower.cluster not in known}
         return [
             OtherRegion(

@@ -206,7 +206,7 @@ class Regions:
 
     async def _last_look(self, found: Following, *, give_up: bool) -> LookResponse | None:
         """How the bucket is that it follows; None if nobody answers there. Raises SourceRefused unless `give_up`."""
-        source = Source(self._peers, found.bucket_id, found.endpoints, seconds=self._copy_seconds)
+        source = Source(self._peers, found.bucket_id, found.addresses, seconds=self._copy_seconds)
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 return await source.look(self._cluster, (), found.upto_seq, found.session_id)

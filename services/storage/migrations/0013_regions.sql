@@ -15,7 +15,8 @@ create table follows (
     tenant_id uuid not null,
     user_id uuid not null,
     source text not null,
-    endpoints text[] not null, -- host:port of the internal listeners of nodes there
+    endpoints text[] not null, -- host:port of the internal listeners of nodes there, as the operator said
+    source_endpoints text[] not null default '{}', -- and as it says itself
     removals boolean not null, -- what is removed there is removed here
     -- All that was to be seen there at this seq is here, and was read in this session: a catalogue there that does not
     -- know it is another one, made anew or put back from a dump, and its seq says nothing of this one.

@@ -90,6 +90,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             removed=found.removed,
             braked=found.braked,
             lock_days=found.lock_days,
+            endpoints=await self._regions.endpoints(),
             follows=found.follows or "",
             is_following=found.is_following,
             config_sha256=found.config_sha256 or b"",
@@ -178,7 +179,7 @@ def _following(row: Following) -> regions_pb2.Following:
     return regions_pb2.Following(
         bucket_id=str(row.bucket_id),
         source=row.source,
-        endpoints=row.endpoints,
+        endpoints=row.addresses,
         removals=row.removals,
         upto_seq=row.seen_seq,
         complete=row.session_id is not None,

@@ -27,6 +27,7 @@ class Following:
     user_id: UUID
     source: str
     endpoints: list[str]
+    source_endpoints: list[str]
     removals: bool
     upto_seq: int
     session_id: UUID | None
@@ -48,12 +49,17 @@ class Following:
     standing: str
     problem: str
 
+    @property
+    def addresses(self) -> list[str]:
+        """Of its nodes: as the other cluster says, then as the operator has said."""
+        return list(dict.fromkeys((*self.source_endpoints, *self.endpoints)))
+
 
 @dataclass(frozen=True, slots=True)
 class Behind:
     """What is still to come: objects, bytes, and for how many seconds the oldest of them has been stored.
 
-    Also how the bucket is protected there.
+    Also how the bucket is protected there, and where its nodes are.
     """
 
     objects: int
@@ -61,6 +67,7 @@ class Behind:
     oldest_seconds: float
     lock_days: int
     braked: bool
+    endpoints: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,8 @@ class Sums:
 
 
 _COLUMNS = (
-    "bucket_id, tenant_id, user_id, source, endpoints, removals, upto_seq, session_id, seen_seq, strayed,"
+    "bucket_id, tenant_id, user_id, source, endpoints, source_endpoints, removals, upto_seq,"
+    " session_id, seen_seq, strayed,"
     " inventory_due, inventory_due <= now() as needs_inventory, shortfalls, node_id, attempts, seen,"
     " behind_objects, behind_bytes, behind_since,"
     " kept_objects, damaged_objects, source_lock_days, source_braked, standing, problem"
@@ -183,7 +191,7 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
     """What the source has said just now is still to come, or what was found out since."""
     await unit.execute(
         "update follows set seen = now(), behind_objects = %(objects)s, behind_bytes = %(bytes)s,"  # noqa: S608 - constants
-        " source_lock_days = %(lock_days)s, source_braked = %(braked)s,"
+        " source_lock_days = %(lock_days)s, source_braked = %(braked)s, source_endpoints = %(endpoints)s,"
         " behind_since = case when %(objects)s::bigint > 0 then now() - make_interval(secs => %(oldest)s) end"
         f" where {_HELD}",
         {
@@ -194,6 +202,7 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
             "oldest": behind.oldest_seconds,
             "lock_days": behind.lock_days,
             "braked": behind.braked,
+            "endpoints": list(behind.endpoints),
         },
     )
 

@@ -1,4 +1,4 @@
-"""When all of a bucket is compared again, and what a pass asks for."""
+"""When all of a bucket is compared again, what a pass asks for, and where."""
 
 from datetime import timedelta
 from functools import partial
@@ -58,6 +58,27 @@ async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later
                 await regions.look_now(claims.bucket)
                 await until(partial(has_fallen_short, regions, times))
                 assert timedelta(minutes=minutes - 5) < due_in(regions) <= timedelta(minutes=minutes)
+
+
+async def test_a_cluster_is_found_at_the_addresses_that_it_says_when_none_that_was_given_is_left(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+            await regions.follow(claims)
+            await regions.caught_up(claims)
+            await regions.there.change("update follows set endpoints = '{localhost:1}'")
+            await back_up(client, a_body(), snapshot=b"two")
+            await regions.caught_up(claims)
+            # And the ones that were given do when it says others that nobody reaches from here.
+            given = regions.here.settings["a"].internal_endpoint
+            await regions.there.change(
+                "update follows set endpoints = array[%s], source_endpoints = '{localhost:1}'", given
+            )
+            await back_up(client, a_body(), snapshot=b"three")
+            await regions.caught_up(claims)
 
 
 async def has_fallen_short(regions: Regions, times: int) -> bool:
