@@ -145,11 +145,11 @@ class Follower:
         source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
         there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
-        await self._note_behind(one, there)
         this = Pass(own, source, there)
         if this.has_strayed and not one.strayed:
             async with self.db.worker() as unit:
                 await following.stray(unit, one, what_stands(this))
+        await self._note_behind(one, there)
         is_sealed = not there.seal_sha256 or await self._seal_here(one) == there.seal_sha256
         if is_sealed and not (there.objects or this.is_inventory):
             if there.seq != one.seen_seq:

@@ -142,11 +142,7 @@ class Regions:
             await following.remove(unit, bucket)
             await followed.set_follows(unit, bucket, None)
             await buckets.set_seq(unit, bucket, state.seq + 1)
-            lock_days = there.lock_days if there else found.source_lock_days
-            if lock_days > state.lock_days:
-                await protection.set_lock(unit, bucket, lock_days)
-            if (there.braked if there else found.source_braked) and state.braked is None:
-                await protection.set_brake(unit, bucket)
+            await _protect(unit, state, found, there)
         _log.warning("a bucket is promoted", bucket=str(bucket), source=found.source, upto_seq=found.upto_seq)
         return found
 
@@ -209,13 +205,18 @@ class Regions:
         source = Source(self._peers, found.bucket_id, found.addresses, seconds=self._copy_seconds)
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                return await source.look(self._cluster, (), found.upto_seq, found.session_id)
+                there = await source.look(self._cluster, (), found.upto_seq, found.session_id)
         except (Unavailable, TimeoutError):
             return None
         except SourceRefused:
             if give_up:
                 return None
             raise
+        if there.cluster == found.source:
+            return there
+        if give_up:
+            return None
+        raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, and not of {found.source}")
 
     async def _require_following(self, bucket: UUID, cluster: str, endpoints: Sequence[str]) -> None:
         """Raises NotAllowed unless that cluster says that it only follows the bucket."""
@@ -228,7 +229,7 @@ class Regions:
                 detail=f"Cluster {cluster} does not say that nothing was stored there ({error}): --give-up takes the"
                 " bucket back without what was."
             ) from error
-        if not there.is_following or there.follows != self._cluster:
+        if (there.cluster, there.is_following, there.follows) != (cluster, True, self._cluster):
             raise NotAllowed(
                 detail=f"Cluster {cluster} has the bucket to write to by now: follow it from here and move it back;"
                 " --give-up takes it back without what was stored there."
@@ -306,6 +307,17 @@ async def begin_session(db: Database, one: following.Claimed, session: UUID, pur
         if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):
             raise LookupError(f"session {session} is there already")
         await buckets.set_seq(unit, bucket.id, seq)
+
+
+async def _protect(unit: Unit, state: BucketState, found: Following, there: LookResponse | None) -> None:
+    """Protect a bucket, whose row is locked, as it was where it followed, if that is more."""
+    lock_days, is_braked = found.source_lock_days, found.source_braked
+    if there and there.known and not found.strayed:
+        lock_days, is_braked = there.lock_days, there.braked
+    if lock_days > state.lock_days:
+        await protection.set_lock(unit, state.id, lock_days)
+    if is_braked and state.braked is None:
+        await protection.set_brake(unit, state.id)
 
 
 def _require_all(found: Following, seal: bytes | None, there: LookResponse | None, cluster: str) -> None:

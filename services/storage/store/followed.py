@@ -104,9 +104,10 @@ _NOTE = """
 insert into followers (bucket_id, cluster, tenant_id, user_id, endpoints, upto_seq, session_id)
 select id, %(cluster)s, tenant_id, user_id, %(endpoints)s, %(upto)s, %(session)s from buckets where id = %(bucket)s
 on conflict (bucket_id, cluster) do update
-set endpoints = excluded.endpoints, upto_seq = excluded.upto_seq, session_id = excluded.session_id, seen = now()
+set endpoints = excluded.endpoints, upto_seq = excluded.upto_seq,
+    session_id = coalesce(excluded.session_id, followers.session_id), seen = now()
 where (followers.endpoints, followers.upto_seq, followers.session_id)
-      is distinct from (excluded.endpoints, excluded.upto_seq, excluded.session_id)
+      is distinct from (excluded.endpoints, excluded.upto_seq, coalesce(excluded.session_id, followers.session_id))
    or followers.seen < now() - interval '1 minute'
 """
 

@@ -191,7 +191,9 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
     """What the source has said just now is still to come, or what was found out since."""
     await unit.execute(
         "update follows set seen = now(), behind_objects = %(objects)s, behind_bytes = %(bytes)s,"  # noqa: S608 - constants
-        " source_lock_days = %(lock_days)s, source_braked = %(braked)s, source_endpoints = %(endpoints)s,"
+        # Another catalogue may know nothing of how the bucket is protected.
+        " source_lock_days = greatest(%(lock_days)s, case when strayed then source_lock_days end),"
+        " source_braked = %(braked)s or (strayed and source_braked), source_endpoints = %(endpoints)s,"
         " behind_since = case when %(objects)s::bigint > 0 then now() - make_interval(secs => %(oldest)s) end"
         f" where {_HELD}",
         {

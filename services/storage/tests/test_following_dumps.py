@@ -55,6 +55,7 @@ async def test_what_was_stored_after_the_dump_stays_here_also_when_its_seq_was_p
             before = await a_second_backup_and_the_dump_before(regions, client, claims)
             had = contents(regions.there, claims.bucket)
             [(upto,)] = regions.there.sql("select upto_seq from follows")
+            await regions.there.change("update follows set source_lock_days = 30")
             await put_back(regions, before)
             for one in range(7):
                 packs, index, snapshot = await back_up(client, a_body(), snapshot=b"%d" % one)
@@ -74,6 +75,8 @@ async def test_what_was_stored_after_the_dump_stays_here_also_when_its_seq_was_p
                 await has_all(regions, claims, here)
                 assert "came from a dump" in (await regions.following(claims.bucket)).problem
                 assert had <= contents(regions.there, claims.bucket)
+                # Nor is the vault less protected than it was before.
+                assert regions.there.sql("select source_lock_days from follows") == [(30,)]
                 # An operator says that it is meant so.
                 again = await regions.follow(claims)
                 assert not again.complete
