@@ -382,17 +382,3 @@ async def test_a_look_that_finds_nothing_new_opens_no_session_there(regions: Reg
             seen = found.seen.ToNanoseconds()
             found = await regions.wait(claims.bucket, lambda one, seen=seen: one.seen.ToNanoseconds() > seen)  # type: ignore[misc] # mypy infers no default
         assert regions.here.sql("select seq from buckets") == [(seq,)]
-
-
-async def test_a_pack_that_takes_longer_than_the_silence_of_a_session_comes_all_the_same(regions: Regions) -> None:
-    body = a_body(1 << 20)
-    async with regions.here.up("a"):
-        claims = full(await regions.here.bucket("a"))
-        async with regions.here.client("a", claims) as client:
-            await back_up(client, body, snapshot=b"one")
-    changed = {"beat_seconds": 2, "region_bytes_per_second": 1 << 16}
-    for cluster in (regions.here, regions.there):
-        cluster.settings = {name: one.model_copy(update=changed) for name, one in cluster.settings.items()}
-    async with regions.up():
-        await regions.follow(claims)
-        await regions.caught_up(claims)
