@@ -35,7 +35,7 @@ class There(Protocol):
 def move(bucket: str, here: Here, there: There, *, tell: Told) -> None:
     """Hand the bucket over, and promote it there. The same again goes on where it was cut off.
 
-    Raises ServerUnreachable while much is still to come, and UsageError while not all can come. From the hand-over on
+    Raises ServerUnreachable while much is still to come, and NotSupported while not all can come. From the hand-over on
     nothing writes to the bucket, until that is mended or it is taken back.
     """
     there.wait(bucket, is_near, _PATIENCE_SECONDS, tell)

@@ -39,7 +39,7 @@ class Region:
     def follow(
         self, bucket: str, endpoints: Sequence[str], *, removals: bool, existing: bool, copies: int, ack_copies: int
     ) -> regions_pb2.Following:
-        """Raises UsageError as the clusters refuse, ServerUnreachable."""
+        """Raises NotSupported as the clusters refuse, ServerUnreachable."""
         request = regions_pb2.FollowRequest(
             bucket_id=bucket,
             endpoints=endpoints,
@@ -65,7 +65,7 @@ class Region:
         ).was_braked
 
     def promote(self, bucket: str, *, give_up: bool = False) -> regions_pb2.Following:
-        """Answers how far it had come. Raises UsageError where more would come, unless that is given up."""
+        """Answers how far it had come. Raises NotSupported where more would come, unless that is given up."""
         request = regions_pb2.PromoteRequest(bucket_id=bucket, give_up=give_up)
         return self.cluster.ask(lambda channel: _stub(channel).Promote(request, timeout=CALL_SECONDS)).following
 
@@ -75,7 +75,7 @@ class Region:
         return int(self.cluster.ask(lambda channel: _stub(channel).HandOver(request, timeout=CALL_SECONDS)).seq)
 
     def take_back(self, bucket: str, *, give_up: bool) -> None:
-        """Have it take what devices store again. Raises UsageError where another one may, unless that is given up."""
+        """Have it take what devices store again. Raises NotSupported where another one may, unless that is given up."""
         request = regions_pb2.HandOverRequest(bucket_id=bucket, give_up=give_up)
         self.cluster.ask(lambda channel: _stub(channel).HandOver(request, timeout=CALL_SECONDS))
 

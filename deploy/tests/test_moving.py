@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from oort.storage.v1 import regions_pb2
 
-from client.errors import UsageError
+from client.errors import NotSupported
 from deploy.local.moving import Told, is_near, move
 
 
@@ -30,7 +30,7 @@ class Both:
 
     def promote(self, bucket: str) -> regions_pb2.Following:
         if self.refusal:
-            raise UsageError(detail=self.refusal)
+            raise NotSupported(place=self.name, detail=self.refusal)
         self.ordered.append(f"promote {bucket}")
         return self.states[0]
 
@@ -49,7 +49,7 @@ def test_nobody_is_kept_waiting_before_little_is_to_come_and_nothing_is_promoted
 
 def test_a_promotion_that_is_refused_ends_the_move() -> None:
     both = Both([at(100, 0)], refusal="2 objects cannot be read")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(NotSupported, match="cannot be read"):
         move("b", both, both, tell=lambda _: None)
     assert both.ordered[-1] == "at 100"
 

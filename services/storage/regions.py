@@ -226,8 +226,8 @@ class Regions:
                 there = await source.look(self._cluster, (), 0)
         except (ServiceError, TimeoutError) as error:
             raise NotAllowed(
-                detail=f"Cluster {cluster} does not say that nothing was stored there ({error}): --give-up takes the"
-                " bucket back without what was."
+                detail=f"Cluster {cluster} does not say that nothing was stored there: --give-up takes the bucket back"
+                f" without what was ({error})."
             ) from error
         if (there.cluster, there.is_following, there.follows) != (cluster, True, self._cluster):
             raise NotAllowed(

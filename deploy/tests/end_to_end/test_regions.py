@@ -33,9 +33,11 @@ def test_a_vault_is_restored_and_backed_up_to_from_the_other_region_after_the_fi
         (source / "later").write_bytes(os.urandom(1 << 20))
         device.backup("main", source)
         caught_up(own_stack, bucket, far)
+        data = ("--data", str(own_stack.data), *far.at)
+        # While the first one answers, that would be two that are written to.
+        assert "oort bucket move" in own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).stderr
         burn(own_stack)
         assert device.tool.run("snapshots", "--vault", "main").code != 0
-        data = ("--data", str(own_stack.data), *far.at)
         assert "takes backups" in own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data).stdout
 
         assert len(device.snapshots("main")) == 2
@@ -69,6 +71,8 @@ def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
         device.tool.ok("check", "--vault", "main", "--read-data")
         left = own_stack.oort.ok("bucket", "status", bucket, "--json", *data).json()
         assert left["writes_to"] == NAME
+        # Something is stored there by now.
+        assert own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).code != 0
         own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
         own_stack.oort.ok("template", "add", "far away", "--copies", "1", "--cluster", NAME, *data)
         device.request_vault("second", "far away")
