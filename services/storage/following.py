@@ -5,7 +5,7 @@ Kept true (docs/decisions/regions.md has the argument):
   stored the other way round; what was removed goes in the order of retention;
 - how far it is says the seq there, which is noted when all that was to be seen at it is here: a pass that was cut off
   is begun again, and finds what it has brought;
-- a catalogue there that does not know the session in which was read what is here is another one: all is brought from
+- a catalogue there that does not know the last session in which was read there is another one: all is brought from
   it, and nothing is removed by it until an operator says so;
 - one node at a time is at work on a bucket, by a lease, which no silence of the other cluster costs it; whoever takes
   it over ends the sessions of who had it;
@@ -149,6 +149,7 @@ class Follower:
         if this.has_strayed and not one.strayed:
             async with self.db.worker() as unit:
                 await following.stray(unit, one, what_stands(this))
+            return
         await self._note_behind(one, there)
         is_sealed = not there.seal_sha256 or await self._seal_here(one) == there.seal_sha256
         if is_sealed and not (there.objects or this.is_inventory):
@@ -157,6 +158,8 @@ class Follower:
                     await following.nothing_came(unit, one, there.seq)
             return
         session, seq = await source.open(UUID(there.tenant_id), UUID(there.user_id))
+        async with self.db.worker() as unit:
+            await following.begin(unit, one, session)
         await self._while(self._pass(this, session, seq), self._beat(this))
 
     async def _pass(self, this: Pass, session: UUID, seq: int) -> None:
@@ -175,7 +178,6 @@ class Follower:
             await following.reached(
                 unit,
                 one,
-                session,
                 seq,
                 compared=is_inventory,
                 damaged=this.damaged,
@@ -368,8 +370,10 @@ class Follower:
             await following.note_copied(unit, this.one, objects, size)
 
     async def _note_behind(self, one: Claimed, there: regions_pb2.LookResponse) -> None:
+        still = there.objects, there.bytes, there.oldest_seconds
+        behind = Behind(*still, there.lock_days, there.braked, there.endpoints)
         async with self.db.worker() as unit:
-            await following.note_behind(unit, one, _behind(there))
+            await following.note_behind(unit, one, behind)
 
     async def _require_same(self, one: Claimed, there: regions_pb2.LookResponse) -> None:
         """Raises SourceRefused unless that is the bucket which is followed, and has itself what is written to it."""
@@ -390,10 +394,6 @@ class Follower:
 
     def _claims(self, one: Claimed) -> VaultClaims:
         return VaultClaims(one.tenant_id, one.user_id, NOBODY, one.bucket_id, self.cluster, frozenset(Scope), 0, b"")
-
-
-def _behind(there: regions_pb2.LookResponse) -> Behind:
-    return Behind(there.objects, there.bytes, there.oldest_seconds, there.lock_days, there.braked, there.endpoints)
 
 
 async def _all_of(frames: AsyncGenerator[Frame, None]) -> bytes:

@@ -39,18 +39,12 @@ class Pass:
     @property
     def is_inventory(self) -> bool:
         """Whether all is to be compared, and not only what is new."""
-        one, there = self.one, self.there
-        return one.needs_inventory or not (self.is_first or there.known) or (one.removals and there.removed)
-
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing was ever read there to the end."""
-        return self.one.session_id is None
+        return self.one.needs_inventory or (self.one.removals and self.there.removed)
 
     @property
     def has_strayed(self) -> bool:
         """Whether the catalogue there was made anew, or put back from a dump, since it was last followed as meant."""
-        return self.one.strayed or not (self.is_first or self.there.known)
+        return self.one.strayed or not (self.one.session_id is None or self.there.known)
 
     @property
     def follows_removals(self) -> bool:

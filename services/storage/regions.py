@@ -322,7 +322,7 @@ async def _protect(unit: Unit, state: BucketState, found: Following, there: Look
 
 def _require_all(found: Following, seal: bytes | None, there: LookResponse | None, cluster: str) -> None:
     """Raises NotAllowed where a promotion would lose what could still come."""
-    if found.session_id is None:
+    if not found.complete:
         raise NotAllowed(detail="The bucket never had all of it here: --give-up promotes what there is.")
     if there is None:
         return

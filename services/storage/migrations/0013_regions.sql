@@ -18,9 +18,11 @@ create table follows (
     endpoints text[] not null, -- host:port of the internal listeners of nodes there, as the operator said
     source_endpoints text[] not null default '{}', -- and as it says itself
     removals boolean not null, -- what is removed there is removed here
-    -- All that was to be seen there at this seq is here, and was read in this session: a catalogue there that does not
-    -- know it is another one, made anew or put back from a dump, and its seq says nothing of this one.
+    -- All that was to be seen there at this seq is here.
     upto_seq bigint not null default 0,
+    complete boolean not null default false, -- all was here once, of the catalogue that is meant
+    -- The last session that was opened to read there, noted before anything was brought in it: a catalogue there that
+    -- does not know it is another one, made anew or put back from a dump, and its seq says nothing of this one.
     session_id uuid,
     seen_seq bigint not null default 0, -- up to which nothing more has come since
     strayed boolean not null default false, -- it was another one: nothing is removed until an operator says so
@@ -53,7 +55,7 @@ create table followers (
     user_id uuid not null,
     endpoints text[] not null,
     upto_seq bigint not null,
-    session_id uuid, -- in which it has read all up to there
+    session_id uuid, -- the last in which it has read
     seen timestamptz not null default now(),
     primary key (bucket_id, cluster)
 );

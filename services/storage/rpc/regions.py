@@ -182,7 +182,7 @@ def _following(row: Following) -> regions_pb2.Following:
         endpoints=row.addresses,
         removals=row.removals,
         upto_seq=row.seen_seq,
-        complete=row.session_id is not None,
+        complete=row.complete,
         seen=timestamp_of(row.seen) if row.seen else None,
         behind_objects=row.behind_objects,
         behind_bytes=row.behind_bytes,

@@ -16,10 +16,11 @@ from services.storage.store.objects import LOST
 class Following:
     """A bucket that follows the one with its id on the cluster `source`.
 
-    All that was to be seen there at `upto_seq` is here, and was read there in the session `session_id`, which is None
-    before all was here once, of the catalogue that is meant; up to `seen_seq` nothing more has come. `strayed`: then
-    the catalogue there was another one. `kept_objects` were removed there and are held here. `standing` is what the
-    last inventory has left. `shortfalls` counts the inventories in a row that could not bring all.
+    All that was to be seen there at `upto_seq` is here, and up to `seen_seq` nothing more has come. `complete`: all was
+    here once, of the catalogue that is meant. `session_id` is the last session that was opened to read there, if any;
+    `strayed`: a catalogue there did not know it, so that was another one. `kept_objects` were removed there and are
+    held here. `standing` is what the last inventory has left. `shortfalls` counts those in a row that could not bring
+    all.
     """
 
     bucket_id: UUID
@@ -30,6 +31,7 @@ class Following:
     source_endpoints: list[str]
     removals: bool
     upto_seq: int
+    complete: bool
     session_id: UUID | None
     seen_seq: int
     strayed: bool
@@ -83,7 +85,7 @@ class Sums:
 
 _COLUMNS = (
     "bucket_id, tenant_id, user_id, source, endpoints, source_endpoints, removals, upto_seq,"
-    " session_id, seen_seq, strayed,"
+    " complete, session_id, seen_seq, strayed,"
     " inventory_due, inventory_due <= now() as needs_inventory, shortfalls, node_id, attempts, seen,"
     " behind_objects, behind_bytes, behind_since,"
     " kept_objects, damaged_objects, source_lock_days, source_braked, standing, problem"
@@ -93,7 +95,8 @@ insert into follows (bucket_id, tenant_id, user_id, source, endpoints, removals)
 values (%(bucket)s, %(tenant)s, %(user)s, %(source)s, %(endpoints)s, %(removals)s)
 on conflict (bucket_id) do update set endpoints = excluded.endpoints, removals = excluded.removals,
     due = least(follows.due, now()), inventory_due = now(),
-    session_id = case when follows.strayed then null else follows.session_id end, strayed = false
+    session_id = case when follows.strayed then null else follows.session_id end,
+    complete = follows.complete and not follows.strayed, strayed = false
 """
 # As of missing copies: a lease and not a lock that is held while bytes travel.
 _CLAIM = f"""
@@ -106,7 +109,7 @@ returning {_COLUMNS}, lease
 _HELD = "bucket_id = %(bucket)s and lease = %(lease)s"
 # An inventory that was ordered meanwhile is still to come.
 _REACHED = f"""
-update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, session_id = %(session)s,
+update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, complete = true,
     inventory_due = case when inventory_due <> %(due)s or %(seconds)s::float is null then inventory_due
         when %(compared)s then now() + make_interval(secs => %(seconds)s)
         else least(inventory_due, now() + make_interval(secs => %(seconds)s)) end,
@@ -221,7 +224,6 @@ async def note_copied(unit: Unit, one: Claimed, objects: int, size: int) -> None
 async def reached(
     unit: Unit,
     one: Claimed,
-    session: UUID,
     seq: int,
     *,
     compared: bool,
@@ -230,7 +232,7 @@ async def reached(
     kept: int | None = None,
     standing: str | None = None,
 ) -> None:
-    """All that was to be seen there in `session`, which was opened at `seq`, is here.
+    """All that was to be seen there in a session that was opened at `seq` is here.
 
     But for the `damaged`. `compared`: by an inventory. `inventory_seconds`: after which the next is to be. `kept` when
     removals were followed. `standing`: what it has left, where that is news.
@@ -240,7 +242,6 @@ async def reached(
         {
             "bucket": one.bucket_id,
             "lease": one.lease,
-            "session": session,
             "seq": seq,
             "due": one.inventory_due,
             "compared": compared,
@@ -260,10 +261,19 @@ async def nothing_came(unit: Unit, one: Claimed, seq: int) -> None:
     )
 
 
-async def stray(unit: Unit, one: Claimed, standing: str) -> None:
-    """The catalogue there is another one than that which was read: remembered until `put`."""
+async def begin(unit: Unit, one: Claimed, session: UUID) -> None:
+    """What is brought from now on was read in this session there."""
     await unit.execute(
-        f"update follows set strayed = true, standing = %(standing)s where {_HELD}",  # noqa: S608 - constants
+        f"update follows set session_id = %(session)s where {_HELD}",  # noqa: S608 - constants
+        {"bucket": one.bucket_id, "lease": one.lease, "session": session},
+    )
+
+
+async def stray(unit: Unit, one: Claimed, standing: str) -> None:
+    """The catalogue there is another one than that which was read: remembered until `put`. All is compared next."""
+    await unit.execute(
+        "update follows set strayed = true, inventory_due = now(), standing = %(standing)s"  # noqa: S608 - constants
+        f" where {_HELD}",
         {"bucket": one.bucket_id, "lease": one.lease, "standing": standing},
     )
 

@@ -102,6 +102,25 @@ async def test_all_of_a_catalogue_that_came_from_a_dump_is_brought_also_below_th
                 await has_all(regions, claims, here)
 
 
+async def test_what_a_pass_has_brought_that_was_cut_off_is_of_the_catalogue_that_it_read(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+        before = await dump(regions)
+        folder = regions.here.bucket_folder("a", claims.bucket)
+        async with regions.there.up("x"):
+            folder.rename(folder.with_suffix(".away"))  # as if its disk did not answer
+            await regions.follow(claims)
+            assert not (await regions.wait(claims.bucket, lambda one: one.problem != "")).complete
+        await put_back(regions, before)
+        folder.with_suffix(".away").rename(folder)
+        async with regions.there.up("x"):
+            await look(regions)
+            await regions.wait(claims.bucket, lambda one: one.complete and "came from a dump" in one.problem)
+            await regions.caught_up(claims)
+
+
 async def test_a_dump_from_after_the_last_look_is_no_other_catalogue(regions: Regions) -> None:
     async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
