@@ -146,7 +146,7 @@ class Follower:
         there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
         this = Pass(own, source, there)
-        if this.has_strayed and not one.strayed:
+        if this.is_other and not (one.strayed and one.needs_inventory):
             async with self.db.worker() as unit:
                 await following.stray(unit, one, what_stands(this))
             return

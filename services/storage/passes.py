@@ -42,9 +42,14 @@ class Pass:
         return self.one.needs_inventory or (self.one.removals and self.there.removed)
 
     @property
+    def is_other(self) -> bool:
+        """Whether the catalogue there is another one than was read last: made anew, or put back from a dump."""
+        return self.one.session_id is not None and not self.there.known
+
+    @property
     def has_strayed(self) -> bool:
-        """Whether the catalogue there was made anew, or put back from a dump, since it was last followed as meant."""
-        return self.one.strayed or not (self.one.session_id is None or self.there.known)
+        """Whether it was another one at any time since an operator has said which is meant."""
+        return self.one.strayed or self.is_other
 
     @property
     def follows_removals(self) -> bool:

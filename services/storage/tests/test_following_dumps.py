@@ -102,6 +102,23 @@ async def test_all_of_a_catalogue_that_came_from_a_dump_is_brought_also_below_th
                 await has_all(regions, claims, here)
 
 
+async def test_all_is_brought_again_from_each_catalogue_that_was_not_read_before(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+            async with regions.there.up("x"):
+                await complete(regions, claims)
+            await back_up(client, a_body(), snapshot=b"two")
+        # It has strayed before, and has read far more of that one than there is of this.
+        await regions.there.change(
+            "update follows set strayed = true, session_id = gen_random_uuid(), upto_seq = 1000000,"
+            " inventory_due = now() + interval '1 day', due = now()"
+        )
+        async with regions.there.up("x"):
+            await regions.caught_up(claims)
+
+
 async def test_what_a_pass_has_brought_that_was_cut_off_is_of_the_catalogue_that_it_read(regions: Regions) -> None:
     async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
