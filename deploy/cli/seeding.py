@@ -1,4 +1,4 @@
-"""`oort bucket export` and `import`: a bucket out of, and into, the storage nodes of a stack, as a folder on a disk."""
+"""`oort bucket export`, `import` and `adopt`: a bucket out of, and into, the storage nodes of a stack, on disks."""
 
 import json
 import time
@@ -73,6 +73,44 @@ def import_bucket(
     if moved.damaged:
         if not as_json:
             typer.echo("`backup-tool repair` on a device says what the vault lacks for it, and mends what can be.")
+        raise typer.Exit(_WARNINGS)
+
+
+def adopt_bucket(
+    bucket: Bucket,
+    data: Data,
+    node: Annotated[list[str] | None, typer.Option("--node", help="from this home alone; may be repeated")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enter files that were copied by hand into a bucket's folder on its nodes' disks, where they lie.
+
+    Ends with 0 when all files there are in the catalogue. Ends with 3 when one is left out, or a node does not answer:
+    they are named, and repeating the command goes on.
+    """
+    from client.cli.console import plural
+    from deploy.local.cluster import Cluster
+    from deploy.seeding.adoption import adopt
+    from deploy.seeding.session import BucketSession
+    from domain.sessions import Purpose
+
+    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
+        adopted = adopt(session, node or [], _progress("entered"))
+    _tell(adopted, "Entered", as_json=as_json)
+    typer.echo(_FILES_ALONE.format("the bucket's folder"), err=as_json)
+    for reason in adopted.down.values():
+        typer.echo(f"oort: {reason}", err=True)
+    if not as_json:
+        for name in adopted.keys:
+            typer.echo(f"Opens the vault from now on: {name}")
+        if adopted.in_basket:
+            files = plural(adopted.in_basket, "file")
+            typer.echo(f"{files} of what lies in the waste basket: `oort bucket restore` brings that back.")
+        if adopted.revived:
+            typer.echo(
+                f"Packs and index files that came out of the basket, as what was entered may need them:"
+                f" {adopted.revived}. The next prune removes what nothing needs."
+            )
+    if adopted.damaged or adopted.down:
         raise typer.Exit(_WARNINGS)
 
 

@@ -64,6 +64,12 @@ class Cluster:
     def nodes(self) -> list[str]:
         return list(self._channels)
 
+    def channel(self, node: str) -> grpc.Channel:
+        """Raises UsageError where there is no such node."""
+        if node not in self._channels:
+            raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
+        return self._channels[node]
+
     def channels(self, first: Container[str]) -> list[grpc.Channel]:
         """To all nodes, those in `first` before the others."""
         return [self._channels[name] for name in sorted(self._channels, key=lambda name: name not in first)]
@@ -185,9 +191,7 @@ class Cluster:
 
     def rescan(self, node: str) -> Iterator[rescans_pb2.RescanResponse]:
         """Have a node enter what lies on its disks; how far it is, and last what it came to. Raises UsageError."""
-        if node not in self._channels:
-            raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
-        answers = rescans_pb2_grpc.RescanServiceStub(self._channels[node]).Rescan(rescans_pb2.RescanRequest())
+        answers = rescans_pb2_grpc.RescanServiceStub(self.channel(node)).Rescan(rescans_pb2.RescanRequest())
         try:
             yield from answers
         except grpc.RpcError as error:

@@ -8,7 +8,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import grpc
 from oort.storage.v1 import buckets_pb2, objects_pb2, objects_pb2_grpc, sessions_pb2, sessions_pb2_grpc
@@ -29,6 +29,15 @@ _PACING = Pacing(patience=60)
 _SLOWEST_BYTES_PER_SECOND = 256 << 10
 
 Answer = TypeVar("Answer")
+Told_co = TypeVar("Told_co", covariant=True)
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Stream(Protocol[Told_co]):
+    """Answers to one call."""
+
+    def __iter__(self) -> Iterator[Told_co]: ...
+    def cancel(self) -> object: ...
 
 
 class BucketSession:
@@ -38,6 +47,8 @@ class BucketSession:
         self.id = str(new_id())
         self.bucket = bucket.id
         self.user = bucket.user_id
+        self.homes = list(bucket.home_nodes)
+        self._cluster = cluster
         self._channels = cluster.channels(bucket.home_nodes)
         self._pacing = pacing
         self._metadata = tuple(zip(OPERATOR_METADATA, (bucket.id, bucket.tenant_id, bucket.user_id), strict=True))
@@ -124,6 +135,19 @@ class BucketSession:
             ),
             name,
         )
+
+    def stream_of(self, node: str, call: Callable[[grpc.Channel, Metadata], Stream[Answer]]) -> Iterator[Answer]:
+        """What one node answers. Raises ServerUnreachable when it is down, or a disk of it is away."""
+        answers = call(self._cluster.channel(node), self._metadata)
+        try:
+            yield from answers
+        except grpc.RpcError as error:
+            refusal = read_refusal(error)
+            if refusal.is_outage:
+                raise ServerUnreachable(server=f"Node {node}", reason=refusal.message) from None
+            raise translate(refusal, f"Bucket {self.bucket}") from None
+        finally:
+            answers.cancel()
 
     def _frames(self, channel: grpc.Channel, info: ObjectInfo) -> Iterator[bytes]:
         request = objects_pb2.GetRequest(session_id=self.id, name=str(info.name))

@@ -31,6 +31,7 @@ from services.common.listeners import Served
 from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
@@ -50,6 +51,7 @@ from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
+from services.storage.rpc.adoptions import AdoptionsRpc
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
 from services.storage.rpc.copies import CopiesRpc
@@ -61,8 +63,9 @@ from services.storage.rpc.quotas import QuotasRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
-from services.storage.scrub import Scrubber, read_when_idle
+from services.storage.scrub import Scrubber
 from services.storage.settings import StorageSettings
+from services.storage.steady import read_when_idle
 from services.storage.streams import Streams
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
 from services.storage.volume import Volume
@@ -184,6 +187,15 @@ async def wire(
             compare=reconciler.bucket,
             silent_seconds=silent,
         )
+        adoption = Adoption(
+            node,
+            db,
+            disks,
+            threads,
+            reader=scrubber.reader,
+            baskets=Baskets(db, gets, settings.cluster_name),
+            patience=patience,
+        )
         if settings.rest_listen and channel is not None:
             rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams, rates=rates)
             stack.push_async_callback(rest, 0)
@@ -212,6 +224,7 @@ async def wire(
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
+                AdoptionsRpc(operators, adoption).served(),
                 QuotasRpc(db).served(),
                 copies.served(),
             ],

@@ -12,7 +12,7 @@ Kept true:
 - no snapshot comes back while an index file that it may need lies in the basket, be it that no copy of that is whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -49,17 +49,18 @@ class Wish:
     """What is to come back: all that was condemned at `from_seq` or later; or `names`, with all that they may need.
 
     A node cannot read what a snapshot reaches, so with one come all index files and packs condemned from then on; with
-    an index file all packs.
+    an index file all packs. With `needed_alone` it is no more than these: index files and packs.
     """
 
     from_seq: int
     names: tuple[ObjectName, ...] = ()
+    needed_alone: bool = False
 
     def asked(self) -> Wanted:
         """As the catalogue is asked."""
         named = {name.kind for name in self.names}
-        everything = not self.names
-        needs_index = everything or ObjectKind.SNAPSHOT in named
+        everything = not self.names and not self.needed_alone
+        needs_index = self.needed_alone or everything or ObjectKind.SNAPSHOT in named
         from_of = {
             ObjectKind.SNAPSHOT: everything,
             ObjectKind.INDEX: needs_index,
@@ -67,6 +68,9 @@ class Wish:
             ObjectKind.KEY: everything,
         }
         return Wanted([self.from_seq if from_of[kind] else None for kind in ORDER], self.names)
+
+
+_NEEDED = Wish(0, needed_alone=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,21 @@ class Baskets:
             damaged=[str(name) for name in step.damaged],
         )
         return step
+
+    async def bring_back_needed(self, bucket: UUID, session: UUID) -> AsyncGenerator[Step, None]:
+        """Each step, in an adoption that is open, until nothing in the basket is needed by what comes from elsewhere.
+
+        That is every pack, then every index file of which a copy is whole. Raises as `restore`.
+        """
+        async with self._db.worker() as unit:
+            found = await _bucket(unit, bucket, None)
+        while batch := await self.look(bucket, _NEEDED):
+            yield await self.bring_back(found, session, _NEEDED, batch)
+
+    async def lacks_index(self, bucket: UUID) -> bool:
+        """Whether an index file lies in the basket of which no copy is whole."""
+        async with self._db.worker() as unit:
+            return bool(await protection.damaged(unit, bucket, ObjectKind.INDEX, _NEEDED.asked(), 1))
 
     async def open(self, bucket: UUID, tenant: UUID | None, session: UUID) -> Protected:
         """Open the session, or say that it lives. Answers the bucket."""

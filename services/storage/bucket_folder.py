@@ -1,7 +1,7 @@
 """What lies in a bucket's folder on a disk, whatever the catalogue says of it.
 
-Kept true: only a regular file at the place that its name has is taken for an object; all else is told as None. However
-many files there are, one folder's names are in memory.
+Kept true: only a regular file at the place that its name has is taken for an object; of all else its path is told.
+However many files there are, one folder's names are in memory.
 """
 
 import os
@@ -29,12 +29,23 @@ def root_files(top: Path) -> list[FoundFile]:
     ]
 
 
-def files(top: Path) -> Iterator[FoundFile | None]:
+def files(top: Path) -> Iterator[FoundFile | str]:
     """All others. Raises OSError."""
-    for kind in _FOLDERS:
-        yield from _in_folder(top / kind.value, kind)
-    for folder in sorted(entries(top / ObjectKind.PACK.value)):
-        yield from _in_folder(folder, ObjectKind.PACK)
+    for kind in (*_FOLDERS, ObjectKind.PACK):
+        yield from of_kind(top, kind)
+
+
+def of_kind(top: Path, kind: ObjectKind) -> Iterator[FoundFile | str]:
+    """Those in the folder of a kind, or the path below `top` of what is no object. Raises OSError."""
+    folder = top / kind.value
+    if kind is not ObjectKind.PACK:
+        yield from _in_folder(top, folder, kind)
+        return
+    for place in sorted(entries(folder)):
+        if place.is_dir():
+            yield from _in_folder(top, place, kind)
+        else:
+            yield str(place.relative_to(top))
 
 
 def removable(top: Path) -> Iterator[Path]:
@@ -46,12 +57,12 @@ def removable(top: Path) -> Iterator[Path]:
     yield from (top / name.path for name in (SEAL, CONFIG))
 
 
-def _in_folder(folder: Path, kind: ObjectKind) -> Iterator[FoundFile | None]:
+def _in_folder(top: Path, folder: Path, kind: ObjectKind) -> Iterator[FoundFile | str]:
     for path in entries(folder):
         name = _name(kind, path)
         found = _look(path) if name is not None else None
         if name is None or found is None:
-            yield None
+            yield str(path.relative_to(top))
         else:
             yield FoundFile(name, bytes.fromhex(name.id), found.st_size, _time(found))
 

@@ -35,6 +35,7 @@ import structlog
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.storage import bucket_folder, cleared, marker
+from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
 from services.storage.folders import entries, make_folder, sync_folder
 from services.storage.reading import OpenFile, open_file, size_of
@@ -296,8 +297,14 @@ class Disk:
     def root_files(self, bucket: UUID) -> list[FoundFile]:
         return bucket_folder.root_files(self.buckets / str(bucket))
 
-    def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
+    def files(self, bucket: UUID) -> Iterator[FoundFile | str]:
         return bucket_folder.files(self.buckets / str(bucket))
+
+    def of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | str]:
+        return bucket_folder.of_kind(self.buckets / str(bucket), kind)
+
+    def copied(self, bucket: UUID, name: ObjectName) -> CopiedFile | None:
+        return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
         for path, known in self._incoming(bucket):

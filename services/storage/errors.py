@@ -4,7 +4,7 @@ from uuid import UUID
 
 import grpc
 
-from services.common.errors import Busy, InvalidArgument, NotAllowed, ServiceError
+from services.common.errors import Busy, InvalidArgument, NotAllowed, ServiceError, Unavailable
 
 
 class StorageError(ServiceError):
@@ -105,7 +105,7 @@ class SharedQuotaExceeded(QuotaExceeded):
 
 
 class Unentered(StorageError):
-    """Node {node} holds a config of this vault that the catalogue does not know: `oort node rescan` enters it."""
+    """Node {node} holds a config that the catalogue does not know: `oort node rescan` or `bucket adopt` enters it."""
 
     reason = "DAMAGED"
     code = grpc.StatusCode.DATA_LOSS
@@ -130,6 +130,10 @@ class NotReserved(StorageError):
 
     reason = "NOT_RESERVED"
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NoHome(Unavailable):
+    """Node {node} is no home of bucket {bucket}, or just becomes one: try again."""
 
 
 class TooFewCopies(StorageError):

@@ -33,7 +33,7 @@ class Pages:
             yield from volume.root_files(self.bucket)
         for volume in holding:
             for found in volume.files(self.bucket):
-                if found is None:
+                if isinstance(found, str):
                     self.foreign += 1
                 else:
                     yield found

@@ -13,7 +13,7 @@ import structlog
 
 from services.common.errors import Unavailable
 
-_PASSING = frozenset(
+PASSING = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE)
 )
 _NO_WAIT = getattr(os, "RWF_NOWAIT", 0)
@@ -80,7 +80,7 @@ def size_of(path: Path) -> int | None:
 
 
 def _judge(path: Path, error: OSError) -> None:
-    if error.errno in _PASSING:
+    if error.errno in PASSING:
         raise Unavailable(what=f"The disk with {path}") from error
     if error.errno != errno.ENOENT:
         _log.error("a copy cannot be opened", path=str(path), cause=str(error))

@@ -11,16 +11,8 @@ Kept true:
 - one file at a time is read, one piece of it is in memory, and no more bytes a second than the setting says.
 """
 
-import asyncio
-import ctypes
-import os
-import platform
-import threading
-from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
@@ -31,7 +23,7 @@ from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
-from services.storage.pace import Pace
+from services.storage.steady import SteadyReader
 from services.storage.store import copies, scrubs
 from services.storage.store.scrubs import DueCopy, Scrub
 from services.storage.threads import DiskThreads
@@ -40,29 +32,11 @@ from services.storage.volume import OpenObject
 if TYPE_CHECKING:
     from uuid import UUID
 
-_PIECE = 1 << 20
 _COPIES_AT_ONCE = 100  # between two entries in the catalogue
 _BYTES_AT_ONCE = 256 << 20
 _ENTERED_AT_ONCE = 1000
 _AWAY_SECONDS = 60.0
 _ENTER_SECONDS = 24 * 3600.0
-_LOWEST = 19
-# ioprio_set(2): its number by machine; a thread of class "idle" reads when nobody else wants the disk.
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
-_IDLE = 3 << 13
-
-
-def read_when_idle() -> ThreadPoolExecutor:
-    """One thread that has the processor and the disk when nobody else wants them. Close it."""
-    return ThreadPoolExecutor(1, thread_name_prefix="scrub", initializer=_step_back)
-
-
-def _step_back() -> None:
-    """Give the calling thread the lowest priority. A system that has no such thing reads as fast as ever."""
-    number = _IOPRIO_SET.get(platform.machine())
-    if number is not None:
-        ctypes.CDLL(None, use_errno=True).syscall(number, 1, 0, _IDLE)
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
 
 
 class DiskAway(Exception):
@@ -106,7 +80,7 @@ class Scrubber:
         self._thread = thread
         self._incoming = incoming
         self._clock = clock
-        self._pace = Pace(clock, bytes_per_second)
+        self.reader = SteadyReader(thread, clock, bytes_per_second)
         self._kept = kept
         self._poll_seconds = poll_seconds
         self._enter_at = clock.monotonic()
@@ -239,31 +213,7 @@ class Scrubber:
             raise DiskAway from None
 
     async def _compare(self, opened: OpenObject, copy: DueCopy) -> str | None:
-        hashed, offset = sha256(), 0
-
-        def read() -> int:
-            data = opened.read(offset, _PIECE)
-            opened.let_go(offset, _PIECE)  # nothing is kept in memory for it
-            hashed.update(data)
-            return len(data)
-
-        # What lies on the disk is read, and not what memory still has of it.
-        await self._thread.run(lambda: opened.let_go(0, copy.size))
-        while offset < copy.size:
-            size = await _to_the_end(self._thread.run(read))
-            if not size:
-                return "its file was cut while it was read"
-            offset += size
-            self._read.inc(size)
-            await self._pace.spend(size)
-        return None if hashed.digest() == copy.sha256 else "its content has another SHA-256"
-
-
-async def _to_the_end(step: Awaitable[int]) -> int:
-    """Wait for a step even when cancelled: the thread reads from a file that its caller then closes."""
-    running = asyncio.ensure_future(step)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+        digest = await self.reader.hash(opened, copy.size, self._read.inc)
+        if digest is None:
+            return "its file was cut while it was read"
+        return None if digest == copy.sha256 else "its content has another SHA-256"

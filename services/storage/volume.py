@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
 
-from domain.names import ObjectName
+from domain.names import ObjectKind, ObjectName
 from services.storage.staging import StagedName
 from services.storage.store.rescans import FoundFile
 
@@ -31,6 +31,17 @@ class OpenObject(Protocol):
         """Have dropped from memory what was read of a part: the next reading is one of what is stored."""
 
     def close(self) -> None: ...
+
+
+class CopiedObject(OpenObject, Protocol):
+    """One that nobody has verified yet."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, when it was opened."""
+
+    def is_unchanged(self) -> bool:
+        """Whether it is still what was opened."""
 
 
 class StagedBody(Protocol):
@@ -118,8 +129,17 @@ class Volume(Protocol):
     def root_files(self, bucket: UUID) -> list[FoundFile]:
         """`config` and the seal, where they lie here, hashed. Raises OSError."""
 
-    def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
-        """What else lies in the bucket; None for what is no object at its place. Raises OSError."""
+    def files(self, bucket: UUID) -> Iterator[FoundFile | str]:
+        """What else lies in the bucket; the path there of what is no object at its place. Raises OSError."""
+
+    def of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | str]:
+        """As `files`, of one kind."""
+
+    def copied(self, bucket: UUID, name: ObjectName) -> CopiedObject | None:
+        """Open what somebody may have put there by hand, durable from now on; None if there is nothing.
+
+        Raises Unfit where it is not to be entered.
+        """
 
     def sessions_of(self, bucket: UUID) -> set[UUID]:
         """Whose puts have bodies of the bucket on their way in, begun or whole. Raises Unavailable, OSError."""

@@ -17,6 +17,7 @@ from client.stores.local import LocalStore
 from client.stores.node import NodeStore, VaultAccess
 from client.vault.repository import create_vault
 from deploy.local.cluster import Cluster
+from deploy.seeding.adoption import Adopted, adopt
 from deploy.seeding.export import Moved, export
 from deploy.seeding.intake import take_in
 from deploy.seeding.session import BucketSession
@@ -72,6 +73,10 @@ class Bucket:
     def take_in(self, path: Path) -> Moved:
         with BucketSession.open(self.nodes.cluster, self.id, Purpose.ADOPT, pacing=_AT_ONCE) as session:
             return take_in(session, path, nothing)
+
+    def adopt(self, *nodes: str, told: Callable[[Moved], None] = nothing) -> Adopted:
+        with BucketSession.open(self.nodes.cluster, self.id, Purpose.ADOPT, pacing=_AT_ONCE) as session:
+            return adopt(session, nodes, told)
 
     def export(self, path: Path, told: Callable[[Moved], None] = nothing) -> Moved:
         with BucketSession.open(self.nodes.cluster, self.id, Purpose.READ, pacing=_AT_ONCE) as session:

@@ -22,6 +22,13 @@ class RemoteObject:
         self._path = path
         self._size = size
 
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def is_unchanged(self) -> bool:
+        return self._volume.store.size(self._path) == self._size
+
     def read(self, offset: int, length: int) -> bytes:
         """Nothing if it has been cut or removed since it was opened. Raises Unavailable."""
         data = self._volume.store.read(self._path, offset, max(min(length, self._size - offset), 0))

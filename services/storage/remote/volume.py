@@ -269,9 +269,9 @@ class RemoteVolume:
         """Remove objects so that what lies there names nothing that has gone. Answers whether there were any."""
         found = False
         for kind in _LEAVING:
-            objects = self._of_kind(bucket, kind)
+            objects = self.of_kind(bucket, kind)
             while some := list(islice(objects, _REMOVED_AT_ONCE)):
-                names = [one.name for one in some if one is not None]
+                names = [one.name for one in some if not isinstance(one, str)]
                 found = self._removed(bucket, names) or found
         roots = [name for name in (SEAL, CONFIG) if self.store.size(self.path(bucket, name)) is not None]
         return self._removed(bucket, roots) or found
@@ -342,11 +342,19 @@ class RemoteVolume:
             raise Unavailable(what=f"{entry.path}, which was just listed,")
         return digest
 
-    def files(self, bucket: UUID) -> Iterator[FoundFile | None]:
+    def files(self, bucket: UUID) -> Iterator[FoundFile | str]:
         for kind in (*_FOLDERS, ObjectKind.PACK):
-            yield from self._of_kind(bucket, kind)
+            yield from self.of_kind(bucket, kind)
 
-    def _of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | None]:
+    def copied(self, bucket: UUID, name: ObjectName) -> RemoteObject | None:
+        path = self.path(bucket, name)
+        size = self.store.size(path)
+        if size is None:
+            self.require_there()
+            return None
+        return RemoteObject(self, path, size)
+
+    def of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | str]:
         top = f"{_BUCKETS}{bucket}/"
         folder = f"{top}{kind.value}/"
         if kind is not ObjectKind.PACK:
@@ -355,16 +363,18 @@ class RemoteVolume:
         for entry in sorted(entry.path for entry in self.store.list(folder)):
             if entry.endswith("/"):
                 yield from self._in_folder(entry, kind, top)
+            else:
+                yield entry.removeprefix(top)
 
-    def _in_folder(self, folder: str, kind: ObjectKind, top: str) -> Iterator[FoundFile | None]:
+    def _in_folder(self, folder: str, kind: ObjectKind, top: str) -> Iterator[FoundFile | str]:
         for entry in self.store.list(folder):
             try:
                 name = ObjectName(kind, entry.name)
             except BadName:
-                yield None
+                yield entry.path.removeprefix(top)
                 continue
             if entry.is_folder or entry.path != f"{top}{name.path}":
-                yield None
+                yield entry.path.removeprefix(top)
             else:
                 yield FoundFile(name, bytes.fromhex(name.id), entry.size, _time(entry))
 

@@ -19,7 +19,8 @@ from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.pace import Pace
-from services.storage.scrub import Scrubber, read_when_idle
+from services.storage.scrub import Scrubber
+from services.storage.steady import read_when_idle
 from services.storage.store import scrubs
 from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_copies import copies_are_complete
