@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc
 
-from client.errors import ObjectMissing, QuotaExceeded, ServerUnreachable, UsageError
+from client.errors import ObjectMissing, ServerUnreachable, UsageError
 from client.stores.abc import ObjectInfo
 from deploy.seeding.beginning import Beginning
 from deploy.seeding.errors import AnotherVault, NotARepository, Unreadable
@@ -27,8 +27,8 @@ _INDEX_LEFT_OUT = "what it needs may be listed in an index file that is left out
 class Adopted(Moved):
     """What was entered. `kept` counts files that the catalogue knew.
 
-    `keys` are those that open the vault from now on, `in_basket` are files of what lies in the waste basket, `revived` packs and index files that came out of it, `down`
-    the nodes that did not answer to the end, with the reason.
+    `keys` are those that open the vault from now on; `in_basket` counts files of what lies in the waste basket,
+    `revived` packs and index files that came out of it; `down` has the nodes that did not answer to the end, and why.
     """
 
     keys: list[str] = field(default_factory=list)

@@ -8,13 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from client.errors import OortError, QuotaExceeded, RetentionRunning, UsageError
+from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
 from client.testing.damage import flip, truncate
-from deploy.seeding.errors import AnotherVault, NotARepository
+from deploy.seeding.errors import NotARepository
 from deploy.seeding.session import BucketSession
 from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
+from services.storage.steady import SteadyReader
+from services.storage.volume import OpenObject
 
 
 def copied_by_hand(bucket: Bucket, source: Path) -> dict[str, bytes]:
@@ -194,7 +196,7 @@ def test_a_folder_without_a_config_or_of_another_vault_is_refused_and_nothing_is
     entered = states(bucket)
     # What the operator copies over the files of a vault by mistake is not entered among them.
     shutil.copytree(other, bucket.folder, dirs_exist_ok=True)
-    with pytest.raises((AnotherVault, OortError)):
+    with pytest.raises(DamagedVault, match="another one cannot take its place"):
         bucket.adopt()
     assert states(bucket) == entered
 
@@ -382,6 +384,61 @@ def test_a_seal_of_another_account_is_left_out(nodes: Nodes, tmp_path: Path) -> 
     assert "another account" in adopted.damaged[str(SEAL)]
     with BucketSession.open(nodes.cluster, bucket.id, Purpose.READ) as session:
         assert session.read(CONFIG) == (source / "config").read_bytes()
+
+
+def a_second_home(bucket: Bucket) -> None:
+    """One that is down."""
+    change(
+        bucket,
+        "insert into nodes (id, public_endpoint, internal_endpoint, last_seen, free_bytes)"
+        " select '0', 'localhost:1', 'localhost:1', now(), 0 where %s::uuid is not null on conflict do nothing",
+    )
+    change(
+        bucket,
+        "insert into homes (bucket_id, node_id, tenant_id, user_id)"
+        " select id, '0', tenant_id, user_id from buckets where id = %s",
+    )
+
+
+def test_while_a_home_is_down_packs_are_entered_and_what_may_need_others_waits(nodes: Nodes, tmp_path: Path) -> None:
+    bucket = nodes.bucket()
+    copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    a_second_home(bucket)
+    adopted = bucket.adopt()
+    assert (adopted.objects, list(adopted.down)) == ({"keys": 1, "data": 3}, ["0"])
+    for name in (*names(bucket, "index"), *names(bucket, "snapshots")):
+        assert "a node that does not answer (0)" in adopted.damaged[name]
+    # The operator knows that nothing was copied there.
+    adopted = bucket.adopt("a")
+    assert (adopted.objects, adopted.damaged, adopted.down) == ({"index": 1, "snapshots": 1}, {}, {})
+    missing = rows(bucket, "select distinct node_id from missing_copies where bucket_id = %s")
+    assert missing == [("0",)]
+    with pytest.raises(ServerUnreachable, match="No home"):
+        bucket.adopt("0")
+
+
+def test_a_file_that_somebody_writes_to_is_left_out_and_what_may_need_it_waits(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = nodes.bucket()
+    here = copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    victim = min(bucket.folder.glob("data/*/*"))
+    hashed = SteadyReader.hash
+
+    async def slow(reader: SteadyReader, opened: OpenObject, size: int, told: Callable[[int], None]) -> bytes | None:
+        digest = await hashed(reader, opened, size, told)
+        if digest is not None and digest.hex() == victim.name:
+            os.utime(victim, (1, 1))
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SteadyReader, "hash", slow)
+        adopted = bucket.adopt()
+    assert "changed while it was read" in adopted.damaged.pop(f"data/{victim.name}")
+    assert {name.partition("/")[0] for name in adopted.damaged} == {"index", "snapshots"}
+    assert adopted.objects == {"keys": 1, "data": 2}
+    assert bucket.adopt().damaged == {}
+    assert len(states(bucket)) == len(here) - 2
 
 
 def test_a_node_that_is_no_home_is_refused(nodes: Nodes) -> None:

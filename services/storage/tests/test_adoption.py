@@ -1,0 +1,207 @@
+"""Files copied by hand into a node's folders: entered by that node, brought to the other homes, refused to others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+from domain.tokens import VaultClaims
+from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot
+from services.storage.tests.moving import a_bucket_on, homes_of
+from services.storage.tests.test_copies import copies_are_complete
+from services.storage.tests.test_operator import Metadata, named
+from services.storage.tests.test_scrub import scrubbed
+from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+
+_KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
+
+
+@dataclass
+class Adoption:
+    """An operator's, in one session."""
+
+    cluster: Cluster
+    metadata: Metadata
+    session: str
+
+    async def adopt(self, node: str, kind: str, **others: str) -> list[adoptions_pb2.AdoptResponse]:
+        request = adoptions_pb2.AdoptRequest(session_id=self.session, kind=kind, **others)
+        async with self.cluster.internal(node) as channel:
+            stub = adoptions_pb2_grpc.AdoptionServiceStub(channel)
+            return [one async for one in stub.Adopt(request, metadata=self.metadata)]
+
+    async def all_of(self, node: str) -> tuple[int, list[adoptions_pb2.LeftOut]]:
+        """How many objects were entered, and what was left out."""
+        entered, left = 0, []
+        for kind in _KINDS:
+            answers = await self.adopt(node, kind)
+            assert [one.done for one in answers] == [False] * (len(answers) - 1) + [True]
+            entered += answers[-1].objects
+            left += [one for answer in answers for one in answer.left_out]
+        return entered, left
+
+
+@asynccontextmanager
+async def adopting(cluster: Cluster, claims: VaultClaims, purpose: Purpose = Purpose.ADOPT) -> AsyncIterator[Adoption]:
+    session, metadata = str(a_session_id()), named(claims)
+    async with cluster.internal("a") as channel:
+        stub = sessions_pb2_grpc.SessionServiceStub(channel)
+        await stub.Open(sessions_pb2.OpenRequest(session_id=session, purpose=purpose), metadata=metadata)
+        yield Adoption(cluster, metadata, session)
+        await stub.End(sessions_pb2.EndRequest(session_id=session), metadata=metadata)
+
+
+def copy_by_hand(folder: Path, *bodies: tuple[ObjectName, bytes]) -> None:
+    for name, body in bodies:
+        place = folder / name.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(body)
+
+
+def some_files() -> list[tuple[ObjectName, bytes]]:
+    bodies = [a_body(3 << 20), a_body(), a_body(), a_body()]
+    names = [pack(bodies[0]), pack(bodies[1]), index(bodies[2]), snapshot(bodies[3])]
+    return list(zip(names, bodies, strict=True))
+
+
+async def a_vault(cluster: Cluster, *nodes: str) -> VaultClaims:
+    claims = await a_bucket_on(cluster, *nodes)
+    async with cluster.client("a", claims) as client:
+        await a_committed_snapshot(client)
+    return claims
+
+
+async def test_what_one_home_has_comes_to_the_others_and_is_read_there(cluster: Cluster) -> None:
+    files = some_files()
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, "a", "b")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        async with adopting(cluster, claims) as adoption:
+            assert await adoption.all_of("a") == (4, [])
+            assert await adoption.all_of("b") == (0, [])
+        await copies_are_complete(cluster, "a")
+        async with cluster.client("b", claims) as client:
+            session = await client.open(Purpose.READ)
+            for name, body in files:
+                assert await client.get(session, name) == body
+    for name, body in files:
+        assert (cluster.bucket_folder("b", claims.bucket) / name.path).read_bytes() == body
+
+
+async def test_what_was_copied_to_every_home_is_not_sent_once_more(cluster: Cluster) -> None:
+    files = some_files()
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, "a", "b")
+        folders = [cluster.bucket_folder(node, claims.bucket) for node in ("a", "b")]
+        for folder in folders:
+            copy_by_hand(folder, *files)
+        inodes = [(folders[1] / name.path).stat().st_ino for name, _ in files]
+        async with adopting(cluster, claims) as adoption:
+            assert await adoption.all_of("a") == (4, [])
+            assert await adoption.all_of("b") == (0, [])
+        await copies_are_complete(cluster, "a")
+        assert [(folders[1] / name.path).stat().st_ino for name, _ in files] == inodes
+
+
+async def test_a_whole_copy_takes_the_place_of_a_bad_one_on_another_home(cluster: Cluster) -> None:
+    [(name, body), *_] = some_files()
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, "a", "b")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), (name, b"x" + body[1:]))
+        copy_by_hand(cluster.bucket_folder("b", claims.bucket), (name, body))
+        async with adopting(cluster, claims) as adoption:
+            entered, [left] = await adoption.all_of("a")
+            assert (entered, left.name, left.passing) == (0, str(name), False)
+            assert await adoption.all_of("b") == (1, [])
+        await copies_are_complete(cluster, "a")
+    assert (cluster.bucket_folder("a", claims.bucket) / name.path).read_bytes() == body
+
+
+async def test_nothing_that_a_node_does_by_itself_takes_away_what_waits_to_be_adopted(cluster: Cluster) -> None:
+    files = some_files()
+    for name in ("a", "b"):
+        cluster.node(name, scrub_poll_seconds=0.05, reap_seconds=0.05, basket_days=0, reconcile_hours=0.00001)
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, "a", "b")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        await scrubbed(cluster, "a", claims.bucket)
+    async with cluster.up("a", "b"):  # what a start settles
+        await copies_are_complete(cluster, "a")
+        assert all((cluster.bucket_folder("a", claims.bucket) / name.path).exists() for name, _ in files)
+        async with adopting(cluster, claims) as adoption:
+            assert await adoption.all_of("a") == (4, [])
+
+
+async def test_two_adoptions_at_once_enter_each_file_once(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        files = [(pack(body), body) for body in (a_body() for _ in range(30))]
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        async with adopting(cluster, claims) as one, adopting(cluster, claims) as other:
+            told: Sequence[list[adoptions_pb2.AdoptResponse]] = await asyncio.gather(
+                one.adopt("a", "data"), other.adopt("a", "data")
+            )
+        assert sum(answers[-1].objects for answers in told) == len(files)
+        [(objects, size)] = cluster.sql("select objects, bytes from buckets where id = %s", claims.bucket)
+        [(rows, total)] = cluster.sql(
+            "select count(*), sum(size)::bigint from objects where bucket_id = %s", claims.bucket
+        )
+        assert (objects, size) == (rows, total)
+
+
+async def test_what_is_withheld_is_named_and_not_read(cluster: Cluster) -> None:
+    [(name, _), *_] = some_files()
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), (name, b"anything"))
+        async with adopting(cluster, claims) as adoption:
+            answers = await adoption.adopt("a", "data", withheld="not now")
+        assert [(one.name, one.reason) for answer in answers for one in answer.left_out] == [(str(name), "not now")]
+
+
+async def test_it_is_refused_to_whoever_has_no_adoption_and_on_a_node_that_is_no_home(cluster: Cluster) -> None:
+    async with cluster.up("a", "b"):
+        claims = await a_vault(cluster, "a")
+        async with adopting(cluster, claims) as adoption:
+            assert await refusal_of(adoption.adopt("a", "keys")) == "INVALID_ARGUMENT"
+            assert homes_of(cluster, claims) == {"a"}
+            assert await refusal_of(adoption.adopt("b", "data")) == "UNAVAILABLE"
+            for role in ("auth", "storage"):
+                async with cluster.internal("a", role, "one") as channel:
+                    stub = adoptions_pb2_grpc.AdoptionServiceStub(channel)
+                    roots = stub.ReadRoots(
+                        adoptions_pb2.ReadRootsRequest(session_id=adoption.session), metadata=adoption.metadata
+                    )
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        await roots.read()
+                    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert await refusal_of(adoption.adopt("a", "data")) == "SESSION_OVER"
+        for purpose in (Purpose.READ, Purpose.BACKUP):
+            async with adopting(cluster, claims, purpose) as session:
+                assert await refusal_of(session.adopt("a", "data")) == "NOT_ALLOWED"
+
+
+async def test_a_vault_that_was_not_begun_takes_nothing(cluster: Cluster) -> None:
+    files = some_files()
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        async with adopting(cluster, claims) as adoption:
+            assert await refusal_of(adoption.adopt("a", "data")) == "NOT_INITIALISED"
+
+
+async def test_nothing_is_said_of_what_lies_on_a_disk_that_is_away(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        disk = cluster.settings["a"].data_dirs[0]
+        disk.rename(disk.with_name("away"))
+        async with adopting(cluster, claims) as adoption:
+            assert await refusal_of(adoption.adopt("a", "data")) == "UNAVAILABLE"
+        disk.with_name("away").rename(disk)
