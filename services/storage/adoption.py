@@ -12,6 +12,7 @@ Kept true (docs/decisions/adoption.md has the argument):
   nothing that is condemned becomes `deleting`.
 """
 
+import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -44,7 +45,10 @@ _LARGEST = {ObjectKind.CONFIG: 1 << 20, ObjectKind.SEAL: 64 << 10, ObjectKind.KE
 _AT_ONCE = 1000
 _BEING_REMOVED = "it is just being removed from the disks"
 _LOST_INDEX = "an index file that it may need lies in the waste basket, and no copy of that is whole"
+_ARRIVING = "it has the temporary name of a copy: that goes on, or was broken off"
 _NO_NAME = "its name is not that of an object in this place"
+# `.NAME.Xy12Zz` of rsync, `NAME.part` and the like.
+_is_temporary = re.compile(r".+[0-9a-f]{64}.*|[0-9a-f]{64}.+").fullmatch
 # Of a kind that lists another one there is nothing to enter while there is none of that.
 _LISTED = {ObjectKind.INDEX: (ObjectKind.PACK, "pack"), ObjectKind.SNAPSHOT: (ObjectKind.INDEX, "index file")}
 
@@ -116,23 +120,22 @@ class Adoption:
 
         Raises as `run`, but for a vault that has no `config` yet.
         """
-        async with self._disks.in_use.shared(claims.bucket):
-            async with self._db.unit(claims.tenant, claims.user) as unit:
-                await self._require(unit, claims, session)
-            for volume in await self._holding(claims.bucket):
-                for name in (CONFIG, SEAL):
-                    root = await self._root(volume, claims.bucket, name)
+        async with self._db.unit(claims.tenant, claims.user) as unit:
+            await self._require(unit, claims, session)
+        for volume in await self._holding(claims.bucket):
+            for name in (CONFIG, SEAL):
+                root = await self._root(volume, claims.bucket, name)
+                if root is not None:
+                    yield root
+            keys = volume.of_kind(claims.bucket, ObjectKind.KEY)
+            while page := await self._page(claims.bucket, keys):
+                tally = Tally()
+                for file in await self._unknown(claims, session, ObjectKind.KEY, page, tally):
+                    root = await self._root(volume, claims.bucket, file.name)
                     if root is not None:
                         yield root
-                keys = volume.of_kind(claims.bucket, ObjectKind.KEY)
-                while page := await self._page(claims.bucket, keys):
-                    tally = Tally()
-                    for file in await self._unknown(claims, session, ObjectKind.KEY, page, tally):
-                        root = await self._root(volume, claims.bucket, file.name)
-                        if root is not None:
-                            yield root
-                    for left in tally.take_left_out():
-                        yield Root(left.name, refused=left.reason)
+                for left in tally.take_left_out():
+                    yield Root(left.name, refused=left.reason)
 
     async def run(
         self, claims: VaultClaims, session: UUID, kind: ObjectKind, withheld: str = ""
@@ -143,27 +146,28 @@ class Adoption:
         SessionOver, NotAllowed, NoHome, NotInitialised, QuotaExceeded, Unavailable when a disk or the database is away.
         """
         tally, is_prepared = Tally(), False
-        async with self._disks.in_use.shared(claims.bucket):
-            async with self._db.unit(claims.tenant, claims.user) as unit:
-                await self._require(unit, claims, session)
-                if await objects.find(unit, claims.bucket, CONFIG) is None:
-                    raise NotInitialised(bucket=claims.bucket)
-            for volume in await self._holding(claims.bucket):
-                files = volume.of_kind(claims.bucket, kind)
-                while page := await self._page(claims.bucket, files):
-                    for file in await self._unknown(claims, session, kind, page, tally):
-                        size = None if withheld else await self._whole(volume, claims.bucket, file.name, tally)
-                        if withheld:
-                            tally.leave_out(file.name, withheld)
-                        elif size is not None:
-                            if not is_prepared:
-                                await self._prepare(claims.bucket, session, kind, tally)
+        async with self._db.unit(claims.tenant, claims.user) as unit:
+            await self._require(unit, claims, session)
+            if await objects.find(unit, claims.bucket, CONFIG) is None:
+                raise NotInitialised(bucket=claims.bucket)
+        for volume in await self._holding(claims.bucket):
+            files = volume.of_kind(claims.bucket, kind)
+            while page := await self._page(claims.bucket, files):
+                for file in await self._unknown(claims, session, kind, page, tally):
+                    if withheld:
+                        tally.leave_out(file.name, withheld)
+                        continue
+                    # File by file: a node that is to leave the bucket waits for no more than that.
+                    async with self._disks.in_use.shared(claims.bucket):
+                        new = await self._whole(claims, session, volume, file, tally)
+                        if new is not None and not is_prepared:
+                            await self._prepare(claims.bucket, session, kind, tally)
                             is_prepared = True
-                            new = NewObject(file.name, file.sha256, size, [self._node])
+                        if new is not None:
                             await self._enter(claims, session, new, tally)
-                        yield tally
                     yield tally
-            await self._holding(claims.bucket)  # what went away meanwhile was not looked through
+                yield tally
+        await self._holding(claims.bucket)  # what went away meanwhile was not looked through
         self._log.info("adopted", bucket=str(claims.bucket), kind=kind.value, objects=tally.objects)
         yield tally
 
@@ -193,7 +197,8 @@ class Adoption:
         found = [file for file in page if not isinstance(file, str)]
         for path in page:
             if isinstance(path, str):
-                tally.leave_out(path, _NO_NAME)
+                is_arriving = _is_temporary(path.rpartition("/")[2]) is not None
+                tally.leave_out(path, _ARRIVING if is_arriving else _NO_NAME, passing=is_arriving)
         async with self._db.unit(claims.tenant, claims.user) as unit:
             await self._require(unit, claims, session)
             states = await adoptions.states(unit, claims.bucket, kind, [file.sha256 for file in found])
@@ -228,21 +233,26 @@ class Adoption:
             return Root(str(name), refused=f"it cannot be read: {error.strerror}")
         return Root(str(name), body)
 
-    async def _whole(self, volume: Volume, bucket: UUID, name: ObjectName, tally: Tally) -> int | None:
-        """The size of a file that is what its name says; None if it is not, which is noted."""
+    async def _whole(
+        self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally
+    ) -> NewObject | None:
+        """What is to be entered; None if the file is not what its name says, which is noted, or has gone."""
+        name = file.name
         try:
-            opened = await self._reader.thread.run(lambda: volume.copied(bucket, name))
+            opened = await self._reader.thread.run(lambda: volume.copied(claims.bucket, name))
             if opened is None:
                 return None
             try:
                 await self._verify(opened, name)
-                return opened.size
+                return NewObject(name, file.sha256, opened.size, [self._node])
             finally:
                 opened.close()
-        except Unfit as unfit:
-            tally.leave_out(name, str(unfit), passing=unfit.passing)
         except OSError as error:
             tally.leave_out(name, f"it cannot be read: {error.strerror}")
+        except Unfit as unfit:
+            # Somebody may have put it meanwhile, over this very file.
+            if not unfit.passing or await self._unknown(claims, session, name.kind, [file], tally):
+                tally.leave_out(name, str(unfit), passing=unfit.passing)
         return None
 
     async def _verify(self, opened: CopiedObject, name: ObjectName) -> None:

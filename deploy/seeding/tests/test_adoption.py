@@ -132,7 +132,7 @@ def test_what_is_no_object_and_what_is_no_file_is_named_and_left_alone(nodes: No
     while (name := ObjectName.of(ObjectKind.PACK, body)).id[:2] != folder.name:
         body = os.urandom(10)
     (tmp_path / name.id).write_bytes(body)
-    strange = bucket.folder / "index" / f".{linked.name}.a1B2c3"
+    strange = bucket.folder / "index" / ".DS_Store"
     strange.write_bytes(b"half")
     (bucket.folder / "snapshots" / "a\nb").touch()
     pipe = bucket.folder / "snapshots" / ("0" * 64)
@@ -439,6 +439,20 @@ def test_a_file_that_somebody_writes_to_is_left_out_and_what_may_need_it_waits(
     assert adopted.objects == {"keys": 1, "data": 2}
     assert bucket.adopt().damaged == {}
     assert len(states(bucket)) == len(here) - 2
+
+
+@pytest.mark.parametrize("name", [".{}.a1B2c3", "{}.part", "{}~"])
+def test_what_has_the_temporary_name_of_a_copy_is_waited_for(nodes: Nodes, tmp_path: Path, name: str) -> None:
+    bucket = nodes.bucket()
+    here = copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    pack = min(bucket.folder.glob("data/*/*"))
+    arriving = pack.rename(pack.with_name(name.format(pack.name)))
+    adopted = bucket.adopt()
+    assert "temporary name" in adopted.damaged.pop(str(arriving.relative_to(bucket.folder)))
+    assert {one.partition("/")[0] for one in adopted.damaged} == {"index", "snapshots"}
+    arriving.rename(pack)
+    assert bucket.adopt().damaged == {}
+    assert bucket.files() == here
 
 
 def test_a_node_that_is_no_home_is_refused(nodes: Nodes) -> None:

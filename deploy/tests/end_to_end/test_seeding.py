@@ -1,5 +1,6 @@
 """Vaults on shipped disks: a bucket exported and imported, and a repository of restic's taken in."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.trees import a_tree, restored
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 
 pytestmark = pytest.mark.needs("restic")
 
@@ -53,3 +55,49 @@ def test_vaults_leave_and_enter_the_cluster_as_folders_of_restic(
     device.tool.ok("check", "--vault", "theirs", "--read-data")
     stack.oort.ok("bucket", "export", bucket, str(tmp_path / "theirs-back"), *data)
     Restic(tmp_path / "theirs-back", "made by restic").check()
+
+
+def test_a_repository_that_was_copied_by_hand_to_a_node_is_adopted_and_used(
+    stack: Operator, device: Device, tmp_path: Path
+) -> None:
+    source, data = a_tree(tmp_path / "source"), ("--data", str(stack.data))
+    theirs = Restic(tmp_path / "theirs", "made by restic")
+    theirs.run("init")
+    theirs.run("backup", str(source))
+    device.tool.ok(
+        *("vault", "request", "--template", "default", "--name", "shipped", "--repository-password-stdin"),
+        stdin="made by restic",
+    )
+    bucket = device.recovery("shipped")["bucket"]
+    nothing = stack.oort.run("bucket", "adopt", bucket, *data)
+    assert (nothing.code, "no file config" in nothing.stderr) == (2, True)
+    # On one node, as `rsync` of a shipped disk leaves it, with one file that it was broken off in.
+    disk = next(iter(sorted(stack.data.glob("**/oort-disk.json")))).parent
+    folder = disk / "buckets" / bucket
+    shutil.copytree(tmp_path / "theirs", folder)
+    pack = min(folder.glob("data/*/*"))
+    broken_off = pack.with_name(f".{pack.name}.Xy12Zz")
+    pack.rename(broken_off)
+    told = stack.oort.ok("bucket", "adopt", bucket, "--json", *data, codes=(3,))
+    assert "run `backup-tool check`" in told.stderr
+    left_out = told.json()["damaged"]
+    assert "temporary name" in left_out[f"data/{pack.parent.name}/{broken_off.name}"]
+    # What may need that pack waits for it.
+    assert {name.partition("/")[0] for name in left_out} == {"data", "index", "snapshots"}
+    assert "index" not in told.json()["objects"]
+    broken_off.rename(pack)
+    again = stack.oort.ok("bucket", "adopt", bucket, *data)
+    assert "Entered: 1 pack, 1 index file, 1 snapshot" in again.stdout
+    wait_for_copies_of(stack, bucket)
+
+    assert len(device.snapshots("shipped")) == 1
+    device.tool.ok("check", "--vault", "shipped", "--read-data")
+    device.backup("shipped", source)
+    folders = stack.bucket_folders(bucket)
+    assert len(folders) == 2
+    wait_for_copies_of(stack, bucket)
+    for one in folders:
+        Restic(one, "made by restic", "--no-lock").check()
+    device.restore("shipped", tmp_path / "target")
+    assert not list(differences(source, restored(tmp_path / "target", source)))
+    assert stack.oort.run("bucket", "adopt", bucket, "--node", "nobody", *data).code == 2
