@@ -19,7 +19,7 @@ from deploy.seeding.session import BucketSession
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 
 _PLACE = "The bucket's folder on the nodes"
-_COPY_GOES_ON = "packs that it may need are left out, and may still come: repeat the command"
+_COPY_GOES_ON = "what it may need is left out, and may still come: repeat the command"
 _INDEX_LEFT_OUT = "what it needs may be listed in an index file that is left out"
 
 
@@ -84,14 +84,15 @@ class _Adoption:
         if len(self._adopted.down) == len(self._nodes):
             raise ServerUnreachable(server="No home of the bucket", reason="; ".join(self._adopted.down.values()))
         self._begin()
-        is_going_on = [self._take(node, ObjectKind.PACK) for node in self._nodes]
-        withheld = self._why_all_wait() or (_COPY_GOES_ON if any(is_going_on) else "")
-        for node in self._nodes:
-            self._take(node, ObjectKind.INDEX, withheld)
-        withheld = withheld or self._why_all_wait() or (_INDEX_LEFT_OUT if self._lacks_index() else "")
-        for node in self._nodes:
-            self._take(node, ObjectKind.SNAPSHOT, withheld)
+        withheld = self._all_of(ObjectKind.PACK)
+        withheld = self._all_of(ObjectKind.INDEX, withheld)
+        self._all_of(ObjectKind.SNAPSHOT, withheld or (_INDEX_LEFT_OUT if self._lacks_index() else ""))
         return self._adopted
+
+    def _all_of(self, kind: ObjectKind, withheld: str = "") -> str:
+        """Of every node; answers why the next kind has to wait, empty if it need not."""
+        is_going_on = [self._take(node, kind, withheld) for node in self._nodes]
+        return withheld or self._why_all_wait() or (_COPY_GOES_ON if any(is_going_on) else "")
 
     def _why_all_wait(self) -> str:
         """Empty if they need not."""
@@ -139,7 +140,7 @@ class _Adoption:
             if root.refused:
                 self._adopted.damaged.setdefault(name, root.refused)
 
-    def _take(self, node: str, kind: ObjectKind, withheld: str = "") -> bool:
+    def _take(self, node: str, kind: ObjectKind, withheld: str) -> bool:
         """Whether something is left out that may still come."""
         if node in self._adopted.down:
             return False

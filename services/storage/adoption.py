@@ -307,7 +307,7 @@ async def enter(db: Database, claims: VaultClaims, session: UUID, new: NewObject
             return False
         kind, word = _LISTED.get(new.name.kind, (None, ""))
         if kind is not None and not await objects.is_other_live(unit, claims.bucket, kind, []):
-            raise Unfit(f"the bucket has not one {word}", passing=True)
+            raise Unfit(f"the bucket has not one {word}")
         await require_room(unit, asked.bucket, claims, row, new.name.kind, size=new.size, shared=asked.limits)
         await objects.insert(unit, asked.bucket, session, asked.bucket.seq + 1, new)
         return True

@@ -441,15 +441,25 @@ def test_a_file_that_somebody_writes_to_is_left_out_and_what_may_need_it_waits(
     assert len(states(bucket)) == len(here) - 2
 
 
-@pytest.mark.parametrize("name", [".{}.a1B2c3", "{}.part", "{}~"])
-def test_what_has_the_temporary_name_of_a_copy_is_waited_for(nodes: Nodes, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "name", "waiting"),
+    [
+        ("data", ".{}.a1B2c3", {"index", "snapshots"}),
+        ("data", "{}.part", {"index", "snapshots"}),
+        ("index", "{}~", {"snapshots"}),
+        ("snapshots", ".{}.a1B2c3", set()),
+    ],
+)
+def test_what_has_the_temporary_name_of_a_copy_is_waited_for(
+    nodes: Nodes, tmp_path: Path, folder: str, name: str, waiting: set[str]
+) -> None:
     bucket = nodes.bucket()
     here = copied_by_hand(bucket, a_repository(tmp_path / "source"))
-    pack = min(bucket.folder.glob("data/*/*"))
+    pack = min(path for path in (bucket.folder / folder).rglob("*") if path.is_file())
     arriving = pack.rename(pack.with_name(name.format(pack.name)))
     adopted = bucket.adopt()
     assert "temporary name" in adopted.damaged.pop(str(arriving.relative_to(bucket.folder)))
-    assert {one.partition("/")[0] for one in adopted.damaged} == {"index", "snapshots"}
+    assert {one.partition("/")[0] for one in adopted.damaged} == waiting
     arriving.rename(pack)
     assert bucket.adopt().damaged == {}
     assert bucket.files() == here

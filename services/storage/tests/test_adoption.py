@@ -13,7 +13,7 @@ from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc, sessions_pb2, ses
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot
+from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot, start_node
 from services.storage.tests.moving import a_bucket_on, homes_of
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_operator import Metadata, named
@@ -49,13 +49,16 @@ class Adoption:
 
 
 @asynccontextmanager
-async def adopting(cluster: Cluster, claims: VaultClaims, purpose: Purpose = Purpose.ADOPT) -> AsyncIterator[Adoption]:
+async def adopting(
+    cluster: Cluster, claims: VaultClaims, purpose: Purpose = Purpose.ADOPT, *, ends: bool = True
+) -> AsyncIterator[Adoption]:
     session, metadata = str(a_session_id()), named(claims)
     async with cluster.internal("a") as channel:
         stub = sessions_pb2_grpc.SessionServiceStub(channel)
         await stub.Open(sessions_pb2.OpenRequest(session_id=session, purpose=purpose), metadata=metadata)
         yield Adoption(cluster, metadata, session)
-        await stub.End(sessions_pb2.EndRequest(session_id=session), metadata=metadata)
+        if ends:
+            await stub.End(sessions_pb2.EndRequest(session_id=session), metadata=metadata)
 
 
 def copy_by_hand(folder: Path, *bodies: tuple[ObjectName, bytes]) -> None:
@@ -195,6 +198,38 @@ async def test_a_vault_that_was_not_begun_takes_nothing(cluster: Cluster) -> Non
         copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
         async with adopting(cluster, claims) as adoption:
             assert await refusal_of(adoption.adopt("a", "data")) == "NOT_INITIALISED"
+
+
+async def test_a_node_that_is_killed_goes_on_with_what_is_left(cluster: Cluster) -> None:
+    files = [(pack(body), body) for body in (a_body() for _ in range(20))]
+    cluster.node("a", scrub_bytes_per_second=1000)
+    node = await start_node(cluster, "a")
+    try:
+        claims = await a_vault(cluster, "a")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        async with adopting(cluster, claims, ends=False) as adoption, cluster.internal("a") as channel:
+            request = adoptions_pb2.AdoptRequest(session_id=adoption.session, kind="data")
+            answers = adoptions_pb2_grpc.AdoptionServiceStub(channel).Adopt(request, metadata=adoption.metadata)
+            while (first := await answers.read()) is not grpc.aio.EOF and not first.objects:
+                pass
+            await node.kill()
+        entered = await packs_of(cluster, claims) - 1
+        assert entered > 0
+        cluster.settings["a"] = cluster.settings["a"].model_copy(update={"scrub_bytes_per_second": 1 << 30})
+        node = await start_node(cluster, "a")
+        async with adopting(cluster, claims) as adoption:
+            last = (await adoption.adopt("a", "data"))[-1]
+        assert (last.objects, last.known) == (len(files) - entered, entered + 1)
+        assert await packs_of(cluster, claims) == len(files) + 1
+    finally:
+        await node.stop()
+
+
+async def packs_of(cluster: Cluster, claims: VaultClaims) -> int:
+    """When no transaction of a node that was killed is under way any more."""
+    await cluster.change("select 1 from buckets where id = %s for update", claims.bucket)
+    [(count,)] = cluster.sql("select count(*) from objects where bucket_id = %s and kind = 'data'", claims.bucket)
+    return int(count)
 
 
 async def test_nothing_is_said_of_what_lies_on_a_disk_that_is_away(cluster: Cluster) -> None:

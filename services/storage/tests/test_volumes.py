@@ -181,6 +181,22 @@ def test_what_lies_in_a_bucket_is_told_and_what_is_no_object_counted(volume: Vol
     assert list(volume.files(UUID(int=7))) == volume.root_files(UUID(int=7)) == []
 
 
+def test_what_somebody_has_put_there_is_opened_and_looked_at_again(volume: Volume, kept: Kept) -> None:
+    body = a_body()
+    name = pack(body)
+    assert volume.copied(BUCKET, name) is None
+    kept.write(f"{TOP}/{name.path}", body)
+    kept.write(f"{TOP}/{index(body).path}", body)
+    assert [one.name for one in volume.of_kind(BUCKET, ObjectKind.PACK) if not isinstance(one, str)] == [name]
+    opened = volume.copied(BUCKET, name)
+    assert opened is not None
+    with closing(opened):
+        assert (opened.size, hash_of(opened, opened.size)) == (len(body), sha256(body).digest())
+        assert opened.is_unchanged()
+        kept.write(f"{TOP}/{name.path}", body + b"more")
+        assert not opened.is_unchanged()
+
+
 def test_one_node_has_it_and_it_is_there_while_it_is_that_node_s(kept: Kept) -> None:
     with closing(kept.volume()) as volume:
         assert volume.is_there
