@@ -123,9 +123,7 @@ class _Adoption:
         """Make the bucket this vault, if it is none yet, and store the keys that the catalogue does not know."""
         has_config = str(CONFIG) in self._roots.found
         if not has_config and self._beginning.has_no_config():
-            raise NotARepository(
-                folder=_PLACE, detail="it has no file config, and nothing was stored in the bucket yet"
-            )
+            raise NotARepository(folder=_PLACE, detail="it has no file config, and neither has the bucket a whole one")
         keys = self._beginning.keys()
         if has_config:
             config = self._beginning.config()

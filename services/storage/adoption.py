@@ -13,8 +13,8 @@ Kept true (docs/decisions/adoption.md has the argument):
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from uuid import UUID
@@ -33,7 +33,7 @@ from services.storage.errors import NoHome, NotInitialised
 from services.storage.patience import Patience
 from services.storage.quotas import require_room
 from services.storage.standing import lock, require_writing, writing
-from services.storage.steady import SteadyReader
+from services.storage.steady import SteadyReader, to_the_end
 from services.storage.store import adoptions, homes, objects, puts
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile
@@ -145,7 +145,7 @@ class Adoption:
         With `withheld` nothing is read or entered, and what might have been is left out with this reason. Raises
         SessionOver, NotAllowed, NoHome, NotInitialised, QuotaExceeded, Unavailable when a disk or the database is away.
         """
-        tally, is_prepared = Tally(), False
+        tally, is_prepared = Tally(), kind is ObjectKind.PACK
         async with self._db.unit(claims.tenant, claims.user) as unit:
             await self._require(unit, claims, session)
             if await objects.find(unit, claims.bucket, CONFIG) is None:
@@ -157,14 +157,9 @@ class Adoption:
                     if withheld:
                         tally.leave_out(file.name, withheld)
                         continue
-                    # File by file: a node that is to leave the bucket waits for no more than that.
-                    async with self._disks.in_use.shared(claims.bucket):
-                        new = await self._whole(claims, session, volume, file, tally)
-                        if new is not None and not is_prepared:
-                            await self._prepare(claims.bucket, session, kind, tally)
-                            is_prepared = True
-                        if new is not None:
-                            await self._enter(claims, session, new, tally)
+                    is_prepared = is_prepared or await self._prepare(claims, session, volume, file, tally)
+                    if is_prepared:
+                        await self._take(claims, session, volume, file, tally)
                     yield tally
                 yield tally
         await self._holding(claims.bucket)  # what went away meanwhile was not looked through
@@ -216,61 +211,64 @@ class Adoption:
         return unknown
 
     async def _root(self, volume: Volume, bucket: UUID, name: ObjectName) -> Root | None:
-        most = _LARGEST[name.kind]
+        most, threads = _LARGEST[name.kind], self._threads.of(bucket)
         try:
-            opened = await self._threads.of(bucket).run(lambda: volume.copied(bucket, name))
-            if opened is None:
-                return None
-            try:
+            async with _opened(threads, volume, bucket, name) as opened:
+                if opened is None:
+                    return None
                 if opened.size > most:
-                    raise Unfit(f"it has {opened.size} bytes: at most {most} are taken")
-                body = await self._threads.of(bucket).run(lambda: opened.read(0, opened.size))
-            finally:
-                opened.close()
+                    return Root(str(name), refused=f"it has {opened.size} bytes: at most {most} are taken")
+                return Root(str(name), await to_the_end(threads.run(lambda: opened.read(0, opened.size))))
         except Unfit as unfit:
             return Root(str(name), refused=str(unfit))
         except OSError as error:
             return Root(str(name), refused=f"it cannot be read: {error.strerror}")
-        return Root(str(name), body)
+
+    async def _prepare(self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally) -> bool:
+        """See to it that nothing which an index file or a snapshot may need is on its way out.
+
+        False, and nothing done, if the file is none that will be entered, which is noted.
+        """
+        if await self._whole(claims, session, volume, file, tally) is None:
+            return False
+        async with aclosing(self._baskets.bring_back_needed(claims.bucket, session)) as steps:
+            async for step in steps:
+                tally.revived += len(step.restored)
+        return True
+
+    async def _take(self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally) -> None:
+        # File by file: a node that is to leave the bucket waits for no more than that.
+        async with self._disks.in_use.shared(claims.bucket):
+            new = await self._whole(claims, session, volume, file, tally)
+            if new is not None:
+                await self._enter(claims, session, new, tally)
 
     async def _whole(
         self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally
     ) -> NewObject | None:
         """What is to be entered; None if the file is not what its name says, which is noted, or has gone."""
-        name = file.name
         try:
-            opened = await self._reader.thread.run(lambda: volume.copied(claims.bucket, name))
-            if opened is None:
-                return None
-            try:
-                await self._verify(opened, name)
-                return NewObject(name, file.sha256, opened.size, [self._node])
-            finally:
-                opened.close()
+            async with _opened(self._reader.thread, volume, claims.bucket, file.name) as opened:
+                if opened is None:
+                    return None
+                await self._verify(opened, file.name)
+                return NewObject(file.name, file.sha256, opened.size, [self._node])
         except OSError as error:
-            tally.leave_out(name, f"it cannot be read: {error.strerror}")
+            tally.leave_out(file.name, f"it cannot be read: {error.strerror}")
         except Unfit as unfit:
             # Somebody may have put it meanwhile, over this very file.
-            if not unfit.passing or await self._unknown(claims, session, name.kind, [file], tally):
-                tally.leave_out(name, str(unfit), passing=unfit.passing)
+            if not unfit.passing or await self._unknown(claims, session, file.name.kind, [file], tally):
+                tally.leave_out(file.name, str(unfit), passing=unfit.passing)
         return None
 
     async def _verify(self, opened: CopiedObject, name: ObjectName) -> None:
         if name.kind is ObjectKind.SNAPSHOT and opened.size > MAX_SNAPSHOT_BYTES:
             raise Unfit(f"a snapshot has at most {MAX_SNAPSHOT_BYTES} bytes")
         digest = await self._reader.hash(opened, opened.size, lambda _size: None)
-        if not await self._reader.thread.run(opened.is_unchanged):
+        if not await to_the_end(self._reader.thread.run(opened.is_unchanged)):
             raise Unfit("it changed while it was read: is a copy going on?", passing=True)
         if digest is None or digest.hex() != name.id:
             raise Unfit("its content has another SHA-256 than its name")
-
-    async def _prepare(self, bucket: UUID, session: UUID, kind: ObjectKind, tally: Tally) -> None:
-        """See to it that nothing which an index file or a snapshot may need is on its way out."""
-        if kind is ObjectKind.PACK:
-            return
-        async with aclosing(self._baskets.bring_back_needed(bucket, session)) as steps:
-            async for step in steps:
-                tally.revived += len(step.restored)
 
     async def _enter(self, claims: VaultClaims, session: UUID, new: NewObject, tally: Tally) -> None:
         if new.name.kind is ObjectKind.SNAPSHOT and await self._baskets.lacks_index(claims.bucket):
@@ -290,11 +288,22 @@ class Adoption:
             tally.known += 1
 
 
+@asynccontextmanager
+async def _opened(
+    threads: DiskThreads, volume: Volume, bucket: UUID, name: ObjectName
+) -> AsyncIterator[CopiedObject | None]:
+    opened = await threads.open(lambda: volume.copied(bucket, name))
+    try:
+        yield opened
+    finally:
+        if opened is not None:
+            opened.close()
+
+
 async def enter(db: Database, claims: VaultClaims, session: UUID, new: NewObject, node: str) -> bool:
     """Enter a file that `node` holds; False if somebody has put it meanwhile.
 
-    Raises SessionOver, QuotaExceeded, NoHome; Unfit where nothing is there that an
-    index file or a snapshot could list.
+    Raises SessionOver, QuotaExceeded, NoHome; Unfit where nothing is there that an index file or a snapshot could list.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
         await lock(unit, claims)

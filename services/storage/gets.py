@@ -95,15 +95,7 @@ class LocalObjects:
         return await self._open(bucket, name, end, cut=True)
 
     async def _open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenObject | None:
-        opening = asyncio.ensure_future(
-            self._threads.of(bucket).run(lambda: self._disks.open(bucket, name, size, cut=cut))
-        )
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The caller went away while the thread opened the file.
-            opening.add_done_callback(_close)
-            raise
+        return await self._threads.of(bucket).open(lambda: self._disks.open(bucket, name, size, cut=cut))
 
     async def frames(
         self, bucket: UUID, opened: OpenObject, part: Part, digest: bytes | None = None
@@ -162,11 +154,6 @@ class LocalObjects:
         self._log.error("a copy is not whole", bucket=str(bucket), name=str(name), cause=cause)
         async with self._db.worker() as unit:
             await copies.add_named(unit, bucket, name, [self._node], size=size)
-
-
-def _close(opening: asyncio.Future[OpenObject | None]) -> None:
-    if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
-        opened.close()
 
 
 class Gets:

@@ -12,11 +12,14 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from typing import TypeVar
 
 from services.common.clock import Clock
 from services.storage.pace import Pace
 from services.storage.threads import DiskThreads
 from services.storage.volume import OpenObject
+
+Result = TypeVar("Result")
 
 _PIECE = 1 << 20
 _LOWEST = 19
@@ -58,7 +61,7 @@ class SteadyReader:
         # What lies on the disk is read, and not what memory still has of it.
         await self.thread.run(lambda: opened.let_go(0, size))
         while offset < size:
-            got = await _to_the_end(self.thread.run(read))
+            got = await to_the_end(self.thread.run(read))
             if not got:
                 return None
             offset += got
@@ -67,7 +70,7 @@ class SteadyReader:
         return hashed.digest()
 
 
-async def _to_the_end(step: Awaitable[int]) -> int:
+async def to_the_end(step: Awaitable[Result]) -> Result:
     """Wait for a step even when cancelled: the thread reads from a file that its caller then closes."""
     running = asyncio.ensure_future(step)
     try:

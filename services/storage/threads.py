@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from services.storage.volume import Volume
+from services.storage.volume import OpenObject, Volume
 
 Result = TypeVar("Result")
+Opened = TypeVar("Opened", bound=OpenObject)
 
 
 class DiskThreads:
@@ -26,9 +27,24 @@ class DiskThreads:
     async def run(self, step: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, step)
 
+    async def open(self, step: Callable[[], Opened | None]) -> Opened | None:
+        """Run what opens something, which is closed when nobody is there any more to close it."""
+        opening = asyncio.ensure_future(self.run(step))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The caller went away while the thread opened the file.
+            opening.add_done_callback(_close)
+            raise
+
     def of(self, bucket: UUID, *, sends: bool = False) -> "DiskThreads":  # noqa: ARG002 - a disk has one kind
         """Those in which to work on a bucket; `sends` where a whole body goes its way."""
         return self
+
+
+def _close(opening: "asyncio.Future[Opened | None]") -> None:
+    if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
+        opened.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,7 +305,7 @@ async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(clus
     files = cluster.files("a")
     async with cluster.up("a"), auth_knowing(cluster, claims):
         (found,) = await rescan(cluster, "a")
-        assert (found.buckets, found.foreign, list(found.unknown)) == (1, 2, [str(nobodys.bucket)])
+        assert (found.buckets, found.foreign, list(found.unknown)) == (1, 3, [str(nobodys.bucket)])
         assert cluster.sql("select id, copies, seq >= %s from buckets", 1 << 32) == [(claims.bucket, 2, True)]
     assert cluster.files("a") == files
 
