@@ -17,9 +17,21 @@ from services.storage.tests.cluster import Cluster, a_body, a_session_id, index,
 from services.storage.tests.moving import a_bucket_on, homes_of
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_operator import Metadata, named
+from services.storage.tests.test_reaper import (
+    Crash,
+    Reapers,
+    Steps,
+    a_bucket,
+    an_unneeded_backup,
+    counters_are_right,
+    reapers,
+    rows,
+    there,
+)
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
+__all__ = ["reapers"]
 _KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
 
 
@@ -140,6 +152,53 @@ async def test_nothing_that_a_node_does_by_itself_takes_away_what_waits_to_be_ad
         assert all((cluster.bucket_folder("a", claims.bucket) / name.path).exists() for name, _ in files)
         async with adopting(cluster, claims) as adoption:
             assert await adoption.all_of("a") == (4, [])
+
+
+async def test_what_a_snapshot_may_need_outlives_the_basket_and_what_was_removed_on_purpose_does_not(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            needed = made, listed, removed = await an_unneeded_backup(client)
+        [*_, (added, body)] = some_files()
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), (added, body))
+        async with adopting(cluster, claims) as adoption:
+            await reapers.reap("a")  # whose basket keeps nothing
+            assert set(rows(cluster, *needed).values()) == {"condemned"}
+            assert await adoption.all_of("a") == (1, [])
+            assert (await adoption.adopt("a", "snapshots"))[-1].in_basket == 1
+        await reapers.reap("a")
+        assert rows(cluster, *needed, added) == {str(name): "live" for name in (made, listed, added)}
+        assert there(cluster, "a", claims, made, listed, added, removed) == [True, True, True, False]
+        assert counters_are_right(cluster)
+
+
+async def test_a_file_of_what_is_being_removed_goes_with_it_and_is_entered_when_it_comes_again(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            made, *_ = needed = await an_unneeded_backup(client)
+        folder = cluster.bucket_folder("a", claims.bucket)
+        body = (folder / made.path).read_bytes()
+        # Decided, and not carried out: the node died.
+        with pytest.raises(Crash):
+            await reapers.of("a", steps=Steps(fatal=3)).reap()
+        doomed = [name for name, state in rows(cluster, *needed).items() if state == "deleting"]
+        assert doomed
+        async with adopting(cluster, claims) as adoption:
+            entered, left = await adoption.all_of("a")
+        assert (entered, {one.name for one in left if one.passing}) == (0, set(doomed))
+        await reapers.reap("a")
+        assert there(cluster, "a", claims, *needed) == [False] * 3
+        copy_by_hand(folder, (made, body))
+        async with adopting(cluster, claims) as adoption:
+            assert await adoption.all_of("a") == (1, [])
+        await reapers.reap("a")
+        assert rows(cluster, *needed) == {str(made): "live"}
+        assert there(cluster, "a", claims, made) == [True]
 
 
 async def test_two_adoptions_at_once_enter_each_file_once(cluster: Cluster) -> None:
