@@ -1,4 +1,4 @@
-"""A node whose bodies lie on a disk or in an S3 store does the same with them."""
+"""A node whose bodies lie on a disk or in a store does the same with them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from services.storage.remote.store import Entry, Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
-from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.kept import Kept, OnDisk, on_emulator, on_s3
 from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered
@@ -42,6 +42,8 @@ def kept(
         kept: Kept = OnDisk(tmp_path / "bodies")
         if request.param == "s3":
             kept = stack.enter_context(on_s3(request.getfixturevalue("s3_bucket"), "node a", tmp_path))
+        elif request.param == "emulator":
+            kept = stack.enter_context(on_emulator(request.getfixturevalue("emulator"), tmp_path.name, tmp_path))
         settings = {"auth_server": auth_server, "scrub_poll_seconds": 0.05, "placement_poll_seconds": 0.05}
         cluster.node("a", **settings, **kept.settings())
         cluster.node("b", **settings)
@@ -254,7 +256,7 @@ def test_settings_name_what_a_store_needs(cluster: Cluster) -> None:
     with pytest.raises(ValidationError, match="give one of them"):
         cluster.node("d", data_dirs=[])
     with pytest.raises(ValidationError, match="no other is taken"):
-        cluster.node("e", data_stores="gcs://bucket")
+        cluster.node("e", data_stores="b2://bucket")
     stores = [f"s3://bucket/{prefix}?endpoint=http://host" for prefix in ("one", "other", "oneself", "one/more")]
     for twice in (
         (stores[0], stores[0]),
