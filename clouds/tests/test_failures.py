@@ -4,13 +4,16 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import opendal
 import pytest
 
+from clouds.calls import Calls, Patience
 from clouds.failures import Failure, Trouble, read_failure
-from clouds.operations import SETTINGS
+from clouds.operations import SETTINGS, listing
 from clouds.testing.answers import Answers, answering
 
 if TYPE_CHECKING:
@@ -120,6 +123,29 @@ def test_a_token_that_does_not_come_may_come_later(server: Answers, status: int)
     failure = failure_of(google(server), reads)
     assert (failure.trouble, failure.passes) == (Trouble.UNREACHED, True)
     assert "no token comes for the credential" in failure.said
+
+
+def a_page(name: str, following: str) -> bytes:
+    known = "<Last-Modified>Fri, 27 Nov 2026 18:00:00 GMT</Last-Modified><Etag>x</Etag><Content-Length>4</Content-Length>"
+    blob = f"<Blob><Name>data/{name}</Name><Properties>{known}</Properties></Blob>"
+    return (
+        f"<EnumerationResults><Blobs>{blob}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>".encode()
+    )
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "ContainerNotFound"), (403, "AuthorizationFailure"), (200, "")])
+def test_a_list_of_azures_is_whole_or_a_failure(server: Answers, status: int, code: str) -> None:
+    operator = azure(server)
+    with closing(Calls(replace(Patience(), total=0, new=0))) as calls:
+        server.say(200, body=a_page("one", "the next"))
+        server.say(200, body=a_page("two", ""))
+        found = calls.begin(lambda: listing("data/")(operator)).result(60)
+        assert [entry.path for entry in found] == ["data/one", "data/two"]
+        server.answers.clear()
+        server.say(200, body=a_page("one", "the next"))
+        server.say(status, code)
+        with pytest.raises(Failure):
+            calls.begin(lambda: listing("data/")(operator)).result(60)
 
 
 def test_a_key_that_cannot_be_read_is_refused(server: Answers) -> None:

@@ -2,8 +2,8 @@
 
 import base64
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -88,9 +88,16 @@ class InStore:
             "spool_dir": self.folder / f"spool of {StoreAddress.parse(self.url).prefix}",
         }
 
-    def volume(self) -> Volume:
-        store = _opened(self.url, self.key_file, "a")
+    def volume(self) -> RemoteVolume:
+        store = _opened(StoreAddress.parse(self.url), self.key_file, "a")
         return _Alone(store, Spool(self.folder / "spool", "a", 0), "a")
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[Store]:
+        """The same store with the name of a container that it has not."""
+        address = replace(StoreAddress.parse(self.url), container="no-such-container")
+        with closing(_opened(address, self.key_file, "a")) as store:
+            yield store
 
     def files(self) -> list[str]:
         return sorted(path for path in self._below("/") if path not in _OWN_FILES)
@@ -160,15 +167,11 @@ def on_emulator(emulator: Emulator, prefix: str, folder: Path) -> Iterator[InSto
 def _in_store(url: str, key: str, folder: Path) -> Iterator[InStore]:
     key_file = folder / "store-key"
     _write_secret(key_file, key)
-    store = _opened(url, key_file, "test")
-    try:
+    with closing(_opened(StoreAddress.parse(url), key_file, "test")) as store:
         yield InStore(url, key_file, folder, store)
-    finally:
-        store.close()
 
 
-def _opened(url: str, key_file: Path, node: str) -> Store:
-    address = StoreAddress.parse(url)
+def _opened(address: StoreAddress, key_file: Path, node: str) -> Store:
     return Store(address, StoreKey.read(key_file, address.scheme), node, HASTY)
 
 

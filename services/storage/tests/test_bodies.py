@@ -24,7 +24,7 @@ from services.storage.tests.test_healing import altered
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows
 from services.storage.tests.test_rescan import auth_knowing, auth_server, lose_the_catalogue, rescan
 from services.storage.tests.test_restoring import an_operator
-from services.storage.tests.test_scrub import scrubbed
+from services.storage.tests.test_scrub import a_scrubber, missing, scrubbed, verified
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
 __all__ = ["auth_server", "reapers"]
@@ -303,6 +303,27 @@ async def test_a_node_that_is_drained_removes_all_and_not_again_for_an_older_cop
         )
         await until_none(cluster, "select 1 from clearings")
         assert bodies() == before
+
+
+async def test_a_scrub_says_nothing_of_copies_in_a_container_that_is_not_there(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path
+) -> None:
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        cluster.node("a", **kept.settings())
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                await a_committed_snapshot(client)
+        before, volume = verified(cluster), kept.volume()
+        async with a_scrubber(cluster, "a", passing=100, volume=volume) as scrubber:
+            with kept.elsewhere() as volume.store:
+                assert not await scrubber.scrub()
+            assert missing(cluster) == set()
+            assert verified(cluster) == before
+            volume.store = kept.store
+            assert await scrubber.scrub()
+            assert all(when > before[name] for name, when in verified(cluster).items())
+            assert missing(cluster) == set()
 
 
 async def test_a_node_starts_while_its_store_is_away_and_serves_when_that_comes(

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,14 +15,12 @@ import pytest
 from domain.names import CONFIG
 from services.common.errors import StartError, Unavailable
 from services.storage.disks import Disks
-from services.storage.remote.address import StoreAddress
-from services.storage.remote.keys import StoreKey
 from services.storage.remote.spool import Spool
-from services.storage.remote.store import PART_BYTES, Store
+from services.storage.remote.store import PART_BYTES
 from services.storage.remote.volume import RemoteVolume
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
-from services.storage.tests.kept import HASTY, InStore, on_emulator, on_s3
+from services.storage.tests.kept import InStore, on_emulator, on_s3
 
 ROOM = 1 << 40
 
@@ -44,16 +42,8 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield spool
 
 
-@contextmanager
-def elsewhere(kept: InStore) -> Iterator[Store]:
-    """The same store with the name of a container that it has not."""
-    address = replace(StoreAddress.parse(kept.url), container="no-such-container")
-    with closing(Store(address, StoreKey.read(kept.key_file, address.scheme), "a", HASTY)) as store:
-        yield store
-
-
 def test_a_node_does_not_start_where_its_container_is_not(kept: InStore, spool: Spool) -> None:
-    with elsewhere(kept) as store, pytest.raises(StartError, match="no such bucket or container"):
+    with kept.elsewhere() as store, pytest.raises(StartError, match="no such bucket or container"):
         RemoteVolume(store, spool, "a", ROOM, cluster="local")
 
 
@@ -88,7 +78,7 @@ def test_nothing_is_missing_while_the_container_is_not_there(kept: InStore, spoo
         volume.held,
         arriving.place,
     ]
-    with elsewhere(kept) as volume.store:
+    with kept.elsewhere() as volume.store:
         assert not volume.is_there
         for ask in asked:
             with pytest.raises(Unavailable):
