@@ -162,7 +162,9 @@ def _by_its_text(text: str) -> Failure:
         # Only of a key that cannot be read is it said that it is the credential, and not who gives tokens for it.
         if "failed to parse" in text:
             return Failure(Trouble.REFUSED, "its key cannot be read: look at the credential")
-        return Failure(Trouble.UNREACHED, "no token comes for the credential: it is not right, or who gives them is away")
+        return Failure(
+            Trouble.UNREACHED, "no token comes for the credential: it is not right, or who gives them is away"
+        )
     if "deserialize" in text:
         return Failure(Trouble.BUSY, "its answer breaks off, or is none of such a store: is the address right?")
     if "(temporary)" in text:

@@ -37,7 +37,12 @@ def server() -> Iterator[Answers]:
 def azure(server: Answers) -> "Operator":
     endpoint = f"http://127.0.0.1:{server.server_port}"
     return opendal.AsyncOperator(
-        "azblob", container="container", endpoint=endpoint, account_name="account", account_key="enF4", **SETTINGS["azblob"]
+        "azblob",
+        container="container",
+        endpoint=endpoint,
+        account_name="account",
+        account_key="enF4",
+        **SETTINGS["azblob"],
     )
 
 
@@ -126,7 +131,9 @@ def test_a_token_that_does_not_come_may_come_later(server: Answers, status: int)
 
 
 def a_page(name: str, following: str) -> bytes:
-    known = "<Last-Modified>Fri, 27 Nov 2026 18:00:00 GMT</Last-Modified><Etag>x</Etag><Content-Length>4</Content-Length>"
+    known = (
+        "<Last-Modified>Fri, 27 Nov 2026 18:00:00 GMT</Last-Modified><Etag>x</Etag><Content-Length>4</Content-Length>"
+    )
     blob = f"<Blob><Name>data/{name}</Name><Properties>{known}</Properties></Blob>"
     return (
         f"<EnumerationResults><Blobs>{blob}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>".encode()

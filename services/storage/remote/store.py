@@ -312,4 +312,3 @@ def _stored(path: str, size: int) -> "Callable[[AsyncOperator], Awaitable[None]]
             raise Failure(Trouble.BEHIND, f"it was given {size} bytes for {path} and has {told} of them")
 
     return stored
-

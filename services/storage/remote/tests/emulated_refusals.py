@@ -48,7 +48,9 @@ def test_a_store_that_does_not_know_the_key_ends_the_start(emulator: Emulator, s
     key = StoreKey(WRONG[emulator.scheme])
     with refused(emulator, key, tmp_path, said) as told:
         assert NO_KEY not in told
-        assert not any(secret in told for name, secret in key.settings.items() if name not in ("account_name", "access_key_id"))
+        assert not any(
+            secret in told for name, secret in key.settings.items() if name not in ("account_name", "access_key_id")
+        )
 
 
 @pytest.mark.parametrize("emulator", [s3], indirect=True, ids=["s3"], scope="session")

@@ -1,4 +1,4 @@
-"""A store of any kind, and a container that is not there: what is promised of bodies on their way, and of what is gone."""
+"""Stores of each kind: nothing is lost while a container is not there, and nothing is seen that is not whole."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
-from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from domain.names import CONFIG
 from services.common.errors import StartError, Unavailable
 from services.storage.disks import Disks
+from services.storage.remote import store
 from services.storage.remote.spool import Spool
 from services.storage.remote.store import PART_BYTES
 from services.storage.remote.volume import RemoteVolume
@@ -43,8 +44,8 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def test_a_node_does_not_start_where_its_container_is_not(kept: InStore, spool: Spool) -> None:
-    with kept.elsewhere() as store, pytest.raises(StartError, match="no such bucket or container"):
-        RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    with kept.elsewhere() as missing, pytest.raises(StartError, match="no such bucket or container"):
+        RemoteVolume(missing, spool, "a", ROOM, cluster="local")
 
 
 def test_nothing_is_missing_while_the_container_is_not_there(kept: InStore, spool: Spool) -> None:
@@ -95,32 +96,23 @@ def test_nothing_is_missing_while_the_container_is_not_there(kept: InStore, spoo
     assert kept.files() == sorted(f"buckets/{bucket}/{pack(one).path}" for one in (body, other))
 
 
-class Breaking:
-    """A file that cannot be read to its end, after some parts."""
-
-    def __init__(self) -> None:
-        self._left = 2 * PART_BYTES + 1
-
-    def open(self, _mode: str) -> "Breaking":
-        return self
-
-    def __enter__(self) -> "Breaking":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def read(self, size: int) -> bytes:
-        if self._left <= 0:
-            raise OSError(errno.EIO, "it breaks")
-        self._left -= size
-        return bytes(size)
-
-
-def test_of_an_upload_that_breaks_off_nothing_is_seen(kept: InStore) -> None:
+def test_of_an_upload_that_breaks_off_nothing_is_seen(
+    kept: InStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept.write("incoming/other", b"other")
+    size = 3 * PART_BYTES
+    (tmp_path / "body").write_bytes(bytes(size))
     for path in ("incoming/torn", "incoming/other"):
+        pieces = count()
+
+        def breaks(pieces: Iterator[int] = pieces) -> None:
+            if next(pieces) > 2 * PART_BYTES >> 20:
+                raise OSError(errno.EIO, "it breaks")
+
+        monkeypatch.setattr(store, "more_came", breaks)  # which follows each piece
         with pytest.raises(OSError, match="it breaks"):
-            kept.store.upload(cast("Path", Breaking()), path, 3 * PART_BYTES)
+            kept.store.upload(tmp_path / "body", path, size)
+    monkeypatch.undo()
     assert kept.store.size("incoming/torn") is None
     assert kept.files() == ["incoming/other"]
     assert kept.read("incoming/other") == b"other"

@@ -8,37 +8,24 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
 from clouds.testing.answers import Answers, answering
-from clouds.testing.proxy import Answer, Proxy, Request, a_proxy
 from domain.names import CONFIG
 from services.common.errors import StartError, Unavailable
 from services.storage.errors import DiskFull
 from services.storage.remote.address import StoreAddress
 from services.storage.remote.spool import Spool
-from services.storage.remote.store import PART_BYTES, Store, StoreAway
+from services.storage.remote.store import Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.kept import HASTY, KEY, InStore, address_of, on_s3
 
 ROOM = 1 << 40
-_LISTS_NOTHING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-_LISTS_ALL = (
-    b"<ListBucketResult><IsTruncated>false</IsTruncated>"
-    b"<CommonPrefixes><Prefix>where/incoming/tried/</Prefix></CommonPrefixes>"
-    + b"".join(
-        b"<Contents><Key>where/incoming/tried/%s</Key><Size>20</Size><ETag>x</ETag>"
-        b"<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>" % name
-        for name in (b"first", b"second")
-    )
-    + b"</ListBucketResult>"
-)
 
 
 @pytest.fixture
@@ -55,20 +42,6 @@ def store_address(server: Answers) -> StoreAddress:
 def store(server: Answers) -> Iterator[Store]:
     address = store_address(server)
     with closing(Store(address, KEY, "a", HASTY)) as store:
-        yield store
-
-
-@pytest.fixture
-def proxied(s3_bucket: str) -> Iterator[Proxy]:
-    """In front of the server of S3."""
-    with a_proxy(urlsplit(s3_bucket).netloc) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxied_store(proxied: Proxy, s3_bucket: str) -> Iterator[Store]:
-    address = StoreAddress.parse(address_of(f"http://{proxied.address}{urlsplit(s3_bucket).path}", "where"))
-    with closing(Store(address, KEY, "a", replace(HASTY, total=60, behind=1))) as store:
         yield store
 
 
@@ -366,67 +339,6 @@ def test_a_part_that_came_short_is_read_again(store: Store, server: Answers) -> 
     server.say(206, body=b"all of it")
     assert store.read("data", 3, 9) == b"all of it"
     assert server.asked == ["GET", "HEAD", "GET"]
-
-
-def test_bodies_are_sent_without_checksums_to_a_store_that_refuses_those_at_the_start(
-    proxied: Proxy, proxied_store: Store, spool: Spool
-) -> None:
-    def knows_no_checksums(request: Request) -> Answer:
-        has_one = any(name.lower() == "x-amz-checksum-crc32c" for name in request.headers)
-        return Answer.refusal(501, "NotImplemented") if has_one else request.passed_on()
-
-    proxied.treatment = knows_no_checksums
-    with capture_logs() as logs:
-        assert RemoteVolume(proxied_store, spool, "a", ROOM, cluster="local").is_there
-    assert [line["cause"] for line in logs if "no checksums" in line["event"]] == [
-        "it lacks what is asked of it (it answers NotImplemented)"
-    ]
-
-
-def test_a_store_that_shows_late_or_never_what_was_written_is_waited_for_or_refused(
-    proxied: Proxy, proxied_store: Store, spool: Spool
-) -> None:
-    late = 2
-
-    def shows_late(request: Request) -> Answer:
-        nonlocal late
-        if request.method == "HEAD" and request.path.endswith("second") and late:
-            late -= 1
-            return Answer.of(404)
-        return request.passed_on()
-
-    proxied.treatment = shows_late
-    assert RemoteVolume(proxied_store, spool, "a", ROOM, cluster="local").is_there
-    assert not late
-    for lies, said in (
-        (lambda request: request.method == "HEAD" and "second" in request.path and Answer.of(404), "was given 20 bytes"),
-        (lambda request: request.method == "GET" and "second" in request.path and Answer.of(404), "did not keep"),
-        (lambda request: request.is_of_a_list and Answer.of(200, _LISTS_NOTHING), "does not list"),
-        (lambda request: request.is_of_a_list and Answer.of(200, _LISTS_ALL), "keeps a folder"),
-    ):
-        proxied.treatment = lambda request, lies=lies: lies(request) or request.passed_on()
-        with pytest.raises(StartError, match=said):
-            RemoteVolume(proxied_store, spool, "a", ROOM, cluster="local")
-
-
-def test_a_body_of_which_a_part_was_refused_is_sent_again(proxied: Proxy, proxied_store: Store, tmp_path: Path) -> None:
-    refusals = ["SlowDown", "InternalError"]
-    body = a_body(2 * PART_BYTES)
-
-    def refuses(request: Request) -> Answer:
-        return Answer.refusal(503, refusals.pop()) if "partNumber=2" in request.query and refusals else request.passed_on()
-
-    proxied.treatment = refuses
-    (tmp_path / "body").write_bytes(body)
-    proxied_store.upload(tmp_path / "body", "incoming/x", len(body))
-    assert proxied_store.read("incoming/x") == body
-    proxied.treatment = lambda request: (
-        Answer.refusal(507, "InsufficientStorage") if "partNumber=2" in request.query else request.passed_on()
-    )
-    with pytest.raises(DiskFull):
-        proxied_store.upload(tmp_path / "body", "incoming/y", len(body))
-    assert proxied_store.is_full
-    assert proxied_store.size("incoming/y") is None
 
 
 def test_a_body_that_comes_there_altered_is_sent_again_with_its_checksum(server: Answers, tmp_path: Path) -> None:
