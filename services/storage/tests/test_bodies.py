@@ -17,7 +17,7 @@ from services.storage.remote.store import Entry, Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
-from services.storage.tests.kept import Kept, OnDisk, on_emulator, on_s3
+from services.storage.tests.kept import Kept, OnDisk, address_of, on_emulator, on_s3
 from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered
@@ -303,6 +303,25 @@ async def test_a_node_that_is_drained_removes_all_and_not_again_for_an_older_cop
         )
         await until_none(cluster, "select 1 from clearings")
         assert bodies() == before
+
+
+async def test_what_a_wrong_prefix_lacks_is_found_again_in_the_right_one(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path
+) -> None:
+    body = a_body()
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        right = cluster.node("a", **kept.settings())
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                name = await client.put_pack(await client.open(), body)
+        cluster.settings["a"] = right.model_copy(update={"data_stores": [address_of(s3_bucket, "nodea")]})
+        async with cluster.up("a"):
+            await until_none(cluster, "select 1 where not exists (select 1 from missing_copies)")
+        cluster.settings["a"] = right
+        async with cluster.up("a"), cluster.client("a", claims) as client:
+            await until_none(cluster, "select 1 from missing_copies")
+            assert await client.get(await client.open(Purpose.READ), name) == body
 
 
 async def test_a_scrub_says_nothing_of_copies_in_a_container_that_is_not_there(
