@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ def google(server: Answers) -> "Operator":
     return with_credential(server, CREDENTIAL | {"token_url": f"{endpoint}/token", "credential_source": source})
 
 
-def with_credential(server: Answers, described: dict[str, object]) -> "Operator":
+def with_credential(server: Answers, described: Mapping[str, object]) -> "Operator":
     credential = base64.b64encode(json.dumps(described).encode()).decode()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     return opendal.AsyncOperator("gcs", bucket="bucket", endpoint=endpoint, credential=credential, **SETTINGS["gcs"])
