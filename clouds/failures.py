@@ -7,10 +7,11 @@ opendal's text, and where there is none its first line.
 import re
 from enum import StrEnum
 
+_KIND = re.compile(r"(\w+) \((?:permanent|temporary|persistent)\)")
 _CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>')
 _STATUS = re.compile(r"status: (\d{3})")
 _LONGEST = 200
-_STRUCTURES = ("<", "{", "S3Error {")  # pages and dumps that tell a person nothing
+_STRUCTURES = ("<", "{", "S3Error {", "GcsErrorResponse {")  # pages and dumps that tell a person nothing
 
 
 class Trouble(StrEnum):
@@ -43,10 +44,11 @@ class Failure(Exception):
 
 
 _WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
-_NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
+NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
 _OTHER_REGION = "the bucket lies in another region: give that one, or the endpoint of that region"
 _CLOCK = "this machine's clock is too far from the store's: set it right"
 _DENIED = "it does not let this key do that: look at the key's rights"
+_HELD = "a rule of the store, or a snapshot of it, holds what is to be replaced or removed"
 _CODES = {
     "InvalidAccessKeyId": _WRONG_KEY,
     "SignatureDoesNotMatch": _WRONG_KEY,
@@ -54,8 +56,9 @@ _CODES = {
     "InvalidAuthenticationInfo": _WRONG_KEY,
     "InvalidToken": _WRONG_KEY,
     "ExpiredToken": _WRONG_KEY,
-    "NoSuchBucket": _NO_CONTAINER,
-    "ContainerNotFound": _NO_CONTAINER,
+    "NoSuchBucket": NO_CONTAINER,
+    "ContainerNotFound": NO_CONTAINER,
+    "ContainerBeingDeleted": "the container is being deleted",
     "AuthorizationHeaderMalformed": _OTHER_REGION,
     "PermanentRedirect": _OTHER_REGION,
     "TemporaryRedirect": _OTHER_REGION,
@@ -66,6 +69,8 @@ _CODES = {
     "AllAccessDisabled": _DENIED,
     "AuthorizationFailure": _DENIED,
     "AuthorizationPermissionMismatch": _DENIED,
+    "BlobImmutableDueToPolicy": _HELD,
+    "SnapshotsPresent": _HELD,
 }
 _FULL = {
     "QuotaExceeded",
@@ -88,6 +93,7 @@ _BUSY = {
     "503",
 }
 _GARBLED = {"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+_SHORT = {"InvalidRange", "416"}
 _LACKING = {"NotImplemented", "501"}
 _UNTAKEN = {
     "InvalidArgument",
@@ -123,15 +129,17 @@ def is_missing(error: Exception) -> bool:
 
 
 def read_failure(error: Exception) -> Failure:
-    """What an error of opendal's means."""
-    kind, text = type(error).__name__, str(error)
+    """What an error of opendal's means, or an OSError by which it tells of one where a file is written."""
+    text = str(error)
+    told = _KIND.match(text)
+    kind = told[1] if told else type(error).__name__
     known = {next(filter(None, found.groups())) for found in (_CODE.search(text), _STATUS.search(text)) if found}
     refusal = next((table[word] for table in (_CODES, _STATUSES) for word in sorted(known & table.keys())), None)
     if known & _GARBLED:
         failure = Failure(Trouble.BUSY, "what came there was not what was sent: check the network")
     elif kind in _KINDS and not known & (_CODES.keys() | _BUSY):
         failure = Failure(_KINDS[kind], _in_short(text))
-    elif "too little data" in text:
+    elif "too little data" in text or known & _SHORT:
         failure = Failure(Trouble.SHORT, "it sent fewer bytes than were asked for")
     elif known & _FULL:
         failure = Failure(Trouble.FULL, "it takes no more")
@@ -150,6 +158,13 @@ def _by_its_text(text: str) -> Failure:
     """What an error means that has no code known here."""
     if "reqwest" in text:
         return Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
+    if "signing http request" in text:
+        # Only of a key that cannot be read is it said that it is the credential, and not who gives tokens for it.
+        if "failed to parse" in text:
+            return Failure(Trouble.REFUSED, "its key cannot be read: look at the credential")
+        return Failure(
+            Trouble.UNREACHED, "no token comes for the credential: it is not right, or who gives them is away"
+        )
     if "deserialize" in text:
         return Failure(Trouble.BUSY, "its answer breaks off, or is none of such a store: is the address right?")
     if "(temporary)" in text:

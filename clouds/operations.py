@@ -1,6 +1,6 @@
 """What is asked of a store besides reading and writing, as calls for `Calls`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from clouds.calls import more_came
 from clouds.failures import Failure, Trouble, is_missing, is_of_opendal, read_failure
@@ -8,8 +8,12 @@ from clouds.operator import Entry, Operator
 
 _PAGE = 1000  # entries that come at once, at most
 _READINGS = 3  # of bytes that are fewer than the store says that it has
-# Of an operator: nothing is looked for in the environment or on the machine, and bodies are sent with a checksum.
-S3_SETTINGS = {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"}
+# Of an operator, by its scheme: nothing is looked for in the environment or on the machine, and S3 gets checksums.
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "s3": {"disable_config_load": "true", "disable_ec2_metadata": "true", "checksum_algorithm": "crc32c"},
+    "gcs": {"disable_config_load": "true", "disable_vm_metadata": "true"},
+    "azblob": {},
+}
 
 
 def listing(folder: str) -> Callable[[Operator], Awaitable[list[Entry]]]:

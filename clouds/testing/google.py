@@ -1,9 +1,10 @@
 """What Google's store does and its emulator does not, as the treatment of a proxy in front of that.
 
-fake-gcs-server passes over `ifGenerationMatch=0` where a body follows in a second request, as opendal sends it, and
-refuses a batch whose parts end without an empty line. Here such a write is refused with 412 where there is an object,
-when it begins and when it ends (cloud.google.com/storage/docs/request-preconditions); and an access token is given for
-a credential, as Google's token service gives one (RFC 8693).
+fake-gcs-server passes over `ifGenerationMatch=0` where a body follows in a second request, as opendal sends it,
+refuses a batch whose parts end without an empty line, and knows no uploads in parts. Here such a write is refused with
+412 where there is an object, when it begins and when it ends (cloud.google.com/storage/docs/request-preconditions);
+parts are kept until they are made an object (google_parts.py); and an access token is given for a credential, as
+Google's token service gives one (RFC 8693).
 """
 
 import base64
@@ -12,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote
 
+from clouds.testing.google_parts import Parts
 from clouds.testing.proxy import Answer, Request
 
 _SUBJECT, _TOKEN = "/of-the-campaign/subject", "/of-the-campaign/token"
@@ -25,6 +27,7 @@ class GoogleRules:
 
     _conditional: set[str] = field(default_factory=set)  # uploads, by their ids
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _parts: Parts = field(default_factory=Parts)
 
     @staticmethod
     def credential(endpoint: str) -> str:
@@ -47,6 +50,8 @@ class GoogleRules:
             return self._upload(request)
         if request.path.startswith("/batch/"):
             return _batch(request)
+        if self._parts.is_for(request):
+            return self._parts.answer(request)
         return request.passed_on()
 
     def _upload(self, request: Request) -> Answer:
@@ -59,8 +64,8 @@ class GoogleRules:
             if Request("GET", path, "", {"Host": request.server}, b"", request.server).passed_on().status == _FOUND:
                 return Answer.of(_TAKEN, b'{"error": {"code": 412, "message": "conditionNotMet"}}')
             answer = request.passed_on()
-            if condition:
-                location = next(value for name, value in answer.headers.items() if name.lower() == "location")
+            location = next((value for name, value in answer.headers.items() if name.lower() == "location"), None)
+            if condition and location is not None:
                 self._conditional.add(parse_qs(location.partition("?")[2])["upload_id"][0])
             return answer
 

@@ -294,20 +294,22 @@ async def _open_stores(
     settings, beat = runtime.settings, runtime.settings.node_beat_seconds
     if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
         return [], []
-    from services.storage.remote.address import StoreAddress, StoreKey
+    from services.storage.remote.address import StoreAddress
+    from services.storage.remote.keys import StoreKey
     from services.storage.remote.spool import Spool
     from services.storage.remote.store import Store
     from services.storage.remote.volume import RemoteVolume
 
     node = settings.instance
-    key = StoreKey.read(settings.store_key_file)
+    addresses = [StoreAddress.parse(url) for url in settings.data_stores]
+    keys = {scheme: StoreKey.read(settings.store_key_file, scheme) for scheme in {one.scheme for one in addresses}}
     spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
     stack.callback(spool.close)
     opened = []
     claims: list[Callable[[], Awaitable[None]]] = []
-    for url in settings.data_stores:
+    for address in addresses:
         asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
-        store = Store(StoreAddress.parse(url), key, node)
+        store = Store(address, keys[address.scheme], node)
         stack.callback(store.close)  # before its threads, which wait for it
         open_one = partial(RemoteVolume, store, spool, node, settings.store_room_bytes, cluster=settings.cluster_name)
         volume = await asyncio.to_thread(open_one)

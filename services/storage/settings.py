@@ -32,15 +32,18 @@ class StorageSettings(RoleSettings):
         [], description="folders to keep objects in, one for each disk, with `:` between them; default: none"
     )
     store_key_file: Path | None = Field(
-        None, description="credentials file as AWS's tools have it, of mode 0600: the key of the stores; default: none"
+        None,
+        description="credentials file as AWS's tools have it, of mode 0600: the keys of the stores, in a section for"
+        " each kind; default: none",
     )
     spool_dir: Path | None = Field(
         None, description="local folder in which a body is hashed before it goes to a store; default: none"
     )
     data_stores: Annotated[list[str], NoDecode, BeforeValidator(_words), Field(validate_default=True)] = Field(
         [],
-        description="S3 stores to keep objects in: s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,"
-        " with a space between them; default: none",
+        description="stores to keep objects in, with a space between them:"
+        " s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,"
+        " azblob://CONTAINER/PREFIX?endpoint=https://ACCOUNT.blob.core.windows.net, gcs://BUCKET/PREFIX; default: none",
     )
     store_room_bytes: int = Field(
         1 << 40, ge=1, description="free bytes that a store counts as having, while it takes what it is given"

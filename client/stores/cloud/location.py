@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from client.errors import UsageError
-from clouds.operations import S3_SETTINGS
+from clouds.operations import SETTINGS
 
 _AWS_HOST = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?")
 _USUAL_REGION = "us-east-1"  # what stores that have no regions take
@@ -191,12 +191,8 @@ class Location:
     @property
     def settings(self) -> dict[str, str]:
         """What opendal's operator is made with: nothing is looked for in the environment or on the machine."""
-        settings = {"root": self.root, **self.options, **self.secrets}
-        if self.scheme == "s3":
-            settings |= S3_SETTINGS
-        elif self.scheme == "gcs":
-            settings |= {"disable_config_load": "true", "disable_vm_metadata": "true"}
-        elif self.scheme == "azblob" and self.key:
+        settings = {"root": self.root, **self.options, **self.secrets, **SETTINGS.get(self.scheme, {})}
+        if self.scheme == "azblob" and self.key:
             settings.setdefault("endpoint", f"https://{settings['account_name']}.blob.core.windows.net")
         return settings
 

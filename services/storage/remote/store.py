@@ -1,8 +1,9 @@
-"""One prefix of an S3 store, called from disk threads.
+"""One prefix of an object store, called from disk threads.
 
 Kept true: each call ends (clouds/calls.py), and one that fails says so as a disk would: a store that takes no more is
 DiskFull, one that does not answer or refuses is Unavailable, which says nothing of what lies there. What was written is
-asked for again by its size. A call holds one part of a body in memory, however large that is.
+asked for again by its size, and for a while, where the store does not show it yet. A call holds one part of a body in
+memory, however large that is.
 """
 
 import threading
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from clouds.calls import Calls, Patience, more_came
-from clouds.failures import Failure, Trouble
-from clouds.operations import S3_SETTINGS, deleting, listing, reading, sizing
+from clouds.failures import NO_CONTAINER, Failure, Trouble, read_failure
+from clouds.operations import deleting, listing, reading, sizing
 from services.common.errors import StartError, Unavailable
 from services.storage.errors import DiskFull
-from services.storage.remote.address import StoreAddress, StoreKey
+from services.storage.remote.address import StoreAddress
+from services.storage.remote.keys import StoreKey
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,6 +35,7 @@ T = TypeVar("T")
 PART_BYTES = 8 << 20  # of a body that is sent in parts; a smaller one goes in one request
 _PIECE = 1 << 20
 _TRIED = b"This may be removed."
+_CHECKSUMS = "checksum_algorithm"  # a setting of S3 alone
 _AT_ONCE = 16
 _FULL_SECONDS = 300
 _TOGETHER = 64  # small calls that one step begins, before whose end it begins no more
@@ -84,13 +87,13 @@ class Store:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.place = address.place
-        self._address = address
-        self._key = key
+        self._condition = address.condition
+        self._scheme = address.scheme
         self._node = node
         self._calls = Calls(patience, _AT_ONCE, small_at_once=_AT_ONCE)
         self._monotonic = monotonic
         self._full_until: float | None = None
-        self._sends_checksums = True
+        self._settings = address.settings | dict(key.settings)
         self._making = threading.Lock()
         self._operator: AsyncOperator | None = None
 
@@ -140,8 +143,8 @@ class Store:
                 return False
             if failure.trouble is Trouble.UNKNOWN_TO_IT:
                 raise StartError(
-                    f"OORT_DATA_STORES: {self.place} does not know a write that replaces nothing (If-None-Match: *),"
-                    f" and two nodes might take it for theirs: {failure.said}. Take another store"
+                    f"OORT_DATA_STORES: {self.place} does not know a write that replaces nothing"
+                    f" ({self._condition}), and two nodes might take it for theirs: {failure.said}. Take another store"
                 ) from None
             raise self._told(failure) from None
         return True
@@ -152,27 +155,44 @@ class Store:
         self.require(path, size)
         self._full_until = None
 
-    def try_out(self, path: str) -> None:
-        """Write an object, copy it and remove both, as each body is to be, so that what lacks is said at the start.
+    def require_condition(self, path: str, body: bytes) -> None:
+        """Write once more what lies there, which must be refused. Raises StartError where it is taken."""
+        if self.create(path, body):
+            raise StartError(
+                f"OORT_DATA_STORES: {self.place} replaces an object by a write that is to replace none"
+                f" ({self._condition}), so that two nodes might take it for theirs: take another store"
+            )
 
-        Bodies are sent with a checksum unless the store answers this that it does not know them.
+    def try_out(self, folder: str) -> None:
+        """Write an object into a folder that has none, copy it, look at both and remove them, as is done with bodies.
+
+        So what lacks is said at the start. Bodies are sent to S3 with a checksum unless the store answers this that it
+        does not know them.
         """
+        path, copied = f"{folder}first", f"{folder}second"
         try:
             self._begin(lambda operator: operator.write(path, _TRIED)).result()
         except Failure as failure:
-            if failure.trouble is not Trouble.UNKNOWN_TO_IT or not self._sends_checksums:
+            if failure.trouble is not Trouble.UNKNOWN_TO_IT or _CHECKSUMS not in self._settings:
                 raise self._told(failure) from None
             structlog.get_logger("storage").warning(
                 "the store knows no checksums: bodies are sent without", store=self.place, cause=failure.said
             )
             self._do_without_checksums()
-            self.try_out(path)
+            self.try_out(folder)
             return
-        copied = f"{path}-copied"
-        if not self.copy(path, copied, len(_TRIED)):
+        if not self.copy(path, copied, len(_TRIED)) or self.read(copied) != _TRIED:
             raise self.away("it did not keep what was written")
+        if {path, copied} - {entry.path for entry in self.list(folder)}:
+            raise self.away("it does not list what was just written")
         for one in (copied, path):
             self.delete(one)
+        above = folder.rstrip("/").rpartition("/")[0]
+        if folder in {entry.path for entry in self.list(f"{above}/")}:
+            raise self.away(
+                "it keeps a folder of which nothing is left, as Azure's accounts with a hierarchical namespace do: take"
+                " another store"
+            )
 
     def copy(self, source: str, target: str, size: int) -> bool:
         """Copy within the store, in place of what has its name; False if there is no `source`."""
@@ -186,11 +206,11 @@ class Store:
         return True
 
     def require(self, path: str, size: int) -> None:
-        """What was stored just now is there in its size."""
-        found = self.size(path)
-        if found != size:
-            told = "nothing" if found is None else f"{found}"
-            raise self.away(f"it was given {size} bytes for {path} and has {told} of them")
+        """What was stored just now is there in its size, or is so soon: Azure may copy when it has answered."""
+        try:
+            self._begin(_stored(path, size)).result()
+        except Failure as failure:
+            raise self._told(failure) from None
 
     def delete(self, path: str) -> None:
         """Nothing if it is not there."""
@@ -214,7 +234,7 @@ class Store:
 
     def _do_without_checksums(self) -> None:
         with self._making:
-            self._sends_checksums = False
+            del self._settings[_CHECKSUMS]
             self._operator = None
 
     def _begin(self, call: "Callable[[AsyncOperator], Awaitable[T]]", size: int = 0) -> "Future[T]":
@@ -245,7 +265,9 @@ class Store:
         if failure.trouble is Trouble.FULL:
             self._full_until = self._monotonic() + _FULL_SECONDS
             return DiskFull(node=self._node)
-        return self.away(failure.said, passes=failure.passes)
+        if failure.trouble is Trouble.MISSING:  # where that is an answer, it was taken for one
+            return self.away(f"{NO_CONTAINER} ({failure.said})")
+        return self.away(failure.said, passes=failure.passes and failure.trouble is not Trouble.BEHIND)
 
     def away(self, cause: str, *, passes: bool = False) -> "StoreAway":
         structlog.get_logger("storage").warning("a store fails", store=self.place, cause=cause)
@@ -256,20 +278,8 @@ class Store:
             if self._operator is None:
                 import opendal  # which a node with nothing but disks does not wait for
 
-                address = self._address
-                settings = {
-                    "bucket": address.bucket,
-                    "root": f"/{address.prefix}",
-                    "endpoint": address.endpoint,
-                    "region": address.region,
-                    "access_key_id": self._key.access_key,
-                    "secret_access_key": self._key.secret,
-                    **S3_SETTINGS,
-                }
-                if not self._sends_checksums:
-                    del settings["checksum_algorithm"]
                 try:
-                    self._operator = opendal.AsyncOperator("s3", **settings)
+                    self._operator = opendal.AsyncOperator(self._scheme, **self._settings)
                 except opendal.exceptions.ConfigInvalid as error:
                     said = str(error).partition("\n")[0].partition(" => ")[2]
                     raise StartError(f"OORT_DATA_STORES: the address {self.place} is not right: {said}") from None
@@ -281,6 +291,24 @@ async def _upload(operator: "AsyncOperator", file: Path, path: str) -> None:
     body = await operator.open(path, "wb", chunk=PART_BYTES)
     with file.open("rb") as source:
         while piece := source.read(_PIECE):
-            await body.write(piece)
+            await _sent(body.write(piece))
             more_came()
-    await body.close()
+    await _sent(body.close())
+
+
+async def _sent(sending: Awaitable[object]) -> None:
+    """Of a part that a store does not take opendal tells by an OSError, and not by an error of its own."""
+    try:
+        await sending
+    except OSError as error:
+        raise read_failure(error) from None
+
+
+def _stored(path: str, size: int) -> "Callable[[AsyncOperator], Awaitable[None]]":
+    async def stored(operator: "AsyncOperator") -> None:
+        found = await sizing(path)(operator)
+        if found != size:
+            told = "nothing" if found is None else f"{found}"
+            raise Failure(Trouble.BEHIND, f"it was given {size} bytes for {path} and has {told} of them")
+
+    return stored

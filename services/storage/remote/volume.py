@@ -36,7 +36,7 @@ from services.storage.store.rescans import FoundFile
 from services.storage.volume import hash_of
 
 _INCOMING = "incoming/"
-_TRIED = f"{_INCOMING}tried"
+_TRIED = f"{_INCOMING}tried/"
 _BUCKETS = "buckets/"
 _CLEARED = "cleared/"
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
@@ -89,17 +89,16 @@ class RemoteVolume:
             self.store.try_out(_TRIED)
         if known is None:
             known = (self._owner, uuid4())
-            if not self.store.create(marker.NAME, marker.content(*known)):
-                known = self._marker() or known
+            if self.store.create(marker.NAME, marker.content(*known)):
+                _log.warning("a store is taken that held nothing of this node's", store=self.store.place)
+            known = self._marker()
+            if known is None:
+                raise self.store.away("it does not show the node's marker, which was just written")
         owner, volume = known
         if owner != self._owner:
             raise StartError(f"OORT_DATA_STORES: {self.store.place} belongs to node {owner}, and this is {self._owner}")
         # What a store that heeds no condition would write is what is there.
-        if self.store.create(marker.NAME, marker.content(owner, volume)):
-            raise StartError(
-                f"OORT_DATA_STORES: {self.store.place} replaces an object by a write that is to replace none"
-                " (If-None-Match: *), so that two nodes might take it for theirs: take another store"
-            )
+        self.store.require_condition(marker.NAME, marker.content(owner, volume))
         return volume
 
     def _marker(self) -> tuple[str, UUID] | None:

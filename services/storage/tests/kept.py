@@ -1,23 +1,28 @@
-"""Where a node of a test keeps bodies, on a disk or on an S3 server: what it is told, and a look at what lies there."""
+"""Where a node of a test keeps bodies, on a disk or in a store: what it is told, and a look at what lies there."""
 
+import base64
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from clouds.calls import Patience
+from clouds.testing.emulators import Emulator
 from services.storage import marker
 from services.storage.disk import Disk
-from services.storage.remote.address import StoreAddress, StoreKey
+from services.storage.remote.address import StoreAddress
+from services.storage.remote.keys import StoreKey
 from services.storage.remote.spool import Spool
 from services.storage.remote.store import Store
 from services.storage.remote.volume import RemoteVolume
 from services.storage.volume import Volume
 
 HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
-KEY = StoreKey("AKIDEXAMPLE", "zqx-secret-of-a-store-7421")
+_ACCESS_KEY, _SECRET = "AKIDEXAMPLE", "zqx-secret-of-a-store-7421"
+KEY = StoreKey({"access_key_id": _ACCESS_KEY, "secret_access_key": _SECRET})
+_KEY_OF_S3 = f"[default]\naws_access_key_id = {_ACCESS_KEY}\naws_secret_access_key = {_SECRET}\n"
 _OWN_FILES = frozenset(("lock", marker.NAME))
 
 
@@ -67,28 +72,32 @@ class OnDisk:
 
 
 @dataclass
-class OnS3:
-    """`bucket` is ENDPOINT/BUCKET; `store` looks at the prefix."""
+class InStore:
+    """At the address `url`; `store` looks at the prefix. In `folder` lie the key file and the spool."""
 
-    bucket: str
-    prefix: str
+    url: str
+    key_file: Path
     folder: Path
     store: Store
 
     def settings(self) -> dict[str, Any]:
-        key = self.folder / "store-key"
-        key.touch(0o600)
-        key.write_text(f"[default]\naws_access_key_id = {KEY.access_key}\naws_secret_access_key = {KEY.secret}\n")
         return {
             "data_dirs": [],
-            "data_stores": [address_of(self.bucket, self.prefix)],
-            "store_key_file": key,
-            "spool_dir": self.folder / f"spool of {self.prefix}",
+            "data_stores": [self.url],
+            "store_key_file": self.key_file,
+            "spool_dir": self.folder / f"spool of {StoreAddress.parse(self.url).prefix}",
         }
 
-    def volume(self) -> Volume:
-        store = Store(StoreAddress.parse(address_of(self.bucket, self.prefix)), KEY, "a", HASTY)
+    def volume(self) -> RemoteVolume:
+        store = _opened(StoreAddress.parse(self.url), self.key_file, "a")
         return _Alone(store, Spool(self.folder / "spool", "a", 0), "a")
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[Store]:
+        """The same store with the name of a container that it has not."""
+        address = replace(StoreAddress.parse(self.url), container="no-such-container")
+        with closing(_opened(address, self.key_file, "a")) as store:
+            yield store
 
     def files(self) -> list[str]:
         return sorted(path for path in self._below("/") if path not in _OWN_FILES)
@@ -134,9 +143,38 @@ def address_of(bucket: str, prefix: str) -> str:
 
 
 @contextmanager
-def on_s3(bucket: str, prefix: str, folder: Path) -> Iterator[OnS3]:
-    store = Store(StoreAddress.parse(address_of(bucket, prefix)), KEY, "test", HASTY)
-    try:
-        yield OnS3(bucket, prefix, folder, store)
-    finally:
-        store.close()
+def on_s3(bucket: str, prefix: str, folder: Path) -> Iterator[InStore]:
+    """`bucket` is ENDPOINT/BUCKET."""
+    with _in_store(address_of(bucket, prefix), _KEY_OF_S3, folder) as kept:
+        yield kept
+
+
+@contextmanager
+def on_emulator(emulator: Emulator, prefix: str, folder: Path) -> Iterator[InStore]:
+    url = emulator.address(quote(prefix))
+    key = {
+        "s3": f"[default]\naws_access_key_id = {emulator.key}\naws_secret_access_key = {emulator.secret}\n",
+        "azblob": f"[azblob]\naccount_name = {emulator.key}\naccount_key = {emulator.secret}\n",
+        "gcs": "[gcs]\ncredential_file = google.json\n",
+    }[emulator.scheme]
+    if emulator.scheme == "gcs":
+        _write_secret(folder / "google.json", base64.b64decode(emulator.secret).decode())
+    with _in_store(url, key, folder) as kept:
+        yield kept
+
+
+@contextmanager
+def _in_store(url: str, key: str, folder: Path) -> Iterator[InStore]:
+    key_file = folder / "store-key"
+    _write_secret(key_file, key)
+    with closing(_opened(StoreAddress.parse(url), key_file, "test")) as store:
+        yield InStore(url, key_file, folder, store)
+
+
+def _opened(address: StoreAddress, key_file: Path, node: str) -> Store:
+    return Store(address, StoreKey.read(key_file, address.scheme), node, HASTY)
+
+
+def _write_secret(path: Path, content: str) -> None:
+    path.touch(0o600)
+    path.write_text(content)

@@ -1,4 +1,4 @@
-"""A node whose bodies lie on a disk or in an S3 store does the same with them."""
+"""A node whose bodies lie on a disk or in a store does the same with them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,14 +17,14 @@ from services.storage.remote.store import Entry, Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
-from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.kept import Kept, OnDisk, address_of, on_emulator, on_s3
 from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, reapers, rows
 from services.storage.tests.test_rescan import auth_knowing, auth_server, lose_the_catalogue, rescan
 from services.storage.tests.test_restoring import an_operator
-from services.storage.tests.test_scrub import scrubbed
+from services.storage.tests.test_scrub import a_scrubber, missing, scrubbed, verified
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
 __all__ = ["auth_server", "reapers"]
@@ -42,6 +42,8 @@ def kept(
         kept: Kept = OnDisk(tmp_path / "bodies")
         if request.param == "s3":
             kept = stack.enter_context(on_s3(request.getfixturevalue("s3_bucket"), "node a", tmp_path))
+        elif request.param == "emulator":
+            kept = stack.enter_context(on_emulator(request.getfixturevalue("emulator"), tmp_path.name, tmp_path))
         settings = {"auth_server": auth_server, "scrub_poll_seconds": 0.05, "placement_poll_seconds": 0.05}
         cluster.node("a", **settings, **kept.settings())
         cluster.node("b", **settings)
@@ -254,7 +256,7 @@ def test_settings_name_what_a_store_needs(cluster: Cluster) -> None:
     with pytest.raises(ValidationError, match="give one of them"):
         cluster.node("d", data_dirs=[])
     with pytest.raises(ValidationError, match="no other is taken"):
-        cluster.node("e", data_stores="gcs://bucket")
+        cluster.node("e", data_stores="b2://bucket")
     stores = [f"s3://bucket/{prefix}?endpoint=http://host" for prefix in ("one", "other", "oneself", "one/more")]
     for twice in (
         (stores[0], stores[0]),
@@ -301,6 +303,46 @@ async def test_a_node_that_is_drained_removes_all_and_not_again_for_an_older_cop
         )
         await until_none(cluster, "select 1 from clearings")
         assert bodies() == before
+
+
+async def test_what_a_wrong_prefix_lacks_is_found_again_in_the_right_one(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path
+) -> None:
+    body = a_body()
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        right = cluster.node("a", **kept.settings())
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                name = await client.put_pack(await client.open(), body)
+        cluster.settings["a"] = right.model_copy(update={"data_stores": [address_of(s3_bucket, "nodea")]})
+        async with cluster.up("a"):
+            await until_none(cluster, "select 1 where not exists (select 1 from missing_copies)")
+        cluster.settings["a"] = right
+        async with cluster.up("a"), cluster.client("a", claims) as client:
+            await until_none(cluster, "select 1 from missing_copies")
+            assert await client.get(await client.open(Purpose.READ), name) == body
+
+
+async def test_a_scrub_says_nothing_of_copies_in_a_container_that_is_not_there(
+    cluster: Cluster, s3_bucket: str, tmp_path: Path
+) -> None:
+    with on_s3(s3_bucket, "node a", tmp_path) as kept:
+        cluster.node("a", **kept.settings())
+        async with cluster.up("a"):
+            claims = await cluster.bucket("a")
+            async with cluster.client("a", claims) as client:
+                await a_committed_snapshot(client)
+        volume = kept.volume()
+        async with a_scrubber(cluster, "a", passing=100, volume=volume) as scrubber:
+            with kept.elsewhere() as volume.store:
+                assert not await scrubber.scrub()
+            assert missing(cluster) == set()
+            entered = verified(cluster)
+            volume.store = kept.store
+            assert await scrubber.scrub()
+            assert all(when > entered[name] for name, when in verified(cluster).items())
+            assert missing(cluster) == set()
 
 
 async def test_a_node_starts_while_its_store_is_away_and_serves_when_that_comes(

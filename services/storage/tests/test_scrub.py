@@ -27,6 +27,7 @@ from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered, place_of
 from services.storage.tests.test_sessions import a_committed_snapshot
 from services.storage.threads import DiskThreads
+from services.storage.volume import Volume
 
 
 @pytest.fixture
@@ -95,13 +96,17 @@ async def a_scrubber(
     happens: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
     *,
     passing: float = 0,
+    volume: Volume | None = None,
 ) -> AsyncIterator[Scrubber]:
-    """Of a node that does not run: what it verified is good for no time at all. Its time passes as `Meanwhile` says."""
+    """Of a node that does not run: what it verified is good for no time at all. Its time passes as `Meanwhile` says.
+
+    It has a disk, if not `volume`.
+    """
     settings = cluster.settings[node]
     async with AsyncExitStack() as stack:
         db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
         stack.push_async_callback(db.close)
-        disks = Disks([Disk(settings.data_dirs[0], node, 0)], node)
+        disks = Disks([volume or Disk(settings.data_dirs[0], node, 0)], node)
         stack.callback(disks.close)
         thread = DiskThreads(stack.enter_context(read_when_idle()))
         yield Scrubber(

@@ -1,4 +1,4 @@
-"""What a node expects of wherever it keeps bodies, of disks and of S3 stores alike."""
+"""What a node expects of wherever it keeps bodies, of disks and of stores alike."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +13,7 @@ from services.common.errors import StartError
 from services.storage.errors import NameMismatch, Unentered
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.tests.cluster import a_body, index, pack
-from services.storage.tests.kept import Kept, OnDisk, on_s3
+from services.storage.tests.kept import Kept, OnDisk, on_emulator, on_s3
 from services.storage.volume import StagedBody, Volume, hash_of
 
 BUCKET, SESSION = uuid4(), uuid4()
@@ -22,8 +22,12 @@ TOP = f"buckets/{BUCKET}"
 
 @pytest.fixture(params=["disk", "s3"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    """Where `emulated_volumes.py` runs these it asks for an emulator."""
     if request.param == "disk":
         yield OnDisk(tmp_path / "disk")
+    elif request.param == "emulator":
+        with on_emulator(request.getfixturevalue("emulator"), f"{tmp_path.name}/where else", tmp_path) as kept:
+            yield kept
     else:
         with on_s3(request.getfixturevalue("s3_bucket"), "some/where else", tmp_path) as kept:
             yield kept

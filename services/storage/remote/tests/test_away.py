@@ -17,14 +17,14 @@ from services.storage.remote.store import Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.tests.cluster import a_body, pack
-from services.storage.tests.kept import OnS3, on_s3
+from services.storage.tests.kept import InStore, on_s3
 
 BUCKET, BODY = uuid4(), a_body()
 SMALL_ROOM = 1  # so that what is new goes to the disk
 
 
 @pytest.fixture
-def kept(s3_bucket: str, tmp_path: Path) -> Iterator[OnS3]:
+def kept(s3_bucket: str, tmp_path: Path) -> Iterator[InStore]:
     """A store of the node with a bucket in it."""
     with on_s3(s3_bucket, "where", tmp_path) as kept:
         kept.volume().close()
@@ -33,7 +33,7 @@ def kept(s3_bucket: str, tmp_path: Path) -> Iterator[OnS3]:
 
 
 @pytest.fixture
-def store(kept: OnS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteVolume]:
+def store(kept: InStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteVolume]:
     """Opened while it was away; it answers now."""
     with closing(Spool(tmp_path / "spool of this run", "a", 0)) as spool:
         with monkeypatch.context() as away:

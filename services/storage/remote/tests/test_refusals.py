@@ -23,7 +23,7 @@ from services.storage.remote.store import Store, StoreAway
 from services.storage.remote.volume import RemoteVolume
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
-from services.storage.tests.kept import HASTY, KEY, OnS3, address_of, on_s3
+from services.storage.tests.kept import HASTY, KEY, InStore, address_of, on_s3
 
 ROOM = 1 << 40
 
@@ -52,13 +52,13 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def kept(s3_bucket: str, tmp_path: Path) -> Iterator[OnS3]:
+def kept(s3_bucket: str, tmp_path: Path) -> Iterator[InStore]:
     with on_s3(s3_bucket, "where", tmp_path) as kept:
         yield kept
 
 
 def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
-    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    kept: InStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As stores do that pass over If-None-Match."""
     create = Store.create
@@ -95,7 +95,7 @@ def test_a_node_does_not_start_on_a_store_that_refuses_it(  # noqa: PLR0917 - fi
 
 
 def test_a_store_that_is_away_at_the_start_is_taken_when_it_is_there(
-    kept: OnS3, store: Store, spool: Spool, server: Answers
+    kept: InStore, store: Store, spool: Spool, server: Answers
 ) -> None:
     bucket, body = uuid4(), a_body()
     RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
@@ -129,7 +129,7 @@ def test_a_store_that_is_away_at_the_start_is_taken_when_it_is_there(
 
 
 def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
-    kept: OnS3, store: Store, spool: Spool, server: Answers
+    kept: InStore, store: Store, spool: Spool, server: Answers
 ) -> None:
     RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
     server.say(503, "SlowDown")
@@ -145,14 +145,14 @@ def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
     assert "belongs to node other/a" in caught.value.why
 
 
-def test_a_node_of_that_name_in_another_cluster_is_another(kept: OnS3, spool: Spool) -> None:
+def test_a_node_of_that_name_in_another_cluster_is_another(kept: InStore, spool: Spool) -> None:
     RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     with pytest.raises(StartError, match="belongs to node local/a, and this is other/a"):
         RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
 
 
-def test_what_fails_later_says_nothing_of_the_objects(kept: OnS3, spool: Spool, server: Answers) -> None:
+def test_what_fails_later_says_nothing_of_the_objects(kept: InStore, spool: Spool, server: Answers) -> None:
     bucket, body = uuid4(), a_body()
     volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     volume.make_bucket(bucket)
@@ -184,7 +184,7 @@ def test_no_deletion_goes_on_when_one_has_failed(store: Store, server: Answers) 
 
 
 def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
-    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    kept: InStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, body = uuid4(), a_body()
     volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
@@ -200,7 +200,7 @@ def test_a_copy_is_in_its_place_although_the_staged_one_could_not_be_removed(
     assert kept.files() == [f"buckets/{bucket}/{pack(body).path}"]
 
 
-def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spool: Spool, server: Answers) -> None:
+def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: InStore, spool: Spool, server: Answers) -> None:
     """As when its route leads elsewhere, and a proxy knows no such page."""
     bucket, body = uuid4(), a_body()
     volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
@@ -224,7 +224,7 @@ def test_nothing_is_missing_while_the_store_itself_is_not_found(kept: OnS3, spoo
 
 
 def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
-    kept: OnS3, spool: Spool, server: Answers, store: Store
+    kept: InStore, spool: Spool, server: Answers, store: Store
 ) -> None:
     volume = RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
     volume.store = store
@@ -249,7 +249,7 @@ def test_what_the_store_does_not_take_is_a_full_disk_and_what_it_loses_no_copy(
 
 
 def test_a_store_has_room_unless_it_was_full_a_moment_ago_or_the_spool_is(
-    kept: OnS3, server: Answers, tmp_path: Path
+    kept: InStore, server: Answers, tmp_path: Path
 ) -> None:
     now, free = [0.0], [1000]
     body = tmp_path / "body"
@@ -341,20 +341,6 @@ def test_a_part_that_came_short_is_read_again(store: Store, server: Answers) -> 
     assert server.asked == ["GET", "HEAD", "GET"]
 
 
-def test_bodies_are_sent_without_checksums_to_a_store_that_refuses_those_at_the_start(
-    store: Store, server: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Store, "copy", lambda *_: True)
-    monkeypatch.setattr(Store, "delete", lambda *_: None)
-    server.say(501, "NotImplemented")
-    server.say(200)
-    store.try_out("tried")
-    assert store.create("marker", b"body")
-    sent = [headers for asked, headers in zip(server.asked, server.headers, strict=True) if asked == "PUT"]
-    assert ["x-amz-checksum-crc32c" in headers for headers in sent] == [True, False, False]
-    assert sent[-1]["if-none-match"] == "*"
-
-
 def test_a_body_that_comes_there_altered_is_sent_again_with_its_checksum(server: Answers, tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(b"body")
     said = "The provided 'x-amz-checksum' header does not match what was computed."
@@ -370,7 +356,7 @@ def test_a_body_that_comes_there_altered_is_sent_again_with_its_checksum(server:
 
 
 def test_a_store_that_does_not_copy_or_remove_is_refused(
-    kept: OnS3, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    kept: InStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for call in ("copy", "delete"):
         with monkeypatch.context() as patched:
@@ -395,7 +381,7 @@ def test_one_process_has_a_spool(tmp_path: Path, spool: Spool) -> None:
     assert spool.clear() == 0
 
 
-def test_of_a_store_that_is_away_nothing_is_called_cleared_or_not_noted(kept: OnS3) -> None:
+def test_of_a_store_that_is_away_nothing_is_called_cleared_or_not_noted(kept: InStore) -> None:
     body, bucket = a_body(), uuid4()
     with closing(kept.volume()) as volume:
         path = f"buckets/{bucket}/{pack(body).path}"
