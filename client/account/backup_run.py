@@ -179,6 +179,7 @@ class _BackupRun:
         self._view = view
         self._options = options
         self._warnings = 0
+        self._sent_before = 0  # bytes, by sessions before this one
         self._at_work: list[BackupVault] = []  # those that the engine knows by number
         self._is_last_session = False
         self._told: set[str] = set()  # ids of the vaults that were told to have failed
@@ -237,8 +238,7 @@ class _BackupRun:
     # What the engine tells
 
     def advanced(self, tally: Tally) -> None:
-        sent_before = sum(vault.sent_before for vault in self._vaults)
-        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + sent_before)
+        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + self._sent_before)
         self._job.advanced(_counts_so_far(tally, self._warnings))
         self._view.advanced(tally)
 
@@ -295,6 +295,7 @@ class _BackupRun:
             self._ensure_apart(targets)
             if targets:
                 self._at_work = [vault for vault, _ in targets]
+                self._sent_before = sum(vault.sent_before for vault in self._vaults)
                 self._cut_alike(targets)
                 request = replace(
                     self._request,

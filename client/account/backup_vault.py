@@ -7,6 +7,7 @@ the session that it was chosen for, or there is none.
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
@@ -85,7 +86,8 @@ class BackupVault:
         if not self._has_stored:
             place.ensure_seal(session)  # later ones need not ask each time
         needed = place.store.needs_locks
-        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place))
+        reopen = partial(place.store.open, Purpose.READ)
+        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
         vault.load_index(progress)
         return Target(
             vault,
@@ -96,10 +98,11 @@ class BackupVault:
             locked=lock is not None,
             ensure_locked=_nothing if lock is None else lock.ensure_held,
             seed=self._remembered_seed(place),
+            give_up=self.close,
         )
 
     def close(self) -> Warned | None:
-        """Give up lock and session. A snapshot is there, whatever comes of that: it is a warning then."""
+        """Give up lock and session, if that was not done. A snapshot is there, whatever comes of it: a warning then."""
         self.target = None
         stack, self._stack = self._stack, ExitStack()
         try:

@@ -3,8 +3,10 @@
 import errno
 import json
 import shutil
+import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from client.cli.tests.terminal import Terminal
 from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
 from client.stores.abc import Buffer
-from client.stores.local import LocalSession
+from client.stores.local import LocalSession, LocalStore
 from client.testing.files import random_bytes
 from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 
 @pytest.fixture
@@ -121,6 +124,64 @@ def test_one_vault_that_fails_in_the_middle_leaves_the_other_complete_and_the_jo
     code, output, errors = with_vault("backup", str(large), *backup_to(*names))
     assert (code, errors) == (0, "")
     assert_restored(with_vault, names[failed], large, tmp_path / "of the other")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("failed", [0, 1])
+def test_one_that_fails_has_no_lock_and_no_session_any_more_while_the_other_goes_on(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    large: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failed: int,
+    hangs: bool,
+) -> None:
+    folders = [tmp_path / "vault", tmp_path / "second"]
+    lost, other = folders[failed], folders[1 - failed]
+    genuine, commit, opened = LocalSession.put, LocalSession.commit, LocalStore.open
+    sessions: list[LocalSession] = []
+    hanging: list[LocalSession] = []
+    locks: list[list[Path]] = []
+
+    def opening(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
+        session = opened(store, purpose, parent)
+        if store.path == lost:
+            sessions.append(session)
+        return session
+
+    def put(session: LocalSession, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        if name.kind is ObjectKind.PACK and session._store.path == lost:
+            if hangs and not hanging:
+                hanging.append(session)
+                assert session._over.wait(60)
+                raise SessionOver(place=lost)
+            raise StoreFull(place=lost, detail="no space left on device")
+        return genuine(session, name, body, packs)
+
+    def waiting(session: LocalSession, snapshot: ObjectName, body: Buffer) -> None:
+        assert session._store.path == other
+        eventually(lambda: not list((lost / "locks").iterdir()) and all(one._over.is_set() for one in sessions))
+        locks.append(list((other / "locks").iterdir()))
+        commit(session, snapshot, body)
+
+    monkeypatch.setattr(LocalStore, "open", opening)
+    monkeypatch.setattr(LocalSession, "put", put)
+    monkeypatch.setattr(LocalSession, "commit", waiting)
+    before = signal.getsignal(signal.SIGHUP)
+
+    assert with_vault("backup", str(large), *backup_to(*names))[0] == 3
+
+    assert [len(some) for some in locks] == [1]
+    assert signal.getsignal(signal.SIGHUP) == before
+    assert bool(hanging) == hangs
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def log_of(terminal: Terminal, job: str) -> list[str]:
