@@ -76,7 +76,7 @@ def unmoved_by_hang_ups() -> Iterator[None]:
 
     By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. Begun in
     the main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that
-    has Python in it: that could not be put back. Several may overlap, and end in any order and thread: the last one puts
+    has Python in it: that could not be put back. Several may overlap, and end in any order and thread: the last puts
     back what was there, or, in another thread, leaves that to the next.
     """
     if not _is_main() or signal.getsignal(signal.SIGHUP) is None:

@@ -43,8 +43,8 @@ class Target:
 
     What lies in packs that are `lost` is stored again. `locked` says that the vault's lock file is held, as stores need
     that do not keep sessions apart; `ensure_locked` raises LockLost when it was lost, and is asked before anything is
-    stored. Files are cut with `seed`, if it is not the vault's own that its snapshots were cut with. `give_up` is called
-    in a thread of its own when the vault has failed and others go on: nothing asks for vault or session any more.
+    stored. Files are cut with `seed`, if it is not the vault's own that its snapshots were cut with. `give_up` is
+    called, in a thread of its own, when the vault has failed and others go on: nobody uses vault or session any more.
     """
 
     vault: Vault
