@@ -12,6 +12,7 @@ from pathlib import Path
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
+from client.account.jobs import RunningJob, status_of
 from client.account.opening import Place
 from client.account.vaults import keep_if_possible
 from client.backup.destinations import Target
@@ -22,6 +23,7 @@ from client.vault.chunker import SEED_BITS
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
+from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -124,6 +126,15 @@ class BackupVault:
         if isinstance(outcome, BackupSummary):
             outcome = replace(outcome, uploaded_bytes=outcome.uploaded_bytes + self.sent_before)
         self.outcome = outcome
+
+    def tell(self, job: RunningJob, ended: BaseException | None) -> None:
+        """Put what became of it into the job; `ended` has ended what has come to nothing else."""
+        outcome = self.outcome or ended
+        if isinstance(outcome, BackupSummary):
+            status = JobStatus.WARNING if outcome.warned else JobStatus.SUCCESS
+            job.vault_ended(self.entry.id, status, outcome.snapshot.id)
+        elif isinstance(outcome, OortError) and self.snapshot is None:
+            job.vault_ended(self.entry.id, status_of(outcome), error=str(outcome))
 
     def remember_cuts(self, seed: int) -> None:
         """Have the next backups from this home cut files so in this vault, where the home can be written."""

@@ -82,6 +82,7 @@ def test_a_backup_to_two_vaults_is_one_job_with_a_snapshot_in_each(
     assert summary["snapshot"] == results[0]["snapshot"] != results[1]["snapshot"]
     job = with_vault.json("jobs")[0]
     assert (job["id"], job["status"]) == (summary["job"], JobStatus.SUCCESS)
+    assert results_of(job) == [(one["vault"], JobStatus.SUCCESS, one["snapshot"], None) for one in results]
     log = log_of(with_vault, job["id"])
     assert all(any(one["vault"] in line and one["snapshot"] in line for line in log) for one in results)
     for name in names:
@@ -119,6 +120,10 @@ def test_one_vault_that_fails_in_the_middle_leaves_the_other_complete_and_the_jo
     job = with_vault.json("jobs")[0]
     assert (job["id"], job["status"]) == (summary["job"], JobStatus.WARNING)
     assert any(names[failed] in line and "no space left" in line for line in log_of(with_vault, job["id"]))
+    results = results_of(job)
+    assert results[1 - failed] == (names[1 - failed], JobStatus.SUCCESS, whole["snapshot"], None)
+    assert results[failed] == (names[failed], JobStatus.ERROR, None, lost["message"])
+    assert ", ".join(names) in with_vault("jobs")[1]
     assert_restored(with_vault, names[1 - failed], large, tmp_path / "target")
 
     code, output, errors = with_vault("backup", str(large), *backup_to(*names))
@@ -184,6 +189,11 @@ def eventually(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def results_of(job: dict[str, Any]) -> list[tuple[str, int, str | None, str | None]]:
+    """Of each vault of a job, in the order given, what became of it."""
+    return [(one["vault"], one["status"], one["snapshot"], one["error"]) for one in job["vaults"]]
+
+
 def log_of(terminal: Terminal, job: str) -> list[str]:
     return terminal("jobs", "--log", job)[1].splitlines()
 
@@ -205,7 +215,13 @@ def test_a_vault_that_cannot_be_opened_is_named_and_the_others_are_backed_up(
     code, output, errors = with_vault("backup", str(source), *backup_to(*names))
     assert (code, output) == (5, "")
     assert all(name in errors for name in names)
-    assert with_vault.json("jobs")[0]["status"] == JobStatus.ERROR
+    job = with_vault.json("jobs")[0]
+    assert job["status"] == JobStatus.ERROR
+    assert [(name, status, snapshot) for name, status, snapshot, _ in results_of(job)] == [
+        (name, JobStatus.ERROR, None) for name in names
+    ]
+    assert all("there is no vault here now" in error for *_, error in results_of(job))
+    assert all(b"no vault here" not in sent for sent in with_vault.office.auth.seen)
 
 
 def test_a_vault_whose_session_is_ended_goes_on_in_another_alone(
@@ -243,7 +259,9 @@ def test_what_ends_the_second_session_leaves_the_snapshot_that_another_vault_has
 
     whole, lost = json.loads(output.splitlines()[-1])["vaults"]
     assert (code, bool(whole["snapshot"]), lost["error"]) == (3, True, "NothingLeft")
-    assert with_vault.json("jobs")[0]["status"] == JobStatus.WARNING
+    job = with_vault.json("jobs")[0]
+    assert job["status"] == JobStatus.WARNING
+    assert results_of(job)[1] == (names[1], JobStatus.ERROR, None, lost["message"])
 
 
 def test_the_retention_that_is_due_follows_in_each_vault_that_has_its_snapshot(
@@ -360,6 +378,10 @@ def assert_told_when_interrupted(terminal: Terminal, names: tuple[str, str], sou
     job = terminal.json("jobs")[0]
     assert job["status"] == JobStatus.CANCELLED
     assert any(snapshot in line and names[0] in line for line in log_of(terminal, job["id"]))
+    assert results_of(job) == [
+        (names[0], JobStatus.SUCCESS, snapshot, None),
+        (names[1], JobStatus.CANCELLED, None, None),
+    ]
 
 
 def test_a_snapshot_that_one_vault_has_is_told_when_the_commit_of_another_is_interrupted(
@@ -424,6 +446,8 @@ def test_a_lock_that_cannot_be_given_up_is_a_warning_that_names_the_snapshot(  #
     assert (code, errors, summary["warnings"]) == (3, "", 1)
     assert not [line for line in lines if line["type"] == "failed"]
     assert [one["warnings"] for one in summary["vaults"]] == [1 - locked, locked]
+    statuses = [status for _, status, _, _ in results_of(with_vault.json("jobs")[0])]
+    assert (statuses[locked], statuses[1 - locked]) == (JobStatus.WARNING, JobStatus.SUCCESS)
     [warning] = [line for line in lines if line["type"] == "warning"]
     assert summary["vaults"][locked]["snapshot"] in warning["path"]
     assert f"it exists in the vault {names[locked]}" in warning["reason"]
