@@ -141,6 +141,7 @@ class Destination:
         self._is_left_alone()
         self.packer.drop()
         self.uploader.drop()
+        self.compare_with(None)  # and the trees that were read
         self.target.give_up()
 
     def _is_left_alone(self, seconds: float | None = None) -> bool:
@@ -190,18 +191,20 @@ class Destinations:
         self._crew.ensure_running()
 
     def end(self) -> None:
-        """See those end that have failed, while others went on."""
-        try:
-            self._crew.end()
-        except BaseException:  # a person is in a hurry: what their stores are asked yet is not waited for
-            self.break_off()
-            raise
+        """See those end that have failed, while others went on: what still waits for its store is woken."""
+        self._crew.end(self._close_failed)
 
     def break_off(self) -> None:
         """Wake all that waits for a store: its calls fail."""
         with ExitStack() as stack:
             for one in self.all:
                 stack.callback(one.session.close)
+
+    def _close_failed(self) -> None:
+        for one in self.all:
+            if one.crew.error is not None:
+                with suppress(OortError):  # it has failed, and said why
+                    one.session.close()
 
     # What is stored
 

@@ -337,6 +337,27 @@ def test_what_is_held_for_one_that_fails_is_given_up_while_the_other_goes_on(
     assert not isinstance(sessions[0], Waiting)
 
 
+def test_one_whose_store_hangs_when_the_others_are_done_is_woken(vaults: list[VaultForTests], source: Path) -> None:
+    """Here it is the removal of its lock that does not end."""
+    closed = threading.Event()
+
+    class Hanging(FailingPut):
+        def close(self) -> None:
+            closed.set()
+            super().close()
+
+    def give_up(_: StoreSession) -> None:
+        assert closed.wait(60)
+
+    def failing(session: StoreSession) -> StoreSession:
+        return Hanging(session, ObjectKind.PACK, 1, FULL)
+
+    with none_left():
+        outcomes = backup_to_several(vaults, source, around=[None, failing], give_up=give_up)
+    assert isinstance(outcomes[0], BackupSummary)
+    assert outcomes[1] is FULL
+
+
 def test_what_fails_when_the_others_are_done_is_given_up_before_the_backup_ends(
     vaults: list[VaultForTests], source: Path
 ) -> None:
