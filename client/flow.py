@@ -136,7 +136,9 @@ class Crew:
 
 def _clear_frames(error: BaseException | None) -> None:
     """Have the calls that an error ended let go of their variables, such as a pack that was sent."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 

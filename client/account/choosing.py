@@ -118,7 +118,7 @@ def _time_of(answer: Snapshot | BaseException | None) -> int:
 def _why_not(one: _Asked, answer: Snapshot | BaseException | None) -> OortError | None:
     """Why a vault is not read, if that is not because its snapshot is older and it has none that cannot be read."""
     if answer is None:
-        return StoreError(place=one.name, detail=f"it has not answered for {SILENT_SECONDS:g} seconds")
+        return StoreError(place="Its store", detail=f"it has not answered for {SILENT_SECONDS:g} seconds")
     if isinstance(answer, OortError) and not isinstance(answer, NoSuchSnapshot):
         return answer
     if one.unreadable:
