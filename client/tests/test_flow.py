@@ -113,13 +113,13 @@ def test_an_error_that_is_kept_holds_nothing_of_what_the_thread_worked_with() ->
         pack = Pack()
         packs.append(ref(pack))
         try:
-            raise KeyError
-        except KeyError as error:
-            raise ValueError from error
+            int("no number")
+        except ValueError as error:
+            raise KeyError from error
 
     crew = Crew()
     crew.start("work", work)
     crew.end()
-    assert isinstance(crew.error, ValueError)
+    assert isinstance(crew.error, KeyError)
     gc.collect()
     assert packs[0]() is None
