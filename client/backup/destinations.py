@@ -109,7 +109,8 @@ class Destination:
         finally:
             with self._idle:
                 self._at_work -= 1
-                self._idle.notify_all()
+                if self.crew.error is not None:
+                    self._idle.notify_all()
         return otherwise
 
     def prepare(self) -> None:
