@@ -48,20 +48,20 @@ def first_that_answers(device: Device, names: Sequence[str], wanted: str, told: 
     asked = [_Asked(name) for name in names]
     changed = threading.Condition()
 
+    def came(one: _Asked, answer: Snapshot | BaseException) -> None:
+        with changed:
+            one.answer = one.answer or answer  # how a session ends that has brought the snapshot says nothing of it
+            changed.notify_all()
+
     def ask(one: _Asked) -> None:
         def heard() -> None:
             one.heard = time.monotonic()
 
         try:
             with found_in(device, one.name, wanted, one.unreadable, all_devices=all_devices, heard=heard) as found:
-                answer: Snapshot | BaseException = found.snapshot
-                with changed:
-                    one.answer = answer
-                    changed.notify_all()
+                came(one, found.snapshot)
         except BaseException as error:  # noqa: BLE001 - raised below, or told
-            with changed:
-                one.answer = one.answer or error
-                changed.notify_all()
+            came(one, error)
 
     for one in asked:
         # One that is silent for good ends with this process.
