@@ -6,6 +6,7 @@ is; no thread outlives the job.
 """
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -68,7 +69,8 @@ class Crew:
         return condition
 
     def fail(self, error: BaseException) -> None:
-        """Stop everybody. Only the first error is kept."""
+        """Stop everybody. Only the first error is kept, and holds nothing of what its calls worked with."""
+        _clear_frames(error)
         with self._lock:
             is_first = self._error is None and not isinstance(error, Stopped)
             if is_first:
@@ -130,6 +132,15 @@ class Crew:
         for thread in threads:
             thread.join(seconds)
         return not any(thread.is_alive() for thread in threads)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Have the calls that an error ended let go of their variables, such as a pack that was sent."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class Buffers:

@@ -8,12 +8,15 @@ step is held together by `held` or `deaf`, nothing is raised in the middle of it
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_REQUEST_SECONDS = 2.0
+
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class _State:
@@ -23,6 +26,9 @@ class _State:
         self.depth = 0  # of `held` and `deaf`
         self.waiting = False  # a request came meanwhile
         self.last: float | None = None
+        self.locks = 0  # of `unmoved_by_hang_ups`
+        self.hang_up: Handler = None  # what handled SIGHUP before
+        self.counting = threading.Lock()
 
 
 _state = _State()
@@ -68,20 +74,31 @@ def deaf() -> Iterator[None]:
 def unmoved_by_hang_ups() -> Iterator[None]:
     """While one of restic's locks is held: `restic unlock` sends SIGHUP to the process of a lock, to see it live.
 
-    By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. For the
-    main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that has
-    Python in it: that could not be put back.
+    By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. Begun in
+    the main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that
+    has Python in it: that could not be put back. Several may overlap, and end in any order and thread: the last puts
+    back what was there, or, in another thread, leaves that to the next.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGHUP) if is_main else None
-    if before is None:
+    if not _is_main() or signal.getsignal(signal.SIGHUP) is None:
         yield
         return
-    signal.signal(signal.SIGHUP, _pass_over)
+    with _state.counting:
+        _state.locks += 1
+        if _state.hang_up is None:
+            _state.hang_up = signal.getsignal(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, _pass_over)
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        with _state.counting:
+            _state.locks -= 1
+            if not _state.locks and _is_main():
+                before, _state.hang_up = _state.hang_up, None
+                signal.signal(signal.SIGHUP, before)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:

@@ -20,7 +20,7 @@ from client.account.backup_vault import BackupVault
 from client.account.device import Device
 from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
-from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept
+from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept, status_of
 from client.account.opening import first_in_one_place, place_at
 from client.account.vaults import Vaults
 from client.backup.destinations import Target, cut_for
@@ -179,10 +179,12 @@ class _BackupRun:
         self._view = view
         self._options = options
         self._warnings = 0
+        self._sent_before = 0  # bytes, by sessions before this one
         self._at_work: list[BackupVault] = []  # those that the engine knows by number
         self._is_last_session = False
         self._told: set[str] = set()  # ids of the vaults that were told to have failed
-        self._job = RunningJob(device, JobKind.BACKUP, vaults[0].entry.id, item)
+        ids = [vault.entry.id for vault in vaults]
+        self._job = RunningJob(device, JobKind.BACKUP, ids[0], item, vaults=ids)
         self._request = BackupRequest(
             paths=paths,
             time=datetime.now(UTC),
@@ -199,9 +201,11 @@ class _BackupRun:
         with carrying_out(self._job):
             try:
                 self._in_sessions()
-            except BaseException:
+            except BaseException as error:
                 self._tell_snapshots()
+                self._tell_results(error)
                 raise
+            self._tell_results(None)
             outcomes = [vault.ended for vault in self._vaults]
             if not any(isinstance(outcome, BackupSummary) for outcome in outcomes):
                 raise next(outcome for outcome in outcomes if isinstance(outcome, OortError))
@@ -221,12 +225,17 @@ class _BackupRun:
             if vault.snapshot is not None:
                 self._view.noted(f"snapshot {vault.snapshot.id} exists in the vault {vault.entry.name}")
 
+    def _tell_results(self, ended: BaseException | None) -> None:
+        for vault in self._vaults:
+            vault.tell(self._job, ended)
+
     def _tell_failure(self, vault: BackupVault, error: OortError) -> None:
         """Tell the log and the person, once, that one of several vaults has failed, if no other session follows."""
         goes_on = isinstance(error, SessionOver) and not self._is_last_session
         if len(self._vaults) > 1 and not goes_on and vault.entry.id not in self._told:
             self._told.add(vault.entry.id)
             self._job.log(ERROR, f"Vault {vault.entry.name}: {error}")
+            self._job.vault_ended(vault.entry.id, status_of(error), error=str(error))
             self._view.failed(vault.entry.name, error)
 
     def _tell_failures(self) -> None:
@@ -237,8 +246,7 @@ class _BackupRun:
     # What the engine tells
 
     def advanced(self, tally: Tally) -> None:
-        sent_before = sum(vault.sent_before for vault in self._vaults)
-        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + sent_before)
+        tally = replace(tally, uploaded_bytes=tally.uploaded_bytes + self._sent_before)
         self._job.advanced(_counts_so_far(tally, self._warnings))
         self._view.advanced(tally)
 
@@ -254,6 +262,7 @@ class _BackupRun:
     def committed(self, vault: int, snapshot: ObjectName) -> None:
         one = self._at_work[vault]
         one.snapshot = snapshot
+        self._job.vault_ended(one.entry.id, JobStatus.WARNING if self._warnings else JobStatus.SUCCESS, snapshot.id)
         where = "" if len(self._vaults) == 1 else f"Vault {one.entry.name}: "
         paths = paths_text(list(map(os.fsdecode, self._request.paths)))
         self._job.log(INFO, f"{where}Snapshot {snapshot.id} of {paths}")
@@ -295,6 +304,7 @@ class _BackupRun:
             self._ensure_apart(targets)
             if targets:
                 self._at_work = [vault for vault, _ in targets]
+                self._sent_before = sum(vault.sent_before for vault in self._vaults)
                 self._cut_alike(targets)
                 request = replace(
                     self._request,

@@ -7,10 +7,12 @@ the session that it was chosen for, or there is none.
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
+from client.account.jobs import RunningJob, status_of
 from client.account.opening import Place
 from client.account.vaults import keep_if_possible
 from client.backup.destinations import Target
@@ -21,6 +23,7 @@ from client.vault.chunker import SEED_BITS
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
+from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -85,7 +88,8 @@ class BackupVault:
         if not self._has_stored:
             place.ensure_seal(session)  # later ones need not ask each time
         needed = place.store.needs_locks
-        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place))
+        reopen = partial(place.store.open, Purpose.READ)
+        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
         vault.load_index(progress)
         return Target(
             vault,
@@ -96,10 +100,11 @@ class BackupVault:
             locked=lock is not None,
             ensure_locked=_nothing if lock is None else lock.ensure_held,
             seed=self._remembered_seed(place),
+            give_up=self.close,
         )
 
     def close(self) -> Warned | None:
-        """Give up lock and session. A snapshot is there, whatever comes of that: it is a warning then."""
+        """Give up lock and session, if that was not done. A snapshot is there, whatever comes of it: a warning then."""
         self.target = None
         stack, self._stack = self._stack, ExitStack()
         try:
@@ -121,6 +126,15 @@ class BackupVault:
         if isinstance(outcome, BackupSummary):
             outcome = replace(outcome, uploaded_bytes=outcome.uploaded_bytes + self.sent_before)
         self.outcome = outcome
+
+    def tell(self, job: RunningJob, ended: BaseException | None) -> None:
+        """Put what became of it into the job; `ended` has ended what has come to nothing else."""
+        outcome = self.outcome or ended
+        if isinstance(outcome, BackupSummary):
+            status = JobStatus.WARNING if outcome.warned else JobStatus.SUCCESS
+            job.vault_ended(self.entry.id, status, outcome.snapshot.id)
+        elif isinstance(outcome, OortError) and self.snapshot is None:
+            job.vault_ended(self.entry.id, status_of(outcome), error=str(outcome))
 
     def remember_cuts(self, seed: int) -> None:
         """Have the next backups from this home cut files so in this vault, where the home can be written."""

@@ -43,10 +43,21 @@ class JobCounts:
 
 
 @dataclass(slots=True)
+class VaultEnd:
+    """What became of one vault of a job: a snapshot, or why there is none, sealed under K."""
+
+    vault_id: str
+    status: int = JobStatus.RUNNING_ACTIVE
+    snapshot: str = ""
+    sealed_error: bytes = b""
+
+
+@dataclass(slots=True)
 class JobRecord:
     """One job; times in nanoseconds since 1970, `ended_ns` 0 while it runs.
 
-    `prune`: a retention that also frees what no snapshot needs; with `freed_nothing` all that was to go stays.
+    `vaults` are those of a backup, as given. `prune`: a retention that also frees what no snapshot needs; with
+    `freed_nothing` all that was to go stays.
     """
 
     id: str
@@ -63,10 +74,22 @@ class JobRecord:
     sent_lines: int = 0
     prune: bool = False
     freed_nothing: bool = False
+    vaults: list[VaultEnd] = field(default_factory=list)
+
+    def end(self, status: int, ended_ns: int) -> None:
+        """It has ended, and so have the vaults that nothing else is known of."""
+        self.status, self.ended_ns = status, ended_ns
+        for vault in self.vaults:
+            if vault.status == JobStatus.RUNNING_ACTIVE:
+                vault.status = status
 
     def to_json(self) -> bytes:
         fields = asdict(self)
         fields["lines"] = [[line.time_ns, line.severity, base64.b64encode(line.sealed).decode()] for line in self.lines]
+        fields["vaults"] = [
+            [vault.vault_id, vault.status, vault.snapshot, base64.b64encode(vault.sealed_error).decode()]
+            for vault in self.vaults
+        ]
         return json.dumps(fields).encode()
 
     @classmethod
@@ -78,6 +101,10 @@ class JobRecord:
             fields["lines"] = [
                 LogEntry(time_ns, severity, base64.b64decode(sealed)) for time_ns, severity, sealed in fields["lines"]
             ]
+            fields["vaults"] = [
+                VaultEnd(vault_id, status, snapshot, base64.b64decode(sealed))
+                for vault_id, status, snapshot, sealed in fields.get("vaults", ())
+            ]
             record = cls(**fields)
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"no record of a job: {error}") from None
@@ -88,7 +115,9 @@ class JobRecord:
     def is_sound(self) -> bool:
         """Whether every field is what a message to auth can carry."""
         texts = (self.id, self.vault_id, self.item_id, self.client_version, self.snapshot)
+        texts += tuple(text for vault in self.vaults for text in (vault.vault_id, vault.snapshot))
         enums = (self.kind, self.status, self.sent_lines, *(line.severity for line in self.lines))
+        enums += tuple(vault.status for vault in self.vaults)
         numbers = (self.started_ns, self.ended_ns, *(line.time_ns for line in self.lines), *astuple(self.counts))
         return (
             all(isinstance(text, str) and _is_utf8(text) for text in texts)
@@ -134,8 +163,7 @@ class JobShelf:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 record = JobRecord.from_json(path.read_bytes())
                 if not record.ended_ns:
-                    record.status = JobStatus.ABANDONED
-                    record.ended_ns = path.stat().st_mtime_ns
+                    record.end(JobStatus.ABANDONED, path.stat().st_mtime_ns)
             except (OSError, ValueError):
                 lock.close()  # another process has it, or has just reported it; damaged records wait for a person
                 continue

@@ -6,7 +6,7 @@ the home. Auth sees counts and sizes; log lines are sealed under K, each bound t
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from oort.auth.v1 import jobs_pb2
 
 from client.account.connection import PAGE, Refused, translate
 from client.account.device import Device
-from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, keep_or_skip
+from client.account.job_record import JobCounts, JobRecord, JobShelf, LogEntry, VaultEnd, keep_or_skip
 from client.account.seals import SealPurpose
 from client.account.vaults import new_id
 from client.errors import BrokenSeal, OortError, QuotaExceeded, ServerError
@@ -43,10 +43,21 @@ INFO, WARNING, ERROR = (
 class RunningJob:
     """One job of this process. `begin`, then `advanced` and `log` from any thread, then `end`."""
 
-    def __init__(self, device: Device, kind: JobKind, vault_id: str, item_id: str = "", *, prune: bool = False) -> None:
+    def __init__(
+        self,
+        device: Device,
+        kind: JobKind,
+        vault_id: str,
+        item_id: str = "",
+        *,
+        prune: bool = False,
+        vaults: Sequence[str] = (),
+    ) -> None:
+        """`vaults` are the ids of those of which each has a result of its own (`vault_ended`)."""
         self._device = device
         self._shelf = JobShelf(device.home, device.id)
         self.record = JobRecord(new_id(), kind, vault_id, item_id, time.time_ns(), VERSION, prune=prune)
+        self.record.vaults += map(VaultEnd, vaults)
         self._teller = _Teller(device, self.record)
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -73,6 +84,17 @@ class RunningJob:
         """All that a prune was to remove has to stay: it is no pass that puts the next one off."""
         self.record.freed_nothing = True
 
+    def vault_ended(self, vault_id: str, status: JobStatus, snapshot: str = "", error: str = "") -> None:
+        """Say what became of one of `vaults`, in place of what was said of it before. Seals the error under K."""
+        sealed = b""
+        if error:
+            plain = error.encode(errors="surrogateescape")[:_LONGEST_LINE]
+            sealed = self._device.sealer.seal(SealPurpose.JOB_ERROR, plain, f"{self.id}/{vault_id}")
+        with self._lock:
+            vaults = self.record.vaults
+            at = next(at for at, vault in enumerate(vaults) if vault.vault_id == vault_id)
+            vaults[at] = VaultEnd(vault_id, status, snapshot, sealed)
+
     def log(self, severity: jobs_pb2.Severity.ValueType, text: str) -> None:
         """Add a line, cut where it is too long. Seals it under K."""
         with self._lock:
@@ -95,9 +117,8 @@ class RunningJob:
         self._ended.set()
         if self._thread.ident is not None:  # None: interrupted before it was begun
             self._thread.join()
-        self.record.status = status
         self.record.snapshot = snapshot
-        self.record.ended_ns = time.time_ns()
+        self.record.end(status, time.time_ns())
         self.unkept = keep_or_skip(self._shelf, self.record)
         try:
             self._teller.finish()
@@ -138,7 +159,7 @@ def carrying_out(job: RunningJob) -> Iterator[None]:
         yield
     except OortError as error:
         job.log(ERROR, str(error))
-        job.end(JobStatus.QUOTA_EXCEEDED if isinstance(error, QuotaExceeded) else JobStatus.ERROR)
+        job.end(status_of(error))
         raise
     except KeyboardInterrupt:
         job.end(JobStatus.CANCELLED)
@@ -150,6 +171,11 @@ def carrying_out(job: RunningJob) -> Iterator[None]:
         job.log(ERROR, "The program failed unexpectedly.")
         job.end(JobStatus.ERROR)
         raise
+
+
+def status_of(error: OortError) -> JobStatus:
+    """How a job ends, or what becomes of a vault, by that error."""
+    return JobStatus.QUOTA_EXCEEDED if isinstance(error, QuotaExceeded) else JobStatus.ERROR
 
 
 class _Teller:
@@ -187,6 +213,15 @@ class _Teller:
             counts=_counts(record.counts),
             snapshot=record.snapshot,
             freed_nothing=record.freed_nothing,
+            vaults=[
+                jobs_pb2.VaultResult(
+                    vault_id=vault.vault_id,
+                    status=vault.status,
+                    snapshot=vault.snapshot,
+                    sealed_error=vault.sealed_error,
+                )
+                for vault in record.vaults
+            ],
         )
         try:
             self._device.connection.ask(self._device.jobs.FinishJob, request)
@@ -263,6 +298,17 @@ def read_log(device: Device, job_id: str) -> Iterator[tuple[jobs_pb2.LogLine, st
         except BrokenSeal:
             text = "(this line does not open with the account's key)"
         yield line, text
+
+
+def error_of(device: Device, job_id: str, result: jobs_pb2.VaultResult) -> str | None:
+    """Why a job left a vault without a snapshot, opened; None if nothing is said."""
+    if not result.sealed_error:
+        return None
+    try:
+        body = device.sealer.open(SealPurpose.JOB_ERROR, result.sealed_error, f"{job_id}/{result.vault_id}")
+    except BrokenSeal:
+        return "(this does not open with the account's key)"
+    return body.decode(errors="surrogateescape")
 
 
 def _timestamp(time_ns: int) -> Timestamp:

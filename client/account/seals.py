@@ -38,6 +38,7 @@ class SealPurpose(StrEnum):
     ITEM = "protected item"
     JOB_LOG = "job log"
     JOB_PROGRESS = "job progress"
+    JOB_ERROR = "job error"
 
 
 class Sealer:

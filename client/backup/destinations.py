@@ -1,12 +1,14 @@
 """The vaults that one backup stores in: what is read, cut, hashed and compressed once goes to each that lacks it.
 
 Kept true: each vault has packs, index files and a snapshot of its own, sealed with its own keys; one that has failed
-gets nothing more to do, and the backup goes on as long as one is left. What fails here and not in a store, such as a
-body that does not open to what was sealed, is an error of the whole backup.
+gets nothing more to do, and the backup goes on as long as one is left, without what the other held: its packs, and what
+whoever opened it opened. That is given up when nobody is at work for it any more. What fails here and not in a store,
+such as a body that does not open to what was sealed, is an error of the whole backup.
 """
 
+import threading
 from collections.abc import Callable, Container, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -32,6 +34,7 @@ P = ParamSpec("P")
 Seal = Callable[[int, Sequence[BlobId], Sequence[int]], list[SealedBlob]]
 
 _NOTHING: frozenset[BlobId] = frozenset()
+_PATIENCE = 2.0  # seconds that who is at work for a vault that has failed gets to notice by himself
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class Target:
 
     What lies in packs that are `lost` is stored again. `locked` says that the vault's lock file is held, as stores need
     that do not keep sessions apart; `ensure_locked` raises LockLost when it was lost, and is asked before anything is
-    stored. Files are cut with `seed`, if it is not the vault's own that its snapshots were cut with.
+    stored. Files are cut with `seed`, if it is not the vault's own that its snapshots were cut with. `give_up` is
+    called, in a thread of its own, when the vault has failed and others go on: nobody uses vault or session any more.
     """
 
     vault: Vault
@@ -50,6 +54,7 @@ class Target:
     locked: bool = False
     ensure_locked: Callable[[], None] = lambda: None
     seed: int | None = None
+    give_up: Callable[[], object] = lambda: None
 
     @property
     def cut_seed(self) -> int:
@@ -84,19 +89,28 @@ class Destination:
         self.packer = Packer(target.vault, self.uploader, counters, random, share=share)
         self.parent_tree: BlobId | None = None
         self.trees: VaultTrees
+        self._at_work = 0  # calls of `attempt`
+        self._idle = threading.Condition()
 
     def attempt(self, otherwise: T, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` for this vault answers; `otherwise` if the vault has failed, or fails by it.
 
         Raises what is no failure of a vault.
         """
-        if self.crew.error is None:
-            try:
+        with self._idle:
+            self._at_work += 1
+        try:
+            if self.crew.error is None:
                 return work(*args, **kwargs)
-            except Stopped:  # a thread of this vault has failed
-                pass
-            except OortError as error:
-                self.crew.fail(error)
+        except Stopped:  # a thread of this vault has failed
+            pass
+        except OortError as error:
+            self.crew.fail(error)
+        finally:
+            with self._idle:
+                self._at_work -= 1
+                if self.crew.error is not None:
+                    self._idle.notify_all()
         return otherwise
 
     def prepare(self) -> None:
@@ -118,6 +132,23 @@ class Destination:
         """Nothing more comes: what is in open packs is sent too. Raises Stopped."""
         self.packer.finish()
         self.uploader.close()
+
+    def give_up(self) -> None:
+        """It has failed: let go of all that is held for it. Who waits for its store is woken by closing the session."""
+        with suppress(OortError):  # it has failed, and said why
+            self.crew.end(self.session.close)
+            if not self._is_left_alone(_PATIENCE):
+                self.session.close()
+        self._is_left_alone()
+        self.packer.drop()
+        self.uploader.drop()
+        self.compare_with(None)  # and the trees that were read
+        self.target.give_up()
+
+    def _is_left_alone(self, seconds: float | None = None) -> bool:
+        """Wait until nobody is at work for it, at most so long. Nobody begins, for it has failed."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._at_work, seconds)
 
 
 class Destinations:
@@ -161,11 +192,20 @@ class Destinations:
         self._crew.ensure_running()
 
     def end(self) -> None:
-        """See the threads of failed vaults end: one that waits for its store is woken by closing the session."""
+        """See those end that have failed, while others went on: what still waits for its store is woken."""
+        self._crew.end(self._close_failed)
+
+    def break_off(self) -> None:
+        """Wake all that waits for a store: its calls fail."""
         with ExitStack() as stack:
             for one in self.all:
-                if one.crew.error is not None:
-                    stack.callback(one.crew.end, one.session.close)
+                stack.callback(one.session.close)
+
+    def _close_failed(self) -> None:
+        for one in self.all:
+            if one.crew.error is not None:
+                with suppress(OortError):  # it has failed, and said why
+                    one.session.close()
 
     # What is stored
 
@@ -231,7 +271,10 @@ class Destinations:
         if not isinstance(error, OortError):
             self._crew.fail(error)
             return
-        if self._crew.error is None:  # else it fails with all
+        is_alone = self._crew.error is None  # else it fails with all
+        if is_alone:
             self._counters.failed(number, error)
         if not self._left():
             self._crew.fail(NobodyLeft())
+        elif is_alone:
+            self._crew.start(f"give-up-{number}", self.all[number].give_up)

@@ -79,6 +79,12 @@ class Packer:
         for builder in left:
             self._uploader.submit(builder)
 
+    def drop(self) -> None:
+        """Hold nothing any more: what is in open packs goes nowhere."""
+        with self._packing, self._lock:
+            self._open = self._empty_packs()
+            self._claimed = {kind: set() for kind in BlobKind}
+
     def _empty_packs(self) -> dict[BlobKind, list[PackBuilder]]:
         return {kind: [self._empty_pack(kind) for _ in range(number)] for kind, number in _OPEN_PACKS.items()}
 

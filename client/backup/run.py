@@ -7,7 +7,7 @@ anything could not be stored no snapshot is committed; whatever ends a backup, i
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -179,9 +179,9 @@ class _Backup:
 
     def _break_off(self) -> None:
         """Wake the threads that wait for something outside: their calls fail."""
-        with ExitStack() as stack:
-            for one in self._vaults.all:
-                stack.callback(one.session.close)
+        try:
+            self._vaults.break_off()
+        finally:
             self._reader.end()
 
     def _scan(self, paths: tuple[bytes, ...]) -> None:

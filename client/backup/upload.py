@@ -98,6 +98,7 @@ class Uploader:
         self._listable = 0  # and blobs
         self._at_risk = 0  # and of those whose index file is not acknowledged
         self._sent = 0
+        self._queue: ByteQueue[PackBuilder] = ByteQueue(crew, UPLOADS)
         self._own: set[ObjectName] = set()
         self._reserved: set[ObjectName] = set()
         self._gone: set[ObjectName] = set()
@@ -105,7 +106,7 @@ class Uploader:
 
     def start(self) -> None:
         """Begin to send; also once more, when all that was handed over before was sent and the threads have ended."""
-        self._queue: ByteQueue[PackBuilder] = ByteQueue(self._crew, UPLOADS)
+        self._queue = ByteQueue(self._crew, UPLOADS)
         for number in range(UPLOADS):
             self._crew.start(f"upload-{number}", self._work)
 
@@ -119,6 +120,11 @@ class Uploader:
     def close(self) -> None:
         """No more packs come: the threads end when all are sent."""
         self._queue.close()
+
+    def drop(self) -> None:
+        """Hold nothing any more: packs that were handed over are not sent. Called when all threads have ended."""
+        self._queue = ByteQueue(self._crew, UPLOADS)
+        self._writer = IndexWriter(self._vault.index, self._session)
 
     def holds(self, pack: ObjectName) -> bool:
         """Whether this session made or reserved the pack."""

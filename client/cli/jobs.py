@@ -50,7 +50,7 @@ def jobs(
             return
         found = list_jobs(device, all_devices=all_devices, most=limit)
         names = _vault_names(device)
-    described = [_describe(job, names) for job in found]
+        described = [_describe(device, job, names) for job in found]
     if as_json:
         emit_array(described)
     elif not described:
@@ -64,7 +64,7 @@ def jobs(
                     job["started"][:19],
                     job["kind_name"],
                     _WORDS.get(job["status"], job["status_name"]),
-                    job["vault"] or "-",
+                    ", ".join(one["vault"] or "-" for one in job["vaults"] or [job]),
                     str(job["counts"]["files"]),
                     size_text(job["counts"]["uploaded_bytes"]),
                     str(job["counts"]["warnings"]),
@@ -99,12 +99,18 @@ def _vault_names(device: "Device") -> dict[str, str]:
     return {vault.id: vault.name for vault in Vaults(device).all()}
 
 
-def _describe(job: "Job", names: dict[str, str]) -> dict[str, Any]:
-    kind, status = str(job.kind), str(job.status)
+def _status_name(status: int) -> str:
     with suppress(ValueError):  # numbers of a later version are shown as they are
-        kind = JobKind(job.kind).name.lower()
+        return JobStatus(status).name.lower()
+    return str(status)
+
+
+def _describe(device: "Device", job: "Job", names: dict[str, str]) -> dict[str, Any]:
+    from client.account.jobs import error_of
+
+    kind = str(job.kind)
     with suppress(ValueError):
-        status = JobStatus(job.status).name.lower()
+        kind = JobKind(job.kind).name.lower()
     counts = job.counts
     return {
         "id": job.id,
@@ -112,13 +118,24 @@ def _describe(job: "Job", names: dict[str, str]) -> dict[str, Any]:
         "kind": job.kind,
         "kind_name": kind,
         "status": job.status,
-        "status_name": status,
+        "status_name": _status_name(job.status),
         "vault": names.get(job.vault_id),
         "vault_id": job.vault_id or None,
         "item": job.item_id or None,
         "started": job.started.ToJsonString(),
         "ended": job.ended.ToJsonString() if job.HasField("ended") else None,
         "snapshot": job.snapshot or None,
+        "vaults": [
+            {
+                "vault": names.get(result.vault_id),
+                "vault_id": result.vault_id,
+                "status": result.status,
+                "status_name": _status_name(result.status),
+                "snapshot": result.snapshot or None,
+                "error": error_of(device, job.id, result),
+            }
+            for result in job.vaults
+        ],
         "counts": {
             "files": counts.files,
             "folders": counts.folders,

@@ -75,7 +75,7 @@ def restore(
         raise UsageError(detail="--delete is for a target with something in it: give --overwrite too")
     if not target:
         raise UsageError(detail="--target is empty: name a folder; the working folder is '.'")
-    from client.account.reading import first_that_answers
+    from client.account.choosing import first_that_answers
     from client.account.restore_run import RestoreOrder, run_restore
     from client.cli.views import view_of
 
@@ -86,18 +86,24 @@ def restore(
     def agree(deletions: "Deletions") -> None:
         _agree(deletions, order.target, yes=yes)
 
+    unheard: list[str] = []
+
+    def tell_other(name: str, error: OortError, *, may_have_newer: bool) -> None:
+        which = ", which may have a newer snapshot" if may_have_newer else ""
+        note(f"backup-tool: not from the vault {printable(name)}{which}: {printable(str(error))}")
+        if may_have_newer:
+            unheard.append(name)
+
     with Invocation.of(context).device() as device, view_of("Restoring", as_json=as_json) as view:
-        name = first_that_answers(device, vault, snapshot, _tell_silent, all_devices=all_devices)
+        name = first_that_answers(device, vault, snapshot, tell_other, all_devices=all_devices)
         result = run_restore(device, name, order, view, agree)
     if result.untold is not None:
         note(f"backup-tool: the job will be reported later: {result.untold}")
     with nullcontext() if dry_run else telling(f"snapshot {result.snapshot.id} is restored"):
-        view.finish(lambda: emit(_describe(result)) if as_json else _show(result, order.target, dry_run=dry_run))
+        view.finish(
+            lambda: emit(_describe(result, name, unheard)) if as_json else _show(result, order.target, dry_run=dry_run)
+        )
     return result.summary.exit_code
-
-
-def _tell_silent(vault: str, error: OortError) -> None:
-    note(f"backup-tool: not from the vault {printable(vault)}: {printable(str(error))}")
 
 
 def _agree(deletions: "Deletions", target: Path, *, yes: bool) -> None:
@@ -116,10 +122,12 @@ def _agree(deletions: "Deletions", target: Path, *, yes: bool) -> None:
         raise UsageError(detail="nothing was done")
 
 
-def _describe(result: "RestoreResult") -> dict[str, object]:
+def _describe(result: "RestoreResult", vault: str, unheard: list[str]) -> dict[str, object]:
     summary = result.summary
     return {
         "type": "summary",
+        "vault": vault,
+        "unheard": unheard,
         "snapshot": result.snapshot.id,
         "files": summary.files,
         "files_same": summary.same,

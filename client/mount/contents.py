@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from client.mount.neighbours import Beside, nothing
 from client.restore.fetch import FETCHERS, Request, requests_of
 from client.restore.readahead import NOWHERE, Content, fetched
 from client.vault.blobs import ID_BYTES, BlobId, BlobKind
@@ -68,9 +69,12 @@ class Blobs:
             for found in self._vault.index.find_one_of_each(BlobKind.DATA, blobs[start : start + _AT_ONCE]):
                 yield None if found is None else found.entry.length_plain
 
-    def get(self, blob: BlobId) -> bytes:
-        """Its content. Raises Lost, StoreError."""
-        coming = self._coming(blob)
+    def get(self, blob: BlobId, beside: Beside = nothing) -> bytes:
+        """Its content. If it must be fetched, what is wanted `beside` comes along, as far as its pack has it.
+
+        Raises Lost, StoreError.
+        """
+        coming = self._coming(blob, beside)
         content = coming.result()
         if isinstance(content, str) and self._may_lie_elsewhere(blob, coming):
             content = self._coming(blob).result()
@@ -94,7 +98,7 @@ class Blobs:
                 self._drop(blob)
         return not is_final
 
-    def _coming(self, blob: BlobId) -> "Future[Content]":
+    def _coming(self, blob: BlobId, beside: Beside = nothing) -> "Future[Content]":
         """What brings a blob, or has brought it. Raises Lost."""
         while True:
             with self._lock:
@@ -102,9 +106,17 @@ class Blobs:
                 if held is not None:
                     self._held.move_to_end(blob)
                     return held.coming
-            for request, coming in self._ask([blob]):
-                self._fetch(request, coming)
-                return coming[blob]
+            asked = self._ask([blob, *self._with_room(beside)], in_pack_of=blob)
+            own = [one for one in asked if blob in one[1]]
+            try:
+                for request, coming in asked:
+                    if blob not in coming:
+                        self._pool.submit(self._fetch, request, coming)
+            finally:  # also when the mount is ending: others wait for it too
+                for request, coming in own:
+                    self._fetch(request, coming)
+            if own:
+                return own[0][1][blob]
             if self._vault.index.find(BlobKind.DATA, blob) is None:
                 self._vault.index.list_anew()
                 if self._vault.index.find(BlobKind.DATA, blob) is None:
@@ -112,10 +124,12 @@ class Blobs:
 
     def fetch_ahead(self, blobs: Sequence[BlobId]) -> None:
         """Have blobs fetched beside what follows, unless much is being fetched already. Raises StoreError."""
-        if self._under_way > self._budget // 2:
-            return
-        for request, coming in self._ask(blobs):
+        for request, coming in self._ask(self._with_room(lambda: blobs)):
             self._pool.submit(self._fetch, request, coming)
+
+    def _with_room(self, wanted: Beside) -> Sequence[BlobId]:
+        """What is wanted before anybody asks for it, unless much is being fetched already."""
+        return () if self._under_way > self._budget // 2 else wanted()
 
     def forget_losses(self) -> None:
         """Look again for what could not be had: it may have been mended."""
@@ -128,13 +142,21 @@ class Blobs:
         """No more is asked for; what is under way ends with the vault's session, unless it is waited for."""
         self._pool.shutdown(wait=wait)
 
-    def _ask(self, blobs: Sequence[BlobId]) -> list[tuple[Request, dict[BlobId, "Future[Content]"]]]:
-        """The requests for those that are not held, which somebody must carry out; raises StoreError."""
+    def _ask(
+        self, blobs: Sequence[BlobId], *, in_pack_of: BlobId | None = None
+    ) -> list[tuple[Request, dict[BlobId, "Future[Content]"]]]:
+        """The requests for those that are not held, which somebody must carry out; raises StoreError.
+
+        With `in_pack_of` only for those that lie in the pack of that blob, which is one of them.
+        """
         with self._lock:
             missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._held]
         if not missing:
             return []
         locations = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
+        if in_pack_of is not None:
+            packs = {found.pack for found in locations if found is not None and found.entry.id == in_pack_of}
+            locations = [found for found in locations if found is not None and found.pack in packs]
         wanted: dict[ObjectName, dict[BlobId, Location]] = {}
         coming: dict[BlobId, Future[Content]] = {}
         with self._lock:
@@ -189,9 +211,13 @@ class Blobs:
 class OpenFile:
     """A file that is open: where in it each blob begins, and how it is being read. Safe for several threads."""
 
-    def __init__(self, blobs: Blobs, ids: bytes, size: int, path: bytes) -> None:
-        """`ids` are those of its blobs one after another, `size` the bytes that its node tells. Raises StoreError."""
+    def __init__(self, blobs: Blobs, ids: bytes, size: int, path: bytes, beside: Beside = nothing) -> None:
+        """`ids` are those of its blobs one after another, `size` the bytes that its node tells.
+
+        `beside` gives the blobs of files that are read after it. Raises StoreError.
+        """
         self.path = path
+        self._beside = beside
         self._blobs = blobs
         self._ids = ids
         self._lock = threading.Lock()
@@ -222,7 +248,7 @@ class OpenFile:
                 continue
             if number in self._unknown:
                 raise Lost("index files do not list all of its blobs")
-            content = self._blobs.get(self._id(number))
+            content = self._blobs.get(self._id(number), nothing if offset else self._beside)
             if len(content) != after - start:
                 raise Lost(f"its blob {self._id(number).hex()} has {len(content)} bytes and not {after - start}")
             parts.append(memoryview(content)[max(offset - start, 0) : end - start])

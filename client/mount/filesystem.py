@@ -18,6 +18,7 @@ from client.mount.contents import Blobs, OpenFile
 from client.mount.folders import Folder, Folders
 from client.mount.kernel import Opcode
 from client.mount.listing import Listing, Listings
+from client.mount.neighbours import Neighbours
 from client.mount.server import Answer, Operation
 from client.mount.views import View
 from client.vault.repository import Vault
@@ -53,6 +54,7 @@ class Filesystem:
         self._listings = Listings(vault)
         self.blobs = Blobs(vault)
         self.folders = Folders()
+        self._neighbours = Neighbours()
         self._paths = [b"", b""]  # of views, by node; the root is 1
         self._identities: list[Identity] = [None, None]
         self._nodes: dict[tuple[bytes, Identity], int] = {(b"", None): kernel.ROOT}
@@ -231,7 +233,8 @@ class Filesystem:
     def _open(self, node: int, _: memoryview) -> Answer:
         def opened(folder: Folder, listing: Listing, place: int) -> Answer:
             path = folder.path + b"/" + listing.names[place]
-            file = OpenFile(self.blobs, listing.content[place], listing.sizes[place], path)
+            beside = self._neighbours.opened(folder.tree, listing, place)
+            file = OpenFile(self.blobs, listing.content[place], listing.sizes[place], path, beside)
             handle = next(self._handles)
             self._open_files[handle] = file
             # Where a tree tells another size than the blobs have, what they hold counts, as in a restore.

@@ -26,14 +26,17 @@ class ResumingSession:
     lost: frozenset[ObjectName] = frozenset()  # told to backups only
     has_more_lost = False
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, heard: Callable[[], None] = lambda: None) -> None:
+        """`heard` is called after each answer of the store."""
         self._store = store
+        self._heard = heard
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._fruitless = 0
         self._snapshot: ObjectName | None = None
         self._inner: StoreSession = store.open(Purpose.READ)
         self.number = 1  # of the present session
+        heard()
 
     def stay_with(self, snapshot: ObjectName) -> None:
         """Every new session must see this snapshot; where one does not, SnapshotRemoved ends the work."""
@@ -96,6 +99,7 @@ class ResumingSession:
                 self._renew(number)
             else:
                 self._fruitless = 0
+                self._heard()
                 return answer
 
     def _present(self) -> tuple[StoreSession, int]:

@@ -22,7 +22,7 @@ from oort.storage.v1 import objects_pb2
 
 from client.account import recovery
 from client.account.home import Account
-from client.account.job_record import JobCounts, JobRecord, LogEntry
+from client.account.job_record import JobCounts, JobRecord, LogEntry, VaultEnd
 from client.account.seals import Sealer, SealPurpose
 from client.account.vaults import SealFile
 from client.errors import BadRecoveryCode, BrokenSeal, DamagedVault, UsageError
@@ -251,6 +251,8 @@ def _read_job_record(body: bytes) -> None:
         prune=record.prune,
     )
     jobs_pb2.FinishJobRequest(counts=jobs_pb2.Counts(**asdict(record.counts)), snapshot=record.snapshot)
+    for vault in record.vaults:
+        jobs_pb2.VaultResult(**asdict(vault))
     for line in record.lines:
         jobs_pb2.LogLine(severity=jobs_pb2.Severity.ValueType(line.severity), sealed=line.sealed)
     Timestamp(seconds=max(record.started_ns, record.ended_ns) // 1_000_000_000)
@@ -272,6 +274,7 @@ _JOB = JobRecord(
     _VAULT_ID, 1, _VAULT_ID, _VAULT_ID, _TIME_NS, "1.0", 5000, _TIME_NS, "ab", JobCounts(1, 2, 3), prune=True
 )
 _JOB.lines.append(LogEntry(_TIME_NS, 1, b"sealed"))
+_JOB.vaults.append(VaultEnd(_VAULT_ID, 7002, "", b"sealed"))
 
 ACCOUNT = (
     Format("account", Account.from_json, [_ACCOUNT.to_json()], (ValueError,)),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -147,13 +148,17 @@ def backup_to_several(
     locked: bool = True,
     stream: Stream | None = None,
     progress: NoProgress | None = None,
+    give_up: Callable[[StoreSession], object] = lambda _: None,
 ) -> list[BackupSummary | OortError]:
-    """One backup to all vaults, of which each may have a parent, and a fault around its session."""
+    """One backup to all vaults, of which each may have a parent, and a fault around its session.
+
+    `give_up` is called with the session of one that has failed while others go on.
+    """
     with ExitStack() as stack:
         targets = []
         for vault, parent, fault in zip_longest(vaults, parents, around):
             session = stack.enter_context(vault.store.open(Purpose.BACKUP, parent))
             session = fault(session) if fault else session
             opened = stack.enter_context(open_vault(session, PASSWORD, vault.cache))
-            targets.append(Target(opened, session, parent, locked=locked))
+            targets.append(Target(opened, session, parent, locked=locked, give_up=partial(give_up, session)))
         return backup(targets, replace(a_request(*paths), stream=stream), progress)

@@ -1,7 +1,9 @@
 """Threads of one job: bounded in bytes, ended by the first error."""
 
+import gc
 import threading
 from functools import partial
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -99,3 +101,25 @@ def test_no_thread_is_left_when_a_crew_has_joined() -> None:
         for number in range(5):
             crew.start(f"{number}", lambda: None)
         crew.wait()
+
+
+def test_an_error_that_is_kept_holds_nothing_of_what_the_thread_worked_with() -> None:
+    class Pack:
+        """Something large."""
+
+    packs: list[ReferenceType[Pack]] = []
+
+    def work() -> None:
+        pack = Pack()
+        packs.append(ref(pack))
+        try:
+            int("no number")
+        except ValueError as error:
+            raise KeyError from error
+
+    crew = Crew()
+    crew.start("work", work)
+    crew.end()
+    assert isinstance(crew.error, KeyError)
+    gc.collect()
+    assert packs[0]() is None

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -56,6 +57,31 @@ def test_a_hang_up_that_is_handled_by_other_code_than_pythons_is_left_to_it(monk
         patch.setattr(signal, "signal", lambda *_: pytest.fail("nobody could put it back"))
         with interrupts.unmoved_by_hang_ups():
             pass
+
+
+def test_locks_that_end_in_any_order_and_thread_leave_what_handled_a_hang_up_before() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    first, second = interrupts.unmoved_by_hang_ups(), interrupts.unmoved_by_hang_ups()
+    first.__enter__()
+    second.__enter__()
+    elsewhere = threading.Thread(target=first.__exit__, args=(None, None, None))
+    elsewhere.start()
+    elsewhere.join()
+    os.kill(os.getpid(), signal.SIGHUP)  # this process would end of it
+    second.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_what_handled_a_hang_up_is_put_back_after_a_lock_that_ended_in_another_thread() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    lock = interrupts.unmoved_by_hang_ups()
+    lock.__enter__()
+    elsewhere = threading.Thread(target=lock.__exit__, args=(None, None, None))
+    elsewhere.start()
+    elsewhere.join()
+    with interrupts.unmoved_by_hang_ups():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 def test_a_request_in_the_last_step_is_too_late() -> None:

@@ -4,6 +4,7 @@ Kept true: a repeated report changes nothing, whatever came between; an end is n
 the device's own, between what is possible: not in the future, not before the product, the end not before the start.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,7 +14,7 @@ from services.auth.errors import IdTaken, JobFinished
 from services.auth.gate import Caller
 from services.auth.pages import cut
 from services.auth.store import jobs, vaults
-from services.auth.store.jobs import Counts, Job, LogLine
+from services.auth.store.jobs import Counts, Job, LogLine, VaultResult
 from services.common.clock import Clock
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound
@@ -50,7 +51,20 @@ class Finish:
     counts: Counts
     snapshot: str
     freed_nothing: bool
+    vaults: Sequence[VaultResult]
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job, and what became of its vaults."""
+
+    job: Job
+    vaults: Sequence[VaultResult]
+
+    @property
+    def opaque_bytes(self) -> int:
+        return len(self.job.sealed_progress) + sum(len(result.sealed_error) for result in self.vaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +144,16 @@ class Jobs:
                 prune=known.prune and not report.freed_nothing,
                 ended_by=report.digest,
             )
+            await jobs.insert_results(unit, known, report.vaults)
 
-    async def page(self, caller: Caller, page: Page, *, all_devices: bool) -> tuple[list[Job], str]:
+    async def page(self, caller: Caller, page: Page, *, all_devices: bool) -> tuple[list[Listed], str]:
         """Newest first: of the caller's device, or of all the user's; a session without a device sees all."""
         before = (_moment(page.after[0]), uuid_of(page.after[1], "page_token")) if page.after else None
         async with self.db.unit(caller.tenant, caller.user) as unit:
-            rows = await jobs.page(unit, caller.user, None if all_devices else caller.device, before, page.limit)
-        return cut(page, rows, lambda row: [row.started.isoformat(), str(row.id)], lambda row: len(row.sealed_progress))
+            found = await jobs.page(unit, caller.user, None if all_devices else caller.device, before, page.limit)
+            results = await jobs.results(unit, [job.id for job in found])
+        rows = [Listed(job, results.get(job.id, ())) for job in found]
+        return cut(page, rows, lambda row: [row.job.started.isoformat(), str(row.job.id)], lambda row: row.opaque_bytes)
 
     async def log_page(self, caller: Caller, job: UUID, page: Page) -> tuple[list[LogLine], str]:
         """The lines of a job of any of the user's devices. Raises NotFound."""

@@ -7,6 +7,7 @@ process is short of something or the whole file system is away, is Unavailable.
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -44,7 +45,8 @@ class OpenFile:
 
     def let_go(self, offset: int, length: int) -> None:
         """Have the system drop from memory what it has read of a part: the next reading is one of the disk."""
-        os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # not every file system takes the advice, which says nothing of what is read
+            os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         os.close(self._handle)

@@ -409,6 +409,7 @@ class Auth(
         job.prune = job.prune and not request.freed_nothing
         job.ended.CopyFrom(request.ended)
         job.counts.CopyFrom(request.counts)
+        job.vaults.extend(request.vaults)
         return jobs_pb2.FinishJobResponse()
 
     def ListJobs(self, request: jobs_pb2.ListJobsRequest, context: grpc.ServicerContext) -> jobs_pb2.ListJobsResponse:

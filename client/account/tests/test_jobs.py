@@ -6,8 +6,8 @@ import pytest
 
 from client.account.device import Device
 from client.account.items import Items
-from client.account.job_record import JobCounts, JobRecord, JobShelf
-from client.account.jobs import INFO, WARNING, RunningJob, list_jobs, read_log, report_kept
+from client.account.job_record import JobCounts, JobRecord, JobShelf, VaultEnd
+from client.account.jobs import INFO, WARNING, RunningJob, error_of, list_jobs, read_log, report_kept
 from client.account.tests.an_auth import Office
 from client.errors import ServerError
 from domain.jobs import JobKind, JobStatus
@@ -80,6 +80,33 @@ def test_a_job_whose_process_died_is_told_as_abandoned(office: Office, device: D
     assert kept(device) == []
 
 
+def test_a_job_that_died_keeps_what_is_known_of_its_vaults_and_the_others_are_abandoned(
+    office: Office, device: Device
+) -> None:
+    job = RunningJob(device, JobKind.BACKUP, "first", "item", vaults=["first", "second", "third"])
+    job.vault_ended("second", JobStatus.SUCCESS, "ab" * 32)
+    job.vault_ended("third", JobStatus.ERROR, error="/mnt/disk: no space left")
+    shelf = JobShelf(device.home, device.id)
+    shelf.hold(job.id).close()
+    shelf.keep(job.record)
+    assert report_kept(device) == 0
+    told = office.auth.jobs[job.id]
+    assert [(one.vault_id, one.status, one.snapshot) for one in told.vaults] == [
+        ("first", JobStatus.ABANDONED, ""),
+        ("second", JobStatus.SUCCESS, "ab" * 32),
+        ("third", JobStatus.ERROR, ""),
+    ]
+    assert [error_of(device, job.id, one) for one in told.vaults] == [None, None, "/mnt/disk: no space left"]
+    assert "does not open" in (error_of(device, "another job", told.vaults[2]) or "")
+    assert all(b"no space left" not in sent for sent in office.auth.seen)
+
+
+def test_a_record_of_an_older_version_has_no_results_of_vaults(device: Device) -> None:
+    fields = json.loads(a_job(device).record.to_json())
+    del fields["vaults"]
+    assert JobRecord.from_json(json.dumps(fields).encode()).vaults == []
+
+
 def test_a_job_that_another_process_runs_is_left_to_it(office: Office, device: Device) -> None:
     record = JobRecord(a_job(device).id, JobKind.BACKUP, "vault", "item", 1, "0")
     shelf = JobShelf(device.home, device.id)
@@ -98,6 +125,7 @@ def test_a_record_that_is_damaged_stands_in_nobodys_way(office: Office, device: 
 
 def test_a_record_reads_back_as_it_was() -> None:
     record = JobRecord("id", 1, "v", "i", 5, "0", counts=JobCounts(files=2), snapshot="ab")
+    record.vaults.append(VaultEnd("v", JobStatus.ERROR, "cd", b"sealed"))
     assert JobRecord.from_json(record.to_json()) == record
     assert json.loads(record.to_json())["counts"]["files"] == 2
 

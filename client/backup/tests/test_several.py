@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
-from client.backup import destinations, read, small_files, worker
+from client.backup import destinations, packing, read, small_files, worker
 from client.backup.programs import ProgramOutput
 from client.backup.regular import open_regular
 from client.backup.request import BackupSummary, NoProgress
@@ -22,6 +23,7 @@ from client.testing.threads import none_left
 from client.testing.vaults import VaultForTests, a_vault, backup_to_several, summary_of
 from client.vault import sealing
 from client.vault.blobs import BlobKind
+from client.vault.packs import PackBuilder
 from domain.names import ObjectKind, ObjectName
 
 _MIB = 1 << 20
@@ -295,6 +297,84 @@ def test_a_vault_that_fails_is_told_when_it_does(vaults: list[VaultForTests], so
 
     assert (waits, hearing.failures) == ([True], [(0, FULL)])
     assert hearing.snapshots == [(1, snapshot_of(outcomes[1]))]
+
+
+@pytest.mark.parametrize("fault", ["a pack in the middle", "an index file", "a pack, while another hangs"])
+@pytest.mark.parametrize("failing", [0, 1])
+def test_what_is_held_for_one_that_fails_is_given_up_while_the_other_goes_on(
+    vaults: list[VaultForTests], source: Path, monkeypatch: pytest.MonkeyPatch, fault: str, failing: int
+) -> None:
+    builders: WeakSet[PackBuilder] = WeakSet()
+
+    class Seen(PackBuilder):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            builders.add(self)
+
+    monkeypatch.setattr(packing, "PackBuilder", Seen)
+    given_up = threading.Event()
+    held: list[list[int]] = []
+    sessions: list[StoreSession] = []
+
+    def give_up(session: StoreSession) -> None:
+        sessions.append(session)
+        given_up.set()
+
+    class Waiting(SessionAround):
+        def commit(self, snapshot: ObjectName, body: Buffer) -> None:
+            assert given_up.wait(60)
+            held.append([builder.size for builder in builders if builder.size])
+            super().commit(snapshot, body)
+
+    around: list[Around] = [Waiting, Waiting]
+    around[failing] = FAULTS[fault]
+    with none_left():
+        outcomes = backup_to_several(vaults, source, around=around, give_up=give_up)
+
+    assert isinstance(outcomes[1 - failing], BackupSummary)
+    assert held == [[]]
+    assert len(sessions) == 1
+    assert not isinstance(sessions[0], Waiting)
+
+
+def test_one_whose_store_hangs_when_the_others_are_done_is_woken(vaults: list[VaultForTests], source: Path) -> None:
+    """Here it is the removal of its lock that does not end."""
+    closed = threading.Event()
+
+    class Hanging(FailingPut):
+        def close(self) -> None:
+            closed.set()
+            super().close()
+
+    def give_up(_: StoreSession) -> None:
+        assert closed.wait(60)
+
+    def failing(session: StoreSession) -> StoreSession:
+        return Hanging(session, ObjectKind.PACK, 1, FULL)
+
+    with none_left():
+        outcomes = backup_to_several(vaults, source, around=[None, failing], give_up=give_up)
+    assert isinstance(outcomes[0], BackupSummary)
+    assert outcomes[1] is FULL
+
+
+def test_what_fails_when_the_others_are_done_is_given_up_before_the_backup_ends(
+    vaults: list[VaultForTests], source: Path
+) -> None:
+    sessions: list[StoreSession] = []
+    outcomes = backup_to_several(vaults, source, around=[None, FailingCommit], give_up=sessions.append)
+    assert isinstance(outcomes[1], StoreFull)
+    assert len(sessions) == 1
+
+
+def test_a_backup_that_is_interrupted_gives_up_its_vaults_itself(vaults: list[VaultForTests], source: Path) -> None:
+    def interrupted(session: StoreSession) -> StoreSession:
+        return FailingPut(session, ObjectKind.PACK, 2, KeyboardInterrupt())
+
+    sessions: list[StoreSession] = []
+    with none_left(), pytest.raises(KeyboardInterrupt):
+        backup_to_several(vaults, source, around=[None, interrupted], give_up=sessions.append)
+    assert sessions == []
 
 
 @pytest.mark.parametrize("damaged", [0, 1])

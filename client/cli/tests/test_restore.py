@@ -54,7 +54,8 @@ def test_a_restore_onto_existing_data_says_what_it_did(
     assert code == 0
     summary = json.loads(output.splitlines()[-1])
     assert summary.keys() == {
-        *("type", "snapshot", "files", "files_same", "dirs", "others", "left", "deleted", "bytes", "fetched_bytes"),
+        *("type", "vault", "unheard", "snapshot", "files", "files_same", "dirs", "others", "left", "deleted"),
+        *("bytes", "fetched_bytes"),
         *("seconds", "resumed", "warnings", "damaged", "job"),
     }
     assert (summary["files"], summary["files_same"], summary["deleted"]) == (2, 1, 1)

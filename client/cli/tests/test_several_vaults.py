@@ -3,8 +3,10 @@
 import errno
 import json
 import shutil
+import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from client.cli.tests.terminal import Terminal
 from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
 from client.stores.abc import Buffer
-from client.stores.local import LocalSession
+from client.stores.local import LocalSession, LocalStore
 from client.testing.files import random_bytes
 from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 
 @pytest.fixture
@@ -79,6 +82,7 @@ def test_a_backup_to_two_vaults_is_one_job_with_a_snapshot_in_each(
     assert summary["snapshot"] == results[0]["snapshot"] != results[1]["snapshot"]
     job = with_vault.json("jobs")[0]
     assert (job["id"], job["status"]) == (summary["job"], JobStatus.SUCCESS)
+    assert results_of(job) == [(one["vault"], JobStatus.SUCCESS, one["snapshot"], None) for one in results]
     log = log_of(with_vault, job["id"])
     assert all(any(one["vault"] in line and one["snapshot"] in line for line in log) for one in results)
     for name in names:
@@ -116,11 +120,78 @@ def test_one_vault_that_fails_in_the_middle_leaves_the_other_complete_and_the_jo
     job = with_vault.json("jobs")[0]
     assert (job["id"], job["status"]) == (summary["job"], JobStatus.WARNING)
     assert any(names[failed] in line and "no space left" in line for line in log_of(with_vault, job["id"]))
+    results = results_of(job)
+    assert results[1 - failed] == (names[1 - failed], JobStatus.SUCCESS, whole["snapshot"], None)
+    assert results[failed] == (names[failed], JobStatus.ERROR, None, lost["message"])
+    assert ", ".join(names) in with_vault("jobs")[1]
     assert_restored(with_vault, names[1 - failed], large, tmp_path / "target")
 
     code, output, errors = with_vault("backup", str(large), *backup_to(*names))
     assert (code, errors) == (0, "")
     assert_restored(with_vault, names[failed], large, tmp_path / "of the other")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("failed", [0, 1])
+def test_one_that_fails_has_no_lock_and_no_session_any_more_while_the_other_goes_on(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    large: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failed: int,
+    hangs: bool,
+) -> None:
+    folders = [tmp_path / "vault", tmp_path / "second"]
+    lost, other = folders[failed], folders[1 - failed]
+    genuine, commit, opened = LocalSession.put, LocalSession.commit, LocalStore.open
+    sessions: list[LocalSession] = []
+    hanging: list[LocalSession] = []
+    locks: list[list[Path]] = []
+
+    def opening(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
+        session = opened(store, purpose, parent)
+        if store.path == lost:
+            sessions.append(session)
+        return session
+
+    def put(session: LocalSession, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        if name.kind is ObjectKind.PACK and session._store.path == lost:
+            if hangs and not hanging:
+                hanging.append(session)
+                assert session._over.wait(60)
+                raise SessionOver(place=lost)
+            raise StoreFull(place=lost, detail="no space left on device")
+        return genuine(session, name, body, packs)
+
+    def waiting(session: LocalSession, snapshot: ObjectName, body: Buffer) -> None:
+        assert session._store.path == other
+        eventually(lambda: not list((lost / "locks").iterdir()) and all(one._over.is_set() for one in sessions))
+        locks.append(list((other / "locks").iterdir()))
+        commit(session, snapshot, body)
+
+    monkeypatch.setattr(LocalStore, "open", opening)
+    monkeypatch.setattr(LocalSession, "put", put)
+    monkeypatch.setattr(LocalSession, "commit", waiting)
+    before = signal.getsignal(signal.SIGHUP)
+
+    assert with_vault("backup", str(large), *backup_to(*names))[0] == 3
+
+    assert [len(some) for some in locks] == [1]
+    assert signal.getsignal(signal.SIGHUP) == before
+    assert bool(hanging) == hangs
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def results_of(job: dict[str, Any]) -> list[tuple[str, int, str | None, str | None]]:
+    """Of each vault of a job, in the order given, what became of it."""
+    return [(one["vault"], one["status"], one["snapshot"], one["error"]) for one in job["vaults"]]
 
 
 def log_of(terminal: Terminal, job: str) -> list[str]:
@@ -144,7 +215,13 @@ def test_a_vault_that_cannot_be_opened_is_named_and_the_others_are_backed_up(
     code, output, errors = with_vault("backup", str(source), *backup_to(*names))
     assert (code, output) == (5, "")
     assert all(name in errors for name in names)
-    assert with_vault.json("jobs")[0]["status"] == JobStatus.ERROR
+    job = with_vault.json("jobs")[0]
+    assert job["status"] == JobStatus.ERROR
+    assert [(name, status, snapshot) for name, status, snapshot, _ in results_of(job)] == [
+        (name, JobStatus.ERROR, None) for name in names
+    ]
+    assert all("there is no vault here now" in error for *_, error in results_of(job))
+    assert all(b"no vault here" not in sent for sent in with_vault.office.auth.seen)
 
 
 def test_a_vault_whose_session_is_ended_goes_on_in_another_alone(
@@ -182,7 +259,9 @@ def test_what_ends_the_second_session_leaves_the_snapshot_that_another_vault_has
 
     whole, lost = json.loads(output.splitlines()[-1])["vaults"]
     assert (code, bool(whole["snapshot"]), lost["error"]) == (3, True, "NothingLeft")
-    assert with_vault.json("jobs")[0]["status"] == JobStatus.WARNING
+    job = with_vault.json("jobs")[0]
+    assert job["status"] == JobStatus.WARNING
+    assert results_of(job)[1] == (names[1], JobStatus.ERROR, None, lost["message"])
 
 
 def test_the_retention_that_is_due_follows_in_each_vault_that_has_its_snapshot(
@@ -299,6 +378,10 @@ def assert_told_when_interrupted(terminal: Terminal, names: tuple[str, str], sou
     job = terminal.json("jobs")[0]
     assert job["status"] == JobStatus.CANCELLED
     assert any(snapshot in line and names[0] in line for line in log_of(terminal, job["id"]))
+    assert results_of(job) == [
+        (names[0], JobStatus.SUCCESS, snapshot, None),
+        (names[1], JobStatus.CANCELLED, None, None),
+    ]
 
 
 def test_a_snapshot_that_one_vault_has_is_told_when_the_commit_of_another_is_interrupted(
@@ -363,6 +446,8 @@ def test_a_lock_that_cannot_be_given_up_is_a_warning_that_names_the_snapshot(  #
     assert (code, errors, summary["warnings"]) == (3, "", 1)
     assert not [line for line in lines if line["type"] == "failed"]
     assert [one["warnings"] for one in summary["vaults"]] == [1 - locked, locked]
+    statuses = [status for _, status, _, _ in results_of(with_vault.json("jobs")[0])]
+    assert (statuses[locked], statuses[1 - locked]) == (JobStatus.WARNING, JobStatus.SUCCESS)
     [warning] = [line for line in lines if line["type"] == "warning"]
     assert summary["vaults"][locked]["snapshot"] in warning["path"]
     assert f"it exists in the vault {names[locked]}" in warning["reason"]

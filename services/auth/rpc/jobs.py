@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from hashlib import sha256
 
@@ -7,9 +8,9 @@ from oort.auth.v1 import jobs_pb2, jobs_pb2_grpc
 
 from domain.jobs import JobKind, JobStatus
 from services.auth.gate import Context, Gate, Need
-from services.auth.jobs import Finish, Jobs, Start
+from services.auth.jobs import Finish, Jobs, Listed, Start
 from services.auth.names import bounded, new_id, opaque, short_text
-from services.auth.store.jobs import Counts, Job, LogLine
+from services.auth.store.jobs import Counts, LogLine, VaultResult
 from services.common.errors import InvalidArgument
 from services.common.messages import (
     datetime_of,
@@ -24,6 +25,8 @@ _SNAPSHOT = re.compile(r"(?:[0-9a-f]{64})?")
 _LONGEST_PROGRESS = 16 << 10
 _LONGEST_LINE = 64 << 10
 _MOST_LINES = 1000
+_LONGEST_ERROR = 16 << 10
+_MOST_VAULTS = 8
 
 
 class JobsRpc(jobs_pb2_grpc.JobServiceServicer):
@@ -71,15 +74,14 @@ class JobsRpc(jobs_pb2_grpc.JobServiceServicer):
 
     async def FinishJob(self, request: jobs_pb2.FinishJobRequest, context: Context) -> jobs_pb2.FinishJobResponse:
         caller = await self._gate.caller(context, Need.DEVICE)
-        if not _SNAPSHOT.fullmatch(request.snapshot):
-            raise InvalidArgument(detail="snapshot is a snapshot's id, 64 hex digits, or empty.")
         report = Finish(
             id=uuid_of(request.job_id, "job_id"),
             status=_final(request.status),
             ended=datetime_of(request.ended, "ended") if request.HasField("ended") else None,
             counts=_counts_of(request.counts),
-            snapshot=request.snapshot,
+            snapshot=_snapshot(request.snapshot),
             freed_nothing=request.freed_nothing,
+            vaults=_results_of(request.vaults),
             digest=_digest(request),
         )
         await self._jobs.finish(caller, report)
@@ -148,13 +150,36 @@ def _line_of(number: int, line: jobs_pb2.LogLine) -> LogLine:
     )
 
 
+def _snapshot(text: str) -> str:
+    if not _SNAPSHOT.fullmatch(text):
+        raise InvalidArgument(detail="snapshot is a snapshot's id, 64 hex digits, or empty.")
+    return text
+
+
+def _results_of(messages: Sequence[jobs_pb2.VaultResult]) -> list[VaultResult]:
+    bounded(len(messages), "the number of vaults", most=_MOST_VAULTS)
+    results = [
+        VaultResult(
+            vault_id=uuid_of(message.vault_id, "vaults.vault_id"),
+            status=_final(message.status).value,
+            snapshot=_snapshot(message.snapshot),
+            sealed_error=opaque(message.sealed_error, "vaults.sealed_error", _LONGEST_ERROR),
+        )
+        for message in messages
+    ]
+    if len({result.vault_id for result in results}) < len(results):
+        raise InvalidArgument(detail="vaults: each is told of once.")
+    return results
+
+
 def _counts_of(message: jobs_pb2.Counts) -> Counts:
     return Counts(
         **{field.name: bounded(getattr(message, field.name), f"counts.{field.name}") for field in fields(Counts)}
     )
 
 
-def _to_message(job: Job) -> jobs_pb2.Job:
+def _to_message(listed: Listed) -> jobs_pb2.Job:
+    job = listed.job
     return jobs_pb2.Job(
         id=str(job.id),
         device_id=str(job.device_id),
@@ -169,4 +194,13 @@ def _to_message(job: Job) -> jobs_pb2.Job:
         sealed_progress=job.sealed_progress,
         client_version=job.client_version,
         prune=job.prune,
+        vaults=[
+            jobs_pb2.VaultResult(
+                vault_id=str(result.vault_id),
+                status=result.status,
+                snapshot=result.snapshot,
+                sealed_error=result.sealed_error,
+            )
+            for result in listed.vaults
+        ],
     )

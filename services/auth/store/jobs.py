@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from uuid import UUID
@@ -56,6 +57,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultResult:
+    """What became of one vault of a job."""
+
+    vault_id: UUID
+    status: int
+    snapshot: str  # its id, or empty
+    sealed_error: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     number: int
     time: datetime
@@ -101,6 +112,29 @@ async def finish(
         f"update jobs set status = %s, ended = %s, snapshot = %s, prune = %s, ended_by = %s, {_COUNTS} where id = %s",  # noqa: S608
         (status, ended, snapshot, prune, ended_by, *astuple(counts), job),
     )
+
+
+async def insert_results(unit: Unit, job: Job, results: Sequence[VaultResult]) -> None:
+    """Add what became of a job's vaults, in order, once."""
+    async with unit.cursor() as cursor:
+        await cursor.executemany(
+            "insert into job_vaults (job_id, number, tenant_id, user_id, vault_id, status, snapshot, sealed_error)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            [(job.id, number, job.tenant_id, job.user_id, *astuple(result)) for number, result in enumerate(results)],
+        )
+
+
+async def results(unit: Unit, some: Sequence[UUID]) -> dict[UUID, list[VaultResult]]:
+    """What became of the vaults of some jobs, in order; nothing of those that have told nothing."""
+    found: dict[UUID, list[VaultResult]] = {}
+    cursor = await unit.execute(
+        "select job_id, vault_id, status, snapshot, sealed_error from job_vaults where job_id = any(%s)"
+        " order by job_id, number",
+        (list(some),),
+    )
+    async for job, *result in cursor:
+        found.setdefault(job, []).append(VaultResult(*result))
+    return found
 
 
 async def page(

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from oort.auth.v1 import jobs_pb2
@@ -68,6 +69,65 @@ async def test_a_job_goes_from_start_through_progress_to_its_end(ground: Ground)
         (job,) = await jobs_of(world, session)
         assert (job.status, job.counts, job.snapshot) == (JobStatus.WARNING, counts, "ab" * 32)
         assert job.ended.seconds - job.started.seconds == 65
+
+
+async def test_a_job_has_a_result_for_each_of_its_vaults(ground: Ground) -> None:
+    async with ground.world() as world:
+        session = await world.a_signed_in_user()
+        vault = await world.a_vault(session)
+        results = [
+            jobs_pb2.VaultResult(vault_id=vault.id, status=JobStatus.QUOTA_EXCEEDED, sealed_error=b"why"),
+            jobs_pb2.VaultResult(vault_id=str(an_id()), status=JobStatus.SUCCESS, snapshot="cd" * 32),
+        ]
+        job_id = await start(world, session, vault_id=vault.id)
+        alone = await start(world, session, started=some_time(world, -1))
+        ended = some_time(world)
+        for _ in range(2):
+            await finish(world, session, job_id, status=JobStatus.WARNING, ended=ended, vaults=results)
+        jobs = {job.id: list(job.vaults) for job in await jobs_of(world, session)}
+        assert jobs == {job_id: results, alone: []}
+        with refused("JOB_FINISHED"):
+            await finish(world, session, job_id, status=JobStatus.WARNING, ended=ended, vaults=results[:1])
+
+
+async def test_what_is_no_result_of_a_vault_is_refused_and_ends_nothing(ground: Ground) -> None:
+    async with ground.world() as world:
+        session = await world.a_signed_in_user()
+        job_id = await start(world, session)
+        good: dict[str, Any] = {"vault_id": str(an_id()), "status": JobStatus.SUCCESS}
+        for bad in (
+            [{**good, "vault_id": "x"}],
+            [{**good, "status": JobStatus.RUNNING_ACTIVE}],
+            [{**good, "status": 1}],
+            [{**good, "snapshot": "abc"}],
+            [{**good, "sealed_error": bytes((16 << 10) + 1)}],
+            [good, good],
+            [{**good, "vault_id": str(an_id())} for _ in range(9)],
+        ):
+            with refused("INVALID_ARGUMENT"):
+                await finish(world, session, job_id, vaults=bad)
+        assert not (await jobs_of(world, session))[0].HasField("ended")
+
+
+async def test_jobs_with_long_results_are_listed_in_pages_that_fit_a_message(ground: Ground) -> None:
+    async with ground.world() as world:
+        session = await world.a_signed_in_user()
+        for number in range(30):
+            job_id = await start(world, session, started=some_time(world, -number))
+            results = [
+                jobs_pb2.VaultResult(vault_id=str(an_id()), status=JobStatus.ERROR, sealed_error=bytes(16 << 10))
+                for _ in range(8)
+            ]
+            await finish(world, session, job_id, vaults=results)
+        pages: list[int] = []
+        token = ""
+        while token or not pages:
+            request = jobs_pb2.ListJobsRequest(page_size=100, page_token=token)
+            answer = await world.jobs.ListJobs(request, metadata=session.metadata)
+            pages.append(len(answer.jobs))
+            token = answer.next_page_token
+        assert sum(pages) == 30
+        assert len(pages) > 1
 
 
 async def test_older_news_of_a_job_is_ignored(ground: Ground) -> None:

@@ -35,7 +35,10 @@ from services.auth.tests.kit import (
     refused,
 )
 
-OWNED = ("users", "credentials", "devices", "items", "vaults", "retention_policies", "rest_access", "jobs", "job_log")
+OWNED = (
+    *("users", "credentials", "devices", "items", "vaults", "retention_policies", "rest_access", "jobs", "job_log"),
+    "job_vaults",
+)
 
 
 @dataclass
@@ -79,6 +82,12 @@ async def belongings(world: World, session: SignedIn) -> Belongings:
         ),
         metadata=metadata,
     )
+    ended = str(an_id())
+    await world.jobs.StartJob(
+        jobs_pb2.StartJobRequest(job=jobs_pb2.Job(id=ended, kind=4001, vault_id=vault)), metadata=metadata
+    )
+    results = [jobs_pb2.VaultResult(vault_id=vault, status=5000, snapshot="ab" * 32)]
+    await world.jobs.FinishJob(jobs_pb2.FinishJobRequest(job_id=ended, status=5000, vaults=results), metadata=metadata)
     return Belongings(session, item, vault, local, job)
 
 

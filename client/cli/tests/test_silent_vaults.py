@@ -1,0 +1,154 @@
+"""A restore from several vaults of which one does not answer, or not all of it can be read."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.account import choosing
+from client.cli.tests.terminal import Terminal
+from client.errors import StoreError
+from client.restore.compare import differences
+from client.stores.local import LocalSession, LocalStore
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
+
+LONG = 3600.0
+
+
+@pytest.fixture
+def names(with_vault: Terminal, source: Path, tmp_path: Path) -> tuple[str, str]:
+    """Two vaults of the account, in the folders `vault` and `second`; each has a snapshot of its own of the source."""
+    names = (tmp_path.name, f"{tmp_path.name}-second")
+    assert with_vault("vault", "add", "--local", str(tmp_path / "second"), "--name", names[1])[0] == 0
+    for number, name in enumerate(names):
+        (source / "number").write_text(f"{number}")
+        assert with_vault("backup", str(source), "--vault", name)[0] == 0
+    return names
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Set at the end, so that nothing hangs longer."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def hanging(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Event) -> None:
+    """The store in the folder lets nobody read before an event."""
+    genuine = LocalStore.open
+
+    def hung(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
+        if store.path == folder:
+            assert until.wait(60)
+        return genuine(store, purpose, parent)
+
+    monkeypatch.setattr(LocalStore, "open", hung)
+
+
+def restored(terminal: Terminal, names: tuple[str, str], tmp_path: Path, snapshot: str = "latest") -> tuple[Any, str]:
+    vaults = [part for name in names for part in ("--vault", name)]
+    code, output, errors = terminal("restore", snapshot, "--target", str(tmp_path / "target"), *vaults, "--json")
+    assert code == 0
+    return json.loads(output.splitlines()[-1]), errors
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_vault_that_is_silent_is_waited_for_a_short_time_and_named_with_what_it_may_have(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+    silent: int,
+) -> None:
+    hanging(monkeypatch, tmp_path / ("vault", "second")[silent], released)
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", 0.1)
+
+    summary, errors = restored(with_vault, names, tmp_path)
+
+    assert (summary["vault"], summary["unheard"]) == (names[1 - silent], [names[silent]])
+    [line] = errors.splitlines()
+    assert f"not from the vault {names[silent]}, which may have a newer snapshot" in line
+    assert "has not answered for 0.1 seconds" in line
+
+
+def test_a_vault_that_answers_late_is_waited_for_and_has_the_newest(
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first_is_done = threading.Event()
+    listed, closed = LocalSession.list, LocalSession.close
+
+    def closing(session: LocalSession) -> None:
+        closed(session)
+        if session._store.path == tmp_path / "vault":
+            first_is_done.set()
+
+    def listing(session: LocalSession, kind: ObjectKind) -> Any:
+        if session._store.path == tmp_path / "second" and kind is ObjectKind.SNAPSHOT:
+            assert first_is_done.wait(60)
+        return listed(session, kind)
+
+    monkeypatch.setattr(LocalSession, "close", closing)
+    monkeypatch.setattr(LocalSession, "list", listing)
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
+
+    summary, errors = restored(with_vault, names, tmp_path)
+
+    assert (summary["vault"], summary["unheard"], errors) == (names[1], [], "")
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+
+
+def test_of_an_id_only_the_vaults_before_the_first_that_has_it_are_waited_for(
+    with_vault: Terminal,
+    names: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+) -> None:
+    ids = [with_vault.json("snapshots", "--vault", name)[0]["id"] for name in names]
+    hanging(monkeypatch, tmp_path / "second", released)
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
+
+    summary, errors = restored(with_vault, names, tmp_path, ids[0])
+
+    assert (summary["vault"], summary["unheard"], errors) == (names[0], [], "")
+
+
+def test_a_vault_with_a_snapshot_that_cannot_be_read_is_named_with_what_it_may_have(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
+) -> None:
+    assert with_vault("backup", str(source), "--vault", names[1])[0] == 0
+    newest = with_vault.json("snapshots", "--vault", names[1])[-1]["id"]
+    (tmp_path / "second" / "snapshots" / newest).chmod(0o600)
+    (tmp_path / "second" / "snapshots" / newest).write_bytes(b"damaged")
+    assert with_vault("backup", str(source), "--vault", names[0])[0] == 0
+
+    summary, errors = restored(with_vault, names, tmp_path)
+
+    assert (summary["vault"], summary["unheard"]) == (names[0], [names[1]])
+    assert f"not from the vault {names[1]}, which may have a newer snapshot" in errors
+
+
+def test_a_vault_that_refuses_is_named_with_what_it_may_have(
+    with_vault: Terminal, names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = LocalSession.list
+
+    def refused(session: LocalSession, kind: ObjectKind) -> Any:
+        if session._store.path == tmp_path / "second":
+            raise StoreError(place="the store", detail="wrong credentials")
+        return listed(session, kind)
+
+    monkeypatch.setattr(LocalSession, "list", refused)
+    summary, errors = restored(with_vault, names, tmp_path)
+    assert (summary["vault"], summary["unheard"]) == (names[0], [names[1]])
+    assert "which may have a newer snapshot: the store: wrong credentials" in errors
