@@ -175,8 +175,11 @@ def is_out_of_time() -> bool:
 async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
     try:
         async with asyncio.timeout(seconds) as limit:
-            _LIMIT.set((limit, seconds))
-            return await call()
+            token = _LIMIT.set((limit, seconds))
+            try:
+                return await call()
+            finally:
+                _LIMIT.reset(token)  # the limit knows the task, and the task's context would keep it, and so the answer
     except TimeoutError:
         raise Failure(Trouble.UNREACHED, "it did not answer in time") from None
     except Exception as error:

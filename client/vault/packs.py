@@ -6,6 +6,7 @@ From version 2 on, data and tree blobs lie in packs of their own. What a pack ta
 bounded by its bytes and by the number of its blobs, none of which is an object there.
 """
 
+import io
 import struct
 from collections.abc import Iterable
 from hashlib import sha256
@@ -45,7 +46,7 @@ class PackBuilder:
         self._keys = keys
         self._target = target // share
         self._most = MAX_BLOBS // min(share, _MOST_BLOB_SHARES)
-        self._body = bytearray()
+        self._body = io.BytesIO()
 
     @property
     def is_full(self) -> bool:
@@ -64,15 +65,16 @@ class PackBuilder:
         """Append a blob of the pack's kind from another pack, sealed as it is."""
         identity, kind, _, length, plain = entry
         self._table += pack_entry(identity, kind, self.size, length, plain)
-        self._body += body
+        self._body.write(body)
         self.size += length
 
-    def finish(self) -> tuple[IndexedPack, Buffer]:
+    def finish(self) -> tuple[IndexedPack, bytes]:
         """The pack as index files list it, and its body. The builder must not be used again."""
         if not self._table:
             raise ValueError("a pack holds at least one blob")
-        self._body += encode_header(self._keys, iterate_entries(self._table))
-        return IndexedPack(sha256(self._body).digest(), bytes(self._table)), self._body
+        self._body.write(encode_header(self._keys, iterate_entries(self._table)))
+        body = self._body.getvalue()  # no copy, unless more is written
+        return IndexedPack(sha256(body).digest(), bytes(self._table)), body
 
 
 def encode_header(keys: DataKeys, entries: Iterable[PackEntry]) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -47,6 +48,24 @@ def test_whoever_waits_for_a_call_is_told_when_it_is_closed(calls: Calls) -> Non
     for call in (*stuck, calls.begin(_answers)):
         with pytest.raises(Failure, match="closed"):
             call.result(60)
+
+
+class Brought:
+    """What a call is answered with."""
+
+
+def test_what_was_answered_is_let_go_of_without_a_look_for_garbage_in_cycles() -> None:
+    async def bring() -> Brought:
+        return Brought()
+
+    calls = Calls(Patience())
+    gc.disable()
+    try:
+        brought = weakref.ref(calls.begin(bring).result(60))
+        calls.close()  # its thread may be about to let go
+        assert brought() is None
+    finally:
+        gc.enable()
 
 
 class Store:
