@@ -30,6 +30,10 @@ def export_bucket(
     bucket: Bucket,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="new, empty, or left by an earlier export of it")],
     data: Data,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", metavar="HOST:PORT", help="internal address of a node of another cluster that has it"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a bucket to a folder, as a restic repository. What lies there whole already is kept.
@@ -41,7 +45,7 @@ def export_bucket(
     from deploy.seeding.session import BucketSession
     from domain.sessions import Purpose
 
-    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.READ) as session:
+    with Cluster.of_stack(data, at or ()) as cluster, BucketSession.open(cluster, bucket, Purpose.READ) as session:
         moved = export(session, folder, _progress("written"))
     _tell(moved, "Written", as_json=as_json)
     if moved.besides and not as_json:

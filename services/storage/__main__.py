@@ -35,12 +35,15 @@ from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
+from services.storage.following import Follower
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
+from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
+from services.storage.pace import Pace
 from services.storage.patience import Patience
 from services.storage.peers import Peers
 from services.storage.placement import Placement
@@ -48,6 +51,7 @@ from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
+from services.storage.regions import Regions
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
@@ -58,6 +62,7 @@ from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.quotas import QuotasRpc
+from services.storage.rpc.regions import RegionsRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -121,6 +126,7 @@ async def wire(
             threads,
             peers,
             own=own,
+            regions=OtherRegions(db, peers, copy_seconds),
             clock=clock,
             streams=settings.replication_streams,
             bytes_per_second=settings.replication_bytes_per_second,
@@ -165,6 +171,7 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
+        regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -213,6 +220,7 @@ async def wire(
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 QuotasRpc(db).served(),
+                RegionsRpc(regions, settings.cluster_name).served(),
                 copies.served(),
             ],
             background=[
@@ -223,9 +231,30 @@ async def wire(
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
+                _follower(runtime, puts, peers, regions).run,
                 scrubber.run,
             ],
         )
+
+
+def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:
+    settings, clock = runtime.settings, runtime.clock
+    return Follower(
+        settings.instance,
+        settings.cluster_name,
+        runtime.db,
+        puts,
+        peers,
+        regions,
+        clock,
+        brake=settings.brake,
+        streams=settings.region_streams,
+        pace=Pace(clock, settings.region_bytes_per_second),
+        poll_seconds=settings.region_poll_seconds,
+        inventory_seconds=settings.region_inventory_hours * 3600,
+        beat_seconds=settings.beat_seconds,
+        frame_seconds=settings.copy_stall_seconds,
+    )
 
 
 async def _serve_restic(
