@@ -32,6 +32,7 @@ from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.basket import Baskets
+from services.storage.bringing import Bringer
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
@@ -52,6 +53,7 @@ from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
 from services.storage.regions import Regions
+from services.storage.removals import Removals
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.buckets import BucketsRpc
@@ -238,18 +240,16 @@ async def wire(
 
 
 def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:
-    settings, clock = runtime.settings, runtime.clock
+    settings, db, clock = runtime.settings, runtime.db, runtime.clock
     return Follower(
         settings.instance,
         settings.cluster_name,
-        runtime.db,
-        puts,
+        db,
         peers,
         regions,
         clock,
-        brake=settings.brake,
-        streams=settings.region_streams,
-        pace=Pace(clock, settings.region_bytes_per_second),
+        Bringer(db, puts, settings.region_streams, Pace(clock, settings.region_bytes_per_second)),
+        Removals(db, settings.brake),
         poll_seconds=settings.region_poll_seconds,
         inventory_seconds=settings.region_inventory_hours * 3600,
         beat_seconds=settings.beat_seconds,

@@ -1,12 +1,18 @@
 """One going through a bucket that follows another: what it is to do, and what it has come to."""
 
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from oort.storage.v1 import regions_pb2
 
+from domain.names import ObjectKind
+from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.common.database import Database
+from services.storage import sessions
+from services.storage.regions import begin_session
 from services.storage.source import Source
+from services.storage.store import following
 from services.storage.store.following import Claimed
 
 
@@ -14,9 +20,34 @@ from services.storage.store.following import Claimed
 class Own:
     """What a node has in this cluster while it is at work on a bucket: the claim, and the session that is open."""
 
+    db: Database
     one: Claimed
     claims: VaultClaims
     session: UUID | None = None
+
+    @property
+    def open_session(self) -> UUID:
+        if self.session is None:
+            raise AssertionError("nothing is changed but in a session")
+        return self.session
+
+    async def begin(self, purpose: Purpose) -> None:
+        """Open a session in the place of the one that is open. Raises SourceRefused as `begin_session` does."""
+        await self.end()
+        session = uuid4()
+        await begin_session(self.db, self.one, session, purpose)
+        self.session = session
+
+    async def end(self) -> None:
+        """End the session, if one is open."""
+        if self.session is not None:
+            session, self.session = self.session, None
+            await sessions.end(self.db, self.claims, session)
+
+    async def seal(self) -> bytes | None:
+        """The SHA-256 of the seal that is here, if there is one."""
+        async with self.db.worker() as unit:
+            return await following.root_file(unit, self.one.bucket_id, ObjectKind.SEAL)
 
 
 @dataclass(slots=True)
@@ -26,7 +57,7 @@ class Pass:
     own: Own
     source: Source
     there: regions_pb2.LookResponse
-    objects: int = 0  # brought since that was last noted
+    objects: int = 0
     bytes: int = 0
     damaged: int = 0
     kept: int = 0

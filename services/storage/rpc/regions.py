@@ -112,7 +112,10 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             limit=page.limit,
         )
         shown, token = page.cut(found, lambda row: (str(row.seq), str(row.id)))
-        changes = [regions_pb2.Change(name=str(row.name), sha256=bytes(row.sha256), size=row.size) for row in shown]
+        changes = [
+            regions_pb2.Change(name=str(row.name), sha256=bytes(row.sha256), size=row.size, repacked=row.repacked)
+            for row in shown
+        ]
         return regions_pb2.ListChangesResponse(changes=changes, next_page_token=token)
 
     async def FindGone(self, request: regions_pb2.FindGoneRequest, context: Context) -> regions_pb2.FindGoneResponse:

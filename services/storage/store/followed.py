@@ -41,13 +41,14 @@ class BucketLook:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An object that came, or came back, at `seq`; `id` orders what came together."""
+    """An object that came, or came back, at `seq`; `id` orders what came together. `repacked`: a prune has put it."""
 
     seq: int
     id: int
     kind: str
     sha256: bytes
     size: int
+    repacked: bool
 
     @property
     def name(self) -> ObjectName:
@@ -88,10 +89,13 @@ from buckets b cross join lateral (
 where b.id = %(bucket)s
 """  # noqa: S608 - constants
 _SEEN = "(o.state = 'live' or (o.state = 'condemned' and o.condemned_seq > %(opened)s))"
+# A restic is known to prune from its first removal on: what it has put before looks like a backup's.
+_REPACKED = "coalesce(p.purpose = 'retention' or (p.purpose = 'restic' and p.last_removal is not null), false)"
 # Of what was put after the session was opened none is shown, so that a pass has an end. What was put before and came
 # back since has its old seq of creation.
 _CHANGES = f"""
-select {_SEQ} as seq, o.id, o.kind, o.sha256, o.size from objects o
+select {_SEQ} as seq, o.id, o.kind, o.sha256, o.size, {_REPACKED} as repacked
+from objects o left join sessions p on p.id = o.created_by
 where o.bucket_id = %(bucket)s and o.kind = %(kind)s and {_SEQ} >= %(from_seq)s and {_SEEN}
   and o.created_seq <= %(opened)s and ({_SEQ}, o.id) > (%(seq)s, %(id)s)
 order by {_SEQ}, o.id limit %(limit)s

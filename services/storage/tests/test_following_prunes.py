@@ -1,10 +1,12 @@
 """A prune in the bucket that is followed: what takes the place of old packs comes before these go."""
 
+from functools import partial
+
 from domain.names import ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage.tests.cluster import Client, a_body, index
-from services.storage.tests.regions import Regions, back_up, contents, full
+from services.storage.tests.regions import Regions, back_up, contents, full, until
 
 
 async def repack(client: Client, old_index: ObjectName, old_packs: list[ObjectName], body: bytes) -> ObjectName:
@@ -62,3 +64,26 @@ async def test_a_prune_of_a_vault_that_is_nearly_full_is_followed(regions: Regio
             await repack(client, listing, packs, a_body((2 << 20) - 1000))
             await regions.look_now(claims.bucket)
             await regions.caught_up(claims)
+
+
+async def test_a_prune_that_stores_most_of_a_vault_anew_sets_no_brake_here(regions: Regions) -> None:
+    for cluster in (regions.here, regions.there):
+        cluster.settings = {
+            name: one.model_copy(update={"brake_floor_bytes": 0}) for name, one in cluster.settings.items()
+        }
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            packs, listing, _ = await back_up(client, a_body(3 << 20), snapshot=b"one")
+            await complete(regions, claims)
+            await repack(client, listing, packs, a_body(2 << 20))
+            await regions.look_now(claims.bucket)
+            await until(partial(is_judged, regions, claims))
+        assert regions.there.sql("select braked from buckets") == [(None,)]
+
+
+async def is_judged(regions: Regions, claims: VaultClaims) -> bool:
+    """Whether what was removed there was removed here, or stays."""
+    return contents(regions.here, claims.bucket) == contents(regions.there, claims.bucket) or bool(
+        (await regions.following(claims.bucket)).kept_objects
+    )
