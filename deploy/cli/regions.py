@@ -123,7 +123,8 @@ def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = Fals
 
     For when the other cluster is gone: what had not come yet is told, and lost with it. While that answers, or when all
     of it was never here, only with --give-up. Of one that was handed over to another cluster (`oort bucket move`), take
-    it back: only with --give-up once that is promoted. The same again ends what was cut off.
+    it back: only with --give-up once that is promoted, as for one that another cluster has followed. The same again
+    ends what was cut off.
     """
     from client.cli.agreement import agree
     from deploy.local.regions import send_devices
@@ -136,13 +137,13 @@ def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = Fals
                 _tell(one)
             typer.echo(f"What is stored on cluster {found.writes_to} does not come here any more.", err=True)
             agree(f"Promote {bucket}?", yes=yes)
-            if found.following:
-                region.promote(bucket, give_up=give_up)
-            else:
-                region.take_back(bucket, give_up=give_up)
-            typer.echo(f"The bucket takes backups on cluster {here}.")
         else:
             agree(f"The bucket follows no other cluster. Send its devices to cluster {here}?", yes=yes)
+        if found.following:
+            region.promote(bucket, give_up=give_up)
+        else:
+            region.take_back(bucket, give_up=give_up)
+        typer.echo(f"The bucket takes backups on cluster {here}.")
         send_devices(data, bucket, here)
     typer.echo(f"Its devices are sent to cluster {here}.")
 

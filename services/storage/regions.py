@@ -176,15 +176,23 @@ class Regions:
     async def take_back(self, bucket: UUID, *, give_up: bool) -> int:
         """Have a bucket again that was handed over. Answers its seq; the same again answers the same.
 
-        Raises NotFound; NotAllowed unless the other cluster says that it still follows it, or `give_up` says that what
-        is stored there since is given up.
+        Raises NotFound; NotAllowed unless the cluster that it was handed over to, or else each that has followed it,
+        says that it still does, or `give_up` says that what is stored there since is given up.
         """
         async with self._db.worker() as unit:
             state = await buckets.peek(unit, bucket)
             followers = await followed.followers(unit, bucket)
-        if state is not None and state.follows and not give_up:
-            endpoints = [one for known in followers if known.cluster == state.follows for one in known.endpoints]
-            await self._require_following(bucket, state.follows, endpoints)
+        if state is not None and not give_up:
+            known = {one.cluster: one.endpoints for one in followers}
+            # A follower may have been promoted without a hand-over.
+            for cluster in [state.follows] if state.follows else known:
+                there = await self._of_follower(bucket, cluster, known.get(cluster, []))
+                # One that was handed over to this cluster takes nothing either, but may have what is not here.
+                if there.follows != self._cluster or not (there.is_following or state.follows is None):
+                    raise NotAllowed(
+                        detail=f"Cluster {cluster} has the bucket to write to by now: follow it from here and move it"
+                        " back; --give-up takes it back without what was stored there."
+                    )
         async with self._db.worker() as unit:
             state = await _locked(unit, bucket)
             if await following.get(unit, bucket) is not None:
@@ -218,22 +226,20 @@ class Regions:
             return None
         raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, and not of {found.source}")
 
-    async def _require_following(self, bucket: UUID, cluster: str, endpoints: Sequence[str]) -> None:
-        """Raises NotAllowed unless that cluster says that it only follows the bucket."""
+    async def _of_follower(self, bucket: UUID, cluster: str, endpoints: Sequence[str]) -> LookResponse:
+        """How the bucket is on a cluster that follows it. Raises NotAllowed when that does not say."""
         source = Source(self._peers, bucket, endpoints, seconds=self._copy_seconds)
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 there = await source.look(self._cluster, (), 0)
+            if there.cluster != cluster:
+                raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now")
         except (ServiceError, TimeoutError) as error:
             raise NotAllowed(
                 detail=f"Cluster {cluster} does not say that nothing was stored there: --give-up takes the bucket back"
                 f" without what was ({error})."
             ) from error
-        if (there.cluster, there.is_following, there.follows) != (cluster, True, self._cluster):
-            raise NotAllowed(
-                detail=f"Cluster {cluster} has the bucket to write to by now: follow it from here and move it back;"
-                " --give-up takes it back without what was stored there."
-            )
+        return there
 
     async def page(self, after: UUID | None, limit: int) -> list[Following]:
         """What follows other clusters here, by bucket."""

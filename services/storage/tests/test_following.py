@@ -3,11 +3,12 @@
 import asyncio
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
-from oort.storage.v1 import objects_pb2, objects_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from oort.storage.v1 import objects_pb2, objects_pb2_grpc, regions_pb2, sessions_pb2, sessions_pb2_grpc
 
 from domain.names import ObjectKind
 from domain.sessions import OPERATOR_METADATA, Purpose
@@ -17,6 +18,7 @@ from services.storage import retention
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.regions import begin_session
 from services.storage.sessions import beat
+from services.storage.source import Source
 from services.storage.store import following
 from services.storage.store.following import Claimed
 from services.storage.store.sessions import NOBODY
@@ -382,3 +384,29 @@ async def test_a_look_that_finds_nothing_new_opens_no_session_there(regions: Reg
             seen = found.seen.ToNanoseconds()
             found = await regions.wait(claims.bucket, lambda one, seen=seen: one.seen.ToNanoseconds() > seen)  # type: ignore[misc] # mypy infers no default
         assert regions.here.sql("select seq from buckets") == [(seq,)]
+
+
+async def test_what_nobody_expected_of_one_bucket_stops_neither_the_others_nor_the_node(
+    regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with regions.up():
+        odd, other = full(await regions.here.bucket("a")), full(await regions.here.bucket("a"))
+        for claims in (odd, other):
+            await regions.follow(claims)
+            await regions.wait(claims.bucket, lambda one: one.complete)
+        look = Source.look
+
+        async def fails_for_one(source: Source, *args: Any, **named: Any) -> regions_pb2.LookResponse:
+            if source.bucket == odd.bucket:
+                raise RuntimeError("nobody expected this")
+            return await look(source, *args, **named)
+
+        monkeypatch.setattr(Source, "look", fails_for_one)
+        told = await regions.wait(odd.bucket, lambda one: one.problem != "")
+        assert "node x" in told.problem
+        async with regions.here.client("a", other) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+        await regions.caught_up(other)
+        monkeypatch.undo()
+        await regions.there.change("update follows set due = now()")
+        await regions.wait(odd.bucket, lambda one: one.problem == "")

@@ -123,6 +123,24 @@ async def test_what_was_handed_over_is_taken_back_while_nothing_was_stored_on_th
             await client.open(Purpose.BACKUP)
 
 
+async def test_a_bucket_that_was_promoted_without_a_hand_over_is_not_taken_for_this_clusters_by_mistake(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        await regions.hand_over(claims.bucket, "")  # it only follows, and that is asked of it
+        await regions.promote(claims.bucket, give_up=True)
+        with pytest.raises(grpc.aio.AioRpcError, match="to write to by now"):
+            await regions.hand_over(claims.bucket, "")
+        await regions.hand_over(claims.bucket, "", give_up=True)
+        # It followed in its turn, and was handed over: then nobody else writes to it.
+        await regions.follow(claims, by=regions.here, existing=True)
+        await regions.here.change("delete from follows")
+        await regions.here.change("update buckets set follows = null")
+        await regions.there.change("update buckets set follows = 'here'")
+        await regions.hand_over(claims.bucket, "")
+
+
 async def test_who_only_asks_is_no_follower_and_there_are_not_many(regions: Regions) -> None:
     async with regions.here.up("a"):
         claims = await regions.here.bucket("a")
