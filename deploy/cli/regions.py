@@ -189,7 +189,7 @@ def _region(data: Path, at: list[str] | None) -> Iterator["Region"]:
     from deploy.local.cluster import Cluster
     from deploy.local.regions import Region
 
-    with Cluster.of_stack(data, at or ()) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         yield Region(cluster)
 
 

@@ -46,7 +46,7 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def of_stack(cls, data: Path, at: Sequence[str] = ()) -> Iterator[Self]:
+    def of_stack(cls, data: Path, at: Sequence[str] | None = None) -> Iterator[Self]:
         """The nodes of the stack, or those `at` (internal host:port) of another cluster of its installation.
 
         Raises NoStack, StackNotRunning; another cluster does not need the stack to run.
@@ -56,7 +56,7 @@ class Cluster:
             raise StackNotRunning(folder=folder.path)
         now = datetime.now(UTC)
         operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
-        nodes = {one: one for one in at} or {node.name: node.internal for node in folder.load().nodes}
+        nodes = {one: one for one in at or ()} or {node.name: node.internal for node in folder.load().nodes}
         channels = {name: operator.channel(internal) for name, internal in nodes.items()}
         try:
             yield cls(channels)

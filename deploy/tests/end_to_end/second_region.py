@@ -19,7 +19,7 @@ from deploy.local.secrets import open_secrets
 from services.common.provision import DatabasePasswords, DatabaseUrls, provision
 
 NAME = "far"
-_NODE = "far-a"
+NODE = "far-a"
 _START_SECONDS = 120.0
 
 
@@ -46,10 +46,10 @@ def a_second_region(operator: Operator, place: Path, free_port: Callable[[], int
     env = dict(word.decode().split("=", 1) for word in words if b"=" in word)
     public, internal, metrics = (f"127.0.0.1:{free_port()}" for _ in range(3))
     authority = CertificateAuthority.open(folder.certificates, datetime.now(UTC))
-    files = authority.certificate("storage", _NODE, datetime.now(UTC))
+    files = authority.certificate("storage", NODE, datetime.now(UTC))
     urls = _a_database(folder)
     env |= {
-        "OORT_INSTANCE": _NODE,
+        "OORT_INSTANCE": NODE,
         "OORT_CLUSTER_NAME": NAME,
         "OORT_PUBLIC_LISTEN": public,
         "OORT_PUBLIC_ENDPOINT": public,

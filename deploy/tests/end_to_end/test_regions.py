@@ -12,7 +12,7 @@ import pytest
 from deploy.driver import Operator
 from deploy.local.folder import StackFolder
 from deploy.tests.end_to_end.conftest import a_device
-from deploy.tests.end_to_end.second_region import NAME, SecondRegion, a_second_region
+from deploy.tests.end_to_end.second_region import NAME, NODE, SecondRegion, a_second_region
 from deploy.tests.end_to_end.trees import a_tree, restored
 from deploy.tests.end_to_end.waiting import PATIENCE_SECONDS
 
@@ -78,6 +78,12 @@ def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
         device.request_vault("second", "far away")
         device.backup("second", source)
         assert (far.data / "buckets" / device.recovery("second")["bucket"]).is_dir()
+        there = (*data, *far.at)
+        assert {one["id"] for one in own_stack.oort.ok("node", "list", "--json", *there).json()} == {NODE}
+        assert bucket in {one["id"] for one in own_stack.oort.ok("bucket", "list", "--json", *there).json()}
+        assert own_stack.oort.ok("bucket", "scrub", bucket, "--json", *there).json()["damaged"] == 0
+        [rescanned] = own_stack.oort.ok("node", "rescan", "--json", *there).json()
+        assert (rescanned["entered_objects"], rescanned["left_out"]) == (0, [])
         exported = tmp_path / "exported"
         own_stack.oort.ok("bucket", "export", bucket, str(exported), *data, *far.at)
         assert len(list((exported / "snapshots").iterdir())) == 2
