@@ -210,36 +210,55 @@ class Regions:
 
     async def _last_look(self, found: Following, *, give_up: bool) -> LookResponse | None:
         """How the bucket is that it follows; None if nobody answers there. Raises SourceRefused unless `give_up`."""
-        source = Source(self._peers, found.bucket_id, found.addresses, seconds=self._copy_seconds)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                there = await source.look(self._cluster, (), found.upto_seq, found.session_id)
-        except (Unavailable, TimeoutError):
+            return await self._look_at(found.bucket_id, found.source, found.addresses, found.upto_seq, found.session_id)
+        except Unavailable:
             return None
         except SourceRefused:
             if give_up:
                 return None
             raise
-        if there.cluster == found.source:
-            return there
-        if give_up:
-            return None
-        raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, and not of {found.source}")
 
     async def _of_follower(self, bucket: UUID, cluster: str, endpoints: Sequence[str]) -> LookResponse:
         """How the bucket is on a cluster that follows it. Raises NotAllowed when that does not say."""
-        source = Source(self._peers, bucket, endpoints, seconds=self._copy_seconds)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                there = await source.look(self._cluster, (), 0)
-            if there.cluster != cluster:
-                raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now")
-        except (ServiceError, TimeoutError) as error:
+            return await self._look_at(bucket, cluster, endpoints)
+        except ServiceError as error:
             raise NotAllowed(
                 detail=f"Cluster {cluster} does not say that nothing was stored there: --give-up takes the bucket back"
                 f" without what was ({error})."
             ) from error
-        return there
+
+    async def _look_at(
+        self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int = 0, session: UUID | None = None
+    ) -> LookResponse:
+        """What a node of that cluster says. All are asked at once, so that one that hangs hides none that answers.
+
+        Raises Unavailable when none answers, SourceRefused when those that do refuse, or are another cluster's.
+        """
+        sources = [Source(self._peers, bucket, [one], seconds=self._copy_seconds) for one in endpoints]
+        looks = [asyncio.ensure_future(one.look(self._cluster, (), upto_seq, session)) for one in sources]
+        refusal: ServiceError = Unavailable(what=f"Cluster {cluster}")
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                for look in asyncio.as_completed(looks):
+                    try:
+                        there = await look
+                    except Unavailable:
+                        continue
+                    except SourceRefused as refused:
+                        refusal = refused
+                        continue
+                    if there.cluster == cluster:
+                        return there
+                    refusal = SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, not of {cluster}")
+        except TimeoutError:
+            pass
+        finally:
+            for task in looks:
+                task.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
+        raise refusal
 
     async def page(self, after: UUID | None, limit: int) -> list[Following]:
         """What follows other clusters here, by bucket."""

@@ -1,5 +1,7 @@
 """A bucket is written to on one cluster at a time, and what protects it goes with it."""
 
+import socket
+
 import grpc
 import pytest
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc
@@ -65,6 +67,18 @@ async def test_nothing_is_promoted_beside_a_cluster_that_answers_unless_that_is_
         assert (await regions.status(claims.bucket)).writes_to == "here"
         await regions.promote(claims.bucket, give_up=True)
         assert (await regions.status(claims.bucket)).writes_to == ""
+
+
+async def test_a_node_there_that_hangs_does_not_hide_one_that_answers(regions: Regions) -> None:
+    # Connections come to stand, and nobody answers.
+    with socket.create_server(("localhost", 0)) as silent:
+        async with regions.up():
+            claims = await a_follower(regions)
+            await regions.there.change(
+                "update follows set source_endpoints = array[%s]", f"localhost:{silent.getsockname()[1]}"
+            )
+            with pytest.raises(grpc.aio.AioRpcError, match="oort bucket move"):
+                await regions.promote(claims.bucket)
 
 
 async def test_what_never_was_a_whole_vault_is_not_promoted_unless_that_is_meant(regions: Regions) -> None:
