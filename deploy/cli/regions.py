@@ -1,4 +1,4 @@
-"""`oort bucket follow|status|following|promote|move` and `oort cluster add`: vaults that lie in two regions."""
+"""`oort bucket follow|status|following|unfollow|promote|move`, `oort cluster add`: vaults that lie in two regions."""
 
 import json
 import sys
@@ -116,6 +116,24 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
     show(rows, columns, as_json=as_json)
     if any(row["problem"] for row in rows):
         raise typer.Exit(_WARNINGS)
+
+
+def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
+    """Have a bucket follow no other cluster any more: its devices stay where they are, and what is here gets older.
+
+    What is here is not removed, and becomes what is there again by `oort bucket follow --existing`.
+    """
+    from client.cli.agreement import agree
+    from client.errors import UsageError
+
+    with _region(data, at) as region:
+        found = region.status(bucket).following
+        if not found:
+            raise UsageError(detail=f"The bucket {bucket} follows no other cluster.")
+        _tell(found[0])
+        agree(f"Bring nothing more from cluster {found[0].source}?", yes=yes)
+        region.promote(bucket, give_up=True)
+    typer.echo("It follows no other cluster any more.")
 
 
 def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:

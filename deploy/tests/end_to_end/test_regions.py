@@ -78,6 +78,8 @@ def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
         device.request_vault("second", "far away")
         device.backup("second", source)
         assert (far.data / "buckets" / device.recovery("second")["bucket"]).is_dir()
+        follows_back_for_a_while(own_stack, device.recovery("second")["bucket"], far)
+        device.backup("second", source)
         there = (*data, *far.at)
         assert {one["id"] for one in own_stack.oort.ok("node", "list", "--json", *there).json()} == {NODE}
         assert bucket in {one["id"] for one in own_stack.oort.ok("bucket", "list", "--json", *there).json()}
@@ -95,19 +97,32 @@ def follow(operator: Operator, bucket: str, far: SecondRegion) -> None:
     operator.oort.ok("bucket", "follow", bucket, *sources, "--copies", "1", "--data", str(operator.data), *far.at)
 
 
+def follows_back_for_a_while(operator: Operator, bucket: str, far: SecondRegion) -> None:
+    """The stack a vault of the other cluster."""
+    data = ("--data", str(operator.data))
+    operator.oort.ok("bucket", "follow", bucket, "--from", far.internal, "--copies", "1", *data)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_complete(operator, bucket):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    operator.oort.ok("bucket", "unfollow", bucket, "--yes", *data)
+    told = operator.oort.ok("bucket", "status", bucket, "--json", *data).json()
+    assert (told["writes_to"], told["following"]) == ("", None)
+
+
 def caught_up(operator: Operator, bucket: str, far: SecondRegion) -> None:
     """Until as many snapshots are there as here."""
     end = time.monotonic() + PATIENCE_SECONDS
     [here] = {len(list(folder.glob("snapshots/*"))) for folder in operator.bucket_folders(bucket)[:1]}
     there = far.data / "buckets" / bucket / "snapshots"
-    while not there.is_dir() or len(list(there.iterdir())) < here or not is_complete(operator, bucket, far):
+    while not there.is_dir() or len(list(there.iterdir())) < here or not is_complete(operator, bucket, *far.at):
         assert time.monotonic() < end
         time.sleep(0.2)
 
 
-def is_complete(operator: Operator, bucket: str, far: SecondRegion) -> bool:
+def is_complete(operator: Operator, bucket: str, *at: str) -> bool:
     found: dict[str, Any] = operator.oort.ok(
-        "bucket", "status", bucket, "--json", "--data", str(operator.data), *far.at, codes=(0, _FOLLOWS)
+        "bucket", "status", bucket, "--json", "--data", str(operator.data), *at, codes=(0, _FOLLOWS)
     ).json()["following"]
     return bool(found["complete"] and not found["behind_objects"])
 
