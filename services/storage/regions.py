@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from oort.storage.v1.regions_pb2 import LookResponse
 
-from domain.names import SEAL, ObjectKind
+from domain.names import CONFIG, SEAL, ObjectKind
 from domain.sessions import Purpose
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
@@ -91,13 +91,14 @@ class Regions:
             here = await buckets.lock(unit, wanted.bucket)
             if here is None or (here.tenant_id, here.user_id) != owner:
                 raise NotAllowed(detail=f"The bucket {wanted.bucket} here belongs to another user.")
-            await self._begin(unit, here, wanted, there.cluster)
+            await self._begin(unit, here, wanted, there)
             found = await following.get(unit, wanted.bucket)
         if found is None:
             raise LookupError(f"the following of {wanted.bucket} was just entered")
         return found
 
-    async def _begin(self, unit: Unit, here: BucketState, wanted: Wanted, source: str) -> None:
+    async def _begin(self, unit: Unit, here: BucketState, wanted: Wanted, there: LookResponse) -> None:
+        source = there.cluster
         before = await following.get(unit, here.id)
         if before is None and not wanted.existing and not await followed.is_empty(unit, here.id):
             raise NotAllowed(
@@ -105,7 +106,11 @@ class Regions:
                 " followed, and nothing can be stored in it here from then on: say --existing if that is meant."
             )
         if before is not None and before.source != source:
-            raise NotAllowed(detail=f"The bucket follows cluster {before.source}: promote it first.")
+            raise NotAllowed(
+                detail=f"The bucket follows cluster {before.source}: `oort bucket unfollow` first, then --existing."
+            )
+        if await following.root_file(unit, here.id, CONFIG.kind) not in (None, there.config_sha256):
+            raise NotAllowed(detail="The bucket there is another vault than the one here, or has lost its config.")
         if before is None:
             await followed.end_writers(unit, here.id, here.seq + 1)
             await followed.set_follows(unit, here.id, source)

@@ -94,7 +94,7 @@ _PUT = """
 insert into follows (bucket_id, tenant_id, user_id, source, endpoints, removals)
 values (%(bucket)s, %(tenant)s, %(user)s, %(source)s, %(endpoints)s, %(removals)s)
 on conflict (bucket_id) do update set endpoints = excluded.endpoints, removals = excluded.removals,
-    due = least(follows.due, now()), inventory_due = now(),
+    due = now(), lease = null, inventory_due = now(),
     session_id = case when follows.strayed then null else follows.session_id end,
     complete = follows.complete and not follows.strayed, strayed = false
 """
@@ -135,7 +135,10 @@ class Claimed(Following):
 async def put(
     unit: Unit, bucket: UUID, tenant: UUID, user: UUID, *, source: str, endpoints: Sequence[str], removals: bool
 ) -> None:
-    """Ask for a following, or change what is asked for; the catalogue that is there now is the one that is meant."""
+    """Ask for a following, or change what is asked for; the catalogue that is there now is the one that is meant.
+
+    Whoever is at work on it is no more: it was told otherwise.
+    """
     asked = {"bucket": bucket, "tenant": tenant, "user": user, "source": source}
     await unit.execute(_PUT, {**asked, "endpoints": list(endpoints), "removals": removals})
 

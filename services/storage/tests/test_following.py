@@ -293,6 +293,35 @@ async def test_who_takes_a_bucket_over_ends_what_the_one_before_was_at(regions: 
             await begin_session(db, taken[1], uuid4(), Purpose.REPLICATE)
 
 
+async def test_a_bucket_does_not_become_another_vault(regions: Regions) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        await regions.there.bucket("x", bucket=claims.bucket, tenant=claims.tenant, user=claims.user)
+        async with (
+            regions.here.client("a", claims) as client,
+            regions.there.client("x", full(claims, "there")) as other,
+        ):
+            await client.initialise(await client.open())
+            session = await other.open()
+            await other.initialise(session, b"another config")
+            with pytest.raises(grpc.aio.AioRpcError, match="another vault"):
+                await regions.follow(claims, existing=True)
+            await other.put_pack(session, a_body())
+
+
+async def test_an_order_that_is_given_again_ends_what_is_at_work_by_the_one_before(regions: Regions) -> None:
+    async with regions.here.up("a"), regions.there.up("x") as [db]:
+        claims = full(await regions.here.bucket("a"))
+        await regions.follow(claims)
+        await regions.wait(claims.bucket, lambda one: one.complete)
+        taken = await _taken(regions, db, "y")
+        await regions.follow(claims, removals=False)
+        async with db.worker() as unit:
+            assert not await following.renew(unit, taken, 60)
+        with pytest.raises(SourceRefused, match="another node"):
+            await begin_session(db, taken, uuid4(), Purpose.RETENTION)
+
+
 async def test_a_node_of_another_cluster_reads_and_does_no_more(regions: Regions) -> None:
     async with regions.up():
         claims = await regions.here.bucket("a")
