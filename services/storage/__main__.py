@@ -128,7 +128,7 @@ async def wire(
             threads,
             peers,
             own=own,
-            regions=OtherRegions(db, peers, copy_seconds),
+            regions=OtherRegions(db, peers, clock, copy_seconds),
             clock=clock,
             streams=settings.replication_streams,
             bytes_per_second=settings.replication_bytes_per_second,

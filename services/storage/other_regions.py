@@ -1,20 +1,26 @@
 """Where else a bucket lies: on the cluster that it follows, and on those that follow it.
 
-Kept true: in a cluster of buckets that neither follow others nor are followed, nobody else is asked for anything.
+Kept true: in a cluster of buckets that neither follow others nor are followed, nobody else is asked for anything; one
+that does not answer is left alone for a minute, so that however much is lost, what is to be had is not waiting for it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
+from services.common.clock import Clock
 from services.common.database import Database
-from services.common.errors import ServiceError
+from services.common.errors import ServiceError, Unavailable
 from services.storage.peers import Peers
 from services.storage.source import Source
 from services.storage.store import buckets, followed, following
+
+_OPEN_SECONDS = 30.0
+_SILENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +32,6 @@ class OtherRegion:
     tenant: UUID
     user: UUID
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Source]:
-        """With a session open there. Raises Unavailable, SourceRefused."""
-        await self.source.open(self.tenant, self.user)
-        try:
-            yield self.source
-        finally:
-            try:
-                await self.source.end()
-            except ServiceError as error:
-                structlog.get_logger("storage").info("a session on another cluster is left", cause=str(error))
-
 
 @dataclass(frozen=True, slots=True)
 class OtherRegions:
@@ -45,7 +39,9 @@ class OtherRegions:
 
     db: Database
     peers: Peers
+    clock: Clock
     frame_seconds: float
+    _silent_until: dict[str, float] = field(default_factory=dict)
 
     async def of(self, bucket: UUID) -> list[OtherRegion]:
         """The one that it follows first. Raises Unavailable."""
@@ -66,3 +62,22 @@ class OtherRegions:
             )
             for name, endpoints in known.items()
         ]
+
+    @asynccontextmanager
+    async def reading(self, region: OtherRegion) -> AsyncIterator[Source]:
+        """With a session open there. Raises Unavailable, SourceRefused."""
+        if self.clock.monotonic() < self._silent_until.get(region.name, 0.0):
+            raise Unavailable(what=f"Cluster {region.name}")
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                await region.source.open(region.tenant, region.user)
+        except (Unavailable, TimeoutError):
+            self._silent_until[region.name] = self.clock.monotonic() + _SILENT_SECONDS
+            raise Unavailable(what=f"Cluster {region.name}") from None
+        try:
+            yield region.source
+        finally:
+            try:
+                await region.source.end()
+            except ServiceError as error:
+                structlog.get_logger("storage").info("a session on another cluster is left", cause=str(error))

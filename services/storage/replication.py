@@ -184,7 +184,7 @@ class Replicator:
         """Of what no home here has a whole copy: from a cluster that this bucket follows, or that follows it."""
         for region in await self._regions.of(missing.bucket_id):
             try:
-                async with region.reading() as source:
+                async with self._regions.reading(region) as source:
                     await self._fetch(missing, partial(source.messages, missing.name))
             except (Rotten, TimeoutError, ServiceError, OSError, ValueError) as error:
                 self._log.warning(

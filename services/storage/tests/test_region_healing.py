@@ -1,9 +1,18 @@
 """What no home of a cluster has whole comes back from the other cluster that has the bucket."""
 
 import asyncio
+from uuid import uuid4
+
+import grpc
+import pytest
 
 from domain.names import ObjectKind
 from domain.sessions import Purpose
+from services.common.errors import Unavailable
+from services.common.testing.clock import ManualClock
+from services.storage.other_regions import OtherRegion, OtherRegions
+from services.storage.peers import Peers
+from services.storage.source import Source
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.regions import PATIENCE_SECONDS, Regions, back_up, full
 from services.storage.tests.test_healing import altered
@@ -64,3 +73,33 @@ async def _read_and_heal(cluster: Cluster, node: str, bucket: object) -> None:
             await asyncio.sleep(0.05)
         while cluster.sql("select 1 from missing_copies"):  # noqa: ASYNC110 - it is a node that heals
             await asyncio.sleep(0.05)
+
+
+async def test_a_cluster_that_does_not_answer_is_left_alone_for_a_minute() -> None:
+    asked: list[str] = []
+
+    class Away(Peers):
+        """Nobody is there."""
+
+        def __init__(self) -> None:
+            pass
+
+        def channel(self, endpoint: str) -> grpc.aio.Channel:
+            asked.append(endpoint)
+            raise Unavailable(what=endpoint)
+
+    peers, clock = Away(), ManualClock()
+    regions = OtherRegions(None, peers, clock, 1)  # type: ignore[arg-type] # the database is asked for nothing
+
+    async def reads(name: str) -> None:
+        source = Source(peers, uuid4(), [name], seconds=1)
+        with pytest.raises(Unavailable):
+            async with regions.reading(OtherRegion(name, source, uuid4(), uuid4())):
+                pass
+
+    for _ in range(3):
+        await reads("far")
+    await reads("farther")
+    await clock.advance(61)
+    await reads("far")
+    assert asked == ["far", "farther", "far"]

@@ -286,7 +286,7 @@ class World:
             one.threads,
             self.nodes,  # type: ignore[arg-type] # what `near_fetch` gets as peers
             own=own,
-            regions=OtherRegions(self.db, None, 1),  # type: ignore[arg-type] # peers: there is no other cluster
+            regions=OtherRegions(self.db, None, SystemClock(), 1),  # type: ignore[arg-type] # peers: there is no other cluster
             clock=SystemClock(),
             streams=streams,
             bytes_per_second=1 << 40,
