@@ -1,4 +1,4 @@
-"""A vault in two regions: the first one burns, or is moved away from while it is in use."""
+"""A vault in two regions: the first one burns and comes back, or is moved away from while it is in use."""
 
 import os
 import signal
@@ -49,6 +49,10 @@ def test_a_vault_is_restored_and_backed_up_to_from_the_other_region_after_the_fi
         # The same again changes nothing.
         own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data)
         assert len(device.snapshots("main")) == 3
+        comes_home(own_stack, bucket, far)
+        device.backup("main", source)
+        assert len(device.snapshots("main")) == 4
+        device.tool.ok("check", "--vault", "main", "--read-data")
 
 
 @pytest.mark.long
@@ -91,6 +95,18 @@ def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
         assert len(list((exported / "snapshots").iterdir())) == 2
 
 
+def comes_home(operator: Operator, bucket: str, far: SecondRegion) -> None:
+    """To the first cluster, which is up again, and has followed in its turn."""
+    data = ("--data", str(operator.data))
+    nodes = StackFolder.find(operator.data).load().nodes
+    for node in nodes:
+        operator.oort.ok("stack", "restart", node.name, *data)
+    assert "to write to by now" in operator.oort.run("bucket", "promote", bucket, "--yes", *data).stderr
+    operator.oort.ok("bucket", "follow", bucket, "--existing", "--from", far.internal, *data)
+    completed(operator, bucket)
+    operator.oort.ok("bucket", "move", bucket, "--to", nodes[0].internal, "--yes", *data, *far.at)
+
+
 def follow(operator: Operator, bucket: str, far: SecondRegion) -> None:
     nodes = [node.internal for node in StackFolder.find(operator.data).load().nodes]
     sources = [word for node in nodes for word in ("--from", node)]
@@ -101,10 +117,7 @@ def follows_back_for_a_while(operator: Operator, bucket: str, far: SecondRegion)
     """The stack a vault of the other cluster."""
     data = ("--data", str(operator.data))
     operator.oort.ok("bucket", "follow", bucket, "--from", far.internal, "--copies", "1", *data)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not is_complete(operator, bucket):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    completed(operator, bucket)
     operator.oort.ok("bucket", "unfollow", bucket, "--yes", *data)
     told = operator.oort.ok("bucket", "status", bucket, "--json", *data).json()
     assert (told["writes_to"], told["following"]) == ("", None)
@@ -116,6 +129,14 @@ def caught_up(operator: Operator, bucket: str, far: SecondRegion) -> None:
     [here] = {len(list(folder.glob("snapshots/*"))) for folder in operator.bucket_folders(bucket)[:1]}
     there = far.data / "buckets" / bucket / "snapshots"
     while not there.is_dir() or len(list(there.iterdir())) < here or not is_complete(operator, bucket, *far.at):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def completed(operator: Operator, bucket: str) -> None:
+    """Until the stack, which follows, has all."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_complete(operator, bucket):
         assert time.monotonic() < end
         time.sleep(0.2)
 
