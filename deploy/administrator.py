@@ -186,16 +186,18 @@ class Administrator:
             token = page.next_page_token
             more = bool(token)
 
-    def add_template(self, name: str, copies: int, ack_copies: int = 1) -> None:
+    def add_template(self, name: str, copies: int, ack_copies: int = 1, cluster: str = "") -> None:
         """Offer vaults in `copies` copies, of which `ack_copies` must be whole before a put is acknowledged.
 
-        On the only storage cluster, to the administrator's own tenant. Raises NameTaken (vaults were asked for by
-        that name, in its number of copies), UsageError for a bad name or number.
+        On a storage cluster, or the only one, to the administrator's own tenant. Raises NameTaken (vaults were asked
+        for by that name, in its number of copies), UsageError for a bad name or number.
         """
         if any(entry.name == name for entry in self.templates()):
             raise NameTaken(detail=f"There is a template named {name} already: choose another name.")
         described = "one copy" if copies == 1 else f"{copies} copies on {copies} nodes"
-        template = profiles_pb2.Template(name=name, description=described, copies=copies, ack_copies=ack_copies)
+        template = profiles_pb2.Template(
+            name=name, description=described, cluster=cluster, copies=copies, ack_copies=ack_copies
+        )
         self.connection.call(self._admin.PutTemplate, admin_pb2.PutTemplateRequest(template=template))
 
     def templates(self) -> Iterator[TemplateEntry]:

@@ -10,7 +10,8 @@ OPERATOR_METADATA = ("oort-bucket", "oort-tenant", "oort-user")
 class Purpose(StrEnum):
     """What a session was opened for. Only backups and adoptions write; retention comes alone.
 
-    A restic has no session of its own choice: its lock files make one (docs/sessions.md).
+    A restic has no session of its own choice: its lock files make one (docs/sessions.md). Nodes alone open one to
+    replicate, in a bucket that follows another cluster's.
     """
 
     READ = "read"
@@ -18,6 +19,7 @@ class Purpose(StrEnum):
     ADOPT = "adopt"
     RETENTION = "retention"
     RESTIC = "restic"
+    REPLICATE = "replicate"
 
 
 class Scope(StrEnum):

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from client.errors import OortError
-from deploy.cli import accounts, buckets, copies, demo, nodes, quotas, rescan, seeding, stack
+from deploy.cli import accounts, buckets, copies, demo, nodes, quotas, regions, rescan, seeding, stack
 
 USAGE = 2
 INTERRUPTED = 130
@@ -23,6 +23,14 @@ buckets.app.command(name="scrub")(copies.scrub)
 buckets.app.command(name="export")(seeding.export_bucket)
 buckets.app.command(name="import")(seeding.import_bucket)
 buckets.app.command(name="adopt")(seeding.adopt_bucket)
+buckets.app.command(name="follow")(regions.follow)
+buckets.app.command(name="status")(regions.status)
+buckets.app.command(name="following")(regions.list_following)
+buckets.app.command(name="unfollow")(regions.unfollow)
+buckets.app.command(name="promote")(regions.promote)
+buckets.app.command(name="move")(regions.move)
+clusters = typer.Typer(help="Storage clusters, one for each region.", no_args_is_help=True)
+clusters.command(name="add")(regions.add_cluster)
 storage_nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
 storage_nodes.command(name="list")(nodes.list_nodes)
 storage_nodes.command(name="drain")(nodes.drain)
@@ -37,6 +45,7 @@ app.add_typer(accounts.sessions, name="session")
 app.add_typer(buckets.app, name="bucket")
 app.add_typer(quotas.app, name="quota")
 app.add_typer(storage_nodes, name="node")
+app.add_typer(clusters, name="cluster")
 app.command(name="demo")(demo.demo)
 
 

@@ -98,11 +98,12 @@ def add_template(
     ack_copies: Annotated[
         int, typer.Option("--ack-copies", help="copies that must be whole before anything counts as stored")
     ] = 1,
+    cluster: Annotated[str, typer.Option("--cluster", help="name of a storage cluster; default: the only one")] = "",
     data: Data = None,
 ) -> None:
     """Add a template that the users of the administrator's tenant may request vaults from."""
     with _signed_in(data) as administrator:
-        administrator.add_template(name, copies, ack_copies)
+        administrator.add_template(name, copies, ack_copies, cluster)
     typer.echo(f"Template {name} is added.")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.regions import At
+
 if TYPE_CHECKING:
     from deploy.local.cluster import Cluster
 
@@ -19,12 +21,12 @@ _TELL_SECONDS = 10.0
 _HEAL_SECONDS = 120.0
 
 
-def list_buckets(data: Data, as_json: AsJson = False) -> None:
+def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
     """Show all buckets, with what is missing on their nodes and what is lost. Ends with 8 if anything is lost."""
     from deploy.cli.accounts import show
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         rows = [
             {
                 "id": bucket.id,
@@ -49,6 +51,7 @@ def scrub(
     data: Data,
     bucket: Annotated[str, typer.Argument(help="id of one bucket, which is its vault's")] = "",
     every: Annotated[bool, typer.Option("--all", help="all buckets")] = False,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Have every node read all its copies now, and heal what is not whole. Ctrl-C leaves them at it.
@@ -60,7 +63,7 @@ def scrub(
 
     if bool(bucket) == every:
         raise UsageError(detail="Give the id of a bucket, or --all.")
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         cluster.start_scrub(bucket)
         silent = _wait(cluster, bucket)
         read = cluster.scrubs(bucket)

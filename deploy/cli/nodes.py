@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.regions import At
+
 if TYPE_CHECKING:
     from oort.storage.v1 import buckets_pb2
 
@@ -30,7 +32,7 @@ _COLUMNS = (
 )
 
 
-def list_nodes(data: Data, as_json: AsJson = False) -> None:
+def list_nodes(data: Data, at: At = None, as_json: AsJson = False) -> None:
     """Show all nodes: whether they are up, their room, their buckets, and the copies that are still to come to them.
 
     `former_buckets` are those that have left a node, and of which it has still to remove its files.
@@ -38,7 +40,7 @@ def list_nodes(data: Data, as_json: AsJson = False) -> None:
     from deploy.cli.accounts import show
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         found = cluster.describe(backlog=True)
     show([_row(node) for node in found.nodes], _COLUMNS, as_json=as_json)
     if not as_json:
@@ -51,24 +53,24 @@ def list_nodes(data: Data, as_json: AsJson = False) -> None:
             )
 
 
-def drain(node: NodeName, data: Data) -> None:
+def drain(node: NodeName, data: Data, at: At = None) -> None:
     """Have a node take no new buckets, and move those that it has to other nodes, while all of them are in use.
 
     Comes back at once: `oort node list` says how far it is. Refused when too few nodes would be left.
     """
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         found = cluster.drain(node)
     typer.echo(f"{node} is drained of {_held(found)}: `oort node list` says how far that is.")
     _tell_waits(found)
 
 
-def undrain(node: NodeName, data: Data) -> None:
+def undrain(node: NodeName, data: Data, at: At = None) -> None:
     """Take back a node that is drained or was removed: it takes buckets, and keeps those that it has."""
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         found = cluster.undrain(node)
     typer.echo(f"{node} takes buckets, and has {found.buckets}.")
 
@@ -77,6 +79,7 @@ def remove(
     node: NodeName,
     data: Data,
     *,
+    at: At = None,
     lost: Annotated[bool, typer.Option("--lost", help="it is down and gone for good, with all that it has")] = False,
     give_up: Annotated[
         bool, typer.Option("--give-up", help="accept the loss of objects that no other node has a whole copy of")
@@ -93,7 +96,7 @@ def remove(
     from client.cli.agreement import agree
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         found = cluster.node(node)
         typer.echo(
             f"{node} is {found.state}, holds {_held(found)} and files of {found.former_buckets} others.", err=True

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.copies import AsJson, Data
+from deploy.cli.regions import At
 
 app = typer.Typer(help="Quotas that several buckets share.", no_args_is_help=True)
 
@@ -17,6 +18,7 @@ def set_quota(
     size: Annotated[str, typer.Argument(metavar="SIZE", help="bytes, or with K, M, G or T; 0: no limit any more")],
     data: Data,
     name: Annotated[str, typer.Option("--name", help="of this group of buckets; default: of all of the tenant")] = "",
+    at: At = None,
 ) -> None:
     """Set what all buckets of a tenant may have together, or those of a group (`oort quota group`)."""
     from client.cli.amounts import size_of
@@ -26,18 +28,18 @@ def set_quota(
     limit = size_of(size)
     if limit > _LARGEST:
         raise UsageError(detail=f"{size} is more than a quota can have.")
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         cluster.set_quota(tenant, name, limit)
     typer.echo(f"{limit} bytes for them together." if limit else "They have no quota together any more.")
 
 
 @app.command("list")
-def list_quotas(data: Data, as_json: AsJson = False) -> None:
+def list_quotas(data: Data, at: At = None, as_json: AsJson = False) -> None:
     """Show all of them, and how much of each is used; one without a name is of all buckets of its tenant."""
     from deploy.cli.accounts import show
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         rows = [
             {"tenant": quota.tenant_id, "name": quota.name, "bytes": quota.bytes, "used_bytes": quota.used_bytes}
             for quota in cluster.quotas()
@@ -50,10 +52,11 @@ def group(
     bucket: Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")],
     data: Data,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="of the group; default: none")] = "",
+    at: At = None,
 ) -> None:
     """Put a bucket in a group, whose quota it is under besides its own, or take it out of all."""
     from deploy.local.cluster import Cluster
 
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         cluster.set_group(bucket, name)
     typer.echo(f"The bucket is in group {name}." if name else "The bucket is in no group.")

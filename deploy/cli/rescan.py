@@ -24,6 +24,10 @@ _HELD = (
 def rescan(
     data: Data,
     node: Annotated[str, typer.Argument(help="name of one node; default: all, one after the other")] = "",
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", metavar="HOST:PORT", help="internal address of each node of another cluster"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Enter what lies on the nodes' disks in the catalogue, after the storage database was lost.
@@ -35,14 +39,15 @@ def rescan(
 
     results: list[dict[str, Any]] = []
     is_whole = False
-    with Cluster.of_stack(data) as cluster:
+    with Cluster.of_stack(data, at) as cluster:
         try:
             for name in [node] if node else cluster.nodes:
                 found = _rescan(cluster, name)
                 results.append(found)
                 if not as_json:
                     typer.echo(_in_words(found))
-            is_whole = len(results) == len(cluster.nodes) and not any(found["failed"] for found in results)
+            nodes = _count(cluster) if at else len(cluster.nodes)
+            is_whole = len(results) == nodes and not any(found["failed"] for found in results)
             if is_whole:
                 cluster.finish_rescan()
         finally:
@@ -52,6 +57,12 @@ def rescan(
         typer.echo(json.dumps(results, indent=2))
     if any(found["left_out"] or found["failed"] for found in results):
         raise typer.Exit(_WARNINGS)
+
+
+def _count(cluster: "Cluster") -> int:
+    """How many nodes a cluster has: those that were named, or more if more have said that they live."""
+    known = [node for node in cluster.heartbeats() if node.state not in ("removed", "lost")]
+    return max(len(cluster.nodes), len(known))
 
 
 def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.regions import At
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +32,7 @@ def export_bucket(
     bucket: Bucket,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="new, empty, or left by an earlier export of it")],
     data: Data,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a bucket to a folder, as a restic repository. What lies there whole already is kept.
@@ -41,7 +44,7 @@ def export_bucket(
     from deploy.seeding.session import BucketSession
     from domain.sessions import Purpose
 
-    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.READ) as session:
+    with Cluster.of_stack(data, at) as cluster, BucketSession.open(cluster, bucket, Purpose.READ) as session:
         moved = export(session, folder, _progress("written"))
     _tell(moved, "Written", as_json=as_json)
     if moved.besides and not as_json:
@@ -54,6 +57,7 @@ def import_bucket(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a restic repository")],
     bucket: Bucket,
     data: Data,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a restic repository into a bucket that is empty, or has part of the same repository.
@@ -66,7 +70,7 @@ def import_bucket(
     from deploy.seeding.session import BucketSession
     from domain.sessions import Purpose
 
-    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
+    with Cluster.of_stack(data, at) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
         moved = take_in(session, folder, _progress("taken in"))
     _tell(moved, "Taken in", as_json=as_json)
     typer.echo(_FILES_ALONE.format(folder), err=as_json)

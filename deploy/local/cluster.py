@@ -3,7 +3,7 @@
 Kept true: a call that one node does not take is made to the next; a refusal is told in the node's own words.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,14 +46,18 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def of_stack(cls, data: Path) -> Iterator[Self]:
-        """Raises NoStack, StackNotRunning."""
+    def of_stack(cls, data: Path, at: Sequence[str] | None = None) -> Iterator[Self]:
+        """The nodes of the stack, or those `at` (internal host:port) of another cluster of its installation.
+
+        Raises NoStack, StackNotRunning; another cluster does not need the stack to run.
+        """
         folder = StackFolder.find(data)
-        if not folder.is_held:
+        if not at and not folder.is_held:
             raise StackNotRunning(folder=folder.path)
         now = datetime.now(UTC)
         operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
-        channels = {node.name: operator.channel(node.internal) for node in folder.load().nodes}
+        nodes = {one: one for one in at or ()} or {node.name: node.internal for node in folder.load().nodes}
+        channels = {name: operator.channel(internal) for name, internal in nodes.items()}
         try:
             yield cls(channels)
         finally:

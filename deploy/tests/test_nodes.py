@@ -51,7 +51,7 @@ class Nodes:
 
 def run(monkeypatch: pytest.MonkeyPatch, removal: nodes_pb2.RemoveNodeResponse, *arguments: str) -> Result:
     @contextmanager
-    def of_stack(_data: Path) -> Iterator[Nodes]:
+    def of_stack(_data: Path, _at: object) -> Iterator[Nodes]:
         yield Nodes(removal)
 
     monkeypatch.setattr(Cluster, "of_stack", of_stack)

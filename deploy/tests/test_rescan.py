@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from oort.storage.v1 import rescans_pb2
+from oort.storage.v1 import buckets_pb2, rescans_pb2
 from typer.testing import CliRunner
 
 from client.errors import ServerUnreachable
@@ -23,7 +23,11 @@ class Nodes:
 
     def __init__(self, *answers: rescans_pb2.RescanResponse | None) -> None:
         self.answers = dict(zip(self.nodes, answers, strict=True))
+        self.states = ["serving"] * len(answers)
         self.finished = 0
+
+    def heartbeats(self) -> list[buckets_pb2.Node]:
+        return [buckets_pb2.Node(state=state) for state in self.states]
 
     def rescan(self, node: str) -> Iterator[rescans_pb2.RescanResponse]:
         answer = self.answers[node]
@@ -38,7 +42,7 @@ class Nodes:
 
 def run(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
     @contextmanager
-    def of_stack(_data: Path) -> Iterator[Nodes]:
+    def of_stack(_data: Path, _at: object) -> Iterator[Nodes]:
         yield nodes
 
     monkeypatch.setattr(Cluster, "of_stack", of_stack)
@@ -80,3 +84,13 @@ def test_after_a_part_of_the_nodes_none_is_let_go(
     code, _, err = run(nodes, monkeypatch, tmp_path, *arguments)
     assert (code == 0, nodes.finished) == (bool(arguments), 0)
     assert "oort bucket release" in err
+
+
+@pytest.mark.parametrize(("third", "finished"), [("serving", 0), ("draining", 0), ("removed", 1), ("lost", 1)])
+def test_of_another_cluster_all_nodes_that_it_knows_are_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, third: str, finished: int
+) -> None:
+    nodes = Nodes(WHOLE, WHOLE)
+    nodes.states.append(third)
+    _, _, err = run(nodes, monkeypatch, tmp_path, "--at", "node-a:1", "--at", "node-b:1")
+    assert (nodes.finished, "oort bucket release" in err) == (finished, not finished)

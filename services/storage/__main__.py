@@ -33,15 +33,19 @@ from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
+from services.storage.bringing import Bringer
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
+from services.storage.following import Follower
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
+from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
+from services.storage.pace import Pace
 from services.storage.patience import Patience
 from services.storage.peers import Peers
 from services.storage.placement import Placement
@@ -49,6 +53,8 @@ from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
+from services.storage.regions import Regions
+from services.storage.removals import Removals
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.adoptions import AdoptionsRpc
@@ -60,6 +66,7 @@ from services.storage.rpc.nodes import NodesRpc
 from services.storage.rpc.objects import ObjectsRpc
 from services.storage.rpc.protection import ProtectionRpc
 from services.storage.rpc.quotas import QuotasRpc
+from services.storage.rpc.regions import RegionsRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
@@ -124,6 +131,7 @@ async def wire(
             threads,
             peers,
             own=own,
+            regions=OtherRegions(db, peers, clock, copy_seconds),
             clock=clock,
             streams=settings.replication_streams,
             bytes_per_second=settings.replication_bytes_per_second,
@@ -168,6 +176,7 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
+        regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -226,6 +235,7 @@ async def wire(
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 AdoptionsRpc(operators, adoption).served(),
                 QuotasRpc(db).served(),
+                RegionsRpc(regions, settings.cluster_name).served(),
                 copies.served(),
             ],
             background=[
@@ -236,9 +246,28 @@ async def wire(
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
+                _follower(runtime, puts, peers, regions).run,
                 scrubber.run,
             ],
         )
+
+
+def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:
+    settings, db, clock = runtime.settings, runtime.db, runtime.clock
+    return Follower(
+        settings.instance,
+        settings.cluster_name,
+        db,
+        peers,
+        regions,
+        clock,
+        Bringer(db, puts, settings.region_streams, Pace(clock, settings.region_bytes_per_second)),
+        Removals(db, settings.brake),
+        poll_seconds=settings.region_poll_seconds,
+        inventory_seconds=settings.region_inventory_hours * 3600,
+        beat_seconds=settings.beat_seconds,
+        frame_seconds=settings.copy_stall_seconds,
+    )
 
 
 async def _serve_restic(

@@ -30,6 +30,7 @@ from services.storage.bodies import Seen
 from services.storage.errors import Damaged, RemovalRunning, SessionOver
 from services.storage.frames import get_body
 from services.storage.gets import Gets, Part
+from services.storage.standing import require_leading
 from services.storage.store import buckets, copies, objects, protection, sessions
 from services.storage.store.protection import Candidate, Condemned, Protected, Sum, Wanted
 from services.storage.store.reaping import ORDER
@@ -188,6 +189,7 @@ class Baskets:
             if state is None or (known is not None and (known.bucket_id, known.device_id) != (bucket, NOBODY)):
                 raise NotFound(what="such session on this bucket")
             if known is None:
+                require_leading(state)
                 await _require_alone(unit, bucket)
                 row = sessions.SessionRow(session, bucket, NOBODY, Purpose.ADOPT.value, None, state.seq + 1, None, 0, 0)
                 await sessions.insert(unit, row, state.tenant_id, state.user_id)

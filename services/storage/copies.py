@@ -196,7 +196,7 @@ class RemoteCopy:
 
 def why(error: grpc.aio.AioRpcError, node: str) -> Exception:
     """What another node's refusal means here."""
-    reason = _reason(error)
+    reason = reason_of(error)
     if reason == DiskFull.reason:
         return DiskFull(node=node)
     if reason == Unentered.reason:
@@ -206,7 +206,8 @@ def why(error: grpc.aio.AioRpcError, node: str) -> Exception:
     return Unavailable(what=f"Node {node}")
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason in a refusal (reasons.proto); empty when no server gave one."""
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -77,6 +77,20 @@ class SessionOver(StorageError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class Follows(StorageError):
+    """Bucket {bucket} is cluster {cluster}'s to write to, and only read here: an operator can promote it."""
+
+    reason = "FOLLOWS"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class SourceRefused(StorageError):
+    """The cluster that is followed refuses: {detail}"""
+
+    reason = "NOT_ALLOWED"
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class ParentGone(StorageError):
     """Snapshot {parent} was removed: open the session with another parent, or with none."""
 

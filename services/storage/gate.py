@@ -7,7 +7,7 @@ reads and adds without one, by certificate and in sessions of no device, and rem
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import grpc
 import jwt
@@ -117,21 +117,25 @@ class TokenGate:
 
 
 class OperatorGate:
-    """The gate of the internal listener, for whom moves vaults in and out on disks."""
+    """The gate of the internal listener: for whom moves vaults in and out on disks, and for nodes of other clusters.
 
-    _SCOPES = frozenset({Scope.READ, Scope.APPEND})
+    An operator reads and adds, a node reads, both in sessions of no device.
+    """
+
+    _SCOPES: ClassVar = {OPERATOR: frozenset({Scope.READ, Scope.APPEND}), "storage": frozenset({Scope.READ})}
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
 
     def require(self, context: Context, scope: Scope) -> VaultClaims:
         """Claims on the bucket that the call's metadata names; whose it is not finds none."""
-        require_peer(context, OPERATOR)
-        if scope not in self._SCOPES:
-            raise NotAllowed(detail="An operator removes nothing from a vault.")
+        caller = require_peer(context, *self._SCOPES)
+        scopes = self._SCOPES[caller.role]
+        if scope not in scopes:
+            raise NotAllowed(detail=f"{caller} may not {scope.value} in a vault.")
         told = dict(context.invocation_metadata() or ())
         bucket, tenant, user = (uuid_of(str(told.get(key, "")), key) for key in OPERATOR_METADATA)
-        return VaultClaims(tenant, user, NOBODY, bucket, self._cluster, self._SCOPES, 0, b"")
+        return VaultClaims(tenant, user, NOBODY, bucket, self._cluster, scopes, 0, b"")
 
     def read(self, token: str) -> VaultClaims:  # noqa: ARG002 - there is none that would do
         raise BadToken(detail="an operator has none")

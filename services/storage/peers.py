@@ -1,4 +1,4 @@
-"""Channels to the other nodes of the cluster, over mutual TLS."""
+"""Channels to other nodes, of this cluster and of others, over mutual TLS."""
 
 import grpc
 
@@ -26,13 +26,14 @@ class Peers:
 
     def put_copy(self, endpoint: str) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
         """CopyService.PutCopy with messages as bytes (frames.py)."""
-        return self._channel(endpoint).stream_stream(_SERVICE + "PutCopy", _as_is, _as_is)()
+        return self.channel(endpoint).stream_stream(_SERVICE + "PutCopy", _as_is, _as_is)()
 
     def get_copy(self, endpoint: str, request: bytes) -> "grpc.aio.UnaryStreamCall[bytes, bytes]":
         """CopyService.GetCopy with messages as bytes."""
-        return self._channel(endpoint).unary_stream(_SERVICE + "GetCopy", _as_is, _as_is)(request)
+        return self.channel(endpoint).unary_stream(_SERVICE + "GetCopy", _as_is, _as_is)(request)
 
-    def _channel(self, endpoint: str) -> grpc.aio.Channel:
+    def channel(self, endpoint: str) -> grpc.aio.Channel:
+        """To the internal listener at host:port."""
         channel = self._channels.get(endpoint)
         if channel is None:
             channel = self._channels[endpoint] = internal_channel(self._settings, endpoint)

@@ -1,8 +1,8 @@
 """How much may be stored: the quota of a bucket, and those that it shares with others of its group and of its tenant.
 
 Kept true: what the objects under a quota have together never passes it, however many puts into however many buckets
-take effect at once; but for retention, a part of the quota for index files of a restic that may remove, and puts that
-were just taking effect when it was set.
+take effect at once; but for retention, what comes from another cluster, a part of the quota for index files of a restic
+that may remove, and puts that were just taking effect when it was set.
 """
 
 import re
@@ -43,10 +43,11 @@ async def require_room(
     `shared` are the limits of the shared quotas that the bucket is under; with `takes_effect` as they were asked for
     after its row was locked: what was set while the lock was waited for is among them.
 
-    The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full. Nobody
-    can tell a prune of restic from a backup: of one that may remove, index files may go a part beyond it.
+    The quota holds for all but retention: a prune repacks before it condemns, so a full vault would stay full. What
+    replicates brings what was judged where it was stored, a prune's packs too. Nobody can tell a prune of restic from a
+    backup: of one that may remove, index files may go a part beyond it.
     """
-    if row.purpose == Purpose.RETENTION:
+    if row.purpose in {Purpose.RETENTION, Purpose.REPLICATE}:
         return
     may_prune = row.purpose == Purpose.RESTIC and kind is ObjectKind.INDEX and Scope.DELETE in claims.scopes
 

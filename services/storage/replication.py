@@ -1,4 +1,4 @@
-"""Healing of missing copies: each home fetches what it lacks from another one.
+"""Healing of missing copies: each home fetches what it lacks from another one, or what is lost from another cluster.
 
 Kept true: a copy counts as there only after its bytes were verified and lie durably in their place; this node's own
 disk is looked at before anybody else is asked; a row of missing_copies is claimed by a lease (FOR UPDATE SKIP LOCKED,
@@ -7,7 +7,9 @@ more bytes a second are fetched than the setting says.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 
 import grpc
 import structlog
@@ -21,12 +23,13 @@ from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch
+from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.pace import Pace
 from services.storage.peers import Peers
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies
-from services.storage.store.copies import Holder, MissingCopy
+from services.storage.store.copies import MissingCopy
 from services.storage.threads import DiskThreads
 
 # A claim that its claimer does not fulfil comes back after this many seconds.
@@ -38,6 +41,10 @@ _TOLD_AT_MOST = 10_000
 # To find out what comes first takes a look at all that is missing: so many objects, for so long, are known ahead.
 _KNOWN_AHEAD = 1000
 _KNOWN_SECONDS = 30.0
+
+
+# GetCopyResponse or GetResponse messages with the whole object.
+Messages = Callable[[], AsyncGenerator[bytes, None]]
 
 
 class Rotten(Exception):
@@ -56,6 +63,7 @@ class Replicator:
         peers: Peers,
         *,
         own: OwnCopies,
+        regions: OtherRegions,
         clock: Clock,
         streams: int,
         bytes_per_second: int,
@@ -70,6 +78,7 @@ class Replicator:
         self._threads = threads
         self._peers = peers
         self._own = own
+        self._regions = regions
         self._clock = clock
         self._streams = streams
         self._silent_seconds = silent_seconds
@@ -147,8 +156,11 @@ class Replicator:
         sources = [one for one in holders if one.has_copy and one.node_id != self._node]
         self._tell_if_lost(missing, is_lost=not sources)
         for source in sorted(sources, key=lambda one: not one.live):
+            whole = Part(0, missing.size, missing.size)
+            request = copy_request(missing.bucket_id, missing.name, missing.sha256, whole)
+            messages = partial(fetch, self._peers, source.internal_endpoint, request, self._copy_seconds)
             try:
-                await self._fetch(missing, source)
+                await self._fetch(missing, messages)
             except Rotten as error:
                 self._log.error("a copy is altered", node=source.node_id, object=missing.object_id, cause=str(error))
                 # Its own node looks at it again, and counts it again should it be whole.
@@ -166,6 +178,26 @@ class Replicator:
                 )
             else:
                 return True
+        return not sources and await self._fetch_from_another_cluster(missing)
+
+    async def _fetch_from_another_cluster(self, missing: MissingCopy) -> bool:
+        """Of what no home here has a whole copy: from a cluster that this bucket follows, or that follows it."""
+        for region in await self._regions.of(missing.bucket_id):
+            try:
+                async with self._regions.reading(region) as source:
+                    await self._fetch(missing, partial(source.messages, missing.name))
+            except (Rotten, TimeoutError, ServiceError, OSError, ValueError) as error:
+                self._log.warning(
+                    "a lost object is not to be had", cluster=region.name, object=missing.object_id, cause=str(error)
+                )
+            else:
+                self._log.warning(
+                    "a lost object is back from another cluster",
+                    cluster=region.name,
+                    bucket=str(missing.bucket_id),
+                    name=str(missing.name),
+                )
+                return True
         return False
 
     def _tell_if_lost(self, missing: MissingCopy, *, is_lost: bool) -> None:
@@ -178,7 +210,8 @@ class Replicator:
                 "an object is lost: no home has a whole copy", bucket=str(missing.bucket_id), name=str(missing.name)
             )
 
-    async def _fetch(self, missing: MissingCopy, source: Holder) -> None:
+    async def _fetch(self, missing: MissingCopy, messages: Messages) -> None:
+        """Make the copy here of what a source sends. Raises Rotten, and what the source does."""
         name = missing.name
         staged = StagedName(missing.bucket_id, NO_SESSION, name, missing.sha256)
         copy = LocalCopy(self._node, self._disks, self._threads, staged, missing.size, frees=missing.frees)
@@ -186,11 +219,7 @@ class Replicator:
         try:
             await copy.begin()
             if missing.size:
-                whole = Part(0, missing.size, missing.size)
-                request = copy_request(missing.bucket_id, name, missing.sha256, whole)
-                async with aclosing(
-                    fetch(self._peers, source.internal_endpoint, request, self._copy_seconds)
-                ) as frames:
+                async with aclosing(messages()) as frames:
                     async for message in frames:
                         frame = Frame(message, get_body(message))
                         arrived += len(frame.body)

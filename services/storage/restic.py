@@ -25,7 +25,7 @@ from services.storage.bodies import Seen
 from services.storage.errors import IndexNeeded, InUse, NotLocked
 from services.storage.holding import DEFAULT_BRAKE, Brake, condemn_unheld
 from services.storage.retention import condemn_unused
-from services.storage.standing import lock, require_new, writing
+from services.storage.standing import lock, require_leading, require_new, writing
 from services.storage.store import buckets, objects, sessions
 from services.storage.store import restic as rows
 from services.storage.store.objects import ListedObject
@@ -235,6 +235,7 @@ async def _require_no_doubt(unit: Unit, row: SessionRow) -> None:
 
 
 async def _open(unit: Unit, bucket: buckets.BucketState, claims: VaultClaims) -> UUID:
+    require_leading(bucket)
     seq = bucket.seq + 1
     row = SessionRow(uuid4(), bucket.id, claims.device, Purpose.RESTIC.value, None, seq, None, 0, 0, mark_seq=seq)
     await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id)

@@ -36,6 +36,7 @@ from services.storage.standing import (
     lock,
     removing,
     require_device,
+    require_leading,
     require_new,
     require_open,
     require_own,
@@ -51,9 +52,9 @@ async def open_session(
 ) -> int:
     """Open a session and, for a backup, pin its parent snapshot. Answers the seq of the opening.
 
-    The same call again answers the same, so a client may repeat it. Raises ParentGone when the snapshot was removed
-    or never was, RetentionRunning (for a retention also beside an operator's restore, which it would undo), SessionOver
-    when the session was opened before and has ended.
+    The same call again answers the same, so a client may repeat it. Raises ParentGone when the snapshot was removed or
+    never was, Follows in a bucket that another cluster has to write to, RetentionRunning (for a retention also beside
+    an operator's restore, which it would undo), SessionOver when the session was opened before and has ended.
     """
     if parent is not None and purpose is not Purpose.BACKUP:
         raise InvalidArgument(detail="Only a backup has a parent.")
@@ -63,6 +64,8 @@ async def open_session(
         known = await sessions.get(unit, session)
         if known is not None:
             return _opened_before(known, claims, purpose, digest)
+        if purpose is not Purpose.READ:
+            require_leading(bucket)
         # What an operator brings in is whole only at its end: nobody may condemn some of it meanwhile.
         is_operators = purpose is Purpose.ADOPT and claims.device == sessions.NOBODY
         if (purpose is Purpose.RETENTION or is_operators) and await sessions.retention_is_open(unit, claims.bucket):
@@ -355,7 +358,8 @@ async def _standing(
 async def _require_committable(unit: Unit, claims: VaultClaims, row: sessions.SessionRow) -> None:
     # Retention commits as well: a snapshot that is changed is another object, put before the old one is removed.
     # Restics of one device share a session, so the last pack may be another one's.
-    if row.pack_seq > row.index_seq and row.purpose != Purpose.RESTIC:
+    # What replicates brings what others have committed, and index files before snapshots.
+    if row.pack_seq > row.index_seq and row.purpose not in {Purpose.RESTIC, Purpose.REPLICATE}:
         raise IndexNeeded
     if await objects.find(unit, claims.bucket, CONFIG) is None:
         raise NotInitialised(bucket=claims.bucket)
@@ -392,9 +396,10 @@ async def _require_users(
 ) -> None:
     """Rule 7: whoever puts an index file is a user of all packs in it; retention, which rewrites it, excepted.
 
-    A restic counts as a user of all packs anyway.
+    A restic counts as a user of all packs anyway, and what replicates has brought the packs, or found them here.
     """
-    if name.kind is not ObjectKind.INDEX or row.purpose in {Purpose.RETENTION, Purpose.RESTIC}:
+    exempt = {Purpose.RETENTION, Purpose.RESTIC, Purpose.REPLICATE}
+    if name.kind is not ObjectKind.INDEX or row.purpose in exempt:
         return
     wanted = {bytes.fromhex(pack.id) for pack in packs}
     lacking = wanted - await objects.used_among(unit, bucket, row.id, list(wanted))

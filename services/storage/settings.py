@@ -107,6 +107,18 @@ class StorageSettings(RoleSettings):
     brake_floor_bytes: int = Field(
         1 << 30, ge=0, description="bytes of packs below which the brake does not weigh a vault"
     )
+    region_streams: int = Field(
+        4, ge=1, le=64, description="objects that this node fetches at once for buckets that follow another cluster"
+    )
+    region_bytes_per_second: int = Field(
+        64 << 20, ge=1 << 16, description="greatest number of bytes a second that it fetches so"
+    )
+    region_poll_seconds: float = Field(
+        10, gt=0, description="how often to ask the other cluster what is new in such a bucket, in seconds"
+    )
+    region_inventory_hours: float = Field(
+        24, gt=0, description="hours after which all of such a bucket is compared with the other cluster's again"
+    )
     reconcile_hours: float = Field(24, gt=0, description="hours after which disks and catalogue are compared again")
 
     @field_validator("data_stores")

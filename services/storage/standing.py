@@ -11,11 +11,11 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Unit
 from services.common.errors import NotAllowed, NotFound
-from services.storage.errors import BucketBusy, Damaged, SessionOver, WrongDevice
+from services.storage.errors import BucketBusy, Damaged, Follows, SessionOver, WrongDevice
 from services.storage.store import buckets, objects, sessions
 
 PATIENCE_SECONDS = 5.0
-WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC))
+WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC, Purpose.REPLICATE))
 
 
 async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
@@ -76,6 +76,15 @@ async def removing(unit: Unit, claims: VaultClaims, session: UUID) -> sessions.S
     if row.purpose != Purpose.RETENTION:
         raise NotAllowed(detail="Only a retention session removes.")
     return row
+
+
+def require_leading(bucket: buckets.BucketState) -> None:
+    """For whoever opens a session that writes: in a bucket that follows another cluster's there is none but ours.
+
+    Raises Follows.
+    """
+    if bucket.follows is not None:
+        raise Follows(bucket=bucket.id, cluster=bucket.follows)
 
 
 async def require_new(unit: Unit, bucket: buckets.BucketState) -> None:

@@ -15,7 +15,7 @@ from services.storage import sessions
 from services.storage.disks import Disks
 from services.storage.incoming import Incoming
 from services.storage.settings import StorageSettings
-from services.storage.store import buckets, copies, nodes, scrubs
+from services.storage.store import buckets, copies, following, nodes, scrubs
 from services.storage.store import sessions as session_rows
 from services.storage.threads import DiskThreads
 
@@ -117,6 +117,21 @@ class Figures:
         self._braked = Gauge(
             "oort_storage_braked_buckets", "Buckets that the brake on mass removal holds", registry=registry
         )
+        self._follows = Gauge(
+            "oort_storage_following_buckets", "Buckets that follow another cluster's", registry=registry
+        )
+        self._failing = Gauge(
+            "oort_storage_following_failing_buckets", "Those of them that are not as they should be", registry=registry
+        )
+        self._behind = Gauge(
+            "oort_storage_following_objects", "Objects that are still to come from other clusters", registry=registry
+        )
+        self._behind_bytes = Gauge("oort_storage_following_bytes", "Bytes of these", registry=registry)
+        self._behind_seconds = Gauge(
+            "oort_storage_following_seconds",
+            "For how long the oldest of these has been stored there",
+            registry=registry,
+        )
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
         free.set_function(lambda: disks.free_bytes)
 
@@ -128,6 +143,12 @@ class Figures:
             self._bytes.set(size)
             self._braked.set(await buckets.count_braked(unit))
             self._sessions.set(await session_rows.count_open(unit))
+            sums = await following.sums(unit)
+            self._follows.set(sums.buckets)
+            self._failing.set(sums.failing)
+            self._behind.set(sums.objects)
+            self._behind_bytes.set(sums.bytes)
+            self._behind_seconds.set(sums.oldest_seconds)
             missing = await copies.count(unit)
             self._missing.set(missing)
             self._lost.set(sum((await scrubs.lost(unit)).values()) if missing else 0)

@@ -6,6 +6,7 @@ from oort.auth.v1 import accounts_pb2, admin_pb2, admin_pb2_grpc, profiles_pb2
 
 from services.auth.directory import NOWHERE
 from services.auth.gate import Context, Gate, Need
+from services.auth.moves import Moves
 from services.auth.names import bounded, new_id, printable, short_text, username
 from services.auth.rpc.accounts import ROLES, credentials_of
 from services.auth.rpc.profiles import template_message
@@ -97,6 +98,7 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         self._users = users
         self._templates = templates
         self._make_id = make_id
+        self._moves = Moves(templates.db, users.directory)
 
     async def AddFirstAdmin(
         self, request: admin_pb2.AddFirstAdminRequest, context: Context
@@ -115,6 +117,12 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         endpoints = [_endpoint(text) for text in request.internal_endpoints]
         await self._templates.put_cluster(name, endpoints)
         return admin_pb2.PutStorageClusterResponse()
+
+    async def MoveBucket(self, request: admin_pb2.MoveBucketRequest, context: Context) -> admin_pb2.MoveBucketResponse:
+        await self._gate.operator(context)
+        bucket = uuid_of(request.bucket_id, "bucket_id")
+        await self._moves.move(bucket, request.cluster, check=request.check)
+        return admin_pb2.MoveBucketResponse()
 
     async def PutTemplate(
         self, request: admin_pb2.PutTemplateRequest, context: Context

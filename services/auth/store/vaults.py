@@ -138,6 +138,14 @@ async def set_place(unit: Unit, vault: UUID, sealed_place: bytes, replaces: byte
     return cursor.rowcount == 1
 
 
+async def set_cluster(unit: Unit, bucket: UUID, before: str, cluster: str) -> bool:
+    """Say that a vault's bucket is written to on another cluster than `before`. False if it was not there."""
+    cursor = await unit.execute(
+        "update vaults set cluster = %s where bucket_id = %s and cluster = %s", (cluster, bucket, before)
+    )
+    return cursor.rowcount == 1
+
+
 async def remove(unit: Unit, vault: UUID, now: datetime) -> bool:
     """False when there is no such vault; one removed before stays as it is."""
     cursor = await unit.execute("update vaults set removed = coalesce(removed, %s) where id = %s", (now, vault))

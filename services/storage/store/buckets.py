@@ -16,6 +16,7 @@ class BucketState:
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
     has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
+    `follows`: the cluster that has the bucket to write to, if it is another one.
     """
 
     id: UUID
@@ -32,6 +33,7 @@ class BucketState:
     live_snapshots: int
     live_bytes: int
     quota_group: str | None
+    follows: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Home:
 # The columns of a BucketState, of a bucket `b`.
 STATE = """
 b.id, b.tenant_id, b.user_id, b.seq, b.copies, b.ack_copies, b.quota_bytes, b.bytes, b.lock_days, b.braked,
-coalesce(b.released > now() - interval '24 hours', false) as is_released, b.live_snapshots, b.live_bytes, b.quota_group
+coalesce(b.released > now() - interval '24 hours', false) as is_released, b.live_snapshots, b.live_bytes, b.quota_group,
+b.follows
 """
 _PEEK = f"select {STATE} from buckets b where b.id = %s"  # noqa: S608 - constants
 # In one statement, for each call takes this lock: a row is locked after it was joined with the other one, whose making

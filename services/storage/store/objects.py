@@ -122,8 +122,10 @@ from former where b.id = %(bucket)s
 """
 _USE = """
 with revived as (
-    update objects set state = 'live', condemned_seq = null, condemned = null, condemned_by = null
-    where id = any(%(objects)s) and state = 'condemned' returning bucket_id, kind, size
+    update objects o set state = 'live', condemned_seq = null, condemned = null, condemned_by = null,
+        revived_seq = b.seq + 1
+    from buckets b where o.id = any(%(objects)s) and o.state = 'condemned' and b.id = o.bucket_id
+    returning o.bucket_id, o.kind, o.size
 ), counted as (
     update buckets b set live_snapshots = live_snapshots + r.snapshots, live_bytes = live_bytes + r.bytes
     from (select bucket_id, count(*) filter (where kind = 'snapshots') as snapshots,
@@ -266,7 +268,10 @@ async def any_of(unit: Unit, bucket: UUID, kind: ObjectKind) -> bool:
 
 
 async def use(unit: Unit, objects: Sequence[int], session: UUID, tenant: UUID, user: UUID) -> None:
-    """Make the session a user of the objects; those that are condemned live again."""
+    """Make the session a user of the objects; those that are condemned live again, at the bucket's next seq.
+
+    The caller writes that seq in the same transaction.
+    """
     await unit.execute(_USE, {"objects": list(objects), "session": session, "tenant": tenant, "user": user})
 
 

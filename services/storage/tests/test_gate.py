@@ -129,6 +129,8 @@ async def test_every_table_of_a_tenant_is_under_forced_row_level_security(cluste
         "scrubs",
         "quotas",
         "clearings",
+        "follows",
+        "followers",
     }
     assert all(row[1] for row in rows)
 

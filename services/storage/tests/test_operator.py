@@ -56,9 +56,13 @@ async def test_whoever_is_no_operator_and_whatever_names_no_bucket_is_refused(cl
             for reason, call in refused.items():
                 assert await refusal_of(call(channel)) == reason
             assert await refusal_of(opening(channel, named(claims, user=uuid4()), Purpose.READ)) == "NOT_FOUND"
-        for role in ("auth", "storage"):
-            async with cluster.internal("a", role, "one") as channel:
-                assert await refusal_of(opening(channel, named(claims), Purpose.READ)) == "NOT_ALLOWED"
+        async with cluster.internal("a", "auth", "one") as channel:
+            assert await refusal_of(opening(channel, named(claims), Purpose.READ)) == "NOT_ALLOWED"
+        # A node of another cluster reads, and does nothing else.
+        async with cluster.internal("a", "storage", "one") as channel:
+            await opening(channel, named(claims), Purpose.READ)
+            for purpose in (Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION):
+                assert await refusal_of(opening(channel, named(claims), purpose)) == "NOT_ALLOWED"
         # Nor does a device get in by what an operator says.
         async with cluster.client("a", claims) as client:
             assert await refusal_of(opening(client.channel, named(claims), Purpose.READ)) == "NOT_SIGNED_IN"

@@ -34,6 +34,7 @@ from services.storage.errors import TooFewCopies
 from services.storage.frames import get_message, put_frames
 from services.storage.gets import LocalObjects
 from services.storage.incoming import Incoming
+from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.patience import Patience
 from services.storage.puts import Put, Puts, Spread
@@ -285,6 +286,7 @@ class World:
             one.threads,
             self.nodes,  # type: ignore[arg-type] # what `near_fetch` gets as peers
             own=own,
+            regions=OtherRegions(self.db, None, SystemClock(), 1),  # type: ignore[arg-type] # peers: there is no other cluster
             clock=SystemClock(),
             streams=streams,
             bytes_per_second=1 << 40,

@@ -1,0 +1,211 @@
+"""A bucket on another cluster, as a node of this one reads it: over mutual TLS, in a reading session.
+
+Kept true: what was listed in the session can be read while it lasts, whatever is removed there meanwhile (rule 3 of
+docs/sessions.md); a node that does not answer is followed by the next one; nothing is changed there but the session,
+and the note of who follows.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import grpc
+from oort.storage.v1 import (
+    objects_pb2,
+    regions_pb2,
+    regions_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
+
+from domain.names import ObjectKind, ObjectName
+from domain.sessions import OPERATOR_METADATA, Purpose
+from services.common.errors import Unavailable
+from services.storage.copies import reason_of
+from services.storage.errors import Damaged, SourceRefused
+from services.storage.peers import Peers
+
+_CALL_SECONDS = 30.0
+_PAGE = 1000
+_GET = "/oort.storage.v1.ObjectService/Get"
+_OUTAGES = frozenset(
+    (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED)
+)
+
+Answer = TypeVar("Answer")
+
+
+class Source:
+    """One bucket there. `seconds`: how long a node may take for one frame."""
+
+    def __init__(self, peers: Peers, bucket: UUID, endpoints: Sequence[str], *, seconds: float) -> None:
+        self.bucket = bucket
+        self._peers = peers
+        self._endpoints = list(endpoints)
+        self._seconds = seconds
+        self._session = ""
+        self._beat_seconds = _CALL_SECONDS
+        self._metadata: tuple[tuple[str, str], ...] = ()
+
+    async def look(
+        self, cluster: str, endpoints: Sequence[str], upto_seq: int, session: UUID | None = None
+    ) -> regions_pb2.LookResponse:
+        """How the bucket is, and what came after `upto_seq`; `cluster` and its `endpoints` are ours.
+
+        With `endpoints` it is noted there that we follow it. `session` is the one there in which all up to then was
+        read.
+
+        Raises Unavailable, SourceRefused, as all of these do.
+        """
+        request = regions_pb2.LookRequest(
+            bucket_id=str(self.bucket),
+            cluster=cluster,
+            endpoints=endpoints,
+            upto_seq=upto_seq,
+            session_id=str(session) if session else "",
+        )
+        return await self._ask(
+            lambda channel: regions_pb2_grpc.RegionServiceStub(channel).Look(request, timeout=_CALL_SECONDS)
+        )
+
+    async def open(self, tenant: UUID, user: UUID) -> tuple[UUID, int]:
+        """Open the session; answers its id and the seq of its opening: all that came until then is seen in it."""
+        # Whose the bucket is, and that a node asks: no device does.
+        values = (str(self.bucket), str(tenant), str(user))
+        self._metadata = tuple(zip(OPERATOR_METADATA, values, strict=True))
+        session = uuid4()
+        request = sessions_pb2.OpenRequest(session_id=str(session), purpose=Purpose.READ)
+        opened = await self._ask(
+            lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).Open(
+                request, timeout=_CALL_SECONDS, metadata=self._metadata
+            )
+        )
+        self._session = str(session)
+        self._beat_seconds = opened.beat_interval.ToTimedelta().total_seconds()
+        return session, opened.opened_seq
+
+    @property
+    def beat_seconds(self) -> float:
+        """How often the session is to beat; three missed end it."""
+        return self._beat_seconds
+
+    async def beat(self) -> None:
+        """Say that the session lives, if it is open. A node may take for it as long as beats are apart."""
+        if session := self._session:
+            request = sessions_pb2.BeatRequest(session_id=session)
+            try:
+                await self._ask(
+                    lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).Beat(
+                        request, timeout=min(_CALL_SECONDS, self._beat_seconds), metadata=self._metadata
+                    )
+                )
+            except SourceRefused:
+                if session == self._session:  # and was not ended meanwhile
+                    raise
+
+    async def end(self) -> None:
+        """End the session, if it was opened."""
+        if self._session:
+            request = sessions_pb2.EndRequest(session_id=self._session)
+            self._session = ""
+            await self._ask(
+                lambda channel: sessions_pb2_grpc.SessionServiceStub(channel).End(
+                    request, timeout=_CALL_SECONDS, metadata=self._metadata
+                )
+            )
+
+    async def changes(self, kind: ObjectKind, after_seq: int) -> AsyncGenerator[list[regions_pb2.Change], None]:
+        """What the session sees of a kind and came after `after_seq`, in pages."""
+        token, more = "", True
+        while more:
+            request = regions_pb2.ListChangesRequest(
+                bucket_id=str(self.bucket),
+                session_id=self._session,
+                kind=kind,
+                after_seq=after_seq,
+                page_size=_PAGE,
+                page_token=token,
+            )
+            page = await self._ask(partial(_list_changes, request))
+            yield list(page.changes)
+            token = page.next_page_token
+            more = bool(token)
+
+    async def gone(self, kind: ObjectKind, names: Sequence[bytes]) -> list[bytes]:
+        """Those of at most 1,000 objects, by their SHA-256, that the session does not see."""
+        request = regions_pb2.FindGoneRequest(
+            bucket_id=str(self.bucket), session_id=self._session, kind=kind, sha256=names
+        )
+        answer = await self._ask(
+            lambda channel: regions_pb2_grpc.RegionServiceStub(channel).FindGone(request, timeout=_CALL_SECONDS)
+        )
+        return list(answer.sha256)
+
+    async def messages(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
+        """GetResponse messages with a whole object, verified there before the last one.
+
+        Raises Damaged when no copy there is whole, Unavailable also in the middle.
+        """
+        request = objects_pb2.GetRequest(session_id=self._session, name=str(name)).SerializeToString()
+        for endpoint in list(self._endpoints):
+            is_begun = False
+            call: grpc.aio.UnaryStreamCall[bytes, bytes] = self._peers.channel(endpoint).unary_stream(
+                _GET, _as_is, _as_is
+            )(request, metadata=self._metadata)
+            try:
+                while True:
+                    async with asyncio.timeout(self._seconds):
+                        message = await call.read()
+                    if not isinstance(message, bytes):
+                        return
+                    is_begun = True
+                    yield message
+            except TimeoutError:
+                refusal: Exception = Unavailable(what=f"{name} at {endpoint}")
+            except grpc.aio.AioRpcError as error:
+                refusal = _refusal(error, name)
+            finally:
+                call.cancel()
+            if is_begun or not isinstance(refusal, Unavailable):
+                raise refusal
+            self._try_last(endpoint)
+        raise Unavailable(what=f"{name} at {', '.join(self._endpoints)}")
+
+    async def _ask(self, question: Callable[[grpc.aio.Channel], Awaitable[Answer]]) -> Answer:
+        said = "it has no nodes"
+        for endpoint in list(self._endpoints):
+            try:
+                return await question(self._peers.channel(endpoint))
+            except grpc.aio.AioRpcError as error:
+                refusal = _refusal(error)
+                if not isinstance(refusal, Unavailable):
+                    raise refusal from error
+                said = f"{endpoint}: {error.details()}"
+                self._try_last(endpoint)
+        raise Unavailable(what=f"The other cluster ({said})")
+
+    def _try_last(self, endpoint: str) -> None:
+        self._endpoints.remove(endpoint)
+        self._endpoints.append(endpoint)
+
+
+def _list_changes(
+    request: regions_pb2.ListChangesRequest, channel: grpc.aio.Channel
+) -> Awaitable[regions_pb2.ListChangesResponse]:
+    return regions_pb2_grpc.RegionServiceStub(channel).ListChanges(request, timeout=_CALL_SECONDS)
+
+
+def _as_is(message: bytes) -> bytes:
+    return message
+
+
+def _refusal(error: grpc.aio.AioRpcError, name: ObjectName | None = None) -> Exception:
+    """What it means here that a node there refuses."""
+    detail = error.details() or error.code().name
+    if name is not None and reason_of(error) == Damaged.reason:
+        return Damaged(name=name, detail=detail)
+    if error.code() in _OUTAGES:
+        return Unavailable(what=f"The other cluster ({detail})")
+    return SourceRefused(detail=detail)

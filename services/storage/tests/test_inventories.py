@@ -1,0 +1,90 @@
+"""When all of a bucket is compared again, what a pass asks for, and where."""
+
+from datetime import timedelta
+from functools import partial
+
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+
+from domain.sessions import OPERATOR_METADATA, Purpose
+from services.storage.tests.cluster import a_body, a_session_id
+from services.storage.tests.regions import Regions, back_up, forget, full, until
+from services.storage.tests.test_following_prunes import complete
+
+
+async def test_a_pass_is_shown_what_was_put_before_it_began_and_so_has_an_end(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        metadata = tuple(zip(OPERATOR_METADATA, map(str, (claims.bucket, claims.tenant, claims.user)), strict=True))
+        async with regions.here.client("a", claims) as client, regions.here.internal("a", "storage", "x") as channel:
+            packs, index, snapshot = await back_up(client, a_body(), a_body(), snapshot=b"one")
+            reading = sessions_pb2.OpenRequest(session_id=str(a_session_id()), purpose=Purpose.READ)
+            await sessions_pb2_grpc.SessionServiceStub(channel).Open(reading, metadata=metadata)
+            # What is removed is seen still, and so is what came back; what is put anew is the next pass's.
+            await forget(client, snapshot, index, packs)
+            session = await client.open()
+            assert await client.reserve(session, packs[0]) == []
+            await client.put_pack(session, a_body())
+
+            request = regions_pb2.ListChangesRequest(
+                bucket_id=str(claims.bucket), session_id=reading.session_id, kind="data", page_size=100
+            )
+            listed = await regions_pb2_grpc.RegionServiceStub(channel).ListChanges(request)
+            assert {change.name for change in listed.changes} == {str(pack) for pack in packs}
+
+
+async def test_what_is_held_here_is_compared_again_with_the_ordinary_inventory(regions: Regions) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            packs, index, snapshot = await back_up(client, a_body(), snapshot=b"one")
+            await complete(regions, claims)
+            await regions.there.change("update buckets set lock_days = 30")
+            await forget(client, snapshot, index, packs)
+            await regions.wait(claims.bucket, lambda one: one.kept_objects > 0)
+            assert due_in(regions) > timedelta(hours=20)
+
+
+async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later(regions: Regions) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await complete(regions, claims)
+            session = await client.open()
+            lost = await client.put_pack(session, a_body())
+            (regions.here.bucket_folder("a", claims.bucket) / lost.path).unlink()
+            await regions.wait(claims.bucket, lambda one: one.damaged_objects == 1)
+            assert due_in(regions) <= timedelta(minutes=15)
+            for times, minutes in ((1, 15), (2, 30), (3, 60)):
+                await regions.look_now(claims.bucket)
+                await until(partial(has_fallen_short, regions, times))
+                assert timedelta(minutes=minutes - 5) < due_in(regions) <= timedelta(minutes=minutes)
+
+
+async def test_a_cluster_is_found_at_the_addresses_that_it_says_when_none_that_was_given_is_left(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+            await regions.follow(claims)
+            await regions.caught_up(claims)
+            await regions.there.change("update follows set endpoints = '{localhost:1}'")
+            await back_up(client, a_body(), snapshot=b"two")
+            await regions.caught_up(claims)
+            # And the ones that were given do when it says others that nobody reaches from here.
+            given = regions.here.settings["a"].internal_endpoint
+            await regions.there.change(
+                "update follows set endpoints = array[%s], source_endpoints = '{localhost:1}'", given
+            )
+            await back_up(client, a_body(), snapshot=b"three")
+            await regions.caught_up(claims)
+
+
+async def has_fallen_short(regions: Regions, times: int) -> bool:
+    return regions.there.sql("select shortfalls from follows") == [(times,)]
+
+
+def due_in(regions: Regions) -> timedelta:
+    [(seconds,)] = regions.there.sql("select extract(epoch from inventory_due - now())::float from follows")
+    return timedelta(seconds=seconds)

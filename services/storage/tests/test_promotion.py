@@ -1,0 +1,183 @@
+"""A bucket is written to on one cluster at a time, and what protects it goes with it."""
+
+import socket
+
+import grpc
+import pytest
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc
+
+from domain.sessions import Purpose
+from domain.tokens import VaultClaims
+from services.storage.tests.cluster import a_body
+from services.storage.tests.regions import Regions, back_up, contents, full, until
+from services.storage.tests.test_following_prunes import complete
+from services.storage.tests.test_sessions import refusal_of
+
+
+async def a_follower(regions: Regions) -> VaultClaims:
+    """Of a vault with one backup, all of which it has."""
+    claims = full(await regions.here.bucket("a"))
+    async with regions.here.client("a", claims) as client:
+        await back_up(client, a_body(), snapshot=b"one")
+    await complete(regions, claims)
+    return claims
+
+
+async def handed_over(regions: Regions, claims: VaultClaims) -> None:
+    """And all that it had is there."""
+    seq = await regions.hand_over(claims.bucket)
+    await regions.wait(claims.bucket, lambda one: one.upto_seq >= seq)
+
+
+async def test_a_bucket_has_the_object_lock_and_the_brake_of_where_it_was_after_a_promotion(regions: Regions) -> None:
+    async with regions.up():
+        locked, lost = await a_follower(regions), await a_follower(regions)
+        await regions.here.change("update buckets set lock_days = 30")
+        await handed_over(regions, locked)
+        await regions.promote(locked.bucket)
+        assert regions.there.sql("select lock_days from buckets where id = %s", locked.bucket) == [(30,)]
+        await regions.here.change("update buckets set braked = now()")
+
+        async def is_known() -> bool:
+            return regions.there.sql("select source_lock_days, source_braked from follows") == [(30, True)]
+
+        await until(is_known)
+        # A longer one that it has here stays.
+        await regions.there.change("update buckets set lock_days = 90 where id = %s", lost.bucket)
+    async with regions.there.up("x"):
+        await regions.promote(lost.bucket)
+        found = regions.there.sql("select lock_days, braked is not null from buckets where id = %s", lost.bucket)
+        assert found == [(90, True)]
+
+
+async def test_a_bucket_that_the_brake_holds_is_not_handed_over(regions: Regions) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        await regions.here.change("update buckets set braked = now()")
+        with pytest.raises(grpc.aio.AioRpcError, match="brake"):
+            await regions.hand_over(claims.bucket)
+        assert (await regions.status(claims.bucket, regions.here)).writes_to == ""
+
+
+async def test_nothing_is_promoted_beside_a_cluster_that_answers_unless_that_is_meant(regions: Regions) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        with pytest.raises(grpc.aio.AioRpcError, match="oort bucket move"):
+            await regions.promote(claims.bucket)
+        assert (await regions.status(claims.bucket)).writes_to == "here"
+        await regions.promote(claims.bucket, give_up=True)
+        assert (await regions.status(claims.bucket)).writes_to == ""
+
+
+async def test_a_node_there_that_hangs_does_not_hide_one_that_answers(regions: Regions) -> None:
+    # Connections come to stand, and nobody answers.
+    with socket.create_server(("localhost", 0)) as silent:
+        async with regions.up():
+            claims = await a_follower(regions)
+            await regions.there.change(
+                "update follows set source_endpoints = array[%s]", f"localhost:{silent.getsockname()[1]}"
+            )
+            with pytest.raises(grpc.aio.AioRpcError, match="oort bucket move"):
+                await regions.promote(claims.bucket)
+
+
+async def test_what_never_was_a_whole_vault_is_not_promoted_unless_that_is_meant(regions: Regions) -> None:
+    async with regions.there.up("x"):
+        async with regions.here.up("a"):
+            claims = full(await regions.here.bucket("a"))
+            async with regions.here.client("a", claims) as client:
+                await back_up(client, a_body(), snapshot=b"one")
+            folder = regions.here.bucket_folder("a", claims.bucket)
+            folder.rename(folder.with_suffix(".away"))
+            await regions.follow(claims)
+            await regions.wait(claims.bucket, lambda one: one.problem != "")
+        with pytest.raises(grpc.aio.AioRpcError, match="never had all"):
+            await regions.promote(claims.bucket)
+        await regions.promote(claims.bucket, give_up=True)
+
+
+async def test_what_could_not_be_brought_stops_a_promotion(regions: Regions) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        body = a_body()
+        async with regions.here.client("a", claims) as client:
+            session = await client.open()
+            name = await client.put_pack(session, body)
+            lost = regions.here.bucket_folder("a", claims.bucket) / name.path
+            lost.unlink()
+            await regions.wait(claims.bucket, lambda one: one.damaged_objects == 1)
+        await handed_over(regions, claims)
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
+            await regions.promote(claims.bucket)
+        lost.write_bytes(body)
+        await regions.look_now(claims.bucket)
+        await regions.wait(claims.bucket, lambda one: not one.damaged_objects)
+        await regions.promote(claims.bucket)
+        assert contents(regions.there, claims.bucket) == contents(regions.here, claims.bucket)
+
+
+async def test_what_was_handed_over_is_taken_back_while_nothing_was_stored_on_the_other(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        async with regions.there.up("x"):
+            claims = await a_follower(regions)
+            for _ in range(2):  # the same again answers the same
+                await regions.hand_over(claims.bucket)
+            await regions.hand_over(claims.bucket, "")
+            async with regions.here.client("a", claims) as client:
+                await back_up(client, a_body(), snapshot=b"two")
+            await handed_over(regions, claims)
+            await regions.promote(claims.bucket)
+            with pytest.raises(grpc.aio.AioRpcError, match="to write to by now"):
+                await regions.hand_over(claims.bucket, "")
+        with pytest.raises(grpc.aio.AioRpcError, match="does not say that nothing was stored"):
+            await regions.hand_over(claims.bucket, "")
+        async with regions.here.client("a", claims) as client:
+            assert await refusal_of(client.open(Purpose.BACKUP)) == "FOLLOWS"
+            await regions.hand_over(claims.bucket, "", give_up=True)
+            await client.open(Purpose.BACKUP)
+
+
+async def test_a_bucket_that_was_promoted_without_a_hand_over_is_not_taken_for_this_clusters_by_mistake(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        await regions.hand_over(claims.bucket, "")  # it only follows, and that is asked of it
+        await regions.promote(claims.bucket, give_up=True)
+        with pytest.raises(grpc.aio.AioRpcError, match="to write to by now"):
+            await regions.hand_over(claims.bucket, "")
+        await regions.hand_over(claims.bucket, "", give_up=True)
+        # It followed in its turn, and was handed over: then nobody else writes to it.
+        await regions.follow(claims, by=regions.here, existing=True)
+        await regions.here.change("delete from follows")
+        await regions.here.change("update buckets set follows = null")
+        await regions.there.change("update buckets set follows = 'here'")
+        await regions.hand_over(claims.bucket, "")
+
+
+async def test_who_only_asks_is_no_follower_and_there_are_not_many(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = await regions.here.bucket("a")
+        async with regions.here.internal("a", "storage", "x") as channel:
+            stub = regions_pb2_grpc.RegionServiceStub(channel)
+            asking = regions_pb2.LookRequest(bucket_id=str(claims.bucket), cluster="far")
+            await stub.Look(asking)
+            assert (await regions.status(claims.bucket, regions.here)).followers == []
+            with pytest.raises(grpc.aio.AioRpcError, match="No cluster far follows"):
+                await regions.hand_over(claims.bucket, "far")
+            for name in ("", "a\nb", "n" * 256):
+                asking.cluster = name
+                assert await refusal_of(stub.Look(asking)) == "INVALID_ARGUMENT"
+            asking.endpoints.append("localhost:1")
+            for number in range(16):
+                asking.cluster = f"region {number}"
+                await stub.Look(asking)
+            asking.cluster = "one too many"
+            assert await refusal_of(stub.Look(asking)) == "NOT_ALLOWED"
+            # One that was given up makes room, and is asked for nothing any more.
+            await regions.here.change(
+                "update followers set seen = now() - interval '31 days' where cluster = 'region 0'"
+            )
+            await stub.Look(asking)
+            with pytest.raises(grpc.aio.AioRpcError, match="No cluster region 0 follows"):
+                await regions.hand_over(claims.bucket, "region 0")
