@@ -39,6 +39,7 @@ from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
+from services.storage.moves import Mover
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.patience import Patience
@@ -165,6 +166,17 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
+        mover = Mover(
+            node,
+            db,
+            disks,
+            _threads(stack, "move", 1),
+            clock=clock,
+            crowded_bytes=settings.crowded_bytes,
+            bytes_per_second=settings.move_bytes_per_second,
+            poll_seconds=settings.move_poll_seconds,
+            registry=runtime.metrics.registry,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -224,6 +236,7 @@ async def wire(
                 reconciler.run,
                 replicator.run,
                 scrubber.run,
+                mover.run,
             ],
         )
 

@@ -5,6 +5,7 @@ every object of the bucket: until each of them is entered as missing, page by pa
 having nothing; what is said of a copy is said of one on a home (foreign keys of migration 0012).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -314,3 +315,13 @@ async def removing(unit: Unit, bucket: UUID, node: str) -> list[int]:
     """Objects of which the node has copies to remove."""
     cursor = await unit.execute("select object_id from removals where bucket_id = %s and node_id = %s", (bucket, node))
     return [int(row[0]) for row in await cursor.fetchall()]
+
+
+async def sizes(unit: Unit, node: str, among: Sequence[UUID]) -> list[tuple[UUID, int]]:
+    """Those of some buckets that the node is a home of, and the bytes of a copy of each, the largest first."""
+    cursor = await unit.execute(
+        "select b.id, b.bytes from homes h join buckets b on b.id = h.bucket_id"
+        " where h.node_id = %s and h.bucket_id = any(%s) order by b.bytes desc, b.id",
+        (node, list(among)),
+    )
+    return [(row[0], int(row[1])) for row in await cursor.fetchall()]

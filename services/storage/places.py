@@ -1,0 +1,113 @@
+"""The disks of a node as one place for the files of a bucket, which may lie on several of them.
+
+Kept true:
+- the file of an object lies on one disk: who puts it in its place on one removes it from the others after that is
+  durable, and nobody removes it from one whose own has gone meanwhile. So what is moved can be read at every moment by
+  who looks at all disks, and once more if he has found nothing;
+- what is moved was read whole, and has its SHA-256: a damaged file stays where it is;
+- while a removal is at work on a bucket nothing of it is moved: no file comes to a disk that was looked at already.
+
+Crash order of a move: that of a put on the new disk (disk.py), then the unlinking on the old one. A crash before that
+leaves the file on both, which is the same one, and either is found; one before the renaming an incoming file, which is
+settled like that of a copy fetched by replication (incoming.py).
+Everything here blocks, and runs in the node's disk threads.
+"""
+
+import threading
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from domain.names import ObjectName
+from services.storage.disk import Disk, StagedFile, WaitingFile
+from services.storage.staging import NO_SESSION, StagedName
+from services.storage.store.rescans import FoundFile
+
+_LOCKS = 64
+_PIECE = 1 << 20
+_log = structlog.get_logger("storage")
+
+
+class Places:
+    """Of one node."""
+
+    def __init__(self, disks: Sequence[Disk]) -> None:
+        self.disks = disks
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def lock(self, bucket: UUID) -> threading.Lock:
+        """What a removal from the bucket and a move of its files have one at a time."""
+        return self._locks[bucket.int % _LOCKS]
+
+    def taking(self, bucket: UUID, name: ObjectName, size: int) -> Disk | None:
+        """The disk for a body of a bucket that lies on some of them; None if it lies on none.
+
+        What is there already keeps its place; else the roomiest of the bucket's disks takes it, or, where that has no
+        room, the roomiest of the others.
+        """
+        holding = [disk for disk in self.disks if disk.has_bucket(bucket)]
+        if len(self.disks) == 1 or not holding:
+            return next(iter(holding), None)
+        for disk in holding:
+            if disk.has(bucket, name):
+                return disk
+        staying = [disk for disk in holding if bucket not in disk.leaving] or holding
+        taker = max(staying, key=lambda disk: disk.free_bytes)
+        if size <= taker.free_bytes:
+            return taker
+        roomiest = max(self.disks, key=lambda disk: disk.free_bytes)
+        # Not into the folder below a disk that has gone.
+        return roomiest if size <= roomiest.free_bytes and roomiest.is_there else taker
+
+    def place(self, body: StagedFile | WaitingFile) -> None:
+        """Put a finished body in its place on its disk, and remove what others have there. Raises DiskFull, OSError."""
+        disk, bucket, name = body.disk, body.staged.bucket, body.staged.name
+        if len(self.disks) == 1:
+            body.place()
+        elif name.kind.is_root_file:  # whose name does not say its content: a move of another one is not to end now
+            with self.lock(bucket):
+                body.place()
+                self._keep_one(disk, bucket, name)
+        else:
+            body.place()
+            if any(other.has(bucket, name) for other in self.disks if other is not disk):
+                with self.lock(bucket):
+                    self._keep_one(disk, bucket, name)
+
+    def _keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
+        if disk.has(bucket, name):
+            for other in self.disks:
+                if other is not disk and other.has(bucket, name):
+                    other.remove(bucket, [name])
+
+    def move(self, bucket: UUID, found: FoundFile, source: Disk, target: Disk) -> bool:
+        """Move the file of an object to another disk. False if it is not there, or not whole, and stays as it is.
+
+        Raises DiskFull, NameMismatch when it is not what it was or ought to be, OSError.
+        """
+        opened = source.open(bucket, found.name, found.size)
+        if opened is None:
+            return False
+        try:
+            body = target.stage(StagedName(bucket, NO_SESSION, found.name, found.sha256), found.size)
+            try:
+                for offset in range(0, found.size, _PIECE):
+                    body.write(opened.read(offset, _PIECE))
+                    opened.let_go(offset, _PIECE)
+                body.finish()
+                with self.lock(bucket):
+                    if not (source.is_there and target.is_there and self._is_still(source, bucket, found)):
+                        return False
+                    body.place()
+                    self._keep_one(target, bucket, found.name)
+            finally:
+                body.discard()
+        finally:
+            opened.close()
+        return True
+
+    def _is_still(self, disk: Disk, bucket: UUID, found: FoundFile) -> bool:
+        if found.name.kind.is_root_file:
+            return any((one.name, one.sha256) == (found.name, found.sha256) for one in disk.root_files(bucket))
+        return disk.has(bucket, found.name)

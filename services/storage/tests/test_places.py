@@ -1,0 +1,206 @@
+"""A bucket that lies on several disks of a node: where its objects go, how they are moved, and what a crash leaves."""
+
+import errno
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.names import CONFIG, SEAL, ObjectName
+from services.common.errors import Unavailable
+from services.storage import marker
+from services.storage.disk import Disk
+from services.storage.disks import Disks
+from services.storage.errors import DiskFull, NameMismatch, Unentered
+from services.storage.staging import StagedName
+from services.storage.store.rescans import FoundFile
+from services.storage.tests.cluster import a_body, index, pack
+
+BUCKET, SESSION = uuid4(), UUID(int=1)
+
+
+@dataclass
+class Node:
+    """With disks of some free bytes each, in the order of their folders."""
+
+    folder: Path
+    free: dict[str, int] = field(default_factory=lambda: {"first": 1 << 20, "second": 1 << 19})
+
+    @contextmanager
+    def up(self) -> Iterator[Disks]:
+        disks = Disks([Disk(self.folder / name, "a", 0, free_bytes=self._free) for name in self.free], "a")
+        with closing(disks):
+            yield disks
+
+    def _free(self, folder: Path) -> int:
+        return self.free[folder.name]
+
+    def places(self, name: ObjectName) -> list[str]:
+        """The disks on which something lies in its place."""
+        return [disk for disk in self.free if (self.folder / disk / "buckets" / str(BUCKET) / name.path).exists()]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def put(disks: Disks, name: ObjectName, body: bytes, *, first: bool = False) -> None:
+    staged = disks.stage(StagedName(BUCKET, SESSION, name, sha256(body).digest()), len(body), first=first)
+    staged.write(body)
+    staged.finish()
+    disks.place(staged)
+
+
+def put_pack(disks: Disks, body: bytes) -> ObjectName:
+    put(disks, pack(body), body)
+    return pack(body)
+
+
+def read(disks: Disks, name: ObjectName, size: int) -> bytes | None:
+    opened = disks.open(BUCKET, name, size)
+    if opened is None:
+        return None
+    with closing(opened):
+        return opened.read(0, size)
+
+
+def found(name: ObjectName, body: bytes) -> FoundFile:
+    from datetime import UTC, datetime
+
+    return FoundFile(name, sha256(body).digest(), len(body), datetime.now(UTC))
+
+
+def move(disks: Disks, name: ObjectName, body: bytes, *, back: bool = False) -> bool:
+    first, second = disks.places.disks
+    return disks.places.move(BUCKET, found(name, body), *((second, first) if back else (first, second)))
+
+
+def test_what_a_bucket_disk_has_no_room_for_goes_to_another_disk_and_is_read_from_there(node: Node) -> None:
+    body, other = a_body(100), a_body(100)
+    with node.up() as disks:
+        name = put_pack(disks, body)
+        node.free["first"] = 99
+        spilled = put_pack(disks, other)
+        assert (node.places(name), node.places(spilled)) == (["first"], ["second"])
+        assert (read(disks, name, 100), read(disks, spilled, 100)) == (body, other)
+        assert disks.lacking(BUCKET, [(name, 100), (spilled, 100)]) == set()
+        assert disks.remove(BUCKET, [name, spilled]) == {name, spilled}
+        assert node.places(name) + node.places(spilled) == []
+
+
+def test_what_no_disk_has_room_for_is_refused(node: Node) -> None:
+    with node.up() as disks:
+        put_pack(disks, a_body(100))
+        node.free.update(first=99, second=99)
+        with pytest.raises(DiskFull):
+            put_pack(disks, a_body(100))
+        assert not (node.folder / "second" / "buckets" / str(BUCKET)).exists()
+
+
+def test_nothing_is_written_where_a_disk_is_not_mounted(node: Node) -> None:
+    with node.up() as disks:
+        put_pack(disks, body := a_body(100))
+        node.free["first"] = 99
+        mounted = node.folder / "second"
+        mounted.rename(node.folder / "away")
+        (mounted / "buckets").mkdir(parents=True)  # the folder below the mount point, as somebody left it
+        (mounted / "incoming").mkdir()
+        with pytest.raises(DiskFull):
+            put_pack(disks, a_body(100))
+        assert not move(disks, pack(body), body)
+        assert [path for path in mounted.rglob("*") if path.is_file()] == []
+        assert node.places(pack(body)) == ["first"]
+
+
+def test_an_object_on_a_disk_that_is_away_is_neither_missing_nor_removed(node: Node) -> None:
+    with node.up() as disks:
+        put_pack(disks, a_body(100))
+        node.free["first"] = 99
+        away = put_pack(disks, other := a_body(100))
+        mounted = node.folder / "second"
+        mounted.rename(node.folder / "elsewhere")
+        mounted.mkdir()
+        with pytest.raises(Unavailable):
+            read(disks, away, 100)
+        with pytest.raises(Unavailable):
+            disks.remove(BUCKET, [away])
+        assert not disks.all_there
+        mounted.rmdir()
+        (node.folder / "elsewhere").rename(mounted)
+        assert read(disks, away, 100) == other
+
+
+def test_a_damaged_file_is_replaced_where_it_lies_although_another_disk_has_more_room(node: Node) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        (node.folder / "first" / "buckets" / str(BUCKET) / name.path).write_bytes(bytes(100))
+        node.free["second"] = 1 << 30
+        put_pack(disks, body)
+        assert node.places(name) == ["first"]
+        assert read(disks, name, 100) == body
+
+
+def test_a_damaged_file_is_not_moved(node: Node) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        (node.folder / "first" / "buckets" / str(BUCKET) / name.path).write_bytes(bytes(100))
+        with pytest.raises(NameMismatch):
+            move(disks, name, body)
+        assert node.places(name) == ["first"]
+        assert list(disks.places.disks[1].staged()) == []
+
+
+def test_a_root_file_that_is_replaced_while_it_is_moved_is_not_lost(node: Node) -> None:
+    with node.up() as disks:
+        put(disks, SEAL, b"the first")
+        first, second = disks.places.disks
+        newer = disks.stage(StagedName(BUCKET, SESSION, SEAL, sha256(b"the other").digest()), 9)
+        newer.write(b"the other")
+        newer.finish()
+        assert move(disks, SEAL, b"the first")
+        assert node.places(SEAL) == ["second"]
+        disks.place(newer)  # it was on its way to the disk that the first one has left
+        assert node.places(SEAL) == ["first"]
+        assert read(disks, SEAL, 9) == b"the other"
+        assert not move(disks, SEAL, b"the first"), "of another content than what was listed"
+        assert read(disks, SEAL, 9) == b"the other"
+
+
+def test_a_config_is_not_buried_by_a_new_one_on_another_disk(node: Node) -> None:
+    with node.up() as disks:
+        put(disks, CONFIG, b"config", first=True)
+        move(disks, CONFIG, b"config")
+        with pytest.raises(Unentered):
+            put(disks, CONFIG, b"gifnoc", first=True)
+        (node.folder / "second").rename(node.folder / "away")
+        (node.folder / "second").mkdir()
+        with pytest.raises(Unavailable):
+            put(disks, CONFIG, b"gifnoc", first=True)
+
+
+def test_a_removal_that_comes_first_leaves_nothing_for_a_move_to_bring_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        has_begun = []
+
+        def removed_meanwhile(self: Disk, *_: object) -> bool:
+            monkeypatch.undo()
+            has_begun.append(True)
+            assert disks.remove(BUCKET, [name]) == {name}
+            return True
+
+        monkeypatch.setattr(disks.places, "lock", lambda bucket: Meanwhile(lambda: disks.remove(BUCKET, [name]), disks))
+        assert not disks.places.move(BUCKET, found(name, body), *disks.places.disks)
+        assert node.places(name) == []
