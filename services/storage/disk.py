@@ -45,7 +45,6 @@ from services.storage.staging import PART, ArrivingFile, StagedName
 from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _log = structlog.get_logger("storage")
@@ -279,7 +278,7 @@ class Disk:
         try:
             self.path(bucket, name).lstat()
         except OSError as error:
-            return error.errno not in _ABSENT
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
         return True
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenFile | None:

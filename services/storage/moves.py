@@ -96,6 +96,9 @@ class Mover:
         return disk.is_there and disk.free_bytes - size >= 2 * self._crowded_bytes
 
     async def _relieve(self, disk: Disk) -> None:
+        if not await self._thread.run(lambda: any(map(self._has_room, self._places.disks))):
+            self._tell(disk)
+            return
         held = await self._thread.run(disk.held)
         async with self._db.worker() as unit:
             sizes = await homes.sizes(unit, self._node, sorted(held))
@@ -110,6 +113,10 @@ class Mover:
             if await self._spread(disk, bucket):
                 self._told.discard(disk)
                 return
+        self._tell(disk)
+
+    def _tell(self, disk: Disk) -> None:
+        """Once, until something could be moved."""
         if disk not in self._told:
             self._told.add(disk)
             self._log.error(

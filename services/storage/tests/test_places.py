@@ -1,29 +1,28 @@
 """A bucket that lies on several disks of a node: where its objects go, how they are moved, and what a crash leaves."""
 
-import errno
 import os
-import secrets
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from domain.names import CONFIG, SEAL, ObjectName
 from services.common.errors import Unavailable
-from services.storage import marker
-from services.storage.disk import Disk
+from services.storage.disk import Disk, StagedFile
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch, Unentered
 from services.storage.staging import StagedName
 from services.storage.store.rescans import FoundFile
-from services.storage.tests.cluster import a_body, index, pack
+from services.storage.tests.cluster import a_body, pack
 
 BUCKET, SESSION = uuid4(), UUID(int=1)
 
@@ -75,8 +74,6 @@ def read(disks: Disks, name: ObjectName, size: int) -> bytes | None:
 
 
 def found(name: ObjectName, body: bytes) -> FoundFile:
-    from datetime import UTC, datetime
-
     return FoundFile(name, sha256(body).digest(), len(body), datetime.now(UTC))
 
 
@@ -163,7 +160,6 @@ def test_a_damaged_file_is_not_moved(node: Node) -> None:
 def test_a_root_file_that_is_replaced_while_it_is_moved_is_not_lost(node: Node) -> None:
     with node.up() as disks:
         put(disks, SEAL, b"the first")
-        first, second = disks.places.disks
         newer = disks.stage(StagedName(BUCKET, SESSION, SEAL, sha256(b"the other").digest()), 9)
         newer.write(b"the other")
         newer.finish()
@@ -172,7 +168,26 @@ def test_a_root_file_that_is_replaced_while_it_is_moved_is_not_lost(node: Node) 
         disks.place(newer)  # it was on its way to the disk that the first one has left
         assert node.places(SEAL) == ["first"]
         assert read(disks, SEAL, 9) == b"the other"
-        assert not move(disks, SEAL, b"the first"), "of another content than what was listed"
+        with pytest.raises(NameMismatch):
+            move(disks, SEAL, b"the first")  # of another content than what was listed
+        assert read(disks, SEAL, 9) == b"the other"
+
+
+def test_a_root_file_that_is_replaced_after_it_was_read_stays_where_it_is(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.up() as disks:
+        put(disks, SEAL, b"the first")
+        finish = StagedFile.finish
+
+        def replaced_meanwhile(staged: StagedFile) -> None:
+            finish(staged)
+            monkeypatch.undo()
+            put(disks, SEAL, b"the other")
+
+        monkeypatch.setattr(StagedFile, "finish", replaced_meanwhile)
+        assert not move(disks, SEAL, b"the first")
+        assert node.places(SEAL) == ["first"]
         assert read(disks, SEAL, 9) == b"the other"
 
 
@@ -193,14 +208,98 @@ def test_a_removal_that_comes_first_leaves_nothing_for_a_move_to_bring_back(
 ) -> None:
     with node.up() as disks:
         name = put_pack(disks, body := a_body(100))
-        has_begun = []
+        finish = StagedFile.finish
 
-        def removed_meanwhile(self: Disk, *_: object) -> bool:
-            monkeypatch.undo()
-            has_begun.append(True)
+        def removed_meanwhile(staged: StagedFile) -> None:
+            finish(staged)
             assert disks.remove(BUCKET, [name]) == {name}
-            return True
 
-        monkeypatch.setattr(disks.places, "lock", lambda bucket: Meanwhile(lambda: disks.remove(BUCKET, [name]), disks))
-        assert not disks.places.move(BUCKET, found(name, body), *disks.places.disks)
+        monkeypatch.setattr(StagedFile, "finish", removed_meanwhile)
+        assert not move(disks, name, body)
         assert node.places(name) == []
+        assert list(disks.places.disks[1].staged()) == []
+
+
+def test_a_removal_that_comes_in_the_middle_of_a_move_waits_and_finds_the_file(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.up() as disks, ThreadPoolExecutor(1) as thread:
+        name = put_pack(disks, body := a_body(100))
+        place = Disk.place
+        removals: list[Future[set[ObjectName]]] = []
+
+        def removed_meanwhile(disk: Disk, path: Path, bucket: UUID, placed: ObjectName) -> None:
+            removals.append(thread.submit(disks.remove, BUCKET, [name]))
+            place(disk, path, bucket, placed)
+
+        monkeypatch.setattr(Disk, "place", removed_meanwhile)
+        assert move(disks, name, body)
+        assert removals[0].result(60) == {name}
+        assert node.places(name) == []
+
+
+@pytest.mark.parametrize("look", ["open", "lacking"])
+def test_what_is_moved_while_it_is_looked_for_is_found(node: Node, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        put_pack(disks, other := a_body(100))
+        assert move(disks, name, body)
+        second, original = disks.places.disks[1], getattr(Disk, look)
+
+        def moved_before(disk: Disk, *given: Any, **named: Any) -> Any:
+            if disk is second and node.places(name) == ["second"]:
+                monkeypatch.undo()
+                assert move(disks, name, body, back=True)
+            return original(disk, *given, **named)
+
+        assert move(disks, pack(other), other)
+        monkeypatch.setattr(Disk, look, moved_before)
+        if look == "open":
+            assert read(disks, name, 100) == body
+        else:
+            assert disks.lacking(BUCKET, [(name, 100)]) == set()
+        assert node.places(name) == ["first"]
+
+
+def test_the_new_file_is_durable_before_the_old_one_is_unlinked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        seen: list[str] = []
+        fsync, unlink, rename = os.fsync, Path.unlink, Path.rename
+
+        def sync(handle: int) -> None:
+            seen.append(f"sync {Path(f'/proc/self/fd/{handle}').resolve().relative_to(node.folder)}")
+            fsync(handle)
+
+        def remove(path: Path, *given: Any, **named: Any) -> None:
+            if path.name == name.id:
+                seen.append(f"unlink {path.relative_to(node.folder).parts[0]}")
+            unlink(path, *given, **named)
+
+        def moved(path: Path, target: Path) -> Path:
+            if target.name == name.id:
+                seen.append("rename")
+            return rename(path, target)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(Path, "unlink", remove)
+        monkeypatch.setattr(Path, "rename", moved)
+        assert move(disks, name, body)
+        folder = f"buckets/{BUCKET}/data/{name.id[:2]}"
+        order = [seen.index(f"sync second/buckets/{BUCKET}/data"), seen.index("rename")]
+        order += [seen.index(f"sync second/{folder}"), seen.index("unlink first"), seen.index(f"sync first/{folder}")]
+        assert order == sorted(order)
+        assert [step for step in seen[: order[1]] if step.startswith("sync second/incoming")]
+
+
+def test_a_node_that_is_killed_at_any_step_of_a_move_has_the_object_and_goes_on(tmp_path: Path) -> None:
+    """With SIGKILL, at each system call that changes something."""
+    run = subprocess.run(
+        [sys.executable, "-m", "services.storage.tests.killed_moves", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 8

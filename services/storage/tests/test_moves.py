@@ -1,0 +1,231 @@
+"""Buckets that outgrow a disk move to others of the node, or are spread over them, while they are in use."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain.names import ObjectKind, ObjectName
+from domain.tokens import VaultClaims
+from services.storage.disk import Disk
+from services.storage.leaving import Leaving
+from services.storage.tests.cluster import Client, Cluster, a_body
+from services.storage.tests.moving import QUICK, until, until_none
+from services.storage.tests.test_copies import copies_are_complete
+from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+
+KIB = 1 << 10
+CROWDED = 100 * KIB
+BODY = 20 * KIB
+
+
+class Sizes(dict[Path, int]):
+    """How large the disks are, by their folders."""
+
+    def free(self, folder: Path) -> int:
+        used = 0
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):  # just moved
+                used += path.stat().st_size if path.is_file() else 0
+        return max(0, self[folder] - used)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
+    sizes = Sizes()
+    monkeypatch.setitem(Disk.__init__.__kwdefaults__, "free_bytes", sizes.free)
+    return sizes
+
+
+def a_node(cluster: Cluster, sizes: Sizes, name: str, *disks: int, **others: Any) -> list[Path]:
+    """With disks of so many KiB."""
+    folders = [cluster.folder / f"{name}-{number}" for number in range(len(disks))]
+    quick = dict.fromkeys(("move_poll_seconds", "placement_poll_seconds", "scrub_poll_seconds"), QUICK)
+    cluster.node(name, **{"data_dirs": folders, "crowded_bytes": CROWDED, **quick, **others})
+    sizes.update({folder: size * KIB for folder, size in zip(folders, disks, strict=True)})
+    return folders
+
+
+async def put_packs(client: Client, session: UUID, count: int) -> dict[ObjectName, bytes]:
+    bodies = [a_body(BODY) for _ in range(count)]
+    return {await client.put_pack(session, body): body for body in bodies}
+
+
+async def all_are_read(client: Client, session: UUID, bodies: dict[ObjectName, bytes]) -> None:
+    for name, body in bodies.items():
+        assert await client.get(session, name) == body
+
+
+def lies_on(claims: VaultClaims, *folders: Path) -> list[Path]:
+    """The disks on which the bucket has a folder."""
+    return [folder for folder in folders if (folder / "buckets" / str(claims.bucket)).exists()]
+
+
+def files_of(claims: VaultClaims, folder: Path) -> set[str]:
+    return {path.name for path in (folder / "buckets" / str(claims.bucket)).rglob("*") if path.is_file()}
+
+
+async def once(condition: Callable[[], object]) -> None:
+    async def happens() -> object:
+        return condition()
+
+    await until(happens)
+
+
+async def test_a_bucket_that_outgrows_its_disk_moves_to_a_larger_one_while_it_is_in_use(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    small, large = a_node(cluster, sizes, "a", 400, 0)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            parent = (await a_committed_snapshot(client))[-1]
+            session = await client.open(parent=parent)
+            bodies = await put_packs(client, session, 4)
+            assert lies_on(claims, small, large) == [small]
+            sizes[large] = 4000 * KIB
+            while len(bodies) < 12 or lies_on(claims, small, large) != [large]:
+                bodies |= await put_packs(client, session, 1)
+                await all_are_read(client, session, bodies)
+                assert len(bodies) < 180, "the disk is full, and nothing has moved"
+            await client.put_index(session, list(bodies))
+            await client.commit(session, b"a snapshot that began before")
+            await all_are_read(client, session, bodies)
+        assert cluster.sql("select 1 from missing_copies") == []
+        assert Leaving(small).all() == []
+    async with cluster.up("a"):
+        async with cluster.client("a", claims) as client:
+            await all_are_read(client, session, bodies)
+        await copies_are_complete(cluster, "a")
+
+
+async def test_a_bucket_that_no_other_disk_can_hold_is_spread_and_found_again_by_a_restart(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    disks = a_node(cluster, sizes, "a", 1000, 0, 0)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            bodies = await put_packs(client, session, 45)
+            sizes.update({disks[1]: 700 * KIB, disks[2]: 600 * KIB})
+            await once(lambda: sizes.free(disks[0]) >= 2 * CROWDED)
+            assert len(lies_on(claims, *disks)) > 1
+            assert not any(Leaving(disk).all() for disk in disks)
+            await all_are_read(client, session, bodies)
+            bodies |= await put_packs(client, session, 3)
+    async with cluster.up("a"):
+        await copies_are_complete(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            await all_are_read(client, session, bodies)
+            assert await client.names(session, ObjectKind.PACK) == {str(name) for name in bodies}
+        packs = {name.id for name in bodies}
+        assert sorted(name for disk in disks for name in files_of(claims, disk) & packs) == sorted(packs)
+
+
+async def test_a_put_that_its_disk_has_no_room_for_is_taken_on_another_and_refused_when_there_is_none(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 200, 0, move_poll_seconds=3600)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            bodies = await put_packs(client, session, 9)
+            assert await refusal_of(client.put_pack(session, a_body(BODY))) == "DISK_FULL"
+            sizes[second] = 100 * KIB
+            bodies |= await put_packs(client, session, 4)
+            assert lies_on(claims, first, second) == [first, second]
+            await all_are_read(client, session, bodies)
+
+
+async def test_a_bucket_that_had_begun_to_leave_when_the_node_was_killed_goes_on(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 2000, 0)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            bodies = await put_packs(client, session, 4)
+    # As a node leaves it that dies after the second pack has its new place, and before the old one is unlinked.
+    sizes[second] = 2000 * KIB
+    Leaving(first).note(claims.bucket)
+    for name in list(bodies)[:2]:
+        old, new = ((folder / "buckets" / str(claims.bucket) / name.path) for folder in (first, second))
+        new.parent.mkdir(parents=True)
+        shutil.copy(old, new)
+    async with cluster.up("a"):
+        await once(lambda: lies_on(claims, first, second) == [second])
+        async with cluster.client("a", claims) as client:
+            await all_are_read(client, session, bodies)
+        await until_none(cluster, "select 1 from missing_copies")
+    assert Leaving(first).all() == []
+
+
+async def test_a_damaged_pack_keeps_its_place_until_it_was_healed_and_then_leaves_too(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 2000, 0)
+    a_node(cluster, sizes, "b", 1 << 20)
+    async with cluster.up("a", "b"):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            bodies = await put_packs(client, session, 3)
+            damaged = next(iter(bodies))
+            place = first / "buckets" / str(claims.bucket) / damaged.path
+            place.write_bytes(bytes(BODY))
+            sizes[second] = 4000 * KIB
+            sizes[first] = 100 * KIB
+            await once(lambda: files_of(claims, first) == {damaged.id})
+            assert await client.get(session, damaged) == bodies[damaged]  # from b; and the copy here is to be healed
+            sizes[first] = 1000 * KIB
+            await once(lambda: lies_on(claims, first, second) == [second])
+            await all_are_read(client, session, bodies)
+        await until_none(cluster, "select 1 from missing_copies")
+        assert (second / "buckets" / str(claims.bucket) / damaged.path).read_bytes() == bodies[damaged]
+
+
+async def test_what_lay_on_a_disk_that_is_lost_is_made_again_from_the_other_node(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 300, 0, move_poll_seconds=3600)
+    a_node(cluster, sizes, "b", 1 << 20)
+    async with cluster.up("a", "b"):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            bodies = await put_packs(client, session, 10)
+            sizes[second] = 400 * KIB
+            bodies |= await put_packs(client, session, 10)
+    assert lies_on(claims, first, second) == [first, second]
+    shutil.rmtree(second)
+    sizes[first] = 1000 * KIB
+    async with cluster.up("a", "b"):
+        async with cluster.client("a", claims) as client:
+            await all_are_read(client, session, bodies)
+        await copies_are_complete(cluster, "a")
+    assert {name.id for name in bodies} <= files_of(claims, first) | files_of(claims, second)
+
+
+async def test_a_removal_takes_what_lies_on_each_of_the_disks(cluster: Cluster, sizes: Sizes) -> None:
+    first, second = a_node(cluster, sizes, "a", 200, 0, move_poll_seconds=3600, reap_seconds=QUICK, basket_days=0)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await put_packs(client, session, 9)
+            sizes[second] = 100 * KIB
+            await put_packs(client, session, 4)
+            await client.end(session)
+        await cluster.change("update objects set state = 'condemned', condemned_seq = created_seq, condemned = now()")
+        await until_none(cluster, "select 1 from objects")
+    assert files_of(claims, first) | files_of(claims, second) == set()
