@@ -17,7 +17,7 @@ from uuid import UUID
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from domain.names import ObjectKind
+from domain.names import ObjectKind, ObjectName
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError
@@ -25,11 +25,12 @@ from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch
 from services.storage.pace import Pace
-from services.storage.store import homes
+from services.storage.store import copies, homes
 from services.storage.store.rescans import FoundFile
 from services.storage.threads import DiskThreads
 
 _PAGE = 1000
+_TOLD_AT_MOST = 10_000
 
 
 class Mover:
@@ -59,6 +60,7 @@ class Mover:
         self._pace = Pace(clock, bytes_per_second)
         self._poll_seconds = poll_seconds
         self._told: set[Disk] = set()
+        self._failed: set[tuple[UUID, ObjectName]] = set()
         self._log = structlog.get_logger("storage")
         self._moved = Counter(
             "oort_storage_moved_bytes", "Bytes that were moved from one disk of this node to another", registry=registry
@@ -174,12 +176,23 @@ class Mover:
         except DiskFull:
             return False
         except (NameMismatch, OSError, ServiceError) as error:
-            self._log.error("a file cannot be moved", bucket=str(bucket), name=str(found.name), cause=str(error))
             moved = False
+            await self._note_failure(bucket, found, error)
         if moved:
             self._moved.inc(found.size)
+            self._failed.discard((bucket, found.name))
         await self._pace.spend(found.size)
         return True
+
+    async def _note_failure(self, bucket: UUID, found: FoundFile, cause: Exception) -> None:
+        """Say once what cannot be moved. What is damaged is healed where it lies, and moved by a later round."""
+        if (bucket, found.name) in self._failed or len(self._failed) >= _TOLD_AT_MOST:
+            return
+        self._failed.add((bucket, found.name))
+        self._log.error("a file cannot be moved", bucket=str(bucket), name=str(found.name), cause=str(cause))
+        if isinstance(cause, NameMismatch) and not found.name.kind.is_root_file:  # another one may have come there
+            async with self._db.worker() as unit:
+                await copies.add_named(unit, bucket, found.name, [self._node], size=found.size)
 
 
 def _has_left(disk: Disk, bucket: UUID) -> bool:

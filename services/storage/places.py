@@ -43,22 +43,20 @@ class Places:
     def taking(self, bucket: UUID, name: ObjectName, size: int) -> Disk | None:
         """The disk for a body of a bucket that lies on some of them; None if it lies on none.
 
-        What is there already keeps its place; else the roomiest of the bucket's disks takes it, or, where that has no
-        room, the roomiest of the others.
+        The first that has room: where something lies in its place, the roomiest of the bucket's disks, the roomiest of
+        all. If none has, the first of these, which takes what makes room, and refuses all else.
         """
         holding = [disk for disk in self.disks if disk.has_bucket(bucket)]
         if len(self.disks) == 1 or not holding:
             return next(iter(holding), None)
-        for disk in holding:
-            if disk.has(bucket, name):
-                return disk
+        there = [disk for disk in holding if disk.has(bucket, name)]
+        if there and name.kind.is_root_file:
+            return there[0]  # which tells of a vault that it would bury
         staying = [disk for disk in holding if bucket not in disk.leaving] or holding
-        taker = max(staying, key=lambda disk: disk.free_bytes)
-        if size <= taker.free_bytes:
-            return taker
-        roomiest = max(self.disks, key=lambda disk: disk.free_bytes)
-        # Not into the folder below a disk that has gone.
-        return roomiest if size <= roomiest.free_bytes and roomiest.is_there else taker
+        # Not in the folder below a disk that has gone.
+        others = [disk for disk in self.disks if disk not in holding and disk.is_there]
+        takers = [*there, *_roomiest_first(staying), *_roomiest_first(others)]
+        return next((disk for disk in takers if size <= disk.free_bytes), takers[0])
 
     def place(self, body: StagedFile | WaitingFile) -> None:
         """Put a finished body in its place on its disk, and remove what others have there. Raises DiskFull, OSError."""
@@ -72,8 +70,12 @@ class Places:
         else:
             body.place()
             if any(other.has(bucket, name) for other in self.disks if other is not disk):
-                with self.lock(bucket):
-                    self._keep_one(disk, bucket, name)
+                self.keep_one(disk, bucket, name)
+
+    def keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
+        """Remove an object's files from all disks but the one that has it whole. Raises OSError."""
+        with self.lock(bucket):
+            self._keep_one(disk, bucket, name)
 
     def _keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
         if disk.has(bucket, name):
@@ -111,3 +113,7 @@ class Places:
         if found.name.kind.is_root_file:
             return any((one.name, one.sha256) == (found.name, found.sha256) for one in disk.root_files(bucket))
         return disk.has(bucket, found.name)
+
+
+def _roomiest_first(disks: Sequence[Disk]) -> list[Disk]:
+    return sorted(disks, key=lambda disk: -disk.free_bytes)

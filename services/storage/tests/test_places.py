@@ -147,6 +147,31 @@ def test_a_damaged_file_is_replaced_where_it_lies_although_another_disk_has_more
         assert read(disks, name, 100) == body
 
 
+def test_a_damaged_file_on_a_full_disk_is_replaced_on_another_and_goes(node: Node) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        (node.folder / "first" / "buckets" / str(BUCKET) / name.path).write_bytes(bytes(100))
+        node.free["first"] = 99
+        put_pack(disks, body)
+        assert node.places(name) == ["second"]
+        assert read(disks, name, 100) == body
+
+
+def test_a_damaged_file_that_a_crash_has_left_beside_a_whole_one_goes_when_it_is_looked_at(node: Node) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        first = node.folder / "first" / "buckets" / str(BUCKET) / name.path
+        move(disks, name, body)
+        first.parent.mkdir(exist_ok=True)
+        first.write_bytes(bytes(100))
+        assert disks.hash(BUCKET, name, 100) == bytes.fromhex(name.id)
+        assert node.places(name) == ["second"]
+        first.write_bytes(bytes(100))
+        (node.folder / "second" / "buckets" / str(BUCKET) / name.path).write_bytes(bytes(100))
+        assert disks.hash(BUCKET, name, 100) == sha256(bytes(100)).digest()
+        assert node.places(name) == ["first", "second"]
+
+
 def test_a_damaged_file_is_not_moved(node: Node) -> None:
     with node.up() as disks:
         name = put_pack(disks, body := a_body(100))
