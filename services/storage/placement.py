@@ -1,4 +1,4 @@
-"""Buckets change their homes: away from nodes that are drained, to as many nodes as they are to have copies.
+"""Buckets change their homes: away from nodes that are drained or have no room, to as many as they are to have copies.
 
 Kept true:
 - a bucket gets another home first, and an old one leaves when all that the bucket has lies on `copies` other homes;
@@ -104,9 +104,11 @@ class Placement:
             is_short = len(staying) < state.copies
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
+            outgrown = outgrown_of(found, state.copies)
+            spare = 0 if is_short else _spare(state, outgrown)
             joined = (
-                await join(unit, state, {home.node_id for home in found}, rooms)
-                if is_short and (may_begin or is_urgent)
+                await join(unit, state, {home.node_id for home in found}, rooms, spare=spare)
+                if (is_short or outgrown) and (may_begin or is_urgent)
                 else None
             )
             if is_short:
@@ -152,13 +154,26 @@ class Placement:
                 await homes.say_waits(unit, bucket, home.node_id, told)
 
 
-async def join(unit: Unit, state: BucketState, found: Collection[str], rooms: dict[str, int]) -> str | None:
+def outgrown_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
+    """The homes in whose place a bucket is to get another: none unless all that it is to have are up, and serve."""
+    is_settled = len(found) == copies and all(home.state == "serving" and home.live for home in found)
+    return [home for home in found if home.outgrown] if is_settled else []
+
+
+def _spare(state: BucketState, outgrown: Sequence[HomeState]) -> int:
+    """Room that another home is to keep when it has all: more than there is now, or the bucket would move back."""
+    return max([state.bytes // 16, *(home.free_bytes for home in outgrown)])
+
+
+async def join(
+    unit: Unit, state: BucketState, found: Collection[str], rooms: dict[str, int], *, spare: int = 0
+) -> str | None:
     """Give a bucket, whose row is locked and which has the homes `found`, another one: the node with the most room.
 
-    That is taken from `rooms`. None if no node has as much.
+    That is taken from `rooms`. None if no node has as much, and the bytes to `spare`.
     """
     for node in sorted(rooms, key=lambda node: (-rooms[node], node)):
-        if node not in found and rooms[node] > state.bytes and await homes.join(unit, state.id, node):
+        if node not in found and rooms[node] > state.bytes + spare and await homes.join(unit, state.id, node):
             rooms[node] -= state.bytes
             structlog.get_logger("storage").info("a bucket gets another home", bucket=str(state.id), home=node)
             return node
@@ -187,9 +202,16 @@ def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
     return [max(found, key=_uselessness)]
 
 
-def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, int]:
+def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, bool, int]:
     """Greatest for the home that is missed least; the same at every look, while nothing changes."""
-    return home.lacks, not home.live, not home.fits, home.leaving is not None, -home.free_bytes
+    return (
+        home.outgrown and not home.lacks,
+        home.lacks,
+        not home.live,
+        not home.fits,
+        home.leaving is not None,
+        -home.free_bytes,
+    )
 
 
 def why_not(home: HomeState, found: Sequence[HomeState], copies: int) -> str:

@@ -14,7 +14,7 @@ from domain.tokens import VaultClaims
 from services.storage.disk import Disk
 from services.storage.leaving import Leaving
 from services.storage.tests.cluster import Client, Cluster, a_body
-from services.storage.tests.moving import QUICK, until, until_none
+from services.storage.tests.moving import NEVER, QUICK, a_bucket_on, homes_of, placement, until, until_none
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
@@ -224,3 +224,64 @@ async def test_a_removal_takes_what_lies_on_each_of_the_disks(cluster: Cluster, 
         await cluster.change("update objects set state = 'condemned', condemned_seq = created_seq, condemned = now()")
         await until_none(cluster, "select 1 from objects")
     assert files_of(claims, first) | files_of(claims, second) == set()
+
+
+async def test_a_bucket_that_outgrows_all_disks_of_its_node_moves_to_another_node(
+    cluster: Cluster, sizes: Sizes
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 300, 300)
+    (other,) = a_node(cluster, sizes, "b", 1 << 20)
+    async with cluster.up("a", "b"):
+        claims = await a_bucket_on(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.initialise(session)
+            bodies: dict[ObjectName, bytes] = {}
+
+            async def has_moved() -> bool:
+                nonlocal bodies
+                if len(bodies) < 20:
+                    bodies |= await put_packs(client, session, 1)
+                await all_are_read(client, session, bodies)
+                return homes_of(cluster, claims) == {"b"} and not lies_on(claims, first, second)
+
+            await until(has_moved)
+            await all_are_read(client, session, bodies)
+        assert {name.id for name in bodies} <= files_of(claims, other)
+        await copies_are_complete(cluster, "b")
+
+
+async def test_a_bucket_does_not_move_to_a_node_from_which_it_would_come_back(cluster: Cluster, sizes: Sizes) -> None:
+    a_node(cluster, sizes, "a", 500, placement_poll_seconds=NEVER)
+    (other,) = a_node(cluster, sizes, "b", 700, placement_poll_seconds=NEVER)
+    async with cluster.up("a", "b") as [db, _]:
+        claims = await a_bucket_on(cluster, "a")
+        await copies_are_complete(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            await put_packs(client, await client.open(), 20)
+        # The bucket has 400 KiB, and its node 100 KiB left.
+        for size, homes in ((480, {"a"}), (540, {"a", "b"})):
+            sizes[other] = size * KIB
+            await reported(cluster, "b", sizes.free(other))
+            await placement(db, "a").place()
+            assert homes_of(cluster, claims) == homes
+
+
+async def test_a_smaller_bucket_stays_where_the_largest_one_is_to_go(cluster: Cluster, sizes: Sizes) -> None:
+    a_node(cluster, sizes, "a", 500, placement_poll_seconds=NEVER)
+    a_node(cluster, sizes, "b", 1 << 20, placement_poll_seconds=NEVER)
+    async with cluster.up("a", "b") as [db, _]:
+        small, large = await a_bucket_on(cluster, "a"), await a_bucket_on(cluster, "a")
+        await copies_are_complete(cluster, "a")
+        for claims, count in ((small, 2), (large, 4)):
+            async with cluster.client("a", claims) as client:
+                await put_packs(client, await client.open(), count)
+        await placement(db, "a").place()
+        assert (homes_of(cluster, small), homes_of(cluster, large)) == ({"a"}, {"a", "b"})
+        await placement(db, "a").place()
+        assert (homes_of(cluster, small), homes_of(cluster, large)) == ({"a"}, {"a", "b"})
+
+
+async def reported(cluster: Cluster, node: str, free: int) -> None:
+    """Wait until the catalogue knows how much room a node has."""
+    await until_none(cluster, f"select 1 from nodes where id = '{node}' and free_bytes <> {free}")
