@@ -1,6 +1,7 @@
 """A bucket that lies on several disks of a node: where its objects go, how they are moved, and what a crash leaves."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.names import CONFIG, SEAL, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from services.common.errors import Unavailable
 from services.storage.disk import Disk, StagedFile
 from services.storage.disks import Disks
@@ -284,6 +285,36 @@ def test_what_is_moved_while_it_is_looked_for_is_found(node: Node, monkeypatch: 
         else:
             assert disks.lacking(BUCKET, [(name, 100)]) == set()
         assert node.places(name) == ["first"]
+
+
+@pytest.mark.needs("restic")
+def test_the_folders_of_a_spread_bucket_copied_together_are_one_repository_for_restic(node: Node, tmp_path: Path) -> None:
+    folders = [node.folder / disk / "buckets" / str(BUCKET) for disk in node.free]
+    source, together = tmp_path / "source", tmp_path / "together"
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(40 << 20))
+    restic(folders[0], "init")
+    restic(folders[0], "backup", str(source))
+    node.free = dict.fromkeys(node.free, 1 << 40)
+    with node.up() as disks:
+        first, second = disks.places.disks
+        packs = [one for one in first.files(BUCKET) if one is not None and one.name.kind is ObjectKind.PACK]
+        assert all(disks.places.move(BUCKET, one, first, second) for one in packs[::2])
+        moved = [node.places(one.name) for one in packs]
+    assert moved == [["second"] if number % 2 == 0 else ["first"] for number in range(len(packs))]
+    for folder in folders:
+        shutil.copytree(folder, together, dirs_exist_ok=True)
+    restic(together, "--no-lock", "check", "--read-data")
+    restic(together, "--no-lock", "restore", "latest", "--target", str(tmp_path / "target"))
+    restored = tmp_path / "target" / source.relative_to("/") / "file"
+    assert restored.read_bytes() == (source / "file").read_bytes()
+
+
+def restic(repository: Path, *arguments: str) -> None:
+    command = ["restic", "--repo", str(repository), "--quiet", "--no-cache", *arguments]
+    environment = os.environ | {"RESTIC_PASSWORD": "secret"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_new_file_is_durable_before_the_old_one_is_unlinked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
