@@ -31,6 +31,7 @@ from services.common.listeners import Served
 from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.storage import mounted
 from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
@@ -66,7 +67,6 @@ from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
-from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
 _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
@@ -274,12 +274,15 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
-    opened: list[Volume] = []
+def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Disk]:
+    mounted.require_mounted(settings.data_dirs)
+    opened: list[Disk] = []
     for folder in settings.data_dirs:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
+    if len(opened) > 1:
+        mounted.note({disk.folder: disk.id for disk in opened})
     return opened
 
 

@@ -2,6 +2,7 @@
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
+    DATA_DIR/disks                    all disks of the node, if there are others (mounted.py)
     DATA_DIR/cleared                  orders to clear buckets that are over (cleared.py)
     DATA_DIR/leaving/BUCKET           buckets that are to leave for another disk of the node (leaving.py)
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet

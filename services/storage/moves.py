@@ -60,7 +60,7 @@ class Mover:
         self._pace = Pace(clock, bytes_per_second)
         self._poll_seconds = poll_seconds
         self._told: set[Disk] = set()
-        self._failed: set[tuple[UUID, ObjectName]] = set()
+        self._damaged: set[tuple[UUID, ObjectName]] = set()
         self._log = structlog.get_logger("storage")
         self._moved = Counter(
             "oort_storage_moved_bytes", "Bytes that were moved from one disk of this node to another", registry=registry
@@ -85,14 +85,11 @@ class Mover:
             for bucket in disk.leaving.all():
                 await self._leave(disk, bucket)
         for disk in self._places.disks:
-            if await self._thread.run(lambda disk=disk: self._is_crowded(disk)):  # type: ignore[misc] # mypy infers no default
+            if await self._thread.run(lambda disk=disk: disk.is_there and self._is_crowded(disk)):  # type: ignore[misc] # mypy infers no default
                 await self._relieve(disk)
 
     def _is_crowded(self, disk: Disk) -> bool:
-        try:
-            return disk.is_there and disk.free_bytes < self._crowded_bytes
-        except OSError:
-            return False  # what is wrong with it is told by who needs it
+        return disk.free_bytes < self._crowded_bytes
 
     def _has_room(self, disk: Disk, size: int = 0) -> bool:
         return disk.is_there and disk.free_bytes - size >= 2 * self._crowded_bytes
@@ -165,7 +162,7 @@ class Mover:
         return await self._thread.run(find)
 
     async def _move(self, source: Disk, bucket: UUID, found: FoundFile) -> bool:
-        """Move one file. False if no disk has room; what cannot be moved otherwise is passed over."""
+        """Move one file. False if no disk has room; a damaged one is passed over. Raises OSError, Unavailable."""
         target = await self._target(source, bucket, found.size)
         if target is None:
             return False
@@ -175,24 +172,24 @@ class Mover:
                 moved = await _to_the_end(self._thread.run(lambda: self._places.move(bucket, found, source, target)))
         except DiskFull:
             return False
-        except (NameMismatch, OSError, ServiceError) as error:
+        except NameMismatch as error:
             moved = False
-            await self._note_failure(bucket, found, error)
+            await self._note_damage(bucket, found, error)
         if moved:
             self._moved.inc(found.size)
-            self._failed.discard((bucket, found.name))
+            self._damaged.discard((bucket, found.name))
         await self._pace.spend(found.size)
         return True
 
-    async def _note_failure(self, bucket: UUID, found: FoundFile, cause: Exception) -> None:
-        """Say once what cannot be moved. What is damaged is healed where it lies, and moved by a later round."""
-        if (bucket, found.name) in self._failed or len(self._failed) >= _TOLD_AT_MOST:
+    async def _note_damage(self, bucket: UUID, found: FoundFile, cause: NameMismatch) -> None:
+        """Have it healed, once. A later round moves the whole one."""
+        # Another root file may have come to its place.
+        if found.name.kind.is_root_file or (bucket, found.name) in self._damaged or len(self._damaged) >= _TOLD_AT_MOST:
             return
-        self._failed.add((bucket, found.name))
-        self._log.error("a file cannot be moved", bucket=str(bucket), name=str(found.name), cause=str(cause))
-        if isinstance(cause, NameMismatch) and not found.name.kind.is_root_file:  # another one may have come there
-            async with self._db.worker() as unit:
-                await copies.add_named(unit, bucket, found.name, [self._node], size=found.size)
+        self._damaged.add((bucket, found.name))
+        self._log.error("a damaged copy is not moved", bucket=str(bucket), name=str(found.name), cause=str(cause))
+        async with self._db.worker() as unit:
+            await copies.add_named(unit, bucket, found.name, [self._node], size=found.size)
 
 
 def _has_left(disk: Disk, bucket: UUID) -> bool:

@@ -21,6 +21,8 @@ import structlog
 
 from domain.names import ObjectName
 from services.storage.disk import Disk, StagedFile, WaitingFile
+from services.storage.errors import NameMismatch
+from services.storage.reading import OpenFile
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store.rescans import FoundFile
 
@@ -86,7 +88,7 @@ class Places:
     def move(self, bucket: UUID, found: FoundFile, source: Disk, target: Disk) -> bool:
         """Move the file of an object to another disk. False if it is not there, or not whole, and stays as it is.
 
-        Raises DiskFull, NameMismatch when it is not what it was or ought to be, OSError.
+        Raises NameMismatch when it cannot be read, or is not what it was or ought to be; DiskFull, OSError.
         """
         opened = source.open(bucket, found.name, found.size)
         if opened is None:
@@ -94,9 +96,7 @@ class Places:
         try:
             body = target.stage(StagedName(bucket, NO_SESSION, found.name, found.sha256), found.size)
             try:
-                for offset in range(0, found.size, _PIECE):
-                    body.write(opened.read(offset, _PIECE))
-                    opened.let_go(offset, _PIECE)
+                _copy(opened, body, found)
                 body.finish()
                 with self.lock(bucket):
                     if not (source.is_there and target.is_there and self._is_still(source, bucket, found)):
@@ -113,6 +113,16 @@ class Places:
         if found.name.kind.is_root_file:
             return any((one.name, one.sha256) == (found.name, found.sha256) for one in disk.root_files(bucket))
         return disk.has(bucket, found.name)
+
+
+def _copy(opened: OpenFile, body: StagedFile, found: FoundFile) -> None:
+    for offset in range(0, found.size, _PIECE):
+        try:
+            piece = opened.read(offset, _PIECE)
+            opened.let_go(offset, _PIECE)
+        except OSError as error:
+            raise NameMismatch(name=found.name, detail=f"its file cannot be read: {error.strerror}") from error
+        body.write(piece)
 
 
 def _roomiest_first(disks: Sequence[Disk]) -> list[Disk]:

@@ -11,6 +11,7 @@ import pytest
 
 from domain.names import ObjectKind, ObjectName
 from domain.tokens import VaultClaims
+from services.common.errors import StartError
 from services.storage.disk import Disk
 from services.storage.leaving import Leaving
 from services.storage.tests.cluster import Client, Cluster, a_body
@@ -202,13 +203,22 @@ async def test_what_lay_on_a_disk_that_is_lost_is_made_again_from_the_other_node
             sizes[second] = 400 * KIB
             bodies |= await put_packs(client, session, 10)
     assert lies_on(claims, first, second) == [first, second]
-    shutil.rmtree(second)
-    sizes[first] = 1000 * KIB
+    mounted = second.with_name("elsewhere")
+    second.rename(mounted)
+    second.mkdir()
+    with pytest.raises(StartError, match="is not there: mount it"):
+        async with cluster.up("a"):
+            pass
+    assert list(second.iterdir()) == []
+    third = first.with_name("a-2")
+    sizes[third] = 1000 * KIB
+    del cluster.settings["a"]
+    cluster.node("a", data_dirs=[first, third], crowded_bytes=CROWDED, move_poll_seconds=NEVER)
     async with cluster.up("a", "b"):
         async with cluster.client("a", claims) as client:
             await all_are_read(client, session, bodies)
         await copies_are_complete(cluster, "a")
-    assert {name.id for name in bodies} <= files_of(claims, first) | files_of(claims, second)
+    assert {name.id for name in bodies} <= files_of(claims, first) | files_of(claims, third)
 
 
 async def test_a_removal_takes_what_lies_on_each_of_the_disks(cluster: Cluster, sizes: Sizes) -> None:

@@ -288,7 +288,9 @@ def test_what_is_moved_while_it_is_looked_for_is_found(node: Node, monkeypatch: 
 
 
 @pytest.mark.needs("restic")
-def test_the_folders_of_a_spread_bucket_copied_together_are_one_repository_for_restic(node: Node, tmp_path: Path) -> None:
+def test_restic_reads_the_folders_of_a_spread_bucket_together(
+    node: Node, tmp_path: Path
+) -> None:
     folders = [node.folder / disk / "buckets" / str(BUCKET) for disk in node.free]
     source, together = tmp_path / "source", tmp_path / "together"
     source.mkdir()
