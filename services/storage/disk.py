@@ -200,13 +200,12 @@ class Disk:
         if bucket in self._ready and top.is_dir():
             return
         try:
-            make_folder(top)
-            for folder in _FOLDERS:
-                (top / folder).mkdir(0o700, exist_ok=True)
-            # An earlier run of this node may have made them and not come to the sync.
+            for folder in (top, *(top / name for name in _FOLDERS)):
+                folder.mkdir(0o700, exist_ok=True)
+            # An earlier run of this node, or another thread, may have made them and not come to the sync.
             there = [path.name for path in (top / "data").iterdir()]
-            sync_folder(top / "data")
-            sync_folder(top)
+            for folder in (top / "data", top, self.buckets):
+                sync_folder(folder)
         except OSError as error:
             raise self.explain(error) from error
         self._seen.add(top.name)

@@ -102,12 +102,19 @@ class Disks:
         Raises Unavailable when it is not found while a disk is away on which it may lie, or nothing of the bucket is
         here, which says the same.
         """
+        away = None
         for _ in range(self._looks):
             disks = self.holding(bucket)
             for disk in disks:
-                opened = disk.open(bucket, name, size, cut=cut)
-                if opened is not None:
-                    return opened
+                try:
+                    opened = disk.open(bucket, name, size, cut=cut)
+                except Unavailable as error:  # it may lie on another one
+                    away = error
+                else:
+                    if opened is not None:
+                        return opened
+        if away is not None:
+            raise away
         if not disks:
             raise Unavailable(what=f"The disk of bucket {bucket} on node {self._node}")
         if any(disk.may_hold(bucket) for disk in self._disks if disk not in disks):

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import structlog
+
 from services.common.errors import StartError
 from services.storage import marker
 from services.storage.folders import sync_folder
@@ -32,7 +34,7 @@ def require_mounted(folders: Sequence[Path]) -> None:
 
 
 def note(disks: Mapping[Path, UUID]) -> None:
-    """Note the ids of the disks in these folders on each of them. Raises StartError."""
+    """Note the ids of the disks in these folders on each of them. What a full one does not take is logged."""
     content = "".join(f"{disk} {folder.absolute()}\n" for folder, disk in disks.items()).encode()
     for folder in disks:
         place = folder / _NAME
@@ -46,7 +48,8 @@ def note(disks: Mapping[Path, UUID]) -> None:
                 part.rename(place)
                 sync_folder(folder)
         except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
+            log = structlog.get_logger("storage")
+            log.warning("the disks of this node cannot be noted on one", folder=str(folder), cause=str(error))
 
 
 def _noted(folder: Path) -> Iterator[tuple[UUID, str]]:

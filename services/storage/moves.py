@@ -104,8 +104,7 @@ class Mover:
         needed = 2 * self._crowded_bytes - await self._thread.run(lambda: disk.free_bytes)
         for bucket, size in sizes:
             if size >= needed and await self._target(disk, bucket, size) is not None:
-                await self._thread.run(lambda bucket=bucket: disk.leaving.note(bucket))  # type: ignore[misc] # mypy infers no default
-                self._log.info("a bucket outgrows its disk, and moves", bucket=str(bucket), disk=str(disk.folder))
+                await self._begin(disk, bucket)
                 await self._leave(disk, bucket)
                 return
         for bucket, _ in sizes:
@@ -121,6 +120,14 @@ class Mover:
             self._log.error(
                 "a disk is crowded, and no other one of this node has room for what lies there", disk=str(disk.folder)
             )
+
+    async def _begin(self, disk: Disk, bucket: UUID) -> None:
+        self._log.info("a bucket outgrows its disk, and moves", bucket=str(bucket), disk=str(disk.folder))
+        try:
+            await self._thread.run(lambda: disk.leaving.note(bucket))
+        except OSError as error:
+            # A disk without a byte left: what is moved makes room. A node that is killed begins anew, if it is crowded.
+            self._log.warning("that a bucket leaves its disk cannot be noted there", cause=str(error))
 
     async def _leave(self, disk: Disk, bucket: UUID) -> None:
         """Move all of a bucket, as far as other disks have room."""

@@ -13,6 +13,7 @@ settled like that of a copy fetched by replication (incoming.py).
 Everything here blocks, and runs in the node's disk threads.
 """
 
+import errno
 import threading
 from collections.abc import Sequence
 from uuid import UUID
@@ -45,8 +46,8 @@ class Places:
     def taking(self, bucket: UUID, name: ObjectName, size: int) -> Disk | None:
         """The disk for a body of a bucket that lies on some of them; None if it lies on none.
 
-        The first that has room: where something lies in its place, the roomiest of the bucket's disks, the roomiest of
-        all. If none has, the first of these, which takes what makes room, and refuses all else.
+        The first that has room: where something lies in its place, the roomiest of the bucket's disks, of the others,
+        and of those that it leaves. If none has, the first of these, which takes what makes room, and refuses all else.
         """
         holding = [disk for disk in self.disks if disk.has_bucket(bucket)]
         if len(self.disks) == 1 or not holding:
@@ -54,10 +55,11 @@ class Places:
         there = [disk for disk in holding if disk.has(bucket, name)]
         if there and name.kind.is_root_file:
             return there[0]  # which tells of a vault that it would bury
-        staying = [disk for disk in holding if bucket not in disk.leaving] or holding
+        left = [disk for disk in holding if bucket in disk.leaving]
+        staying = [disk for disk in holding if disk not in left]
         # Not in the folder below a disk that has gone.
         others = [disk for disk in self.disks if disk not in holding and disk.is_there]
-        takers = [*there, *_roomiest_first(staying), *_roomiest_first(others)]
+        takers = [*there, *_roomiest_first(staying), *_roomiest_first(others), *_roomiest_first(left)]
         return next((disk for disk in takers if size <= disk.free_bytes), takers[0])
 
     def place(self, body: StagedFile | WaitingFile) -> None:
@@ -70,7 +72,12 @@ class Places:
                 body.place()
                 self._keep_one(disk, bucket, name)
         else:
-            body.place()
+            try:
+                body.place()
+            except FileNotFoundError:
+                if not any(other.has(bucket, name) for other in self.disks):
+                    raise
+                return  # somebody has placed it, and it was moved since
             if any(other.has(bucket, name) for other in self.disks if other is not disk):
                 self.keep_one(disk, bucket, name)
 
@@ -103,6 +110,8 @@ class Places:
                         return False
                     body.place()
                     self._keep_one(target, bucket, found.name)
+                if source.has(bucket, found.name):
+                    raise OSError(errno.EIO, "a file that was moved cannot be removed", str(source.folder))
             finally:
                 body.discard()
         finally:

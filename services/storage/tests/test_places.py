@@ -1,5 +1,6 @@
 """A bucket that lies on several disks of a node: where its objects go, how they are moved, and what a crash leaves."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -183,6 +184,74 @@ def test_a_damaged_file_is_not_moved(node: Node) -> None:
         assert list(disks.places.disks[1].staged()) == []
 
 
+def test_a_pack_that_was_moved_before_its_put_has_seen_it_placed_is_in_its_place(node: Node) -> None:
+    with node.up() as disks:
+        body = a_body(100)
+        staged = disks.stage(StagedName(BUCKET, SESSION, pack(body), sha256(body).digest()), 100)
+        staged.write(body)
+        staged.finish()
+        (waiting,) = disks.places.disks[0].staged(BUCKET)
+        disks.place(waiting)
+        assert move(disks, pack(body), body)
+        disks.place(staged)
+        assert node.places(pack(body)) == ["second"]
+        disks.remove(BUCKET, [pack(body)])
+        with pytest.raises(FileNotFoundError):
+            disks.place(staged)
+
+
+def test_what_a_disk_that_fails_has_is_unavailable_and_what_others_have_is_read(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.up() as disks:
+        here = put_pack(disks, body := a_body(100))
+        there = put_pack(disks, other := a_body(100))
+        move(disks, there, other)
+        first, original = disks.places.disks[0], os.open
+
+        def fails(path: Any, *given: Any, **named: Any) -> int:
+            if Path(path).is_relative_to(first.buckets):
+                raise OSError(errno.ENODEV, "gone")
+            return original(path, *given, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fails)
+            assert read(disks, there, 100) == other
+            with pytest.raises(Unavailable):
+                read(disks, here, 100)
+        assert read(disks, here, 100) == body
+
+
+def test_a_put_goes_back_to_the_disk_that_its_bucket_leaves_when_no_other_has_room(node: Node) -> None:
+    with node.up() as disks:
+        put_pack(disks, body := a_body(100))
+        other = put_pack(disks, rest := a_body(100))
+        assert move(disks, other, rest)
+        disks.places.disks[0].leaving.note(BUCKET)
+        assert node.places(put_pack(disks, a_body(100))) == ["second"]
+        node.free["second"] = 99
+        assert node.places(put_pack(disks, a_body(100))) == ["first"]
+        assert node.places(pack(body)) == ["first"]
+
+
+def test_a_file_that_cannot_be_removed_from_the_old_disk_stops_the_moves(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.up() as disks:
+        name = put_pack(disks, body := a_body(100))
+        first, unlink = disks.places.disks[0], Path.unlink
+
+        def is_read_only(path: Path, *given: Any, **named: Any) -> None:
+            if path.is_relative_to(first.buckets):
+                raise OSError(errno.EROFS, "read-only")
+            unlink(path, *given, **named)
+
+        monkeypatch.setattr(Path, "unlink", is_read_only)
+        with pytest.raises(OSError, match="cannot be removed"):
+            move(disks, name, body)
+        assert read(disks, name, 100) == body
+
+
 def test_a_root_file_that_is_replaced_while_it_is_moved_is_not_lost(node: Node) -> None:
     with node.up() as disks:
         put(disks, SEAL, b"the first")
@@ -288,9 +357,7 @@ def test_what_is_moved_while_it_is_looked_for_is_found(node: Node, monkeypatch: 
 
 
 @pytest.mark.needs("restic")
-def test_restic_reads_the_folders_of_a_spread_bucket_together(
-    node: Node, tmp_path: Path
-) -> None:
+def test_restic_reads_the_folders_of_a_spread_bucket_together(node: Node, tmp_path: Path) -> None:
     folders = [node.folder / disk / "buckets" / str(BUCKET) for disk in node.free]
     source, together = tmp_path / "source", tmp_path / "together"
     source.mkdir()
