@@ -71,22 +71,26 @@ class Mover:
         crowded.set_function(lambda: sum(map(self._is_crowded, self._places.disks)))
 
     async def run(self) -> None:
-        """Move for ever. An outage or a disk that fails is logged, and tried again."""
+        """Move for ever."""
         while True:
-            try:
-                await self.relieve()
-            except (ServiceError, OSError) as error:
-                self._log.warning("moving between disks waits", cause=str(error))
+            await self.relieve()
             await self._clock.sleep(self._poll_seconds)
 
     async def relieve(self) -> None:
-        """One round: what was begun, then each crowded disk. Raises Unavailable, OSError."""
+        """One round: of each disk what was begun, then what it has too much of.
+
+        An outage, or a disk that fails, is logged, and the next round tries again.
+        """
         for disk in self._places.disks:
-            for bucket in disk.leaving.all():
-                await self._leave(disk, bucket)
-        for disk in self._places.disks:
-            if await self._thread.run(lambda disk=disk: disk.is_there and self._is_crowded(disk)):  # type: ignore[misc] # mypy infers no default
-                await self._relieve(disk)
+            try:
+                for bucket in disk.leaving.all():
+                    await self._leave(disk, bucket)
+                if await self._thread.run(lambda disk=disk: disk.is_there and self._is_crowded(disk)):  # type: ignore[misc] # mypy infers no default
+                    await self._relieve(disk)
+                else:
+                    self._told.discard(disk)
+            except (ServiceError, OSError) as error:
+                self._log.warning("moving from a disk waits", disk=str(disk.folder), cause=str(error))
 
     def _is_crowded(self, disk: Disk) -> bool:
         return disk.free_bytes < self._crowded_bytes
@@ -108,13 +112,13 @@ class Mover:
                 await self._leave(disk, bucket)
                 return
         for bucket, _ in sizes:
-            if await self._spread(disk, bucket):
-                self._told.discard(disk)
-                return
-        self._tell(disk)
+            if not await self._spread(disk, bucket):
+                break
+        if await self._thread.run(lambda: self._is_crowded(disk)):
+            self._tell(disk)
 
     def _tell(self, disk: Disk) -> None:
-        """Once, until something could be moved."""
+        """Once, until it is not crowded any more."""
         if disk not in self._told:
             self._told.add(disk)
             self._log.error(
@@ -143,13 +147,13 @@ class Mover:
             self._log.info("a bucket has left a disk", bucket=str(bucket), disk=str(disk.folder))
 
     async def _spread(self, disk: Disk, bucket: UUID) -> bool:
-        """Move packs of a bucket until the disk has room. Answers whether it has."""
+        """Move packs of a bucket. False once the disk has room, or no other one has."""
         async for found in self._files(lambda: disk.files(bucket)):
             if found.name.kind is ObjectKind.PACK and not await self._move(disk, bucket, found):
                 return False
             if await self._thread.run(lambda: self._has_room(disk)):
-                return True
-        return False
+                return False
+        return True
 
     async def _files(self, of: Callable[[], Iterator[FoundFile | None]]) -> AsyncIterator[FoundFile]:
         files = await self._thread.run(of)
