@@ -1,5 +1,6 @@
 """Buckets that outgrow a disk move to others of the node, or are spread over them, while they are in use."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -173,6 +174,52 @@ async def test_a_bucket_that_had_begun_to_leave_when_the_node_was_killed_goes_on
             await all_are_read(client, session, bodies)
         await until_none(cluster, "select 1 from missing_copies")
     assert Leaving(first).all() == []
+
+
+async def test_a_disk_without_a_byte_left_for_a_note_is_left_all_the_same(
+    cluster: Cluster, sizes: Sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 230, 0)
+
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Leaving, "note", is_full)
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            bodies = await put_packs(client, session, 8)
+            sizes[second] = 4000 * KIB
+            await once(lambda: lies_on(claims, first, second) == [second])
+            await all_are_read(client, session, bodies)
+
+
+async def test_a_disk_from_which_nothing_can_be_removed_holds_up_no_other(
+    cluster: Cluster, sizes: Sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = first, second, third = a_node(cluster, sizes, "a", 230, 0, 0)
+    unlink = Path.unlink
+
+    def is_read_only(path: Path, *given: Any, **named: Any) -> None:
+        if path.is_relative_to(first / "buckets"):
+            raise OSError(errno.EROFS, "read-only")
+        unlink(path, *given, **named)
+
+    async with cluster.up("a"):
+        stays, moves = await cluster.bucket("a"), await cluster.bucket("a")
+        async with cluster.client("a", stays) as client, cluster.client("a", moves) as other:
+            session, its = await client.open(), await other.open()
+            bodies = await put_packs(client, session, 8)
+            sizes[second] = 190 * KIB  # roomier, and not enough to take something in
+            others = await put_packs(other, its, 8)
+            assert (lies_on(stays, *disks), lies_on(moves, *disks)) == ([first], [second])
+            monkeypatch.setattr(Path, "unlink", is_read_only)
+            sizes.update({second: 230 * KIB, third: 4000 * KIB})
+            await once(lambda: lies_on(moves, *disks) == [third])
+            assert first in lies_on(stays, *disks)
+            await all_are_read(client, session, bodies)
+            await all_are_read(other, its, others)
 
 
 async def test_a_damaged_pack_is_healed_and_leaves_too(cluster: Cluster, sizes: Sizes) -> None:
