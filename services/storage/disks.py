@@ -64,8 +64,8 @@ class Disks:
 
         Raises Unavailable when the bucket may lie on a disk that is away, DiskFull, Unentered.
         """
-        if first:
-            self._require_those_of(staged.bucket)  # what lies in its place may lie there
+        if staged.name.kind.is_root_file:
+            self._require_those_of(staged.bucket)  # one that comes back with another one would hide this one
         disk = self.places.taking(staged.bucket, staged.name, size) or self._holder(staged.bucket)
         return (disk or self._begun(staged.bucket)).stage(staged, size, frees=frees, first=first)
 
