@@ -152,7 +152,7 @@ async def wire(
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
-        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent)
+        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent, fills=not stores)
         clearer = Clearer(node, db, disks, threads, silent)
         scrubber = Scrubber(
             node,

@@ -22,6 +22,8 @@ from services.storage.store.homes import HomeState
 # Buckets that are copied to new homes at a time, so that the first ones are done soon.
 _AT_ONCE = 4
 _PAGE = 1000
+# Somebody else may have filled a disk for a moment.
+OUTGROWN_ROUNDS = 12
 _FIRST = UUID(int=0)
 NO_ROOM = "no other node has room for it"
 
@@ -30,13 +32,25 @@ class Placement:
     """The part of one node: it decides for any bucket, and compares its own disks."""
 
     def __init__(
-        self, node: str, db: Database, *, compare: Callable[[UUID], Awaitable[int | None]], silent_seconds: float
+        self,
+        node: str,
+        db: Database,
+        *,
+        compare: Callable[[UUID], Awaitable[int | None]],
+        silent_seconds: float,
+        fills: bool,
     ) -> None:
-        """`compare` enters what of a bucket the disks lack; answers how much, None if that cannot be said."""
+        """`compare` enters what of a bucket the disks lack; answers how much, None if that cannot be said.
+
+        `fills`: what the node says that it can take is what it can take, so that a bucket may outgrow it.
+        """
         self._node = node
         self._db = db
         self._compare = compare
         self._silent_seconds = silent_seconds
+        self._fills = fills
+        self._outgrown: dict[UUID, int] = {}  # buckets that outgrow this node, and for how many rounds now
+        self._outgrown_before: dict[UUID, int] = {}
         self._waiting_from = _FIRST
         self._log = structlog.get_logger("storage")
 
@@ -47,6 +61,7 @@ class Placement:
             if await nodes.outdated(unit, self._silent_seconds):
                 return
             joining = await homes.joining(unit)
+        self._outgrown_before, self._outgrown = self._outgrown, {}
         await self._compare_for_others()
         for bucket in joining:
             await enter_all(self._db, bucket)
@@ -104,7 +119,7 @@ class Placement:
             is_short = len(staying) < state.copies
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
-            outgrown = outgrown_of(found, state.copies)
+            outgrown = self._to_replace(found, state)
             spare = 0 if is_short else _spare(state, outgrown)
             joined = (
                 await join(unit, state, {home.node_id for home in found}, rooms, spare=spare)
@@ -120,6 +135,15 @@ class Placement:
         if joined is not None:
             await enter_all(self._db, bucket)
         return joined is not None or (not is_short and any(home.can_fetch for home in staying))
+
+    def _to_replace(self, found: Sequence[HomeState], state: BucketState) -> list[HomeState]:
+        """This node's home, if the bucket has outgrown it for some rounds, and all homes are up and serve."""
+        is_settled = len(found) == state.copies and all(home.state == "serving" and home.live for home in found)
+        own = [home for home in found if home.outgrown and home.node_id == self._node]
+        if not (self._fills and is_settled and own):
+            return []
+        self._outgrown[state.id] = self._outgrown_before.get(state.id, 0) + 1
+        return own if self._outgrown[state.id] >= OUTGROWN_ROUNDS else []
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)
@@ -152,12 +176,6 @@ class Placement:
             told = why if home.state != "serving" else ""
             if home.waits != told:
                 await homes.say_waits(unit, bucket, home.node_id, told)
-
-
-def outgrown_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
-    """The homes in whose place a bucket is to get another: none unless all that it is to have are up, and serve."""
-    is_settled = len(found) == copies and all(home.state == "serving" and home.live for home in found)
-    return [home for home in found if home.outgrown] if is_settled else []
 
 
 def _spare(state: BucketState, outgrown: Sequence[HomeState]) -> int:
