@@ -31,6 +31,7 @@ from services.common.listeners import Served
 from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.storage import mounted
 from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
 from services.storage.bringing import Bringer
@@ -42,6 +43,7 @@ from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
+from services.storage.moves import Mover
 from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
@@ -75,7 +77,6 @@ from services.storage.settings import StorageSettings
 from services.storage.steady import read_when_idle
 from services.storage.streams import Streams
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
-from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
 _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
@@ -162,7 +163,7 @@ async def wire(
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
-        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent)
+        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent, fills=not stores)
         clearer = Clearer(node, db, disks, threads, silent)
         scrubber = Scrubber(
             node,
@@ -177,6 +178,17 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
+        mover = Mover(
+            node,
+            db,
+            disks,
+            _threads(stack, "move", 1),
+            clock=clock,
+            crowded_bytes=settings.crowded_bytes,
+            bytes_per_second=settings.move_bytes_per_second,
+            poll_seconds=settings.move_poll_seconds,
+            registry=runtime.metrics.registry,
+        )
         figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
@@ -248,6 +260,7 @@ async def wire(
                 replicator.run,
                 _follower(runtime, puts, peers, regions).run,
                 scrubber.run,
+                mover.run,
             ],
         )
 
@@ -303,12 +316,15 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
-    opened: list[Volume] = []
+def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Disk]:
+    mounted.require_mounted(settings.data_dirs)
+    opened: list[Disk] = []
     for folder in settings.data_dirs:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
+    if len(opened) > 1:
+        mounted.note({disk.folder: disk.id for disk in opened})
     return opened
 
 

@@ -80,7 +80,7 @@ class LocalCopy:
         await self._run(self._opened.finish, sends=True)
 
     async def place(self) -> None:
-        await self._run(self._opened.place, sends=True)
+        await self._run(lambda: self._disks.place(self._opened), sends=True)
 
     async def discard(self) -> None:
         await self._run(lambda: self._file.discard() if self._file else None)

@@ -2,13 +2,16 @@
 
     DATA_DIR/lock                     held while the node runs: two processes never share a folder
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
+    DATA_DIR/disks                    all disks of the node, if there are others (mounted.py)
     DATA_DIR/cleared                  orders to clear buckets that are over (cleared.py)
+    DATA_DIR/leaving/BUCKET           buckets that are to leave for another disk of the node (leaving.py)
     DATA_DIR/incoming/BUCKET/...      bodies that no catalogue entry has called for yet
     DATA_DIR/buckets/BUCKET/          a restic repository: config, keys/, data/xx/, index/, snapshots/, locks/
 
 Kept true: a file in a bucket's folder is whole, because it came there by a rename of a synced file; what lies in
 incoming/ under a name without `.part` is whole and durable too; nothing in a bucket's folder is unlinked but by
-`Disks.remove` (disks.py), for the reaper, and `clear`, when the node is no home of the bucket any more.
+`Disks.remove` (disks.py), for the reaper, `clear`, when the node is no home of the bucket any more, and `Places`
+(places.py), when it lies on another disk of the node.
 Everything here blocks, and runs in the node's disk threads.
 
 Crash order of a put: sync the file, rename it from `.part`, sync incoming's folder (the copy is durable now and may be
@@ -38,6 +41,7 @@ from services.storage import bucket_folder, cleared, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
 from services.storage.folders import entries, make_folder, sync_folder
+from services.storage.leaving import Leaving
 from services.storage.reading import OpenFile, open_file, size_of
 from services.storage.staging import PART, ArrivingFile, StagedName
 from services.storage.store.rescans import FoundFile
@@ -57,8 +61,8 @@ class StagedFile:
     """One body on its way in. Used by one put, one call after the other."""
 
     def __init__(self, disk: "Disk", staged: StagedName, size: int) -> None:
-        self._disk = disk
-        self._staged = staged
+        self.disk = disk
+        self.staged = staged
         folder = disk.incoming / str(staged.bucket)
         self.path = folder / staged.file_name(secrets.token_hex(4))
         try:
@@ -71,22 +75,22 @@ class StagedFile:
         try:
             self._part.write(frame)
         except OSError as error:
-            raise self._disk.explain(error) from error
+            raise self.disk.explain(error) from error
 
     def finish(self) -> None:
         self._part.verify()
         try:
             self._part.sync()
-            if self._staged.name.kind is ObjectKind.PACK:
+            if self.staged.name.kind is ObjectKind.PACK:
                 self._part.let_go()
             self._part.close()
             self._part.path.rename(self.path)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise self._disk.explain(error) from error
+            raise self.disk.explain(error) from error
 
     def place(self) -> None:
-        self._disk.place(self.path, self._staged.bucket, self._staged.name)
+        self.disk.place(self.path, self.staged.bucket, self.staged.name)
 
     def discard(self) -> None:
         self._part.discard()
@@ -105,7 +109,7 @@ class WaitingFile:
         return self.path.exists()
 
     def is_taken(self) -> bool:
-        return self.disk.path(self.staged.bucket, self.staged.name).exists()
+        return self.disk.has(self.staged.bucket, self.staged.name)
 
     def open(self) -> tuple[OpenFile, int] | None:
         size = size_of(self.path)
@@ -156,6 +160,7 @@ class Disk:
         try:
             self.id, self.is_new = marker.claim(folder, node)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
+            self.leaving = Leaving(folder)
         except BaseException:
             os.close(self._lock)
             raise
@@ -196,13 +201,12 @@ class Disk:
         if bucket in self._ready and top.is_dir():
             return
         try:
-            make_folder(top)
-            for folder in _FOLDERS:
-                (top / folder).mkdir(0o700, exist_ok=True)
-            # An earlier run of this node may have made them and not come to the sync.
+            for folder in (top, *(top / name for name in _FOLDERS)):
+                folder.mkdir(0o700, exist_ok=True)
+            # An earlier run of this node, or another thread, may have made them and not come to the sync.
             there = [path.name for path in (top / "data").iterdir()]
-            sync_folder(top / "data")
-            sync_folder(top)
+            for folder in (top / "data", top, self.buckets):
+                sync_folder(folder)
         except OSError as error:
             raise self.explain(error) from error
         self._seen.add(top.name)
@@ -270,6 +274,14 @@ class Disk:
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path
 
+    def has(self, bucket: UUID, name: ObjectName) -> bool:
+        """Whether something lies in the object's place, whole or not, or so that it cannot be looked at."""
+        try:
+            self.path(bucket, name).lstat()
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return True
+
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenFile | None:
         return open_file(self.path(bucket, name), size, cut=cut)
 
@@ -325,6 +337,13 @@ class Disk:
         top = self.buckets / str(bucket)
         for path in bucket_folder.removable(top):
             path.unlink(missing_ok=True)
+        self.leaving.forget(bucket)
+        self.drop_folders(bucket)
+        return not arriving
+
+    def drop_folders(self, bucket: UUID) -> bool:
+        """Remove the folders of a bucket of which nothing lies here. False if something does. Raises OSError."""
+        top = self.buckets / str(bucket)
         self._ready.discard(bucket)
         self._pack_folders.pop(bucket, None)
         parts = [top / folder for folder in _FOLDERS]
@@ -334,9 +353,9 @@ class Disk:
         sync_folder(self.buckets)
         if top.exists():
             _log.warning("foreign files stay in the folder of a bucket", path=str(top))
-        else:
-            self._seen.discard(top.name)
-        return not arriving
+            return False
+        self._seen.discard(top.name)
+        return True
 
     def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
         for path in entries(self.incoming / str(bucket)):

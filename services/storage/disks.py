@@ -1,7 +1,8 @@
 """All volumes of a node, which are disks or stores: on which a bucket lies, and what of its objects is there.
 
 Kept true: a bucket begins on one disk, chosen when all are there; while one is away on which it may lie, nobody takes
-what is not found for missing, and nothing of the bucket is begun elsewhere, nor called removed.
+what is not found for missing, and nothing of the bucket is begun elsewhere, nor called removed. A bucket on a disk that
+has no room goes on on others (places.py), and may be moved there (moves.py): who finds nothing looks once more.
 Everything here blocks, and runs in the node's disk threads.
 """
 
@@ -13,19 +14,23 @@ import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
+from services.storage.disk import Disk, StagedFile, WaitingFile
 from services.storage.in_use import BucketsInUse
+from services.storage.places import Places
 from services.storage.staging import StagedName
-from services.storage.volume import OpenObject, StagedBody, Volume, hash_of
+from services.storage.volume import OpenObject, StagedBody, Volume, WaitingBody, hash_of
 
 _log = structlog.get_logger("storage")
 
 
 class Disks:
-    """All volumes of a node. A bucket lies on one of them."""
+    """All volumes of a node. A bucket lies on one of them, or on several disks."""
 
     def __init__(self, disks: Sequence[Volume], node: str) -> None:
         self._disks = disks
         self._node = node
+        self.places = Places([disk for disk in disks if isinstance(disk, Disk)])
+        self._looks = 2 if len(self.places.disks) > 1 else 1
         self._choosing = threading.Lock()
         self.in_use = BucketsInUse()  # for the event loop, where nothing blocks
 
@@ -51,7 +56,7 @@ class Disks:
         return {bucket for disk in self._disks for bucket in disk.held()}
 
     def holding(self, bucket: UUID) -> list[Volume]:
-        """The disks with a folder of the bucket: one, unless a disk was away when the bucket was written to."""
+        """The disks with a folder of the bucket."""
         return [disk for disk in self._disks if disk.has_bucket(bucket)]
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedBody:
@@ -59,8 +64,22 @@ class Disks:
 
         Raises Unavailable when the bucket may lie on a disk that is away, DiskFull, Unentered.
         """
-        disk = self._holder(staged.bucket) or self._begun(staged.bucket)
-        return disk.stage(staged, size, frees=frees, first=first)
+        if staged.name.kind.is_root_file:
+            self._require_those_of(staged.bucket)  # one that comes back with another one would hide this one
+        disk = self.places.taking(staged.bucket, staged.name, size) or self._holder(staged.bucket)
+        return (disk or self._begun(staged.bucket)).stage(staged, size, frees=frees, first=first)
+
+    def place(self, body: StagedBody | WaitingBody) -> None:
+        """Put a finished body in its place, durably, and out of that of another disk. Raises DiskFull, OSError."""
+        if isinstance(body, StagedFile | WaitingFile):
+            self.places.place(body)
+        else:
+            body.place()
+
+    def is_taken(self, waiting: WaitingBody) -> bool:
+        """Whether something lies in the place of a body, on whatever disk."""
+        staged = waiting.staged
+        return waiting.is_taken() or any(disk.has(staged.bucket, staged.name) for disk in self.places.disks)
 
     def _begun(self, bucket: UUID) -> Volume:
         """Where a bucket begins that lies nowhere yet."""
@@ -83,13 +102,21 @@ class Disks:
         Raises Unavailable when it is not found while a disk is away on which it may lie, or nothing of the bucket is
         here, which says the same.
         """
-        disks = self.holding(bucket)
+        away = None
+        for _ in range(self._looks):
+            disks = self.holding(bucket)
+            for disk in disks:
+                try:
+                    opened = disk.open(bucket, name, size, cut=cut)
+                except Unavailable as error:  # it may lie on another one
+                    away = error
+                else:
+                    if opened is not None:
+                        return opened
+        if away is not None:
+            raise away
         if not disks:
             raise Unavailable(what=f"The disk of bucket {bucket} on node {self._node}")
-        for disk in disks:
-            opened = disk.open(bucket, name, size, cut=cut)
-            if opened is not None:
-                return opened
         if any(disk.may_hold(bucket) for disk in self._disks if disk not in disks):
             raise Unavailable(what=f"A disk of bucket {bucket} on node {self._node}")
         return None
@@ -97,8 +124,9 @@ class Disks:
     def lacking(self, bucket: UUID, wanted: Sequence[tuple[ObjectName, int]]) -> set[ObjectName]:
         """Those of `wanted`, names with their sizes, that do not lie here in that size."""
         absent = {name for name, _ in wanted}
-        for disk in self.holding(bucket):
-            absent = disk.lacking(bucket, [(name, size) for name, size in wanted if name in absent])
+        for _ in range(self._looks):
+            for disk in self.holding(bucket) if absent else ():
+                absent = disk.lacking(bucket, [(name, size) for name, size in wanted if name in absent])
         return absent
 
     def remove(self, bucket: UUID, names: Sequence[ObjectName]) -> set[ObjectName]:
@@ -108,8 +136,9 @@ class Disks:
         """
         gone = set(names)
         self._require_those_of(bucket)
-        for disk in self.holding(bucket):
-            gone &= disk.remove(bucket, names)
+        with self.places.lock(bucket):
+            for disk in self.holding(bucket):
+                gone &= disk.remove(bucket, names)
         self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone
         return gone
 
@@ -146,10 +175,22 @@ class Disks:
             raise Unavailable(what=f"A disk of node {self._node}")
 
     def hash(self, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
-        """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read."""
-        if not self.holding(bucket):
-            return None
-        opened = self.open(bucket, name, size)
+        """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read.
+
+        Where a crash has left it on several disks, and one is what its name says, the others are removed.
+        """
+        holding = self.holding(bucket)
+        found = self._hash(self, bucket, name, size) if holding else None
+        if not holding[1:] or name.kind.is_root_file or (found is not None and found.hex() == name.id):
+            return found
+        for disk in self.places.disks:
+            if self._hash(disk, bucket, name, size) == bytes.fromhex(name.id):
+                self.places.keep_one(disk, bucket, name)
+                return bytes.fromhex(name.id)
+        return found
+
+    def _hash(self, of: "Volume | Disks", bucket: UUID, name: ObjectName, size: int) -> bytes | None:
+        opened = of.open(bucket, name, size)
         if opened is None:
             return None
         try:

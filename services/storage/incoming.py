@@ -73,7 +73,7 @@ class Incoming:
             fate = await objects.fate(unit, staged.bucket, staged.session, staged.name, staged.sha256, node=self._node)
         try:
             if fate.object_id is not None and fate.entered:
-                await self._threads.of(staged.bucket, sends=True).run(waiting.place)
+                await self._threads.of(staged.bucket, sends=True).run(lambda: self._disks.place(waiting))
             else:
                 # A pack that this node is to remove may be named by index files here, which go before it.
                 is_needed = (fate.leaving and not is_going) or not fate.is_home

@@ -1,4 +1,4 @@
-"""Buckets change their homes: away from nodes that are drained, to as many nodes as they are to have copies.
+"""Buckets change their homes: away from nodes that are drained or have no room, to as many as they are to have copies.
 
 Kept true:
 - a bucket gets another home first, and an old one leaves when all that the bucket has lies on `copies` other homes;
@@ -22,6 +22,8 @@ from services.storage.store.homes import HomeState
 # Buckets that are copied to new homes at a time, so that the first ones are done soon.
 _AT_ONCE = 4
 _PAGE = 1000
+# Somebody else may have filled a disk for a moment.
+OUTGROWN_ROUNDS = 12
 _FIRST = UUID(int=0)
 NO_ROOM = "no other node has room for it"
 
@@ -30,13 +32,25 @@ class Placement:
     """The part of one node: it decides for any bucket, and compares its own disks."""
 
     def __init__(
-        self, node: str, db: Database, *, compare: Callable[[UUID], Awaitable[int | None]], silent_seconds: float
+        self,
+        node: str,
+        db: Database,
+        *,
+        compare: Callable[[UUID], Awaitable[int | None]],
+        silent_seconds: float,
+        fills: bool,
     ) -> None:
-        """`compare` enters what of a bucket the disks lack; answers how much, None if that cannot be said."""
+        """`compare` enters what of a bucket the disks lack; answers how much, None if that cannot be said.
+
+        `fills`: what the node says that it can take is what it can take, so that a bucket may outgrow it.
+        """
         self._node = node
         self._db = db
         self._compare = compare
         self._silent_seconds = silent_seconds
+        self._fills = fills
+        self._outgrown: dict[UUID, int] = {}  # buckets that outgrow this node, and for how many rounds now
+        self._outgrown_before: dict[UUID, int] = {}
         self._waiting_from = _FIRST
         self._log = structlog.get_logger("storage")
 
@@ -47,6 +61,7 @@ class Placement:
             if await nodes.outdated(unit, self._silent_seconds):
                 return
             joining = await homes.joining(unit)
+        self._outgrown_before, self._outgrown = self._outgrown, {}
         await self._compare_for_others()
         for bucket in joining:
             await enter_all(self._db, bucket)
@@ -104,9 +119,11 @@ class Placement:
             is_short = len(staying) < state.copies
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
+            outgrown = self._to_replace(found, state)
+            spare = 0 if is_short else _spare(state, outgrown)
             joined = (
-                await join(unit, state, {home.node_id for home in found}, rooms)
-                if is_short and (may_begin or is_urgent)
+                await join(unit, state, {home.node_id for home in found}, rooms, spare=spare)
+                if (is_short or outgrown) and (may_begin or is_urgent)
                 else None
             )
             if is_short:
@@ -118,6 +135,15 @@ class Placement:
         if joined is not None:
             await enter_all(self._db, bucket)
         return joined is not None or (not is_short and any(home.can_fetch for home in staying))
+
+    def _to_replace(self, found: Sequence[HomeState], state: BucketState) -> list[HomeState]:
+        """This node's home, if the bucket has outgrown it for some rounds, and all homes are up and serve."""
+        is_settled = len(found) == state.copies and all(home.state == "serving" and home.live for home in found)
+        own = [home for home in found if home.outgrown and home.node_id == self._node]
+        if not (self._fills and is_settled and own):
+            return []
+        self._outgrown[state.id] = self._outgrown_before.get(state.id, 0) + 1
+        return own if self._outgrown[state.id] >= OUTGROWN_ROUNDS else []
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)
@@ -152,13 +178,20 @@ class Placement:
                 await homes.say_waits(unit, bucket, home.node_id, told)
 
 
-async def join(unit: Unit, state: BucketState, found: Collection[str], rooms: dict[str, int]) -> str | None:
+def _spare(state: BucketState, outgrown: Sequence[HomeState]) -> int:
+    """Room that another home is to keep when it has all: more than there is now, or the bucket would move back."""
+    return max([state.bytes // 16, *(home.free_bytes for home in outgrown)])
+
+
+async def join(
+    unit: Unit, state: BucketState, found: Collection[str], rooms: dict[str, int], *, spare: int = 0
+) -> str | None:
     """Give a bucket, whose row is locked and which has the homes `found`, another one: the node with the most room.
 
-    That is taken from `rooms`. None if no node has as much.
+    That is taken from `rooms`. None if no node has as much, and the bytes to `spare`.
     """
     for node in sorted(rooms, key=lambda node: (-rooms[node], node)):
-        if node not in found and rooms[node] > state.bytes and await homes.join(unit, state.id, node):
+        if node not in found and rooms[node] > state.bytes + spare and await homes.join(unit, state.id, node):
             rooms[node] -= state.bytes
             structlog.get_logger("storage").info("a bucket gets another home", bucket=str(state.id), home=node)
             return node
@@ -187,9 +220,16 @@ def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
     return [max(found, key=_uselessness)]
 
 
-def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, int]:
+def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, bool, int]:
     """Greatest for the home that is missed least; the same at every look, while nothing changes."""
-    return home.lacks, not home.live, not home.fits, home.leaving is not None, -home.free_bytes
+    return (
+        home.outgrown and not home.lacks,
+        home.lacks,
+        not home.live,
+        not home.fits,
+        home.leaving is not None,
+        -home.free_bytes,
+    )
 
 
 def why_not(home: HomeState, found: Sequence[HomeState], copies: int) -> str:

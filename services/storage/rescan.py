@@ -189,7 +189,7 @@ class Rescan:
         threads = self._threads.of(bucket, sends=True)
         for disk in self._disks:
             for waiting in await threads.run(lambda disk=disk: list(disk.staged(bucket))):  # type: ignore[misc] # mypy infers no default
-                if await threads.run(lambda waiting=waiting: _place(waiting)):  # type: ignore[misc] # mypy infers no default
+                if await threads.run(lambda waiting=waiting: self._place(waiting)):  # type: ignore[misc] # mypy infers no default
                     self._log.info("placed an incoming file", bucket=str(bucket), name=str(waiting.staged.name))
 
     async def _enter(self, bucket: UUID, files: Sequence[FoundFile], new: New | None) -> list[KnownObject]:
@@ -271,17 +271,16 @@ class Rescan:
         if not await self._threads.run(lambda: self._disks.all_there):
             raise Unavailable(what=f"A disk of node {self._node}")
 
-
-def _place(waiting: WaitingBody) -> bool:
-    """Place a whole incoming body whose object is not there."""
-    content = None if waiting.is_taken() else waiting.open()
-    if content is None:
-        return False
-    opened, size = content
-    try:
-        is_whole = hash_of(opened, size) == waiting.staged.sha256
-    finally:
-        opened.close()
-    if is_whole:
-        waiting.place()
-    return is_whole
+    def _place(self, waiting: WaitingBody) -> bool:
+        """Place a whole incoming body whose object is not there."""
+        content = None if self._disks.is_taken(waiting) else waiting.open()
+        if content is None:
+            return False
+        opened, size = content
+        try:
+            is_whole = hash_of(opened, size) == waiting.staged.sha256
+        finally:
+            opened.close()
+        if is_whole:
+            self._disks.place(waiting)
+        return is_whole

@@ -77,6 +77,13 @@ class StorageSettings(RoleSettings):
     low_water_bytes: int = Field(
         1 << 30, ge=0, description="free bytes on a disk below which nothing more is stored, but what frees some"
     )
+    crowded_bytes: int = Field(
+        4 << 30, ge=0, description="free bytes above that on a disk below which buckets move to others of the node"
+    )
+    move_bytes_per_second: int = Field(
+        32 << 20, ge=1 << 16, description="greatest number of bytes a second that are moved so"
+    )
+    move_poll_seconds: float = Field(30, gt=0, description="how often to look for such disks, in seconds")
     max_streams: int = Field(
         1000, ge=1, description="greatest number of puts and gets at once, each of which takes up to 2 MiB of memory"
     )

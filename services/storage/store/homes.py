@@ -5,6 +5,7 @@ every object of the bucket: until each of them is entered as missing, page by pa
 having nothing; what is said of a copy is said of one on a home (foreign keys of migration 0012).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,7 +26,8 @@ class HomeState:
 
     `joining`: not all that it lacks is entered. `lacks`: some copy is missing; `lacks_whole`: some of which another
     home has one; `can_fetch`: one that lives, as its own node does. `removes`: it has copies of objects to remove that
-    are on their way out. `fits`: its node has room for what the bucket has that it lacks.
+    are on their way out. `fits`: its node has room for what the bucket has that it lacks. `outgrown`: it is the largest
+    bucket of its node, of which no disk has room for much more.
     """
 
     node_id: str
@@ -41,6 +43,7 @@ class HomeState:
     can_fetch: bool
     removes: bool
     fits: bool
+    outgrown: bool
     free_bytes: int
 
 
@@ -74,6 +77,18 @@ where other.bucket_id = h.bucket_id and other.node_id <> h.node_id and not other
     select 1 from missing_copies m join objects o on o.id = m.object_id where {_LACKED} and not exists (
     select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = other.node_id)))
 """  # noqa: S608 - constants
+# So much more of a bucket, or four packs, its node has no room for; while it has another home already that is to take
+# its place, four times as much, so that some removals do not end that in the middle.
+_GROWS = "greatest(b.bytes / 64, 64 << 20)"
+_OUTGROWN = f"""
+n.state = 'serving' and b.bytes > 0 and case
+    when (select count(*) from homes o where o.bucket_id = b.id) > b.copies then n.free_bytes < 4 * {_GROWS}
+    else n.free_bytes < {_GROWS}
+        and not exists (select 1 from clearings c where c.node_id = n.id)
+        and not exists (select 1 from homes o join buckets x on x.id = o.bucket_id
+            where o.node_id = n.id and (x.bytes, x.id) > (b.bytes, b.id))
+end
+"""  # noqa: S608 - constants
 _STATES = f"""
 select h.node_id, n.state, n.{_LIVE} as live, n.reconciled,
     h.joining, h.leaving, h.compared, h.waits, n.free_bytes,
@@ -83,7 +98,8 @@ select h.node_id, n.state, n.{_LIVE} as live, n.reconciled,
     exists (select 1 from removals r where r.bucket_id = h.bucket_id and r.node_id = h.node_id) as removes,
     n.free_bytes >= b.bytes or n.free_bytes >= (
         select coalesce(sum(o.size), 0) from missing_copies m join objects o on o.id = m.object_id where {_LACKED}
-    ) as fits
+    ) as fits,
+    {_OUTGROWN} as outgrown
 from homes h join nodes n on n.id = h.node_id join buckets b on b.id = h.bucket_id
 where h.bucket_id = %(bucket)s order by h.node_id
 """  # noqa: S608 - constants
@@ -95,11 +111,18 @@ _SERVING = """
 """
 # What a rescan has entered gets its homes from that first (store/rescans.py).
 _UNSETTLED = f"""
+with outgrown as materialized (
+    select distinct on (n.id) b.id from nodes n join homes h on h.node_id = n.id join buckets b on b.id = h.bucket_id
+    where n.state = 'serving' and b.bytes > 0 and n.free_bytes < {_GROWS}
+      and not exists (select 1 from clearings c where c.node_id = n.id)
+    order by n.id, b.bytes desc, b.id desc
+)
 select turn, id from (
     select b.id, case when (select count(*) from homes h where h.bucket_id = b.id) < b.copies then {SHORT}
         when {_SERVING} >= b.copies then {SUPPLIED} else {WAITING} end as turn
     from buckets b
-    where b.braked is distinct from b.created and ({_SERVING} <> b.copies or exists (
+    where b.braked is distinct from b.created and ({_SERVING} <> b.copies
+        or b.id in (select id from outgrown) or exists (
         select 1 from homes h join nodes n on n.id = h.node_id
         where h.bucket_id = b.id and (n.state <> 'serving' or h.leaving is not null or h.waits <> '')))
 ) as unsettled where (turn, id) > (%s, %s) order by turn, id limit %s
@@ -186,7 +209,7 @@ async def states(unit: Unit, bucket: UUID, silent_seconds: float) -> list[HomeSt
 async def unsettled(unit: Unit, after: tuple[int, UUID], limit: int) -> list[tuple[int, UUID]]:
     """Buckets with a home that is to go, or was until just now, or with more or fewer homes than they are to have.
 
-    By their turns and ids, from after a turn and an id.
+    Also those that outgrow a home. By their turns and ids, from after a turn and an id.
     """
     cursor = await unit.execute(_UNSETTLED, (*after, limit))
     return [(int(row[0]), row[1]) for row in await cursor.fetchall()]
@@ -314,3 +337,13 @@ async def removing(unit: Unit, bucket: UUID, node: str) -> list[int]:
     """Objects of which the node has copies to remove."""
     cursor = await unit.execute("select object_id from removals where bucket_id = %s and node_id = %s", (bucket, node))
     return [int(row[0]) for row in await cursor.fetchall()]
+
+
+async def sizes(unit: Unit, node: str, among: Sequence[UUID]) -> list[tuple[UUID, int]]:
+    """Those of some buckets that the node is a home of, and the bytes of a copy of each, the largest first."""
+    cursor = await unit.execute(
+        "select b.id, b.bytes from homes h join buckets b on b.id = h.bucket_id"
+        " where h.node_id = %s and h.bucket_id = any(%s) order by b.bytes desc, b.id",
+        (node, list(among)),
+    )
+    return [(row[0], int(row[1])) for row in await cursor.fetchall()]

@@ -105,7 +105,7 @@ def placement(db: Database, node: str) -> Placement:
     async def cannot_say(_bucket: object) -> int | None:
         return None
 
-    return Placement(node, db, compare=cannot_say, silent_seconds=SILENT_SECONDS)
+    return Placement(node, db, compare=cannot_say, silent_seconds=SILENT_SECONDS, fills=True)
 
 
 def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:

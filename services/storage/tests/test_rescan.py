@@ -165,6 +165,36 @@ async def test_a_lost_catalogue_comes_back_from_the_disks_of_all_nodes(
     assert set(files) <= set(cluster.files("a"))
 
 
+async def test_a_bucket_that_is_spread_over_the_disks_of_a_node_comes_back(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    settings = cluster.settings.pop("a")
+    first, second = cluster.folder / "a", cluster.folder / "a-2"
+    cluster.node("a", auth_server=str(settings.auth_server), data_dirs=[first, second])
+    async with cluster.up(*nodes):
+        claims = await cluster.bucket("a", copies=2)
+        async with cluster.client("a", claims) as client:
+            names = await a_committed_snapshot(client)
+        await copies_are_complete(cluster, "a")
+    before = catalogue(cluster)
+    first, second = (disk / "buckets" / str(claims.bucket) for disk in cluster.settings["a"].data_dirs)
+    if not first.exists():  # the other one was roomier
+        first, second = second, first
+    shutil.move(first / "data", second / "data")
+    shutil.copy(first / "config", second / "config")  # as a node leaves it that is killed before it removes the old one
+    await lose_the_catalogue(cluster)
+    async with cluster.up(*nodes), auth_knowing(cluster, claims):
+        a, _ = await rescan(cluster, *nodes)
+        assert (a.objects, a.foreign) == (6, 0)
+        assert catalogue(cluster) == before
+        await copies_are_complete(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open(Purpose.BACKUP, names[-1])
+            for name in names:
+                assert await client.get(session, name)
+        assert {one.damaged for one in (await scrubbed(cluster, "a")).values()} == {0}
+
+
 async def test_what_only_one_home_has_is_fetched_by_the_other(cluster: Cluster, nodes: tuple[str, str]) -> None:
     async with cluster.up(*nodes):
         claims = await cluster.bucket("a", copies=2)

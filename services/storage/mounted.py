@@ -1,0 +1,67 @@
+"""Which disks a node has, noted on each of them: a folder on which one is not mounted is not taken for an empty disk.
+
+DATA_DIR/disks has a line for each disk: its id (marker.py), and the folder in which it was.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from services.common.errors import StartError
+from services.storage import marker
+from services.storage.folders import sync_folder
+
+_NAME = "disks"
+
+
+def require_mounted(folders: Sequence[Path]) -> None:
+    """Look for the disks that were in these folders, in any of them, before something is written there.
+
+    Raises StartError for one that is not there.
+    """
+    found = {known[1] for folder in folders if (known := marker.read(folder)) is not None}
+    given = {str(folder.absolute()) for folder in folders}
+    for folder in folders:
+        for disk, place in _noted(folder):
+            if disk not in found and place in given:
+                raise StartError(
+                    f"OORT_DATA_DIRS: the disk {disk} that was in {place} is not there: mount it, or leave that folder"
+                    " out. Give a disk that takes its place another folder."
+                )
+
+
+def note(disks: Mapping[Path, UUID]) -> None:
+    """Note the ids of the disks in these folders on each of them. What a full one does not take is logged."""
+    content = "".join(f"{disk} {folder.absolute()}\n" for folder, disk in disks.items()).encode()
+    for folder in disks:
+        place = folder / _NAME
+        try:
+            if not place.exists() or place.read_bytes() != content:
+                part = place.with_name(_NAME + ".part")
+                with part.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.rename(place)
+                sync_folder(folder)
+        except OSError as error:
+            log = structlog.get_logger("storage")
+            log.warning("the disks of this node cannot be noted on one", folder=str(folder), cause=str(error))
+
+
+def _noted(folder: Path) -> Iterator[tuple[UUID, str]]:
+    try:
+        lines = (folder / _NAME).read_text().splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise StartError(f"OORT_DATA_DIRS: cannot read {folder / _NAME}: {error}") from error
+    for line in lines:
+        disk, _, place = line.partition(" ")
+        try:
+            yield UUID(disk), place
+        except ValueError as error:
+            raise StartError(f"OORT_DATA_DIRS: {folder / _NAME} has {line!r}, which is no disk") from error
