@@ -134,9 +134,9 @@ class _Adoption:
             is_new = self._session.put(info, lambda body=body: iter((body,)))  # type: ignore[misc] # mypy infers no default
             self._adopted.count(info, moved=is_new)
             self._adopted.keys += [str(name)] if is_new else []
-        for name, root in self._roots.found.items():
+        for text, root in self._roots.found.items():
             if root.refused:
-                self._adopted.damaged.setdefault(name, root.refused)
+                self._adopted.damaged.setdefault(text, root.refused)
 
     def _take(self, node: str, kind: ObjectKind, withheld: str) -> bool:
         """Whether something is left out that may still come."""

@@ -269,8 +269,9 @@ async def test_a_node_that_is_killed_goes_on_with_what_is_left(cluster: Cluster)
         async with adopting(cluster, claims, ends=False) as adoption, cluster.internal("a") as channel:
             request = adoptions_pb2.AdoptRequest(session_id=adoption.session, kind="data")
             answers = adoptions_pb2_grpc.AdoptionServiceStub(channel).Adopt(request, metadata=adoption.metadata)
-            while (first := await answers.read()) is not grpc.aio.EOF and not first.objects:
-                pass
+            async for answer in answers:
+                if answer.objects:
+                    break
             await node.kill()
         entered = await packs_of(cluster, claims) - 1
         assert entered > 0
