@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from services.storage.disks import Disks
-from services.storage.tests.test_places import BUCKET, Node, a_body, move, pack, put_pack, read
+from services.storage.tests.cluster import a_body, pack
+from services.storage.tests.test_places import BUCKET, Node, move, put_pack, read
 
 _CHANGES = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"))
 
@@ -21,9 +23,9 @@ def _die_at(step: int) -> None:
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def sync(handle: int) -> None:
+    def sync(fd: Any) -> None:
         count()
-        fsync(handle)
+        fsync(fd)
 
     os.fsync = sync
     sys.addaudithook(lambda event, _: count() if event in _CHANGES else None)

@@ -41,7 +41,10 @@ class Sizes(dict[Path, int]):
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
     sizes = Sizes()
-    monkeypatch.setitem(Disk.__init__.__kwdefaults__, "free_bytes", sizes.free)
+    # As each disk is opened by a node.
+    monkeypatch.setattr(
+        Disk.__init__, "__kwdefaults__", {**(Disk.__init__.__kwdefaults__ or {}), "free_bytes": sizes.free}
+    )
     return sizes
 
 

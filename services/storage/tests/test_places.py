@@ -426,6 +426,7 @@ def test_a_node_that_is_killed_at_any_step_of_a_move_has_the_object_and_goes_on(
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=Path(__file__).parents[3],
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 8
