@@ -114,8 +114,8 @@ class JobRecord:
 
     def is_sound(self) -> bool:
         """Whether every field is what a message to auth can carry."""
-        texts = (self.id, self.vault_id, self.item_id, self.client_version, self.snapshot)
-        texts += tuple(text for vault in self.vaults for text in (vault.vault_id, vault.snapshot))
+        texts = [self.id, self.vault_id, self.item_id, self.client_version, self.snapshot]
+        texts += [text for vault in self.vaults for text in (vault.vault_id, vault.snapshot)]
         enums = (self.kind, self.status, self.sent_lines, *(line.severity for line in self.lines))
         enums += tuple(vault.status for vault in self.vaults)
         numbers = (self.started_ns, self.ended_ns, *(line.time_ns for line in self.lines), *astuple(self.counts))

@@ -220,7 +220,7 @@ def test_a_vault_that_cannot_be_opened_is_named_and_the_others_are_backed_up(
     assert [(name, status, snapshot) for name, status, snapshot, _ in results_of(job)] == [
         (name, JobStatus.ERROR, None) for name in names
     ]
-    assert all("there is no vault here now" in error for *_, error in results_of(job))
+    assert all("there is no vault here now" in str(error) for *_, error in results_of(job))
     assert all(b"no vault here" not in sent for sent in with_vault.office.auth.seen)
 
 
