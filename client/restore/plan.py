@@ -1,7 +1,8 @@
 """The walk over a snapshot's trees that decides what to fetch and to make.
 
 Kept true: the plan is handed out in windows of bounded size, so that memory does not grow with the snapshot; within a
-window pieces come by pack. A folder's metadata is set in the window in which the walk leaves it, after all that is in
+window pieces come by pack. A window is kept until the next one is full: a small file of that one whose blob is fetched
+in this one is written with it, so that copies that lie near each other cost one request. A folder's metadata is set in the window in which the walk leaves it, after all that is in
 it. Links come after all files of their window; that no file of a later one is written through them is the writers'
 affair, who follow none.
 """
@@ -124,6 +125,7 @@ class Planner:
         self._hand_out = hand_out
         self._verify = verify
         self._window = Window()
+        self._before = Window()  # which is not handed out yet
         self.found_any = False  # that is wanted
         self._linked: dict[tuple[int, int], PlannedFile] = {}
 
@@ -142,6 +144,7 @@ class Planner:
                 stack.pop()
                 if walked.folder.node is not None:
                     self._later(Finish(walked.folder, walked.finished))
+        self._pass_on()
         self._counters.planned = True
         self._pass_on()
 
@@ -235,15 +238,21 @@ class Planner:
     def _write(self, file: PlannedFile, pieces: Sequence[Piece], right: frozenset[int]) -> None:
         """Plan what is not in the target already."""
         file.waiting -= len(right)
-        if file.pieces != 1 or not file.waiting:
+        is_begun = file.pieces != 1 or not file.waiting
+        if is_begun:
             self._window.begin.append(file)
         else:
             self._window.small_files += 1
         self._grow()
         for number, (location, offset) in enumerate(pieces):
             if number not in right:
+                place = Place(file, offset)
+                fetched = self._before.pieces.get(location.pack) if not is_begun else None
+                if fetched and location.entry in fetched:
+                    fetched[location.entry].append(place)
+                    continue
                 entries = self._window.pieces.setdefault(location.pack, {})
-                entries.setdefault(location.entry, []).append(Place(file, offset))
+                entries.setdefault(location.entry, []).append(place)
                 self._grow()
         if self._verify:
             self._later(ReadBack(file, pieces, file.path))
@@ -258,6 +267,6 @@ class Planner:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        window, self._window = self._window, Window()
-        self._counters.add(total_files=window.total_files, total_bytes=window.total_bytes)
-        self._hand_out(window)
+        self._counters.add(total_files=self._window.total_files, total_bytes=self._window.total_bytes)
+        full, self._before, self._window = self._before, self._window, Window()
+        self._hand_out(full)
