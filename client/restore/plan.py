@@ -91,6 +91,14 @@ class Window:
     total_bytes: int = 0
     small_files: int = 0  # of one piece
 
+    def has(self, location: Location) -> bool:
+        """Whether a blob is fetched in it."""
+        return location.entry in self.pieces.get(location.pack, ())
+
+    def add(self, location: Location, place: Place) -> None:
+        """Fetch a blob, if it is not fetched in it yet, and write it there too."""
+        self.pieces.setdefault(location.pack, {}).setdefault(location.entry, []).append(place)
+
 
 @dataclass(slots=True)
 class _Walked:
@@ -238,21 +246,16 @@ class Planner:
     def _write(self, file: PlannedFile, pieces: Sequence[Piece], right: frozenset[int]) -> None:
         """Plan what is not in the target already."""
         file.waiting -= len(right)
-        is_begun = file.pieces != 1 or not file.waiting
-        if is_begun:
-            self._window.begin.append(file)
-        else:
+        is_small = file.pieces == 1 and file.waiting == 1
+        if is_small:
             self._window.small_files += 1
+        else:
+            self._window.begin.append(file)
         self._grow()
         for number, (location, offset) in enumerate(pieces):
             if number not in right:
-                place = Place(file, offset)
-                fetched = self._before.pieces.get(location.pack) if not is_begun else None
-                if fetched and location.entry in fetched:
-                    fetched[location.entry].append(place)
-                    continue
-                entries = self._window.pieces.setdefault(location.pack, {})
-                entries.setdefault(location.entry, []).append(place)
+                window = self._before if is_small and self._before.has(location) else self._window
+                window.add(location, Place(file, offset))
                 self._grow()
         if self._verify:
             self._later(ReadBack(file, pieces, file.path))
