@@ -2,9 +2,9 @@
 
 Kept true: the plan is handed out in windows of bounded size, so that memory does not grow with the snapshot; within a
 window pieces come by pack. A window is kept until the next one is full: a small file of that one whose blob is fetched
-in this one is written with it, so that copies that lie near each other cost one request. A folder's metadata is set in the window in which the walk leaves it, after all that is in
-it. Links come after all files of their window; that no file of a later one is written through them is the writers'
-affair, who follow none.
+in this one is written with it, so that copies that lie near each other cost one request. A folder's metadata is set in
+the window in which the walk leaves it, after all that is in it. Links come after all files of their window; that no
+file of a later one is written through them is the writers' affair, who follow none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
