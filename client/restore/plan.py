@@ -1,9 +1,10 @@
 """The walk over a snapshot's trees that decides what to fetch and to make.
 
 Kept true: the plan is handed out in windows of bounded size, so that memory does not grow with the snapshot; within a
-window pieces come by pack. A folder's metadata is set in the window in which the walk leaves it, after all that is in
-it. Links come after all files of their window; that no file of a later one is written through them is the writers'
-affair, who follow none.
+window pieces come by pack. A window is kept until the next one is full: a small file of that one whose blob is fetched
+in this one is written with it, so that copies that lie near each other cost one request. A folder's metadata is set in
+the window in which the walk leaves it, after all that is in it. Links come after all files of their window; that no
+file of a later one is written through them is the writers' affair, who follow none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,14 @@ class Window:
     total_bytes: int = 0
     small_files: int = 0  # of one piece
 
+    def has(self, location: Location) -> bool:
+        """Whether a blob is fetched in it."""
+        return location.entry in self.pieces.get(location.pack, ())
+
+    def add(self, location: Location, place: Place) -> None:
+        """Fetch a blob, if it is not fetched in it yet, and write it there too."""
+        self.pieces.setdefault(location.pack, {}).setdefault(location.entry, []).append(place)
+
 
 @dataclass(slots=True)
 class _Walked:
@@ -124,6 +133,7 @@ class Planner:
         self._hand_out = hand_out
         self._verify = verify
         self._window = Window()
+        self._before = Window()  # which is not handed out yet
         self.found_any = False  # that is wanted
         self._linked: dict[tuple[int, int], PlannedFile] = {}
 
@@ -142,6 +152,7 @@ class Planner:
                 stack.pop()
                 if walked.folder.node is not None:
                     self._later(Finish(walked.folder, walked.finished))
+        self._pass_on()
         self._counters.planned = True
         self._pass_on()
 
@@ -235,15 +246,16 @@ class Planner:
     def _write(self, file: PlannedFile, pieces: Sequence[Piece], right: frozenset[int]) -> None:
         """Plan what is not in the target already."""
         file.waiting -= len(right)
-        if file.pieces != 1 or not file.waiting:
-            self._window.begin.append(file)
-        else:
+        is_small = file.pieces == 1 and file.waiting == 1
+        if is_small:
             self._window.small_files += 1
+        else:
+            self._window.begin.append(file)
         self._grow()
         for number, (location, offset) in enumerate(pieces):
             if number not in right:
-                entries = self._window.pieces.setdefault(location.pack, {})
-                entries.setdefault(location.entry, []).append(Place(file, offset))
+                window = self._before if is_small and self._before.has(location) else self._window
+                window.add(location, Place(file, offset))
                 self._grow()
         if self._verify:
             self._later(ReadBack(file, pieces, file.path))
@@ -258,6 +270,6 @@ class Planner:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        window, self._window = self._window, Window()
-        self._counters.add(total_files=window.total_files, total_bytes=window.total_bytes)
-        self._hand_out(window)
+        self._counters.add(total_files=self._window.total_files, total_bytes=self._window.total_bytes)
+        full, self._before, self._window = self._before, self._window, Window()
+        self._hand_out(full)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.errors import DamagedVault, ServerUnreachable, TargetFull, UsageError
+from client.restore import plan
 from client.restore.compare import differences
 from client.restore.patterns import NothingMatches
 from client.restore.request import Counters, NoProgress
@@ -324,3 +325,19 @@ def test_losses_are_all_counted_and_told_but_only_the_first_are_kept(monkeypatch
         counters.lose(b"%d" % number, "gone")
     assert (len(counters.warnings), len(counters.losses)) == (3, 3)
     assert (counters.warned, counters.lost) == (10, 10)
+
+
+def test_copies_that_lie_near_each_other_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault, source = a_vault(tmp_path / "vault"), tmp_path / "source"
+    source.mkdir()
+    for number in range(24):
+        (source / f"{number:02d}").write_bytes(random_bytes(100_000, number // 3))
+    vault.backup(source)
+    monkeypatch.setattr(plan, "_WINDOW", 5)  # ends between copies
+
+    summary = vault.restore(tmp_path / "target")
+
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/")))
+    with vault.opened() as opened:
+        entries = [entry for _, entries in opened.index.packs() for entry in entries]
+    assert summary.fetched_bytes == sum(entry.length for entry in entries if entry.kind is BlobKind.DATA)
