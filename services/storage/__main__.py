@@ -178,18 +178,6 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
-        mover = Mover(
-            node,
-            db,
-            disks,
-            _threads(stack, "move", 1),
-            clock=clock,
-            crowded_bytes=settings.crowded_bytes,
-            bytes_per_second=settings.move_bytes_per_second,
-            poll_seconds=settings.move_poll_seconds,
-            registry=runtime.metrics.registry,
-        )
-        figures = Figures(db, disks, runtime.metrics.registry)
         await incoming.recover()
         await presence.beat()
         beat, brake = settings.beat_seconds, settings.brake
@@ -251,7 +239,14 @@ async def wire(
                 copies.served(),
             ],
             background=[
-                *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                *jobs(
+                    settings,
+                    clock,
+                    db,
+                    presence=presence,
+                    incoming=incoming,
+                    figures=Figures(db, disks, runtime.metrics.registry),
+                ),
                 *claims,
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 partial(every, clock, settings.placement_poll_seconds, "place", placement.place),
@@ -260,9 +255,24 @@ async def wire(
                 replicator.run,
                 _follower(runtime, puts, peers, regions).run,
                 scrubber.run,
-                mover.run,
+                _mover(runtime, disks, _threads(stack, "move", 1)).run,
             ],
         )
+
+
+def _mover(runtime: Runtime[StorageSettings], disks: Disks, threads: DiskThreads) -> Mover:
+    settings = runtime.settings
+    return Mover(
+        settings.instance,
+        runtime.db,
+        disks,
+        threads,
+        clock=runtime.clock,
+        crowded_bytes=settings.crowded_bytes,
+        bytes_per_second=settings.move_bytes_per_second,
+        poll_seconds=settings.move_poll_seconds,
+        registry=runtime.metrics.registry,
+    )
 
 
 def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:

@@ -155,11 +155,11 @@ class Mover:
                 return False
         return True
 
-    async def _files(self, of: Callable[[], Iterator[FoundFile | None]]) -> AsyncIterator[FoundFile]:
+    async def _files(self, of: Callable[[], Iterator[FoundFile | str]]) -> AsyncIterator[FoundFile]:
         files = await self._thread.run(of)
         while page := await self._thread.run(lambda: list(islice(files, _PAGE))):
             for found in page:
-                if found is not None:
+                if not isinstance(found, str):  # a stranger's path
                     yield found
 
     async def _target(self, source: Disk, bucket: UUID, size: int) -> Disk | None:
@@ -207,7 +207,11 @@ def _has_left(disk: Disk, bucket: UUID) -> bool:
     """Whether nothing of the bucket lies on the disk, nor arrives there; its folders go then. Raises OSError."""
     if not disk.is_there or disk.sessions_of(bucket):
         return False
-    if disk.root_files(bucket) or any(disk.files(bucket)) or not disk.is_there:
+    if (
+        disk.root_files(bucket)
+        or any(isinstance(found, FoundFile) for found in disk.files(bucket))
+        or not disk.is_there
+    ):
         return False
     disk.drop_folders(bucket)
     disk.leaving.forget(bucket)

@@ -368,7 +368,7 @@ def test_restic_reads_the_folders_of_a_spread_bucket_together(node: Node, tmp_pa
     node.free = dict.fromkeys(node.free, 1 << 40)
     with node.up() as disks:
         first, second = disks.places.disks
-        packs = [one for one in first.files(BUCKET) if one is not None and one.name.kind is ObjectKind.PACK]
+        packs = [one for one in first.files(BUCKET) if not isinstance(one, str) and one.name.kind is ObjectKind.PACK]
         assert all(disks.places.move(BUCKET, one, first, second) for one in packs[::2])
         moved = [node.places(one.name) for one in packs]
     assert moved == [["second"] if number % 2 == 0 else ["first"] for number in range(len(packs))]
