@@ -29,7 +29,7 @@ import re
 import secrets
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import UUID
 
@@ -77,6 +77,13 @@ class StagedFile:
         except OSError as error:
             raise self.disk.explain(error) from error
 
+    def date(self, modified_ns: int) -> None:
+        """As ArrivingFile.date, once all is written."""
+        try:
+            self._part.date(modified_ns)
+        except OSError as error:
+            raise self.disk.explain(error) from error
+
     def finish(self) -> None:
         self._part.verify()
         try:
@@ -89,8 +96,9 @@ class StagedFile:
         except OSError as error:
             raise self.disk.explain(error) from error
 
-    def place(self) -> None:
-        self.disk.place(self.path, self.staged.bucket, self.staged.name)
+    def place(self) -> bool:
+        """As Disk.place."""
+        return self.disk.place(self.path, self.staged.bucket, self.staged.name)
 
     def discard(self) -> None:
         self._part.discard()
@@ -116,8 +124,9 @@ class WaitingFile:
         opened = open_file(self.path, size) if size is not None else None
         return None if size is None or opened is None else (opened, size)
 
-    def place(self) -> None:
-        self.disk.place(self.path, self.staged.bucket, self.staged.name)
+    def place(self) -> bool:
+        """As Disk.place."""
+        return self.disk.place(self.path, self.staged.bucket, self.staged.name)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -161,6 +170,9 @@ class Disk:
             self.id, self.is_new = marker.claim(folder, node)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
             self.leaving = Leaving(folder)
+        except OSError as error:
+            os.close(self._lock)
+            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
         except BaseException:
             os.close(self._lock)
             raise
@@ -238,12 +250,14 @@ class Disk:
             raise Unentered(node=self._node) from error
         raise Unentered(node=self._node)
 
-    def place(self, path: Path, bucket: UUID, name: ObjectName) -> None:
-        """Rename an incoming file into its place, and make that durable; nothing if somebody has placed it.
+    def place(self, path: Path, bucket: UUID, name: ObjectName) -> bool:
+        """Rename an incoming file into its place, and make that durable.
 
+        False if it is gone, and something lies in the place: somebody has placed it, or that is another one.
         Makes the bucket's folders again where they have gone. Raises DiskFull, OSError.
         """
         target = self.path(bucket, name)
+        placed = True
         try:
             try:
                 self._move(path, bucket, target)
@@ -252,11 +266,20 @@ class Disk:
                     self._ready.discard(bucket)
                     self.make_bucket(bucket)
                     self._move(path, bucket, target)
-                elif not target.exists():
+                elif target.exists():
+                    placed = False
+                else:
                     raise
             sync_folder(target.parent)
         except OSError as error:
             raise self.explain(error) from error
+        return placed
+
+    def has_whole(self, bucket: UUID, name: ObjectName, content: bytes) -> bool:
+        """Whether the object's file has this SHA-256. Reads it."""
+        with contextlib.suppress(OSError), self.path(bucket, name).open("rb") as file:
+            return file_digest(file, "sha256").digest() == content
+        return False
 
     def _move(self, path: Path, bucket: UUID, target: Path) -> None:
         """Rename a file to where it belongs, for a pack after its data/xx/ is made and that name synced."""

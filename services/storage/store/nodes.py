@@ -37,8 +37,9 @@ class Node:
 
 
 TURN = "its turn has not come yet"
-# The first migration whose nodes know that the homes of a bucket change.
-HOMES_CHANGE = 12
+# The first migration whose nodes change the homes of a bucket by the same rules as this one's: those of the one before
+# would have a home leave that has just joined for one that a bucket has outgrown, for ever.
+HOMES_CHANGE = 13
 # One that is silent may only be slow, and enter a put when it goes on; one that has said that it goes still ends its
 # calls. Only after so long nothing of it is awaited.
 _OUTDATED = f"""
