@@ -118,7 +118,7 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
 
 
 async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
-    """Nodes of a version that takes the homes of a bucket for unchanging, and that run, or may go on."""
+    """Nodes of a version that changes the homes of a bucket by other rules, or never, and that run, or may go on."""
     cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants
     return [str(row[0]) for row in await cursor.fetchall()]
 

@@ -12,13 +12,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from domain.names import SEAL, ObjectKind, ObjectName
+from services.common.clock import SystemClock
 from services.storage.disk import Disk, StagedFile
 from services.storage.errors import NameMismatch
+from services.storage.moves import Mover
 from services.storage.staging import StagedName
-from services.storage.tests.cluster import a_body, pack
+from services.storage.tests.cluster import Cluster, a_body, pack
+from services.storage.tests.moving import NEVER
 from services.storage.tests.spread import BUCKET, SESSION, Node, move, put, put_pack, read
+from services.storage.threads import DiskThreads
 
 
 @pytest.fixture
@@ -265,3 +270,25 @@ def test_a_waiting_file_that_has_gone_does_not_let_a_damaged_one_win(node: Node)
         disks.places.keep_one(second, BUCKET, name)
         assert node.places(name) == ["second"]
         assert read(disks, name, 100) == body
+
+
+async def test_nothing_leaves_while_no_disk_is_to_count_as_crowded(node: Node, cluster: Cluster) -> None:
+    cluster.node("a")
+    async with cluster.up("a") as [db]:
+        with node.up() as disks, ThreadPoolExecutor(1) as thread:
+            name = put_pack(disks, a_body(100))
+            disks.places.disks[0].leaving.note(BUCKET)
+            for crowded_bytes, lies in ((0, ["first"]), (1, ["second"])):
+                mover = Mover(
+                    "a",
+                    db,
+                    disks,
+                    DiskThreads(thread),
+                    clock=SystemClock(),
+                    crowded_bytes=crowded_bytes,
+                    bytes_per_second=1 << 20,
+                    poll_seconds=NEVER,
+                    registry=CollectorRegistry(),
+                )
+                await mover.relieve()
+                assert node.places(name) == lies
