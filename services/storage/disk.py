@@ -37,7 +37,7 @@ import structlog
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
-from services.storage import bucket_folder, cleared, marker
+from services.storage import bucket_folder, cleared, incoming_folder, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
 from services.storage.folders import entries, make_folder, sync_folder
@@ -342,17 +342,17 @@ class Disk:
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
-        for path, known in self._incoming(bucket):
+        for path, known in incoming_folder.readable(self.incoming, bucket):
             if not path.name.endswith(PART):
                 yield WaitingFile(self, path, known)
 
     def sessions_of(self, bucket: UUID) -> set[UUID]:
-        return {staged.session for _, staged in self._arriving(bucket)}
+        return {staged.session for _, staged in incoming_folder.of_bucket(self.incoming, bucket)}
 
     def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
         """Foreign files keep their folder. A crash leaves fewer files."""
         arriving = False
-        for path, staged in self._arriving(bucket):
+        for path, staged in incoming_folder.of_bucket(self.incoming, bucket):
             if staged.session in over:
                 path.unlink(missing_ok=True)
             else:
@@ -380,12 +380,6 @@ class Disk:
         self._seen.discard(top.name)
         return True
 
-    def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
-        for path in entries(self.incoming / str(bucket)):
-            known = StagedName.parse(bucket, path.name)
-            if known is not None:
-                yield path, known
-
     def is_noted(self, order: UUID) -> bool:
         return cleared.is_noted(self.folder, order)
 
@@ -393,38 +387,8 @@ class Disk:
         cleared.note(self.folder, order)
 
     def drop_parts(self) -> int:
-        """Remove what an earlier run of this node had only begun to take. Answers how many files."""
-        dropped = 0
-        for path, _ in self._incoming():
-            if path.name.endswith(PART):
-                try:
-                    path.unlink(missing_ok=True)
-                    dropped += 1
-                except OSError as error:
-                    _log.error("an incoming file cannot be removed", path=str(path), cause=str(error))
-        return dropped
-
-    def _incoming(self, bucket: UUID | None = None) -> Iterator[tuple[Path, StagedName]]:
-        folders = [self.incoming / str(bucket)] if bucket else self._entries(self.incoming)
-        for folder in folders:
-            try:
-                owner = UUID(folder.name)
-            except ValueError:
-                continue
-            for path in self._entries(folder):
-                known = StagedName.parse(owner, path.name)
-                if known is not None:
-                    yield path, known
-
-    def _entries(self, folder: Path) -> list[Path]:
-        """What lies in a folder; nothing, with a line in the log, if it cannot be read."""
-        try:
-            return list(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            _log.error("a folder of incoming files cannot be read", path=str(folder), cause=str(error))
-            return []
+        """As Volume.drop_parts."""
+        return incoming_folder.drop_parts(self.incoming)
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

@@ -16,6 +16,7 @@ Everything here blocks, and runs in the node's disk threads.
 import errno
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -72,16 +73,14 @@ class Places:
             with self.lock(bucket):
                 if body.place():
                     self._keep_one(disk, bucket, name)
-        elif self._place_pack(body) and any(other.has(bucket, name) for other in self.disks if other is not disk):
+        elif self._place_named(body) and any(other.has(bucket, name) for other in self.disks if other is not disk):
             self.keep_one(disk, bucket, name)
 
-    def _place_pack(self, body: StagedFile | WaitingFile) -> bool:
+    def _place_named(self, body: StagedFile | WaitingFile) -> bool:
         """False if somebody has placed it, whatever has become of it since: it is whole on some disk."""
-        try:
+        with suppress(FileNotFoundError):  # it may have been placed, and moved since
             if body.place():
                 return True
-        except FileNotFoundError:
-            pass
         bucket, name, content = body.staged.bucket, body.staged.name, body.staged.sha256
         with self.lock(bucket):  # nothing is moved meanwhile
             if not any(disk.has_whole(bucket, name, content) for disk in self.disks):
