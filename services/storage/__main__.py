@@ -327,14 +327,13 @@ async def _serve_restic(
 
 
 def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Disk]:
-    mounted.require_mounted(settings.data_dirs)
+    mounted.require_mounted(settings.data_dirs, settings.gone_disks)
     opened: list[Disk] = []
     for folder in settings.data_dirs:
         disk = Disk(folder, settings.instance, settings.low_water_bytes)
         stack.callback(disk.close)
         opened.append(disk)
-    if len(opened) > 1:
-        mounted.note({disk.folder: disk.id for disk in opened})
+    mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
     return opened
 
 

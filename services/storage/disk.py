@@ -29,7 +29,7 @@ import re
 import secrets
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import UUID
 
@@ -37,7 +37,7 @@ import structlog
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
-from services.storage import bucket_folder, cleared, marker
+from services.storage import bucket_folder, cleared, incoming_folder, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
 from services.storage.folders import entries, make_folder, sync_folder
@@ -77,6 +77,13 @@ class StagedFile:
         except OSError as error:
             raise self.disk.explain(error) from error
 
+    def date(self, modified_ns: int) -> None:
+        """As ArrivingFile.date, once all is written."""
+        try:
+            self._part.date(modified_ns)
+        except OSError as error:
+            raise self.disk.explain(error) from error
+
     def finish(self) -> None:
         self._part.verify()
         try:
@@ -89,8 +96,9 @@ class StagedFile:
         except OSError as error:
             raise self.disk.explain(error) from error
 
-    def place(self) -> None:
-        self.disk.place(self.path, self.staged.bucket, self.staged.name)
+    def place(self) -> bool:
+        """As Disk.place."""
+        return self.disk.place(self.path, self.staged.bucket, self.staged.name)
 
     def discard(self) -> None:
         self._part.discard()
@@ -116,8 +124,9 @@ class WaitingFile:
         opened = open_file(self.path, size) if size is not None else None
         return None if size is None or opened is None else (opened, size)
 
-    def place(self) -> None:
-        self.disk.place(self.path, self.staged.bucket, self.staged.name)
+    def place(self) -> bool:
+        """As Disk.place."""
+        return self.disk.place(self.path, self.staged.bucket, self.staged.name)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -161,6 +170,9 @@ class Disk:
             self.id, self.is_new = marker.claim(folder, node)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
             self.leaving = Leaving(folder)
+        except OSError as error:
+            os.close(self._lock)
+            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
         except BaseException:
             os.close(self._lock)
             raise
@@ -238,12 +250,14 @@ class Disk:
             raise Unentered(node=self._node) from error
         raise Unentered(node=self._node)
 
-    def place(self, path: Path, bucket: UUID, name: ObjectName) -> None:
-        """Rename an incoming file into its place, and make that durable; nothing if somebody has placed it.
+    def place(self, path: Path, bucket: UUID, name: ObjectName) -> bool:
+        """Rename an incoming file into its place, and make that durable.
 
+        False if it is gone, and something lies in the place: somebody has placed it, or that is another one.
         Makes the bucket's folders again where they have gone. Raises DiskFull, OSError.
         """
         target = self.path(bucket, name)
+        placed = True
         try:
             try:
                 self._move(path, bucket, target)
@@ -252,11 +266,20 @@ class Disk:
                     self._ready.discard(bucket)
                     self.make_bucket(bucket)
                     self._move(path, bucket, target)
-                elif not target.exists():
+                elif target.exists():
+                    placed = False
+                else:
                     raise
             sync_folder(target.parent)
         except OSError as error:
             raise self.explain(error) from error
+        return placed
+
+    def has_whole(self, bucket: UUID, name: ObjectName, content: bytes) -> bool:
+        """Whether the object's file has this SHA-256. Reads it."""
+        with contextlib.suppress(OSError), self.path(bucket, name).open("rb") as file:
+            return file_digest(file, "sha256").digest() == content
+        return False
 
     def _move(self, path: Path, bucket: UUID, target: Path) -> None:
         """Rename a file to where it belongs, for a pack after its data/xx/ is made and that name synced."""
@@ -319,17 +342,17 @@ class Disk:
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
-        for path, known in self._incoming(bucket):
+        for path, known in incoming_folder.readable(self.incoming, bucket):
             if not path.name.endswith(PART):
                 yield WaitingFile(self, path, known)
 
     def sessions_of(self, bucket: UUID) -> set[UUID]:
-        return {staged.session for _, staged in self._arriving(bucket)}
+        return {staged.session for _, staged in incoming_folder.of_bucket(self.incoming, bucket)}
 
     def clear(self, bucket: UUID, over: Container[UUID]) -> bool:
         """Foreign files keep their folder. A crash leaves fewer files."""
         arriving = False
-        for path, staged in self._arriving(bucket):
+        for path, staged in incoming_folder.of_bucket(self.incoming, bucket):
             if staged.session in over:
                 path.unlink(missing_ok=True)
             else:
@@ -357,12 +380,6 @@ class Disk:
         self._seen.discard(top.name)
         return True
 
-    def _arriving(self, bucket: UUID) -> Iterator[tuple[Path, StagedName]]:
-        for path in entries(self.incoming / str(bucket)):
-            known = StagedName.parse(bucket, path.name)
-            if known is not None:
-                yield path, known
-
     def is_noted(self, order: UUID) -> bool:
         return cleared.is_noted(self.folder, order)
 
@@ -370,38 +387,8 @@ class Disk:
         cleared.note(self.folder, order)
 
     def drop_parts(self) -> int:
-        """Remove what an earlier run of this node had only begun to take. Answers how many files."""
-        dropped = 0
-        for path, _ in self._incoming():
-            if path.name.endswith(PART):
-                try:
-                    path.unlink(missing_ok=True)
-                    dropped += 1
-                except OSError as error:
-                    _log.error("an incoming file cannot be removed", path=str(path), cause=str(error))
-        return dropped
-
-    def _incoming(self, bucket: UUID | None = None) -> Iterator[tuple[Path, StagedName]]:
-        folders = [self.incoming / str(bucket)] if bucket else self._entries(self.incoming)
-        for folder in folders:
-            try:
-                owner = UUID(folder.name)
-            except ValueError:
-                continue
-            for path in self._entries(folder):
-                known = StagedName.parse(owner, path.name)
-                if known is not None:
-                    yield path, known
-
-    def _entries(self, folder: Path) -> list[Path]:
-        """What lies in a folder; nothing, with a line in the log, if it cannot be read."""
-        try:
-            return list(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            _log.error("a folder of incoming files cannot be read", path=str(folder), cause=str(error))
-            return []
+        """As Volume.drop_parts."""
+        return incoming_folder.drop_parts(self.incoming)
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

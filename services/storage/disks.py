@@ -66,8 +66,14 @@ class Disks:
         """
         if staged.name.kind.is_root_file:
             self._require_those_of(staged.bucket)  # one that comes back with another one would hide this one
-        disk = self.places.taking(staged.bucket, staged.name, size) or self._holder(staged.bucket)
-        return (disk or self._begun(staged.bucket)).stage(staged, size, frees=frees, first=first)
+        takers: Sequence[Volume] = self.places.taking(staged.bucket, staged.name, size, first=first)
+        for disk in takers[:-1]:
+            try:
+                return disk.stage(staged, size, frees=frees, first=first)
+            except OSError as error:  # it is read-only, say
+                _log.error("a disk takes nothing", bucket=str(staged.bucket), cause=str(error))
+        last = takers[-1] if takers else self._holder(staged.bucket) or self._begun(staged.bucket)
+        return last.stage(staged, size, frees=frees, first=first)
 
     def place(self, body: StagedBody | WaitingBody) -> None:
         """Put a finished body in its place, durably, and out of that of another disk. Raises DiskFull, OSError."""
@@ -174,19 +180,24 @@ class Disks:
         if not self.all_there:
             raise Unavailable(what=f"A disk of node {self._node}")
 
-    def hash(self, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
+    def hash(
+        self, bucket: UUID, name: ObjectName, size: int, wanted: bytes | None = None, *, keep: bool = True
+    ) -> bytes | None:
         """The SHA-256 of the object's file; None if there is no whole one, or it cannot be read.
 
-        Where a crash has left it on several disks, and one is what its name says, the others are removed.
+        Where a crash, or a disk that was left out, has left it on several disks, and one has what is `wanted` (what its
+        name says, if it says that), it is this one, and the others are removed; with `keep` False they stay.
         """
         holding = self.holding(bucket)
         found = self._hash(self, bucket, name, size) if holding else None
-        if not holding[1:] or name.kind.is_root_file or (found is not None and found.hex() == name.id):
+        wanted = wanted or bytes.fromhex(name.id)
+        if not holding[1:] or not wanted or found == wanted:
             return found
         for disk in self.places.disks:
-            if self._hash(disk, bucket, name, size) == bytes.fromhex(name.id):
-                self.places.keep_one(disk, bucket, name)
-                return bytes.fromhex(name.id)
+            if self._hash(disk, bucket, name, size) == wanted:
+                if keep:
+                    self.places.keep_one(disk, bucket, name)
+                return wanted
         return found
 
     def _hash(self, of: "Volume | Disks", bucket: UUID, name: ObjectName, size: int) -> bytes | None:

@@ -1,7 +1,8 @@
-"""A disk that has too little room passes its largest buckets on to other disks of the node.
+"""A disk that has too little room passes buckets on to other disks of the node.
 
 Kept true:
-- a bucket moves as a whole where another disk has room for all of it; else its packs are spread, as many as it takes;
+- the smallest bucket that is enough moves as a whole, if another disk has room for all of it; else packs of the
+  largest are spread, as many as it takes;
 - each file is moved by itself (places.py), in a bucket that stays in use; that a bucket leaves a disk is noted there
   first, and until its last file has gone: a node that was killed goes on;
 - what is moved to a disk leaves it twice the room below which it would pass something on itself, so nothing moves back;
@@ -81,6 +82,8 @@ class Mover:
 
         An outage, or a disk that fails, is logged, and the next round tries again.
         """
+        if not self._crowded_bytes:
+            return  # nothing is to move, nor what was begun when it was set
         for disk in self._places.disks:
             try:
                 for bucket in disk.leaving.all():
@@ -106,7 +109,9 @@ class Mover:
         async with self._db.worker() as unit:
             sizes = await homes.sizes(unit, self._node, sorted(held))
         needed = 2 * self._crowded_bytes - await self._thread.run(lambda: disk.free_bytes)
-        for bucket, size in sizes:
+        # What is to leave has had its turn: what of it lies here still is damaged, say, and is to hold up no other one.
+        sizes = [(bucket, size) for bucket, size in sizes if bucket not in disk.leaving]
+        for bucket, size in reversed(sizes):  # the smallest one that is enough is the soonest done
             if size >= needed and await self._target(disk, bucket, size) is not None:
                 await self._begin(disk, bucket)
                 await self._leave(disk, bucket)
@@ -204,7 +209,10 @@ class Mover:
 
 
 def _has_left(disk: Disk, bucket: UUID) -> bool:
-    """Whether nothing of the bucket lies on the disk, nor arrives there; its folders go then. Raises OSError."""
+    """Whether nothing of the bucket lies on the disk, nor arrives there; its folders go then. Raises OSError.
+
+    Foreign files keep them, and the note with them: else the bucket would be begun anew in each round.
+    """
     if not disk.is_there or disk.sessions_of(bucket):
         return False
     if (
@@ -213,7 +221,8 @@ def _has_left(disk: Disk, bucket: UUID) -> bool:
         or not disk.is_there
     ):
         return False
-    disk.drop_folders(bucket)
+    if not disk.drop_folders(bucket):
+        return False
     disk.leaving.forget(bucket)
     return True
 

@@ -30,7 +30,7 @@ class OwnCopies:
         """Whether the copy here is whole; it is no longer missing then. Raises Unavailable."""
         await self._incoming.settle(bucket, name)
         async with self._disks.in_use.shared(bucket):
-            if await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, name, size)) != sha256:
+            if await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, name, size, sha256)) != sha256:
                 return False
             async with self._db.worker() as unit:
                 found = await copies.clear(unit, object_id, [self._node])

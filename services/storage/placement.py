@@ -217,13 +217,14 @@ def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
     drained = [home for home in found if home.state != "serving"]
     if drained or len(found) <= copies:
         return drained
-    return [max(found, key=_uselessness)]
+    all_live = all(home.live for home in found)
+    return [max(found, key=lambda home: _uselessness(home, all_live=all_live))]
 
 
-def _uselessness(home: HomeState) -> tuple[bool, bool, bool, bool, bool, int]:
+def _uselessness(home: HomeState, *, all_live: bool) -> tuple[bool, bool, bool, bool, bool, int]:
     """Greatest for the home that is missed least; the same at every look, while nothing changes."""
     return (
-        home.outgrown and not home.lacks,
+        home.outgrown and not home.lacks and all_live,  # else one that joined for it, and died, is to go
         home.lacks,
         not home.live,
         not home.fits,

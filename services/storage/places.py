@@ -16,6 +16,7 @@ Everything here blocks, and runs in the node's disk threads.
 import errno
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -43,24 +44,25 @@ class Places:
         """What a removal from the bucket and a move of its files have one at a time."""
         return self._locks[bucket.int % _LOCKS]
 
-    def taking(self, bucket: UUID, name: ObjectName, size: int) -> Disk | None:
-        """The disk for a body of a bucket that lies on some of them; None if it lies on none.
+    def taking(self, bucket: UUID, name: ObjectName, size: int, *, first: bool) -> list[Disk]:
+        """The disks for a body of a bucket that lies on some of them, one after the other; none if it lies on none.
 
-        The first that has room: where something lies in its place, the roomiest of the bucket's disks, of the others,
+        Those that have room: where something lies in its place, the roomiest of the bucket's disks, of the others,
         and of those that it leaves. If none has, the first of these, which takes what makes room, and refuses all else.
+        The `first` of a name that is to bury nothing goes where something lies in its place, which refuses it.
         """
         holding = [disk for disk in self.disks if disk.has_bucket(bucket)]
         if len(self.disks) == 1 or not holding:
-            return next(iter(holding), None)
+            return holding
         there = [disk for disk in holding if disk.has(bucket, name)]
-        if there and name.kind.is_root_file:
-            return there[0]  # which tells of a vault that it would bury
+        if there and first:
+            return there[:1]
         left = [disk for disk in holding if bucket in disk.leaving]
         staying = [disk for disk in holding if disk not in left]
         # Not in the folder below a disk that has gone.
         others = [disk for disk in self.disks if disk not in holding and disk.is_there]
         takers = [*there, *_roomiest_first(staying), *_roomiest_first(others), *_roomiest_first(left)]
-        return next((disk for disk in takers if size <= disk.free_bytes), takers[0])
+        return [disk for disk in dict.fromkeys(takers) if size <= disk.free_bytes] or takers[:1]
 
     def place(self, body: StagedFile | WaitingFile) -> None:
         """Put a finished body in its place on its disk, and remove what others have there. Raises DiskFull, OSError."""
@@ -69,22 +71,29 @@ class Places:
             body.place()
         elif name.kind.is_root_file:  # whose name does not say its content: a move of another one is not to end now
             with self.lock(bucket):
-                body.place()
-                self._keep_one(disk, bucket, name)
-        else:
-            try:
-                body.place()
-            except FileNotFoundError:
-                if not any(other.has(bucket, name) for other in self.disks):
-                    raise
-                return  # somebody has placed it, and it was moved since
-            if any(other.has(bucket, name) for other in self.disks if other is not disk):
-                self.keep_one(disk, bucket, name)
+                if body.place():
+                    self._keep_one(disk, bucket, name)
+        elif self._place_named(body) and any(other.has(bucket, name) for other in self.disks if other is not disk):
+            self.keep_one(disk, bucket, name)
+
+    def _place_named(self, body: StagedFile | WaitingFile) -> bool:
+        """False if somebody has placed it, whatever has become of it since: it is whole on some disk."""
+        with suppress(FileNotFoundError):  # it may have been placed, and moved since
+            if body.place():
+                return True
+        bucket, name, content = body.staged.bucket, body.staged.name, body.staged.sha256
+        with self.lock(bucket):  # nothing is moved meanwhile
+            if not any(disk.has_whole(bucket, name, content) for disk in self.disks):
+                raise FileNotFoundError(errno.ENOENT, "an incoming file is neither there nor in its place", str(name))
+        return False
 
     def keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
-        """Remove an object's files from all disks but the one that has it whole. Raises OSError."""
-        with self.lock(bucket):
-            self._keep_one(disk, bucket, name)
+        """Remove an object's files from all disks but the one that has it whole. What resists is logged, and stays."""
+        try:
+            with self.lock(bucket):
+                self._keep_one(disk, bucket, name)
+        except OSError as error:
+            _log.error("a copy cannot be removed", bucket=str(bucket), name=str(name), cause=str(error))
 
     def _keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
         if disk.has(bucket, name):
@@ -104,11 +113,13 @@ class Places:
             body = target.stage(StagedName(bucket, NO_SESSION, found.name, found.sha256), found.size)
             try:
                 _copy(opened, body, found)
+                body.date(opened.modified_ns)  # a rescan tells seals by their age
                 body.finish()
                 with self.lock(bucket):
                     if not (source.is_there and target.is_there and self._is_still(source, bucket, found)):
                         return False
-                    body.place()
+                    if not body.place():
+                        return False
                     self._keep_one(target, bucket, found.name)
                 if source.has(bucket, found.name):
                     raise OSError(errno.EIO, "a file that was moved cannot be removed", str(source.folder))

@@ -48,6 +48,11 @@ class OpenFile:
         with suppress(OSError):  # not every file system takes the advice, which says nothing of what is read
             os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_DONTNEED)
 
+    @property
+    def modified_ns(self) -> int:
+        """When it was written, in nanoseconds since 1970. Raises OSError."""
+        return os.fstat(self._handle).st_mtime_ns
+
     def close(self) -> None:
         os.close(self._handle)
 

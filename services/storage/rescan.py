@@ -237,7 +237,9 @@ class Rescan:
             is_right = is_new or not await self._lacks(known)
         if is_right:
             # After that look and before the lock, which nobody is to wait for while a disk or a store is read.
-            digest = await self._threads.of(bucket).run(lambda: self._disks.hash(bucket, file.name, file.size))
+            digest = await self._threads.of(bucket).run(
+                lambda: self._disks.hash(bucket, file.name, file.size, file.sha256, keep=False)
+            )
             if file.name == SEAL and digest != file.sha256:
                 return  # the one that it had missed came since it was listed
             is_right = digest == file.sha256

@@ -4,6 +4,7 @@ from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
@@ -30,6 +31,9 @@ class StorageSettings(RoleSettings):
 
     data_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_paths)] = Field(
         [], description="folders to keep objects in, one for each disk, with `:` between them; default: none"
+    )
+    gone_disks: Annotated[list[UUID], NoDecode, BeforeValidator(_words)] = Field(
+        [], description="ids of disks that are gone for good, with spaces between them: others may take their folders"
     )
     store_key_file: Path | None = Field(
         None,

@@ -69,6 +69,10 @@ class ArrivingFile:
         if self._hash.digest() != self._staged.sha256:
             raise self._mismatch("its content has another SHA-256")
 
+    def date(self, modified_ns: int) -> None:
+        """Have it say, once all is written, that this was at another time, in nanoseconds since 1970."""
+        os.utime(self._handle, ns=(modified_ns, modified_ns))
+
     def sync(self) -> None:
         os.fsync(self._handle)
 

@@ -53,7 +53,7 @@ class StagedBody(Protocol):
     def finish(self) -> None:
         """Verify the whole body and make it durable. Raises NameMismatch, DiskFull."""
 
-    def place(self) -> None:
+    def place(self) -> object:
         """Move the finished body into its place; its object is in the catalogue."""
 
     def discard(self) -> None:
@@ -75,7 +75,7 @@ class WaitingBody(Protocol):
     def open(self) -> tuple[OpenObject, int] | None:
         """Its content and size; None if it has gone."""
 
-    def place(self) -> None:
+    def place(self) -> object:
         """Move it into its place, durably; nothing if somebody has placed it. Raises DiskFull, OSError."""
 
     def discard(self) -> None: ...

@@ -37,8 +37,9 @@ class Node:
 
 
 TURN = "its turn has not come yet"
-# The first migration whose nodes know that the homes of a bucket change.
-HOMES_CHANGE = 12
+# The first migration whose nodes change the homes of a bucket by the same rules as this one's: those of the one before
+# would have a home leave that has just joined for one that a bucket has outgrown, for ever.
+HOMES_CHANGE = 13
 # One that is silent may only be slow, and enter a put when it goes on; one that has said that it goes still ends its
 # calls. Only after so long nothing of it is awaited.
 _OUTDATED = f"""
@@ -117,7 +118,7 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
 
 
 async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
-    """Nodes of a version that takes the homes of a bucket for unchanging, and that run, or may go on."""
+    """Nodes of a version that changes the homes of a bucket by other rules, or never, and that run, or may go on."""
     cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants
     return [str(row[0]) for row in await cursor.fetchall()]
 

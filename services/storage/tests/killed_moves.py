@@ -8,7 +8,7 @@ from typing import Any
 
 from services.storage.disks import Disks
 from services.storage.tests.cluster import a_body, pack
-from services.storage.tests.test_places import BUCKET, Node, move, put_pack, read
+from services.storage.tests.spread import BUCKET, Node, move, put_pack, read
 
 _CHANGES = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"))
 

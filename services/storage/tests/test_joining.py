@@ -110,17 +110,21 @@ async def test_what_a_joining_home_had_fetched_before_it_lost_its_disk_is_fetche
                 assert (await homes.only_copies(unit, "a", claims.bucket, 10, SILENT_SECONDS))[0] == len(names)
 
 
-async def an_earlier_version_runs(cluster: Cluster, node: str, since_seen: str) -> None:
+async def an_earlier_version_runs(cluster: Cluster, node: str, since_seen: str, *, catalogue: int = 0) -> None:
     await cluster.change(
-        "insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen)"
-        " values (%s, 'nowhere:1', 'nowhere:2', '', 0, true, now() - %s::interval)"
-        " on conflict (id) do update set last_seen = excluded.last_seen, catalogue = 0",
+        "insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, last_seen,"
+        " catalogue) values (%s, 'nowhere:1', 'nowhere:2', '', 0, true, now() - %s::interval, %s)"
+        " on conflict (id) do update set last_seen = excluded.last_seen, catalogue = excluded.catalogue",
         node,
         since_seen,
+        catalogue,
     )
 
 
-async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go_on(cluster: Cluster) -> None:
+@pytest.mark.parametrize("catalogue", [0, 12])
+async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go_on(
+    cluster: Cluster, catalogue: int
+) -> None:
     by_hand(cluster, "a", "b")
     async with cluster.up("a", "b") as [db, _]:
         claims = await a_bucket_on(cluster, "a")
@@ -128,7 +132,7 @@ async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go
             await client.put_pack(await client.open(), a_body())
         await until_none(cluster, "select 1 from nodes where not reconciled")
         for since_seen in ("-1 hour", "50 minutes"):
-            await an_earlier_version_runs(cluster, "old", since_seen)
+            await an_earlier_version_runs(cluster, "old", since_seen, catalogue=catalogue)
             await order(cluster, "a", "DrainNode", "a")
             await placement(db, "a").place()
             assert homes_of(cluster, claims) == {"a"}

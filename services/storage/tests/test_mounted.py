@@ -1,8 +1,9 @@
 """A node with several disks does not take the folder of one that is not mounted for an empty disk."""
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,12 +12,12 @@ from services.storage import marker
 from services.storage.mounted import note, require_mounted
 
 
-def opened(*folders: Path) -> None:
+def opened(*folders: Path, gone: Sequence[UUID] = ()) -> None:
     """As a start does it."""
-    require_mounted(folders)
+    require_mounted(folders, gone)
     for folder in folders:
         folder.mkdir(exist_ok=True)
-    note({folder: marker.claim(folder, "a")[0] for folder in folders})
+    note({folder: marker.claim(folder, "a")[0] for folder in folders}, gone)
 
 
 def test_a_disk_that_is_not_mounted_is_missed_and_nothing_is_written_in_its_place(tmp_path: Path) -> None:
@@ -55,6 +56,49 @@ def test_an_empty_disk_in_the_place_of_a_broken_one_is_told_from_it(tmp_path: Pa
     with pytest.raises(StartError, match="Give a disk that takes its place another folder"):
         opened(first, second)
     opened(first, third)
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_disk_that_was_left_out_is_still_missed_and_another_takes_its_place_when_it_is_gone_for_good(
+    tmp_path: Path, others: int
+) -> None:
+    stay, last = [tmp_path / str(number) for number in range(others)], tmp_path / "last"
+    opened(*stay, last)
+    _, broken = marker.read(last) or ("", UUID(int=0))
+    last.rename(tmp_path / "broken")
+    opened(*stay)
+    opened(*stay)
+    last.mkdir()
+    with pytest.raises(StartError, match=f"OORT_GONE_DISKS={broken}"):
+        opened(*stay, last)
+    assert list(last.iterdir()) == []
+    opened(*stay, last, gone=[broken])
+    opened(*stay, last)  # it need not be said twice
+    last.rename(tmp_path / "away")
+    last.mkdir()
+    with pytest.raises(StartError, match="is not there: mount it"):  # and excuses no other one
+        opened(*stay, last, gone=[broken])
+
+
+def test_a_disk_that_was_not_mounted_when_the_disks_were_noted_first_takes_its_place_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):  # as an earlier version has left them, which noted nothing
+        folder.mkdir()
+        marker.claim(folder, "a")
+    second.rename(tmp_path / "disk")
+    opened(first, second)
+    _, below = marker.read(second) or ("", UUID(int=0))
+    second.rename(tmp_path / "below")
+    (tmp_path / "disk").rename(second)
+    with pytest.raises(StartError, match=f"OORT_GONE_DISKS={below}"):
+        opened(first, second)
+    opened(first, second, gone=[below])
+    opened(first, second)
+
+
+def test_a_node_of_one_disk_notes_nothing(tmp_path: Path) -> None:
+    opened(tmp_path / "only")
+    assert not (tmp_path / "only" / "disks").exists()
 
 
 def test_a_list_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:

@@ -2,85 +2,39 @@
 
 import errno
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from domain.names import ObjectKind, ObjectName
-from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.errors import StartError
-from services.storage.disk import Disk
 from services.storage.leaving import Leaving
 from services.storage.placement import OUTGROWN_ROUNDS
-from services.storage.tests.cluster import Client, Cluster, a_body
+from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.moving import NEVER, QUICK, a_bucket_on, homes_of, placement, until, until_none
+from services.storage.tests.sized import (
+    BODY,
+    CROWDED,
+    KIB,
+    Sizes,
+    a_node,
+    all_are_read,
+    files_of,
+    lies_on,
+    once,
+    put_packs,
+)
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
-
-KIB = 1 << 10
-CROWDED = 100 * KIB
-BODY = 20 * KIB
-
-
-class Sizes(dict[Path, int]):
-    """How large the disks are, by their folders."""
-
-    def free(self, folder: Path) -> int:
-        used = 0
-        for path in folder.rglob("*"):
-            with suppress(FileNotFoundError):  # just moved
-                used += path.stat().st_size if path.is_file() else 0
-        return max(0, self[folder] - used)
 
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
     sizes = Sizes()
-    # As each disk is opened by a node.
-    monkeypatch.setattr(
-        Disk.__init__, "__kwdefaults__", {**(Disk.__init__.__kwdefaults__ or {}), "free_bytes": sizes.free}
-    )
+    sizes.hold(monkeypatch)
     return sizes
-
-
-def a_node(cluster: Cluster, sizes: Sizes, name: str, *disks: int, **others: Any) -> list[Path]:
-    """With disks of so many KiB."""
-    folders = [cluster.folder / f"{name}-{number}" for number in range(len(disks))]
-    quick = dict.fromkeys(("move_poll_seconds", "placement_poll_seconds", "scrub_poll_seconds"), QUICK)
-    cluster.node(name, **{"data_dirs": folders, "crowded_bytes": CROWDED, **quick, **others})
-    sizes.update({folder: size * KIB for folder, size in zip(folders, disks, strict=True)})
-    return folders
-
-
-async def put_packs(client: Client, session: UUID, count: int) -> dict[ObjectName, bytes]:
-    bodies = [a_body(BODY) for _ in range(count)]
-    return {await client.put_pack(session, body): body for body in bodies}
-
-
-async def all_are_read(client: Client, session: UUID, bodies: dict[ObjectName, bytes]) -> None:
-    for name, body in bodies.items():
-        assert await client.get(session, name) == body
-
-
-def lies_on(claims: VaultClaims, *folders: Path) -> list[Path]:
-    """The disks on which the bucket has a folder."""
-    return [folder for folder in folders if (folder / "buckets" / str(claims.bucket)).exists()]
-
-
-def files_of(claims: VaultClaims, folder: Path) -> set[str]:
-    return {path.name for path in (folder / "buckets" / str(claims.bucket)).rglob("*") if path.is_file()}
-
-
-async def once(condition: Callable[[], object]) -> None:
-    async def happens() -> object:
-        return condition()
-
-    await until(happens)
 
 
 async def test_a_bucket_that_outgrows_its_disk_moves_to_a_larger_one_while_it_is_in_use(

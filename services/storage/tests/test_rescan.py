@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
@@ -273,11 +274,11 @@ async def test_no_bucket_is_locked_while_a_file_of_it_is_read(
     hashes = Disks.hash
     hashed: list[ObjectName] = []
 
-    def looking(disks: Disks, bucket: UUID, name: ObjectName, size: int) -> bytes | None:
+    def looking(disks: Disks, bucket: UUID, name: ObjectName, *given: Any, **named: Any) -> bytes | None:
         with psycopg.connect(cluster.database.worker) as other:
             other.execute("select from buckets where id = %s for update nowait", (bucket,))
         hashed.append(name)
-        return hashes(disks, bucket, name, size)
+        return hashes(disks, bucket, name, *given, **named)
 
     async with cluster.up("a"):
         claims = await cluster.bucket("a")

@@ -1,0 +1,65 @@
+"""Which bucket leaves a crowded disk, and what does not hold up the others."""
+
+import pytest
+
+from domain.names import ObjectName
+from domain.tokens import VaultClaims
+from services.storage.tests.cluster import Cluster
+from services.storage.tests.moving import NEVER
+from services.storage.tests.sized import BODY, CROWDED, KIB, Sizes, a_node, files_of, lies_on, once, put_packs
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
+    sizes = Sizes()
+    sizes.hold(monkeypatch)
+    return sizes
+
+
+async def put_on(cluster: Cluster, claims: VaultClaims, count: int) -> dict[ObjectName, bytes]:
+    """So many packs."""
+    async with cluster.client("a", claims) as client:
+        return await put_packs(client, await client.open(), count)
+
+
+async def test_a_damaged_file_that_cannot_be_healed_holds_up_no_other_bucket(cluster: Cluster, sizes: Sizes) -> None:
+    first, second = a_node(cluster, sizes, "a", 800, 0, scrub_poll_seconds=NEVER)
+    async with cluster.up("a"):
+        damaged, other = await cluster.bucket("a"), await cluster.bucket("a")
+        await put_on(cluster, other, 5)
+        bodies = await put_on(cluster, damaged, 20)
+        bad = next(iter(bodies))
+        (first / "buckets" / str(damaged.bucket) / bad.path).write_bytes(bytes(BODY))
+        sizes.update({first: 580 * KIB, second: 8000 * KIB})
+        await once(lambda: files_of(damaged, first) == {bad.id})
+        # It still has more bytes than are needed, by the catalogue, and the other disk has room for them.
+        sizes[first] = 180 * KIB
+        await once(lambda: sizes.free(first) >= CROWDED)
+        assert files_of(damaged, first) == {bad.id}
+
+
+async def test_a_foreign_file_in_its_folder_holds_up_no_other_bucket(cluster: Cluster, sizes: Sizes) -> None:
+    first, second = a_node(cluster, sizes, "a", 800, 0)
+    async with cluster.up("a"):
+        foreign, other = await cluster.bucket("a"), await cluster.bucket("a")
+        await put_on(cluster, other, 5)
+        await put_on(cluster, foreign, 20)
+        (first / "buckets" / str(foreign.bucket) / "notes").write_bytes(bytes(BODY))
+        sizes.update({first: 600 * KIB, second: 8000 * KIB})
+        await once(lambda: files_of(foreign, first) == {"notes"})
+        sizes[first] = 200 * KIB
+        await once(lambda: sizes.free(first) >= CROWDED)
+        assert files_of(foreign, first) == {"notes"}
+
+
+async def test_the_smallest_bucket_that_is_enough_leaves(cluster: Cluster, sizes: Sizes) -> None:
+    first, second = a_node(cluster, sizes, "a", 2000, 0)
+    async with cluster.up("a"):
+        tiny, small, large = [await cluster.bucket("a") for _ in range(3)]
+        for claims, count in ((tiny, 1), (small, 10), (large, 20)):
+            await put_on(cluster, claims, count)
+        sizes[second] = 8000 * KIB
+        assert [lies_on(claims, first, second) for claims in (tiny, small, large)] == [[first]] * 3
+        sizes[first] = (31 * BODY + 50 * KIB) // KIB * KIB
+        await once(lambda: lies_on(small, first, second) == [second])
+        assert (lies_on(tiny, first, second), lies_on(large, first, second)) == ([first], [first])
