@@ -87,6 +87,8 @@ class _Adoption:
         withheld = self._all_of(ObjectKind.PACK)
         withheld = self._all_of(ObjectKind.INDEX, withheld)
         self._all_of(ObjectKind.SNAPSHOT, withheld or (_INDEX_LEFT_OUT if self._lacks_index() else ""))
+        if not (self._adopted.damaged or self._adopted.down):
+            self._session.finish_adoption()
         return self._adopted
 
     def _all_of(self, kind: ObjectKind, withheld: str = "") -> str:

@@ -8,6 +8,8 @@ Kept true (docs/decisions/adoption.md has the argument):
 - what the catalogue knows stays as it is. What was removed and lies in the waste basket does not come back by its file
   lying here; but before an index file or a snapshot is entered, every pack and index file of the basket lives again, as
   a node cannot read which of them it needs;
+- from the first look at packs until an adoption has found all files in, whatever became of the ones before it, nothing
+  that they may need is condemned or becomes `deleting`: a repeat finds what was entered, and what lay there;
 - whoever is asked first whether a name is known finds no removal of it under way later: while the adoption is open
   nothing that is condemned becomes `deleting`.
 """
@@ -37,6 +39,7 @@ from services.storage.steady import SteadyReader, to_the_end
 from services.storage.store import adoptions, homes, objects, puts
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile
+from services.storage.store.sessions import SessionRow
 from services.storage.threads import DiskThreads
 from services.storage.volume import CopiedObject, Volume
 
@@ -147,9 +150,12 @@ class Adoption:
         """
         tally, is_prepared = Tally(), kind is ObjectKind.PACK
         async with self._db.unit(claims.tenant, claims.user) as unit:
+            bucket = await lock(unit, claims)
             await self._require(unit, claims, session)
             if await objects.find(unit, claims.bucket, CONFIG) is None:
                 raise NotInitialised(bucket=claims.bucket)
+            if not bucket.adopting:
+                await adoptions.begin(unit, claims.bucket)
         for volume in await self._holding(claims.bucket):
             files = volume.of_kind(claims.bucket, kind)
             while page := await self._page(claims.bucket, files):
@@ -166,10 +172,18 @@ class Adoption:
         self._log.info("adopted", bucket=str(claims.bucket), kind=kind.value, objects=tally.objects)
         yield tally
 
+    async def finish(self, claims: VaultClaims, session: UUID) -> bool:
+        """What is adopted is all in: from now on what nothing needs may go again. False while another adoption is open.
+
+        Raises SessionOver, NotAllowed.
+        """
+        async with self._db.unit(claims.tenant, claims.user) as unit:
+            await lock(unit, claims)
+            _require_adoption(await writing(unit, claims, session))
+            return await adoptions.finish(unit, claims.bucket, session)
+
     async def _require(self, unit: Unit, claims: VaultClaims, session: UUID) -> None:
-        row = await writing(unit, claims, session)
-        if row.purpose != Purpose.ADOPT:
-            raise NotAllowed(detail="Only an adoption enters what was copied by hand.")
+        _require_adoption(await writing(unit, claims, session))
         if self._node not in await homes.home_nodes(unit, claims.bucket):
             raise NoHome(node=self._node, bucket=claims.bucket)
 
@@ -286,6 +300,11 @@ class Adoption:
             tally.bytes += new.size
         else:
             tally.known += 1
+
+
+def _require_adoption(row: SessionRow) -> None:
+    if row.purpose != Purpose.ADOPT:
+        raise NotAllowed(detail="Only an adoption enters what was copied by hand.")
 
 
 @asynccontextmanager

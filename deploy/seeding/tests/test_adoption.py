@@ -96,6 +96,19 @@ def test_the_same_again_enters_nothing(nodes: Nodes, tmp_path: Path) -> None:
     assert again.kept == 5  # packs, index file and snapshot; keys that are known are not told
 
 
+def test_nothing_leaves_the_vault_until_no_file_is_left_out(nodes: Nodes, tmp_path: Path) -> None:
+    bucket = nodes.bucket()
+    copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    stray = bucket.folder / "data" / "stray"
+    stray.touch()
+    adopting = "select adopting from buckets where id = %s"
+    assert bucket.adopt().damaged
+    assert rows(bucket, adopting) == [(True,)]
+    stray.unlink()
+    assert not bucket.adopt().damaged
+    assert rows(bucket, adopting) == [(False,)]
+
+
 @pytest.mark.parametrize("damage", [flip, truncate])
 @pytest.mark.parametrize("kind", ["data", "index", "snapshots"])
 def test_a_damaged_file_is_named_and_stays_and_is_entered_when_it_is_mended(
