@@ -3,14 +3,19 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
+from oort.storage.v1.adoptions_pb2 import ReadRootsResponse
 
 from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
 from client.testing.damage import flip, truncate
-from deploy.seeding.errors import NotARepository
+from deploy.seeding.adoption import _Adoption
+from deploy.seeding.errors import AnotherVault, NotARepository
 from deploy.seeding.session import BucketSession
 from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
@@ -481,3 +486,48 @@ def test_what_has_the_temporary_name_of_a_copy_is_waited_for(
 def test_a_node_that_is_no_home_is_refused(nodes: Nodes) -> None:
     with pytest.raises(UsageError, match="no home"):
         nodes.bucket().adopt("0")
+
+
+@dataclass
+class Told:
+    """What nodes tell of the small files in their folders."""
+
+    answers: dict[str, list[ReadRootsResponse]]
+    id: str = ""
+    bucket: UUID = field(default_factory=uuid4)
+
+    @property
+    def homes(self) -> list[str]:
+        return list(self.answers)
+
+    def stream_of(self, node: str, _call: object) -> list[ReadRootsResponse]:
+        return self.answers[node]
+
+
+def roots_of(*answers: ReadRootsResponse) -> dict[str, ReadRootsResponse]:
+    """As they are taken from one node after the other."""
+    told = Told({str(number): [answer] for number, answer in enumerate(answers)})
+    adoption = _Adoption(cast("BucketSession", told), told.homes, lambda _moved: None)
+    for node in told.homes:
+        adoption._read_roots(node)
+    return adoption._roots.found
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_small_file_that_one_node_refuses_is_taken_from_another(*, is_first: bool) -> None:
+    for name in ("config", f"keys/{sha256(b'body').hexdigest()}"):
+        refused = ReadRootsResponse(name=name, refused="it is a link")
+        whole = ReadRootsResponse(name=name, body=b"body")
+        assert roots_of(*((refused, whole) if is_first else (whole, refused))) == {name: whole}
+
+
+def test_of_several_keys_of_one_name_the_whole_one_is_taken() -> None:
+    name = f"keys/{sha256(b'body').hexdigest()}"
+    whole = ReadRootsResponse(name=name, body=b"body")
+    assert roots_of(ReadRootsResponse(name=name, body=b"cut"), whole) == {name: whole}
+    assert roots_of(whole, ReadRootsResponse(name=name, body=b"cut")) == {name: whole}
+
+
+def test_two_configs_are_of_two_vaults() -> None:
+    with pytest.raises(AnotherVault):
+        roots_of(ReadRootsResponse(name="config", body=b"one"), ReadRootsResponse(name="config", body=b"other"))

@@ -48,7 +48,9 @@ class AdoptionsRpc(adoptions_pb2_grpc.AdoptionServiceServicer):
                 yield _response(tally)
         yield _response(tally, done=True)
 
-    async def Finish(self, request: adoptions_pb2.FinishAdoptionRequest, context: Context) -> adoptions_pb2.FinishAdoptionResponse:
+    async def Finish(
+        self, request: adoptions_pb2.FinishAdoptionRequest, context: Context
+    ) -> adoptions_pb2.FinishAdoptionResponse:
         claims = self._gate.require(context, Scope.APPEND)
         finished = await self._adoption.finish(claims, uuid_of(request.session_id, "session_id"))
         return adoptions_pb2.FinishAdoptionResponse(finished=finished)

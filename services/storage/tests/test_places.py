@@ -430,3 +430,18 @@ def test_a_node_that_is_killed_at_any_step_of_a_move_has_the_object_and_goes_on(
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 8
+
+
+def test_a_root_file_is_not_moved_over_another_one(node: Node) -> None:
+    with node.up() as disks:
+        first, second = disks.places.disks
+        for disk, body in ((first, b"older"), (second, b"newer")):
+            disk.make_bucket(BUCKET)
+            disk.path(BUCKET, SEAL).write_bytes(body)
+        [older] = first.root_files(BUCKET)
+        assert not disks.places.move(BUCKET, older, first, second)
+        assert [disk.path(BUCKET, SEAL).read_bytes() for disk in (first, second)] == [b"older", b"newer"]
+        first.path(BUCKET, SEAL).write_bytes(b"newer")  # as a crash leaves it
+        [same] = first.root_files(BUCKET)
+        assert disks.places.move(BUCKET, same, first, second)
+        assert node.places(SEAL) == ["second"]
