@@ -137,9 +137,8 @@ class _Adoption:
             return
         if root.name == str(CONFIG) and not first.refused and root.body != first.body:
             raise AnotherVault(bucket=self._session.bucket, folder=f"the folder on node {node}")
-        name = _object_name(root.name)
-        is_key = name is not None and name.kind is ObjectKind.KEY
-        if first.refused or (is_key and sha256(root.body).hexdigest() == name.id):
+        is_whole_key = root.name == f"{ObjectKind.KEY.value}/{sha256(root.body).hexdigest()}"
+        if first.refused or is_whole_key:
             self._roots.found[root.name] = root
 
     def _begin(self) -> None:

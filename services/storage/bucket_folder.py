@@ -16,7 +16,8 @@ from services.storage.folders import entries
 from services.storage.store.rescans import FoundFile
 
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
-_AT_TOP = frozenset((CONFIG.path, SEAL.path, *_FOLDERS, ObjectKind.PACK, "locks"))
+# Of a repository, with the folder in which devices begin files of one on a disk.
+_AT_TOP = frozenset((CONFIG.path, SEAL.path, *_FOLDERS, ObjectKind.PACK, "locks", "tmp"))
 _PIECE = 1 << 20
 
 
