@@ -53,7 +53,9 @@ _ARRIVING = "it has the temporary name of a copy: that goes on, or was broken of
 _OTHER_SEAL = "their contents differ: remove those that are not this vault's newest"
 _NO_NAME = "its name is not that of an object in this place"
 # `.NAME.Xy12Zz`, `.rsync-partial/` and `.~tmp~/` of rsync, `NAME.part` and the like.
-_is_temporary = re.compile(r"(.*/)?(\..*|[^/]+[0-9a-f]{64}[^/]*|[0-9a-f]{64}[^/]+)").fullmatch
+_is_temporary = re.compile(
+    r"(.*/)?(\.~tmp~|\.rsync[^/]*)(/.*)?|(.*/)?([^/]+[0-9a-f]{64}[^/]*|[0-9a-f]{64}[^/]+)"
+).fullmatch
 # Of a kind that lists another one there is nothing to enter while there is none of that.
 _LISTED = {ObjectKind.INDEX: (ObjectKind.PACK, "pack"), ObjectKind.SNAPSHOT: (ObjectKind.INDEX, "index file")}
 

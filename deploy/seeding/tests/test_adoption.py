@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from oort.storage.v1.adoptions_pb2 import ReadRootsResponse
 
 from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
+from client.stores.abc import ObjectInfo
 from client.testing.damage import flip, truncate
 from deploy.seeding.adoption import _Adoption
 from deploy.seeding.errors import AnotherVault, NotARepository
@@ -495,12 +496,17 @@ class Told:
     answers: dict[str, list[ReadRootsResponse]]
     id: str = ""
     bucket: UUID = field(default_factory=uuid4)
+    known: tuple[ObjectName, ...] = ()
 
     @property
     def homes(self) -> list[str]:
         return list(self.answers)
 
-    def stream_of(self, node: str, _call: object) -> list[ReadRootsResponse]:
+    def list(self, _kind: ObjectKind) -> Iterator[ObjectInfo]:
+        """What the catalogue has."""
+        return (ObjectInfo(name, 1) for name in self.known)
+
+    def stream_of(self, node: str, _call: object) -> Sequence[ReadRootsResponse]:
         return self.answers[node]
 
 
@@ -531,3 +537,11 @@ def test_of_several_keys_of_one_name_the_whole_one_is_taken() -> None:
 def test_two_configs_are_of_two_vaults() -> None:
     with pytest.raises(AnotherVault):
         roots_of(ReadRootsResponse(name="config", body=b"one"), ReadRootsResponse(name="config", body=b"other"))
+
+
+def test_what_was_damaged_in_one_folder_and_came_from_another_is_not_told_as_left_out() -> None:
+    came, missing = (ObjectName.of(ObjectKind.PACK, body) for body in (b"one", b"other"))
+    adoption = _Adoption(cast("BucketSession", Told({}, known=(came,))), [], lambda _moved: None)
+    adoption._adopted.damaged = dict.fromkeys([str(came), str(missing), "data/stray"], "its content is another")
+    adoption._strike_entered()
+    assert list(adoption._adopted.damaged) == [str(missing), "data/stray"]

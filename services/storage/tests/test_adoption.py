@@ -390,12 +390,14 @@ async def test_a_file_is_found_though_its_disk_passes_files_on(
             body = a_body()
             names[folder] = pack(body)
             copy_by_hand(folder / "buckets" / str(claims.bucket), (pack(body), body))
-        take, moves = Adopting._take, []
+        take = Adopting._take
+        moves: list[asyncio.Task[bool]] = []
 
         async def moving(self: Adopting, *args: Any) -> None:
             if not moves:
                 source, target = reversed(self._disks.places.disks)
-                [found] = (one for one in source.of_kind(claims.bucket, ObjectKind.PACK) if one.name == names[second])
+                files = source.of_kind(claims.bucket, ObjectKind.PACK)
+                [found] = (one for one in files if isinstance(one, FoundFile) and one.name == names[second])
                 moves.append(asyncio.create_task(a_move(self._disks, claims.bucket, found, source, target)))
                 await asyncio.sleep(0)  # it asks for the bucket, as the mover does
             await take(self, *args)
