@@ -7,6 +7,7 @@ its node does not answer, is waited for: nothing of that kind is entered then, a
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc
 
@@ -18,6 +19,7 @@ from deploy.seeding.export import Moved
 from deploy.seeding.session import BucketSession
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 
+_KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
 _PLACE = "The bucket's folder on the nodes"
 _COPY_GOES_ON = "what it may need is left out, and may still come: repeat the command"
 _INDEX_LEFT_OUT = "what it needs may be listed in an index file that is left out"
@@ -87,6 +89,9 @@ class _Adoption:
         withheld = self._all_of(ObjectKind.PACK)
         withheld = self._all_of(ObjectKind.INDEX, withheld)
         self._all_of(ObjectKind.SNAPSHOT, withheld or (_INDEX_LEFT_OUT if self._lacks_index() else ""))
+        self._strike_entered()
+        if not (self._adopted.damaged or self._adopted.down):
+            self._session.finish_adoption()
         return self._adopted
 
     def _all_of(self, kind: ObjectKind, withheld: str = "") -> str:
@@ -104,6 +109,14 @@ class _Adoption:
         left_out = {name for name in map(_object_name, self._adopted.damaged) if name and name.kind is ObjectKind.INDEX}
         return bool(left_out) and bool(left_out - {info.name for info in self._session.list(ObjectKind.INDEX)})
 
+    def _strike_entered(self) -> None:
+        """What was left out of one folder, and came from another one, is in."""
+        left = {name for name in map(_object_name, self._adopted.damaged) if name is not None}
+        for kind in {name.kind for name in left} & set(_KINDS):
+            for info in self._session.list(kind):
+                if info.name in left:
+                    del self._adopted.damaged[str(info.name)]
+
     def _read_roots(self, node: str) -> None:
         request = adoptions_pb2.ReadRootsRequest(session_id=self._session.id)
         try:
@@ -113,11 +126,20 @@ class _Adoption:
                     request, metadata=metadata
                 ),
             ):
-                first = self._roots.found.setdefault(root.name, root)
-                if root.name == str(CONFIG) and root.body != first.body:
-                    raise AnotherVault(bucket=self._session.bucket, folder=f"the folder on node {node}")
+                self._note_root(node, root)
         except ServerUnreachable as error:
             self._adopted.down[node] = str(error)
+
+    def _note_root(self, node: str, root: adoptions_pb2.ReadRootsResponse) -> None:
+        """Of several of one name keep the first one that is whole. Raises AnotherVault."""
+        first = self._roots.found.setdefault(root.name, root)
+        if root.refused or root is first:
+            return
+        if root.name == str(CONFIG) and not first.refused and root.body != first.body:
+            raise AnotherVault(bucket=self._session.bucket, folder=f"the folder on node {node}")
+        is_whole_key = root.name == f"{ObjectKind.KEY.value}/{sha256(root.body).hexdigest()}"
+        if first.refused or is_whole_key:
+            self._roots.found[root.name] = root
 
     def _begin(self) -> None:
         """Make the bucket this vault, if it is none yet, and store the keys that the catalogue does not know."""

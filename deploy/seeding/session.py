@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from typing import Protocol, Self, TypeVar
 
 import grpc
-from oort.storage.v1 import buckets_pb2, objects_pb2, objects_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from oort.storage.v1 import (
+    adoptions_pb2,
+    adoptions_pb2_grpc,
+    buckets_pb2,
+    objects_pb2,
+    objects_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
 
 from client.errors import OortError, ServerUnreachable
 from client.rpc import Pacing, Refusal, read_refusal
@@ -134,6 +142,15 @@ class BucketSession:
                 request, timeout=CALL_SECONDS, metadata=self._metadata
             ),
             name,
+        )
+
+    def finish_adoption(self) -> None:
+        """All files that were copied by hand are in: what nothing needs may go again."""
+        request = adoptions_pb2.FinishAdoptionRequest(session_id=self.id)
+        self._ask(
+            lambda channel: adoptions_pb2_grpc.AdoptionServiceStub(channel).Finish(
+                request, timeout=CALL_SECONDS, metadata=self._metadata
+            )
         )
 
     def stream_of(self, node: str, call: Callable[[grpc.Channel, Metadata], Stream[Answer]]) -> Iterator[Answer]:

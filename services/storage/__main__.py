@@ -77,6 +77,7 @@ from services.storage.settings import StorageSettings
 from services.storage.steady import read_when_idle
 from services.storage.streams import Streams
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
+from services.storage.unentered import Unentered
 from services.storage.work import Figures, Presence, every, jobs
 
 _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
@@ -163,7 +164,14 @@ async def wire(
             # Nobody comes back to one that has been over for longer than any may last.
             sessions_kept=settings.session_max_age,
         )
-        placement = Placement(node, db, compare=reconciler.bucket, silent_seconds=silent, fills=not stores)
+        placement = Placement(
+            node,
+            db,
+            compare=reconciler.bucket,
+            waits_for_entry=Unentered(db, disks, threads).lies_here,
+            silent_seconds=silent,
+            fills=not stores,
+        )
         clearer = Clearer(node, db, disks, threads, silent)
         scrubber = Scrubber(
             node,

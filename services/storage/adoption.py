@@ -8,6 +8,8 @@ Kept true (docs/decisions/adoption.md has the argument):
 - what the catalogue knows stays as it is. What was removed and lies in the waste basket does not come back by its file
   lying here; but before an index file or a snapshot is entered, every pack and index file of the basket lives again, as
   a node cannot read which of them it needs;
+- from the first look at packs until an adoption has found all files in, whatever became of the ones before it, nothing
+  that they may need is condemned or becomes `deleting`: a repeat finds what was entered, and what lay there;
 - whoever is asked first whether a name is known finds no removal of it under way later: while the adoption is open
   nothing that is condemned becomes `deleting`.
 """
@@ -28,6 +30,7 @@ from services.common.database import Database, Unit
 from services.common.errors import NotAllowed, Unavailable
 from services.storage.basket import Baskets
 from services.storage.copied import Unfit
+from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.errors import NoHome, NotInitialised
 from services.storage.patience import Patience
@@ -37,6 +40,7 @@ from services.storage.steady import SteadyReader, to_the_end
 from services.storage.store import adoptions, homes, objects, puts
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile
+from services.storage.store.sessions import SessionRow
 from services.storage.threads import DiskThreads
 from services.storage.volume import CopiedObject, Volume
 
@@ -46,9 +50,12 @@ _AT_ONCE = 1000
 _BEING_REMOVED = "it is just being removed from the disks"
 _LOST_INDEX = "an index file that it may need lies in the waste basket, and no copy of that is whole"
 _ARRIVING = "it has the temporary name of a copy: that goes on, or was broken off"
+_OTHER_SEAL = "their contents differ: remove those that are not this vault's newest"
 _NO_NAME = "its name is not that of an object in this place"
-# `.NAME.Xy12Zz` of rsync, `NAME.part` and the like.
-_is_temporary = re.compile(r".+[0-9a-f]{64}.*|[0-9a-f]{64}.+").fullmatch
+# `.NAME.Xy12Zz`, `.rsync-partial/` and `.~tmp~/` of rsync, `NAME.part` and the like.
+_is_temporary = re.compile(
+    r"(.*/)?(\.~tmp~|\.rsync[^/]*)(/.*)?|(.*/)?([^/]+[0-9a-f]{64}[^/]*|[0-9a-f]{64}[^/]+)"
+).fullmatch
 # Of a kind that lists another one there is nothing to enter while there is none of that.
 _LISTED = {ObjectKind.INDEX: (ObjectKind.PACK, "pack"), ObjectKind.SNAPSHOT: (ObjectKind.INDEX, "index file")}
 
@@ -122,20 +129,25 @@ class Adoption:
         """
         async with self._db.unit(claims.tenant, claims.user) as unit:
             await self._require(unit, claims, session)
-        for volume in await self._holding(claims.bucket):
-            for name in (CONFIG, SEAL):
-                root = await self._root(volume, claims.bucket, name)
-                if root is not None:
-                    yield root
-            keys = volume.of_kind(claims.bucket, ObjectKind.KEY)
-            while page := await self._page(claims.bucket, keys):
-                tally = Tally()
-                for file in await self._unknown(claims, session, ObjectKind.KEY, page, tally):
-                    root = await self._root(volume, claims.bucket, file.name)
+        seals: set[bytes] = set()
+        async with self._disks.in_use.shared(claims.bucket):
+            for volume in await self._holding(claims.bucket):
+                for name in (CONFIG, SEAL):
+                    root = await self._root(volume, claims.bucket, name)
                     if root is not None:
                         yield root
-                for left in tally.take_left_out():
-                    yield Root(left.name, refused=left.reason)
+                        seals |= {root.body} if name == SEAL and not root.refused else set()
+                keys = volume.of_kind(claims.bucket, ObjectKind.KEY)
+                while page := await self._page(claims.bucket, keys):
+                    tally = Tally()
+                    for file in await self._unknown(claims, session, ObjectKind.KEY, page, tally):
+                        root = await self._root(volume, claims.bucket, file.name)
+                        if root is not None:
+                            yield root
+                    for left in tally.take_left_out():
+                        yield Root(left.name, refused=left.reason)
+        if len(seals) > 1:
+            yield Root(f"{SEAL} on several disks of node {self._node}", refused=_OTHER_SEAL)
 
     async def run(
         self, claims: VaultClaims, session: UUID, kind: ObjectKind, withheld: str = ""
@@ -147,29 +159,47 @@ class Adoption:
         """
         tally, is_prepared = Tally(), kind is ObjectKind.PACK
         async with self._db.unit(claims.tenant, claims.user) as unit:
+            bucket = await lock(unit, claims)
             await self._require(unit, claims, session)
             if await objects.find(unit, claims.bucket, CONFIG) is None:
                 raise NotInitialised(bucket=claims.bucket)
-        for volume in await self._holding(claims.bucket):
-            files = volume.of_kind(claims.bucket, kind)
-            while page := await self._page(claims.bucket, files):
-                for file in await self._unknown(claims, session, kind, page, tally):
-                    if withheld:
-                        tally.leave_out(file.name, withheld)
-                        continue
-                    is_prepared = is_prepared or await self._prepare(claims, session, volume, file, tally)
-                    if is_prepared:
-                        await self._take(claims, session, volume, file, tally)
+            if not bucket.adopting:
+                await adoptions.begin(unit, claims.bucket)
+        # No file moves from a disk that is still to be listed to one that was: moves.py waits.
+        async with self._disks.in_use.shared(claims.bucket):
+            for volume in await self._holding(claims.bucket):
+                files = volume.of_kind(claims.bucket, kind)
+                while page := await self._page(claims.bucket, files):
+                    unknown = await self._unknown(claims, session, kind, page, tally)
+                    if not withheld:
+                        new = {file.name for file in unknown}
+                        known = [file for file in page if isinstance(file, FoundFile) and file.name not in new]
+                        await self._keep_whole(claims, session, volume, known)
+                    for file in unknown:
+                        if withheld:
+                            tally.leave_out(file.name, withheld)
+                            continue
+                        is_prepared = is_prepared or await self._prepare(claims, session, volume, file, tally)
+                        if is_prepared:
+                            await self._take(claims, session, volume, file, tally)
+                        yield tally
                     yield tally
-                yield tally
-        await self._holding(claims.bucket)  # what went away meanwhile was not looked through
+            await self._holding(claims.bucket)  # what went away meanwhile was not looked through
         self._log.info("adopted", bucket=str(claims.bucket), kind=kind.value, objects=tally.objects)
         yield tally
 
+    async def finish(self, claims: VaultClaims, session: UUID) -> bool:
+        """What is adopted is all in: from now on what nothing needs may go again. False while another adoption is open.
+
+        Raises SessionOver, NotAllowed.
+        """
+        async with self._db.unit(claims.tenant, claims.user) as unit:
+            await lock(unit, claims)
+            _require_adoption(await writing(unit, claims, session))
+            return await adoptions.finish(unit, claims.bucket, session)
+
     async def _require(self, unit: Unit, claims: VaultClaims, session: UUID) -> None:
-        row = await writing(unit, claims, session)
-        if row.purpose != Purpose.ADOPT:
-            raise NotAllowed(detail="Only an adoption enters what was copied by hand.")
+        _require_adoption(await writing(unit, claims, session))
         if self._node not in await homes.home_nodes(unit, claims.bucket):
             raise NoHome(node=self._node, bucket=claims.bucket)
 
@@ -192,7 +222,7 @@ class Adoption:
         found = [file for file in page if not isinstance(file, str)]
         for path in page:
             if isinstance(path, str):
-                is_arriving = _is_temporary(path.rpartition("/")[2]) is not None
+                is_arriving = _is_temporary(path) is not None
                 tally.leave_out(path, _ARRIVING if is_arriving else _NO_NAME, passing=is_arriving)
         async with self._db.unit(claims.tenant, claims.user) as unit:
             await self._require(unit, claims, session)
@@ -237,22 +267,37 @@ class Adoption:
         return True
 
     async def _take(self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally) -> None:
-        # File by file: a node that is to leave the bucket waits for no more than that.
-        async with self._disks.in_use.shared(claims.bucket):
-            new = await self._whole(claims, session, volume, file, tally)
-            if new is not None:
-                await self._enter(claims, session, new, tally)
+        new = await self._whole(claims, session, volume, file, tally)
+        if new is not None and await self._enter(claims, session, new, tally):
+            await self._keep_one(volume, claims.bucket, file.name)
+
+    async def _keep_whole(self, claims: VaultClaims, session: UUID, volume: Volume, known: Sequence[FoundFile]) -> None:
+        """Of what other disks have too, keep the file here alone if it is whole.
+
+        A damaged one could be read in place of theirs. If none is whole, scrubbing finds that.
+        """
+        others = [disk for disk in self._disks.places.disks if disk is not volume]
+        for file in await self._reader.thread.run(lambda: _lying_on(others, claims.bucket, known)):
+            if await self._whole(claims, session, volume, file, Tally()) is not None:
+                await self._keep_one(volume, claims.bucket, file.name)
+
+    async def _keep_one(self, volume: Volume, bucket: UUID, name: ObjectName) -> None:
+        """Remove what other disks of the node have in the place of a file that was found whole. Raises Unavailable."""
+        if not isinstance(volume, Disk):
+            return
+        try:
+            await to_the_end(self._reader.thread.run(lambda: self._disks.places.keep_one(volume, bucket, name)))
+        except OSError as error:
+            raise Unavailable(what=f"A disk of node {self._node} ({error})") from error
 
     async def _whole(
         self, claims: VaultClaims, session: UUID, volume: Volume, file: FoundFile, tally: Tally
     ) -> NewObject | None:
-        """What is to be entered; None if the file is not what its name says, which is noted, or has gone."""
+        """What is to be entered; None, which is noted, if the file is not what its name says, or has gone."""
         try:
             async with _opened(self._reader.thread, volume, claims.bucket, file.name) as opened:
-                if opened is None:
-                    return None
-                await self._verify(opened, file.name)
-                return NewObject(file.name, file.sha256, opened.size, [self._node])
+                size = await self._verify(opened, file.name)
+                return NewObject(file.name, file.sha256, size, [self._node])
         except OSError as error:
             tally.leave_out(file.name, f"it cannot be read: {error.strerror}")
         except Unfit as unfit:
@@ -261,7 +306,10 @@ class Adoption:
                 tally.leave_out(file.name, str(unfit), passing=unfit.passing)
         return None
 
-    async def _verify(self, opened: CopiedObject, name: ObjectName) -> None:
+    async def _verify(self, opened: CopiedObject | None, name: ObjectName) -> int:
+        """Answers its bytes. Raises Unfit."""
+        if opened is None:
+            raise Unfit("it has gone since it was listed", passing=True)
         if name.kind is ObjectKind.SNAPSHOT and opened.size > MAX_SNAPSHOT_BYTES:
             raise Unfit(f"a snapshot has at most {MAX_SNAPSHOT_BYTES} bytes")
         digest = await self._reader.hash(opened, opened.size, lambda _size: None)
@@ -269,23 +317,36 @@ class Adoption:
             raise Unfit("it changed while it was read: is a copy going on?", passing=True)
         if digest is None or digest.hex() != name.id:
             raise Unfit("its content has another SHA-256 than its name")
+        return opened.size
 
-    async def _enter(self, claims: VaultClaims, session: UUID, new: NewObject, tally: Tally) -> None:
+    async def _enter(self, claims: VaultClaims, session: UUID, new: NewObject, tally: Tally) -> bool:
+        """False if it is left out, which is noted."""
         if new.name.kind is ObjectKind.SNAPSHOT and await self._baskets.lacks_index(claims.bucket):
             tally.leave_out(new.name, _LOST_INDEX)
-            return
+            return False
         try:
             entered = await self._patience.enter(
                 claims.tenant, lambda: enter(self._db, claims, session, new, self._node)
             )
         except Unfit as unfit:
             tally.leave_out(new.name, str(unfit), passing=unfit.passing)
-            return
+            return False
         if entered:
             tally.objects += 1
             tally.bytes += new.size
         else:
             tally.known += 1
+        return True
+
+
+def _lying_on(disks: Sequence[Disk], bucket: UUID, found: Sequence[FoundFile]) -> list[FoundFile]:
+    """Those of which something lies on one of the disks as well."""
+    return [file for file in found if any(disk.has(bucket, file.name) for disk in disks)]
+
+
+def _require_adoption(row: SessionRow) -> None:
+    if row.purpose != Purpose.ADOPT:
+        raise NotAllowed(detail="Only an adoption enters what was copied by hand.")
 
 
 @asynccontextmanager

@@ -16,6 +16,8 @@ from services.storage.folders import entries
 from services.storage.store.rescans import FoundFile
 
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
+# Of a repository, with the folder in which devices begin files of one on a disk.
+_AT_TOP = frozenset((CONFIG.path, SEAL.path, *_FOLDERS, ObjectKind.PACK, "locks", "tmp"))
 _PIECE = 1 << 20
 
 
@@ -36,11 +38,15 @@ def files(top: Path) -> Iterator[FoundFile | str]:
 
 
 def of_kind(top: Path, kind: ObjectKind) -> Iterator[FoundFile | str]:
-    """Those in the folder of a kind, or the path below `top` of what is no object. Raises OSError."""
+    """Those in the folder of a kind, or the path below `top` of what is no object. Raises OSError.
+
+    With packs comes what lies in `top` and is of no kind.
+    """
     folder = top / kind.value
     if kind is not ObjectKind.PACK:
         yield from _in_folder(top, folder, kind)
         return
+    yield from (path.name for path in sorted(entries(top)) if path.name not in _AT_TOP)
     for place in sorted(entries(folder)):
         if place.is_dir():
             yield from _in_folder(top, place, kind)

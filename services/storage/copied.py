@@ -35,7 +35,7 @@ class CopiedFile(OpenFile):
     def open(cls, top: Path, path: Path) -> Self | None:
         """A file below the bucket's folder `top`; None if there is none. Raises Unfit."""
         folders = path.parents[: len(path.relative_to(top).parts) - 1]
-        if any(folder.is_symlink() for folder in folders):
+        if any(folder.is_symlink() for folder in (*folders, top)):
             raise Unfit("its folder is a link")
         try:
             # Not blocked by what is no file at all.
@@ -68,6 +68,8 @@ class CopiedFile(OpenFile):
     def _settle(self, folders: list[Path]) -> None:
         if not stat.S_ISREG(self._opened.st_mode):
             raise Unfit("it is no regular file")
+        if self._opened.st_dev != folders[-1].stat().st_dev:  # which could go away, and this one's marker stay
+            raise Unfit("it lies on another file system than the folders of other buckets")
         if not os.access(self._path.parent, os.W_OK | os.X_OK, effective_ids=True):
             raise Unfit("the node may not change its folder: give that to the user that the node runs as")
         try:

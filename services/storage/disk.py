@@ -339,6 +339,8 @@ class Disk:
         return bucket_folder.of_kind(self.buckets / str(bucket), kind)
 
     def copied(self, bucket: UUID, name: ObjectName) -> CopiedFile | None:
+        if self.has_bucket(bucket):
+            self._seen.add(str(bucket))  # a folder that was made by hand: what lies there is away with the disk
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:

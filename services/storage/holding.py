@@ -6,7 +6,9 @@ Kept true:
   asks; what was condemned before there was a lock is not reaped (store/reaping.py);
 - a removal that would leave a bucket less than a share of what it had within a day sets the brake instead: from then on
   nothing is condemned in it, by anybody, until an operator releases it, after which nothing is weighed for a day;
-- neither holds what the same retention has put itself: it may take that back.
+- while files that were copied by hand are being entered, and not all are in, no pack and no index file goes: those that
+  are out may need it;
+- none of these holds what the same retention has put itself: it may take that back.
 """
 
 from collections.abc import Sequence
@@ -65,7 +67,10 @@ async def condemn_unheld(
     The bucket's row is locked, and nothing was condemned in this transaction yet.
     """
     held: dict[bytes, str] = {}
-    if bucket.lock_days:
+    if bucket.adopting and kind in (ObjectKind.PACK, ObjectKind.INDEX):
+        own = await protection.made_among(unit, bucket.id, kind, names, session)
+        held = {name: _adopting_reason(bucket.id) for name in names if name not in own}
+    elif bucket.lock_days:
         locked = await protection.locked(unit, bucket.id, kind, names, session)
         held = {
             name: f"it is locked until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for name, until in locked.items()
@@ -85,6 +90,11 @@ async def condemn_unheld(
 def _brake_reason(bucket: UUID) -> str:
     """Why what the brake holds stays, for a person."""
     return f"the brake on mass removal holds the vault: `oort bucket release {bucket}` lets go of it"
+
+
+def _adopting_reason(bucket: UUID) -> str:
+    """Why nothing goes that what is still to be adopted may need, for a person."""
+    return f"files that were copied by hand are not all in: repeat `oort bucket adopt {bucket}` until it ends with 0"
 
 
 async def _brakes(
@@ -121,10 +131,12 @@ async def _brakes(
 
 
 async def why_held(db: Database, claims: VaultClaims) -> str:
-    """Why nothing is condemned in a bucket, for a person; empty while the brake does not hold it."""
+    """Why nothing is condemned in a bucket, for a person; empty while neither the brake nor an adoption holds it."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        found = await protection.get(unit, claims.bucket)
-        return "" if found is None or found.braked is None else _brake_reason(found.id)
+        found = await buckets.peek(unit, claims.bucket)
+    if found is None or not (found.adopting or found.braked is not None):
+        return ""
+    return _adopting_reason(found.id) if found.adopting else _brake_reason(found.id)
 
 
 async def set_lock(db: Database, bucket: UUID, tenant: UUID | None, days: int, *, shorten: bool) -> int:

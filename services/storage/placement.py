@@ -37,16 +37,20 @@ class Placement:
         db: Database,
         *,
         compare: Callable[[UUID], Awaitable[int | None]],
+        waits_for_entry: Callable[[UUID], Awaitable[bool]],
         silent_seconds: float,
         fills: bool,
     ) -> None:
         """`compare` enters what of a bucket the disks lack; answers how much, None if that cannot be said.
 
-        `fills`: what the node says that it can take is what it can take, so that a bucket may outgrow it.
+        `waits_for_entry`: whether files lie there that nobody has entered: a node that gives a bucket away by itself
+        would remove them. `fills`: what the node says that it can take is what it can take, so that a bucket may
+        outgrow it.
         """
         self._node = node
         self._db = db
         self._compare = compare
+        self._waits_for_entry = waits_for_entry
         self._silent_seconds = silent_seconds
         self._fills = fills
         self._outgrown: dict[UUID, int] = {}  # buckets that outgrow this node, and for how many rounds now
@@ -110,6 +114,8 @@ class Placement:
 
     async def _settle(self, bucket: UUID, rooms: dict[str, int], *, may_begin: bool) -> bool:
         """Take the next step of a bucket. Answers whether it is being copied to a new home."""
+        is_turn = self._outgrown_before.get(bucket, 0) % OUTGROWN_ROUNDS == OUTGROWN_ROUNDS - 1
+        waits_for_entry = is_turn and await self._waits_for_entry(bucket)  # before the row is locked: it takes long
         async with self._db.worker() as unit:
             state = await buckets.lock(unit, bucket)
             if state is None:
@@ -119,7 +125,7 @@ class Placement:
             is_short = len(staying) < state.copies
             # A home that is lost is replaced at once; one that is drained serves until its turn comes.
             is_urgent = len(found) < state.copies
-            outgrown = self._to_replace(found, state)
+            outgrown = [] if waits_for_entry else self._to_replace(found, state)
             spare = 0 if is_short else _spare(state, outgrown)
             joined = (
                 await join(unit, state, {home.node_id for home in found}, rooms, spare=spare)
@@ -137,13 +143,16 @@ class Placement:
         return joined is not None or (not is_short and any(home.can_fetch for home in staying))
 
     def _to_replace(self, found: Sequence[HomeState], state: BucketState) -> list[HomeState]:
-        """This node's home, if the bucket has outgrown it for some rounds, and all homes are up and serve."""
+        """This node's home, if the bucket has outgrown it for as many rounds again, and all homes are up and serve.
+
+        Not while files are adopted.
+        """
         is_settled = len(found) == state.copies and all(home.state == "serving" and home.live for home in found)
         own = [home for home in found if home.outgrown and home.node_id == self._node]
-        if not (self._fills and is_settled and own):
+        if not (self._fills and is_settled and own) or state.adopting:
             return []
         self._outgrown[state.id] = self._outgrown_before.get(state.id, 0) + 1
-        return own if self._outgrown[state.id] >= OUTGROWN_ROUNDS else []
+        return own if self._outgrown[state.id] % OUTGROWN_ROUNDS == 0 else []
 
     async def _let_go(self, unit: Unit, state: BucketState, found: Sequence[HomeState]) -> None:
         going = going_of(found, state.copies)

@@ -131,7 +131,8 @@ class Places:
 
     def _is_still(self, disk: Disk, bucket: UUID, found: FoundFile) -> bool:
         if found.name.kind.is_root_file:
-            return any((one.name, one.sha256) == (found.name, found.sha256) for one in disk.root_files(bucket))
+            there = {one.sha256 for other in self.disks for one in other.root_files(bucket) if one.name == found.name}
+            return disk.has(bucket, found.name) and there == {found.sha256}  # it is not put over another one
         return disk.has(bucket, found.name)
 
 

@@ -2,15 +2,21 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
+from oort.storage.v1.adoptions_pb2 import ReadRootsResponse
 
 from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
+from client.stores.abc import ObjectInfo
 from client.testing.damage import flip, truncate
-from deploy.seeding.errors import NotARepository
+from deploy.seeding.adoption import _Adoption
+from deploy.seeding.errors import AnotherVault, NotARepository
 from deploy.seeding.session import BucketSession
 from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
@@ -94,6 +100,19 @@ def test_the_same_again_enters_nothing(nodes: Nodes, tmp_path: Path) -> None:
     again = bucket.adopt()
     assert (again.objects, again.bytes, again.damaged) == ({}, 0, {})
     assert again.kept == 5  # packs, index file and snapshot; keys that are known are not told
+
+
+def test_nothing_leaves_the_vault_until_no_file_is_left_out(nodes: Nodes, tmp_path: Path) -> None:
+    bucket = nodes.bucket()
+    copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    stray = bucket.folder / "data" / "stray"
+    stray.touch()
+    adopting = "select adopting from buckets where id = %s"
+    assert bucket.adopt().damaged
+    assert rows(bucket, adopting) == [(True,)]
+    stray.unlink()
+    assert not bucket.adopt().damaged
+    assert rows(bucket, adopting) == [(False,)]
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
@@ -468,3 +487,61 @@ def test_what_has_the_temporary_name_of_a_copy_is_waited_for(
 def test_a_node_that_is_no_home_is_refused(nodes: Nodes) -> None:
     with pytest.raises(UsageError, match="no home"):
         nodes.bucket().adopt("0")
+
+
+@dataclass
+class Told:
+    """What nodes tell of the small files in their folders."""
+
+    answers: dict[str, list[ReadRootsResponse]]
+    id: str = ""
+    bucket: UUID = field(default_factory=uuid4)
+    known: tuple[ObjectName, ...] = ()
+
+    @property
+    def homes(self) -> list[str]:
+        return list(self.answers)
+
+    def list(self, _kind: ObjectKind) -> Iterator[ObjectInfo]:
+        """What the catalogue has."""
+        return (ObjectInfo(name, 1) for name in self.known)
+
+    def stream_of(self, node: str, _call: object) -> Sequence[ReadRootsResponse]:
+        return self.answers[node]
+
+
+def roots_of(*answers: ReadRootsResponse) -> dict[str, ReadRootsResponse]:
+    """As they are taken from one node after the other."""
+    told = Told({str(number): [answer] for number, answer in enumerate(answers)})
+    adoption = _Adoption(cast("BucketSession", told), told.homes, lambda _moved: None)
+    for node in told.homes:
+        adoption._read_roots(node)
+    return adoption._roots.found
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_small_file_that_one_node_refuses_is_taken_from_another(*, is_first: bool) -> None:
+    for name in ("config", f"keys/{sha256(b'body').hexdigest()}"):
+        refused = ReadRootsResponse(name=name, refused="it is a link")
+        whole = ReadRootsResponse(name=name, body=b"body")
+        assert roots_of(*((refused, whole) if is_first else (whole, refused))) == {name: whole}
+
+
+def test_of_several_keys_of_one_name_the_whole_one_is_taken() -> None:
+    name = f"keys/{sha256(b'body').hexdigest()}"
+    whole = ReadRootsResponse(name=name, body=b"body")
+    assert roots_of(ReadRootsResponse(name=name, body=b"cut"), whole) == {name: whole}
+    assert roots_of(whole, ReadRootsResponse(name=name, body=b"cut")) == {name: whole}
+
+
+def test_two_configs_are_of_two_vaults() -> None:
+    with pytest.raises(AnotherVault):
+        roots_of(ReadRootsResponse(name="config", body=b"one"), ReadRootsResponse(name="config", body=b"other"))
+
+
+def test_what_was_damaged_in_one_folder_and_came_from_another_is_not_told_as_left_out() -> None:
+    came, missing = (ObjectName.of(ObjectKind.PACK, body) for body in (b"one", b"other"))
+    adoption = _Adoption(cast("BucketSession", Told({}, known=(came,))), [], lambda _moved: None)
+    adoption._adopted.damaged = dict.fromkeys([str(came), str(missing), "data/stray"], "its content is another")
+    adoption._strike_entered()
+    assert list(adoption._adopted.damaged) == [str(missing), "data/stray"]

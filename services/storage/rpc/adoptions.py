@@ -48,6 +48,13 @@ class AdoptionsRpc(adoptions_pb2_grpc.AdoptionServiceServicer):
                 yield _response(tally)
         yield _response(tally, done=True)
 
+    async def Finish(
+        self, request: adoptions_pb2.FinishAdoptionRequest, context: Context
+    ) -> adoptions_pb2.FinishAdoptionResponse:
+        claims = self._gate.require(context, Scope.APPEND)
+        finished = await self._adoption.finish(claims, uuid_of(request.session_id, "session_id"))
+        return adoptions_pb2.FinishAdoptionResponse(finished=finished)
+
 
 def _response(tally: Tally, *, done: bool = False) -> adoptions_pb2.AdoptResponse:
     left = [

@@ -16,7 +16,8 @@ class BucketState:
 
     `live_bytes` are those of packs. `braked`: nothing is condemned until an operator releases it; `is_released`: one
     has done so less than a day ago. `quota_group`: whose quota it is under with others (store/quotas.py).
-    `follows`: the cluster that has the bucket to write to, if it is another one.
+    `follows`: the cluster that has the bucket to write to, if it is another one. `adopting`: files that were copied by
+    hand are being entered, and some may still be out.
     """
 
     id: UUID
@@ -34,6 +35,7 @@ class BucketState:
     live_bytes: int
     quota_group: str | None
     follows: str | None
+    adopting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Home:
 STATE = """
 b.id, b.tenant_id, b.user_id, b.seq, b.copies, b.ack_copies, b.quota_bytes, b.bytes, b.lock_days, b.braked,
 coalesce(b.released > now() - interval '24 hours', false) as is_released, b.live_snapshots, b.live_bytes, b.quota_group,
-b.follows
+b.follows, b.adopting
 """
 _PEEK = f"select {STATE} from buckets b where b.id = %s"  # noqa: S608 - constants
 # In one statement, for each call takes this lock: a row is locked after it was joined with the other one, whose making

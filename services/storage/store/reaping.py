@@ -56,9 +56,9 @@ where m.bucket_id = b.id and m.holds_from is not null and lacked.state <> 'delet
     select 1 from homes h where h.bucket_id = b.id and not h.joining and not exists (
         select 1 from missing_copies l where l.object_id = m.object_id and l.node_id = h.node_id)))
 """
-# While the brake holds a bucket, what was removed before it did stays as well.
+# While the brake holds a bucket, what was removed before it did stays as well; while files are adopted, all stays.
 _HORIZON = f"""
-least(case when b.braked is not null then 0 end,
+least(case when b.braked is not null or b.adopting then 0 end,
     (select min({HOLDS_AFTER}) from sessions s where s.bucket_id = b.id and s.ended_seq is null),
     {FIRST_IN_BASKET}, {FIRST_LACKED})
 """  # noqa: S608 - constants

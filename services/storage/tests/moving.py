@@ -105,7 +105,10 @@ def placement(db: Database, node: str) -> Placement:
     async def cannot_say(_bucket: object) -> int | None:
         return None
 
-    return Placement(node, db, compare=cannot_say, silent_seconds=SILENT_SECONDS, fills=True)
+    async def has_none(_bucket: object) -> bool:
+        return False
+
+    return Placement(node, db, compare=cannot_say, waits_for_entry=has_none, silent_seconds=SILENT_SECONDS, fills=True)
 
 
 def remove_file(cluster: Cluster, node: str, claims: VaultClaims, name: ObjectName) -> None:

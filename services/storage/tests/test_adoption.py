@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -13,6 +15,12 @@ from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc, sessions_pb2, ses
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.common.errors import Unavailable
+from services.storage.adoption import Adoption as Adopting
+from services.storage.copied import Unfit
+from services.storage.disk import Disk
+from services.storage.disks import Disks
+from services.storage.store.rescans import FoundFile
 from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot, start_node
 from services.storage.tests.moving import a_bucket_on, homes_of
 from services.storage.tests.test_copies import copies_are_complete
@@ -48,6 +56,13 @@ class Adoption:
         async with self.cluster.internal(node) as channel:
             stub = adoptions_pb2_grpc.AdoptionServiceStub(channel)
             return [one async for one in stub.Adopt(request, metadata=self.metadata)]
+
+    async def finish(self) -> bool:
+        """As the command does when nothing was left out."""
+        async with self.cluster.internal("a") as channel:
+            stub = adoptions_pb2_grpc.AdoptionServiceStub(channel)
+            request = adoptions_pb2.FinishAdoptionRequest(session_id=self.session)
+            return (await stub.Finish(request, metadata=self.metadata)).finished
 
     async def all_of(self, node: str) -> tuple[int, list[adoptions_pb2.LeftOut]]:
         """How many objects were entered, and what was left out."""
@@ -168,10 +183,66 @@ async def test_what_a_snapshot_may_need_outlives_the_basket_and_what_was_removed
             assert set(rows(cluster, *needed).values()) == {"condemned"}
             assert await adoption.all_of("a") == (1, [])
             assert (await adoption.adopt("a", "snapshots"))[-1].in_basket == 1
+            assert await adoption.finish()
         await reapers.reap("a")
         assert rows(cluster, *needed, added) == {str(name): "live" for name in (made, listed, added)}
         assert there(cluster, "a", claims, made, listed, added, removed) == [True, True, True, False]
         assert counters_are_right(cluster)
+
+
+async def test_what_was_entered_outlives_every_prune_until_all_is_in(cluster: Cluster, reapers: Reapers) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        files = some_files()
+        packs = [name for name, _ in files[:2]]
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
+        async with cluster.client("a", claims) as client:
+            await a_committed_snapshot(client)
+
+            async def prune() -> dict[str, str]:
+                retention = await client.open(Purpose.RETENTION)
+                await client.mark(retention)
+                held = await client.condemn(retention, *packs)
+                await client.end(retention)
+                await reapers.reap("a")  # whose basket keeps nothing
+                return held
+
+            async with adopting(cluster, claims) as adoption:
+                await adoption.adopt("a", "data")
+                for kind in ("index", "snapshots"):
+                    await adoption.adopt("a", kind, withheld="a node does not answer")
+            held = await prune()
+            assert set(held) == {str(name) for name in packs}
+            assert all(f"`oort bucket adopt {claims.bucket}`" in why for why in held.values())
+            assert there(cluster, "a", claims, *packs) == [True, True]
+            async with adopting(cluster, claims) as adoption, adopting(cluster, claims) as other:
+                assert await adoption.all_of("a") == (2, [])
+                assert not await other.finish()  # which has not looked at all that the first one has
+            assert set(await prune()) == set(held)
+            async with adopting(cluster, claims) as adoption:
+                assert await adoption.all_of("a") == (0, [])
+                assert await adoption.finish()
+            assert await prune() == {}
+        assert there(cluster, "a", claims, *packs) == [False, False]
+
+
+async def test_what_lay_in_the_basket_at_a_first_look_is_there_for_the_next_one(
+    cluster: Cluster, reapers: Reapers
+) -> None:
+    async with cluster.up("a"):
+        claims = await a_bucket(cluster)
+        async with cluster.client("a", claims) as client:
+            made, listed, _ = await an_unneeded_backup(client)
+        [*_, snap] = some_files()
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), snap)
+        async with adopting(cluster, claims) as adoption:
+            for kind in _KINDS:
+                await adoption.adopt("a", kind, withheld="a node does not answer")
+        await reapers.reap("a")
+        assert there(cluster, "a", claims, made, listed) == [True, True]
+        async with adopting(cluster, claims) as adoption:
+            assert await adoption.all_of("a") == (1, [])
+        assert set(rows(cluster, made, listed).values()) == {"live"}
 
 
 async def test_a_file_of_what_is_being_removed_goes_with_it_and_is_entered_when_it_comes_again(
@@ -300,3 +371,111 @@ async def test_nothing_is_said_of_what_lies_on_a_disk_that_is_away(cluster: Clus
         async with adopting(cluster, claims) as adoption:
             assert await refusal_of(adoption.adopt("a", "data")) == "UNAVAILABLE"
         disk.with_name("away").rename(disk)
+
+
+def two_disks(cluster: Cluster, **others: Any) -> list[Path]:
+    folders = [cluster.folder / f"disk-{number}" for number in range(2)]
+    cluster.node("a", data_dirs=folders, **others)
+    return folders
+
+
+async def test_a_file_is_found_though_its_disk_passes_files_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_disks(cluster)
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        names = {}
+        for folder in (first, second):
+            body = a_body()
+            names[folder] = pack(body)
+            copy_by_hand(folder / "buckets" / str(claims.bucket), (pack(body), body))
+        take = Adopting._take
+        moves: list[asyncio.Task[bool]] = []
+
+        async def moving(self: Adopting, *args: Any) -> None:
+            if not moves:
+                source, target = reversed(self._disks.places.disks)
+                files = source.of_kind(claims.bucket, ObjectKind.PACK)
+                [found] = (one for one in files if isinstance(one, FoundFile) and one.name == names[second])
+                moves.append(asyncio.create_task(a_move(self._disks, claims.bucket, found, source, target)))
+                await asyncio.sleep(0)  # it asks for the bucket, as the mover does
+            await take(self, *args)
+
+        monkeypatch.setattr(Adopting, "_take", moving)
+        async with adopting(cluster, claims) as adoption:
+            assert (await adoption.adopt("a", "data"))[-1].objects == 2
+        assert await moves[0]
+        assert set(rows(cluster, *names.values()).values()) == {"live"}
+
+
+async def a_move(disks: Disks, bucket: UUID, found: FoundFile, source: Disk, target: Disk) -> bool:
+    async with disks.in_use.alone(bucket):
+        return disks.places.move(bucket, found, source, target)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_damaged_file_on_one_disk_gives_way_to_a_whole_one_on_another(
+    cluster: Cluster, *, is_known: bool
+) -> None:
+    folders = two_disks(cluster)
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        places = [folder / "buckets" / str(claims.bucket) for folder in folders]
+        body = a_body()
+        for place in places:
+            copy_by_hand(place, (pack(body), body))
+        if is_known:
+            async with adopting(cluster, claims) as adoption:
+                await adoption.adopt("a", "data")
+        copy_by_hand(places[0], (pack(body), b"x" + body[1:]))
+        copy_by_hand(places[1], (pack(body), body))
+        async with adopting(cluster, claims) as adoption:
+            await adoption.adopt("a", "data")
+        async with cluster.client("a", claims) as client:
+            assert await client.get(await client.open(Purpose.READ), pack(body)) == body
+        assert [(place / pack(body).path).exists() for place in places] == [False, True]
+
+
+def test_what_was_found_in_a_folder_made_by_hand_is_not_called_gone_without_its_disk(tmp_path: Path) -> None:
+    bucket, body = uuid4(), a_body()
+    with closing(Disks([Disk(tmp_path / name, "a", 0) for name in ("one", "two")], "a")) as disks:
+        first, second = disks.places.disks
+        first.make_bucket(bucket)
+        copy_by_hand(second.buckets / str(bucket), (pack(body), body))
+        opened = second.copied(bucket, pack(body))
+        assert opened is not None
+        opened.close()
+        second.folder.rename(tmp_path / "away")
+        with pytest.raises(Unavailable):
+            disks.remove(bucket, [pack(body)])
+        with pytest.raises(Unavailable):
+            disks.open(bucket, pack(body), len(body))
+
+
+async def test_what_lies_beside_the_folders_is_named_and_what_rsync_has_begun_is_waited_for(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        folder = cluster.bucket_folder("a", claims.bucket)
+        copy_by_hand(folder / "repo", *some_files())
+        for begun in ("data/ab/.rsync-partial", "data/.~tmp~", "index/.~tmp~"):
+            (folder / begun).mkdir(parents=True)
+            (folder / begun / ("ab" * 32)).write_bytes(b"half")
+        async with adopting(cluster, claims) as adoption:
+            entered, left = await adoption.all_of("a")
+        assert entered == 0
+        assert {one.name: one.passing for one in left} == {
+            "repo": False,
+            "data/ab/.rsync-partial": True,
+            f"data/.~tmp~/{'ab' * 32}": True,
+            "index/.~tmp~": True,
+        }
+
+
+def test_a_folder_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
+    bucket, body = uuid4(), a_body()
+    with closing(Disk(tmp_path / "one", "a", 0)) as disk:
+        copy_by_hand(tmp_path / "shipped", (pack(body), body))
+        (disk.buckets / str(bucket)).symlink_to(tmp_path / "shipped", target_is_directory=True)
+        with pytest.raises(Unfit, match="its folder is a link"):
+            disk.copied(bucket, pack(body))

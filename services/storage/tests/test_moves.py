@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.names import ObjectKind, ObjectName
 from services.common.database import Database
@@ -286,6 +287,28 @@ async def test_a_bucket_does_not_move_to_a_node_from_which_it_would_come_back(cl
             await reported(cluster, "b", sizes.free(other))
             await place(db, OUTGROWN_ROUNDS)
             assert homes_of(cluster, claims) == homes
+
+
+async def test_a_bucket_stays_where_files_wait_to_be_adopted(cluster: Cluster, sizes: Sizes) -> None:
+    (here,) = a_node(cluster, sizes, "a", 500)
+    a_node(cluster, sizes, "b", 1 << 20)
+    async with cluster.up("a", "b"):
+        waiting = await a_bucket_on(cluster, "a")
+        place = here / "buckets" / str(waiting.bucket) / "data" / "ab"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ("ab" * 32)).touch()
+        async with cluster.client("a", waiting) as client:
+            session = await client.open()
+            await put_packs(client, session, 20)
+        with capture_logs() as told:
+            await once(lambda: any("are to be adopted" in one["event"] for one in told))
+        assert homes_of(cluster, waiting) == {"a"}
+        (place / ("ab" * 32)).unlink()
+
+        async def has_gone() -> bool:
+            return homes_of(cluster, waiting) == {"b"}
+
+        await until(has_gone)
 
 
 async def test_a_smaller_bucket_stays_where_the_largest_one_is_to_go(cluster: Cluster, sizes: Sizes) -> None:

@@ -220,3 +220,18 @@ def test_an_older_seal_of_a_disk_that_was_left_out_goes_when_the_newer_one_is_lo
         assert disks.hash(BUCKET, SEAL, 8, newer) == newer
         assert node.places(SEAL) == ["second"]
         assert read(disks, SEAL, 8) == b"new seal"
+
+
+def test_a_root_file_is_not_moved_over_another_one(node: Node) -> None:
+    with node.up() as disks:
+        first, second = disks.places.disks
+        for disk, body in ((first, b"older"), (second, b"newer")):
+            disk.make_bucket(BUCKET)
+            disk.path(BUCKET, SEAL).write_bytes(body)
+        [older] = first.root_files(BUCKET)
+        assert not disks.places.move(BUCKET, older, first, second)
+        assert [disk.path(BUCKET, SEAL).read_bytes() for disk in (first, second)] == [b"older", b"newer"]
+        first.path(BUCKET, SEAL).write_bytes(b"newer")  # as a crash leaves it
+        [same] = first.root_files(BUCKET)
+        assert disks.places.move(BUCKET, same, first, second)
+        assert node.places(SEAL) == ["second"]
