@@ -154,7 +154,7 @@ class Blobs:
             missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._held]
         if not missing:
             return []
-        locations = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
+        locations: Sequence[Location | None] = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
         if in_pack_of is not None:
             locations = _beside(in_pack_of, [found for found in locations if found is not None])
         wanted: dict[ObjectName, dict[BlobId, Location]] = {}
