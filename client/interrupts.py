@@ -101,10 +101,11 @@ def _is_main() -> bool:
 
 
 def _hear_hang_ups() -> None:
-    """Put back what handled them, if that was not done."""
-    before, _state.hang_up = _state.hang_up, None
+    """Put back what handled them, if that was not done, in this order: one may come at any step."""
+    before = _state.hang_up
     if before is not None:
         signal.signal(signal.SIGHUP, before)
+        _state.hang_up = None
 
 
 def _pass_over(number: int, _frame: FrameType | None) -> None:
