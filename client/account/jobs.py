@@ -88,7 +88,7 @@ class RunningJob:
     def vault_ended(self, vault_id: str, status: JobStatus, snapshot: str = "", error: str = "") -> None:
         """Say what became of one of `vaults`, in place of what was said of it before. Seals the error under K.
 
-        It is in the home's record when this returns: a process that is killed then has told it.
+        It is in the home's record when this returns, if the home can be written: a process may be killed then.
         """
         sealed = b""
         if error:
