@@ -57,8 +57,10 @@ class Crew:
                 self.fail(error)
 
         thread = threading.Thread(target=run, name=name)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        finally:  # also if an interruption came meanwhile; not before, as others may look whom to join
+            self._threads.append(thread)
         return thread
 
     def condition(self) -> threading.Condition:
@@ -127,11 +129,17 @@ class Crew:
                 wake()
 
     def _join(self, seconds: float | None = None) -> bool:
-        """Wait for all threads, at most `seconds` for each. True if all have ended."""
-        threads = [*self._threads, *(thread for part in self._parts for thread in part._threads)]  # noqa: SLF001 - crews
-        for thread in threads:
-            thread.join(seconds)
-        return not any(thread.is_alive() for thread in threads)
+        """Wait for all threads, and those that they start, at most `seconds` for each. True if all have ended."""
+        joined: set[threading.Thread] = set()
+        while new := self._started() - joined:
+            for thread in new:
+                thread.join(seconds)
+            joined |= new
+        return not any(thread.is_alive() for thread in joined)
+
+    def _started(self) -> set[threading.Thread]:
+        crews = (self, *self._parts)
+        return {one for crew in crews for one in tuple(crew._threads) if one.ident is not None}  # noqa: SLF001 - crews
 
 
 def _clear_frames(error: BaseException | None) -> None:

@@ -77,7 +77,7 @@ def unmoved_by_hang_ups() -> Iterator[None]:
     By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. Begun in
     the main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that
     has Python in it: that could not be put back. Several may overlap, and end in any order and thread: the last puts
-    back what was there, or, in another thread, leaves that to the next.
+    back what was there, or, in another thread, leaves that to the next, or to the next signal.
     """
     if not _is_main() or signal.getsignal(signal.SIGHUP) is None:
         yield
@@ -93,16 +93,26 @@ def unmoved_by_hang_ups() -> Iterator[None]:
         with _state.counting:
             _state.locks -= 1
             if not _state.locks and _is_main():
-                before, _state.hang_up = _state.hang_up, None
-                signal.signal(signal.SIGHUP, before)
+                _hear_hang_ups()
 
 
 def _is_main() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _pass_over(_number: int, _frame: FrameType | None) -> None:
-    """Somebody asked whether this process lives."""
+def _hear_hang_ups() -> None:
+    """Put back what handled them, if that was not done, in this order: one may come at any step."""
+    before = _state.hang_up
+    if before is not None:
+        signal.signal(signal.SIGHUP, before)
+        _state.hang_up = None
+
+
+def _pass_over(number: int, _frame: FrameType | None) -> None:
+    """Somebody asked whether this process lives, if it holds a lock: the last may have ended in another thread."""
+    if not _state.locks:
+        _hear_hang_ups()
+        signal.raise_signal(number)
 
 
 @contextmanager

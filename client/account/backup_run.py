@@ -182,7 +182,7 @@ class _BackupRun:
         self._sent_before = 0  # bytes, by sessions before this one
         self._at_work: list[BackupVault] = []  # those that the engine knows by number
         self._is_last_session = False
-        self._told: set[str] = set()  # ids of the vaults that were told to have failed
+        self._told: dict[str, OortError] = {}  # why vaults have failed, by their ids, as it was told
         ids = [vault.entry.id for vault in vaults]
         self._job = RunningJob(device, JobKind.BACKUP, ids[0], item, vaults=ids)
         self._request = BackupRequest(
@@ -227,13 +227,14 @@ class _BackupRun:
 
     def _tell_results(self, ended: BaseException | None) -> None:
         for vault in self._vaults:
-            vault.tell(self._job, ended)
+            if vault.entry.id not in self._told:
+                vault.tell(self._job, ended)
 
     def _tell_failure(self, vault: BackupVault, error: OortError) -> None:
         """Tell the log and the person, once, that one of several vaults has failed, if no other session follows."""
         goes_on = isinstance(error, SessionOver) and not self._is_last_session
         if len(self._vaults) > 1 and not goes_on and vault.entry.id not in self._told:
-            self._told.add(vault.entry.id)
+            self._told[vault.entry.id] = error
             self._job.log(ERROR, f"Vault {vault.entry.name}: {error}")
             self._job.vault_ended(vault.entry.id, status_of(error), error=str(error))
             self._view.failed(vault.entry.name, error)
@@ -287,7 +288,7 @@ class _BackupRun:
                 if not any(isinstance(vault.outcome, BackupSummary) for vault in self._vaults):
                     raise
                 for vault in vaults:
-                    vault.end(error)
+                    vault.end(self._told.get(vault.entry.id, error))
             self._tell_failures()
             vaults = [vault for vault in vaults if vault.is_over]
             if not vaults:

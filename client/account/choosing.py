@@ -118,7 +118,8 @@ def _time_of(answer: Snapshot | BaseException | None) -> int:
 def _why_not(one: _Asked, answer: Snapshot | BaseException | None) -> OortError | None:
     """Why a vault is not read, if that is not because its snapshot is older and it has none that cannot be read."""
     if answer is None:
-        return StoreError(place="Its store", detail=f"it has not answered for {SILENT_SECONDS:g} seconds")
+        detail = f"it has not answered for {SILENT_SECONDS:g} seconds; name it alone to wait for it"
+        return StoreError(place="Its store", detail=detail)
     if isinstance(answer, OortError) and not isinstance(answer, NoSuchSnapshot):
         return answer
     if one.unreadable:

@@ -1,7 +1,8 @@
 """Jobs: every long action of the device, told to auth while it runs, or later when auth cannot be reached.
 
 Kept true: telling never holds up the work, which goes on in other threads; a job is never lost once its record is in
-the home. Auth sees counts and sizes; log lines are sealed under K, each bound to its job and number.
+the home. Auth sees counts and sizes, and of a backup to several vaults which they are, and the end and snapshot of
+each; errors and log lines are sealed under K, each bound to its job and to its vault or number.
 """
 
 import threading
@@ -85,7 +86,10 @@ class RunningJob:
         self.record.freed_nothing = True
 
     def vault_ended(self, vault_id: str, status: JobStatus, snapshot: str = "", error: str = "") -> None:
-        """Say what became of one of `vaults`, in place of what was said of it before. Seals the error under K."""
+        """Say what became of one of `vaults`, in place of what was said of it before. Seals the error under K.
+
+        It is in the home's record when this returns, if the home can be written: a process may be killed then.
+        """
         sealed = b""
         if error:
             plain = error.encode(errors="surrogateescape")[:_LONGEST_LINE]
@@ -93,7 +97,9 @@ class RunningJob:
         with self._lock:
             vaults = self.record.vaults
             at = next(at for at, vault in enumerate(vaults) if vault.vault_id == vault_id)
-            vaults[at] = VaultEnd(vault_id, status, snapshot, sealed)
+            before, vaults[at] = vaults[at], VaultEnd(vault_id, status, snapshot, sealed)
+            if (before.status, before.snapshot) != (status, snapshot):
+                self.unkept = keep_or_skip(self._shelf, self.record)
 
     def log(self, severity: jobs_pb2.Severity.ValueType, text: str) -> None:
         """Add a line, cut where it is too long. Seals it under K."""

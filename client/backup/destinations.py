@@ -277,4 +277,11 @@ class Destinations:
         if not self._left():
             self._crew.fail(NobodyLeft())
         elif is_alone:
-            self._crew.start(f"give-up-{number}", self.all[number].give_up)
+            self._crew.start(f"give-up-{number}", partial(self._give_up, self.all[number]))
+
+    def _give_up(self, one: Destination) -> None:
+        """What goes wrong in tidying up after one is no reason to end the others."""
+        try:
+            one.give_up()
+        except Exception as error:  # noqa: BLE001 - it has failed already, and why was told
+            self._counters.note(f"A vault that has failed could not be tidied up: {type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from client.mount.neighbours import Beside, nothing
+from client.mount.neighbours import MOST_BYTES, Beside, nothing
 from client.restore.fetch import FETCHERS, Request, requests_of
 from client.restore.readahead import NOWHERE, Content, fetched
 from client.vault.blobs import ID_BYTES, BlobId, BlobKind
@@ -147,16 +147,16 @@ class Blobs:
     ) -> list[tuple[Request, dict[BlobId, "Future[Content]"]]]:
         """The requests for those that are not held, which somebody must carry out; raises StoreError.
 
-        With `in_pack_of` only for those that lie in the pack of that blob, which is one of them.
+        With `in_pack_of` only for those that lie in the pack of that blob, which is one of them, and of the others for
+        the first `MOST_BYTES`: trees may say that they are fewer.
         """
         with self._lock:
             missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._held]
         if not missing:
             return []
-        locations = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
+        locations: Sequence[Location | None] = self._vault.index.find_one_of_each(BlobKind.DATA, missing)
         if in_pack_of is not None:
-            packs = {found.pack for found in locations if found is not None and found.entry.id == in_pack_of}
-            locations = [found for found in locations if found is not None and found.pack in packs]
+            locations = _beside(in_pack_of, [found for found in locations if found is not None])
         wanted: dict[ObjectName, dict[BlobId, Location]] = {}
         coming: dict[BlobId, Future[Content]] = {}
         with self._lock:
@@ -206,6 +206,18 @@ class Blobs:
                 self._drop(blob)
                 if self._size <= self._budget:
                     return
+
+
+def _beside(blob: BlobId, found: "Sequence[Location]") -> "list[Location]":
+    """Of what was found that which lies in the pack of a blob: itself, and `MOST_BYTES` of others at most."""
+    packs = {one.pack for one in found if one.entry.id == blob}
+    together, left = [], MOST_BYTES
+    for one in found:
+        if one.pack in packs:
+            left -= 0 if one.entry.id == blob else one.entry.length_plain
+            if left >= 0:
+                together.append(one)
+    return together
 
 
 class OpenFile:

@@ -16,7 +16,8 @@ from client.vault.blobs import ID_BYTES, BlobId
 
 Beside = Callable[[], Sequence[BlobId]]
 
-_BYTES = (256 << 10, 4 << 20)  # that come along, at first and at most: a request of a restore has as many
+MOST_BYTES = 4 << 20  # that come along: a request of a restore has as many
+_FIRST_BYTES = 256 << 10  # as a row begins
 _SMALL = 1 << 20  # a larger file is read ahead by itself
 _STEP = 16  # from one file of a row to the next: what lies between may be no file, or be read by another thread
 _LOOKED_AT = 1024  # entries
@@ -56,7 +57,7 @@ class Neighbours:
 
     def _following(self, listing: Listing, place: int) -> Sequence[BlobId]:
         with self._lock:
-            self._window = min(max(2 * self._window, _BYTES[0]), _BYTES[1])
+            self._window = min(max(2 * self._window, _FIRST_BYTES), MOST_BYTES)
             left = self._window
         blobs: list[BlobId] = []
         for at in range(place + 1, min(place + 1 + _LOOKED_AT, len(listing.names))):

@@ -63,6 +63,34 @@ def test_what_fails_in_a_part_of_a_crew_ends_that_part_and_what_fails_in_the_cre
     assert (type(crew.error), type(other.error), one.error) == (KeyError, KeyError, failure)
 
 
+def test_a_thread_that_another_starts_while_the_crew_ends_is_waited_for_and_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew(patience=0.5)
+    part = crew.part(lambda _: None)
+    starting, joining, elsewhere = threading.Event(), threading.Event(), threading.Event()
+    woken: list[bool] = []
+    start, join = threading.Thread.start, threading.Thread.join
+
+    def started_late(thread: threading.Thread) -> None:
+        if thread.name == "second":
+            starting.set()
+            assert joining.wait(60)
+        start(thread)
+
+    def joined(thread: threading.Thread, seconds: float | None = None) -> None:
+        joining.set()
+        join(thread, seconds)
+
+    monkeypatch.setattr(threading.Thread, "start", started_late)
+    monkeypatch.setattr(threading.Thread, "join", joined)
+    with none_left():
+        part.start("first", lambda: crew.start("second", lambda: woken.append(elsewhere.wait(10))))
+        assert starting.wait(60)
+        crew.end(elsewhere.set)
+    assert (woken, crew.error, part.error) == ([True], None, None)
+
+
 def test_a_single_item_may_be_larger_than_the_queue() -> None:
     queue: ByteQueue[int] = ByteQueue(Crew(), 10)
     queue.put(1, 1000)

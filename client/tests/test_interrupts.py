@@ -84,6 +84,26 @@ def test_what_handled_a_hang_up_is_put_back_after_a_lock_that_ended_in_another_t
     assert signal.getsignal(signal.SIGHUP) == before
 
 
+def test_a_hang_up_after_a_lock_that_ended_in_another_thread_is_heard() -> None:
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGHUP, hear)
+    try:
+        lock = interrupts.unmoved_by_hang_ups()
+        lock.__enter__()
+        elsewhere = threading.Thread(target=lock.__exit__, args=(None, None, None))
+        elsewhere.start()
+        elsewhere.join()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert heard == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) == hear
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_request_in_the_last_step_is_too_late() -> None:
     with interrupts.deaf():
         os.kill(os.getpid(), signal.SIGTERM)

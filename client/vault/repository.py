@@ -220,10 +220,9 @@ class Vault:
         """
         failed: dict[ObjectName, DamagedVault] = {}
         found = self.snapshots(failed.__setitem__)
-        chosen = [_select(found, name, device, failed) for name in wanted]
-        for name, error in failed.items():
+        for name, error in failed.items():  # also if nothing is chosen: what is wanted may be one of them
             damaged(name, error)
-        return chosen
+        return [_select(found, name, device, failed) for name in wanted]
 
     # Index files (what Index asks for)
 

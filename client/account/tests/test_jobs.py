@@ -86,9 +86,7 @@ def test_a_job_that_died_keeps_what_is_known_of_its_vaults_and_the_others_are_ab
     job = RunningJob(device, JobKind.BACKUP, "first", "item", vaults=["first", "second", "third"])
     job.vault_ended("second", JobStatus.SUCCESS, "ab" * 32)
     job.vault_ended("third", JobStatus.ERROR, error="/mnt/disk: no space left")
-    shelf = JobShelf(device.home, device.id)
-    shelf.hold(job.id).close()
-    shelf.keep(job.record)
+    JobShelf(device.home, device.id).hold(job.id).close()
     assert report_kept(device) == 0
     told = office.auth.jobs[job.id]
     assert [(one.vault_id, one.status, one.snapshot) for one in told.vaults] == [

@@ -1,5 +1,6 @@
 """One backup to several vaults: what is read once is in each, and what fails in one is that one's affair."""
 
+import errno
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -365,6 +366,27 @@ def test_what_fails_when_the_others_are_done_is_given_up_before_the_backup_ends(
     outcomes = backup_to_several(vaults, source, around=[None, FailingCommit], give_up=sessions.append)
     assert isinstance(outcomes[1], StoreFull)
     assert len(sessions) == 1
+
+
+def test_what_goes_wrong_in_tidying_up_after_one_is_told_and_leaves_the_other_complete(
+    vaults: list[VaultForTests], source: Path, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+
+    class Hearing(NoProgress):
+        def noted(self, text: str) -> None:
+            notes.append(text)
+
+    def give_up(_: StoreSession) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with none_left():
+        around = [None, FAULTS["a pack at once"]]
+        outcomes = backup_to_several(vaults, source, around=around, give_up=give_up, progress=Hearing())
+
+    assert outcomes[1] is FULL
+    assert any("Input/output error" in note for note in notes)
+    assert_whole(vaults[0], source, tmp_path / "target")
 
 
 def test_a_backup_that_is_interrupted_gives_up_its_vaults_itself(vaults: list[VaultForTests], source: Path) -> None:

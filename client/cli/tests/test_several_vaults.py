@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from client.account import backup_run
+from client.account import backup_run, choosing
 from client.backup import run as engine
 from client.backup import small_files
 from client.backup.regular import open_regular
 from client.cli.tests.terminal import Terminal
-from client.errors import NothingLeft, SessionOver, StoreError, StoreFull
+from client.errors import NothingLeft, OortError, QuotaExceeded, SessionOver, StoreError, StoreFull
 from client.restore.compare import differences
 from client.stores.abc import Buffer
 from client.stores.local import LocalSession, LocalStore
@@ -26,6 +26,8 @@ from client.testing.files import random_bytes
 from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
+
+LONG = 3600.0
 
 
 @pytest.fixture
@@ -264,6 +266,28 @@ def test_what_ends_the_second_session_leaves_the_snapshot_that_another_vault_has
     assert results_of(job)[1] == (names[1], JobStatus.ERROR, None, lost["message"])
 
 
+def test_a_vault_that_failed_before_all_did_keeps_its_own_reason(
+    with_vault: Terminal, names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, tmp_path / "second", {1: QuotaExceeded(place="the node", detail="over the quota")})
+    told = tmp_path / "told"
+    genuine = backup_run._BackupRun.failed
+
+    def failed(run: backup_run._BackupRun, vault: int, error: OortError) -> None:
+        genuine(run, vault, error)
+        told.touch()
+
+    monkeypatch.setattr(backup_run._BackupRun, "failed", failed)
+    program = f"head -c 60000000 /dev/urandom; until test -e '{told}'; do sleep 0.05; done; exit 3"
+
+    assert with_vault("backup", "--stdin-command", *backup_to(*names), "--", "sh", "-c", program)[0] != 0
+
+    first, second = results_of(with_vault.json("jobs")[0])
+    assert (first[1], second[1]) == (JobStatus.ERROR, JobStatus.QUOTA_EXCEEDED)
+    assert "exit code 3" in (first[3] or "")
+    assert "over the quota" in (second[3] or "")
+
+
 def test_the_retention_that_is_due_follows_in_each_vault_that_has_its_snapshot(
     with_vault: Terminal, names: tuple[str, str], source: Path
 ) -> None:
@@ -459,6 +483,7 @@ def test_a_lock_that_cannot_be_given_up_is_a_warning_that_names_the_snapshot(  #
 def test_the_latest_of_several_vaults_is_the_newest_that_any_of_them_has(
     with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
     assert with_vault("backup", str(source), *backup_to(*names))[0] == 0
     (source / "newest").write_text("stored in the second alone")
     with monkeypatch.context() as full:
@@ -472,8 +497,9 @@ def test_the_latest_of_several_vaults_is_the_newest_that_any_of_them_has(
 
 
 def test_a_restore_reads_the_first_vault_that_answers_and_has_the_snapshot(
-    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
     snapshots = [
         one["snapshot"] for one in with_vault.json_lines("backup", str(source), *backup_to(*names))[-1]["vaults"]
     ]

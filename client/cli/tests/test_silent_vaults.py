@@ -124,13 +124,28 @@ def test_of_an_id_only_the_vaults_before_the_first_that_has_it_are_waited_for(
 
 
 def test_a_vault_with_a_snapshot_that_cannot_be_read_is_named_with_what_it_may_have(
-    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
     assert with_vault("backup", str(source), "--vault", names[1])[0] == 0
     newest = with_vault.json("snapshots", "--vault", names[1])[-1]["id"]
     (tmp_path / "second" / "snapshots" / newest).chmod(0o600)
     (tmp_path / "second" / "snapshots" / newest).write_bytes(b"damaged")
     assert with_vault("backup", str(source), "--vault", names[0])[0] == 0
+
+    summary, errors = restored(with_vault, names, tmp_path)
+
+    assert (summary["vault"], summary["unheard"]) == (names[0], [names[1]])
+    assert f"not from the vault {names[1]}, which may have a newer snapshot" in errors
+
+
+def test_a_vault_of_which_no_snapshot_can_be_read_is_named_with_what_it_may_have(
+    with_vault: Terminal, names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for snapshot in (tmp_path / "second" / "snapshots").iterdir():
+        snapshot.chmod(0o600)
+        snapshot.write_bytes(b"damaged")
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
 
     summary, errors = restored(with_vault, names, tmp_path)
 
@@ -149,6 +164,7 @@ def test_a_vault_that_refuses_is_named_with_what_it_may_have(
         return listed(session, kind)
 
     monkeypatch.setattr(LocalSession, "list", refused)
+    monkeypatch.setattr(choosing, "SILENT_SECONDS", LONG)
     summary, errors = restored(with_vault, names, tmp_path)
     assert (summary["vault"], summary["unheard"]) == (names[0], [names[1]])
     assert "which may have a newer snapshot: the store: wrong credentials" in errors

@@ -155,6 +155,18 @@ def test_what_comes_along_is_bounded_and_larger_files_do_not(tmp_path: Path) -> 
     assert max(reader.lengths) <= 4 << 20
 
 
+def test_what_comes_along_is_bounded_by_what_blobs_have_and_not_by_what_trees_say(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for number in range(40):
+        (tmp_path / "source" / f"{number:02}").write_bytes(random_bytes(400 << 10, number))
+    vault = a_vault(tmp_path / "vault")
+    vault.backup(tmp_path / "source")
+    with a_reader(vault, tmp_path / "source") as reader:
+        blobs = list(reader.listing.content)
+        reader.blobs.get(blobs[0], lambda: blobs)
+        assert 400 << 10 < reader.blobs.held <= (400 << 10) + (4 << 20)
+
+
 @pytest.mark.needs("fusermount3")
 @pytest.mark.parametrize("command", ["cp -a {source} {target}", "tar -cf {target} -C {source} ."])
 def test_a_folder_of_small_files_is_copied_by_few_requests(
