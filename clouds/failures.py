@@ -8,7 +8,7 @@ import re
 from enum import StrEnum
 
 _KIND = re.compile(r"(\w+) \((?:permanent|temporary|persistent)\)")
-_CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>')
+_CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>|reason: "(\w+)"')  # S3's and Azure's, Google's
 _STATUS = re.compile(r"status: (\d{3})")
 _LONGEST = 200
 _STRUCTURES = ("<", "{", "S3Error {", "GcsErrorResponse {")  # pages and dumps that tell a person nothing
@@ -71,6 +71,7 @@ _CODES = {
     "AuthorizationPermissionMismatch": _DENIED,
     "BlobImmutableDueToPolicy": _HELD,
     "SnapshotsPresent": _HELD,
+    "retentionPolicyNotMet": _HELD,
 }
 _FULL = {
     "QuotaExceeded",
@@ -89,9 +90,14 @@ _BUSY = {
     "ServerBusy",
     "ServiceUnavailable",
     "ConditionalRequestConflict",
+    "RequestTimeout",
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+    "408",
     "429",
     "503",
 }
+_ENDED = {"NoSuchUpload"}  # by a rule of the store, or from elsewhere
 _GARBLED = {"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _SHORT = {"InvalidRange", "416"}
 _LACKING = {"NotImplemented", "501"}
@@ -137,6 +143,8 @@ def read_failure(error: Exception) -> Failure:
     refusal = next((table[word] for table in (_CODES, _STATUSES) for word in sorted(known & table.keys())), None)
     if known & _GARBLED:
         failure = Failure(Trouble.BUSY, "what came there was not what was sent: check the network")
+    elif known & _ENDED:
+        failure = Failure(Trouble.BUSY, "the upload was ended there before it was whole: try again")
     elif kind in _KINDS and not known & (_CODES.keys() | _BUSY):
         failure = Failure(_KINDS[kind], _in_short(text))
     elif "too little data" in text or known & _SHORT:

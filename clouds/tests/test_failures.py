@@ -121,6 +121,25 @@ def test_what_google_answers(
     assert "{" not in failure.said
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "trouble"),
+    [
+        (403, "rateLimitExceeded", Trouble.BUSY),
+        (403, "userRateLimitExceeded", Trouble.BUSY),
+        (408, "", Trouble.BUSY),
+        (403, "retentionPolicyNotMet", Trouble.REFUSED),
+    ],
+)
+def test_why_google_refuses(server: Answers, status: int, reason: str, trouble: Trouble) -> None:
+    detail = {"domain": "global", "reason": reason, "message": "no", "location": "x", "locationType": "x"}
+    server.say(200, body=SUBJECT)
+    server.say(200, body=TOKEN)
+    server.say(status, body=json.dumps({"error": {"code": status, "message": "no", "errors": [detail]}}).encode())
+    failure = failure_of(google(server), creates)
+    assert failure.trouble is trouble
+    assert ("a rule of the store" in failure.said) == (reason == "retentionPolicyNotMet")
+
+
 @pytest.mark.parametrize("status", [401, 503])
 def test_a_token_that_does_not_come_may_come_later(server: Answers, status: int) -> None:
     server.say(200, body=SUBJECT)

@@ -20,7 +20,8 @@ _SECTIONS = {
     "azblob": ("azblob", {"account_name": "account_name", "account_key": "account_key"}),
     "gcs": ("gcs", {"credential_file": "credential"}),
 }
-_GOOGLES = ("service_account", "external_account")  # what lasts
+# What lasts, by its type, and what it has to have.
+_GOOGLES = {"service_account": ("client_email", "private_key"), "external_account": ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class StoreKey:
             raise StartError(
                 f"OORT_STORE_KEY_FILE: {path} lacks a section [{section}] with {' and '.join(names)}"
             ) from None
+        if not all(found.values()):  # in place of which opendal would look at the environment, and at the machine
+            raise StartError(f"OORT_STORE_KEY_FILE: {path} has nothing for one of {' and '.join(names)} in [{section}]")
         if "account_key" in found:
             _require_base64(path, found["account_key"])
         if "credential" in found:
@@ -65,22 +68,26 @@ def _private(path: Path) -> str:
 
 
 def _require_base64(path: Path, key: str) -> None:
+    """In the one form that opendal reads: Python also takes what has bits of nothing in its last letter."""
     try:
-        base64.b64decode(key, validate=True)
+        is_right = base64.b64encode(base64.b64decode(key, validate=True)).decode() == key
     except (binascii.Error, ValueError):
-        raise StartError(f"OORT_STORE_KEY_FILE: the account_key in {path} is none of Azure's: it is Base64") from None
+        is_right = False
+    if not is_right:
+        raise StartError(f"OORT_STORE_KEY_FILE: the account_key in {path} is none of Azure's: it is Base64")
 
 
 def _credential(path: Path) -> str:
     """A credential of Google's, as JSON in a file, in Base64."""
     try:
         content = _private(path)
-        kind = json.loads(content)["type"]
+        described = json.loads(content)
+        is_right = all(described[name] for name in _GOOGLES[described["type"]])
     except (ValueError, KeyError, TypeError):
-        kind = None
-    if kind not in _GOOGLES:
+        is_right = False
+    if not is_right:
         raise StartError(
             f"OORT_STORE_KEY_FILE: {path} holds no credential of Google's that lasts: it is a JSON file whose type is"
-            f" {' or '.join(_GOOGLES)}"
+            " service_account, with a client_email and a private_key, or external_account"
         )
     return base64.b64encode(content.encode()).decode()

@@ -6,12 +6,13 @@ asked for again by its size, and for a while, where the store does not show it y
 memory, however large that is.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 PART_BYTES = 8 << 20  # of a body that is sent in parts; a smaller one goes in one request
 _PIECE = 1 << 20
 _TRIED = b"This may be removed."
+_LEFT_AFTER = timedelta(hours=1)  # what was written to try a store, by a node that did not end that
 _CHECKSUMS = "checksum_algorithm"  # a setting of S3 alone
 _AT_ONCE = 16
 _FULL_SECONDS = 300
@@ -156,19 +158,22 @@ class Store:
         self._full_until = None
 
     def require_condition(self, path: str, body: bytes) -> None:
-        """Write once more what lies there, which must be refused. Raises StartError where it is taken."""
+        """Write once more what lies there (`body`), which must be refused. Raises StartError where it is taken."""
         if self.create(path, body):
             raise StartError(
                 f"OORT_DATA_STORES: {self.place} replaces an object by a write that is to replace none"
                 f" ({self._condition}), so that two nodes might take it for theirs: take another store"
             )
 
-    def try_out(self, folder: str) -> None:
-        """Write an object into a folder that has none, copy it, look at both and remove them, as is done with bodies.
+    def try_out(self, above: str, *, is_in_use: bool = False) -> None:
+        """Write an object into a new folder of `above`, copy it, look at both and remove them, as is done with bodies.
 
         So what lacks is said at the start. Bodies are sent to S3 with a checksum unless the store answers this that it
-        does not know them.
+        does not know them. What a list of a store that `is_in_use` lacks or keeps is logged, and does not end a start
+        that needs what lies there.
         """
+        self._remove_left(above)
+        folder = f"{above}{secrets.token_hex(8)}/"  # another node may try it at this moment, or this one elsewhere
         path, copied = f"{folder}first", f"{folder}second"
         try:
             self._begin(lambda operator: operator.write(path, _TRIED)).result()
@@ -179,20 +184,32 @@ class Store:
                 "the store knows no checksums: bodies are sent without", store=self.place, cause=failure.said
             )
             self._do_without_checksums()
-            self.try_out(folder)
+            self.try_out(above, is_in_use=is_in_use)
             return
         if not self.copy(path, copied, len(_TRIED)) or self.read(copied) != _TRIED:
             raise self.away("it did not keep what was written")
-        if {path, copied} - {entry.path for entry in self.list(folder)}:
-            raise self.away("it does not list what was just written")
+        self._look_at(_listed(folder, {path, copied}), is_in_use=is_in_use)
         for one in (copied, path):
             self.delete(one)
-        above = folder.rstrip("/").rpartition("/")[0]
-        if folder in {entry.path for entry in self.list(f"{above}/")}:
-            raise self.away(
-                "it keeps a folder of which nothing is left, as Azure's accounts with a hierarchical namespace do: take"
-                " another store"
+        self._look_at(_gone(above, folder), is_in_use=is_in_use)
+
+    def _look_at(self, look: "Callable[[AsyncOperator], Awaitable[None]]", *, is_in_use: bool) -> None:
+        try:
+            self._begin(look).result()
+        except Failure as failure:
+            if not is_in_use or failure.trouble is not Trouble.BEHIND:
+                raise self._told(failure) from None
+            structlog.get_logger("storage").error(
+                "a store in use does not list as it should", store=self.place, cause=failure.said
             )
+
+    def _remove_left(self, above: str) -> None:
+        """A node that tries the store at this moment has its own removed by itself."""
+        over = datetime.now(UTC) - _LEFT_AFTER
+        for folder in [entry.path for entry in self.list(above) if entry.is_folder]:
+            for entry in self.list(folder):
+                if entry.modified is not None and entry.modified < over:
+                    self.delete(entry.path)
 
     def copy(self, source: str, target: str, size: int) -> bool:
         """Copy within the store, in place of what has its name; False if there is no `source`."""
@@ -266,7 +283,7 @@ class Store:
             self._full_until = self._monotonic() + _FULL_SECONDS
             return DiskFull(node=self._node)
         if failure.trouble is Trouble.MISSING:  # where that is an answer, it was taken for one
-            return self.away(f"{NO_CONTAINER} ({failure.said})")
+            return self.away(f"perhaps {NO_CONTAINER} ({failure.said})")
         return self.away(failure.said, passes=failure.passes and failure.trouble is not Trouble.BEHIND)
 
     def away(self, cause: str, *, passes: bool = False) -> "StoreAway":
@@ -312,3 +329,23 @@ def _stored(path: str, size: int) -> "Callable[[AsyncOperator], Awaitable[None]]
             raise Failure(Trouble.BEHIND, f"it was given {size} bytes for {path} and has {told} of them")
 
     return stored
+
+
+def _listed(folder: str, paths: set[str]) -> "Callable[[AsyncOperator], Awaitable[None]]":
+    async def listed(operator: "AsyncOperator") -> None:
+        if paths - {found.path for found in await listing(folder)(operator)}:
+            raise Failure(Trouble.BEHIND, "it does not list what was just written")
+
+    return listed
+
+
+def _gone(above: str, folder: str) -> "Callable[[AsyncOperator], Awaitable[None]]":
+    async def gone(operator: "AsyncOperator") -> None:
+        if folder in {found.path for found in await listing(above)(operator)}:
+            raise Failure(
+                Trouble.BEHIND,
+                "it keeps a folder of which nothing is left, as Azure's accounts with a hierarchical namespace do: take"
+                " another store",
+            )
+
+    return gone

@@ -15,8 +15,9 @@ leaves what a disk has after the same step; the copy may be made twice.
 
 import errno
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +28,7 @@ import structlog
 from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
 from services.common.errors import ServiceError, StartError, Unavailable
 from services.storage import marker
-from services.storage.errors import Unentered
+from services.storage.errors import DiskFull, Unentered
 from services.storage.remote.bodies import RemoteObject, SpooledBody, WaitingObject
 from services.storage.remote.spool import Spool
 from services.storage.remote.store import Entry, Store, StoreAway
@@ -43,13 +44,23 @@ _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
 _LEAVING = (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 _REMOVED_AT_ONCE = 1000
 _LISTED_FROM = 8  # objects of one folder that are asked for: a list of it costs what a few questions cost
+_REFUSED_SECONDS = 300  # until a store that refused the node is asked again: each time objects are written to try it
 _log = structlog.get_logger("storage")
 
 
 class RemoteVolume:
     """Methods as of Volume."""
 
-    def __init__(self, store: Store, spool: Spool, node: str, room_bytes: int, *, cluster: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        node: str,
+        room_bytes: int,
+        *,
+        cluster: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Claim the prefix. Raises StartError for another node's, and for a store that is not fit.
 
         One that does not answer is away: `claim` it later. A store does not say what it can take:
@@ -64,6 +75,8 @@ class RemoteVolume:
         self._known: set[UUID] = set()
         self._id: UUID | None = None  # until it is claimed nothing is asked of it, or said of what lies there
         self._why = ""  # it is not claimed
+        self._monotonic = monotonic
+        self._refused_until = 0.0
         try:
             self._take()
         except StoreAway as error:
@@ -79,26 +92,38 @@ class RemoteVolume:
 
     def _take(self) -> None:
         """Claim it, and see what lies there."""
-        claimed = self._claim()
-        self._known |= self._listed()
+        known = self._marker()
+        claimed = self._claim() if known is None else self._claim_again(known)
+        found = self._listed()
+        self._known |= found
+        if known is None:
+            _log.warning("a store is taken that had no mark of this node's", store=self.store.place, buckets=len(found))
         self._id = claimed
 
     def _claim(self) -> UUID:
+        self.store.try_out(_TRIED)
+        self.store.create(marker.NAME, marker.content(self._owner, uuid4()))
         known = self._marker()
-        if known is None or known[0] == self._owner:
-            self.store.try_out(_TRIED)
         if known is None:
-            known = (self._owner, uuid4())
-            if self.store.create(marker.NAME, marker.content(*known)):
-                _log.warning("a store is taken that held nothing of this node's", store=self.store.place)
-            known = self._marker()
-            if known is None:
-                raise self.store.away("it does not show the node's marker, which was just written")
+            raise self.store.away("it does not show the node's marker, which was just written")
+        volume = self._own(known)
+        self.store.require_condition(marker.NAME, marker.content(self._owner, volume))
+        return volume
+
+    def _claim_again(self, known: tuple[str, UUID]) -> UUID:
+        """One that is full is taken as a full disk is: it gives what it has, and removing makes room."""
+        volume = self._own(known)
+        try:
+            self.store.try_out(_TRIED, is_in_use=True)
+            self.store.require_condition(marker.NAME, marker.content(self._owner, volume))
+        except DiskFull:
+            _log.warning("the node starts on a store that is full", store=self.store.place)
+        return volume
+
+    def _own(self, known: tuple[str, UUID]) -> UUID:
         owner, volume = known
         if owner != self._owner:
             raise StartError(f"OORT_DATA_STORES: {self.store.place} belongs to node {owner}, and this is {self._owner}")
-        # What a store that heeds no condition would write is what is there.
-        self.store.require_condition(marker.NAME, marker.content(owner, volume))
         return volume
 
     def _marker(self) -> tuple[str, UUID] | None:
@@ -138,14 +163,16 @@ class RemoteVolume:
         """Claim what was away at the start; nothing if it is claimed. One call after the other.
 
         Why it cannot be is logged when that changes: the node serves on with what else it has, also beside a store that
-        it would not have started with.
+        it would not have started with. After it refused the node it is asked again in five minutes.
         """
-        if self._id is not None:
+        if self._id is not None or self._monotonic() < self._refused_until:
             return
         try:
             self._take()
         except (ServiceError, StartError) as error:
             why = error.why if isinstance(error, StoreAway) else str(error)
+            if not (isinstance(error, StoreAway) and error.passes):
+                self._refused_until = self._monotonic() + _REFUSED_SECONDS
             if why != self._why:
                 self._why = why
                 _log.error("a store that was away at the start cannot be taken", cause=why)

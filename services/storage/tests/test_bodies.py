@@ -356,7 +356,7 @@ async def test_a_node_starts_while_its_store_is_away_and_serves_when_that_comes(
             async with cluster.client("a", claims) as client:
                 name = await client.put_pack(await client.open(), body)
         with monkeypatch.context() as away:
-            away.setattr(RemoteVolume, "_claim", is_away)
+            away.setattr(RemoteVolume, "_take", is_away)
             async with cluster.up("a"), cluster.client("a", claims) as client:
                 session = await client.open()
                 assert await refusal_of(client.get(session, name)) == "UNAVAILABLE"

@@ -123,7 +123,7 @@ async def test_a_disk_answers_and_the_node_lives_while_its_store_stands_still(
 async def test_a_node_lives_and_serves_its_disks_while_a_store_that_was_away_at_the_start_stands_still(
     cluster: Cluster, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body, later, go_on, claim, beats = a_body(), a_body(), threading.Event(), RemoteVolume._claim, Presence.beat
+    body, later, go_on, take, beats = a_body(), a_body(), threading.Event(), RemoteVolume._take, Presence.beat
     loop, asked, beaten = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     tries: list[RemoteVolume] = []
 
@@ -131,13 +131,13 @@ async def test_a_node_lives_and_serves_its_disks_while_a_store_that_was_away_at_
         await beats(presence)
         beaten.set()
 
-    def stands_still(volume: RemoteVolume) -> UUID:
+    def stands_still(volume: RemoteVolume) -> None:
         tries.append(volume)
         if len(tries) == 1:
             raise StoreAway("it does not answer", passes=True, what="The store")
         loop.call_soon_threadsafe(asked.set)
         go_on.wait()
-        return claim(volume)
+        take(volume)
 
     with on_s3(s3_bucket, "node a", tmp_path) as kept:
         cluster.node("a", **{**kept.settings(), "data_dirs": [tmp_path / "disk"], "store_room_bytes": 1})
@@ -146,7 +146,7 @@ async def test_a_node_lives_and_serves_its_disks_while_a_store_that_was_away_at_
             async with cluster.client("a", claims) as client:
                 name = await client.put_pack(await client.open(), body)
         monkeypatch.setattr(Presence, "beat", beat)
-        monkeypatch.setattr(RemoteVolume, "_claim", stands_still)
+        monkeypatch.setattr(RemoteVolume, "_take", stands_still)
         async with cluster.up("a"), cluster.client("a", claims) as client:
             try:
                 async with asyncio.timeout(60):

@@ -78,6 +78,7 @@ def test_an_address_of_another_kind_is_told_as_it_is_given(url: str, endpoint: s
         (KEYS, 0o640, "chmod 600"),
         ("KEY:SECRET", 0o600, "lacks a section"),
         (KEYS + "aws_session_token = SECRET\n", 0o600, "lasting"),
+        (KEYS.replace("SECRET", ""), 0o600, "nothing for one of aws_access_key_id and aws_secret_access_key"),
     ],
 )
 def test_a_key_that_others_may_read_or_that_is_none_is_refused(
@@ -95,6 +96,15 @@ def test_a_key_that_others_may_read_or_that_is_none_is_refused(
     [
         ("azblob", KEYS, r"lacks a section \[azblob\] with account_name and account_key"),
         ("azblob", "[azblob]\naccount_name = account\naccount_key = SECRET!\n", "it is Base64"),
+        (
+            "azblob",
+            "[azblob]\naccount_name = account\naccount_key =\n",
+            "nothing for one of account_name and account_key",
+        ),
+        ("azblob", "[azblob]\naccount_name =\naccount_key = SECRETSECRET\n", "nothing for one of"),
+        ("azblob", "[azblob]\naccount_name = account\naccount_key = SECRETSECRETQUJ=\n", "it is Base64"),
+        ("gcs", "[gcs]\ncredential_file =\n", "nothing for one of credential_file"),
+        ("gcs", "[gcs]\ncredential_file = half\n", "with a client_email and a private_key"),
         ("gcs", KEYS, r"lacks a section \[gcs\] with credential_file"),
         ("gcs", "[gcs]\ncredential_file = missing\n", "cannot read .*missing"),
         ("gcs", "[gcs]\ncredential_file = key\n", "no credential of Google's that lasts"),
@@ -108,6 +118,7 @@ def test_each_kind_of_store_has_a_section_and_one_that_is_not_right_is_refused(
     for name, secret, mode in (
         ("key", content, 0o600),
         ("for-a-while", '{"type": "SECRET"}', 0o600),
+        ("half", '{"type": "service_account", "client_email": "SECRET"}', 0o600),
         ("open", '{"type": "service_account"}', 0o644),
     ):
         (tmp_path / name).write_text(secret)
@@ -120,7 +131,7 @@ def test_each_kind_of_store_has_a_section_and_one_that_is_not_right_is_refused(
 def test_a_key_is_read_and_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.touch(0o600)
-    google = '{"type": "service_account", "private_key": "SECRET"}'
+    google = '{"type": "service_account", "client_email": "a@b", "private_key": "SECRET"}'
     (tmp_path / "google.json").touch(0o600)
     (tmp_path / "google.json").write_text(google)
     path.write_text(

@@ -57,21 +57,6 @@ def kept(s3_bucket: str, tmp_path: Path) -> Iterator[InStore]:
         yield kept
 
 
-def test_a_store_that_replaces_what_must_not_be_replaced_is_refused(
-    kept: InStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As stores do that pass over If-None-Match."""
-    create = Store.create
-
-    def ignoring(store: Store, path: str, body: bytes) -> bool:
-        store.delete(path)
-        return create(store, path, body)
-
-    monkeypatch.setattr(Store, "create", ignoring)
-    with pytest.raises(StartError, match=r"replaces an object .* \(If-None-Match: \*\)"):
-        RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
-
-
 def test_a_store_that_knows_no_such_write_is_refused(
     store: Store, spool: Spool, server: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,10 +118,12 @@ def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
 ) -> None:
     RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
     server.say(503, "SlowDown")
-    volume = RemoteVolume(store, spool, "a", ROOM, cluster="local")
+    now = [0.0]
+    volume = RemoteVolume(store, spool, "a", ROOM, cluster="local", monotonic=lambda: now[0])
     volume.store = kept.store
     with capture_logs() as logs:
         for _ in range(3):
+            now[0] += 301
             volume.claim()
         assert not volume.is_there
     assert ["belongs to node other/a" in line["cause"] for line in logs] == [True]
@@ -145,11 +132,25 @@ def test_a_store_that_was_away_and_is_another_nodes_is_never_taken(
     assert "belongs to node other/a" in caught.value.why
 
 
-def test_a_node_of_that_name_in_another_cluster_is_another(kept: InStore, spool: Spool) -> None:
-    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
-    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
-    with pytest.raises(StartError, match="belongs to node local/a, and this is other/a"):
-        RemoteVolume(kept.store, spool, "a", ROOM, cluster="other")
+def test_a_store_that_refuses_the_node_is_asked_again_after_a_while(
+    kept: InStore, store: Store, spool: Spool, server: Answers
+) -> None:
+    server.say(503, "SlowDown")
+    now = [0.0]
+    volume = RemoteVolume(store, spool, "a", ROOM, cluster="local", monotonic=lambda: now[0])
+    server.answers.clear()
+    server.say(403, "AccessDenied")
+    volume.claim()
+    asked = len(server.asked)
+    volume.claim()
+    assert len(server.asked) == asked
+    volume.store = kept.store
+    now[0] = 299
+    volume.claim()
+    assert not volume.is_there
+    now[0] = 301
+    volume.claim()
+    assert volume.is_there
 
 
 def test_what_fails_later_says_nothing_of_the_objects(kept: InStore, spool: Spool, server: Answers) -> None:
@@ -353,18 +354,6 @@ def test_a_body_that_comes_there_altered_is_sent_again_with_its_checksum(server:
         store.upload(tmp_path / "body", "incoming/x", 4)
     assert server.asked == ["PUT", "PUT", "PUT", "HEAD"]
     assert all("x-amz-checksum-crc32c" in headers for headers in server.headers[:3])
-
-
-def test_a_store_that_does_not_copy_or_remove_is_refused(
-    kept: InStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for call in ("copy", "delete"):
-        with monkeypatch.context() as patched:
-            patched.setattr(Store, call, _refused)
-            with pytest.raises(StartError, match="the key's rights"):
-                RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
-    RemoteVolume(kept.store, spool, "a", ROOM, cluster="local")
-    assert kept.files() == []
 
 
 def _refused(*_: object) -> None:
