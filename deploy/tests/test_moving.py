@@ -36,11 +36,11 @@ class Both:
         return self.states[0]
 
 
-ORDERED = Timestamp(seconds=1)
+ORDERED, SINCE = Timestamp(seconds=1), Timestamp(seconds=2)
 
 
 def at(
-    seq: int, behind: int, *, complete: bool = True, damaged: int = 0, seen: Timestamp = Timestamp(seconds=2)
+    seq: int, behind: int, *, complete: bool = True, damaged: int = 0, seen: Timestamp = SINCE
 ) -> regions_pb2.Following:
     return regions_pb2.Following(
         upto_seq=seq, behind_bytes=behind, complete=complete, damaged_objects=damaged, seen=seen
