@@ -6,7 +6,7 @@ from domain.tokens import VaultClaims
 from services.storage.tests.cluster import Client, a_body
 from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
 from services.storage.tests.test_following_prunes import complete
-from services.storage.tests.test_rescan import rescan
+from services.storage.tests.test_rescan import a_kept_address, auth_knowing, rescan
 
 
 async def dump(regions: Regions) -> int:
@@ -213,16 +213,19 @@ async def test_a_catalogue_put_back_from_before_its_promotion_keeps_what_a_resca
         await change("insert into follows select * from jsonb_populate_record(null::follows, %s::jsonb)", following)
         await change("update buckets set follows = 'here', seq = %s", before)
         assert not had <= contents(regions.there, claims.bucket)
-        async with regions.there.up("x"):
-            await rescan(regions.there, "x")
-            assert had <= contents(regions.there, claims.bucket)
-            await regions.look_now(claims.bucket)
-            await regions.wait(claims.bucket, lambda one: "a rescan has entered" in one.problem)
-            assert had <= contents(regions.there, claims.bucket)
-            # It is promoted again as it was, and takes backups.
-            await regions.promote(claims.bucket)
-            async with regions.there.client("x", full(claims, "there")) as client:
-                await back_up(client, a_body(), snapshot=b"and again")
+        with a_kept_address() as auth_server:
+            settings = regions.there.settings["x"]
+            regions.there.settings["x"] = settings.model_copy(update={"auth_server": auth_server})
+            async with regions.there.up("x"), auth_knowing(regions.there, claims):
+                await rescan(regions.there, "x")
+                assert had <= contents(regions.there, claims.bucket)
+                await regions.look_now(claims.bucket)
+                await regions.wait(claims.bucket, lambda one: "a rescan has entered" in one.problem)
+                assert had <= contents(regions.there, claims.bucket)
+                # It is promoted again as it was, and takes backups.
+                await regions.promote(claims.bucket)
+                async with regions.there.client("x", full(claims, "there")) as client:
+                    await back_up(client, a_body(), snapshot=b"and again")
 
 
 async def test_a_seal_that_cannot_be_read_there_holds_up_no_other_object(regions: Regions) -> None:
