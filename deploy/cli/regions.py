@@ -195,7 +195,7 @@ def move(
                 raise UsageError(detail=f"There it follows cluster {state.writes_to}, and not {source}.")
             _tell(state.following[0])
             agree(f"Move {bucket} from cluster {source} to {name}, and end what writes to it now?", yes=yes)
-            moving.move(bucket, region, target, tell=_progress)
+            moving.move(bucket, region, target, seen=state.following[0].seen, tell=_progress)
         elif region.status(bucket).writes_to != name:
             raise UsageError(detail=f"On cluster {name} it does not follow {source}: `oort bucket follow` comes first.")
         send_devices(data, bucket, name)

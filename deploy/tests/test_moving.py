@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from oort.storage.v1 import regions_pb2
 
 from client.errors import NotSupported
@@ -35,14 +36,21 @@ class Both:
         return self.states[0]
 
 
-def at(seq: int, behind: int, *, complete: bool = True) -> regions_pb2.Following:
-    return regions_pb2.Following(upto_seq=seq, behind_bytes=behind, complete=complete)
+ORDERED, SINCE = Timestamp(seconds=1), Timestamp(seconds=2)
+
+
+def at(
+    seq: int, behind: int, *, complete: bool = True, damaged: int = 0, seen: Timestamp = SINCE
+) -> regions_pb2.Following:
+    return regions_pb2.Following(
+        upto_seq=seq, behind_bytes=behind, complete=complete, damaged_objects=damaged, seen=seen
+    )
 
 
 def test_nobody_is_kept_waiting_before_little_is_to_come_and_nothing_is_promoted_before_all_came() -> None:
     both = Both([at(1, 0, complete=False), at(20, 500 << 30), at(90, 1 << 20), at(95, 1), at(100, 0)])
     told: list[int] = []
-    move("b", both, both, tell=lambda one: told.append(one.upto_seq))
+    move("b", both, both, seen=ORDERED, tell=lambda one: told.append(one.upto_seq))
     assert both.ordered == ["at 90", "hand b over to far", "at 100", "promote b"]
     assert told == [1, 20, 90, 95]
 
@@ -50,7 +58,7 @@ def test_nobody_is_kept_waiting_before_little_is_to_come_and_nothing_is_promoted
 def test_a_promotion_that_is_refused_ends_the_move() -> None:
     both = Both([at(100, 0)], refusal="2 objects cannot be read")
     with pytest.raises(NotSupported, match="cannot be read"):
-        move("b", both, both, tell=lambda _: None)
+        move("b", both, both, seen=ORDERED, tell=lambda _: None)
     assert both.ordered[-1] == "at 100"
 
 
@@ -58,3 +66,10 @@ def test_what_was_never_whole_or_has_much_to_come_is_not_near() -> None:
     assert is_near(at(5, 64 << 20))
     assert not is_near(at(5, (64 << 20) + 1))
     assert not is_near(at(5, 0, complete=False))
+    assert not is_near(at(5, 0, damaged=1))
+
+
+def test_nothing_is_handed_over_before_the_follower_was_answered_again() -> None:
+    both = Both([at(90, 0, seen=ORDERED), at(95, 0), at(100, 0)])
+    move("b", both, both, seen=ORDERED, tell=lambda _: None)
+    assert both.ordered == ["at 95", "hand b over to far", "at 100", "promote b"]

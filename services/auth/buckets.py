@@ -65,7 +65,7 @@ class Buckets:
         request.tenant_id = "" if everywhere else str(caller.tenant)
         async with self.db.unit(caller.tenant) as unit:
             names = await clusters.names(unit) if everywhere else await vaults.clusters(unit)
-            known = [await clusters.get(unit, name) for name in await self._own_first(names, request.bucket_id)]
+            known = [await clusters.get(unit, name) for name in await self._that_may_have(names, request.bucket_id)]
 
         async def one(channel: grpc.aio.Channel) -> Any:
             stub = protection_pb2_grpc.ProtectionServiceStub(channel)
@@ -83,12 +83,14 @@ class Buckets:
                 _raise_unless_unknown(error)
         raise silent or NotFound(what=f"bucket {request.bucket_id}")
 
-    async def _own_first(self, names: list[str], bucket: str) -> list[str]:
-        """The cluster that has the bucket to write to before those that may follow it."""
+    async def _that_may_have(self, names: list[str], bucket: str) -> list[str]:
+        """The cluster alone that has the bucket to write to, where that is known.
+
+        One that follows it has a basket, a lock and a brake of its own, which are not the vault's while that is silent.
+        """
         if len(names) == 1:
             return names
-        own = [name for name in names if await self.users.directory.owners(name, [UUID(bucket)])]
-        return own + [name for name in names if name not in own]
+        return [name for name in names if await self.users.directory.owners(name, [UUID(bucket)])] or names
 
     async def _is_first(self, caller: Caller) -> bool:
         try:

@@ -63,12 +63,16 @@ class Bringer:
             await self._bring(this, listed[kind])
 
     async def replace_seal(self, this: Pass) -> None:
-        """Have the seal that is there, in a session of retention."""
+        """Have the seal that is there, in a session of retention; one that cannot be read there is counted."""
         here, there = await this.own.seal(), this.there.seal_sha256
         if here in (None, there) or not there:
             return
-        async with aclosing(self._frames(this.source, SEAL)) as frames:
-            body = await _all_of(frames)
+        try:
+            async with aclosing(self._frames(this.source, SEAL)) as frames:
+                body = await _all_of(frames)
+        except Damaged as error:
+            this.note_damaged(error)
+            return
         put = Put(this.own.claims, this.own.open_session, SEAL, there, len(body))
         await self.puts.replace_seal(put, body, here or b"")
 
@@ -110,8 +114,7 @@ class Bringer:
                         else:
                             await self.puts.put(put, frames)
                 except Damaged as error:
-                    this.damaged += 1
-                    this.first_damaged = this.first_damaged or str(error)
+                    this.note_damaged(error)
                     return
                 except Unavailable:
                     if not left:

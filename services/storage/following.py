@@ -141,8 +141,7 @@ class Follower:
                 await following.stray(unit, one, what_stands(this))
             return
         await self._note_behind(one, there)
-        is_sealed = not there.seal_sha256 or await this.own.seal() == there.seal_sha256
-        if is_sealed and not (there.objects or this.is_inventory):
+        if not (there.objects or this.is_inventory or await self._lacks_seal(this)):
             if there.seq != one.seen_seq:
                 async with self.db.worker() as unit:
                     await following.nothing_came(unit, one, there.seq)
@@ -153,16 +152,15 @@ class Follower:
         await self._while(self._pass(this, session, seq), self._beat(this))
 
     async def _pass(self, this: Pass, session: UUID, seq: int) -> None:
-        one, source, there = this.one, this.source, this.there
+        one, source = this.one, this.source
         is_inventory = this.is_inventory
         try:
             await self.bringer.bring_all(this, 0 if is_inventory else one.upto_seq)
-            follows_removals = is_inventory and this.follows_removals
-            is_sealed_anew = await this.own.seal() not in (None, there.seal_sha256) and bool(there.seal_sha256)
-            if follows_removals or is_sealed_anew:
+            if await self._lacks_seal(this):
                 await this.own.begin(Purpose.RETENTION)
                 await self.bringer.replace_seal(this)
-            if follows_removals:
+            if follows_removals := is_inventory and this.follows_removals:
+                await this.own.begin(Purpose.RETENTION)
                 await self.removals.follow(this)
         finally:
             await self._end(this)
@@ -180,6 +178,11 @@ class Follower:
                 standing=what_stands(this) if is_inventory or this.damaged else None,
             )
         await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq, session))
+
+    async def _lacks_seal(self, this: Pass) -> bool:
+        """Whether the seal there is to be brought. While something cannot be read there, with an inventory."""
+        is_new = this.there.seal_sha256 not in (b"", await this.own.seal())
+        return is_new and (this.is_inventory or not this.one.damaged_objects)
 
     def _until_inventory(self, this: Pass) -> float | None:
         """When all is to be compared again; None: as it is. What is held goes with the ordinary one."""

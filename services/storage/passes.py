@@ -10,6 +10,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import sessions
+from services.storage.errors import Damaged
 from services.storage.regions import begin_session
 from services.storage.source import Source
 from services.storage.store import following
@@ -79,7 +80,7 @@ class Pass:
 
     @property
     def has_strayed(self) -> bool:
-        """Whether it was another one at any time since an operator has said which is meant."""
+        """Whether it was another one at any time since an operator has said which is meant, or the one here was."""
         return self.one.strayed or self.is_other
 
     @property
@@ -87,11 +88,16 @@ class Pass:
         """Whether what is not there is removed here.
 
         Not while the brake holds the bucket there, as it does after a rescan, nor by another catalogue than was read
-        before, unless an operator says that it is meant: what it lacks may be on the disks there, or here alone. Nor
-        when something was not to be brought: it may stand for what would go.
+        before, unless an operator says that it is meant: what it lacks may be on the disks there, or here alone; so may
+        what a rescan has entered here. Nor when something was not to be brought: it may stand for what would go.
         """
         is_sure = not (self.has_strayed or self.there.braked or self.damaged)
         return self.one.removals and is_sure and bool(self.there.config_sha256)
+
+    def note_damaged(self, error: Damaged) -> None:
+        """Count an object that no copy there is whole of."""
+        self.damaged += 1
+        self.first_damaged = self.first_damaged or str(error)
 
 
 def what_stands(this: Pass) -> str:
@@ -106,7 +112,7 @@ def what_stands(this: Pass) -> str:
         said.append("the brake holds the bucket there, so nothing is removed here")
     if this.has_strayed:
         said.append(
-            "its catalogue there was lost or came from a dump, so nothing is removed here until, after `oort node"
-            " rescan` there, `oort bucket follow` is given again"
+            "its catalogue there was lost or came from a dump, or a rescan has entered what lay on disks here, so"
+            " nothing is removed here until, after `oort node rescan`, `oort bucket follow` is given again"
         )
     return f"Not all is as it is there: {'; '.join(said)}." if said else ""

@@ -186,7 +186,7 @@ class Regions:
         """
         async with self._db.worker() as unit:
             state = await buckets.peek(unit, bucket)
-            followers = await followed.followers(unit, bucket)
+            followers = await followed.followers(unit, bucket, ever=True)
         if state is not None and not give_up:
             known = {one.cluster: one.endpoints for one in followers}
             # A follower may have been promoted without a hand-over.
@@ -354,18 +354,16 @@ def _require_all(found: Following, seal: bytes | None, there: LookResponse | Non
     """Raises NotAllowed where a promotion would lose what could still come."""
     if not found.complete:
         raise NotAllowed(detail="The bucket never had all of it here: --give-up promotes what there is.")
-    if there is None:
-        return
-    if there.follows != cluster:
+    if there and there.follows != cluster:
         raise NotAllowed(
             detail=f"Cluster {found.source} answers, and takes what devices store: `oort bucket move` leaves nothing"
             " behind; --give-up promotes without what is stored there from now on."
         )
-    if there.objects or not there.known or there.seal_sha256 not in (b"", seal):
+    if there and (there.objects or not there.known or there.seal_sha256 not in (b"", seal)):
         raise NotAllowed(detail=f"What cluster {found.source} has is not all here yet: it comes, or --give-up.")
     if found.damaged_objects:
         raise NotAllowed(
-            detail=f"{found.damaged_objects} objects cannot be read on cluster {found.source} now, and would not come"
+            detail=f"{found.damaged_objects} objects could not be read on cluster {found.source}, and would not come"
             " any more when they can: --give-up promotes without them."
         )
 

@@ -26,7 +26,7 @@ from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
 from services.storage.placement import is_spared
-from services.storage.store import buckets, copies, homes, nodes, objects, rescans
+from services.storage.store import buckets, copies, followed, following, homes, nodes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile, KnownObject
@@ -197,7 +197,7 @@ class Rescan:
         async with self._db.worker() as unit:
             if new is not None and new.owner is not None:
                 await rescans.add_bucket(unit, new.owner)
-            await buckets.lock(unit, bucket)
+            state = await buckets.lock(unit, bucket)
             if new is not None:
                 await homes.join(unit, bucket, self._node)
                 # All at once: the files of the root are judged before the node fetches what it lacks.
@@ -208,6 +208,8 @@ class Rescan:
             if self._node not in await homes.home_nodes(unit, bucket):
                 return []  # it has left meanwhile
             entered = await rescans.enter(unit, bucket, self._node, files)
+            if entered and state and await following.distrust(unit, bucket):
+                await followed.end_writers(unit, bucket, state.seq + 1)
             otherwise = await rescans.otherwise(unit, bucket, files)
             if new is not None:
                 for known in otherwise:  # replication does not put another file there before it is judged

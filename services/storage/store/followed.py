@@ -154,13 +154,16 @@ async def note_follower(
     await unit.execute(_NOTE, {**noted, "endpoints": list(endpoints)})
 
 
-async def followers(unit: Unit, bucket: UUID) -> list[FollowerCluster]:
-    """The clusters that follow a bucket, the one that was heard of last first; none that was silent for a month."""
+async def followers(unit: Unit, bucket: UUID, *, ever: bool = False) -> list[FollowerCluster]:
+    """The clusters that follow a bucket, the one that was heard of last first.
+
+    None that was silent for a month, unless all that `ever` did are asked for.
+    """
     async with unit.cursor(row_factory=class_row(FollowerCluster)) as cursor:
         await cursor.execute(
             "select cluster, endpoints, upto_seq, seen from followers"
-            " where bucket_id = %s and seen > now() - make_interval(days => %s) order by seen desc, cluster",
-            (bucket, _SILENT_DAYS),
+            " where bucket_id = %s and (%s or seen > now() - make_interval(days => %s)) order by seen desc, cluster",
+            (bucket, ever, _SILENT_DAYS),
         )
         return await cursor.fetchall()
 

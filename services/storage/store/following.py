@@ -18,9 +18,9 @@ class Following:
 
     All that was to be seen there at `upto_seq` is here, and up to `seen_seq` nothing more has come. `complete`: all was
     here once, of the catalogue that is meant. `session_id` is the last session that was opened to read there, if any;
-    `strayed`: a catalogue there did not know it, so that was another one. `kept_objects` were removed there and are
-    held here. `standing` is what the last inventory has left. `shortfalls` counts those in a row that could not bring
-    all.
+    `strayed`: a catalogue there did not know it, so that was another one, or the one here was added to by a rescan.
+    `kept_objects` were removed there and are held here. `standing` is what the last inventory has left. `shortfalls`
+    counts those in a row that could not bring all.
     """
 
     bucket_id: UUID
@@ -109,7 +109,8 @@ returning {_COLUMNS}, lease
 _HELD = "bucket_id = %(bucket)s and lease = %(lease)s"
 # An inventory that was ordered meanwhile is still to come.
 _REACHED = f"""
-update follows set upto_seq = %(seq)s, seen_seq = %(seq)s, complete = true,
+update follows set upto_seq = %(seq)s, seen_seq = %(seq)s,
+    complete = complete or (%(compared)s and %(damaged)s::bigint = 0),
     inventory_due = case when inventory_due <> %(due)s or %(seconds)s::float is null then inventory_due
         when %(compared)s then now() + make_interval(secs => %(seconds)s)
         else least(inventory_due, now() + make_interval(secs => %(seconds)s)) end,
@@ -219,7 +220,8 @@ async def note_copied(unit: Unit, one: Claimed, objects: int, size: int) -> None
     """So much less is to come."""
     await unit.execute(
         "update follows set behind_objects = greatest(0, behind_objects - %(objects)s),"  # noqa: S608 - constants
-        f" behind_bytes = greatest(0, behind_bytes - %(bytes)s) where {_HELD}",
+        " behind_bytes = greatest(0, behind_bytes - %(bytes)s),"
+        f" behind_since = case when behind_objects > %(objects)s then behind_since end where {_HELD}",
         {"bucket": one.bucket_id, "lease": one.lease, "objects": objects, "bytes": size},
     )
 
@@ -279,6 +281,19 @@ async def stray(unit: Unit, one: Claimed, standing: str) -> None:
         f" where {_HELD}",
         {"bucket": one.bucket_id, "lease": one.lease, "standing": standing},
     )
+
+
+async def distrust(unit: Unit, bucket: UUID) -> bool:
+    """As `stray`, of the catalogue here: what was entered in it just now may be known nowhere else.
+
+    Whoever is at work on it is no more; its sessions are for the caller to end. False if it was so, or follows none.
+    """
+    cursor = await unit.execute(
+        "update follows set strayed = true, inventory_due = now(), due = now(), lease = null"
+        " where bucket_id = %s and not strayed",
+        (bucket,),
+    )
+    return cursor.rowcount == 1
 
 
 async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str, *, failed: bool) -> None:

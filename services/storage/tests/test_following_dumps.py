@@ -1,9 +1,12 @@
 """The catalogue of the bucket that is followed was lost, or put back from a dump: its follower has what that lacks."""
 
+from domain.names import SEAL
+from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage.tests.cluster import Client, a_body
 from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
 from services.storage.tests.test_following_prunes import complete
+from services.storage.tests.test_rescan import a_kept_address, auth_knowing, rescan
 
 
 async def dump(regions: Regions) -> int:
@@ -185,3 +188,68 @@ async def test_a_catalogue_that_was_made_anew_removes_nothing_whatever_it_lacks(
             await regions.here.change("update buckets set braked = null")
             await regions.look_now(claims.bucket)
             await regions.caught_up(claims)
+
+
+async def test_a_catalogue_put_back_from_before_its_promotion_keeps_what_a_rescan_enters(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        async with regions.there.up("x"):
+            async with regions.here.client("a", claims) as client:
+                await back_up(client, a_body(), snapshot=b"one")
+            await complete(regions, claims)
+            seq = await regions.hand_over(claims.bucket)
+            await regions.wait(claims.bucket, lambda one: one.upto_seq >= seq)
+        [(following,)] = regions.there.sql("select to_jsonb(f)::text from follows f")
+        [(before,)] = regions.there.sql("select seq from buckets")
+        async with regions.there.up("x"):
+            await regions.promote(claims.bucket)
+            async with regions.there.client("x", full(claims, "there")) as client:
+                await back_up(client, a_body(), snapshot=b"after the move")
+        had = contents(regions.there, claims.bucket)
+        change = regions.there.change
+        await change("delete from object_users")
+        await change("delete from objects where created_seq > %s", before)
+        await change("delete from sessions where opened_seq > %s", before)
+        await change("insert into follows select * from jsonb_populate_record(null::follows, %s::jsonb)", following)
+        await change("update buckets set follows = 'here', seq = %s", before)
+        assert not had <= contents(regions.there, claims.bucket)
+        with a_kept_address() as auth_server:
+            settings = regions.there.settings["x"]
+            regions.there.settings["x"] = settings.model_copy(update={"auth_server": auth_server})
+            async with regions.there.up("x"), auth_knowing(regions.there, claims):
+                await rescan(regions.there, "x")
+                assert had <= contents(regions.there, claims.bucket)
+                await regions.look_now(claims.bucket)
+                await regions.wait(claims.bucket, lambda one: "a rescan has entered" in one.problem)
+                assert had <= contents(regions.there, claims.bucket)
+                # It is promoted again as it was, and takes backups.
+                await regions.promote(claims.bucket)
+                async with regions.there.client("x", full(claims, "there")) as client:
+                    await back_up(client, a_body(), snapshot=b"and again")
+
+
+async def test_a_seal_that_cannot_be_read_there_holds_up_no_other_object(regions: Regions) -> None:
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+            async with regions.there.up("x"):
+                await complete(regions, claims)
+            session = await client.open(Purpose.RETENTION)
+            await client.replace_seal(session, b"another seal")
+            await client.end(session)
+            lost = regions.here.bucket_folder("a", claims.bucket) / SEAL.path
+            lost.unlink()
+            await back_up(client, a_body(), snapshot=b"two")
+            seq = await dump(regions)
+            async with regions.there.up("x"):
+                await look(regions)
+                found = await regions.wait(claims.bucket, lambda one: one.upto_seq >= seq and bool(one.problem))
+                assert (found.damaged_objects, found.behind_objects) == (1, 0)
+                assert "cannot be read there" in found.problem
+                lost.write_bytes(b"another seal")
+                await regions.look_now(claims.bucket)
+                await regions.caught_up(claims)
+                await regions.wait(claims.bucket, lambda one: not one.damaged_objects)
+                sealed = "select sha256 from objects where kind = 'oort-vault'"
+                assert regions.there.sql(sealed) == regions.here.sql(sealed)

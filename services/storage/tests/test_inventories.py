@@ -45,13 +45,16 @@ async def test_what_is_held_here_is_compared_again_with_the_ordinary_inventory(r
 
 
 async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later(regions: Regions) -> None:
-    async with regions.up():
+    async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
-        async with regions.here.client("a", claims) as client:
+        async with regions.there.up("x"):
             await complete(regions, claims)
+        async with regions.here.client("a", claims) as client:
             session = await client.open()
             lost = await client.put_pack(session, a_body())
-            (regions.here.bucket_folder("a", claims.bucket) / lost.path).unlink()
+        (regions.here.bucket_folder("a", claims.bucket) / lost.path).unlink()
+        async with regions.there.up("x"):
+            await regions.there.change("update follows set due = now()")
             await regions.wait(claims.bucket, lambda one: one.damaged_objects == 1)
             assert due_in(regions) <= timedelta(minutes=15)
             for times, minutes in ((1, 15), (2, 30), (3, 60)):

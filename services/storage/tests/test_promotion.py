@@ -97,23 +97,45 @@ async def test_what_never_was_a_whole_vault_is_not_promoted_unless_that_is_meant
 
 
 async def test_what_could_not_be_brought_stops_a_promotion(regions: Regions) -> None:
-    async with regions.up():
-        claims = await a_follower(regions)
+    async with regions.here.up("a"):
+        async with regions.there.up("x"):
+            claims = await a_follower(regions)
         body = a_body()
         async with regions.here.client("a", claims) as client:
             session = await client.open()
             name = await client.put_pack(session, body)
-            lost = regions.here.bucket_folder("a", claims.bucket) / name.path
-            lost.unlink()
+        lost = regions.here.bucket_folder("a", claims.bucket) / name.path
+        lost.unlink()
+        async with regions.there.up("x"):
+            await regions.there.change("update follows set due = now()")
             await regions.wait(claims.bucket, lambda one: one.damaged_objects == 1)
-        await handed_over(regions, claims)
-        with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
+            await handed_over(regions, claims)
+            with pytest.raises(grpc.aio.AioRpcError, match="could not be read"):
+                await regions.promote(claims.bucket)
+            lost.write_bytes(body)
+            await regions.look_now(claims.bucket)
+            await regions.wait(claims.bucket, lambda one: not one.damaged_objects)
             await regions.promote(claims.bucket)
-        lost.write_bytes(body)
-        await regions.look_now(claims.bucket)
-        await regions.wait(claims.bucket, lambda one: not one.damaged_objects)
-        await regions.promote(claims.bucket)
-        assert contents(regions.there, claims.bucket) == contents(regions.here, claims.bucket)
+            assert contents(regions.there, claims.bucket) == contents(regions.here, claims.bucket)
+
+
+async def test_what_could_not_all_be_read_is_not_promoted_for_a_whole_vault_when_its_cluster_is_gone(
+    regions: Regions,
+) -> None:
+    async with regions.there.up("x"):
+        async with regions.here.up("a"):
+            claims = full(await regions.here.bucket("a"))
+            async with regions.here.client("a", claims) as client:
+                packs, _, _ = await back_up(client, a_body(), a_body(), snapshot=b"one")
+            (regions.here.bucket_folder("a", claims.bucket) / packs[0].path).unlink()
+            await regions.follow(claims)
+            await regions.wait(claims.bucket, lambda one: "cannot be read there" in one.problem)
+        with pytest.raises(grpc.aio.AioRpcError, match="never had all"):
+            await regions.promote(claims.bucket)
+        await regions.there.change("update follows set complete = true")  # as before that pack was stored
+        with pytest.raises(grpc.aio.AioRpcError, match="could not be read"):
+            await regions.promote(claims.bucket)
+        await regions.promote(claims.bucket, give_up=True)
 
 
 async def test_what_was_handed_over_is_taken_back_while_nothing_was_stored_on_the_other(regions: Regions) -> None:
@@ -144,6 +166,10 @@ async def test_a_bucket_that_was_promoted_without_a_hand_over_is_not_taken_for_t
         claims = await a_follower(regions)
         await regions.hand_over(claims.bucket, "")  # it only follows, and that is asked of it
         await regions.promote(claims.bucket, give_up=True)
+        with pytest.raises(grpc.aio.AioRpcError, match="to write to by now"):
+            await regions.hand_over(claims.bucket, "")
+        # A region that burnt may be away for long.
+        await regions.here.change("update followers set seen = now() - interval '31 days'")
         with pytest.raises(grpc.aio.AioRpcError, match="to write to by now"):
             await regions.hand_over(claims.bucket, "")
         await regions.hand_over(claims.bucket, "", give_up=True)

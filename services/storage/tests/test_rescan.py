@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -38,7 +38,8 @@ _TABLES = "nodes, buckets, homes, objects, sessions, object_users, pins, missing
 class Auth(owners_pb2_grpc.OwnerServiceServicer):
     """What auth says of owners: the real one is in services/auth."""
 
-    def __init__(self, known: Iterable[VaultClaims]) -> None:
+    def __init__(self, cluster: str, known: Iterable[VaultClaims]) -> None:
+        self._cluster = cluster
         self._known = {str(claims.bucket): claims for claims in known}
 
     async def GetOwners(
@@ -46,7 +47,7 @@ class Auth(owners_pb2_grpc.OwnerServiceServicer):
         request: owners_pb2.GetOwnersRequest,
         context: grpc.aio.ServicerContext[owners_pb2.GetOwnersRequest, owners_pb2.GetOwnersResponse],  # noqa: ARG002
     ) -> owners_pb2.GetOwnersResponse:
-        assert request.cluster == "local"
+        assert request.cluster == self._cluster
         owners = [
             owners_pb2.Owner(
                 bucket_id=bucket,
@@ -65,9 +66,9 @@ class Auth(owners_pb2_grpc.OwnerServiceServicer):
 @asynccontextmanager
 async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[None]:
     """An auth role that the nodes ask."""
-    settings = cluster.settings["a"]
+    settings = next(iter(cluster.settings.values()))
     name = owners_pb2.DESCRIPTOR.services_by_name["OwnerService"].full_name
-    served = [Served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, Auth(known), name)]
+    served = [Served(owners_pb2_grpc.add_OwnerServiceServicer_to_server, Auth(settings.cluster_name, known), name)]
     around, credentials = (
         (MapErrors("auth", Metrics("auth", "auth-1", "test"), "internal"),),
         internal_credentials(settings),
@@ -79,13 +80,19 @@ async def auth_knowing(cluster: Cluster, *known: VaultClaims) -> AsyncIterator[N
         await listener.drain(0)
 
 
-@pytest.fixture
-def auth_server() -> Iterator[str]:
+@contextmanager
+def a_kept_address() -> Iterator[str]:
     """Where `auth_knowing` will listen."""
     with socket.socket() as kept:  # nobody else gets the port, though the auth role is not up all the time
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{kept.getsockname()[1]}"
+
+
+@pytest.fixture
+def auth_server() -> Iterator[str]:
+    with a_kept_address() as address:
+        yield address
 
 
 @pytest.fixture
