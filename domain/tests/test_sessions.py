@@ -22,6 +22,6 @@ def test_parts_cannot_be_shifted_into_one_another() -> None:
 
 
 def test_every_purpose_needs_a_scope_and_only_retention_may_delete() -> None:
-    # A restic's is opened by its lock files and asked for by nobody.
-    assert set(NEEDED_SCOPE) == set(Purpose) - {Purpose.RESTIC}
+    # Nobody asks for a restic's, which its lock files open, nor for that of a node that follows another cluster.
+    assert set(NEEDED_SCOPE) == set(Purpose) - {Purpose.RESTIC, Purpose.REPLICATE}
     assert [purpose for purpose, scope in NEEDED_SCOPE.items() if scope is Scope.DELETE] == [Purpose.RETENTION]
