@@ -212,6 +212,7 @@ async def wire(
             reader=scrubber.reader,
             baskets=Baskets(db, gets, settings.cluster_name),
             patience=patience,
+            silent_seconds=silent,
         )
         if settings.rest_listen and channel is not None:
             rest = await _serve_restic(runtime, channel, gate, puts, gets=gets, streams=streams, rates=rates)

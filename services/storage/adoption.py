@@ -37,7 +37,7 @@ from services.storage.patience import Patience
 from services.storage.quotas import require_room
 from services.storage.standing import lock, require_writing, writing
 from services.storage.steady import SteadyReader, to_the_end
-from services.storage.store import adoptions, homes, objects, puts
+from services.storage.store import adoptions, homes, nodes, objects, puts
 from services.storage.store.objects import NewObject
 from services.storage.store.rescans import FoundFile
 from services.storage.store.sessions import SessionRow
@@ -51,6 +51,7 @@ _BEING_REMOVED = "it is just being removed from the disks"
 _LOST_INDEX = "an index file that it may need lies in the waste basket, and no copy of that is whole"
 _ARRIVING = "it has the temporary name of a copy: that goes on, or was broken off"
 _OTHER_SEAL = "their contents differ: remove those that are not this vault's newest"
+_OUTDATED = "Nothing is adopted while nodes of an earlier version run, which keep nothing for it: upgrade all first."
 _NO_NAME = "its name is not that of an object in this place"
 # `.NAME.Xy12Zz`, `.rsync-partial/` and `.~tmp~/` of rsync, `NAME.part` and the like.
 _is_temporary = re.compile(
@@ -112,6 +113,7 @@ class Adoption:
         reader: SteadyReader,
         baskets: Baskets,
         patience: Patience,
+        silent_seconds: float,
     ) -> None:
         self._node = node
         self._db = db
@@ -120,6 +122,7 @@ class Adoption:
         self._reader = reader
         self._baskets = baskets
         self._patience = patience
+        self._silent_seconds = silent_seconds
         self._log = structlog.get_logger("storage")
 
     async def roots(self, claims: VaultClaims, session: UUID) -> AsyncGenerator[Root, None]:
@@ -158,6 +161,9 @@ class Adoption:
         SessionOver, NotAllowed, NoHome, NotInitialised, QuotaExceeded, Unavailable when a disk or the database is away.
         """
         tally, is_prepared = Tally(), kind is ObjectKind.PACK
+        async with self._db.worker() as unit:
+            if await nodes.outdated(unit, self._silent_seconds):
+                raise NotAllowed(detail=_OUTDATED)
         async with self._db.unit(claims.tenant, claims.user) as unit:
             bucket = await lock(unit, claims)
             await self._require(unit, claims, session)

@@ -119,7 +119,7 @@ class SharedQuotaExceeded(QuotaExceeded):
 
 
 class Unentered(StorageError):
-    """Node {node} holds a config that the catalogue does not know: `oort node rescan` or `bucket adopt` enters it."""
+    """Node {node} holds a config that the catalogue does not know: `oort bucket adopt` or `node rescan` enters it."""
 
     reason = "DAMAGED"
     code = grpc.StatusCode.DATA_LOSS

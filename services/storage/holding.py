@@ -69,7 +69,7 @@ async def condemn_unheld(
     held: dict[bytes, str] = {}
     if bucket.adopting and kind in (ObjectKind.PACK, ObjectKind.INDEX):
         own = await protection.made_among(unit, bucket.id, kind, names, session)
-        held = {name: _adopting_reason(bucket.id) for name in names if name not in own}
+        held = {name: adopting_reason(bucket.id) for name in names if name not in own}
     elif bucket.lock_days:
         locked = await protection.locked(unit, bucket.id, kind, names, session)
         held = {
@@ -92,7 +92,7 @@ def _brake_reason(bucket: UUID) -> str:
     return f"the brake on mass removal holds the vault: `oort bucket release {bucket}` lets go of it"
 
 
-def _adopting_reason(bucket: UUID) -> str:
+def adopting_reason(bucket: UUID) -> str:
     """Why nothing goes that what is still to be adopted may need, for a person."""
     return f"files that were copied by hand are not all in: repeat `oort bucket adopt {bucket}` until it ends with 0"
 
@@ -136,7 +136,7 @@ async def why_held(db: Database, claims: VaultClaims) -> str:
         found = await buckets.peek(unit, claims.bucket)
     if found is None or not (found.adopting or found.braked is not None):
         return ""
-    return _adopting_reason(found.id) if found.adopting else _brake_reason(found.id)
+    return adopting_reason(found.id) if found.adopting else _brake_reason(found.id)
 
 
 async def set_lock(db: Database, bucket: UUID, tenant: UUID | None, days: int, *, shorten: bool) -> int:

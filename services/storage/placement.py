@@ -5,6 +5,7 @@ Kept true:
 - that is decided in one transaction under the bucket's lock, which every put, removal and change of homes takes; the
   other homes live, have compared their disks since they were started, and once more since the old one was ready to go;
 - a step that is interrupted is taken again: all that is known lies in the catalogue, and any node takes the next one;
+- no home leaves while files are adopted: those that are not in yet lie there alone;
 - no bucket moves while a node of an earlier version runs: it would enter puts by the homes of a moment ago.
 docs/decisions/placement.md argues why no object that was acknowledged is ever without its copies.
 """
@@ -26,6 +27,8 @@ _PAGE = 1000
 OUTGROWN_ROUNDS = 12
 _FIRST = UUID(int=0)
 NO_ROOM = "no other node has room for it"
+# The files that are out lie on a home alone, and go with it.
+ADOPTING = "files that were copied by hand are not all in: repeat `oort bucket adopt` until it ends with 0"
 
 
 class Placement:
@@ -160,7 +163,7 @@ class Placement:
         await self._wait(unit, state.id, [home for home in found if home not in going], "")
         for home in going:
             others = [other for other in found if other is not home and other.state == "serving"]
-            why = why_not(home, found, state.copies)
+            why = ADOPTING if state.adopting else why_not(home, found, state.copies)
             if why:
                 await self._keep(unit, state.id, [home])
             elif home.leaving is None:
@@ -226,14 +229,14 @@ def going_of(found: Sequence[HomeState], copies: int) -> list[HomeState]:
     drained = [home for home in found if home.state != "serving"]
     if drained or len(found) <= copies:
         return drained
-    all_live = all(home.live for home in found)
-    return [max(found, key=lambda home: _uselessness(home, all_live=all_live))]
+    all_well = all(home.live and home.fits for home in found)
+    return [max(found, key=lambda home: _uselessness(home, all_well=all_well))]
 
 
-def _uselessness(home: HomeState, *, all_live: bool) -> tuple[bool, bool, bool, bool, bool, int]:
+def _uselessness(home: HomeState, *, all_well: bool) -> tuple[bool, bool, bool, bool, bool, int]:
     """Greatest for the home that is missed least; the same at every look, while nothing changes."""
     return (
-        home.outgrown and not home.lacks and all_live,  # else one that joined for it, and died, is to go
+        home.outgrown and not home.lacks and all_well,  # else one that cannot take its place is to go
         home.lacks,
         not home.live,
         not home.fits,

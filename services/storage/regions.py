@@ -21,6 +21,7 @@ from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
 from services.storage.errors import SessionOver, SourceRefused
+from services.storage.holding import adopting_reason
 from services.storage.peers import Peers
 from services.storage.source import Source
 from services.storage.store import buckets, followed, following, nodes, protection, sessions
@@ -100,6 +101,8 @@ class Regions:
     async def _begin(self, unit: Unit, here: BucketState, wanted: Wanted, there: LookResponse) -> None:
         source = there.cluster
         before = await following.get(unit, here.id)
+        if before is None and here.adopting:  # none could end it here afterwards
+            raise NotAllowed(detail=f"In bucket {here.id} {adopting_reason(here.id)}.")
         if before is None and not wanted.existing and not await followed.is_empty(unit, here.id):
             raise NotAllowed(
                 detail="The bucket has content here. What is not in the other cluster's is removed where removals are"
@@ -169,6 +172,8 @@ class Regions:
                 )
             if cluster not in {one.cluster for one in await followed.followers(unit, bucket)}:
                 raise NotAllowed(detail=f"No cluster {cluster} follows the bucket {bucket}.")
+            if state.adopting:
+                raise NotAllowed(detail=f"In bucket {bucket} {adopting_reason(bucket)}.")
             if state.braked is not None:
                 raise NotAllowed(
                     detail=f"The brake on mass removal holds the bucket {bucket}, and what was removed from it comes"

@@ -25,6 +25,7 @@ from services.common.errors import Unavailable
 from services.storage.disks import Disks
 from services.storage.errors import DiskFull
 from services.storage.found import Pages
+from services.storage.holding import adopting_reason
 from services.storage.placement import is_spared
 from services.storage.store import buckets, copies, followed, following, homes, nodes, objects, rescans
 from services.storage.store.buckets import BucketState, NewBucket
@@ -105,15 +106,18 @@ class Rescan:
                             async for _ in pages:
                                 yield tally
                     except (OSError, DiskFull) as error:
-                        self._log.error("a bucket cannot be rescanned", bucket=str(bucket), cause=str(error))
-                        if len(tally.failed) < _NAMED_AT_MOST:
-                            tally.failed[bucket] = str(error)
+                        self._fail(bucket, str(error), tally)
             await self._require_all()
             if not tally.failed:
                 async with self._db.worker() as unit:
                     await nodes.was_read(unit, self._node)
             self._log.info("rescanned", buckets=tally.buckets, objects=tally.objects, unknown=len(tally.unknown))
             yield tally
+
+    def _fail(self, bucket: UUID, why: str, tally: Tally) -> None:
+        self._log.error("a bucket cannot be rescanned", bucket=str(bucket), cause=why)
+        if len(tally.failed) < _NAMED_AT_MOST:
+            tally.failed[bucket] = why
 
     async def finish(self) -> int:
         """Every node was rescanned, and all was read: let go of the buckets that were added. Answers how many."""
@@ -128,6 +132,9 @@ class Rescan:
                 tally.unknown.append(bucket)
             return
         if not is_home and await self._is_former(bucket):
+            return
+        if is_home and (waits := await self._waits_for_adoption(bucket)):
+            self._fail(bucket, waits, tally)
             return
         tally.buckets += 1
         if not is_home:
@@ -156,6 +163,12 @@ class Rescan:
             if await buckets.peek(unit, bucket) is None:
                 return None
             return self._node in await homes.home_nodes(unit, bucket)
+
+    async def _waits_for_adoption(self, bucket: UUID) -> str:
+        """Why what lies there is left to an adoption, which brings back what that may need; empty if it is not."""
+        async with self._db.worker() as unit:
+            state = await buckets.peek(unit, bucket)
+        return adopting_reason(bucket) if state and state.adopting else ""
 
     async def _is_former(self, bucket: UUID) -> bool:
         """Whether the files are those of a former home, which removes them.

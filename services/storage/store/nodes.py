@@ -38,8 +38,9 @@ class Node:
 
 TURN = "its turn has not come yet"
 # The first migration whose nodes change the homes of a bucket by the same rules as this one's: those of the one before
-# would have a home leave that has just joined for one that a bucket has outgrown, for ever.
-HOMES_CHANGE = 13
+# would have a home leave that has just joined for one that a bucket has outgrown, for ever, and one in whose folder
+# files wait to be adopted; nor do they keep what these may need.
+HOMES_CHANGE = 14
 # One that is silent may only be slow, and enter a put when it goes on; one that has said that it goes still ends its
 # calls. Only after so long nothing of it is awaited.
 _OUTDATED = f"""

@@ -472,6 +472,20 @@ async def test_what_lies_beside_the_folders_is_named_and_what_rsync_has_begun_is
         }
 
 
+async def test_nothing_is_adopted_while_a_node_of_an_earlier_version_runs(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *some_files())
+        await cluster.change(
+            "insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen, catalogue)"
+            " values ('old', '', '', 0, now(), 12)"
+        )
+        async with adopting(cluster, claims) as adoption:
+            with pytest.raises(grpc.aio.AioRpcError, match="earlier version"):
+                await adoption.adopt("a", ObjectKind.PACK)
+        assert cluster.sql("select adopting from buckets where id = %s", claims.bucket) == [(False,)]
+
+
 def test_a_folder_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
     bucket, body = uuid4(), a_body()
     with closing(Disk(tmp_path / "one", "a", 0)) as disk:

@@ -21,6 +21,12 @@ def test_the_home_that_the_bucket_has_outgrown_goes_when_all_the_others_have_wha
     assert why_not(full, [full, other, new], 2) == ""
 
 
+def test_a_home_without_room_goes_before_one_that_the_bucket_has_outgrown() -> None:
+    tight, new = home("a", outgrown=True, free_bytes=1), home("c")
+    full = home("b", lacks=True, fits=False, free_bytes=0)
+    assert going_of([tight, full, new], 2) == [full]
+
+
 def test_a_home_that_joined_for_an_outgrown_one_and_died_goes_first() -> None:
     full, other = home("a", outgrown=True, free_bytes=0), home("b")
     dead = home("c", lacks=True, lacks_whole=True, live=False)

@@ -13,6 +13,7 @@ from oort.storage.v1 import objects_pb2
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.storage import marker
+from services.storage.placement import ADOPTING
 from services.storage.store import homes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Client, Cluster, a_body, pack, start_node
@@ -186,6 +187,18 @@ async def a_slow_put(client: Client, session: Any, body: bytes, go_on: asyncio.E
         yield objects_pb2.PutRequest(frame=body[10:])
 
     await client.objects.Put(requests(), metadata=client.metadata)
+
+
+async def test_a_home_stays_while_files_that_were_copied_by_hand_are_adopted(cluster: Cluster) -> None:
+    quick(cluster, "a", "b", "c")
+    async with cluster.up("a", "b", "c"):
+        claims = await a_bucket_on(cluster, "a", "b")
+        await cluster.change("update buckets set adopting = true")
+        await order(cluster, "c", "DrainNode", "a")
+        await until_it_waits(cluster, "c", "a", f"1 of its buckets: {ADOPTING}")
+        assert homes_of(cluster, claims) == {"a", "b", "c"}
+        await cluster.change("update buckets set adopting = false")
+        await until_homes(cluster, claims, "b", "c")
 
 
 async def test_a_drain_that_could_not_end_is_refused(cluster: Cluster) -> None:

@@ -59,6 +59,21 @@ async def test_a_bucket_that_the_brake_holds_is_not_handed_over(regions: Regions
         assert (await regions.status(claims.bucket, regions.here)).writes_to == ""
 
 
+async def test_a_bucket_whose_adoption_is_not_finished_is_neither_handed_over_nor_followed_in(regions: Regions) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        await regions.here.change("update buckets set adopting = true")
+        with pytest.raises(grpc.aio.AioRpcError, match="bucket adopt"):
+            await regions.hand_over(claims.bucket)
+        await regions.here.change("update buckets set adopting = false")
+        await handed_over(regions, claims)
+        await regions.promote(claims.bucket)
+        await regions.here.change("update buckets set adopting = true")
+        with pytest.raises(grpc.aio.AioRpcError, match="bucket adopt"):
+            await regions.follow(claims, by=regions.here, existing=True)
+        assert regions.here.sql("select count(*) from follows") == [(0,)]
+
+
 async def test_nothing_is_promoted_beside_a_cluster_that_answers_unless_that_is_meant(regions: Regions) -> None:
     async with regions.up():
         claims = await a_follower(regions)

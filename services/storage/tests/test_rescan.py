@@ -349,6 +349,24 @@ async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(clus
 
 
 @pytest.mark.usefixtures("nodes")
+@pytest.mark.usefixtures("nodes")
+async def test_a_bucket_whose_adoption_is_not_finished_is_left_to_that(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        await cluster.change("update buckets set adopting = true")
+        body = a_body()
+        path = cluster.bucket_folder("a", claims.bucket) / pack(body).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        async with auth_knowing(cluster, claims):
+            (found,) = await rescan(cluster, "a")
+            assert (found.objects, len(found.failed)) == (0, 1)
+            assert "oort bucket adopt" in found.failed[0]
+            await cluster.change("update buckets set adopting = false")
+            (found,) = await rescan(cluster, "a")
+            assert (found.objects, list(found.failed)) == (1, [])
+
+
 async def test_a_body_that_was_durable_and_not_yet_placed_is_an_object_again(cluster: Cluster) -> None:
     body, torn = a_body(), a_body()
     async with cluster.up("a"):
