@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.resources import files
+from operator import attrgetter
 
 import grpc
 from oort.storage.v1 import (
@@ -65,7 +66,6 @@ from services.storage.scrub import Scrubber, read_when_idle
 from services.storage.settings import StorageSettings
 from services.storage.streams import Streams
 from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
-from services.storage.volume import Volume
 from services.storage.work import Figures, Presence, every, jobs
 
 _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
@@ -87,18 +87,19 @@ async def wire(
     In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
+    worker = runtime.worker
     node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
         idle = DiskThreads(stack.enter_context(read_when_idle()))
-        own_disks = _open_disks(settings, stack)
+        own_disks = _open_disks(runtime, stack)
         of_disks = _threads(stack, "disk", settings.disk_threads)
         stores, claims = await _open_stores(runtime, stack)
         threads = of_disks
         if stores:
             executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
             threads = VolumeThreads(executor, own_disks, of_disks, stores)
-        disks = Disks([*own_disks, *(one.store for one in stores)], node)
+        disks = Disks([*own_disks, *(one.store for one in stores)], node, worker.locks)
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
         incoming = Incoming(node, db, disks, threads)
@@ -113,7 +114,7 @@ async def wire(
         rates = await stack.enter_async_context(
             open_rates(settings, clock, runtime.metrics.registry, patience=redis_patience)
         )
-        streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
+        streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry, worker)
         replicator = Replicator(
             node,
             db,
@@ -166,8 +167,11 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         figures = Figures(db, disks, runtime.metrics.registry)
-        await incoming.recover()
-        await presence.beat()
+        if worker.is_first:
+            await incoming.recover()
+            await presence.beat()
+        else:
+            await incoming.drop_parts()
         beat, brake = settings.beat_seconds, settings.brake
         sessions_of = partial(SessionsRpc, db=db, puts=puts, beat_seconds=beat, silent_seconds=silent, brake=brake)
         operators = OperatorGate(settings.cluster_name)
@@ -215,6 +219,7 @@ async def wire(
                 QuotasRpc(db).served(),
                 copies.served(),
             ],
+            # Once a node, however many workers serve.
             background=[
                 *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
                 *claims,
@@ -224,7 +229,10 @@ async def wire(
                 reconciler.run,
                 replicator.run,
                 scrubber.run,
-            ],
+            ]
+            if worker.is_first
+            else [],
+            inherited=[disk.lock for disk in own_disks],
         )
 
 
@@ -261,10 +269,11 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Volume]:
-    opened: list[Volume] = []
+def _open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list[Disk]:
+    settings = runtime.settings
+    opened = []
     for folder in settings.data_dirs:
-        disk = Disk(folder, settings.instance, settings.low_water_bytes)
+        disk = Disk(folder, settings.instance, settings.low_water_bytes, runtime.worker)
         stack.callback(disk.close)
         opened.append(disk)
     return opened
@@ -303,7 +312,14 @@ async def _open_stores(
     return opened, claims
 
 
-ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)
+ROLE = Role(
+    "storage",
+    StorageSettings,
+    files("services.storage") / "migrations",
+    wire,
+    workers=attrgetter("workers"),
+    listens=("public_listen", "internal_listen", "rest_listen"),
+)
 
 if __name__ == "__main__":
     keep_frames()

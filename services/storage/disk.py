@@ -34,11 +34,12 @@ import structlog
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
+from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, marker
 from services.storage.errors import DiskFull, Unentered
 from services.storage.folders import entries, make_folder, sync_folder
 from services.storage.reading import OpenFile, open_file, size_of
-from services.storage.staging import PART, ArrivingFile, StagedName
+from services.storage.staging import PART, ArrivingFile, StagedName, nonce_of
 from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -59,7 +60,7 @@ class StagedFile:
         self._disk = disk
         self._staged = staged
         folder = disk.incoming / str(staged.bucket)
-        self.path = folder / staged.file_name(secrets.token_hex(4))
+        self.path = folder / staged.file_name(f"{disk.worker.mark}{secrets.token_hex(4)}")
         try:
             make_folder(folder)
             self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
@@ -126,11 +127,16 @@ class Disk:
         folder: Path,
         node: str,
         low_water_bytes: int,
+        worker: Worker | None = None,
         *,
         free_bytes: Callable[[Path], int] = _free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
-        """Open the folder, making it if it is missing. Raises StartError when another process has it."""
+        """Open the folder, making it if it is missing. Raises StartError when another node has it.
+
+        The node's first worker locks it for all, who have `lock` open until they end.
+        """
+        self.worker = worker or Worker()
         self.folder = folder
         self.incoming = folder / "incoming"
         self.buckets = folder / "buckets"
@@ -144,23 +150,25 @@ class Disk:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             for part in (self.incoming, self.buckets):
                 make_folder(part)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.worker.is_first:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
+            os.close(self.lock)
             raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
         try:
             self.id, self.is_new = marker.claim(folder, node)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
+            self._notes = cleared.size(folder)
         except BaseException:
-            os.close(self._lock)
+            os.close(self.lock)
             raise
 
     def close(self) -> None:
-        os.close(self._lock)
+        os.close(self.lock)
 
     @property
     def free_bytes(self) -> int:
@@ -186,16 +194,23 @@ class Disk:
         return (self.buckets / str(bucket)).is_dir()
 
     def may_hold(self, bucket: UUID) -> bool:
-        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
-        return str(bucket) in self._seen or self.has_bucket(bucket)
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there.
+
+        What other workers have begun on a disk that is away nobody here knows.
+        """
+        if str(bucket) in self._seen or self.has_bucket(bucket):
+            return True
+        return self.worker.count > 1 and not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         top = self.buckets / str(bucket)
+        self._forget_cleared()
         if bucket in self._ready and top.is_dir():
             return
         try:
             make_folder(top)
+            sync_folder(self.buckets)  # also if it was there: who made it may not have come to that
             for folder in _FOLDERS:
                 (top / folder).mkdir(0o700, exist_ok=True)
             # An earlier run of this node may have made them and not come to the sync.
@@ -207,6 +222,16 @@ class Disk:
         self._seen.add(top.name)
         self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
+
+    def _forget_cleared(self) -> None:
+        """What this worker knows to be made the first one may have removed, and another one be making anew.
+
+        It noted that before the node could become a home of the bucket again. Raises OSError.
+        """
+        if not self.worker.is_first and (notes := cleared.size(self.folder)) != self._notes:
+            self._ready.clear()
+            self._pack_folders.clear()
+            self._notes = notes
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
@@ -240,6 +265,7 @@ class Disk:
         """
         target = self.path(bucket, name)
         try:
+            self._forget_cleared()
             try:
                 self._move(path, bucket, target)
             except FileNotFoundError:
@@ -344,10 +370,13 @@ class Disk:
         cleared.note(self.folder, order)
 
     def drop_parts(self) -> int:
-        """Remove what an earlier run of this node had only begun to take. Answers how many files."""
+        """Remove what an earlier run of this worker had only begun to take, of the first one that of all.
+
+        Answers how many files.
+        """
         dropped = 0
         for path, _ in self._incoming():
-            if path.name.endswith(PART):
+            if path.name.endswith(PART) and nonce_of(path.name).startswith(self.worker.mark):
                 try:
                     path.unlink(missing_ok=True)
                     dropped += 1
