@@ -13,7 +13,7 @@ from services.common.errors import StartError
 from services.common.settings import ProcessSettings, split_host_port
 
 Settings = TypeVar("Settings", bound=ProcessSettings)
-_ANY = frozenset(("0.0.0.0", "::"))  # noqa: S104 - to be told, not to be bound to
+_ANY = frozenset(("0.0.0.0", "::"))
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def _reserve(listen_on: str, held: ExitStack, *, alone: bool) -> str:
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     if host in _ANY:  # as gRPC has it: of both kinds together, where there are both
-        return [(socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")]  # noqa: S104
+        return [(socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((family, str(address[0])) for family, *_, address in found))
 

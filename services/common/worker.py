@@ -25,7 +25,7 @@ _PLACES = 1 << 62
 
 
 class ByteLocks:
-    """Locks between processes, each one a byte of a file, by a number of up to 62 bits. In one process they hold nobody.
+    """Locks between processes, each a byte of a file, by a number of 62 bits. In one process they hold nobody.
 
     POSIX's (fcntl(2)), which the kernel takes back when their process ends.
     """

@@ -32,6 +32,7 @@ from services.common.listeners import Served
 from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.common.worker import Worker
 from services.storage.basket import Baskets
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
@@ -87,8 +88,8 @@ async def wire(
     In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
-    worker = runtime.worker
-    node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
+    worker, node, silent = runtime.worker, settings.instance, settings.node_silent_seconds
+    copy_seconds = settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
         idle = DiskThreads(stack.enter_context(read_when_idle()))
@@ -167,11 +168,7 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         figures = Figures(db, disks, runtime.metrics.registry)
-        if worker.is_first:
-            await incoming.recover()
-            await presence.beat()
-        else:
-            await incoming.drop_parts()
+        await _settle_in(worker, incoming, presence)
         beat, brake = settings.beat_seconds, settings.brake
         sessions_of = partial(SessionsRpc, db=db, puts=puts, beat_seconds=beat, silent_seconds=silent, brake=brake)
         operators = OperatorGate(settings.cluster_name)
@@ -234,6 +231,15 @@ async def wire(
             else [],
             inherited=[disk.lock for disk in own_disks],
         )
+
+
+async def _settle_in(worker: Worker, incoming: Incoming, presence: Presence) -> None:
+    """The first worker settles what an earlier run of the node left, and says that the node lives."""
+    if worker.is_first:
+        await incoming.recover()
+        await presence.beat()
+    else:
+        await incoming.drop_parts()
 
 
 async def _serve_restic(

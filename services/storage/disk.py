@@ -20,7 +20,6 @@ One of the 256 folders data/xx/ is made, and its name synced, before the first r
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -37,7 +36,7 @@ from services.common.errors import StartError
 from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, marker
 from services.storage.errors import DiskFull, Unentered
-from services.storage.folders import entries, make_folder, sync_folder
+from services.storage.folders import entries, make_folder, open_lock, sync_folder
 from services.storage.reading import OpenFile, open_file, size_of
 from services.storage.staging import PART, ArrivingFile, StagedName, nonce_of
 from services.storage.store.rescans import FoundFile
@@ -132,9 +131,9 @@ class Disk:
         free_bytes: Callable[[Path], int] = _free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
-        """Open the folder, making it if it is missing. Raises StartError when another node has it.
+        """Open the folder, making it if it is missing. The first worker locks it for all, who have `lock` open.
 
-        The node's first worker locks it for all, who have `lock` open until they end.
+        Raises StartError when another node has it.
         """
         self.worker = worker or Worker()
         self.folder = folder
@@ -150,15 +149,11 @@ class Disk:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             for part in (self.incoming, self.buckets):
                 make_folder(part)
-            self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.lock = open_lock(folder / "lock", take=self.worker.is_first)
+        except BlockingIOError:
+            raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
         except OSError as error:
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        try:
-            if self.worker.is_first:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self.lock)
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
         try:
             self.id, self.is_new = marker.claim(folder, node)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
@@ -198,9 +193,8 @@ class Disk:
 
         What other workers have begun on a disk that is away nobody here knows.
         """
-        if str(bucket) in self._seen or self.has_bucket(bucket):
-            return True
-        return self.worker.count > 1 and not self.is_there
+        is_known = str(bucket) in self._seen or self.has_bucket(bucket)
+        return is_known or (self.worker.count > 1 and not self.is_there)
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
@@ -224,9 +218,9 @@ class Disk:
         self._ready.add(bucket)
 
     def _forget_cleared(self) -> None:
-        """What this worker knows to be made the first one may have removed, and another one be making anew.
+        """What the first worker has removed another one may be making anew, but not before that was noted.
 
-        It noted that before the node could become a home of the bucket again. Raises OSError.
+        Raises OSError.
         """
         if not self.worker.is_first and (notes := cleared.size(self.folder)) != self._notes:
             self._ready.clear()
@@ -370,10 +364,7 @@ class Disk:
         cleared.note(self.folder, order)
 
     def drop_parts(self) -> int:
-        """Remove what an earlier run of this worker had only begun to take, of the first one that of all.
-
-        Answers how many files.
-        """
+        """Remove what this worker had only begun to take when it ended, the first one all. Answers how many files."""
         dropped = 0
         for path, _ in self._incoming():
             if path.name.endswith(PART) and nonce_of(path.name).startswith(self.worker.mark):

@@ -1,5 +1,6 @@
 """Folders of a disk: made, listed, and their names made durable."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -19,6 +20,18 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     sync_folder(folder.parent)
+
+
+def open_lock(path: Path, *, take: bool) -> int:
+    """Open a lock file, and have it alone (flock(2)) if it is to be taken. Raises BlockingIOError, OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if take:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def entries(folder: Path) -> list[Path]:
