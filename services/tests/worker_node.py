@@ -1,4 +1,4 @@
-"""A storage node of several processes, as an operator runs it, and clients of which it is known which one serves them."""
+"""A storage node of several processes, as an operator runs it, and clients of one of them."""
 
 import asyncio
 import time
@@ -53,6 +53,10 @@ class WorkerNode:
             return [pid for pid in self.others() if pid != other_than and self._listens(pid)]
 
         return (await until(serving))[0]
+
+    def listening(self) -> list[int]:
+        """Processes of the node to which new callers may come."""
+        return [pid for pid in (self.first, *self.others()) if self._listens(pid)]
 
     def parts(self) -> list[str]:
         """Bodies on their way in."""
