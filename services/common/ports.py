@@ -4,6 +4,7 @@ With SO_REUSEPORT any process of the same user may join. Kept true: whoever has 
 nobody listened there, and nobody who does not ask for SO_REUSEPORT gets it as long as it is held.
 """
 
+import errno
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ from services.common.errors import StartError
 from services.common.settings import ProcessSettings, split_host_port
 
 Settings = TypeVar("Settings", bound=ProcessSettings)
+# Of a name's addresses one may be of a kind that this host does not have, as gRPC passes over it.
+_NOT_HERE = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 _ANY = frozenset(("0.0.0.0", "::"))
 
 
@@ -34,14 +37,24 @@ def reserved(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
 
 def _reserve(listen_on: str, held: ExitStack, *, alone: bool) -> str:
     host, port = split_host_port(listen_on)
+    bound = False
     try:
         for family, address in _addresses(host, port):
-            port = _hold(family, (address, port), held, alone=alone)
+            try:
+                port = _hold(family, (address, port), held, alone=alone)
+                bound = True
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
     except OSError as error:
-        raise StartError(
-            f"cannot listen on {listen_on}: the port is taken, or the address is not of this host"
-        ) from error
+        raise _taken(listen_on) from error
+    if not bound:
+        raise _taken(listen_on)
     return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _taken(listen_on: str) -> StartError:
+    return StartError(f"cannot listen on {listen_on}: the port is taken, or the address is not of this host")
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:

@@ -217,7 +217,8 @@ async def test_calls_of_a_device_count_whichever_worker_takes_them(
                     await client.names(session, ObjectKind.PACK)
                     taken += 1
                 except grpc.aio.AioRpcError as error:
-                    assert reason_of(error) == "RATE_LIMITED"
+                    if reason_of(error) != "RATE_LIMITED":
+                        raise
             shown = await asyncio.to_thread(page, node.running.ports["metrics"])
             passed = time.monotonic() - begun + _value(shown, "oort_storage_unlimited_calls_total")
             assert taken <= 10 + 1 + passed

@@ -1,0 +1,213 @@
+"""What the workers of one node do not do to each other: each test has two of them in one process, or in two."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import ValidationError
+
+from services.common.testing.server import Certificates, some_settings
+from services.common.worker import Worker, environment_of, make_shared, worker_of
+from services.storage.disk import Disk
+from services.storage.disks import Disks
+from services.storage.in_use import BucketsInUse
+from services.storage.settings import StorageSettings
+from services.storage.staging import StagedName
+from services.storage.tests.cluster import a_body, pack
+
+BUCKET, SESSION = UUID(int=7), UUID(int=8)
+_ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def shared() -> Iterator[int]:
+    descriptor = make_shared()
+    yield descriptor
+    os.close(descriptor)
+
+
+@contextmanager
+def a_disk(folder: Path, worker: Worker) -> Iterator[Disk]:
+    disk = Disk(folder, "a", 0, worker)
+    with closing(disk):
+        yield disk
+
+
+def staged(body: bytes) -> StagedName:
+    name = pack(body)
+    return StagedName(BUCKET, SESSION, name, bytes.fromhex(name.id))
+
+
+def test_a_worker_removes_only_what_it_had_begun_itself_and_the_first_one_all(tmp_path: Path, shared: int) -> None:
+    with a_disk(tmp_path, worker_of(shared, 0, 12)) as first, a_disk(tmp_path, worker_of(shared, 1, 12)) as second:
+        with a_disk(tmp_path, worker_of(shared, 11, 12)) as third:
+            body = a_body()
+            begun = [disk.stage(staged(body), len(body)) for disk in (first, second, third)]
+            for one in begun[:2]:
+                one.write(body)
+            with a_disk(tmp_path, worker_of(shared, 1, 12)) as restarted:
+                assert restarted.drop_parts() == 1
+            assert len(list(tmp_path.glob("incoming/*/*.part"))) == 2
+            begun[0].finish()
+            begun[0].place()
+            assert first.drop_parts() == 1
+            with a_disk(tmp_path, worker_of(shared, 11, 12)) as restarted:
+                assert restarted.drop_parts() == 0
+
+
+def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_for_one_that_is_safe(
+    tmp_path: Path, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2)) as second:
+        body = a_body()
+        one = second.stage(staged(body), len(body))
+        one.write(body)
+        one.finish()
+        one.place()
+        assert Disks([first], "a").clear(BUCKET, (), uuid4())
+        made = second.path(BUCKET, pack(body)).parent
+        again = second.stage(staged(body), len(body))
+        again.write(body)
+        again.finish()
+        made.mkdir()  # by another worker, which has not come to the sync
+        synced: list[Path] = []
+        monkeypatch.setattr("services.storage.disk.sync_folder", synced.append)
+        again.place()
+        assert made.parent in synced
+
+
+def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there(tmp_path: Path, shared: int) -> None:
+    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2)) as second:
+        second.make_bucket(BUCKET)
+        (tmp_path / "buckets").rename(tmp_path / "elsewhere")
+        assert not first.may_hold(BUCKET)
+        (tmp_path / "oort-disk.json").unlink()
+        assert first.may_hold(BUCKET)
+        assert second.may_hold(BUCKET)
+
+
+async def test_a_bucket_is_in_use_for_all_workers(shared: int) -> None:
+    first = BucketsInUse(worker_of(shared, 0, 2).locks)
+    with another(shared) as other:
+        for kind in ("shared", "alone"):
+            other.says(f"async with in_use.{kind}(BUCKET): tell('has it'); hear()")
+            assert other.hears() == "has it"
+            waiting = asyncio.ensure_future(enter(first.alone(BUCKET)))
+            async with first.alone(UUID(int=9)):
+                done, _ = await asyncio.wait([waiting], timeout=0.2)
+                assert not done
+            other.says("")
+            await asyncio.wait_for(waiting, 60)
+        async with first.shared(BUCKET), first.shared(BUCKET):
+            other.says("async with in_use.shared(BUCKET): tell('has it too')")
+            assert other.hears() == "has it too"
+        async with first.shared(BUCKET):
+            pass
+        async with first.alone(BUCKET):
+            other.says("async with in_use.alone(BUCKET): tell('at last')")
+        assert other.hears() == "at last"
+
+
+async def enter(using: Any) -> None:
+    async with using:
+        pass
+
+
+class Another:
+    """A second worker, in a process of its own: it runs the statements that it is told."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def says(self, statement: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(statement + "\n")
+        self._process.stdin.flush()
+
+    def hears(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+
+_PROGRAM = """
+import asyncio, os, sys
+from uuid import UUID
+from services.common.worker import started_as
+from services.storage.in_use import BucketsInUse
+BUCKET = UUID(int=7)
+def tell(word): print(word, flush=True)
+def hear(): return sys.stdin.readline()
+async def main():
+    in_use = BucketsInUse(started_as(os.environ).locks)
+    while statement := hear():
+        names = {**globals(), "in_use": in_use}
+        exec(f"async def step():\\n    {statement.strip() or 'pass'}", names)
+        await names["step"]()
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def another(shared: int) -> Iterator[Another]:
+    ours, its = socket.socketpair()
+    with closing(ours), closing(its):
+        with subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM],
+            env={**os.environ, **environment_of(1, 2, shared, its.fileno())},
+            pass_fds=(shared, its.fileno()),
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield Another(process)
+            finally:
+                process.kill()
+
+
+def test_a_bucket_begins_on_one_disk_whichever_worker_chooses(tmp_path: Path, shared: int) -> None:
+    """The second one finds, when it has its turn, what the first one has chosen."""
+    free = {"x": 10, "y": 5}
+
+    def disk_of(worker: Worker, name: str) -> Disk:
+        return Disk(tmp_path / name, "a", 0, worker, free_bytes=lambda folder: free[folder.name])
+
+    first, second = worker_of(shared, 0, 2), worker_of(shared, 1, 2)
+    opened = [[disk_of(worker, name) for name in free] for worker in (first, second)]
+    body = a_body()
+    for disks, worker in zip(opened, (first, second), strict=True):
+        Disks(disks, "a", worker.locks).stage(staged(body), len(body)).discard()
+        free["y"] += 100
+    assert [path.parent.parent.name for path in tmp_path.glob("*/buckets/*")] == ["x"]
+    for disk in (one for disks in opened for one in disks):
+        disk.close()
+
+
+def test_a_node_with_stores_has_one_worker(installation: Certificates, tmp_path: Path) -> None:
+    store = {
+        "data_stores": ["s3://bucket/prefix?endpoint=https://localhost:1&region=here"],
+        "store_key_file": tmp_path / "key",
+        "spool_dir": tmp_path / "spool",
+    }
+    own: dict[str, Any] = {
+        "license_server": "localhost:1",
+        "license_key": installation.ca,
+        "license_file": tmp_path / "lease",
+        "serial": "none",
+        "token_keys": tmp_path,
+    }
+    for others in ({"workers": 1}, {}):
+        assert some_settings(StorageSettings, "storage", installation, **own, **store, **others).workers == 1
+    with pytest.raises(ValidationError, match="a node with OORT_DATA_STORES has one"):
+        some_settings(StorageSettings, "storage", installation, **own, **store, workers=2)
+    with pytest.raises(ValidationError, match="less than or equal to 64"):
+        some_settings(StorageSettings, "storage", installation, **own, data_dirs=[tmp_path], workers=65)
