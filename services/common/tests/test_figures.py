@@ -77,7 +77,7 @@ def test_a_late_answer_is_what_is_told_the_next_time() -> None:
         line = Line(ours)
         assert line.figures(0) == {}
         assert its.recv(100) == b"?"
-        text = b"# TYPE calls counter\ncalls_total 4.0\n"
+        text = b"# TYPE calls_total counter\ncalls_total 4.0\n"
         its.sendall(len(text).to_bytes(4, "big") + text[:10])
         assert line.figures(0.01) == {}
         its.sendall(text[10:])

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -47,20 +48,18 @@ def staged(body: bytes) -> StagedName:
 
 
 def test_a_worker_removes_only_what_it_had_begun_itself_and_the_first_one_all(tmp_path: Path, shared: int) -> None:
-    with a_disk(tmp_path, worker_of(shared, 0, 12)) as first, a_disk(tmp_path, worker_of(shared, 1, 12)) as second:
-        with a_disk(tmp_path, worker_of(shared, 11, 12)) as third:
-            body = a_body()
-            begun = [disk.stage(staged(body), len(body)) for disk in (first, second, third)]
-            for one in begun[:2]:
-                one.write(body)
-            with a_disk(tmp_path, worker_of(shared, 1, 12)) as restarted:
-                assert restarted.drop_parts() == 1
-            assert len(list(tmp_path.glob("incoming/*/*.part"))) == 2
-            begun[0].finish()
-            begun[0].place()
-            assert first.drop_parts() == 1
-            with a_disk(tmp_path, worker_of(shared, 11, 12)) as restarted:
-                assert restarted.drop_parts() == 0
+    first, second, twelfth = (worker_of(shared, number, 12) for number in (0, 1, 11))
+    body = a_body()
+    with a_disk(tmp_path, first) as one, a_disk(tmp_path, second) as two, a_disk(tmp_path, twelfth) as three:
+        begun = [disk.stage(staged(body), len(body)) for disk in (one, two, three)]
+        with a_disk(tmp_path, second) as restarted:
+            assert restarted.drop_parts() == 1
+        assert len(list(tmp_path.glob("incoming/*/*.part"))) == 2
+        begun[0].write(body)
+        begun[0].finish()
+        begun[0].place()
+        assert one.drop_parts() == 1
+        assert three.drop_parts() == 0
 
 
 def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_for_one_that_is_safe(
@@ -73,6 +72,7 @@ def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_fo
         one.finish()
         one.place()
         assert Disks([first], "a").clear(BUCKET, (), uuid4())
+        first.make_bucket(BUCKET)
         made = second.path(BUCKET, pack(body)).parent
         again = second.stage(staged(body), len(body))
         again.write(body)
@@ -158,37 +158,41 @@ asyncio.run(main())
 @contextmanager
 def another(shared: int) -> Iterator[Another]:
     ours, its = socket.socketpair()
-    with closing(ours), closing(its):
-        with subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            env={**os.environ, **environment_of(1, 2, shared, its.fileno())},
-            pass_fds=(shared, its.fileno()),
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield Another(process)
-            finally:
-                process.kill()
+    what, given = environment_of(1, 2, shared, its.fileno()), (shared, its.fileno())
+    command, pipe = [sys.executable, "-c", _PROGRAM], subprocess.PIPE
+    with (
+        closing(ours),
+        closing(its),
+        subprocess.Popen(
+            command, env={**os.environ, **what}, pass_fds=given, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True
+        ) as process,
+    ):
+        try:
+            yield Another(process)
+        finally:
+            process.kill()
 
 
-def test_a_bucket_begins_on_one_disk_whichever_worker_chooses(tmp_path: Path, shared: int) -> None:
-    """The second one finds, when it has its turn, what the first one has chosen."""
-    free = {"x": 10, "y": 5}
-
-    def disk_of(worker: Worker, name: str) -> Disk:
-        return Disk(tmp_path / name, "a", 0, worker, free_bytes=lambda folder: free[folder.name])
-
-    first, second = worker_of(shared, 0, 2), worker_of(shared, 1, 2)
-    opened = [[disk_of(worker, name) for name in free] for worker in (first, second)]
+def test_a_bucket_begins_where_another_worker_has_just_begun_it(tmp_path: Path, shared: int) -> None:
+    worker, free = worker_of(shared, 0, 2), {"x": 2 << 20, "y": 1 << 20}
+    opened = [Disk(tmp_path / name, "a", 0, worker, free_bytes=lambda folder: free[folder.name]) for name in free]
     body = a_body()
-    for disks, worker in zip(opened, (first, second), strict=True):
-        Disks(disks, "a", worker.locks).stage(staged(body), len(body)).discard()
-        free["y"] += 100
-    assert [path.parent.parent.name for path in tmp_path.glob("*/buckets/*")] == ["x"]
-    for disk in (one for disks in opened for one in disks):
+
+    def stage() -> None:
+        Disks(opened, "a", worker.locks).stage(staged(body), len(body)).discard()
+
+    staging = threading.Thread(target=stage)
+    with another(shared) as other:
+        begin = f"os.mkdir('{tmp_path / 'y' / 'buckets' / str(BUCKET)}')"
+        other.says(f"with in_use._locks.choosing(): tell('chooses'); hear(); {begin}")
+        assert other.hears() == "chooses"
+        staging.start()
+        staging.join(0.2)
+        assert staging.is_alive()
+        other.says("")
+        staging.join(60)
+    assert [path.parent.parent.name for path in tmp_path.glob("*/buckets/*")] == ["y"]
+    for disk in opened:
         disk.close()
 
 
