@@ -48,9 +48,9 @@ class Crew:
         )
         self._log = structlog.get_logger("workers")
 
-    async def keep(self, inherited: Sequence[int]) -> None:
-        """Have them run, for ever; `inherited` are descriptors that each is to have open too."""
-        await asyncio.gather(*(self._keep(number, inherited) for number in range(1, self.first.count)))
+    async def keep(self, lent: Sequence[int]) -> None:
+        """Have them run, for ever; `lent` are descriptors that each is to have open too."""
+        await asyncio.gather(*(self._keep(number, lent) for number in range(1, self.first.count)))
 
     async def drain(self, seconds: float) -> None:
         """Have all of them end, and wait for it. Each lets its calls finish for `seconds`."""
@@ -75,12 +75,12 @@ class Crew:
         running = [line for _, line in list(self._running.values())]
         return [*(line.figures(_ANSWER_SECONDS) for line in running), self._ended]
 
-    async def _keep(self, number: int, inherited: Sequence[int]) -> None:
+    async def _keep(self, number: int, lent: Sequence[int]) -> None:
         pause = _FIRST_PAUSE
         while not self._is_ending:
             begun = self._clock.monotonic()
             try:
-                async with self._started(number, inherited) as process:
+                async with self._started(number, lent) as process:
                     why = f"it ended with {await process.wait()}"
             except OSError as error:
                 why = f"it could not be started: {error.strerror}"
@@ -94,17 +94,17 @@ class Crew:
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
     @asynccontextmanager
-    async def _started(self, number: int, inherited: Sequence[int]) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _started(self, number: int, lent: Sequence[int]) -> AsyncIterator[asyncio.subprocess.Process]:
         ours, its = socket.socketpair()
         with ours:
             with its:
-                what = environment_of(number, self.first.count, self._shared, its.fileno())
+                what = environment_of(number, self.first.count, self._shared, its.fileno(), lent)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *sys.orig_argv[1:],
                     stdin=asyncio.subprocess.DEVNULL,
                     env={**os.environ, **self._told, **what},
-                    pass_fds=(self._shared, its.fileno(), *inherited),
+                    pass_fds=(self._shared, its.fileno(), *lent),
                 )
             line = Line(ours)
             self._running[number] = process, line

@@ -72,7 +72,7 @@ class Parts:
     `around_public` runs around the calls of the public listener, inside of what is around all calls.
     `drains` is what else it serves: each takes no new calls, and lets those under way finish for the given seconds.
     A job of `background` runs until the process ends, when it is cancelled after the last call; one that raises ends
-    the process. `inherited` are descriptors that further processes of the instance are to have open too.
+    the process. `lent` are descriptors that further processes of the instance are to have open too.
     """
 
     public: Sequence[Served] = ()
@@ -80,7 +80,7 @@ class Parts:
     background: Sequence[Job] = ()
     drains: Sequence[Drain] = ()
     around_public: Sequence[grpc.aio.ServerInterceptor] = ()
-    inherited: Sequence[int] = ()
+    lent: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ async def run(
             on_start(started)
         drains = [*parts.drains]
         if crew:
-            background.append(partial(crew.keep, parts.inherited))
+            background.append(partial(crew.keep, parts.lent))
             drains.append(crew.drain)
         drain = partial(_drain, started, drains, draining, settings.drain_seconds)
         await _work([*background, *parts.background], stop, drain)

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -58,13 +58,17 @@ class ByteLocks:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One process. `counts` has a number of each, of which it writes its own; `line` leads to the first process."""
+    """One process. `counts` has a number of each, of which it writes its own.
+
+    A further one has a `line` to the first process, and what that has `lent`: its descriptors of files.
+    """
 
     number: int = 0
     count: int = 1
     counts: "list[int] | memoryview" = field(default_factory=lambda: [0])
     locks: ByteLocks | None = None
     line: socket.socket | None = None
+    lent: Sequence[int] = ()
 
     @property
     def is_first(self) -> bool:
@@ -84,15 +88,17 @@ def make_shared() -> int:
     return descriptor
 
 
-def worker_of(shared: int, number: int, count: int, line: socket.socket | None = None) -> Worker:
+def worker_of(
+    shared: int, number: int, count: int, line: socket.socket | None = None, lent: Sequence[int] = ()
+) -> Worker:
     """One of `count`, with what they have together."""
     counts = memoryview(mmap.mmap(shared, MOST * _COUNT_BYTES)).cast("Q")[:count]
-    return Worker(number, count, counts, ByteLocks(shared), line)
+    return Worker(number, count, counts, ByteLocks(shared), line, lent)
 
 
-def environment_of(number: int, count: int, shared: int, line: int) -> dict[str, str]:
-    """What tells a further process what it is; both descriptors are its own as well."""
-    return {STARTED_AS: json.dumps([number, count, shared, line])}
+def environment_of(number: int, count: int, shared: int, line: int, lent: Sequence[int] = ()) -> dict[str, str]:
+    """What tells a further process what it is; all descriptors are to be its own as well."""
+    return {STARTED_AS: json.dumps([number, count, shared, line, *lent])}
 
 
 def started_as(environ: Mapping[str, str]) -> Worker | None:
@@ -101,7 +107,7 @@ def started_as(environ: Mapping[str, str]) -> Worker | None:
     if told is None:
         return None
     try:
-        number, count, shared, line = map(int, json.loads(told))
-        return worker_of(shared, number, count, socket.socket(fileno=line))
+        number, count, shared, line, *lent = map(int, json.loads(told))
+        return worker_of(shared, number, count, socket.socket(fileno=line), lent)
     except (ValueError, TypeError, OSError) as error:
         raise StartError(f"{STARTED_AS} is set by a process for those that it starts, and by nobody else") from error

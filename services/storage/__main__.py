@@ -229,7 +229,7 @@ async def wire(
             ]
             if worker.is_first
             else [],
-            inherited=[disk.lock for disk in own_disks],
+            lent=[disk.lock for disk in own_disks],
         )
 
 
@@ -278,8 +278,9 @@ async def _serve_restic(
 def _open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list[Disk]:
     settings = runtime.settings
     opened = []
-    for folder in settings.data_dirs:
-        disk = Disk(folder, settings.instance, settings.low_water_bytes, runtime.worker)
+    for number, folder in enumerate(settings.data_dirs):
+        lock = None if runtime.worker.is_first else runtime.worker.lent[number]
+        disk = Disk(folder, settings.instance, settings.low_water_bytes, runtime.worker, lock)
         stack.callback(disk.close)
         opened.append(disk)
     return opened

@@ -36,7 +36,7 @@ from services.common.errors import StartError
 from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, marker
 from services.storage.errors import DiskFull, Unentered
-from services.storage.folders import entries, make_folder, open_lock, sync_folder
+from services.storage.folders import entries, free_bytes, make_folder, sync_folder, take_lock
 from services.storage.reading import OpenFile, open_file, size_of
 from services.storage.staging import PART, ArrivingFile, StagedName, nonce_of
 from services.storage.store.rescans import FoundFile
@@ -45,11 +45,6 @@ _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _log = structlog.get_logger("storage")
-
-
-def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 class StagedFile:
@@ -127,13 +122,14 @@ class Disk:
         node: str,
         low_water_bytes: int,
         worker: Worker | None = None,
+        lock: int | None = None,
         *,
-        free_bytes: Callable[[Path], int] = _free_bytes,
+        free_bytes: Callable[[Path], int] = free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
-        """Open the folder, making it if it is missing. The first worker locks it for all, who have `lock` open.
+        """Open the folder, making it if it is missing. Raises StartError when another node has it.
 
-        Raises StartError when another node has it.
+        The first worker locks it for all; the others have its `lock`, and open no other disk than it has.
         """
         self.worker = worker or Worker()
         self.folder = folder
@@ -145,22 +141,25 @@ class Disk:
         self._free_bytes = free_bytes
         self._ready: set[UUID] = set()
         self._pack_folders: dict[UUID, int] = {}  # of a bucket, a bit for each data/xx/ whose name is on the disk
+        self.lock = self._locked() if lock is None else lock
         try:
-            folder.mkdir(0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.buckets):
-                make_folder(part)
-            self.lock = open_lock(folder / "lock", take=self.worker.is_first)
-        except BlockingIOError:
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
-        except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        try:
-            self.id, self.is_new = marker.claim(folder, node)
+            self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
             self._notes = cleared.size(folder)
         except BaseException:
             os.close(self.lock)
             raise
+
+    def _locked(self) -> int:
+        try:
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
+            for part in (self.incoming, self.buckets):
+                make_folder(part)
+            return take_lock(self.folder / marker.LOCK)
+        except BlockingIOError:
+            raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
+        except OSError as error:
+            raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
 
     def close(self) -> None:
         os.close(self.lock)
@@ -218,10 +217,7 @@ class Disk:
         self._ready.add(bucket)
 
     def _forget_cleared(self) -> None:
-        """What the first worker has removed another one may be making anew, but not before that was noted.
-
-        Raises OSError.
-        """
+        """What the first worker cleared another one may be making anew, after that was noted. Raises OSError."""
         if not self.worker.is_first and (notes := cleared.size(self.folder)) != self._notes:
             self._ready.clear()
             self._pack_folders.clear()

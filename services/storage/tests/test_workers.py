@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
+from services.common.errors import StartError
 from services.common.testing.server import Certificates, some_settings
 from services.common.worker import Worker, environment_of, make_shared, worker_of
 from services.storage.disk import Disk
@@ -36,8 +37,9 @@ def shared() -> Iterator[int]:
 
 
 @contextmanager
-def a_disk(folder: Path, worker: Worker) -> Iterator[Disk]:
-    disk = Disk(folder, "a", 0, worker)
+def a_disk(folder: Path, worker: Worker, first: Disk | None = None) -> Iterator[Disk]:
+    """The disk of the first worker, or of one beside it."""
+    disk = Disk(folder, "a", 0, worker, os.dup(first.lock) if first else None)
     with closing(disk):
         yield disk
 
@@ -50,9 +52,13 @@ def staged(body: bytes) -> StagedName:
 def test_a_worker_removes_only_what_it_had_begun_itself_and_the_first_one_all(tmp_path: Path, shared: int) -> None:
     first, second, twelfth = (worker_of(shared, number, 12) for number in (0, 1, 11))
     body = a_body()
-    with a_disk(tmp_path, first) as one, a_disk(tmp_path, second) as two, a_disk(tmp_path, twelfth) as three:
+    with (
+        a_disk(tmp_path, first) as one,
+        a_disk(tmp_path, second, one) as two,
+        a_disk(tmp_path, twelfth, one) as three,
+    ):
         begun = [disk.stage(staged(body), len(body)) for disk in (one, two, three)]
-        with a_disk(tmp_path, second) as restarted:
+        with a_disk(tmp_path, second, one) as restarted:
             assert restarted.drop_parts() == 1
         assert len(list(tmp_path.glob("incoming/*/*.part"))) == 2
         begun[0].write(body)
@@ -65,7 +71,7 @@ def test_a_worker_removes_only_what_it_had_begun_itself_and_the_first_one_all(tm
 def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_for_one_that_is_safe(
     tmp_path: Path, shared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2)) as second:
+    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2), first) as second:
         body = a_body()
         one = second.stage(staged(body), len(body))
         one.write(body)
@@ -85,13 +91,37 @@ def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_fo
 
 
 def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there(tmp_path: Path, shared: int) -> None:
-    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2)) as second:
+    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2), first) as second:
         second.make_bucket(BUCKET)
         (tmp_path / "buckets").rename(tmp_path / "elsewhere")
         assert not first.may_hold(BUCKET)
         (tmp_path / "oort-disk.json").unlink()
         assert first.may_hold(BUCKET)
         assert second.may_hold(BUCKET)
+
+
+def test_a_worker_opens_no_other_disk_than_the_first_one_has(tmp_path: Path, shared: int) -> None:
+    folder, elsewhere = tmp_path / "mounted", tmp_path / "elsewhere"
+    with a_disk(folder, worker_of(shared, 0, 2)) as first:
+        with a_disk(folder, worker_of(shared, 1, 2), first) as second:
+            assert second.id == first.id
+        folder.rename(elsewhere)
+        for beneath in ("nothing", "an empty folder", "another disk of the node"):
+            if beneath == "an empty folder":
+                folder.mkdir()
+            if beneath == "another disk of the node":
+                with a_disk(folder, worker_of(shared, 0, 2)):
+                    pass
+            files = list(folder.iterdir()) if folder.exists() else []
+            with (
+                pytest.raises(StartError, match="is away, which the node was started with"),
+                a_disk(folder, worker_of(shared, 1, 2), first),
+            ):
+                pass
+            assert (list(folder.iterdir()) if folder.exists() else []) == files
+        (elsewhere / "oort-disk.json").unlink()
+        with pytest.raises(StartError, match="is away"), a_disk(elsewhere, worker_of(shared, 1, 2), first):
+            pass
 
 
 async def test_a_bucket_is_in_use_for_all_workers(shared: int) -> None:
