@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -73,7 +74,10 @@ class Crew:
     def figures(self) -> list[Figures]:
         """Of those that run, and of all that have ended. Blocks; for any thread."""
         running = [line for _, line in list(self._running.values())]
-        return [*(line.figures(_ANSWER_SECONDS) for line in running), self._ended]
+        for line in running:
+            line.ask()
+        end = time.monotonic() + _ANSWER_SECONDS
+        return [*(line.figures(end - time.monotonic()) for line in running), self._ended]
 
     async def _keep(self, number: int, lent: Sequence[int]) -> None:
         pause = _FIRST_PAUSE

@@ -4,6 +4,7 @@ Kept true: counters and histograms are sums over all processes that there have b
 process ended; of memory and open files those that there are are added up; every other gauge is the first process's.
 """
 
+import contextlib
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -30,10 +32,19 @@ def answer(line: socket.socket, figures: Callable[[], bytes]) -> None:
     """Tell the figures, Prometheus' text, as often as they are asked for. Returns when nobody is there to ask."""
     try:
         while line.recv(len(_ASK)):
-            text = figures()
+            text = _text(figures)
             line.sendall(_LENGTH.pack(len(text)) + text)
-    except OSError:
+    except OSError:  # as an end without a word is told where something was still to be read
         return
+
+
+def _text(figures: Callable[[], bytes]) -> bytes:
+    """Nothing where they cannot be told now, in which case those of the last time hold."""
+    try:
+        return figures()
+    except Exception:  # noqa: BLE001 - whatever a collector meets, the process serves on
+        structlog.get_logger("workers").exception("the figures cannot be told")
+        return b""
 
 
 class Line:
@@ -46,14 +57,18 @@ class Line:
         self._arrived = bytearray()
         self._last: Figures = {}
 
+    def ask(self) -> None:
+        """Nothing if an answer is still to come."""
+        with self._turn, contextlib.suppress(OSError):  # it has ended: what it said last holds
+            if not self._is_asked:
+                self._line.sendall(_ASK)
+                self._is_asked = True
+
     def figures(self, seconds: float) -> Figures:
-        """What it says, or said last, if nothing has come within `seconds`."""
+        """What it says when it was asked, or said last, if nothing has come within `seconds`."""
         with self._turn:
             end = time.monotonic() + seconds
             try:
-                if not self._is_asked:
-                    self._line.sendall(_ASK)
-                    self._is_asked = True
                 while (text := self._whole()) is None:
                     self._line.settimeout(max(end - time.monotonic(), 0.001))
                     part = self._line.recv(_AT_ONCE)
@@ -64,7 +79,7 @@ class Line:
                 return self._last
             self._is_asked = False
             self._arrived.clear()
-            self._last = dict(_read(text))
+            self._last = dict(_read(text)) or self._last
             return self._last
 
     def _whole(self) -> str | None:

@@ -167,7 +167,6 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
-        figures = Figures(db, disks, runtime.metrics.registry)
         await _settle_in(worker, incoming, presence)
         beat, brake = settings.beat_seconds, settings.brake
         sessions_of = partial(SessionsRpc, db=db, puts=puts, beat_seconds=beat, silent_seconds=silent, brake=brake)
@@ -218,7 +217,14 @@ async def wire(
             ],
             # Once a node, however many workers serve.
             background=[
-                *jobs(settings, clock, db, presence=presence, incoming=incoming, figures=figures),
+                *jobs(
+                    settings,
+                    clock,
+                    db,
+                    presence=presence,
+                    incoming=incoming,
+                    figures=Figures(db, disks, runtime.metrics.registry),
+                ),
                 *claims,
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 partial(every, clock, settings.placement_poll_seconds, "place", placement.place),

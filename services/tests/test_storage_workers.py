@@ -141,17 +141,20 @@ async def test_a_worker_that_is_killed_is_started_again_and_disturbs_no_other_pu
 
 
 async def test_a_node_that_is_told_to_end_lets_the_puts_of_all_its_workers_finish(
-    environment: Environment, cluster: Cluster
+    environment: Environment, cluster: Cluster, a_free_port: Callable[[], int]
 ) -> None:
-    with a_node(environment, cluster, drain_seconds=120) as node:
+    rest = a_free_port()
+    at = {"rest_listen": f"127.0.0.1:{rest}", "rest_endpoint": f"localhost:{rest}", "auth_server": "localhost:1"}
+    with a_node(environment, cluster, drain_seconds=120, **at) as node:
         claims = await cluster.bucket(NODE)
         worker = await node.worker()
+        await until(lambda: len(node.listening(rest)) == 2)
         async with node.client_of(node.first, claims) as first, node.client_of(worker, claims) as second:
             session = await first.open()
             puts = [HeldPut(first, session), HeldPut(second, session)]
             await until(lambda: len(node.parts()) == 2)
             node.running.process.terminate()
-            await until(lambda: not node.listening())
+            await until(lambda: not node.listening() and not node.listening(rest))
             for put in puts:
                 put.go_on.set()
                 assert (await put.call).copies == 1

@@ -54,9 +54,9 @@ class WorkerNode:
 
         return (await until(serving))[0]
 
-    def listening(self) -> list[int]:
-        """Processes of the node to which new callers may come."""
-        return [pid for pid in (self.first, *self.others()) if self._listens(pid)]
+    def listening(self, port: int = 0) -> list[int]:
+        """Processes of the node to which new callers may come, by the public port or another one."""
+        return [pid for pid in (self.first, *self.others()) if self._listens(pid, port)]
 
     def parts(self) -> list[str]:
         """Bodies on their way in."""
@@ -85,12 +85,12 @@ class WorkerNode:
         found = psutil.Process(pid).net_connections(kind="tcp")
         return {one.raddr.port for one in found if one.raddr and one.laddr.port == self._port()}
 
-    def _listens(self, pid: int) -> bool:
+    def _listens(self, pid: int, port: int = 0) -> bool:
         try:
             found = psutil.Process(pid).net_connections(kind="tcp")
         except psutil.NoSuchProcess:
             return False
-        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == self._port() for one in found)
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == (port or self._port()) for one in found)
 
 
 def variables(environment: Environment, cluster: Cluster, **others: Any) -> dict[str, str]:

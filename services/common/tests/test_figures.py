@@ -43,6 +43,11 @@ def shown(own: Measured, *others: Figures) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def told(line: Line) -> Figures:
+    line.ask()
+    return line.figures(60)
+
+
 def test_counters_and_histograms_are_summed_and_gauges_are_the_first_processs() -> None:
     own, other = Measured(), Measured()
     for measured, times in ((own, 2), (other, 3)):
@@ -52,7 +57,7 @@ def test_counters_and_histograms_are_summed_and_gauges_are_the_first_processs() 
         measured.files.set(times)
     other.calls.labels("Get").inc()
     with answering(other) as line:
-        found = shown(own, line.figures(60))
+        found = shown(own, told(line))
     assert found['calls_total{method="Put"}'] == 5
     assert found['calls_total{method="Get"}'] == 1
     assert (found['seconds_bucket{le="1.0"}'], found['seconds_bucket{le="10.0"}'], found["seconds_sum"]) == (0, 2, 5)
@@ -65,8 +70,8 @@ def test_what_a_process_has_counted_stays_when_it_has_ended_and_its_open_files_d
     other.calls.labels("Put").inc(3)
     other.files.set(7)
     with answering(other) as line:
-        line.figures(60)
-    assert shown(own, line.figures(60))['calls_total{method="Put"}'] == 3
+        told(line)
+    assert shown(own, told(line))['calls_total{method="Put"}'] == 3
     found = shown(own, line.lasting())
     assert (found['calls_total{method="Put"}'], found["process_open_fds"]) == (3, 0)
 
@@ -75,13 +80,27 @@ def test_a_late_answer_is_what_is_told_the_next_time() -> None:
     ours, its = socket.socketpair()
     with closing(ours), closing(its):
         line = Line(ours)
+        line.ask()
         assert line.figures(0) == {}
         assert its.recv(100) == b"?"
         text = b"# TYPE calls_total counter\ncalls_total 4.0\n"
         its.sendall(len(text).to_bytes(4, "big") + text[:10])
+        line.ask()
         assert line.figures(0.01) == {}
         its.sendall(text[10:])
         assert line.figures(60) == {("calls", "calls_total", ()): 4.0}
-        its.setblocking(False)
+        line.ask()
         assert line.figures(0) == {("calls", "calls_total", ()): 4.0}
         assert its.recv(100) == b"?", "asked once for each answer"
+
+
+def test_figures_that_cannot_be_told_are_those_of_the_last_time_and_the_next_ones_come() -> None:
+    own, other = Measured(), Measured()
+    other.calls.labels("Put").inc(3)
+    with answering(other) as line:
+        told(line)
+        other.free.set_function(lambda: 1 // 0)
+        other.calls.labels("Put").inc()
+        assert shown(own, told(line))['calls_total{method="Put"}'] == 3
+        other.free.set_function(lambda: 1)
+        assert shown(own, told(line))['calls_total{method="Put"}'] == 4
