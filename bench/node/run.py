@@ -165,7 +165,7 @@ async def _serving(operator: Operator, workers: int) -> None:
 
 
 def _listens(process: psutil.Process, port: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):
         found = process.net_connections(kind="tcp")
         return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)
     return False

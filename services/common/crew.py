@@ -33,7 +33,7 @@ _ABANDONED = 1
 
 
 class Crew:
-    """Of an instance of `count` processes; `first` is this one. Drain it before the end."""
+    """Of an instance of `count` processes; `first` is this one. Drain it, then close it."""
 
     def __init__(self, count: int, told: Mapping[str, str], clock: Clock, registry: CollectorRegistry) -> None:
         """`told` are environment variables that the further processes have besides this one's."""
@@ -43,11 +43,15 @@ class Crew:
         self._clock = clock
         self._running: dict[int, tuple[asyncio.subprocess.Process, Line]] = {}
         self._ended: Figures = {}
+        self._telling = threading.Lock()
         self._is_ending = False
         self._restarts = prometheus_client.Counter(
             "oort_worker_restarts", "Workers that ended unasked and were started again", registry=registry
         )
         self._log = structlog.get_logger("workers")
+
+    def close(self) -> None:
+        os.close(self._shared)
 
     async def keep(self, lent: Sequence[int]) -> None:
         """Have them run, for ever; `lent` are descriptors that each is to have open too."""
@@ -73,11 +77,12 @@ class Crew:
 
     def figures(self) -> list[Figures]:
         """Of those that run, and of all that have ended. Blocks; for any thread."""
-        running = [line for _, line in list(self._running.values())]
+        with self._telling:
+            running, ended = [line for _, line in self._running.values()], self._ended
         for line in running:
             line.ask()
         end = time.monotonic() + _ANSWER_SECONDS
-        return [*(line.figures(end - time.monotonic()) for line in running), self._ended]
+        return [*(line.figures(end - time.monotonic()) for line in running), ended]
 
     async def _keep(self, number: int, lent: Sequence[int]) -> None:
         pause = _FIRST_PAUSE
@@ -111,7 +116,8 @@ class Crew:
                     pass_fds=(self._shared, its.fileno(), *lent),
                 )
             line = Line(ours)
-            self._running[number] = process, line
+            with self._telling:
+                self._running[number] = process, line
             try:
                 if self._is_ending:
                     process.terminate()
@@ -120,14 +126,16 @@ class Crew:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
-                del self._running[number]
                 self.first.counts[number] = 0
-                self._remember(line.lasting())
+                self._remember(number)
 
-    def _remember(self, figures: Figures) -> None:
-        total = Counter(self._ended)
-        total.update(figures)
-        self._ended = dict(total)
+    def _remember(self, number: int) -> None:
+        """A worker has ended. What it counted is at no moment told twice, or not at all."""
+        with self._telling:
+            _, line = self._running.pop(number)
+            total = Counter(self._ended)
+            total.update(line.lasting())  # type: ignore[arg-type] # the stubs have it count wholes
+            self._ended = dict(total)
 
 
 def follow(worker: Worker, registry: CollectorRegistry) -> None:

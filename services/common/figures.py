@@ -54,6 +54,7 @@ class Line:
         self._line = line
         self._turn = threading.Lock()
         self._is_asked = False
+        self._is_over = False
         self._arrived = bytearray()
         self._last: Figures = {}
 
@@ -68,6 +69,8 @@ class Line:
         """What it says when it was asked, or said last, if nothing has come within `seconds`."""
         with self._turn:
             end = time.monotonic() + seconds
+            if self._is_over:
+                return self._last
             try:
                 while (text := self._whole()) is None:
                     self._line.settimeout(max(end - time.monotonic(), 0.001))
@@ -90,8 +93,9 @@ class Line:
         return body.decode() if len(body) == length else None
 
     def lasting(self) -> Figures:
-        """Of what it said last, that which stays true when it has ended."""
+        """It has ended: of what it said last, that which stays true. No more is heard of it then."""
         with self._turn:
+            self._is_over = True
             return {key: value for key, value in self._last.items() if key[0] not in _OF_THE_LIVING}
 
 

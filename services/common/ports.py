@@ -74,7 +74,10 @@ def _hold(family: socket.AddressFamily, address: tuple[str, int], held: ExitStac
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             address = address[0], first.getsockname()[1]
         bound = _socket(family, socket.SO_REUSEPORT, held)
+        # While it is bound, for what an earlier run has left in TIME_WAIT; then nobody else gets in by that.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         return int(bound.getsockname()[1])
 
 

@@ -174,6 +174,7 @@ async def run(
         elif (count := role.workers(settings)) > 1:
             settings = stack.enter_context(reserved(settings, role.listens))
             crew = Crew(count, _where(settings, role.listens), clock, metrics.registry)
+            stack.callback(crew.close)
             stack.push_async_callback(crew.drain, 0)
         db = await _open_database(role, settings, clock, stop, migrates=worker is None)
         if db is None:

@@ -88,7 +88,7 @@ class WorkerNode:
     def _listens(self, pid: int, port: int = 0) -> bool:
         try:
             found = psutil.Process(pid).net_connections(kind="tcp")
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # it has ended
             return False
         return any(one.status == psutil.CONN_LISTEN and one.laddr.port == (port or self._port()) for one in found)
 

@@ -126,6 +126,17 @@ def test_reserved_ports_are_taken_by_who_shares_them_alone(settings: ProcessSett
     listen(int(port), host, socket.SO_REUSEADDR).close()
 
 
+def test_what_an_earlier_run_has_left_on_a_port_does_not_take_it(settings: ProcessSettings) -> None:
+    with closing(listen(0, "127.0.0.1", socket.SO_REUSEADDR)) as earlier:
+        port = earlier.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            accepted, _ = earlier.accept()
+            accepted.close()  # before its caller: this end is in TIME_WAIT then
+            assert caller.recv(1) == b""
+    with reserved(settings.model_copy(update={"public_listen": f"127.0.0.1:{port}"}), NAMES) as held:
+        assert held.public_listen == f"127.0.0.1:{port}"
+
+
 def test_an_address_of_another_host_is_named(settings: ProcessSettings) -> None:
     wanted = settings.model_copy(update={"public_listen": "192.0.2.1:0"})
     with pytest.raises(StartError, match=r"192\.0\.2\.1:0: .*not of this host"), reserved(wanted, NAMES):
