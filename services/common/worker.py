@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from services.common.errors import StartError
 
@@ -98,16 +99,22 @@ def worker_of(
 
 def environment_of(number: int, count: int, shared: int, line: int, lent: Sequence[int] = ()) -> dict[str, str]:
     """What tells a further process what it is; all descriptors are to be its own as well."""
-    return {STARTED_AS: json.dumps([number, count, shared, line, *lent])}
+    return {STARTED_AS: json.dumps([version("oort"), number, count, shared, line, *lent])}
 
 
 def started_as(environ: Mapping[str, str]) -> Worker | None:
-    """What this process was started as by another one of its instance; None if by nobody such."""
+    """What this process was started as by another one of its instance; None if by nobody such.
+
+    Raises StartError, also where the first one is of another version: what that has in the database may be another too.
+    """
     told = environ.get(STARTED_AS)
     if told is None:
         return None
     try:
-        number, count, shared, line, *lent = map(int, json.loads(told))
+        release, *numbers = json.loads(told)
+        if release != version("oort"):
+            raise StartError(f"{version('oort')} is installed, and the first process is {release}: start it again")
+        number, count, shared, line, *lent = map(int, numbers)
         return worker_of(shared, number, count, socket.socket(fileno=line), lent)
     except (ValueError, TypeError, OSError) as error:
         raise StartError(f"{STARTED_AS} is set by a process for those that it starts, and by nobody else") from error

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,15 @@ def test_a_process_alone_is_the_first_of_one() -> None:
     assert alone.counts is not Worker().counts
 
 
-@pytest.mark.parametrize("told", ["4", "[1, 2]", '["a", 2, 3, 4]', "[1, 2, 9999, 9999]", "{"])
+@pytest.mark.parametrize("told", ["4", "[]", "[{}, 1, 2]", "[{}, null, 2, 3, 4]", "[{}, 1, 2, 9999, 9999]", "{"])
 def test_what_only_a_process_of_ours_sets_is_refused_of_anybody_else(told: str) -> None:
     with pytest.raises(StartError, match=STARTED_AS):
-        started_as({STARTED_AS: told})
+        started_as({STARTED_AS: told.replace("{}", f'"{version("oort")}"')})
+
+
+def test_a_worker_of_another_version_than_the_first_process_does_not_start() -> None:
+    with pytest.raises(StartError, match=r"is installed, and the first process is 0\.0\.1: start it again"):
+        started_as({STARTED_AS: '["0.0.1", 1, 2, 3, 4]'})
 
 
 def test_what_one_worker_counts_all_see() -> None:
