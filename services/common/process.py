@@ -1,7 +1,8 @@
 """The life of a role's process: lease, schema, listeners, work, drain.
 
 Kept true: nothing is served before the instance has a lease and its schema is current; after SIGTERM or SIGINT no new
-call is taken and those under way finish, for `drain_seconds` at most.
+call is taken and those under way finish, for `drain_seconds` at most. Of an instance of several processes that is
+true of all: the first one starts the others when it serves, and waits for them when it ends (crew.py).
 
 Exit codes: 0 ended by a signal; 1 it could not start or go on (a taken port, no database); 2 bad settings;
 3 no lease; 4 lease and grace are over. Every one but 0 comes with one line on stderr.
@@ -53,7 +54,7 @@ class Runtime(Generic[Settings]):
     """What a role builds its parts from.
 
     `draining` is set when the process begins to end: long streams then finish or hand back what they hold, and no new
-    work is begun.
+    work is begun. `worker` is which of the instance's processes this one is.
     """
 
     role: str
