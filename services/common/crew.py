@@ -134,7 +134,7 @@ class Crew:
         with self._telling:
             _, line = self._running.pop(number)
             total = Counter(self._ended)
-            total.update(line.lasting())  # type: ignore[arg-type] # the stubs have it count wholes
+            total.update(line.lasting())
             self._ended = dict(total)
 
 
