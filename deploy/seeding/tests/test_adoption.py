@@ -409,8 +409,9 @@ def a_second_home(bucket: Bucket) -> None:
     """One that is down."""
     change(
         bucket,
-        "insert into nodes (id, public_endpoint, internal_endpoint, last_seen, free_bytes)"
-        " select '0', 'localhost:1', 'localhost:1', now(), 0 where %s::uuid is not null on conflict do nothing",
+        "insert into nodes (id, public_endpoint, internal_endpoint, last_seen, free_bytes, catalogue)"
+        " select '0', 'localhost:1', 'localhost:1', now(), 0, max(catalogue) from nodes where %s::uuid is not null"
+        " on conflict do nothing",
     )
     change(
         bucket,

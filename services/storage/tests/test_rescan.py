@@ -349,7 +349,6 @@ async def test_folders_of_nobodys_and_foreign_files_are_told_and_left_alone(clus
 
 
 @pytest.mark.usefixtures("nodes")
-@pytest.mark.usefixtures("nodes")
 async def test_a_bucket_whose_adoption_is_not_finished_is_left_to_that(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
@@ -367,6 +366,7 @@ async def test_a_bucket_whose_adoption_is_not_finished_is_left_to_that(cluster: 
             assert (found.objects, list(found.failed)) == (1, [])
 
 
+@pytest.mark.usefixtures("nodes")
 async def test_a_body_that_was_durable_and_not_yet_placed_is_an_object_again(cluster: Cluster) -> None:
     body, torn = a_body(), a_body()
     async with cluster.up("a"):
