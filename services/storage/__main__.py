@@ -34,17 +34,14 @@ from services.common.rpc import internal_channel
 from services.storage import mounted
 from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
-from services.storage.bringing import Bringer
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
-from services.storage.following import Follower
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
 from services.storage.moves import Mover
-from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.pace import Pace
@@ -55,8 +52,11 @@ from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
-from services.storage.regions import Regions
-from services.storage.removals import Removals
+from services.storage.regions.bringing import Bringer
+from services.storage.regions.following import Follower
+from services.storage.regions.healing import OtherRegions
+from services.storage.regions.orders import Regions
+from services.storage.regions.removals import Removals
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.adoptions import AdoptionsRpc

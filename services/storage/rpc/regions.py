@@ -12,7 +12,7 @@ from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
 from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
-from services.storage.regions import MOST_ENDPOINTS, Regions, Wanted
+from services.storage.regions.orders import MOST_ENDPOINTS, Regions, Wanted
 from services.storage.store.followed import FollowerCluster
 from services.storage.store.following import Following
 

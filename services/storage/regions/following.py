@@ -27,13 +27,13 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
-from services.storage.bringing import Bringer
 from services.storage.errors import SessionOver, SourceRefused
-from services.storage.passes import Own, Pass, what_stands
 from services.storage.peers import Peers
-from services.storage.regions import Regions
-from services.storage.removals import Removals
-from services.storage.source import Source
+from services.storage.regions.bringing import Bringer
+from services.storage.regions.orders import Regions
+from services.storage.regions.passes import Own, Pass, what_stands
+from services.storage.regions.removals import Removals
+from services.storage.regions.source import Source
 from services.storage.store import following
 from services.storage.store.following import Behind, Claimed
 from services.storage.store.sessions import NOBODY

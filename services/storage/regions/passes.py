@@ -11,8 +11,8 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import sessions
 from services.storage.errors import Damaged
-from services.storage.regions import begin_session
-from services.storage.source import Source
+from services.storage.regions.orders import begin_session
+from services.storage.regions.source import Source
 from services.storage.store import following
 from services.storage.store.following import Claimed
 

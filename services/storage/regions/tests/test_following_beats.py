@@ -2,9 +2,9 @@
 
 import socket
 
+from services.storage.regions.tests.test_following_prunes import complete
+from services.storage.regions.tests.two_clusters import Regions, back_up, full, until
 from services.storage.tests.cluster import a_body
-from services.storage.tests.regions import Regions, back_up, full, until
-from services.storage.tests.test_following_prunes import complete
 
 
 async def test_a_pack_that_takes_longer_than_the_silence_of_a_session_comes_all_the_same(regions: Regions) -> None:

@@ -5,8 +5,8 @@ from functools import partial
 from domain.names import ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
 from services.storage.tests.cluster import Client, a_body, index
-from services.storage.tests.regions import Regions, back_up, contents, full, until
 
 
 async def repack(client: Client, old_index: ObjectName, old_packs: list[ObjectName], body: bytes) -> ObjectName:

@@ -3,9 +3,9 @@
 from domain.names import SEAL
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.storage.regions.tests.test_following_prunes import complete
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, forget, full, until
 from services.storage.tests.cluster import Client, a_body
-from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
-from services.storage.tests.test_following_prunes import complete
 from services.storage.tests.test_rescan import a_kept_address, auth_knowing, rescan
 
 

@@ -6,9 +6,9 @@ from functools import partial
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
+from services.storage.regions.tests.test_following_prunes import complete
+from services.storage.regions.tests.two_clusters import Regions, back_up, forget, full, until
 from services.storage.tests.cluster import a_body, a_session_id
-from services.storage.tests.regions import Regions, back_up, forget, full, until
-from services.storage.tests.test_following_prunes import complete
 
 
 async def test_a_pass_is_shown_what_was_put_before_it_began_and_so_has_an_end(regions: Regions) -> None:

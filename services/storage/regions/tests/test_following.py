@@ -16,14 +16,22 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import retention
 from services.storage.errors import SessionOver, SourceRefused
-from services.storage.regions import begin_session
+from services.storage.regions.orders import begin_session
+from services.storage.regions.source import Source
+from services.storage.regions.tests.two_clusters import (
+    PATIENCE_SECONDS,
+    Regions,
+    back_up,
+    contents,
+    forget,
+    full,
+    until,
+)
 from services.storage.sessions import beat
-from services.storage.source import Source
 from services.storage.store import following
 from services.storage.store.following import Claimed
 from services.storage.store.sessions import NOBODY
 from services.storage.tests.cluster import a_body, a_session_id, pack, start_node
-from services.storage.tests.regions import PATIENCE_SECONDS, Regions, back_up, contents, forget, full, until
 from services.storage.tests.test_sessions import refusal_of
 
 

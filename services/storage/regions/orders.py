@@ -23,7 +23,7 @@ from services.storage import buckets as making
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.holding import adopting_reason
 from services.storage.peers import Peers
-from services.storage.source import Source
+from services.storage.regions.source import Source
 from services.storage.store import buckets, followed, following, nodes, protection, sessions
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.followed import BucketLook, Change, FollowerCluster
