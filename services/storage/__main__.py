@@ -55,8 +55,9 @@ from services.storage.reconcile import Reconciler
 from services.storage.regions.bringing import Bringer
 from services.storage.regions.following import Follower
 from services.storage.regions.healing import OtherRegions
-from services.storage.regions.orders import Regions
+from services.storage.regions.orders import Orders
 from services.storage.regions.removals import Removals
+from services.storage.regions.telling import Telling
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.adoptions import AdoptionsRpc
@@ -185,7 +186,7 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
-        regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
+        telling = Telling(db, settings.cluster_name, silent_seconds=silent)
         await incoming.recover()
         await presence.beat()
         beat, brake = settings.beat_seconds, settings.brake
@@ -244,7 +245,11 @@ async def wire(
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 AdoptionsRpc(operators, adoption).served(),
                 QuotasRpc(db).served(),
-                RegionsRpc(regions, settings.cluster_name).served(),
+                RegionsRpc(
+                    Orders(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds),
+                    telling,
+                    settings.cluster_name,
+                ).served(),
                 copies.served(),
             ],
             background=[
@@ -262,7 +267,7 @@ async def wire(
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
-                _follower(runtime, puts, peers, regions).run,
+                _follower(runtime, puts, peers, telling).run,
                 scrubber.run,
                 _mover(runtime, disks, _threads(stack, "move", 1)).run,
             ],
@@ -284,14 +289,14 @@ def _mover(runtime: Runtime[StorageSettings], disks: Disks, threads: DiskThreads
     )
 
 
-def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:
+def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, telling: Telling) -> Follower:
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
     return Follower(
         settings.instance,
         settings.cluster_name,
         db,
         peers,
-        regions,
+        telling,
         clock,
         Bringer(db, puts, settings.region_streams, Pace(clock, settings.region_bytes_per_second)),
         Removals(db, settings.brake),

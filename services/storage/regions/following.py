@@ -30,10 +30,10 @@ from services.storage import sessions
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.peers import Peers
 from services.storage.regions.bringing import Bringer
-from services.storage.regions.orders import Regions
 from services.storage.regions.passes import Own, Pass, what_stands
 from services.storage.regions.removals import Removals
 from services.storage.regions.source import Source
+from services.storage.regions.telling import Telling
 from services.storage.store import following
 from services.storage.store.following import Behind, Claimed
 from services.storage.store.sessions import NOBODY
@@ -55,7 +55,7 @@ class Follower:
     cluster: str
     db: Database
     peers: Peers
-    regions: Regions
+    telling: Telling
     clock: Clock
     bringer: Bringer
     removals: Removals
@@ -133,7 +133,7 @@ class Follower:
         """Bring what is new, and remove what was removed."""
         one = own.one
         source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
-        there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
+        there = await source.look(self.cluster, await self.telling.endpoints(), one.upto_seq, one.session_id)
         await self._require_same(one, there)
         this = Pass(own, source, there)
         if this.is_other and not (one.strayed and one.needs_inventory):
@@ -177,7 +177,7 @@ class Follower:
                 # What an inventory has left is left until the next one.
                 standing=what_stands(this) if is_inventory or this.damaged else None,
             )
-        await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq, session))
+        await self._note_behind(one, await source.look(self.cluster, await self.telling.endpoints(), seq, session))
 
     async def _lacks_seal(self, this: Pass) -> bool:
         """Whether the seal there is to be brought. While something cannot be read there, with an inventory."""

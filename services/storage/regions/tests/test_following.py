@@ -16,7 +16,7 @@ from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import retention
 from services.storage.errors import SessionOver, SourceRefused
-from services.storage.regions.orders import begin_session
+from services.storage.regions.passes import Own
 from services.storage.regions.source import Source
 from services.storage.regions.tests.two_clusters import (
     PATIENCE_SECONDS,
@@ -291,19 +291,21 @@ async def test_who_takes_a_bucket_over_ends_what_the_one_before_was_at(regions: 
         await regions.caught_up(claims)
         await regions.wait(claims.bucket, lambda one: not one.behind_objects)
         taken = [await _taken(regions, db, node) for node in ("y", "z")]
-        sessions = [uuid4(), uuid4()]
+        device = replace(full(claims, "there"), device=NOBODY)
+        before, now = (Own(db, one, device) for one in taken)
         with pytest.raises(SourceRefused, match="another node"):
-            await begin_session(db, taken[0], sessions[0], Purpose.RETENTION)
-        await begin_session(db, taken[1], sessions[0], Purpose.REPLICATE)
-        await begin_session(db, taken[1], sessions[1], Purpose.RETENTION)
-        own = replace(full(claims, "there"), device=NOBODY)
+            await before.begin(Purpose.RETENTION)
+        await now.begin(Purpose.REPLICATE)
+        first, now.session = now.open_session, None
+        await now.begin(Purpose.RETENTION)
         with pytest.raises(SessionOver):
-            await beat(db, own, sessions[0])
+            await beat(db, device, first)
         await regions.promote(claims.bucket, give_up=True)
         with pytest.raises(SessionOver):
-            await retention.mark(db, own, sessions[1], uuid4())
+            await retention.mark(db, device, now.open_session, uuid4())
+        now.session = None
         with pytest.raises(SourceRefused):
-            await begin_session(db, taken[1], uuid4(), Purpose.REPLICATE)
+            await now.begin(Purpose.REPLICATE)
 
 
 async def test_a_bucket_does_not_become_another_vault(regions: Regions) -> None:
@@ -332,7 +334,7 @@ async def test_an_order_that_is_given_again_ends_what_is_at_work_by_the_one_befo
         async with db.worker() as unit:
             assert not await following.renew(unit, taken, 60)
         with pytest.raises(SourceRefused, match="another node"):
-            await begin_session(db, taken, uuid4(), Purpose.RETENTION)
+            await Own(db, taken, full(claims, "there")).begin(Purpose.RETENTION)
 
 
 async def test_a_node_of_another_cluster_reads_and_does_no_more(regions: Regions) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
-from services.storage.regions.tests.test_following_prunes import complete
 from services.storage.regions.tests.two_clusters import Regions, back_up, forget, full, until
 from services.storage.tests.cluster import a_body, a_session_id
 
@@ -37,7 +36,7 @@ async def test_what_is_held_here_is_compared_again_with_the_ordinary_inventory(r
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client:
             packs, index, snapshot = await back_up(client, a_body(), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             await regions.there.change("update buckets set lock_days = 30")
             await forget(client, snapshot, index, packs)
             await regions.wait(claims.bucket, lambda one: one.kept_objects > 0)
@@ -48,7 +47,7 @@ async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later
     async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
         async with regions.there.up("x"):
-            await complete(regions, claims)
+            await regions.complete(claims)
         async with regions.here.client("a", claims) as client:
             session = await client.open()
             lost = await client.put_pack(session, a_body())

@@ -8,7 +8,6 @@ from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage.regions.tests.test_following_prunes import complete
 from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
 from services.storage.tests.cluster import a_body
 from services.storage.tests.test_sessions import refusal_of
@@ -19,7 +18,7 @@ async def a_follower(regions: Regions) -> VaultClaims:
     claims = full(await regions.here.bucket("a"))
     async with regions.here.client("a", claims) as client:
         await back_up(client, a_body(), snapshot=b"one")
-    await complete(regions, claims)
+    await regions.complete(claims)
     return claims
 
 

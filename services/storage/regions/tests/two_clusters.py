@@ -80,6 +80,12 @@ class Regions:
 
         await until(is_same)
 
+    async def complete(self, claims: VaultClaims) -> None:
+        """Have a bucket followed, until the follower has all of it."""
+        await self.follow(claims)
+        await self.caught_up(claims)
+        await self.wait(claims.bucket, lambda one: one.complete)
+
     async def look_now(self, bucket: UUID) -> None:
         """Have all of it compared at the next look, and that at once."""
         await self.there.change("update follows set inventory_due = now(), due = now() where bucket_id = %s", bucket)
