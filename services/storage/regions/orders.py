@@ -7,7 +7,6 @@ Kept true (docs/decisions/regions.md):
 - whoever is handed over takes nothing more, so that what the other cluster has seen since is all that there ever is.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -28,8 +27,6 @@ from services.storage.store import buckets, followed, following, protection
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.followed import FollowerCluster
 from services.storage.store.following import Following
-
-_LOOK_SECONDS = 20.0  # how long an operator waits for the other cluster
 
 _log = structlog.get_logger("storage")
 
@@ -239,33 +236,9 @@ class Orders:
     async def _look_at(
         self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int = 0, session: UUID | None = None
     ) -> LookResponse:
-        """What a node of that cluster says. All are asked at once, so that one that hangs hides none that answers.
-
-        Raises Unavailable when none answers, SourceRefused when those that do refuse, or are another cluster's.
-        """
-        sources = [Source(self._peers, bucket, [one], seconds=self._copy_seconds) for one in endpoints]
-        looks = [asyncio.ensure_future(one.look(self._cluster, (), upto_seq, session)) for one in sources]
-        refusal: ServiceError = Unavailable(what=f"Cluster {cluster}")
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                for look in asyncio.as_completed(looks):
-                    try:
-                        there = await look
-                    except Unavailable:
-                        continue
-                    except SourceRefused as refused:
-                        refusal = refused
-                        continue
-                    if there.cluster == cluster:
-                        return there
-                    refusal = SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, not of {cluster}")
-        except TimeoutError:
-            pass
-        finally:
-            for task in looks:
-                task.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
-        raise refusal
+        """What a node of that cluster says. Raises Unavailable, SourceRefused."""
+        source = Source(self._peers, bucket, endpoints, seconds=self._copy_seconds)
+        return await source.look(self._cluster, (), upto_seq, session, of=cluster)
 
     async def page(self, after: UUID | None, limit: int) -> list[Following]:
         """What follows other clusters here, by bucket."""
