@@ -121,7 +121,8 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
 def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
     """Have a bucket follow no other cluster any more: its devices stay where they are, and what is here gets older.
 
-    What is here is not removed, and becomes what is there again by `oort bucket follow --existing`.
+    What is here is not removed, and becomes what is there again by `oort bucket follow --existing`. Refused in a move
+    that was cut off, when the other cluster takes nothing any more: `oort bucket promote` ends that.
     """
     from client.cli.agreement import agree
     from client.errors import UsageError
@@ -132,7 +133,7 @@ def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> 
             raise UsageError(detail=f"The bucket {bucket} follows no other cluster.")
         _tell(found[0])
         agree(f"Bring nothing more from cluster {found[0].source}?", yes=yes)
-        region.promote(bucket, give_up=True)
+        region.promote(bucket, give_up=True, devices_stay=True)
     typer.echo("It follows no other cluster any more.")
 
 

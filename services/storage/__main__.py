@@ -239,7 +239,7 @@ async def wire(
                 ),
                 Served(nodes_pb2_grpc.add_NodeServiceServicer_to_server, NodesRpc(db, silent), _NODES),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
-                Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
+                Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(node, rescan), _RESCANS),
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),

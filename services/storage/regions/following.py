@@ -134,9 +134,16 @@ class Follower:
         """Bring what is new, and remove what was removed."""
         one = own.one
         source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
-        ours = await self.telling.endpoints()
-        there = await source.look(self.cluster, ours, one.upto_seq, one.session_id, of=one.source)
-        await self._require_same(one, there)
+        try:
+            there = await source.look(
+                self.cluster, await self.telling.endpoints(), one.upto_seq, one.session_id, of=one.source
+            )
+            await self._require_same(one, there)
+        except SourceRefused:
+            # Perhaps for nodes of an earlier version there, which do not mark what they bring back meanwhile.
+            async with self.db.worker() as unit:
+                await following.order_inventory(unit, one)
+            raise
         this = Pass(own, source, there)
         if this.is_other and not (one.strayed and one.needs_inventory):
             async with self.db.worker() as unit:

@@ -123,16 +123,22 @@ class Orders:
             removals=wanted.removals,
         )
 
-    async def promote(self, bucket: UUID, *, give_up: bool) -> Following:
+    async def promote(self, bucket: UUID, *, give_up: bool, devices_stay: bool = False) -> Following:
         """Let a bucket go its own way, under the object lock and the brake that it had there. Answers how far it was.
 
         Raises NotFound; NotAllowed unless all of it is here and the other cluster has handed it over, or was gone when
-        all of it had been here; `give_up` says that what did not come is given up.
+        all of it had been here; `give_up` says that what did not come is given up. NotAllowed also when `devices_stay`
+        where they are and the other cluster has handed it over, which takes nothing from them any more.
         """
         async with self._db.worker() as unit:
             found = await following.get(unit, bucket)
             seal = await following.root_file(unit, bucket, SEAL.kind)
         there = await self._last_look(found, give_up=give_up) if found else None
+        if found and there and devices_stay and there.follows == self._cluster:
+            raise NotAllowed(
+                detail=f"Cluster {found.source} has handed the bucket over to this one, and takes nothing any more:"
+                " `oort bucket promote` here has its devices sent here, and there it takes the bucket back."
+            )
         if found and not give_up:
             _require_all(found, seal, there, self._cluster)
         async with self._db.worker() as unit:
@@ -269,6 +275,11 @@ def _require_all(found: Following, seal: bytes | None, there: LookResponse | Non
     """Raises NotAllowed where a promotion would lose what could still come."""
     if not found.complete:
         raise NotAllowed(detail="The bucket never had all of it here: --give-up promotes what there is.")
+    if there and there.follows not in ("", cluster):
+        raise NotAllowed(
+            detail=f"Cluster {found.source} has handed the bucket over to cluster {there.follows}: follow that one;"
+            " --give-up promotes beside it."
+        )
     if there and there.follows != cluster:
         raise NotAllowed(
             detail=f"Cluster {found.source} answers, and takes what devices store: `oort bucket move` leaves nothing"

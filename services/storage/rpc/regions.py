@@ -48,7 +48,9 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
 
     async def Promote(self, request: regions_pb2.PromoteRequest, context: Context) -> regions_pb2.PromoteResponse:
         require_peer(context, OPERATOR)
-        found = await self._orders.promote(uuid_of(request.bucket_id, "bucket_id"), give_up=request.give_up)
+        found = await self._orders.promote(
+            uuid_of(request.bucket_id, "bucket_id"), give_up=request.give_up, devices_stay=request.devices_stay
+        )
         return regions_pb2.PromoteResponse(following=_following(found))
 
     async def ListFollowing(

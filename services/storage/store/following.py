@@ -211,7 +211,9 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
         # Another catalogue may know nothing of how the bucket is protected.
         " source_lock_days = greatest(%(lock_days)s, case when strayed then source_lock_days end),"
         " source_braked = %(braked)s or (strayed and source_braked), source_endpoints = %(endpoints)s,"
-        " behind_since = case when %(objects)s::bigint > 0 then now() - make_interval(secs => %(oldest)s) end"
+        # What comes back, or is entered by a rescan there, is old and has not waited: nothing did at the look before.
+        " behind_since = case when %(objects)s::bigint > 0 then"
+        " greatest(now() - make_interval(secs => %(oldest)s), coalesce(behind_since, seen)) end"
         f" where {_HELD}",
         {
             "bucket": one.bucket_id,
@@ -281,6 +283,14 @@ async def begin(unit: Unit, one: Claimed, session: UUID) -> None:
     await unit.execute(
         f"update follows set session_id = %(session)s where {_HELD}",  # noqa: S608 - constants
         {"bucket": one.bucket_id, "lease": one.lease, "session": session},
+    )
+
+
+async def order_inventory(unit: Unit, one: Claimed) -> None:
+    """Have all compared at the next look."""
+    await unit.execute(
+        f"update follows set inventory_due = now() where {_HELD}",  # noqa: S608 - constants
+        {"bucket": one.bucket_id, "lease": one.lease},
     )
 
 

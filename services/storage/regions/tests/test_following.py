@@ -29,6 +29,7 @@ from services.storage.regions.tests.two_clusters import (
 )
 from services.storage.sessions import beat
 from services.storage.store import following
+from services.storage.store.followed import KNOWN_SINCE
 from services.storage.store.following import Claimed
 from services.storage.store.sessions import NOBODY
 from services.storage.tests.cluster import a_body, a_session_id, pack, start_node
@@ -397,7 +398,7 @@ async def _taken(regions: Regions, db: Database, node: str) -> Claimed:
 async def test_nothing_is_followed_while_a_node_runs_that_knows_nothing_of_it(regions: Regions) -> None:
     old = (
         "insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen, catalogue)"
-        " values ('old', 'localhost:1', 'localhost:1', 0, now(), 12)"
+        f" values ('old', 'localhost:1', 'localhost:1', 0, now(), {KNOWN_SINCE - 1})"
     )
     async with regions.up():
         claims = full(await regions.here.bucket("a"))

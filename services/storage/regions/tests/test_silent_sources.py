@@ -1,4 +1,4 @@
-"""A cluster of which no node answers takes neither the time nor the places of what follows others."""
+"""A cluster of which no node answers takes nobody's time for long."""
 
 import asyncio
 import socket
@@ -8,10 +8,8 @@ import pytest
 
 from services.storage.peers import Peers
 from services.storage.regions import source
-from services.storage.regions.following import Follower
 from services.storage.regions.source import Source
 from services.storage.regions.tests.two_clusters import Regions, full
-from services.storage.store import following
 
 
 async def test_a_cluster_that_answers_nothing_is_said_to_be_silent_after_one_look_however_many_nodes_it_has(
@@ -28,32 +26,6 @@ async def test_a_cluster_that_answers_nothing_is_said_to_be_silent_after_one_loo
             nodes = [f"127.0.0.{number}:{silent.getsockname()[1]}" for number in range(1, 21)]
             await regions.there.change("update follows set endpoints = %s, source_endpoints = '{}'", nodes)
             await regions.wait(claims.bucket, lambda one: "none of 20 nodes answers" in one.problem)
-
-
-async def test_of_one_source_a_node_takes_so_many_buckets_that_others_find_a_place(
-    regions: Regions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def does_nothing(_follower: Follower) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Follower, "run", does_nothing)
-    async with regions.there.up("x") as [db]:
-        for name in ("slow", "slow", "slow", "other"):
-            claims = await regions.there.bucket("x")
-            await regions.there.change(
-                "insert into follows (bucket_id, tenant_id, user_id, source, endpoints, removals)"
-                " select id, tenant_id, user_id, %s, '{localhost:1}', true from buckets where id = %s",
-                name,
-                claims.bucket,
-            )
-
-        async def claimed(node: str) -> list[str]:
-            async with db.worker() as unit:
-                return sorted(one.source for one in await following.claim(unit, node, 64, 3600, of_one_source=2))
-
-        assert await claimed("x") == ["other", "slow", "slow"]
-        assert await claimed("x") == []
-        assert await claimed("y") == ["slow"]
 
 
 @pytest.fixture
