@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.options import At
+
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from oort.storage.v1 import regions_pb2
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
-At = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--at", metavar="HOST:PORT", help="internal address of a node of the cluster meant; default: the stack's"
-    ),
-]
 GiveUp = Annotated[
     bool, typer.Option("--give-up", help="without what is only on the other cluster, or is stored there from now on")
 ]

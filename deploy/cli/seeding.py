@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.regions import At
+from deploy.cli.options import At
 
 if TYPE_CHECKING:
     from collections.abc import Callable

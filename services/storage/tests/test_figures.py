@@ -1,13 +1,15 @@
 """What a node counts for Prometheus."""
 
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry
 
-from services.storage.disks import Disks
 from services.storage.tests.cluster import Cluster
 from services.storage.work import Figures
+
+if TYPE_CHECKING:
+    from services.storage.disks import Disks
 
 
 async def test_buckets_that_the_brake_or_an_adoption_holds_are_counted(cluster: Cluster) -> None:
