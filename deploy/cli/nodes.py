@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.regions import At
+from deploy.cli.options import At
 
 if TYPE_CHECKING:
     from oort.storage.v1 import buckets_pb2

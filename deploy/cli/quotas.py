@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.copies import AsJson, Data
-from deploy.cli.regions import At
+from deploy.cli.options import At
 
 app = typer.Typer(help="Quotas that several buckets share.", no_args_is_help=True)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.options import At
+
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from oort.storage.v1 import regions_pb2
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
-At = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--at", metavar="HOST:PORT", help="internal address of a node of the cluster meant; default: the stack's"
-    ),
-]
 GiveUp = Annotated[
     bool, typer.Option("--give-up", help="without what is only on the other cluster, or is stored there from now on")
 ]
@@ -121,7 +117,8 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
 def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
     """Have a bucket follow no other cluster any more: its devices stay where they are, and what is here gets older.
 
-    What is here is not removed, and becomes what is there again by `oort bucket follow --existing`.
+    What is here is not removed, and becomes what is there again by `oort bucket follow --existing`. Refused in a move
+    that was cut off, when the other cluster takes nothing any more: `oort bucket promote` ends that.
     """
     from client.cli.agreement import agree
     from client.errors import UsageError
@@ -132,7 +129,7 @@ def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> 
             raise UsageError(detail=f"The bucket {bucket} follows no other cluster.")
         _tell(found[0])
         agree(f"Bring nothing more from cluster {found[0].source}?", yes=yes)
-        region.promote(bucket, give_up=True)
+        region.promote(bucket, give_up=True, devices_stay=True)
     typer.echo("It follows no other cluster any more.")
 
 

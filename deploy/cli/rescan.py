@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,8 +47,7 @@ def rescan(
                 results.append(found)
                 if not as_json:
                     typer.echo(_in_words(found))
-            nodes = _count(cluster) if at else len(cluster.nodes)
-            is_whole = len(results) == nodes and not any(found["failed"] for found in results)
+            is_whole = _are_all(cluster, results, at=at) and not any(found["failed"] for found in results)
             if is_whole:
                 cluster.finish_rescan()
         finally:
@@ -59,10 +59,15 @@ def rescan(
         raise typer.Exit(_WARNINGS)
 
 
-def _count(cluster: "Cluster") -> int:
-    """How many nodes a cluster has: those that were named, or more if more have said that they live."""
-    known = [node for node in cluster.heartbeats() if node.state not in ("removed", "lost")]
-    return max(len(cluster.nodes), len(known))
+def _are_all(cluster: "Cluster", results: Sequence[dict[str, Any]], *, at: Sequence[str] | None) -> bool:
+    """Whether all nodes were rescanned: those of the stack, or all of another cluster that have said that they live.
+
+    A node has one name, and may have been given by two addresses.
+    """
+    if not at:
+        return len(results) == len(cluster.nodes)
+    known = {node.id for node in cluster.heartbeats() if node.state not in ("removed", "lost")}
+    return len(results) == len(cluster.nodes) and known <= {found["node_id"] for found in results}
 
 
 def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
@@ -71,6 +76,7 @@ def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
     for step in cluster.rescan(node):
         found = {
             "node": node,
+            "node_id": step.node_id,
             "buckets": step.buckets,
             "new_homes": step.homes,
             "entered_objects": step.objects,

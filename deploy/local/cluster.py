@@ -4,7 +4,7 @@ Kept true: a call that one node does not take is made to the next; a refusal is 
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
@@ -41,8 +41,11 @@ Answer = TypeVar("Answer")
 class Cluster:
     """The storage nodes of a stack; every call raises OortError for a person."""
 
-    def __init__(self, channels: dict[str, grpc.Channel]) -> None:
+    def __init__(self, channels: dict[str, grpc.Channel], connect: Callable[[str], grpc.Channel] | None = None) -> None:
+        """`channels` by name, or by address: then `connect` makes one to a node that is named (host:port)."""
         self._channels = channels
+        self._connect = connect
+        self._named: dict[str, grpc.Channel] = {}
 
     @classmethod
     @contextmanager
@@ -57,22 +60,32 @@ class Cluster:
         now = datetime.now(UTC)
         operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
         nodes = {one: one for one in at or ()} or {node.name: node.internal for node in folder.load().nodes}
-        channels = {name: operator.channel(internal) for name, internal in nodes.items()}
-        try:
-            yield cls(channels)
-        finally:
-            for channel in channels.values():
-                channel.close()
+        with ExitStack() as stack:
+
+            def connect(internal: str) -> grpc.Channel:
+                channel = operator.channel(internal)
+                stack.callback(channel.close)
+                return channel
+
+            yield cls({name: connect(internal) for name, internal in nodes.items()}, connect if at else None)
 
     @property
     def nodes(self) -> list[str]:
         return list(self._channels)
 
     def channel(self, node: str) -> grpc.Channel:
-        """Raises UsageError where there is no such node."""
-        if node not in self._channels:
-            raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
-        return self._channels[node]
+        """To one node; of another cluster, where it says itself that it is reached, as by the other nodes.
+
+        Raises UsageError where there is no such node, ServerUnreachable when none says where it is.
+        """
+        known = self._channels | self._named
+        if node not in known and self._connect:
+            for one in self.heartbeats():
+                self._named[one.id] = self._channels.get(one.internal_endpoint) or self._connect(one.internal_endpoint)
+            known |= self._named
+        if node not in known:
+            raise UsageError(detail=f"There is no storage node {node}: {', '.join(known)} are there.")
+        return known[node]
 
     def channels(self, first: Container[str]) -> list[grpc.Channel]:
         """To all nodes, those in `first` before the others."""

@@ -64,9 +64,12 @@ class Region:
             lambda channel: protection_pb2_grpc.ProtectionServiceStub(channel).Release(request, timeout=CALL_SECONDS)
         ).was_braked
 
-    def promote(self, bucket: str, *, give_up: bool = False) -> regions_pb2.Following:
-        """Answers how far it had come. Raises NotSupported where more would come, unless that is given up."""
-        request = regions_pb2.PromoteRequest(bucket_id=bucket, give_up=give_up)
+    def promote(self, bucket: str, *, give_up: bool = False, devices_stay: bool = False) -> regions_pb2.Following:
+        """Answers how far it had come. Raises NotSupported where more would come, unless that is given up.
+
+        Also where `devices_stay` and the other cluster, which has handed the bucket over, takes nothing from them.
+        """
+        request = regions_pb2.PromoteRequest(bucket_id=bucket, give_up=give_up, devices_stay=devices_stay)
         return self.cluster.ask(lambda channel: _stub(channel).Promote(request, timeout=CALL_SECONDS)).following
 
     def hand_over(self, bucket: str, to: str) -> int:

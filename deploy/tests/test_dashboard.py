@@ -43,4 +43,16 @@ def test_a_panel_asks_the_data_source_that_is_chosen_and_says_what_it_shows() ->
             "${datasource}"
         }
         assert panel["title"]
+        assert panel["type"] != "timeseries" or all(target["legendFormat"] for target in panel["targets"])
         assert all(_metric_names(target["expr"]) for target in panel["targets"])
+
+
+def test_no_panel_covers_another_one() -> None:
+    covered: set[tuple[int, int]] = set()
+    for panel in json.loads(_BOARD.read_text())["panels"]:
+        place = panel["gridPos"]
+        columns, rows = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+        assert columns.stop <= 24
+        cells = {(column, row) for column in columns for row in rows}
+        assert not cells & covered
+        covered |= cells

@@ -27,7 +27,8 @@ class Nodes:
         self.finished = 0
 
     def heartbeats(self) -> list[buckets_pb2.Node]:
-        return [buckets_pb2.Node(state=state) for state in self.states]
+        ids = ("one", "two", "three")[: len(self.states)]
+        return [buckets_pb2.Node(id=one, state=state) for one, state in zip(ids, self.states, strict=True)]
 
     def rescan(self, node: str) -> Iterator[rescans_pb2.RescanResponse]:
         answer = self.answers[node]
@@ -51,6 +52,12 @@ def run(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *argument
 
 
 WHOLE = rescans_pb2.RescanResponse(done=True, buckets=1, keys=2, with_keys=[BUCKET])
+
+
+def of(node: str) -> rescans_pb2.RescanResponse:
+    return rescans_pb2.RescanResponse(done=True, node_id=node)
+
+
 FAILED = rescans_pb2.RescanResponse(done=True, buckets=1, failed=[f"{BUCKET} it cannot be read"])
 
 
@@ -90,7 +97,13 @@ def test_after_a_part_of_the_nodes_none_is_let_go(
 def test_of_another_cluster_all_nodes_that_it_knows_are_to_be_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, third: str, finished: int
 ) -> None:
-    nodes = Nodes(WHOLE, WHOLE)
+    nodes = Nodes(of("one"), of("two"))
     nodes.states.append(third)
     _, _, err = run(nodes, monkeypatch, tmp_path, "--at", "node-a:1", "--at", "node-b:1")
     assert (nodes.finished, "oort bucket release" in err) == (finished, not finished)
+
+
+def test_a_node_that_is_named_twice_stands_for_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nodes = Nodes(of("one"), of("one"))
+    _, _, err = run(nodes, monkeypatch, tmp_path, "--at", "node-a:1", "--at", "10.0.0.1:1")
+    assert (nodes.finished, "oort bucket release" in err) == (0, True)

@@ -34,17 +34,14 @@ from services.common.rpc import internal_channel
 from services.storage import mounted
 from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
-from services.storage.bringing import Bringer
 from services.storage.clearing import Clearer
 from services.storage.disk import Disk
 from services.storage.disks import Disks
-from services.storage.following import Follower
 from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
 from services.storage.gets import Gets, LocalObjects
 from services.storage.incoming import Incoming
 from services.storage.memory import keep_frames
 from services.storage.moves import Mover
-from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.owners import Owners
 from services.storage.pace import Pace
@@ -55,8 +52,12 @@ from services.storage.puts import Puts
 from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.reaper import Reaper
 from services.storage.reconcile import Reconciler
-from services.storage.regions import Regions
-from services.storage.removals import Removals
+from services.storage.regions.bringing import Bringer
+from services.storage.regions.following import Follower
+from services.storage.regions.healing import OtherRegions
+from services.storage.regions.orders import Orders
+from services.storage.regions.removals import Removals
+from services.storage.regions.telling import Telling
 from services.storage.replication import Replicator
 from services.storage.rescan import Rescan
 from services.storage.rpc.adoptions import AdoptionsRpc
@@ -185,7 +186,7 @@ async def wire(
             poll_seconds=settings.scrub_poll_seconds,
             registry=runtime.metrics.registry,
         )
-        regions = Regions(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds)
+        telling = Telling(db, settings.cluster_name, silent_seconds=silent)
         await incoming.recover()
         await presence.beat()
         beat, brake = settings.beat_seconds, settings.brake
@@ -238,13 +239,17 @@ async def wire(
                 ),
                 Served(nodes_pb2_grpc.add_NodeServiceServicer_to_server, NodesRpc(db, silent), _NODES),
                 Served(scrubs_pb2_grpc.add_ScrubServiceServicer_to_server, ScrubsRpc(db), _SCRUBS),
-                Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(rescan), _RESCANS),
+                Served(rescans_pb2_grpc.add_RescanServiceServicer_to_server, RescansRpc(node, rescan), _RESCANS),
                 Served(sessions_pb2_grpc.add_SessionServiceServicer_to_server, sessions_of(operators), _SESSIONS),
                 ObjectsRpc(operators, db, puts, gets, streams).served(),
                 ProtectionRpc(db, Baskets(db, gets, settings.cluster_name), settings.basket).served(),
                 AdoptionsRpc(operators, adoption).served(),
                 QuotasRpc(db).served(),
-                RegionsRpc(regions, settings.cluster_name).served(),
+                RegionsRpc(
+                    Orders(db, peers, settings.cluster_name, silent_seconds=silent, copy_seconds=copy_seconds),
+                    telling,
+                    settings.cluster_name,
+                ).served(),
                 copies.served(),
             ],
             background=[
@@ -262,7 +267,7 @@ async def wire(
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
                 reconciler.run,
                 replicator.run,
-                _follower(runtime, puts, peers, regions).run,
+                _follower(runtime, puts, peers, telling).run,
                 scrubber.run,
                 _mover(runtime, disks, _threads(stack, "move", 1)).run,
             ],
@@ -284,14 +289,14 @@ def _mover(runtime: Runtime[StorageSettings], disks: Disks, threads: DiskThreads
     )
 
 
-def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, regions: Regions) -> Follower:
+def _follower(runtime: Runtime[StorageSettings], puts: Puts, peers: Peers, telling: Telling) -> Follower:
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
     return Follower(
         settings.instance,
         settings.cluster_name,
         db,
         peers,
-        regions,
+        telling,
         clock,
         Bringer(db, puts, settings.region_streams, Pace(clock, settings.region_bytes_per_second)),
         Removals(db, settings.brake),

@@ -171,7 +171,7 @@ class Adoption:
                 raise NotInitialised(bucket=claims.bucket)
             if not bucket.adopting:
                 await adoptions.begin(unit, claims.bucket)
-        # No file moves from a disk that is still to be listed to one that was: moves.py waits.
+        # No file moves from a disk that is still to be listed to one that was: moves.py passes the bucket over.
         async with self._disks.in_use.shared(claims.bucket):
             for volume in await self._holding(claims.bucket):
                 files = volume.of_kind(claims.bucket, kind)

@@ -6,12 +6,14 @@ Kept true:
 - each file is moved by itself (places.py), in a bucket that stays in use; that a bucket leaves a disk is noted there
   first, and until its last file has gone: a node that was killed goes on;
 - what is moved to a disk leaves it twice the room below which it would pass something on itself, so nothing moves back;
-- one file at a time is moved, and no more bytes a second than the setting says.
+- one file at a time is moved, and no more bytes a second than the setting says;
+- a bucket whose files somebody reads for long, as an adoption does, holds up no other one.
 Where no disk of the node has room, buckets change their homes (placement.py).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import islice
 from uuid import UUID
 
@@ -32,6 +34,11 @@ from services.storage.threads import DiskThreads
 
 _PAGE = 1000
 _TOLD_AT_MOST = 10_000
+_PATIENCE_SECONDS = 10.0  # with whoever is at a bucket's files
+
+
+class _Busy(Exception):
+    """Somebody is at a bucket's files for long."""
 
 
 class Mover:
@@ -139,26 +146,39 @@ class Mover:
             self._log.warning("that a bucket leaves its disk cannot be noted there", cause=str(error))
 
     async def _leave(self, disk: Disk, bucket: UUID) -> None:
-        """Move all of a bucket, as far as other disks have room."""
-        async for found in self._files(lambda: disk.files(bucket)):
-            if not await self._move(disk, bucket, found):
-                return
-        async for found in self._files(lambda: iter(disk.root_files(bucket))):
-            if not await self._move(disk, bucket, found):
-                return
-        async with self._in_use.alone(bucket):
-            has_left = await self._thread.run(lambda: _has_left(disk, bucket))
-        if has_left:
-            self._log.info("a bucket has left a disk", bucket=str(bucket), disk=str(disk.folder))
+        """Move all of a bucket, as far as other disks have room and nobody is at it for long."""
+        with suppress(_Busy):
+            async for found in self._files(lambda: disk.files(bucket)):
+                if not await self._move(disk, bucket, found):
+                    return
+            async for found in self._files(lambda: iter(disk.root_files(bucket))):
+                if not await self._move(disk, bucket, found):
+                    return
+            async with self._alone(bucket):
+                has_left = await self._thread.run(lambda: _has_left(disk, bucket))
+            if has_left:
+                self._log.info("a bucket has left a disk", bucket=str(bucket), disk=str(disk.folder))
 
     async def _spread(self, disk: Disk, bucket: UUID) -> bool:
         """Move packs of a bucket. False once the disk has room, or no other one has."""
-        async for found in self._files(lambda: disk.files(bucket)):
-            if found.name.kind is ObjectKind.PACK and not await self._move(disk, bucket, found):
-                return False
-            if await self._thread.run(lambda: self._has_room(disk)):
-                return False
+        with suppress(_Busy):
+            async for found in self._files(lambda: disk.files(bucket)):
+                if found.name.kind is ObjectKind.PACK and not await self._move(disk, bucket, found):
+                    return False
+                if await self._thread.run(lambda: self._has_room(disk)):
+                    return False
         return True
+
+    @asynccontextmanager
+    async def _alone(self, bucket: UUID) -> AsyncIterator[None]:
+        """Nobody else is at the bucket's files. Raises _Busy when that takes long to come."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await stack.enter_async_context(self._in_use.alone(bucket))
+            except TimeoutError:
+                raise _Busy from None
+            yield
 
     async def _files(self, of: Callable[[], Iterator[FoundFile | str]]) -> AsyncIterator[FoundFile]:
         files = await self._thread.run(of)
@@ -178,13 +198,16 @@ class Mover:
         return await self._thread.run(find)
 
     async def _move(self, source: Disk, bucket: UUID, found: FoundFile) -> bool:
-        """Move one file. False if no disk has room; a damaged one is passed over. Raises OSError, Unavailable."""
+        """Move one file. False if no disk has room; a damaged one is passed over.
+
+        Raises OSError, Unavailable, _Busy.
+        """
         target = await self._target(source, bucket, found.size)
         if target is None:
             return False
         try:
             # Nobody who lists the files of the bucket disk by disk is at it meanwhile, or removes them all.
-            async with self._in_use.alone(bucket):
+            async with self._alone(bucket):
                 moved = await _to_the_end(self._thread.run(lambda: self._places.move(bucket, found, source, target)))
         except DiskFull:
             return False

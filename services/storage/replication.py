@@ -23,10 +23,10 @@ from services.storage.disks import Disks
 from services.storage.errors import DiskFull, NameMismatch
 from services.storage.frames import Frame, get_body
 from services.storage.gets import Part, copy_request, fetch
-from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.pace import Pace
 from services.storage.peers import Peers
+from services.storage.regions.healing import OtherRegions
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store import copies
 from services.storage.store.copies import MissingCopy

@@ -117,6 +117,9 @@ class Figures:
         self._braked = Gauge(
             "oort_storage_braked_buckets", "Buckets that the brake on mass removal holds", registry=registry
         )
+        self._adopting = Gauge(
+            "oort_storage_adopting_buckets", "Buckets whose adoption of files is not finished", registry=registry
+        )
         self._follows = Gauge(
             "oort_storage_following_buckets", "Buckets that follow another cluster's", registry=registry
         )
@@ -142,6 +145,7 @@ class Figures:
             self._objects.set(objects)
             self._bytes.set(size)
             self._braked.set(await buckets.count_braked(unit))
+            self._adopting.set(await buckets.count_adopting(unit))
             self._sessions.set(await session_rows.count_open(unit))
             sums = await following.sums(unit)
             self._follows.set(sums.buckets)

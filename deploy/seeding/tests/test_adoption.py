@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import cast
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 from oort.storage.v1.adoptions_pb2 import ReadRootsResponse
 
 from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
 from client.stores.abc import ObjectInfo
 from client.testing.damage import flip, truncate
-from deploy.seeding.adoption import _Adoption
+from deploy.local.cluster import Cluster
+from deploy.seeding.adoption import _Adoption, adopt
 from deploy.seeding.errors import AnotherVault, NotARepository
 from deploy.seeding.session import BucketSession
-from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files
+from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files, nothing
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.storage.steady import SteadyReader
@@ -59,6 +61,24 @@ def more(source: Path, *kinds: ObjectKind) -> list[ObjectName]:
         place.write_bytes(body)
         added.append(name)
     return added
+
+
+def test_the_homes_in_another_cluster_are_reached_where_they_say_that_they_are(nodes: Nodes, tmp_path: Path) -> None:
+    bucket = nodes.bucket()
+    copied_by_hand(bucket, a_repository(tmp_path / "source"))
+    here, asked = nodes.cluster.channel("a"), list[str]()
+
+    def connect(endpoint: str) -> grpc.Channel:
+        asked.append(endpoint)
+        return here
+
+    far = Cluster({"a name of its own:8161": here}, connect)
+    with BucketSession.open(far, bucket.id, Purpose.ADOPT) as session:
+        adopted = adopt(session, [], nothing)
+    assert (sum(adopted.objects.values()), adopted.down) == (6, {})
+    assert asked == [nodes.running.cluster.settings["a"].internal_endpoint]
+    with pytest.raises(UsageError, match="no storage node nobody"):
+        far.channel("nobody")
 
 
 def test_all_of_a_repository_is_entered_where_it_lies_and_a_device_reads_it(nodes: Nodes, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
 from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import page_of
-from services.storage.regions import MOST_ENDPOINTS, Regions, Wanted
+from services.storage.regions.orders import Orders, Wanted
+from services.storage.regions.telling import MOST_ENDPOINTS, Telling
 from services.storage.store.followed import FollowerCluster
 from services.storage.store.following import Following
 
@@ -24,8 +25,9 @@ _MAX_SEQ = (1 << 63) - 1
 
 
 class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
-    def __init__(self, regions: Regions, cluster: str) -> None:
-        self._regions = regions
+    def __init__(self, orders: Orders, telling: Telling, cluster: str) -> None:
+        self._orders = orders
+        self._telling = telling
         self._cluster = cluster
 
     def served(self) -> Served:
@@ -42,11 +44,13 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             copies=request.copies,
             ack_copies=request.ack_copies,
         )
-        return regions_pb2.FollowResponse(following=_following(await self._regions.follow(wanted)))
+        return regions_pb2.FollowResponse(following=_following(await self._orders.follow(wanted)))
 
     async def Promote(self, request: regions_pb2.PromoteRequest, context: Context) -> regions_pb2.PromoteResponse:
         require_peer(context, OPERATOR)
-        found = await self._regions.promote(uuid_of(request.bucket_id, "bucket_id"), give_up=request.give_up)
+        found = await self._orders.promote(
+            uuid_of(request.bucket_id, "bucket_id"), give_up=request.give_up, devices_stay=request.devices_stay
+        )
         return regions_pb2.PromoteResponse(following=_following(found))
 
     async def ListFollowing(
@@ -54,7 +58,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
     ) -> regions_pb2.ListFollowingResponse:
         require_peer(context, OPERATOR, "cluster")
         if request.bucket_id:
-            one, followers, writes_to = await self._regions.of_bucket(uuid_of(request.bucket_id, "bucket_id"))
+            one, followers, writes_to = await self._orders.of_bucket(uuid_of(request.bucket_id, "bucket_id"))
             return regions_pb2.ListFollowingResponse(
                 following=[_following(one)] if one else [],
                 followers=[_follower(request.bucket_id, follower) for follower in followers],
@@ -62,13 +66,13 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             )
         page = page_of(request)
         after = uuid_of(page.after[0], "page_token") if page.after else None
-        shown, token = page.cut(await self._regions.page(after, page.limit), lambda row: (str(row.bucket_id),))
+        shown, token = page.cut(await self._orders.page(after, page.limit), lambda row: (str(row.bucket_id),))
         return regions_pb2.ListFollowingResponse(following=map(_following, shown), next_page_token=token)
 
     async def Look(self, request: regions_pb2.LookRequest, context: Context) -> regions_pb2.LookResponse:
         require_peer(context, "storage")
         bucket = uuid_of(request.bucket_id, "bucket_id")
-        found = await self._regions.look(
+        found = await self._telling.look(
             bucket,
             _cluster(request.cluster),
             _endpoints(request.endpoints),
@@ -90,7 +94,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
             removed=found.removed,
             braked=found.braked,
             lock_days=found.lock_days,
-            endpoints=await self._regions.endpoints(),
+            endpoints=await self._telling.endpoints(),
             follows=found.follows or "",
             is_following=found.is_following,
             config_sha256=found.config_sha256 or b"",
@@ -103,7 +107,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
         require_peer(context, "storage")
         page = page_of(request, parts=2)
         after = (_number(page.after[0]), _number(page.after[1])) if page.after else (-1, -1)
-        found = await self._regions.changes(
+        found = await self._telling.changes(
             uuid_of(request.bucket_id, "bucket_id"),
             uuid_of(request.session_id, "session_id"),
             _kind(request.kind),
@@ -122,7 +126,7 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
         require_peer(context, "storage")
         if len(request.sha256) > _NAMES_AT_ONCE:
             raise InvalidArgument(detail=f"sha256 may have {_NAMES_AT_ONCE} names, and has {len(request.sha256)}.")
-        found = await self._regions.gone(
+        found = await self._telling.gone(
             uuid_of(request.bucket_id, "bucket_id"),
             uuid_of(request.session_id, "session_id"),
             _kind(request.kind),
@@ -134,9 +138,9 @@ class RegionsRpc(regions_pb2_grpc.RegionServiceServicer):
         require_peer(context, OPERATOR)
         bucket = uuid_of(request.bucket_id, "bucket_id")
         if request.cluster:
-            seq = await self._regions.hand_over(bucket, request.cluster)
+            seq = await self._orders.hand_over(bucket, request.cluster)
         else:
-            seq = await self._regions.take_back(bucket, give_up=request.give_up)
+            seq = await self._orders.take_back(bucket, give_up=request.give_up)
         return regions_pb2.HandOverResponse(seq=seq)
 
 

@@ -14,7 +14,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
-    def __init__(self, rescan: Rescan) -> None:
+    def __init__(self, node: str, rescan: Rescan) -> None:
+        self._node = node
         self._rescan = rescan
 
     async def Rescan(
@@ -26,8 +27,8 @@ class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
         tally = Tally()
         async with aclosing(self._rescan.run()) as steps:
             async for tally in steps:
-                yield _response(tally)
-        yield _response(tally, done=True)
+                yield self._response(tally)
+        yield self._response(tally, done=True)
 
     async def Finish(
         self,
@@ -37,17 +38,17 @@ class RescansRpc(rescans_pb2_grpc.RescanServiceServicer):
         require_peer(context, OPERATOR)
         return rescans_pb2.FinishResponse(released=await self._rescan.finish())
 
-
-def _response(tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse:
-    return rescans_pb2.RescanResponse(
-        done=done,
-        buckets=tally.buckets,
-        homes=tally.homes,
-        objects=tally.objects,
-        bytes=tally.bytes,
-        foreign=tally.foreign,
-        keys=tally.keys,
-        unknown=map(str, tally.unknown) if done else [],
-        failed=[f"{bucket} {why}" for bucket, why in tally.failed.items()] if done else [],
-        with_keys=map(str, tally.with_keys) if done else [],
-    )
+    def _response(self, tally: Tally, *, done: bool = False) -> rescans_pb2.RescanResponse:
+        return rescans_pb2.RescanResponse(
+            node_id=self._node,
+            done=done,
+            buckets=tally.buckets,
+            homes=tally.homes,
+            objects=tally.objects,
+            bytes=tally.bytes,
+            foreign=tally.foreign,
+            keys=tally.keys,
+            unknown=map(str, tally.unknown) if done else [],
+            failed=[f"{bucket} {why}" for bucket, why in tally.failed.items()] if done else [],
+            with_keys=map(str, tally.with_keys) if done else [],
+        )

@@ -188,6 +188,13 @@ async def count_braked(unit: Unit) -> int:
     return int(row[0]) if row else 0
 
 
+async def count_adopting(unit: Unit) -> int:
+    """Buckets in which not all files that were copied by hand are in."""
+    cursor = await unit.execute("select count(*) from buckets where adopting")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
 async def count_short(unit: Unit) -> int:
     """Buckets that have fewer homes than they are to have copies. One that is joining does not count."""
     cursor = await unit.execute(

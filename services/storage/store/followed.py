@@ -65,8 +65,8 @@ class FollowerCluster:
     seen: datetime
 
 
-# The first migration whose nodes know of followers.
-_KNOWN_SINCE = 13
+# The number of the first migration whose nodes know of followers, 0013_regions.sql.
+KNOWN_SINCE = 13
 _SILENT_DAYS = 30
 _SEQ = "coalesce(o.revived_seq, o.created_seq)"
 _KINDS = ("config", "oort-vault", "keys", "data", "index", "snapshots")
@@ -193,7 +193,7 @@ async def outdated(unit: Unit) -> list[str]:
     cursor = await unit.execute(
         "select id from nodes where catalogue < %s and state <> 'lost' and last_seen > now() - interval '1 hour'"
         " order by id",
-        (_KNOWN_SINCE,),
+        (KNOWN_SINCE,),
     )
     return [str(row[0]) for row in await cursor.fetchall()]
 

@@ -102,8 +102,14 @@ on conflict (bucket_id) do update set endpoints = excluded.endpoints, removals =
 _CLAIM = f"""
 update follows set due = now() + make_interval(secs => %(lease_seconds)s), lease = gen_random_uuid(),
     node_id = %(node)s, attempts = attempts + 1
-where bucket_id in (select bucket_id from follows where due <= now() order by due limit %(limit)s
-    for update skip locked)
+where bucket_id in (
+    select f.bucket_id from follows f where f.due <= now() and f.bucket_id in (
+        select one.bucket_id from (select distinct source from follows where due <= now()) s cross join lateral (
+            select o.bucket_id from follows o where o.source = s.source and o.due <= now() order by o.due
+            limit greatest(0, %(of_one_source)s - (
+                select count(*) from follows h where h.source = s.source and h.node_id = %(node)s
+                and h.lease is not null and h.due > now()))) one)
+    order by f.due limit %(limit)s for update skip locked)
 returning {_COLUMNS}, lease
 """  # noqa: S608 - constants
 _HELD = "bucket_id = %(bucket)s and lease = %(lease)s"
@@ -164,10 +170,14 @@ async def page(unit: Unit, after: UUID | None, limit: int) -> list[Following]:
         return await cursor.fetchall()
 
 
-async def claim(unit: Unit, node: str, limit: int, lease_seconds: float) -> list[Claimed]:
-    """Take what is due; nobody else gets it before the lease is over."""
+async def claim(unit: Unit, node: str, limit: int, lease_seconds: float, *, of_one_source: int) -> list[Claimed]:
+    """Take what is due; nobody else gets it before the lease is over.
+
+    Of one source no more than `of_one_source`, with what the node has of it already.
+    """
+    asked = {"node": node, "of_one_source": of_one_source}
     async with unit.cursor(row_factory=class_row(Claimed)) as cursor:
-        await cursor.execute(_CLAIM, {"node": node, "limit": limit, "lease_seconds": lease_seconds})
+        await cursor.execute(_CLAIM, {**asked, "limit": limit, "lease_seconds": lease_seconds})
         return await cursor.fetchall()
 
 
@@ -201,7 +211,9 @@ async def note_behind(unit: Unit, one: Claimed, behind: Behind) -> None:
         # Another catalogue may know nothing of how the bucket is protected.
         " source_lock_days = greatest(%(lock_days)s, case when strayed then source_lock_days end),"
         " source_braked = %(braked)s or (strayed and source_braked), source_endpoints = %(endpoints)s,"
-        " behind_since = case when %(objects)s::bigint > 0 then now() - make_interval(secs => %(oldest)s) end"
+        # What comes back, or is entered by a rescan there, is old and has not waited: nothing did at the look before.
+        " behind_since = case when %(objects)s::bigint > 0 then"
+        " greatest(now() - make_interval(secs => %(oldest)s), coalesce(behind_since, seen)) end"
         f" where {_HELD}",
         {
             "bucket": one.bucket_id,
@@ -271,6 +283,14 @@ async def begin(unit: Unit, one: Claimed, session: UUID) -> None:
     await unit.execute(
         f"update follows set session_id = %(session)s where {_HELD}",  # noqa: S608 - constants
         {"bucket": one.bucket_id, "lease": one.lease, "session": session},
+    )
+
+
+async def order_inventory(unit: Unit, one: Claimed) -> None:
+    """Have all compared at the next look."""
+    await unit.execute(
+        f"update follows set inventory_due = now() where {_HELD}",  # noqa: S608 - constants
+        {"bucket": one.bucket_id, "lease": one.lease},
     )
 
 

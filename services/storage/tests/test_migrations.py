@@ -14,9 +14,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import services.storage
-from services.common.migrations import migrate
+from services.common.migrations import migrate, migrations_in
 from services.common.provision import DatabaseUrls
 from services.conftest import RunningPostgres
+from services.storage.store.followed import KNOWN_SINCE
+from services.storage.store.nodes import HOMES_CHANGE
 
 _ALL = Path(services.storage.__file__).parent / "migrations"
 _BLOCKED = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -32,6 +34,12 @@ _SESSION = """
 insert into sessions (id, bucket_id, tenant_id, user_id, device_id, purpose, opened_seq, ended_seq)
 values (%s, %s, %s, %s, %s, 'backup', 1, %s)
 """
+
+
+def test_nodes_are_taken_for_ones_of_an_earlier_version_by_the_numbers_of_these_migrations() -> None:
+    """Who renumbers one of them changes the number with it."""
+    names = {migration.number: migration.name for migration in migrations_in(_ALL)}
+    assert (names[KNOWN_SINCE], names[HOMES_CHANGE]) == ("0013_regions.sql", "0014_adopting.sql")
 
 
 def _fill(connection: psycopg.Connection[Any], bucket: UUID) -> None:

@@ -1,9 +1,16 @@
 """Which bucket leaves a crowded disk, and what does not hold up the others."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
 import pytest
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
+from services.storage import moves
+from services.storage.in_use import BucketsInUse
 from services.storage.tests.cluster import Cluster
 from services.storage.tests.moving import NEVER
 from services.storage.tests.sized import BODY, CROWDED, KIB, Sizes, a_node, files_of, lies_on, once, put_packs
@@ -50,6 +57,33 @@ async def test_a_foreign_file_in_its_folder_holds_up_no_other_bucket(cluster: Cl
         sizes[first] = 200 * KIB
         await once(lambda: sizes.free(first) >= CROWDED)
         assert files_of(foreign, first) == {"notes"}
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+async def test_a_bucket_whose_files_somebody_reads_for_long_holds_up_no_other(
+    cluster: Cluster, sizes: Sizes, monkeypatch: pytest.MonkeyPatch, spreads: bool
+) -> None:
+    first, second = a_node(cluster, sizes, "a", 2000, 0)
+    async with cluster.up("a"):
+        read, other = await cluster.bucket("a"), await cluster.bucket("a")
+        await put_on(cluster, read, 20 if spreads else 10)  # the first to be spread, or to move
+        await put_on(cluster, other, 15)
+        alone = BucketsInUse.alone
+
+        @asynccontextmanager
+        async def is_read(in_use: BucketsInUse, bucket: UUID) -> AsyncIterator[None]:
+            if bucket == read.bucket:
+                await asyncio.Event().wait()
+            async with alone(in_use, bucket):
+                yield
+
+        monkeypatch.setattr(BucketsInUse, "alone", is_read)
+        monkeypatch.setattr(moves, "_PATIENCE_SECONDS", 0.05)
+        lies = files_of(read, first)
+        # The other disk has room for part of one bucket, or for both.
+        sizes.update({second: (390 if spreads else 8000) * KIB, first: sizes[first] - sizes.free(first) + 50 * KIB})
+        await once(lambda: sizes.free(first) >= 2 * CROWDED)
+        assert files_of(read, first) == lies
 
 
 async def test_the_smallest_bucket_that_is_enough_leaves(cluster: Cluster, sizes: Sizes) -> None:

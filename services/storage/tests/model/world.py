@@ -34,11 +34,11 @@ from services.storage.errors import TooFewCopies
 from services.storage.frames import get_message, put_frames
 from services.storage.gets import LocalObjects
 from services.storage.incoming import Incoming
-from services.storage.other_regions import OtherRegions
 from services.storage.own import OwnCopies
 from services.storage.patience import Patience
 from services.storage.puts import Put, Puts, Spread
 from services.storage.reaper import Reaper
+from services.storage.regions.healing import OtherRegions
 from services.storage.replication import Replicator
 from services.storage.staging import StagedName
 from services.storage.store import buckets, nodes

@@ -8,8 +8,8 @@ import pytest
 
 from domain.names import ObjectName
 from domain.sessions import Purpose
+from services.storage.regions.tests.two_clusters import PATIENCE_SECONDS, Regions, contents, full
 from services.storage.tests.cluster import Client, a_body, index, snapshot
-from services.storage.tests.regions import PATIENCE_SECONDS, Regions, contents, full
 
 _STEPS = 14
 

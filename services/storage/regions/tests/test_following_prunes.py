@@ -5,8 +5,8 @@ from functools import partial
 from domain.names import ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
 from services.storage.tests.cluster import Client, a_body, index
-from services.storage.tests.regions import Regions, back_up, contents, full, until
 
 
 async def repack(client: Client, old_index: ObjectName, old_packs: list[ObjectName], body: bytes) -> ObjectName:
@@ -27,19 +27,13 @@ def entry(name: ObjectName) -> tuple[str, bytes]:
     return name.kind.value, bytes.fromhex(name.id)
 
 
-async def complete(regions: Regions, claims: VaultClaims) -> None:
-    await regions.follow(claims)
-    await regions.caught_up(claims)
-    await regions.wait(claims.bucket, lambda one: one.complete)
-
-
 async def test_what_was_repacked_stays_here_while_the_new_pack_cannot_be_read_there(regions: Regions) -> None:
     async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client:
             async with regions.there.up("x"):
                 packs, listing, snapshot = await back_up(client, a_body(), snapshot=b"one")
-                await complete(regions, claims)
+                await regions.complete(claims)
             body = a_body()
             new = await repack(client, listing, packs, body)
             lost = regions.here.bucket_folder("a", claims.bucket) / new.path
@@ -60,7 +54,7 @@ async def test_a_prune_of_a_vault_that_is_nearly_full_is_followed(regions: Regio
         claims = full(await regions.here.bucket("a", quota_bytes=3 << 20))
         async with regions.here.client("a", claims) as client:
             packs, listing, _ = await back_up(client, a_body(2 << 20), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             await repack(client, listing, packs, a_body((2 << 20) - 1000))
             await regions.look_now(claims.bucket)
             await regions.caught_up(claims)
@@ -75,7 +69,7 @@ async def test_a_prune_that_stores_most_of_a_vault_anew_sets_no_brake_here(regio
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client:
             packs, listing, _ = await back_up(client, a_body(3 << 20), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             await repack(client, listing, packs, a_body(2 << 20))
             await regions.look_now(claims.bucket)
             await until(partial(is_judged, regions, claims))

@@ -10,11 +10,11 @@ from domain.names import ObjectKind
 from domain.sessions import Purpose
 from services.common.errors import Unavailable
 from services.common.testing.clock import ManualClock
-from services.storage.other_regions import OtherRegion, OtherRegions
 from services.storage.peers import Peers
-from services.storage.source import Source
+from services.storage.regions.healing import OtherRegion, OtherRegions
+from services.storage.regions.source import Source
+from services.storage.regions.tests.two_clusters import PATIENCE_SECONDS, Regions, back_up, full
 from services.storage.tests.cluster import Cluster, a_body, pack
-from services.storage.tests.regions import PATIENCE_SECONDS, Regions, back_up, full
 from services.storage.tests.test_healing import altered
 from services.storage.tests.test_sessions import refusal_of
 

@@ -1,4 +1,4 @@
-"""Buckets that follow those of another cluster: what an operator orders, and what the other cluster is told.
+"""Buckets that follow those of another cluster: what an operator orders.
 
 Kept true (docs/decisions/regions.md):
 - a bucket that follows another has no open session that writes, but those of its following: they were ended when it
@@ -7,7 +7,6 @@ Kept true (docs/decisions/regions.md):
 - whoever is handed over takes nothing more, so that what the other cluster has seen since is all that there ever is.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,24 +14,19 @@ from uuid import UUID
 import structlog
 from oort.storage.v1.regions_pb2 import LookResponse
 
-from domain.names import CONFIG, SEAL, ObjectKind
-from domain.sessions import Purpose
+from domain.names import CONFIG, SEAL
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
-from services.storage.errors import SessionOver, SourceRefused
+from services.storage.errors import SourceRefused
 from services.storage.holding import adopting_reason
 from services.storage.peers import Peers
-from services.storage.source import Source
-from services.storage.store import buckets, followed, following, nodes, protection, sessions
+from services.storage.regions.source import Source
+from services.storage.regions.telling import require_upgraded
+from services.storage.store import buckets, followed, following, protection
 from services.storage.store.buckets import BucketState, NewBucket
-from services.storage.store.followed import BucketLook, Change, FollowerCluster
+from services.storage.store.followed import FollowerCluster
 from services.storage.store.following import Following
-from services.storage.store.sessions import NOBODY, SessionRow
-
-MOST_ENDPOINTS = 100
-_MOST_FOLLOWERS = 16
-_LOOK_SECONDS = 20.0  # how long an operator waits for the other cluster
 
 _log = structlog.get_logger("storage")
 
@@ -52,8 +46,8 @@ class Wanted:
     ack_copies: int = 0
 
 
-class Regions:
-    """The orders of an operator at the cluster that follows, and what a cluster that is followed tells."""
+class Orders:
+    """What an operator orders, at the cluster that follows and at the one that is followed."""
 
     def __init__(self, db: Database, peers: Peers, cluster: str, *, silent_seconds: float, copy_seconds: float) -> None:
         self._db = db
@@ -81,7 +75,7 @@ class Regions:
             raise NotAllowed(detail=f"It is cluster {there.follows}'s to write to: follow that one.")
         owner = UUID(there.tenant_id), UUID(there.user_id)
         async with self._db.worker() as unit:
-            await _require_upgraded(unit)
+            await require_upgraded(unit)
             known = await buckets.peek(unit, wanted.bucket)
         if known is None:
             copies = wanted.copies or there.copies
@@ -129,16 +123,22 @@ class Regions:
             removals=wanted.removals,
         )
 
-    async def promote(self, bucket: UUID, *, give_up: bool) -> Following:
+    async def promote(self, bucket: UUID, *, give_up: bool, devices_stay: bool = False) -> Following:
         """Let a bucket go its own way, under the object lock and the brake that it had there. Answers how far it was.
 
         Raises NotFound; NotAllowed unless all of it is here and the other cluster has handed it over, or was gone when
-        all of it had been here; `give_up` says that what did not come is given up.
+        all of it had been here; `give_up` says that what did not come is given up. NotAllowed also when `devices_stay`
+        where they are and the other cluster has handed it over, which takes nothing from them any more.
         """
         async with self._db.worker() as unit:
             found = await following.get(unit, bucket)
             seal = await following.root_file(unit, bucket, SEAL.kind)
         there = await self._last_look(found, give_up=give_up) if found else None
+        if found and there and devices_stay and there.follows == self._cluster:
+            raise NotAllowed(
+                detail=f"Cluster {found.source} has handed the bucket over to this one, and takes nothing any more:"
+                " `oort bucket promote` here has its devices sent here, and there it takes the bucket back."
+            )
         if found and not give_up:
             _require_all(found, seal, there, self._cluster)
         async with self._db.worker() as unit:
@@ -242,33 +242,9 @@ class Regions:
     async def _look_at(
         self, bucket: UUID, cluster: str, endpoints: Sequence[str], upto_seq: int = 0, session: UUID | None = None
     ) -> LookResponse:
-        """What a node of that cluster says. All are asked at once, so that one that hangs hides none that answers.
-
-        Raises Unavailable when none answers, SourceRefused when those that do refuse, or are another cluster's.
-        """
-        sources = [Source(self._peers, bucket, [one], seconds=self._copy_seconds) for one in endpoints]
-        looks = [asyncio.ensure_future(one.look(self._cluster, (), upto_seq, session)) for one in sources]
-        refusal: ServiceError = Unavailable(what=f"Cluster {cluster}")
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                for look in asyncio.as_completed(looks):
-                    try:
-                        there = await look
-                    except Unavailable:
-                        continue
-                    except SourceRefused as refused:
-                        refusal = refused
-                        continue
-                    if there.cluster == cluster:
-                        return there
-                    refusal = SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, not of {cluster}")
-        except TimeoutError:
-            pass
-        finally:
-            for task in looks:
-                task.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
-        raise refusal
+        """What a node of that cluster says. Raises Unavailable, SourceRefused."""
+        source = Source(self._peers, bucket, endpoints, seconds=self._copy_seconds)
+        return await source.look(self._cluster, (), upto_seq, session, of=cluster)
 
     async def page(self, after: UUID | None, limit: int) -> list[Following]:
         """What follows other clusters here, by bucket."""
@@ -282,66 +258,6 @@ class Regions:
             if state is None:
                 raise NotFound(what=f"bucket {bucket}")
             return await following.get(unit, bucket), await followed.followers(unit, bucket), state.follows or ""
-
-    async def look(
-        self, bucket: UUID, cluster: str, endpoints: Sequence[str], *, upto_seq: int, session: UUID | None
-    ) -> BucketLook:
-        """How a bucket is for `cluster`, which has read all up to `upto_seq` in `session`. Raises NotFound.
-
-        With `endpoints` it is noted as one that follows the bucket, whose nodes are reached there.
-        """
-        async with self._db.worker() as unit:
-            await _require_upgraded(unit)
-            found = await followed.look(unit, bucket, upto_seq, session)
-            if found is None:
-                raise NotFound(what=f"bucket {bucket}")
-            if endpoints and cluster != self._cluster:
-                following_it = {one.cluster for one in await followed.followers(unit, bucket)}
-                if cluster not in following_it and len(following_it) >= _MOST_FOLLOWERS:
-                    raise NotAllowed(
-                        detail=f"{_MOST_FOLLOWERS} clusters follow the bucket {bucket}, which is the most."
-                    )
-                known = session if found.known else None
-                await followed.note_follower(unit, bucket, cluster, endpoints, upto_seq=upto_seq, session=known)
-        return found
-
-    async def changes(
-        self, bucket: UUID, session: UUID, kind: ObjectKind, after_seq: int, *, after: tuple[int, int], limit: int
-    ) -> list[Change]:
-        """Objects that a reading session sees, in the order in which they came. Raises SessionOver."""
-        async with self._db.worker() as unit:
-            row = await _reading(unit, bucket, session)
-            return await followed.changes(unit, row, kind, after_seq, after=after, limit=limit)
-
-    async def gone(self, bucket: UUID, session: UUID, kind: ObjectKind, names: Sequence[bytes]) -> list[bytes]:
-        """Those of `names` that a reading session does not see. Raises SessionOver."""
-        async with self._db.worker() as unit:
-            row = await _reading(unit, bucket, session)
-            return await followed.gone(unit, row, kind, names)
-
-    async def endpoints(self) -> list[str]:
-        """The internal listeners of this cluster's nodes, at most 100, those that live first."""
-        async with self._db.worker() as unit:
-            found = await nodes.all_nodes(unit, self._silent_seconds)
-        usable = [node for node in found if node.state not in ("removed", "lost")]
-        return [node.internal_endpoint for node in sorted(usable, key=lambda node: not node.live)][:MOST_ENDPOINTS]
-
-
-async def begin_session(db: Database, one: following.Claimed, session: UUID, purpose: Purpose) -> None:
-    """Open a session of a following, which ends those before it: what an earlier holder of the lease has begun is over.
-
-    Raises SourceRefused when the bucket follows no more, or another node has taken it over.
-    """
-    async with db.worker() as unit:
-        bucket = await _locked(unit, one.bucket_id)
-        if bucket.follows != one.source or not await following.lock(unit, one):
-            raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
-        await followed.end_writers(unit, bucket.id, bucket.seq + 1)
-        seq = bucket.seq + 2
-        row = SessionRow(session, bucket.id, NOBODY, purpose.value, None, seq, None, 0, 0)
-        if not await sessions.insert(unit, row, bucket.tenant_id, bucket.user_id):
-            raise LookupError(f"session {session} is there already")
-        await buckets.set_seq(unit, bucket.id, seq)
 
 
 async def _protect(unit: Unit, state: BucketState, found: Following, there: LookResponse | None) -> None:
@@ -359,6 +275,11 @@ def _require_all(found: Following, seal: bytes | None, there: LookResponse | Non
     """Raises NotAllowed where a promotion would lose what could still come."""
     if not found.complete:
         raise NotAllowed(detail="The bucket never had all of it here: --give-up promotes what there is.")
+    if there and there.follows not in ("", cluster):
+        raise NotAllowed(
+            detail=f"Cluster {found.source} has handed the bucket over to cluster {there.follows}: follow that one;"
+            " --give-up promotes beside it."
+        )
     if there and there.follows != cluster:
         raise NotAllowed(
             detail=f"Cluster {found.source} answers, and takes what devices store: `oort bucket move` leaves nothing"
@@ -378,17 +299,3 @@ async def _locked(unit: Unit, bucket: UUID) -> BucketState:
     if found is None:
         raise NotFound(what=f"bucket {bucket}")
     return found
-
-
-async def _require_upgraded(unit: Unit) -> None:
-    if outdated := await followed.outdated(unit):
-        raise NotAllowed(
-            detail=f"No bucket is followed while nodes of an earlier version run: {', '.join(outdated)}. Upgrade them."
-        )
-
-
-async def _reading(unit: Unit, bucket: UUID, session: UUID) -> SessionRow:
-    row = await sessions.get(unit, session)
-    if row is None or row.bucket_id != bucket or row.ended_seq is not None or row.purpose != Purpose.READ:
-        raise SessionOver(session=session)
-    return row

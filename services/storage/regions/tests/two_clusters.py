@@ -45,9 +45,11 @@ class Regions:
         async with follower.internal(next(iter(follower.settings))) as channel:
             return (await regions_pb2_grpc.RegionServiceStub(channel).Follow(request)).following
 
-    async def promote(self, bucket: UUID, *, give_up: bool = False) -> regions_pb2.Following:
+    async def promote(
+        self, bucket: UUID, *, give_up: bool = False, devices_stay: bool = False
+    ) -> regions_pb2.Following:
         async with self.there.internal("x") as channel:
-            request = regions_pb2.PromoteRequest(bucket_id=str(bucket), give_up=give_up)
+            request = regions_pb2.PromoteRequest(bucket_id=str(bucket), give_up=give_up, devices_stay=devices_stay)
             return (await regions_pb2_grpc.RegionServiceStub(channel).Promote(request)).following
 
     async def hand_over(self, bucket: UUID, to: str = "there", *, give_up: bool = False) -> int:
@@ -79,6 +81,12 @@ class Regions:
             return contents(self.here, claims.bucket) == contents(self.there, claims.bucket)
 
         await until(is_same)
+
+    async def complete(self, claims: VaultClaims) -> None:
+        """Have a bucket followed, until the follower has all of it."""
+        await self.follow(claims)
+        await self.caught_up(claims)
+        await self.wait(claims.bucket, lambda one: one.complete)
 
     async def look_now(self, bucket: UUID) -> None:
         """Have all of it compared at the next look, and that at once."""

@@ -27,13 +27,13 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage import sessions
-from services.storage.bringing import Bringer
 from services.storage.errors import SessionOver, SourceRefused
-from services.storage.passes import Own, Pass, what_stands
 from services.storage.peers import Peers
-from services.storage.regions import Regions
-from services.storage.removals import Removals
-from services.storage.source import Source
+from services.storage.regions.bringing import Bringer
+from services.storage.regions.passes import Own, Pass, what_stands
+from services.storage.regions.removals import Removals
+from services.storage.regions.source import Source
+from services.storage.regions.telling import Telling
 from services.storage.store import following
 from services.storage.store.following import Behind, Claimed
 from services.storage.store.sessions import NOBODY
@@ -42,6 +42,7 @@ LEASE_SECONDS = 60.0
 _RENEW_SECONDS = LEASE_SECONDS / 4
 _END_SECONDS = 5.0
 _BUCKETS_AT_ONCE = 64  # whose streams take turns
+_OF_ONE_SOURCE = 32  # so that a cluster that answers slowly, or not at all, leaves places to the others
 _LONGEST_PAUSE_SECONDS = 300.0
 # After which all is compared again where something could not be brought; twice as long each time.
 _SOON_SECONDS = 900.0
@@ -55,7 +56,7 @@ class Follower:
     cluster: str
     db: Database
     peers: Peers
-    regions: Regions
+    telling: Telling
     clock: Clock
     bringer: Bringer
     removals: Removals
@@ -93,7 +94,7 @@ class Follower:
         if limit <= 0:
             return []
         async with self.db.worker() as unit:
-            return await following.claim(unit, self.node, limit, LEASE_SECONDS)
+            return await following.claim(unit, self.node, limit, LEASE_SECONDS, of_one_source=_OF_ONE_SOURCE)
 
     async def _work(self, one: Claimed) -> None:
         """Go through one bucket, and say when it is to be looked at again."""
@@ -133,8 +134,16 @@ class Follower:
         """Bring what is new, and remove what was removed."""
         one = own.one
         source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
-        there = await source.look(self.cluster, await self.regions.endpoints(), one.upto_seq, one.session_id)
-        await self._require_same(one, there)
+        try:
+            there = await source.look(
+                self.cluster, await self.telling.endpoints(), one.upto_seq, one.session_id, of=one.source
+            )
+            await self._require_same(one, there)
+        except SourceRefused:
+            # Perhaps for nodes of an earlier version there, which do not mark what they bring back meanwhile.
+            async with self.db.worker() as unit:
+                await following.order_inventory(unit, one)
+            raise
         this = Pass(own, source, there)
         if this.is_other and not (one.strayed and one.needs_inventory):
             async with self.db.worker() as unit:
@@ -177,7 +186,8 @@ class Follower:
                 # What an inventory has left is left until the next one.
                 standing=what_stands(this) if is_inventory or this.damaged else None,
             )
-        await self._note_behind(one, await source.look(self.cluster, await self.regions.endpoints(), seq, session))
+        ours = await self.telling.endpoints()
+        await self._note_behind(one, await source.look(self.cluster, ours, seq, session, of=one.source))
 
     async def _lacks_seal(self, this: Pass) -> bool:
         """Whether the seal there is to be brought. While something cannot be read there, with an inventory."""
@@ -236,8 +246,6 @@ class Follower:
 
     async def _require_same(self, one: Claimed, there: regions_pb2.LookResponse) -> None:
         """Raises SourceRefused unless that is the bucket which is followed, and has itself what is written to it."""
-        if there.cluster != one.source:
-            raise SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, and {one.source} is followed")
         if (there.tenant_id, there.user_id) != (str(one.tenant_id), str(one.user_id)):
             raise SourceRefused(detail="the bucket there belongs to another user")
         if there.is_following or there.follows not in ("", self.cluster):

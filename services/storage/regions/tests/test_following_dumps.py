@@ -3,9 +3,8 @@
 from domain.names import SEAL
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, forget, full, until
 from services.storage.tests.cluster import Client, a_body
-from services.storage.tests.regions import Regions, back_up, contents, forget, full, until
-from services.storage.tests.test_following_prunes import complete
 from services.storage.tests.test_rescan import a_kept_address, auth_knowing, rescan
 
 
@@ -29,7 +28,7 @@ async def a_second_backup_and_the_dump_before(regions: Regions, client: Client, 
     """Answers the dump's seq; the follower has both backups, and is up no more."""
     async with regions.there.up("x"):
         await back_up(client, a_body(), snapshot=b"one")
-        await complete(regions, claims)
+        await regions.complete(claims)
         await regions.wait(claims.bucket, lambda one: not one.behind_objects)
     before = await dump(regions)
     async with regions.there.up("x"):
@@ -111,7 +110,7 @@ async def test_all_is_brought_again_from_each_catalogue_that_was_not_read_before
         async with regions.here.client("a", claims) as client:
             await back_up(client, a_body(), snapshot=b"one")
             async with regions.there.up("x"):
-                await complete(regions, claims)
+                await regions.complete(claims)
             await back_up(client, a_body(), snapshot=b"two")
         # It has strayed before, and has read far more of that one than there is of this.
         await regions.there.change(
@@ -146,7 +145,7 @@ async def test_a_dump_from_after_the_last_look_is_no_other_catalogue(regions: Re
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client, regions.there.up("x"):
             await back_up(client, a_body(), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             await regions.wait(claims.bucket, lambda one: not one.behind_objects)
             # The row of its reading session is kept for some weeks; what it has said of itself for longer.
             [(session,)] = regions.there.sql("select session_id from follows")
@@ -169,7 +168,7 @@ async def test_a_catalogue_that_was_made_anew_removes_nothing_whatever_it_lacks(
             claims = full(await regions.here.bucket("a"))
             async with regions.here.client("a", claims) as client:
                 await back_up(client, a_body(), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
         before = contents(regions.there, claims.bucket)
         # While no node is up that may be answering from what there was.
         await regions.here.change("delete from objects where kind = 'snapshots'")
@@ -196,7 +195,7 @@ async def test_a_catalogue_put_back_from_before_its_promotion_keeps_what_a_resca
         async with regions.there.up("x"):
             async with regions.here.client("a", claims) as client:
                 await back_up(client, a_body(), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             seq = await regions.hand_over(claims.bucket)
             await regions.wait(claims.bucket, lambda one: one.upto_seq >= seq)
         [(following,)] = regions.there.sql("select to_jsonb(f)::text from follows f")
@@ -234,7 +233,7 @@ async def test_a_seal_that_cannot_be_read_there_holds_up_no_other_object(regions
         async with regions.here.client("a", claims) as client:
             await back_up(client, a_body(), snapshot=b"one")
             async with regions.there.up("x"):
-                await complete(regions, claims)
+                await regions.complete(claims)
             session = await client.open(Purpose.RETENTION)
             await client.replace_seal(session, b"another seal")
             await client.end(session)

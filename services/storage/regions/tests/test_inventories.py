@@ -6,9 +6,9 @@ from functools import partial
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
+from services.storage.regions.tests.two_clusters import Regions, back_up, forget, full, until
+from services.storage.store.followed import KNOWN_SINCE
 from services.storage.tests.cluster import a_body, a_session_id
-from services.storage.tests.regions import Regions, back_up, forget, full, until
-from services.storage.tests.test_following_prunes import complete
 
 
 async def test_a_pass_is_shown_what_was_put_before_it_began_and_so_has_an_end(regions: Regions) -> None:
@@ -37,7 +37,7 @@ async def test_what_is_held_here_is_compared_again_with_the_ordinary_inventory(r
         claims = full(await regions.here.bucket("a"))
         async with regions.here.client("a", claims) as client:
             packs, index, snapshot = await back_up(client, a_body(), snapshot=b"one")
-            await complete(regions, claims)
+            await regions.complete(claims)
             await regions.there.change("update buckets set lock_days = 30")
             await forget(client, snapshot, index, packs)
             await regions.wait(claims.bucket, lambda one: one.kept_objects > 0)
@@ -48,7 +48,7 @@ async def test_what_could_not_be_brought_is_tried_again_soon_and_then_ever_later
     async with regions.here.up("a"):
         claims = full(await regions.here.bucket("a"))
         async with regions.there.up("x"):
-            await complete(regions, claims)
+            await regions.complete(claims)
         async with regions.here.client("a", claims) as client:
             session = await client.open()
             lost = await client.put_pack(session, a_body())
@@ -81,6 +81,33 @@ async def test_a_cluster_is_found_at_the_addresses_that_it_says_when_none_that_w
                 "update follows set endpoints = array[%s], source_endpoints = '{localhost:1}'", given
             )
             await back_up(client, a_body(), snapshot=b"three")
+            await regions.caught_up(claims)
+
+
+async def test_what_came_back_by_a_node_of_an_earlier_version_there_comes_when_that_is_upgraded(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            packs, index, snapshot = await back_up(client, a_body(), snapshot=b"one")
+            await back_up(client, a_body(), snapshot=b"two")
+            await regions.complete(claims)
+            await forget(client, snapshot, index, packs)
+            await regions.caught_up(claims)
+            await regions.wait(claims.bucket, lambda one: one.problem == "")
+            await regions.here.change(
+                "insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen, catalogue)"
+                " values ('old', 'localhost:1', 'localhost:1', 0, now(), %s)",
+                KNOWN_SINCE - 1,
+            )
+            await regions.wait(claims.bucket, lambda one: "earlier version" in one.problem)
+            session = await client.open()
+            assert await client.reserve(session, *packs) == []
+            await regions.here.change("update objects set revived_seq = null")  # which that node would not have written
+            await client.end(session)
+            await regions.here.change("delete from nodes where id = 'old'")
+            await regions.there.change("update follows set due = now() where lease is null")
             await regions.caught_up(claims)
 
 

@@ -2,9 +2,8 @@
 
 import socket
 
+from services.storage.regions.tests.two_clusters import Regions, back_up, full, until
 from services.storage.tests.cluster import a_body
-from services.storage.tests.regions import Regions, back_up, full, until
-from services.storage.tests.test_following_prunes import complete
 
 
 async def test_a_pack_that_takes_longer_than_the_silence_of_a_session_comes_all_the_same(regions: Regions) -> None:
@@ -30,7 +29,7 @@ async def test_a_cluster_that_hangs_does_not_cost_the_lease(regions: Regions) ->
                 claims = full(await regions.here.bucket("a"))
                 async with regions.here.client("a", claims) as client:
                     await back_up(client, a_body(), snapshot=b"one")
-                await complete(regions, claims)
+                await regions.complete(claims)
             address = f"localhost:{silent.getsockname()[1]}"
             await regions.there.change(
                 "update follows set endpoints = array[%s], source_endpoints = '{}', due = now()", address

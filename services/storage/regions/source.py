@@ -1,13 +1,16 @@
 """A bucket on another cluster, as a node of this one reads it: over mutual TLS, in a reading session.
 
 Kept true: what was listed in the session can be read while it lasts, whatever is removed there meanwhile (rule 3 of
-docs/sessions.md); a node that does not answer is followed by the next one; nothing is changed there but the session,
-and the note of who follows.
+docs/sessions.md); a node that does not answer is followed by the next one, for as long as that may help, so that a
+cluster of which none answers holds up nobody for long; nothing is changed there but the session, and the note of who
+follows.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -28,6 +31,9 @@ from services.storage.errors import Damaged, SourceRefused
 from services.storage.peers import Peers
 
 _CALL_SECONDS = 30.0
+_PATIENCE_SECONDS = 60.0  # after which no further node is asked the same
+_LOOK_SECONDS = 20.0  # for a look as a whole
+_HEAD_START_SECONDS = 2.0  # of the nodes that were asked for it before others are
 _PAGE = 1000
 _GET = "/oort.storage.v1.ObjectService/Get"
 _OUTAGES = frozenset(
@@ -50,14 +56,21 @@ class Source:
         self._metadata: tuple[tuple[str, str], ...] = ()
 
     async def look(
-        self, cluster: str, endpoints: Sequence[str], upto_seq: int, session: UUID | None = None
+        self,
+        cluster: str,
+        endpoints: Sequence[str],
+        upto_seq: int,
+        session: UUID | None = None,
+        *,
+        of: str | None = None,
     ) -> regions_pb2.LookResponse:
         """How the bucket is, and what came after `upto_seq`; `cluster` and its `endpoints` are ours.
 
         With `endpoints` it is noted there that we follow it. `session` is the one there in which all up to then was
-        read.
+        read. With `of`, a node of any other cluster is passed over. One node is asked alone, then ever more at once
+        while none answers: one that hangs hides none that does. The node that answers is the first to be asked next.
 
-        Raises Unavailable, SourceRefused, as all of these do.
+        Raises Unavailable when none answers, SourceRefused when those that do refuse.
         """
         request = regions_pb2.LookRequest(
             bucket_id=str(self.bucket),
@@ -66,9 +79,35 @@ class Source:
             upto_seq=upto_seq,
             session_id=str(session) if session else "",
         )
-        return await self._ask(
-            lambda channel: regions_pb2_grpc.RegionServiceStub(channel).Look(request, timeout=_CALL_SECONDS)
-        )
+        nobody = f"none of {len(self._endpoints)} nodes answers"
+        refusal: Exception = Unavailable(what=f"The other cluster ({nobody})")
+        try:
+            async with (
+                asyncio.timeout(_LOOK_SECONDS),
+                aclosing(_ask_ever_more(self._endpoints, lambda one: self._look_at(one, request))) as looks,
+            ):
+                async for endpoint, look in looks:
+                    try:
+                        there = await look
+                    except Unavailable as error:
+                        refusal = error if isinstance(refusal, Unavailable) else refusal
+                    except SourceRefused as error:
+                        refusal = error
+                    else:
+                        if of in (None, there.cluster):
+                            self._endpoints.sort(key=lambda one: one != endpoint)
+                            return there
+                        refusal = SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, not of {of}")
+        except TimeoutError:
+            pass
+        raise refusal
+
+    async def _look_at(self, endpoint: str, request: regions_pb2.LookRequest) -> regions_pb2.LookResponse:
+        stub = regions_pb2_grpc.RegionServiceStub(self._peers.channel(endpoint))
+        try:
+            return await stub.Look(request, timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(error) from error
 
     async def open(self, tenant: UUID, user: UUID) -> tuple[UUID, int]:
         """Open the session; answers its id and the seq of its opening: all that came until then is seen in it."""
@@ -149,7 +188,7 @@ class Source:
         Raises Damaged when no copy there is whole, Unavailable also in the middle.
         """
         request = objects_pb2.GetRequest(session_id=self._session, name=str(name)).SerializeToString()
-        for endpoint in list(self._endpoints):
+        for endpoint in self._in_turn():
             is_begun = False
             call: grpc.aio.UnaryStreamCall[bytes, bytes] = self._peers.channel(endpoint).unary_stream(
                 _GET, _as_is, _as_is
@@ -175,7 +214,7 @@ class Source:
 
     async def _ask(self, question: Callable[[grpc.aio.Channel], Awaitable[Answer]]) -> Answer:
         said = "it has no nodes"
-        for endpoint in list(self._endpoints):
+        for endpoint in self._in_turn():
             try:
                 return await question(self._peers.channel(endpoint))
             except grpc.aio.AioRpcError as error:
@@ -186,9 +225,40 @@ class Source:
                 self._try_last(endpoint)
         raise Unavailable(what=f"The other cluster ({said})")
 
+    def _in_turn(self) -> Iterator[str]:
+        """Its nodes, while it is worth asking one more."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _PATIENCE_SECONDS
+        for endpoint in list(self._endpoints):
+            yield endpoint
+            if loop.time() >= ends:
+                return
+
     def _try_last(self, endpoint: str) -> None:
         self._endpoints.remove(endpoint)
         self._endpoints.append(endpoint)
+
+
+async def _ask_ever_more(
+    endpoints: Sequence[str], ask: Callable[[str], Awaitable[Answer]]
+) -> AsyncGenerator[tuple[str, asyncio.Future[Answer]], None]:
+    """What each comes to, as it does. One is asked, the next when that has failed, and more at once while none says."""
+    waiting, more = iter(list(endpoints)), 1
+    asked: dict[asyncio.Future[Answer], str] = {}
+    try:
+        while True:
+            for endpoint in islice(waiting, more):
+                asked[asyncio.ensure_future(ask(endpoint))] = endpoint
+            if not asked:
+                return
+            done, _ = await asyncio.wait(asked, timeout=_HEAD_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            more = 1 if done else 2 * more
+            for one in done:
+                yield asked.pop(one), one
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 def _list_changes(

@@ -16,7 +16,7 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage.peers import Peers
-from services.storage.source import Source
+from services.storage.regions.source import Source
 from services.storage.store import buckets, followed, following
 
 _OPEN_SECONDS = 30.0

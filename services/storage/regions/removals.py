@@ -14,7 +14,7 @@ from services.common.database import Database
 from services.storage import retention
 from services.storage.errors import Held, SnapshotInUse
 from services.storage.holding import Brake
-from services.storage.passes import Pass
+from services.storage.regions.passes import Pass
 from services.storage.store import following
 
 _PAGE = retention.CONDEMNED_AT_ONCE

@@ -19,10 +19,10 @@ from services.common.errors import Unavailable
 from services.storage.errors import Damaged
 from services.storage.frames import Frame, get_body, put_frame
 from services.storage.pace import Pace
-from services.storage.passes import Pass
 from services.storage.puts import Put, Puts
+from services.storage.regions.passes import Pass
+from services.storage.regions.source import Source
 from services.storage.rpc.names import name_of
-from services.storage.source import Source
 from services.storage.store import following
 
 _TRIES = 3

@@ -10,11 +10,12 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.storage import sessions
-from services.storage.errors import Damaged
-from services.storage.regions import begin_session
-from services.storage.source import Source
-from services.storage.store import following
+from services.storage.errors import Damaged, SourceRefused
+from services.storage.regions.source import Source
+from services.storage.store import buckets, followed, following
+from services.storage.store import sessions as session_rows
 from services.storage.store.following import Claimed
+from services.storage.store.sessions import NOBODY, SessionRow
 
 
 @dataclass(slots=True)
@@ -33,10 +34,22 @@ class Own:
         return self.session
 
     async def begin(self, purpose: Purpose) -> None:
-        """Open a session in the place of the one that is open. Raises SourceRefused as `begin_session` does."""
+        """Open a session, which ends all others that write here: what an earlier holder of the lease has begun is over.
+
+        Raises SourceRefused when the bucket follows no more, or another node has taken it over.
+        """
         await self.end()
-        session = uuid4()
-        await begin_session(self.db, self.one, session, purpose)
+        one, session = self.one, uuid4()
+        async with self.db.worker() as unit:
+            bucket = await buckets.lock(unit, one.bucket_id)
+            if bucket is None or bucket.follows != one.source or not await following.lock(unit, one):
+                raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
+            await followed.end_writers(unit, bucket.id, bucket.seq + 1)
+            seq = bucket.seq + 2
+            row = SessionRow(session, bucket.id, NOBODY, purpose.value, None, seq, None, 0, 0)
+            if not await session_rows.insert(unit, row, bucket.tenant_id, bucket.user_id):
+                raise LookupError(f"session {session} is there already")
+            await buckets.set_seq(unit, bucket.id, seq)
         self.session = session
 
     async def end(self) -> None:

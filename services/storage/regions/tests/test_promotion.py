@@ -8,9 +8,8 @@ from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
 from services.storage.tests.cluster import a_body
-from services.storage.tests.regions import Regions, back_up, contents, full, until
-from services.storage.tests.test_following_prunes import complete
 from services.storage.tests.test_sessions import refusal_of
 
 
@@ -19,7 +18,7 @@ async def a_follower(regions: Regions) -> VaultClaims:
     claims = full(await regions.here.bucket("a"))
     async with regions.here.client("a", claims) as client:
         await back_up(client, a_body(), snapshot=b"one")
-    await complete(regions, claims)
+    await regions.complete(claims)
     return claims
 
 
@@ -82,6 +81,28 @@ async def test_nothing_is_promoted_beside_a_cluster_that_answers_unless_that_is_
         assert (await regions.status(claims.bucket)).writes_to == "here"
         await regions.promote(claims.bucket, give_up=True)
         assert (await regions.status(claims.bucket)).writes_to == ""
+
+
+async def test_what_was_handed_over_is_not_left_without_a_cluster_that_takes_it(regions: Regions) -> None:
+    async with regions.up():
+        moved, left = await a_follower(regions), await a_follower(regions)
+        await handed_over(regions, moved)
+        with pytest.raises(grpc.aio.AioRpcError, match="oort bucket promote"):
+            await regions.promote(moved.bucket, give_up=True, devices_stay=True)
+        assert (await regions.status(moved.bucket)).writes_to == "here"
+        await regions.promote(moved.bucket, give_up=True)
+        # Where the other one goes on taking what devices store, they may stay.
+        await regions.promote(left.bucket, give_up=True, devices_stay=True)
+
+
+async def test_a_bucket_that_was_handed_over_to_a_third_cluster_is_not_promoted_for_one_that_takes_backups(
+    regions: Regions,
+) -> None:
+    async with regions.up():
+        claims = await a_follower(regions)
+        await regions.here.change("update buckets set follows = 'third'")
+        with pytest.raises(grpc.aio.AioRpcError, match="over to cluster third"):
+            await regions.promote(claims.bucket)
 
 
 async def test_a_node_there_that_hangs_does_not_hide_one_that_answers(regions: Regions) -> None:

@@ -1,0 +1,71 @@
+"""A cluster of which no node answers takes nobody's time for long."""
+
+import asyncio
+import socket
+from uuid import uuid4
+
+import pytest
+
+from services.storage.peers import Peers
+from services.storage.regions import source
+from services.storage.regions.source import Source
+from services.storage.regions.tests.two_clusters import Regions, full
+
+
+async def test_a_cluster_that_answers_nothing_is_said_to_be_silent_after_one_look_however_many_nodes_it_has(
+    regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with regions.there.up("x"):
+        async with regions.here.up("a"):
+            claims = full(await regions.here.bucket("a"))
+            await regions.complete(claims)
+        await regions.wait(claims.bucket, lambda one: one.problem != "")
+        monkeypatch.setattr(source, "_LOOK_SECONDS", 1.0)
+        # Connections come to stand, and nobody answers.
+        with socket.create_server(("0.0.0.0", 0)) as silent:
+            nodes = [f"127.0.0.{number}:{silent.getsockname()[1]}" for number in range(1, 21)]
+            await regions.there.change("update follows set endpoints = %s, source_endpoints = '{}'", nodes)
+            await regions.wait(claims.bucket, lambda one: "none of 20 nodes answers" in one.problem)
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+async def test_while_no_node_answers_more_are_asked_at_once(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_HEAD_START_SECONDS", 0.0)
+
+    async def ask(endpoint: str) -> str:
+        asked.append(endpoint)
+        if endpoint != "g":
+            await asyncio.Event().wait()
+        return f"{endpoint} answers"
+
+    async for endpoint, answer in source._ask_ever_more("abcdefgh", ask):
+        assert (endpoint, await answer) == ("g", "g answers")
+        break
+    assert sorted(asked) == list("abcdefg")
+
+
+async def test_while_nodes_refuse_at_once_one_is_asked_after_the_other(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_HEAD_START_SECONDS", 3600.0)
+
+    async def ask(endpoint: str) -> str:
+        asked.append(endpoint)
+        return endpoint
+
+    async for endpoint, _ in source._ask_ever_more("abc", ask):
+        if endpoint == "b":
+            break
+    assert asked == ["a", "b"]
+
+
+async def test_a_node_more_is_asked_only_while_that_may_help(regions: Regions, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = Peers(regions.here.settings["a"])
+    reader = Source(peers, uuid4(), ["localhost:1", "localhost:2"], seconds=60)
+    assert list(reader._in_turn()) == ["localhost:1", "localhost:2"]
+    monkeypatch.setattr(source, "_PATIENCE_SECONDS", 0.0)
+    assert list(reader._in_turn()) == ["localhost:1"]
