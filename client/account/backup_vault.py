@@ -110,9 +110,7 @@ class BackupVault:
         if self._is_given_up:
             raise StoreError(place=self._place().store.place, detail="it was given up")
 
-    def _opened(
-        self, stack: ExitStack, device_id: str, choose: Choose, progress: Callable[[int, int], None]
-    ) -> Target:
+    def _opened(self, stack: ExitStack, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> Target:
         place = self._place()
         session, known = self._open_session(place, device_id, choose)
         stack.callback(self._count_sent, session)

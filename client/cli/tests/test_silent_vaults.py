@@ -214,7 +214,7 @@ def test_a_vault_that_answers_while_others_are_opened_is_waited_for(
     assert all(one["snapshot"] for one in lines[-1]["vaults"])
 
 
-def test_what_a_vault_that_was_passed_over_opens_later_is_let_go_of(
+def test_what_a_vault_that_was_passed_over_opens_later_is_let_go_of(  # noqa: PLR0917 - fixtures
     with_vault: Terminal,
     names: tuple[str, str],
     source: Path,
