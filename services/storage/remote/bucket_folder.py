@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from domain.names import BadName, ObjectKind, ObjectName
+from services.storage.bucket_folder import AT_TOP
 from services.storage.remote.store import Entry, Store
 from services.storage.store.rescans import FoundFile
 
@@ -20,11 +21,15 @@ def files(store: Store, top: str) -> Iterator[FoundFile | str]:
 
 
 def of_kind(store: Store, top: str, kind: ObjectKind) -> Iterator[FoundFile | str]:
-    """Those in the folder of a kind, or the path below `top` of what is no object. Raises Unavailable."""
+    """Those in the folder of a kind, or the path below `top` of what is no object. Raises Unavailable.
+
+    With packs comes what lies in `top` and is of no kind.
+    """
     folder = f"{top}{kind.value}/"
     if kind is not ObjectKind.PACK:
         yield from _in_folder(store, folder, kind, top)
         return
+    yield from sorted(entry.name for entry in store.list(top) if entry.name not in AT_TOP)
     for entry in sorted(entry.path for entry in store.list(folder)):
         if entry.endswith("/"):
             yield from _in_folder(store, entry, kind, top)
