@@ -5,10 +5,11 @@ the session that it was chosen for, or there is none; an opening that nobody wai
 with the step that it is at, and lets go of what it has opened.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ _PARENTS = 5  # that may be removed just before a session pins them
 
 _SEED_DIGITS = 19  # of 63 bits
 
+_NO_TURNS = nullcontext()
+
 Choose = Callable[[list[Snapshot]], Snapshot | None]
 
 
@@ -51,7 +54,7 @@ class BackupVault:
         self.sent_before = 0  # bytes, by sessions that were ended
         self.parent: Snapshot | None = None
         self.target: Target | None = None
-        self.heard = 0.0  # by the store, while it is opened: monotonic seconds
+        self.heard = 0.0  # when its store answered last, while it is opened: monotonic seconds
         self._stack = ExitStack()
         self._settling = threading.Lock()
         self._is_given_up = False  # while it was opened
@@ -73,8 +76,17 @@ class BackupVault:
         """What is not worth a place in a backup to it."""
         return [] if self.place is None else self.place.own_folders()
 
-    def open(self, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> None:
-        """Open a session for a backup that goes on from the snapshot that `choose` chooses; then `target` is set."""
+    def open(
+        self,
+        device_id: str,
+        choose: Choose,
+        progress: Callable[[int, int], None],
+        turn: AbstractContextManager[object] = _NO_TURNS,
+    ) -> None:
+        """Open a session for a backup that goes on from the snapshot that `choose` chooses; then `target` is set.
+
+        The index is read within `turn`: a file of it takes memory.
+        """
         target: Target | None = None
         failure: OortError | None = None
         with self._settling:
@@ -82,7 +94,7 @@ class BackupVault:
                 self.outcome = None
         with ExitStack() as stack:
             try:
-                target = self._opened(stack, device_id, choose, progress)
+                target = self._opened(stack, device_id, choose, progress, turn)
             except OortError as error:
                 failure = error
                 with suppress(OortError):  # why it could not be opened counts
@@ -104,33 +116,43 @@ class BackupVault:
         """The store has answered."""
         self.heard = time.monotonic()
 
-    def _go_on(self) -> None:
+    def _ensure_wanted(self) -> None:
         """A step is done. Raises StoreError where nobody waits for the next one any more."""
-        self._hear()
         if self._is_given_up:
             raise StoreError(place=self._place().store.place, detail="it was given up")
 
-    def _opened(self, stack: ExitStack, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> Target:
+    def _opened(
+        self,
+        stack: ExitStack,
+        device_id: str,
+        choose: Choose,
+        progress: Callable[[int, int], None],
+        turn: AbstractContextManager[object],
+    ) -> Target:
         place = self._place()
         session, known = self._open_session(place, device_id, choose)
         stack.callback(self._count_sent, session)
         stack.enter_context(session)
-        self._go_on()
+        self._hear()
+        self._ensure_wanted()
         vault = known.in_session(session) if known else place.open_or_create(session)
         stack.enter_context(vault)
         if not self._has_stored:
             place.ensure_seal(session)  # later ones need not ask each time
-        self._go_on()
+        self._hear()
+        self._ensure_wanted()
         needed = place.store.needs_locks
         reopen = partial(place.store.open, Purpose.READ)
         lock = stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
-        self._go_on()
+        # It has answered, and one file of the index may take minutes on a slow line: the store's own limits hold.
+        self.heard = math.inf
 
         def index_read(done: int, total: int) -> None:
-            self._go_on()
+            self._ensure_wanted()
             progress(done, total)
 
-        vault.load_index(index_read)
+        with turn:
+            vault.load_index(index_read)
         return Target(
             vault,
             session,

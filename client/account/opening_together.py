@@ -1,7 +1,7 @@
 """The vaults of one backup, opened at once: one that is silent holds up the others for a bounded time.
 
 Kept true: once one is open, another is waited for as long as its store goes on answering, and for a short time when
-that is silent; before, each for as long as its store takes to give up.
+that is silent before it gives a lock; before, and while an index is read, for as long as its store takes to give up.
 """
 
 import threading
@@ -40,6 +40,7 @@ class _Opening:
         self._choose = choose
         self._index_read = index_read
         self._changed = threading.Condition()
+        self._reading = threading.Lock()  # an index, of which one file is in memory at a time
         self._waiting = set(vaults)
         self._error: BaseException | None = None
         self._read: dict[BackupVault, tuple[int, int]] = {}
@@ -66,7 +67,7 @@ class _Opening:
 
     def _open(self, vault: BackupVault) -> None:
         try:
-            vault.open(self._device_id, self._choose, lambda done, total: self._tell(vault, done, total))
+            vault.open(self._device_id, self._choose, lambda done, total: self._tell(vault, done, total), self._reading)
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             with self._changed:
                 self._error = self._error or (error if vault in self._waiting else None)
@@ -91,7 +92,8 @@ class _Opening:
                 for vault in list(self._waiting):
                     if open_since is not None and now - max(vault.heard, open_since) >= SILENT_SECONDS:
                         self._pass_over(vault)
-                self._changed.wait(_LOOK)
+                if self._waiting:
+                    self._changed.wait(_LOOK)
             if self._error is not None:
                 raise self._error
 

@@ -1,6 +1,8 @@
 """Several vaults of which one does not answer, or not all of it can be read."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from client.interrupts import unmoved_by_hang_ups
 from client.restore.compare import differences
 from client.stores.abc import Buffer
 from client.stores.local import LocalSession, LocalStore
+from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -254,3 +257,31 @@ def locked_in(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Ev
 
     monkeypatch.setattr(LocalSession, "put", put)
     return written
+
+
+def test_an_interruption_does_not_wait_for_a_vault_that_is_silent_when_it_is_opened(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+) -> None:
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", LONG)
+    monkeypatch.setattr(opening_together, "_END_SECONDS", 0.1)
+    first_is_locked = locked_in(monkeypatch, tmp_path / "vault")
+    genuine = LocalStore.open
+
+    def hung(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
+        if store.path == tmp_path / "second":
+            assert first_is_locked.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert released.wait(60)
+        return genuine(store, purpose, parent)
+
+    monkeypatch.setattr(LocalStore, "open", hung)
+    code, _, errors = with_vault("backup", str(source), "--vault", names[0], "--vault", names[1])
+
+    assert (code, "interrupted" in errors) == (130, True)
+    assert with_vault.json("jobs")[0]["status"] == JobStatus.CANCELLED
+    assert not list((tmp_path / "vault" / "locks").iterdir())
