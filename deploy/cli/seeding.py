@@ -83,7 +83,6 @@ def import_bucket(
 def adopt_bucket(
     bucket: Bucket,
     data: Data,
-    at: At = None,
     node: Annotated[list[str] | None, typer.Option("--node", help="from this home alone; may be repeated")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,10 +97,7 @@ def adopt_bucket(
     from deploy.seeding.session import BucketSession
     from domain.sessions import Purpose
 
-    with (
-        Cluster.of_stack(data, at, by_name=True) as cluster,
-        BucketSession.open(cluster, bucket, Purpose.ADOPT) as session,
-    ):
+    with Cluster.of_stack(data) as cluster, BucketSession.open(cluster, bucket, Purpose.ADOPT) as session:
         adopted = adopt(session, node or [], _progress("entered"))
     _tell(adopted, "Entered", as_json=as_json)
     typer.echo(_FILES_ALONE.format("the bucket's folder"), err=as_json)

@@ -3,8 +3,8 @@
 Kept true: a call that one node does not take is made to the next; a refusal is told in the node's own words.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
@@ -34,7 +34,6 @@ from deploy.local.folder import StackFolder
 CALL_SECONDS = 60.0
 _REMOVAL_SECONDS = 3600.0  # of a lost node, bucket by bucket
 _PAGE_SIZE = 500
-_GONE = ("removed", "lost")
 
 Answer = TypeVar("Answer")
 
@@ -47,11 +46,10 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def of_stack(cls, data: Path, at: Sequence[str] | None = None, *, by_name: bool = False) -> Iterator[Self]:
+    def of_stack(cls, data: Path, at: Sequence[str] | None = None) -> Iterator[Self]:
         """The nodes of the stack, or those `at` (internal host:port) of another cluster of its installation.
 
-        With `by_name` all nodes of that other cluster, by the names and addresses that those tell of them. Raises
-        NoStack, StackNotRunning; another cluster does not need the stack to run. With `by_name` what `describe` does.
+        Raises NoStack, StackNotRunning; another cluster does not need the stack to run.
         """
         folder = StackFolder.find(data)
         if not at and not folder.is_held:
@@ -59,19 +57,12 @@ class Cluster:
         now = datetime.now(UTC)
         operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
         nodes = {one: one for one in at or ()} or {node.name: node.internal for node in folder.load().nodes}
-        with ExitStack() as opened:
-
-            def connected(nodes: Mapping[str, str]) -> Self:
-                channels = {name: operator.channel(internal) for name, internal in nodes.items()}
-                for channel in channels.values():
-                    opened.callback(channel.close)
-                return cls(channels)
-
-            cluster = connected(nodes)
-            if at and by_name:
-                found = [node for node in cluster.heartbeats() if node.state not in _GONE]
-                cluster = connected({node.id: node.internal_endpoint for node in found})
-            yield cluster
+        channels = {name: operator.channel(internal) for name, internal in nodes.items()}
+        try:
+            yield cls(channels)
+        finally:
+            for channel in channels.values():
+                channel.close()
 
     @property
     def nodes(self) -> list[str]:
