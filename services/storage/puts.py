@@ -276,7 +276,7 @@ class Puts:
         return await self._entered(put, spread, entry)
 
     async def _entered(self, put: Put, spread: Spread, entry: Callable[[], Awaitable[Entered]]) -> Stored:
-        entered = await self._decided(put.claims.tenant, entry, [spread])
+        entered = await self._decided(put.claims, entry, [spread])
         await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
 
@@ -285,15 +285,17 @@ class Puts:
     ) -> bool:
         bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
         entry = partial(entries.initialise, self._db, claims, session, bodies)
-        homes = await self._decided(claims.tenant, entry, spreads)
+        homes = await self._decided(claims, entry, spreads)
         for put, spread in zip(puts, spreads, strict=True):
             await self._place(put, spread, spread.durable & (homes or frozenset()))
         return homes is not None
 
-    async def _decided(self, tenant: UUID, entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]) -> Result:
+    async def _decided(
+        self, claims: VaultClaims, entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]
+    ) -> Result:
         """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
         try:
-            return await self._patience.enter(tenant, entry)
+            return await self._patience.enter(claims.tenant, entry, claims.bucket)
         except BaseException as error:
             is_unknown = isinstance(error, Unavailable) and not isinstance(error, Busy)
             refused = isinstance(error, ServiceError) and not is_unknown
