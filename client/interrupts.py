@@ -75,18 +75,17 @@ def unmoved_by_hang_ups() -> Iterator[None]:
     """While one of restic's locks is held: `restic unlock` sends SIGHUP to the process of a lock, to see it live.
 
     By a handler that does nothing, as programs that are started meanwhile would inherit that it is ignored. Begun in
-    the main thread; elsewhere it does nothing, nor where what handles the signal is not of Python, as in a program that
-    has Python in it: that could not be put back. Several may overlap, and end in any order and thread: the last puts
-    back what was there, or, in another thread, leaves that to the next, or to the next signal.
+    the main thread, or while that has `locks_taken_elsewhere` open; else it does nothing, nor where what handles the
+    signal is not of Python, as in a program that has Python in it: that could not be put back. Several may overlap, and
+    end in any order and thread: the last puts back what was there, or, in another thread, leaves that to the next, or
+    to the next signal.
     """
-    if not _is_main() or signal.getsignal(signal.SIGHUP) is None:
+    with _state.counting:
+        is_counted = _take_hang_ups() if _is_main() else _state.hang_up is not None
+        _state.locks += is_counted
+    if not is_counted:
         yield
         return
-    with _state.counting:
-        _state.locks += 1
-        if _state.hang_up is None:
-            _state.hang_up = signal.getsignal(signal.SIGHUP)
-            signal.signal(signal.SIGHUP, _pass_over)
     try:
         yield
     finally:
@@ -94,6 +93,30 @@ def unmoved_by_hang_ups() -> Iterator[None]:
             _state.locks -= 1
             if not _state.locks and _is_main():
                 _hear_hang_ups()
+
+
+@contextmanager
+def locks_taken_elsewhere() -> Iterator[None]:
+    """While other threads take restic's locks, which may end later; open it in the main thread."""
+    with _state.counting:
+        is_taken = _is_main() and _take_hang_ups()
+    try:
+        yield
+    finally:
+        with _state.counting:
+            if is_taken and not _state.locks:
+                _hear_hang_ups()
+
+
+def _take_hang_ups() -> bool:
+    """Have them passed over, if that can be undone."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is None:
+        return False
+    if _state.hang_up is None:
+        _state.hang_up = before
+        signal.signal(signal.SIGHUP, _pass_over)
+    return True
 
 
 def _is_main() -> bool:

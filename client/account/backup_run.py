@@ -22,6 +22,7 @@ from client.account.items import FILE_ENGINE, STREAM_ENGINE, Items
 from client.account.job_record import JobCounts
 from client.account.jobs import ERROR, INFO, WARNING, RunningJob, carrying_out, report_kept, status_of
 from client.account.opening import first_in_one_place, place_at
+from client.account.opening_together import open_all
 from client.account.vaults import Vaults
 from client.backup.destinations import Target, cut_for
 from client.backup.request import BackupRequest, BackupSummary, Tally, Warned
@@ -299,7 +300,7 @@ class _BackupRun:
         with ExitStack() as stack:
             for vault in vaults:
                 stack.callback(self._close, vault)
-                vault.open(self._device.id, self._choose_parent, self._view.index_read)
+            open_all(vaults, self._device.id, self._choose_parent, self._view.index_read)
             self._tell_failures()
             targets = [(vault, vault.target) for vault in vaults if vault.target is not None]
             self._ensure_apart(targets)

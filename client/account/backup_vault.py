@@ -1,11 +1,15 @@
 """One vault of a backup: parent, session, lock, and what became of it.
 
 Kept true: what goes wrong with it is its own outcome, also when its session or lock is given up; a parent is pinned by
-the session that it was chosen for, or there is none.
+the session that it was chosen for, or there is none; an opening that nobody waits for any more changes no outcome, ends
+with the step that it is at, and lets go of what it has opened.
 """
 
+import math
+import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +21,9 @@ from client.account.opening import Place
 from client.account.vaults import keep_if_possible
 from client.backup.destinations import Target
 from client.backup.request import BackupSummary, Warned
-from client.errors import DamagedVault, OortError, ParentGone, SessionOver
+from client.errors import DamagedVault, OortError, ParentGone, SessionOver, StoreError
 from client.stores.abc import StoreSession
+from client.stores.resuming import ResumingSession
 from client.vault.chunker import SEED_BITS
 from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
@@ -30,6 +35,8 @@ from domain.sessions import Purpose
 _PARENTS = 5  # that may be removed just before a session pins them
 
 _SEED_DIGITS = 19  # of 63 bits
+
+_NO_TURNS = nullcontext()
 
 Choose = Callable[[list[Snapshot]], Snapshot | None]
 
@@ -47,7 +54,10 @@ class BackupVault:
         self.sent_before = 0  # bytes, by sessions that were ended
         self.parent: Snapshot | None = None
         self.target: Target | None = None
+        self.heard = 0.0  # when its store answered last, while it is opened: monotonic seconds
         self._stack = ExitStack()
+        self._settling = threading.Lock()
+        self._is_given_up = False  # while it was opened
         self._has_stored = False  # this device, a snapshot that is there
 
     @property
@@ -66,31 +76,83 @@ class BackupVault:
         """What is not worth a place in a backup to it."""
         return [] if self.place is None else self.place.own_folders()
 
-    def open(self, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> None:
-        """Open a session for a backup that goes on from the snapshot that `choose` chooses; then `target` is set."""
-        self.outcome = None
-        try:
-            self.target = self._opened(device_id, choose, progress)
-        except OortError as error:
-            self.close()
-            self.outcome = error
-        except BaseException:
-            self.close()
-            raise
+    def open(
+        self,
+        device_id: str,
+        choose: Choose,
+        progress: Callable[[int, int], None],
+        turn: AbstractContextManager[object] = _NO_TURNS,
+    ) -> None:
+        """Open a session for a backup that goes on from the snapshot that `choose` chooses; then `target` is set.
 
-    def _opened(self, device_id: str, choose: Choose, progress: Callable[[int, int], None]) -> Target:
+        The index is read within `turn`: a file of it takes memory.
+        """
+        target: Target | None = None
+        failure: OortError | None = None
+        with self._settling:
+            if not self._is_given_up:
+                self.outcome = None
+        with ExitStack() as stack:
+            try:
+                target = self._opened(stack, device_id, choose, progress, turn)
+            except OortError as error:
+                failure = error
+                with suppress(OortError):  # why it could not be opened counts
+                    stack.close()
+            with self._settling:
+                if not self._is_given_up:
+                    self.target, self.outcome, self._stack = target, failure, stack.pop_all()
+
+    def give_up(self, why: OortError | None = None) -> bool:
+        """Wait no more for it to be opened. False if it is open, or has failed."""
+        with self._settling:
+            if self.target is not None or self.outcome is not None:
+                return False
+            self._is_given_up = True
+            self.outcome = why
+            return True
+
+    def _hear(self) -> None:
+        """The store has answered."""
+        self.heard = time.monotonic()
+
+    def _ensure_wanted(self) -> None:
+        """A step is done. Raises StoreError where nobody waits for the next one any more."""
+        if self._is_given_up:
+            raise StoreError(place=self._place().store.place, detail="it was given up")
+
+    def _opened(
+        self,
+        stack: ExitStack,
+        device_id: str,
+        choose: Choose,
+        progress: Callable[[int, int], None],
+        turn: AbstractContextManager[object],
+    ) -> Target:
         place = self._place()
         session, known = self._open_session(place, device_id, choose)
-        self._stack.callback(self._count_sent, session)
-        self._stack.enter_context(session)
+        stack.callback(self._count_sent, session)
+        stack.enter_context(session)
+        self._hear()
+        self._ensure_wanted()
         vault = known.in_session(session) if known else place.open_or_create(session)
-        self._stack.enter_context(vault)
+        stack.enter_context(vault)
         if not self._has_stored:
             place.ensure_seal(session)  # later ones need not ask each time
+        self._hear()
+        self._ensure_wanted()
         needed = place.store.needs_locks
         reopen = partial(place.store.open, Purpose.READ)
-        lock = self._stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
-        vault.load_index(progress)
+        lock = stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
+        # It has answered, and one file of the index may take minutes on a slow line: the store's own limits hold.
+        self.heard = math.inf
+
+        def index_read(done: int, total: int) -> None:
+            self._ensure_wanted()
+            progress(done, total)
+
+        with turn:
+            vault.load_index(index_read)
         return Target(
             vault,
             session,
@@ -173,7 +235,7 @@ class BackupVault:
     def _look(self, place: Place, device_id: str, choose: Choose) -> Vault | None:
         self.unreadable.clear()
         self.parent = None
-        with place.store.open(Purpose.READ) as session:
+        with ResumingSession(place.store, self._hear) as session:
             vault = place.open(session)
             if vault is None:
                 return None

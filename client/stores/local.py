@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +32,11 @@ from client.errors import (
 )
 from client.stores.abc import Buffer, ObjectInfo, Refusal
 from client.stores.alone import alone
+from client.stores.local_files import FOLDER_MODE, ensure_folder, is_file, read, scan, subfolders, write_synced
 from client.stores.reserve import FULL, RESERVE, give_way, keep_reserve
-from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
-_FOLDER_MODE = 0o700
-_FILE_MODE = 0o600
 _TEMPORARY = "tmp"
 _ABANDONED_SECONDS = 24 * 3600
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS}
@@ -157,7 +155,7 @@ class LocalSession:
             if path is None:
                 raise ObjectMissing(name=name, place=self._store.place)
             with path.open("rb", buffering=0) as file:
-                body = _read(file.fileno(), offset, length)
+                body = read(file.fileno(), offset, length)
         if length is not None and len(body) < length:
             raise TruncatedObject(name=name, detail=f"{len(body)} of {length} bytes from {offset} are there")
         if length is None and not offset and name.id and sha256(body).hexdigest() != name.id:
@@ -175,7 +173,7 @@ class LocalSession:
             elif kind is ObjectKind.PACK:
                 return self._list_packs()
             else:
-                found = sorted(_scan(self._folders[kind], kind), key=lambda info: info.name)
+                found = sorted(scan(self._folders[kind], kind), key=lambda info: info.name)
         return iter(found)
 
     def _ensure_complete(self, kind: ObjectKind) -> None:
@@ -188,12 +186,12 @@ class LocalSession:
     def _list_packs(self) -> Iterator[ObjectInfo]:
         """By sub-folder, so that memory does not grow with the vault; packs of the old layout come in their place."""
         folder = self._folders[ObjectKind.PACK]
-        flat = sorted(_scan(folder, ObjectKind.PACK), key=lambda info: info.name, reverse=True)
+        flat = sorted(scan(folder, ObjectKind.PACK), key=lambda info: info.name, reverse=True)
         for number in range(256):
             prefix = f"{number:02x}"
             self._check()
             with self._store.told():
-                found = {info.name: info for info in _scan(folder / prefix, ObjectKind.PACK)}
+                found = {info.name: info for info in scan(folder / prefix, ObjectKind.PACK)}
             while flat and flat[-1].name.id[:2] == prefix:
                 info = flat.pop()
                 found.setdefault(info.name, info)
@@ -253,10 +251,10 @@ class LocalSession:
     def find(self, name: ObjectName) -> Path | None:
         """Where an object lies, or None."""
         path = self._path(name)
-        if _is_file(path):
+        if is_file(path):
             return path
         flat = self._folders[ObjectKind.PACK] / name.id
-        return flat if name.kind is ObjectKind.PACK and _is_file(flat) else None
+        return flat if name.kind is ObjectKind.PACK and is_file(flat) else None
 
     def close(self) -> None:
         self._over.set()
@@ -289,9 +287,9 @@ class LocalSession:
 
     def _make_folders(self) -> None:
         root = self._store.path
-        root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for folder in (*_FOLDERS, _TEMPORARY):
-            (root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            (root / folder).mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync_folder(root)
 
     def _ensure_pack_folder(self, folder: Path) -> None:
@@ -301,8 +299,8 @@ class LocalSession:
         """
         if folder.name in self._durable and folder.is_dir():
             return
-        known = set() if self._durable else _names_of_folders(folder.parent)
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        known = set() if self._durable else subfolders(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync_folder(folder.parent)
         self._durable |= known | {folder.name}
 
@@ -312,10 +310,10 @@ class LocalSession:
         if name.kind is ObjectKind.PACK:
             self._ensure_pack_folder(path.parent)
         else:
-            _ensure_folder(path.parent)
+            ensure_folder(path.parent)
         temporary = self._temporary(path)
         try:
-            _write_synced(temporary, body)
+            write_synced(temporary, body)
             if exclusive:
                 try:
                     os.link(temporary, path)
@@ -335,7 +333,7 @@ class LocalSession:
     def _temporary(self, path: Path) -> Path:
         """Beside the object where its folder lies on another disk, else in `tmp`, which is swept."""
         folder = self._store.path / _TEMPORARY
-        _ensure_folder(folder)
+        ensure_folder(folder)
         if folder.stat().st_dev != path.parent.stat().st_dev:
             folder = path.parent
         return folder / f"{path.name}-tmp-{secrets.token_hex(4)}"
@@ -353,56 +351,3 @@ def sweep(store: LocalStore, now: float | None = None) -> int:
                 Path(entry.path).unlink(missing_ok=True)
                 removed += 1
     return removed
-
-
-def _scan(folder: Path, kind: ObjectKind) -> list[ObjectInfo]:
-    """The objects in one folder; whatever else lies there is not ours."""
-    found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(BadName, FileNotFoundError):
-                name = ObjectName(kind, entry.name)
-                if entry.is_file():
-                    found.append(ObjectInfo(name, entry.stat().st_size))
-    return found
-
-
-def _names_of_folders(folder: Path) -> set[str]:
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_dir()}
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _read(descriptor: int, offset: int, length: int | None) -> bytes:
-    size = os.fstat(descriptor).st_size
-    wanted = max(0, size - offset) if length is None else min(length, max(0, size - offset))
-    body = os.pread(descriptor, wanted, offset)
-    while len(body) < wanted:
-        more = os.pread(descriptor, wanted - len(body), offset + len(body))
-        if not more:
-            break
-        body += more
-    return body
-
-
-def _write_synced(path: Path, body: Buffer) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-    try:
-        rest = memoryview(body)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _ensure_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        sync_folder(folder.parent)

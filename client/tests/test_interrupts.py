@@ -84,6 +84,21 @@ def test_what_handled_a_hang_up_is_put_back_after_a_lock_that_ended_in_another_t
     assert signal.getsignal(signal.SIGHUP) == before
 
 
+def test_a_lock_that_another_thread_takes_while_it_may_is_left_alone_by_hang_ups_for_as_long_as_it_is_held() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    lock = interrupts.unmoved_by_hang_ups()
+    with interrupts.locks_taken_elsewhere():
+        elsewhere = threading.Thread(target=lock.__enter__)
+        elsewhere.start()
+        elsewhere.join()
+    os.kill(os.getpid(), signal.SIGHUP)  # this process would end of it
+    lock.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGHUP) == before
+    with interrupts.locks_taken_elsewhere():
+        assert signal.getsignal(signal.SIGHUP) != before
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
 def test_a_hang_up_after_a_lock_that_ended_in_another_thread_is_heard() -> None:
     heard: list[int] = []
 

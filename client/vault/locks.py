@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from client.errors import DamagedVault, NoRoomForLock, ObjectMissing, SessionOver, StoreError, StoreFull
@@ -135,6 +135,7 @@ class VaultLock:
         self._running_ns = running_ns
         self._ended = threading.Event()
         self._name: ObjectName | None = None
+        self._written: list[ObjectName] = []  # with those of which the answer was lost
         self._left_behind: list[ObjectName] = []  # locks of processes that are no more
         self._written_ns = self._written_running_ns = 0
         self._thread = threading.Thread(target=self._keep_fresh, name="vault-lock", daemon=True)
@@ -149,11 +150,12 @@ class VaultLock:
         """
         self._refuse_conflicts()
         self._remove_left_behind()
-        self._write()
         try:
+            self._write()
             self._refuse_conflicts()
         except BaseException:
-            self._remove()
+            with contextlib.suppress(StoreError):  # why there is no lock counts
+                self._remove()
             raise
         self._thread.start()
 
@@ -172,12 +174,12 @@ class VaultLock:
             raise LockLost(place=self._place)
 
     def refresh(self) -> None:
-        """Write the lock anew, then remove the old one. Raises StoreError."""
-        old = self._name
+        """Write the lock anew, then remove the old one, and what was written in vain before. Raises StoreError."""
         self._write()
-        if old is not None and old != self._name:
+        for old in [name for name in self._written if name != self._name]:
             with contextlib.suppress(ObjectMissing):
                 self._vault.session.remove(old)
+            self._written.remove(old)
 
     def _keep_fresh(self) -> None:
         while not self._ended.wait(self._refresh_seconds):
@@ -198,6 +200,7 @@ class VaultLock:
         now, running = self._now_ns(), self._running_ns()
         lock = Lock(now, self._exclusive, socket.gethostname(), _username(), os.getpid(), *_owner(), pid_space())
         name, body = self._vault.seal_unpacked(ObjectKind.LOCK, encode_lock(lock))
+        self._written.append(name)
         try:
             self._vault.session.put(name, body)
         except StoreFull as full:
@@ -208,26 +211,29 @@ class VaultLock:
         self._written_ns, self._written_running_ns = now, running
 
     def _remove(self) -> None:
-        name, self._name = self._name, None
-        if name is not None:
+        names, self._written, self._name = self._written[::-1], [], None
+        for at, name in enumerate(names):
             try:
                 with contextlib.suppress(ObjectMissing):
                     self._vault.session.remove(name)
             except SessionOver:
-                self._remove_anew(name)
+                self._remove_anew(names[at:])
+                return
 
-    def _remove_anew(self, name: ObjectName) -> None:
-        """Remove it by another session, where ours was closed to end a call that hung.
+    def _remove_anew(self, names: Sequence[ObjectName]) -> None:
+        """Remove them by another session, where ours was closed to end a call that hung.
 
-        If the store still answers nothing, it is left for the next program on this machine.
+        If the store still answers nothing, they are left for the next program on this machine.
         """
         if self._reopen is None:
             return
-        with contextlib.suppress(StoreError, ObjectMissing), self._reopen() as session:
+        with contextlib.suppress(StoreError), self._reopen() as session:
             hurry = threading.Timer(_LAST_SECONDS, session.close)
             hurry.start()
             try:
-                session.remove(name)
+                for name in names:
+                    with contextlib.suppress(ObjectMissing):
+                        session.remove(name)
             finally:
                 hurry.cancel()
 

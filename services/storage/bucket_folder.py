@@ -17,7 +17,7 @@ from services.storage.store.rescans import FoundFile
 
 _FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
 # Of a repository, with the folder in which devices begin files of one on a disk.
-_AT_TOP = frozenset((CONFIG.path, SEAL.path, *_FOLDERS, ObjectKind.PACK, "locks", "tmp"))
+AT_TOP = frozenset((CONFIG.path, SEAL.path, *_FOLDERS, ObjectKind.PACK, "locks", "tmp"))
 _PIECE = 1 << 20
 
 
@@ -46,7 +46,7 @@ def of_kind(top: Path, kind: ObjectKind) -> Iterator[FoundFile | str]:
     if kind is not ObjectKind.PACK:
         yield from _in_folder(top, folder, kind)
         return
-    yield from (path.name for path in sorted(entries(top)) if path.name not in _AT_TOP)
+    yield from (path.name for path in sorted(entries(top)) if path.name not in AT_TOP)
     for place in sorted(entries(folder)):
         if place.is_dir():
             yield from _in_folder(top, place, kind)

@@ -21,7 +21,7 @@ from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.errors import Busy, ServiceError, Unavailable
-from services.storage import sessions
+from services.storage import entries
 from services.storage.bodies import Announced, Body, Entered
 from services.storage.copies import Copy, LocalCopy, RemoteCopy
 from services.storage.disks import Disks
@@ -170,11 +170,11 @@ class Puts:
     async def put(self, put: Put, frames: AsyncIterator[Frame]) -> Stored:
         """Store an object; `frames` is not read when the name is there already.
 
-        Raises what sessions.enter raises, NameMismatch, DiskFull, TooFewCopies, and what `frames` does.
+        Raises what entries.enter raises, NameMismatch, DiskFull, TooFewCopies, and what `frames` does.
         """
         spread = await self._spread(put)
         if spread is None:
-            await sessions.put_again(self._db, put.claims, put.session, put.name, put.packs)
+            await entries.put_again(self._db, put.claims, put.session, put.name, put.packs)
             return Stored(existed=True, copies=0)
         await self._stage(spread, frames)
         return await self._finish(self._enter(put, spread))
@@ -186,18 +186,18 @@ class Puts:
     async def replace_seal(self, put: Put, body: bytes, replaced: bytes) -> None:
         """Store another seal in the place of the one whose SHA-256 is `replaced`, or as the first one if that is empty.
 
-        Raises DiskFull, and what sessions.replace_seal does.
+        Raises DiskFull, and what entries.replace_seal does.
         """
         spread = await self._spread(put)
         if spread is None:
             raise AssertionError("a root file is taken whether or not there is one")
         await self._stage(spread, _frames_of(body))
-        entry = partial(sessions.replace_seal, self._db, put.claims, put.session, spread.body_of(put), replaced)
+        entry = partial(entries.replace_seal, self._db, put.claims, put.session, spread.body_of(put), replaced)
         await self._finish(self._entered(put, spread, entry))
 
     async def initialise(self, claims: VaultClaims, session: UUID, bodies: Sequence[tuple[Put, bytes]]) -> bool:
         """Store the first key, `config` and the seal together; False if the vault has a `config` that is not lost."""
-        if await sessions.is_initialised(self._db, claims, session):
+        if await entries.is_initialised(self._db, claims, session):
             return False
         taken: list[Put] = []
         spreads: list[Spread] = []
@@ -215,7 +215,7 @@ class Puts:
         except BaseException as error:
             await self._finish(_abandon(spreads))
             # What lies there may have come meanwhile, from another device that was first.
-            if isinstance(error, Unentered) and await sessions.is_initialised(self._db, claims, session):
+            if isinstance(error, Unentered) and await entries.is_initialised(self._db, claims, session):
                 return False
             raise
         return await self._finish(self._enter_first(claims, session, taken, spreads))
@@ -228,7 +228,7 @@ class Puts:
     async def _spread(self, put: Put) -> Spread | None:
         """The copies to make; None if the object is there already."""
         announced = Announced(put.name, put.size, put.packs)
-        plan = await sessions.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
+        plan = await entries.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
         if plan.exists:
             return None
         staged = StagedName(put.claims.bucket, put.session, put.name, put.sha256)
@@ -272,11 +272,11 @@ class Puts:
             raise
 
     async def _enter(self, put: Put, spread: Spread) -> Stored:
-        entry = partial(sessions.enter, self._db, put.claims, put.session, spread.body_of(put), put.packs)
+        entry = partial(entries.enter, self._db, put.claims, put.session, spread.body_of(put), put.packs)
         return await self._entered(put, spread, entry)
 
     async def _entered(self, put: Put, spread: Spread, entry: Callable[[], Awaitable[Entered]]) -> Stored:
-        entered = await self._decided(put.claims.tenant, entry, [spread])
+        entered = await self._decided(put.claims, entry, [spread])
         await self._place(put, spread, entered.placed_on)
         return Stored(entered.existed, len(spread.durable))
 
@@ -284,16 +284,18 @@ class Puts:
         self, claims: VaultClaims, session: UUID, puts: Sequence[Put], spreads: Sequence[Spread]
     ) -> bool:
         bodies = [spread.body_of(put) for put, spread in zip(puts, spreads, strict=True)]
-        entry = partial(sessions.initialise, self._db, claims, session, bodies)
-        homes = await self._decided(claims.tenant, entry, spreads)
+        entry = partial(entries.initialise, self._db, claims, session, bodies)
+        homes = await self._decided(claims, entry, spreads)
         for put, spread in zip(puts, spreads, strict=True):
             await self._place(put, spread, spread.durable & (homes or frozenset()))
         return homes is not None
 
-    async def _decided(self, tenant: UUID, entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]) -> Result:
+    async def _decided(
+        self, claims: VaultClaims, entry: Callable[[], Awaitable[Result]], spreads: Sequence[Spread]
+    ) -> Result:
         """The catalogue's decision. A refusal throws the copies away; an unknown outcome leaves them to be settled."""
         try:
-            return await self._patience.enter(tenant, entry)
+            return await self._patience.enter(claims.tenant, entry, claims.bucket)
         except BaseException as error:
             is_unknown = isinstance(error, Unavailable) and not isinstance(error, Busy)
             refused = isinstance(error, ServiceError) and not is_unknown

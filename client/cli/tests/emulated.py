@@ -52,7 +52,7 @@ def test_a_backup_is_checked_pruned_restored_and_moved_to_a_folder_where_restic_
     asyncio.run(copied(emulator, f"deep/{vault}", tmp_path / "copy"))
     environment = os.environ | {"RESTIC_PASSWORD": terminal.json("vault", "recovery", vault)["password"]}
     command = ["restic", "--no-cache", "--no-lock", "--repo", str(tmp_path / "copy"), "check", "--read-data"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

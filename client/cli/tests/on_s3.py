@@ -25,7 +25,7 @@ def restic(address: str, password: str, *arguments: str) -> str:
         "RESTIC_REPOSITORY": f"s3:{address}",
     }
     done = subprocess.run(
-        ["restic", "--no-cache", *arguments], env=environment, capture_output=True, text=True, check=False
+        ["restic", "--no-cache", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

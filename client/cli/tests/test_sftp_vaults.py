@@ -82,7 +82,7 @@ def test_a_backup_to_sftp_is_checked_restored_pruned_and_read_by_restic(
     def restic(*arguments: str) -> str:
         environment = os.environ | {"RESTIC_PASSWORD": found["password"]}
         restic = ["restic", "--no-cache", "-o", f"sftp.command={command}", "--repo", address, *arguments]
-        done = subprocess.run(restic, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(restic, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,18 +1,23 @@
-"""A restore from several vaults of which one does not answer, or not all of it can be read."""
+"""Several vaults of which one does not answer, or not all of it can be read."""
 
 import json
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.account import choosing
+from client.account import choosing, opening_together
 from client.cli.tests.terminal import Terminal
 from client.errors import StoreError
+from client.interrupts import unmoved_by_hang_ups
 from client.restore.compare import differences
+from client.stores.abc import Buffer
 from client.stores.local import LocalSession, LocalStore
+from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 
@@ -168,3 +173,115 @@ def test_a_vault_that_refuses_is_named_with_what_it_may_have(
     summary, errors = restored(with_vault, names, tmp_path)
     assert (summary["vault"], summary["unheard"]) == (names[0], [names[1]])
     assert "which may have a newer snapshot: the store: wrong credentials" in errors
+
+
+def backed_up(terminal: Terminal, names: tuple[str, str], source: Path) -> tuple[int, list[Any], str]:
+    vaults = [part for name in names for part in ("--vault", name)]
+    code, output, errors = terminal("backup", str(source), *vaults, "--json")
+    return code, [json.loads(line) for line in output.splitlines()], errors
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_vault_that_is_silent_when_it_is_opened_keeps_no_other_from_its_backup(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+    silent: int,
+) -> None:
+    hanging(monkeypatch, tmp_path / ("vault", "second")[silent], released)
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
+
+    code, lines, errors = backed_up(with_vault, names, source)
+
+    results = lines[-1]["vaults"]
+    assert (code, errors) == (3, "")
+    assert (results[silent]["snapshot"], results[silent]["error"]) == (None, "StoreError")
+    assert "has not answered for 0.1 seconds" in results[silent]["message"]
+    assert results[1 - silent]["snapshot"] == lines[-1]["snapshot"]
+    assert lines[-1]["snapshot"]
+
+
+def test_a_vault_that_answers_while_others_are_opened_is_waited_for(
+    with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_is_locked = locked_in(monkeypatch, tmp_path / "second")
+    hanging(monkeypatch, tmp_path / "vault", second_is_locked)
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", LONG)
+
+    code, lines, _ = backed_up(with_vault, names, source)
+
+    assert code == 0
+    assert all(one["snapshot"] for one in lines[-1]["vaults"])
+
+
+def test_what_a_vault_that_was_passed_over_opens_later_is_let_go_of(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+) -> None:
+    locked_in(monkeypatch, tmp_path / "second", released)
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
+
+    code, lines, _ = backed_up(with_vault, names, source)
+    [late] = [thread for thread in threading.enumerate() if thread.name == f"open-{names[1]}"]
+    released.set()
+    late.join(60)
+    with unmoved_by_hang_ups():
+        pass  # puts back what handled them: that lock has ended in another thread
+
+    assert not late.is_alive()
+    assert (code, lines[-1]["vaults"][1]["snapshot"]) == (3, None)
+    assert not list((tmp_path / "second" / "locks").iterdir())
+    assert len(with_vault.json("snapshots", "--vault", names[1])) == 1
+
+
+def locked_in(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Event | None = None) -> threading.Event:
+    """Set when a lock is written into the folder, which is not done before another event."""
+    written = threading.Event()
+    genuine = LocalSession.put
+
+    def put(session: LocalSession, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
+        is_lock = name.kind is ObjectKind.LOCK and session._store.path == folder
+        if is_lock and until is not None:
+            assert until.wait(60)
+        stored = genuine(session, name, body, packs)
+        if is_lock:
+            written.set()
+        return stored
+
+    monkeypatch.setattr(LocalSession, "put", put)
+    return written
+
+
+def test_an_interruption_does_not_wait_for_a_vault_that_is_silent_when_it_is_opened(  # noqa: PLR0917 - fixtures
+    with_vault: Terminal,
+    names: tuple[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+) -> None:
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", LONG)
+    monkeypatch.setattr(opening_together, "_END_SECONDS", 0.1)
+    first_is_locked = locked_in(monkeypatch, tmp_path / "vault")
+    genuine = LocalStore.open
+
+    def hung(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
+        if store.path == tmp_path / "second":
+            assert first_is_locked.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert released.wait(60)
+        return genuine(store, purpose, parent)
+
+    monkeypatch.setattr(LocalStore, "open", hung)
+    code, _, errors = with_vault("backup", str(source), "--vault", names[0], "--vault", names[1])
+
+    assert (code, "interrupted" in errors) == (130, True)
+    assert with_vault.json("jobs")[0]["status"] == JobStatus.CANCELLED
+    assert not list((tmp_path / "vault" / "locks").iterdir())

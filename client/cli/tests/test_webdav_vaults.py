@@ -55,7 +55,7 @@ def test_a_backup_to_webdav_is_checked_restored_pruned_and_read_by_restic(
     environment = os.environ | {"RESTIC_PASSWORD": on_webdav.json("vault", "recovery", name)["password"]}
     for arguments in (["check", "--read-data"], ["dump", "latest", str(source / "letters" / "a.txt")]):
         command = ["restic", "--no-cache", "--no-lock", "--repo", str(served / "vault"), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
     assert done.stdout == "dear reader"
 

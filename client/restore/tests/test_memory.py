@@ -63,7 +63,7 @@ def test_a_large_file_out_of_a_store_on_the_net_takes_little_memory(s3_bucket: s
     store.close()
 
     program = [sys.executable, "-c", _PROGRAM, s3_bucket, str(tmp_path / "restored")]
-    told = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(program, check=True, capture_output=True, text=True, timeout=300).stdout
 
     fetched, taken = map(int, told.split())
     assert fetched >= _SIZE

@@ -79,6 +79,60 @@ def test_the_lock_of_whoever_closed_the_session_to_end_a_call_is_removed_by_anot
     assert ObjectKind.LOCK not in {name.kind for name in store.objects}
 
 
+def losing_the_answer(vault: Vault, monkeypatch: pytest.MonkeyPatch, error: StoreError) -> None:
+    """The next object is stored, and the store does not say so."""
+    put = vault.session.put
+
+    def lost(name: ObjectName, body: Any) -> bool:
+        monkeypatch.setattr(vault.session, "put", put)
+        put(name, body)
+        raise error
+
+    monkeypatch.setattr(vault.session, "put", lost)
+
+
+def test_a_lock_of_which_the_store_did_not_say_that_it_was_written_is_not_left_behind(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing_the_answer(vault, monkeypatch, StoreError(place="the store", detail="it went away"))
+    with pytest.raises(StoreError, match="it went away"), vault_lock(vault, needed=True):
+        pytest.fail("the lock was held")
+    assert locks_in(vault) == []
+
+
+def test_a_refresh_of_which_the_answer_was_lost_leaves_no_lock_behind(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = VaultLock(vault)
+    lock.acquire()
+    for _ in range(2):
+        losing_the_answer(vault, monkeypatch, StoreError(place="the store", detail="it went away"))
+        with pytest.raises(StoreError, match="it went away"):
+            lock.refresh()
+    assert len(locks_in(vault)) == 3
+    lock.refresh()
+    assert len(locks_in(vault)) == 1
+    losing_the_answer(vault, monkeypatch, StoreError(place="the store", detail="it went away"))
+    with pytest.raises(StoreError, match="it went away"):
+        lock.refresh()
+    lock.release()
+    assert locks_in(vault) == []
+
+
+def test_no_lock_is_left_of_a_refresh_that_was_ended_with_its_session(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = vault.session.store  # type: ignore[attr-defined]
+    lock = VaultLock(vault, reopen=lambda: store.open(Purpose.READ))
+    lock.acquire()
+    losing_the_answer(vault, monkeypatch, SessionOver(place="the store"))
+    with pytest.raises(SessionOver):
+        lock.refresh()
+    vault.session.close()
+    lock.release()
+    assert ObjectKind.LOCK not in {name.kind for name in store.objects}
+
+
 def test_a_lock_that_cannot_be_removed_soon_keeps_nobody(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.vault.locks._LAST_SECONDS", 0.01)
     store = vault.session.store  # type: ignore[attr-defined]

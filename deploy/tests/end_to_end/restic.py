@@ -16,6 +16,7 @@ class Restic:
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
             self._line(*arguments), env=self._env, capture_output=True, text=True, errors="replace", check=False,
+            timeout=500,
         )  # fmt: skip
         # It ends with 0 also when it could not remove packs.
         is_well = done.returncode == 0 and "unable to remove" not in done.stderr

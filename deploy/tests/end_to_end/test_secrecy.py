@@ -39,7 +39,7 @@ def dumps(operator: Operator) -> Iterator[tuple[str, bytes]]:
         names = [name for (name,) in connection.execute("select datname from pg_database where not datistemplate")]
     for name in names:
         dump = installation() / "bin/pg_dump"
-        yield name, subprocess.run([dump, server.dsn(name)], capture_output=True, check=True).stdout
+        yield name, subprocess.run([dump, server.dsn(name)], capture_output=True, check=True, timeout=300).stdout
 
 
 def redis_content(operator: Operator) -> bytes:

@@ -19,16 +19,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID, uuid4
 
 import structlog
 
-from domain.names import CONFIG, SEAL, BadName, ObjectKind, ObjectName
+from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from services.common.errors import ServiceError, StartError, Unavailable
 from services.storage import marker
 from services.storage.errors import DiskFull, Unentered
+from services.storage.remote import bucket_folder
 from services.storage.remote.bodies import RemoteObject, SpooledBody, WaitingObject
 from services.storage.remote.spool import Spool
 from services.storage.remote.store import Entry, Store, StoreAway
@@ -40,7 +40,6 @@ _INCOMING = "incoming/"
 _TRIED = f"{_INCOMING}tried/"
 _BUCKETS = "buckets/"
 _CLEARED = "cleared/"
-_FOLDERS = (ObjectKind.KEY, ObjectKind.SNAPSHOT, ObjectKind.INDEX)
 _LEAVING = (ObjectKind.SNAPSHOT, ObjectKind.INDEX, ObjectKind.PACK, ObjectKind.KEY)
 _REMOVED_AT_ONCE = 1000
 _LISTED_FROM = 8  # objects of one folder that are asked for: a list of it costs what a few questions cost
@@ -241,7 +240,7 @@ class RemoteVolume:
             raise FileNotFoundError(errno.ENOENT, "neither staged nor in its place", path)
 
     def path(self, bucket: UUID, name: ObjectName) -> str:
-        return f"{_BUCKETS}{bucket}/{name.path}"
+        return self._top(bucket) + name.path
 
     def incoming_of(self, bucket: UUID) -> str:
         return f"{_INCOMING}{bucket}/"
@@ -355,9 +354,9 @@ class RemoteVolume:
         return {name for name, path in paths.items() if path not in refused}
 
     def root_files(self, bucket: UUID) -> list[FoundFile]:
-        found = {entry.name: entry for entry in self.store.list(f"{_BUCKETS}{bucket}/")}
+        found = {entry.name: entry for entry in self.store.list(self._top(bucket))}
         return [
-            FoundFile(name, self._hash(entry), entry.size, _time(entry))
+            FoundFile(name, self._hash(entry), entry.size, bucket_folder.time_of(entry))
             for name in (CONFIG, SEAL)
             if (entry := found.get(name.path)) is not None and not entry.is_folder
         ]
@@ -369,8 +368,7 @@ class RemoteVolume:
         return digest
 
     def files(self, bucket: UUID) -> Iterator[FoundFile | str]:
-        for kind in (*_FOLDERS, ObjectKind.PACK):
-            yield from self.of_kind(bucket, kind)
+        return bucket_folder.files(self.store, self._top(bucket))
 
     def copied(self, bucket: UUID, name: ObjectName) -> RemoteObject | None:
         path = self.path(bucket, name)
@@ -381,29 +379,7 @@ class RemoteVolume:
         return RemoteObject(self, path, size)
 
     def of_kind(self, bucket: UUID, kind: ObjectKind) -> Iterator[FoundFile | str]:
-        top = f"{_BUCKETS}{bucket}/"
-        folder = f"{top}{kind.value}/"
-        if kind is not ObjectKind.PACK:
-            yield from self._in_folder(folder, kind, top)
-            return
-        for entry in sorted(entry.path for entry in self.store.list(folder)):
-            if entry.endswith("/"):
-                yield from self._in_folder(entry, kind, top)
-            else:
-                yield entry.removeprefix(top)
+        return bucket_folder.of_kind(self.store, self._top(bucket), kind)
 
-    def _in_folder(self, folder: str, kind: ObjectKind, top: str) -> Iterator[FoundFile | str]:
-        for entry in self.store.list(folder):
-            try:
-                name = ObjectName(kind, entry.name)
-            except BadName:
-                yield entry.path.removeprefix(top)
-                continue
-            if entry.is_folder or entry.path != f"{top}{name.path}":
-                yield entry.path.removeprefix(top)
-            else:
-                yield FoundFile(name, bytes.fromhex(name.id), entry.size, _time(entry))
-
-
-def _time(entry: Entry) -> datetime:
-    return entry.modified or datetime.fromtimestamp(0, UTC)
+    def _top(self, bucket: UUID) -> str:
+        return f"{_BUCKETS}{bucket}/"

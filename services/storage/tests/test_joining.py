@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.storage import sessions
+from services.storage import entries
 from services.storage.bodies import Entered
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
@@ -212,14 +212,14 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
     monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("services.storage.patience._PAUSE_SECONDS", 0)
     tried = 0
-    enter = sessions.enter
+    enter = entries.enter
 
     async def counting(*arguments: Any) -> Entered:
         nonlocal tried
         tried += 1
         return await enter(*arguments)
 
-    monkeypatch.setattr(sessions, "enter", counting)
+    monkeypatch.setattr(entries, "enter", counting)
     monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 600)
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")

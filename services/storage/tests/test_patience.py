@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -120,6 +120,26 @@ async def test_what_was_not_tried_yet_is_tried_once_when_the_node_begins_to_end(
     assert await holding == "entered"
 
 
+async def test_entries_of_a_locked_bucket_leave_turns_to_the_tenants_other_buckets() -> None:
+    patience, full, free = a_patience(ManualClock()), asyncio.Event(), asyncio.Event()
+    locked, under_way = uuid4(), 0
+
+    async def hold() -> str:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 2:
+            full.set()
+        await free.wait()
+        return "entered"
+
+    many = [asyncio.ensure_future(patience.enter(TENANT, hold, locked)) for _ in range(20)]
+    await full.wait()
+    assert await patience.enter(TENANT, answering(["entered"]), uuid4()) == "entered"
+    assert under_way == 2
+    free.set()
+    assert await asyncio.gather(*many) == ["entered"] * 20
+
+
 async def test_entries_of_one_tenant_leave_connections_to_the_others() -> None:
     patience, full, free = a_patience(ManualClock(), connections=6), asyncio.Event(), asyncio.Event()
     under_way, most = 0, 0
@@ -142,21 +162,24 @@ async def test_entries_of_one_tenant_leave_connections_to_the_others() -> None:
     assert most == 3
 
 
-async def test_an_entry_whose_turn_does_not_come_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bucket", "at_once", "told"), [(None, 1, Busy), (uuid4(), 2, BucketBusy)])
+async def test_an_entry_whose_turn_does_not_come_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, bucket: UUID | None, at_once: int, told: type[Busy]
+) -> None:
     monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.05)
-    patience, never = a_patience(ManualClock(), connections=1), asyncio.Event()
+    patience, never = a_patience(ManualClock(), connections=8 if bucket else 1), asyncio.Event()
 
     async def stand_still() -> str:
         await never.wait()
         return "entered"
 
-    first = asyncio.ensure_future(patience.enter(TENANT, stand_still))
+    first = [asyncio.ensure_future(patience.enter(TENANT, stand_still, bucket)) for _ in range(at_once)]
     await asyncio.sleep(0)
-    with pytest.raises(Busy):
-        await patience.enter(TENANT, answering(["entered"]))
+    with pytest.raises(told):
+        await patience.enter(TENANT, answering(["entered"]), bucket)
     never.set()
-    assert await first == "entered"
-    assert await patience.enter(TENANT, answering(["entered"])) == "entered"
+    assert await asyncio.gather(*first) == ["entered"] * at_once
+    assert await patience.enter(TENANT, answering(["entered"]), bucket) == "entered"
 
 
 def answering(answers: list[Exception | str]) -> Callable[[], Awaitable[str]]:

@@ -174,14 +174,15 @@ def test_the_seal_is_replaced_and_a_first_config_buries_none(volume: Volume) -> 
 def test_what_lies_in_a_bucket_is_told_and_what_is_no_object_counted(volume: Volume, kept: Kept) -> None:
     body = a_body()
     name, listed = placed(volume, body), index(b"index")
-    for path in ("config", "oort-vault", listed.path, f"data/00/{pack(b'elsewhere').id}", "keys/notes.txt", "locks/x"):
+    strange = (f"data/00/{pack(b'elsewhere').id}", "keys/notes.txt", "repo/config", "notes")
+    for path in ("config", "oort-vault", listed.path, *strange, "locks/x"):
         kept.write(f"{TOP}/{path}", b"index")
     roots = {one.name: (one.sha256, one.size) for one in volume.root_files(BUCKET)}
     assert roots == dict.fromkeys((CONFIG, SEAL), (sha256(b"index").digest(), 5))
     found = list(volume.files(BUCKET))
     assert {(one.name, one.size) for one in found if not isinstance(one, str)} == {(name, len(body)), (listed, 5)}
     foreign = {one for one in found if isinstance(one, str)}
-    assert foreign == {f"data/00/{pack(b'elsewhere').id}", "keys/notes.txt"}
+    assert foreign == {*strange[:2], "repo", "notes"}
     assert list(volume.files(UUID(int=7))) == volume.root_files(UUID(int=7)) == []
 
 

@@ -18,7 +18,7 @@ import pytest
 from domain.names import ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage import puts, retention, sessions
+from services.storage import entries, puts, retention
 from services.storage.disks import Disks
 from services.storage.store import buckets, objects, protection, reaping
 from services.storage.store import puts as put_rows
@@ -120,7 +120,7 @@ def _statement(module: Any, name: str, old: str, new: str) -> Callable[[pytest.M
 
 def _adopts_outside_of_sessions(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
     """What an adoption enters has no user, and nobody asks for one."""
-    require, insert = sessions._require_users, objects.insert
+    require, insert = entries._require_users, objects.insert
 
     async def require_users(unit: Any, bucket: UUID, row: session_rows.SessionRow, *named: Any) -> None:
         if row.purpose != Purpose.ADOPT:
@@ -135,7 +135,7 @@ def _adopts_outside_of_sessions(patch: pytest.MonkeyPatch, _ahead: Ahead) -> Non
         )
         return number
 
-    patch.setattr(sessions, "_require_users", require_users)
+    patch.setattr(entries, "_require_users", require_users)
     patch.setattr(objects, "insert", unused)
 
 
@@ -317,7 +317,7 @@ FAULTS = [
         6,
         "a put of a name that exists does nothing",
         "resume",
-        _answers(sessions, "put_again", None),
+        _answers(entries, "put_again", None),
         trace=("B", "B:puts", "B", "B:ends", *_R * 9, "B", "B:puts", "B:puts an index"),
     ),
     Fault(
@@ -339,14 +339,14 @@ FAULTS = [
         7,
         "an index file lists what its session does not use",
         "resume",
-        _answers(sessions, "_require_users", None),
+        _answers(entries, "_require_users", None),
         trace=("B", "B:puts", "B", "B:puts an index", "B:ends", *_R * 9, "B", "B:puts its old"),
     ),
     Fault(
         7,
         "a commit needs no index file",
         "resume",
-        _answers(sessions, "_require_committable", None),
+        _answers(entries, "_require_committable", None),
         client="snapshot before index",
         trace=("B", "B:puts", "B", "B:commits"),
     ),

@@ -11,7 +11,7 @@ from uuid import UUID
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage import retention, sessions
+from services.storage import entries, retention, sessions
 from services.storage.bodies import Body
 from services.storage.tests.model.contents import Made, a_pack, a_snapshot, an_index
 from services.storage.tests.model.world import LONG, World
@@ -98,13 +98,13 @@ def _reserve(which: str) -> Act:
 
 
 def _put_again(which: str) -> Act:
-    return lambda scene: sessions.put_again(
+    return lambda scene: entries.put_again(
         scene.world.db, scene.claims, scene.backup, getattr(scene, which).name, [scene.used.name]
     )
 
 
 def _enter(made: Callable[[Scene], Made]) -> Act:
-    return lambda scene: sessions.enter(scene.world.db, scene.claims, scene.backup, scene.body(made(scene)))
+    return lambda scene: entries.enter(scene.world.db, scene.claims, scene.backup, scene.body(made(scene)))
 
 
 def _remove(which: str) -> Act:

@@ -25,7 +25,7 @@ from domain.tokens import VaultClaims
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage import replication, sessions
+from services.storage import entries, replication, sessions
 from services.storage.bodies import Announced
 from services.storage.copies import LocalCopy
 from services.storage.disk import Disk
@@ -91,7 +91,7 @@ class NearPuts(Puts):
 
     async def _spread(self, put: Put) -> Spread | None:
         announced = Announced(put.name, put.size, put.packs)
-        plan = await sessions.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
+        plan = await entries.plan_put(self._db, put.claims, put.session, announced, self._silent_seconds)
         if plan.exists:
             return None
         staged = StagedName(put.claims.bucket, put.session, put.name, put.sha256)
@@ -211,7 +211,7 @@ class World:
         puts = self.puts[node]
         spread = await puts._spread(put)
         if spread is None:
-            await sessions.put_again(self.db, claims, session, made.name, packs)
+            await entries.put_again(self.db, claims, session, made.name, packs)
             return None
         await spread.begin()
         for frame in put_frames(made.body):
@@ -226,7 +226,7 @@ class World:
     async def enter_and_die(self, flight: InFlight) -> None:
         """Enter the body; the node that coordinates dies before it has placed or discarded a copy."""
         put, spread = flight.put, flight.spread
-        await sessions.enter(self.db, put.claims, put.session, spread.body_of(put), put.packs)
+        await entries.enter(self.db, put.claims, put.session, spread.body_of(put), put.packs)
 
     async def put(
         self, claims: VaultClaims, session: UUID, made: Made, *, node: str = "a", packs: Sequence[ObjectName] = ()
