@@ -23,7 +23,6 @@ One of the 256 folders data/xx/ is made, and its name synced, before the first r
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -37,24 +36,20 @@ import structlog
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
+from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, incoming_folder, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
-from services.storage.folders import entries, make_folder, sync_folder
+from services.storage.folders import entries, free_bytes, make_folder, sync_folder, take_lock
 from services.storage.leaving import Leaving
 from services.storage.reading import OpenFile, open_file, size_of
-from services.storage.staging import PART, ArrivingFile, StagedName
+from services.storage.staging import PART, ArrivingFile, StagedName, nonce_of
 from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FOLDERS = ("keys", "index", "snapshots", "locks", "data")
 _PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _log = structlog.get_logger("storage")
-
-
-def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 class StagedFile:
@@ -64,7 +59,7 @@ class StagedFile:
         self.disk = disk
         self.staged = staged
         folder = disk.incoming / str(staged.bucket)
-        self.path = folder / staged.file_name(secrets.token_hex(4))
+        self.path = folder / staged.file_name(f"{disk.worker.mark}{secrets.token_hex(4)}")
         try:
             make_folder(folder)
             self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
@@ -140,11 +135,17 @@ class Disk:
         folder: Path,
         node: str,
         low_water_bytes: int,
+        worker: Worker | None = None,
+        lock: int | None = None,
         *,
-        free_bytes: Callable[[Path], int] = _free_bytes,
+        free_bytes: Callable[[Path], int] = free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
-        """Open the folder, making it if it is missing. Raises StartError when another process has it."""
+        """Open the folder, making it if it is missing. Raises StartError when another node has it.
+
+        The first worker locks it for all; the others have its `lock`, and open no other disk than it has.
+        """
+        self.worker = worker or Worker()
         self.folder = folder
         self.incoming = folder / "incoming"
         self.buckets = folder / "buckets"
@@ -154,31 +155,31 @@ class Disk:
         self._free_bytes = free_bytes
         self._ready: set[UUID] = set()
         self._pack_folders: dict[UUID, int] = {}  # of a bucket, a bit for each data/xx/ whose name is on the disk
+        self.lock = self._locked() if lock is None else lock
         try:
-            folder.mkdir(0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.buckets):
-                make_folder(part)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
-        try:
-            self.id, self.is_new = marker.claim(folder, node)
+            self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
             self.leaving = Leaving(folder)
         except OSError as error:
-            os.close(self._lock)
+            os.close(self.lock)
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
         except BaseException:
-            os.close(self._lock)
+            os.close(self.lock)
             raise
 
+    def _locked(self) -> int:
+        try:
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
+            for part in (self.incoming, self.buckets):
+                make_folder(part)
+            return take_lock(self.folder / marker.LOCK)
+        except BlockingIOError:
+            raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
+        except OSError as error:
+            raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+
     def close(self) -> None:
-        os.close(self._lock)
+        os.close(self.lock)
 
     @property
     def free_bytes(self) -> int:
@@ -204,12 +205,17 @@ class Disk:
         return (self.buckets / str(bucket)).is_dir()
 
     def may_hold(self, bucket: UUID) -> bool:
-        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
-        return str(bucket) in self._seen or self.has_bucket(bucket)
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there.
+
+        What other workers have begun on a disk that is away nobody here knows.
+        """
+        is_known = str(bucket) in self._seen or self.has_bucket(bucket)
+        return is_known or (self.worker.count > 1 and not self.is_there)
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         top = self.buckets / str(bucket)
+        self._forget_cleared()
         if bucket in self._ready and top.is_dir():
             return
         try:
@@ -224,6 +230,13 @@ class Disk:
         self._seen.add(top.name)
         self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
         self._ready.add(bucket)
+
+    def _forget_cleared(self) -> None:
+        """What the first worker cleared another one may be making anew, after that was noted. Raises OSError."""
+        if not self.worker.is_first and (notes := cleared.size(self.folder)) != self._notes:
+            self._ready.clear()
+            self._pack_folders.clear()
+            self._notes = notes
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
@@ -259,6 +272,7 @@ class Disk:
         target = self.path(bucket, name)
         placed = True
         try:
+            self._forget_cleared()
             try:
                 self._move(path, bucket, target)
             except FileNotFoundError:
@@ -390,7 +404,7 @@ class Disk:
 
     def drop_parts(self) -> int:
         """As Volume.drop_parts."""
-        return incoming_folder.drop_parts(self.incoming)
+        return incoming_folder.drop_parts(self.incoming, self.worker.mark)
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

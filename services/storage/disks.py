@@ -8,12 +8,14 @@ Everything here blocks, and runs in the node's disk threads.
 
 import threading
 from collections.abc import Container, Iterator, Sequence
+from contextlib import nullcontext
 from uuid import UUID
 
 import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
+from services.common.worker import ByteLocks
 from services.storage.disk import Disk, StagedFile, WaitingFile
 from services.storage.in_use import BucketsInUse
 from services.storage.places import Places
@@ -26,13 +28,15 @@ _log = structlog.get_logger("storage")
 class Disks:
     """All volumes of a node. A bucket lies on one of them, or on several disks."""
 
-    def __init__(self, disks: Sequence[Volume], node: str) -> None:
+    def __init__(self, disks: Sequence[Volume], node: str, locks: ByteLocks | None = None) -> None:
+        """`locks` where the node has more workers than this one."""
         self._disks = disks
         self._node = node
-        self.places = Places([disk for disk in disks if isinstance(disk, Disk)])
+        self.places = Places([disk for disk in disks if isinstance(disk, Disk)], locks)
         self._looks = 2 if len(self.places.disks) > 1 else 1
+        self._locks = locks
         self._choosing = threading.Lock()
-        self.in_use = BucketsInUse()  # for the event loop, where nothing blocks
+        self.in_use = BucketsInUse(locks)  # for the event loop, where nothing blocks
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(self._disks)
@@ -89,7 +93,7 @@ class Disks:
 
     def _begun(self, bucket: UUID) -> Volume:
         """Where a bucket begins that lies nowhere yet."""
-        with self._choosing:
+        with self._choosing, self._locks.choosing() if self._locks else nullcontext():
             disk = self._holder(bucket)
             if disk is None:
                 self._require_all()
