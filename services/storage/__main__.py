@@ -361,7 +361,8 @@ def _open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> lis
         disk = Disk(folder, settings.instance, settings.low_water_bytes, worker, lock)
         stack.callback(disk.close)
         opened.append(disk)
-    mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
+    if worker.is_first:
+        mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
     return opened
 
 

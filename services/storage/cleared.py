@@ -20,14 +20,6 @@ def is_noted(folder: Path, order: UUID) -> bool:
         return False
 
 
-def size(folder: Path) -> int:
-    """Of all notes: another one, when an order is over. Raises OSError."""
-    try:
-        return (folder / _NAME).stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 def note(folder: Path, order: UUID) -> None:
     """Keep durably that an order is over. Raises OSError."""
     handle = os.open(folder / _NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -18,16 +18,16 @@ Crash order of a put: sync the file, rename it from `.part`, sync incoming's fol
 counted), then the catalogue entry, then the rename into its place. A crash before the entry leaves a file that
 incoming.py throws away when its session is over; a crash after it leaves one that incoming.py puts in its place.
 So a refused body never was in the bucket's folder, and two puts of one name never unlink each other's file.
-One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
+One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it (made.py).
 """
 
 import contextlib
 import errno
 import os
-import re
 import secrets
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import UUID
@@ -40,15 +40,14 @@ from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, incoming_folder, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
-from services.storage.folders import entries, free_bytes, make_folder, sync_folder, take_lock
+from services.storage.folders import free_bytes, make_folder, sync_folder, take_lock
 from services.storage.leaving import Leaving
+from services.storage.made import MadeFolders
 from services.storage.reading import OpenFile, open_file, size_of
-from services.storage.staging import PART, ArrivingFile, StagedName, nonce_of
+from services.storage.staging import PART, ArrivingFile, StagedName
 from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-_FOLDERS = ("keys", "index", "snapshots", "locks", "data")
-_PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _log = structlog.get_logger("storage")
 
 
@@ -60,9 +59,14 @@ class StagedFile:
         self.staged = staged
         folder = disk.incoming / str(staged.bucket)
         self.path = folder / staged.file_name(f"{disk.worker.mark}{secrets.token_hex(4)}")
+        begin = partial(ArrivingFile, self.path.with_name(self.path.name + PART), staged, size, disk.write)
         try:
             make_folder(folder)
-            self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
+            try:
+                self._part = begin()
+            except FileNotFoundError:  # nothing lay in it, and it was dropped since
+                make_folder(folder)
+                self._part = begin()
         except OSError as error:
             raise disk.explain(error) from error
 
@@ -153,8 +157,7 @@ class Disk:
         self._node = node
         self._low_water = low_water_bytes
         self._free_bytes = free_bytes
-        self._ready: set[UUID] = set()
-        self._pack_folders: dict[UUID, int] = {}  # of a bucket, a bit for each data/xx/ whose name is on the disk
+        self._made = MadeFolders(self.buckets, self.worker)
         self.lock = self._locked() if lock is None else lock
         try:
             self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
@@ -209,34 +212,18 @@ class Disk:
 
         What other workers have begun on a disk that is away nobody here knows.
         """
-        is_known = str(bucket) in self._seen or self.has_bucket(bucket)
-        return is_known or (self.worker.count > 1 and not self.is_there)
+        if self.worker.count == 1:
+            return str(bucket) in self._seen or self.has_bucket(bucket)
+        # There before the look and after it, or it says nothing.
+        return self.has_bucket(bucket) or not self.is_there or self.has_bucket(bucket) or not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
-        top = self.buckets / str(bucket)
-        self._forget_cleared()
-        if bucket in self._ready and top.is_dir():
-            return
         try:
-            for folder in (top, *(top / name for name in _FOLDERS)):
-                folder.mkdir(0o700, exist_ok=True)
-            # An earlier run of this node, or another thread, may have made them and not come to the sync.
-            there = [path.name for path in (top / "data").iterdir()]
-            for folder in (top / "data", top, self.buckets):
-                sync_folder(folder)
+            self._made.make(bucket)
         except OSError as error:
             raise self.explain(error) from error
-        self._seen.add(top.name)
-        self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
-        self._ready.add(bucket)
-
-    def _forget_cleared(self) -> None:
-        """What the first worker cleared another one may be making anew, after that was noted. Raises OSError."""
-        if not self.worker.is_first and (notes := cleared.size(self.folder)) != self._notes:
-            self._ready.clear()
-            self._pack_folders.clear()
-            self._notes = notes
+        self._seen.add(str(bucket))
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
@@ -270,24 +257,24 @@ class Disk:
         Makes the bucket's folders again where they have gone. Raises DiskFull, OSError.
         """
         target = self.path(bucket, name)
-        placed = True
         try:
-            self._forget_cleared()
             try:
-                self._move(path, bucket, target)
+                drops = self._move(path, bucket, target)
             except FileNotFoundError:
                 if path.exists():
-                    self._ready.discard(bucket)
-                    self.make_bucket(bucket)
-                    self._move(path, bucket, target)
+                    self._made.make_again(bucket)
+                    drops = self._move(path, bucket, target)
                 elif target.exists():
-                    placed = False
+                    sync_folder(target.parent)
+                    self._made.has_come(bucket)
+                    return False
                 else:
                     raise
             sync_folder(target.parent)
+            self._made.has_come(bucket, drops)
         except OSError as error:
             raise self.explain(error) from error
-        return placed
+        return True
 
     def has_whole(self, bucket: UUID, name: ObjectName, content: bytes) -> bool:
         """Whether the object's file has this SHA-256. Reads it."""
@@ -295,18 +282,11 @@ class Disk:
             return file_digest(file, "sha256").digest() == content
         return False
 
-    def _move(self, path: Path, bucket: UUID, target: Path) -> None:
-        """Rename a file to where it belongs, for a pack after its data/xx/ is made and that name synced."""
-        if _PACK_FOLDER.fullmatch(target.parent.name):
-            folder = target.parent
-            bit = 1 << int(folder.name, 16)
-            if not self._pack_folders.get(bucket, 0) & bit:
-                folder.mkdir(0o700, exist_ok=True)
-                # Also if it was there: another thread may have made it, and not synced it yet.
-                sync_folder(folder.parent)
-                # A bit that is lost to another thread's costs one more sync.
-                self._pack_folders[bucket] = self._pack_folders.get(bucket, 0) | bit
+    def _move(self, path: Path, bucket: UUID, target: Path) -> int:
+        """Answers as MadeFolders.make_place."""
+        drops = self._made.make_place(bucket, target)
         path.rename(target)
+        return drops
 
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path
@@ -382,18 +362,10 @@ class Disk:
 
     def drop_folders(self, bucket: UUID) -> bool:
         """Remove the folders of a bucket of which nothing lies here. False if something does. Raises OSError."""
-        top = self.buckets / str(bucket)
-        self._ready.discard(bucket)
-        self._pack_folders.pop(bucket, None)
-        parts = [top / folder for folder in _FOLDERS]
-        for folder in (self.incoming / str(bucket), *entries(top / ObjectKind.PACK.value), *parts, top):
-            with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
-                folder.rmdir()
-        sync_folder(self.buckets)
-        if top.exists():
-            _log.warning("foreign files stay in the folder of a bucket", path=str(top))
+        if not self._made.drop(bucket, self.incoming / str(bucket)):
+            _log.warning("foreign files stay in the folder of a bucket", path=str(self.buckets / str(bucket)))
             return False
-        self._seen.discard(top.name)
+        self._seen.discard(str(bucket))
         return True
 
     def is_noted(self, order: UUID) -> bool:

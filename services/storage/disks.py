@@ -6,19 +6,17 @@ has no room goes on on others (places.py), and may be moved there (moves.py): wh
 Everything here blocks, and runs in the node's disk threads.
 """
 
-import threading
 from collections.abc import Container, Iterator, Sequence
-from contextlib import nullcontext
 from uuid import UUID
 
 import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
-from services.common.worker import ByteLocks
+from services.common.worker import ByteLocks, InstanceLock
 from services.storage.disk import Disk, StagedFile, WaitingFile
 from services.storage.in_use import BucketsInUse
-from services.storage.places import Places
+from services.storage.places import CHOOSING, Places
 from services.storage.staging import StagedName
 from services.storage.volume import OpenObject, StagedBody, Volume, WaitingBody, hash_of
 
@@ -34,8 +32,7 @@ class Disks:
         self._node = node
         self.places = Places([disk for disk in disks if isinstance(disk, Disk)], locks)
         self._looks = 2 if len(self.places.disks) > 1 else 1
-        self._locks = locks
-        self._choosing = threading.Lock()
+        self._choosing = InstanceLock(locks, CHOOSING)
         self.in_use = BucketsInUse(locks)  # for the event loop, where nothing blocks
 
     def __iter__(self) -> Iterator[Volume]:
@@ -93,7 +90,7 @@ class Disks:
 
     def _begun(self, bucket: UUID) -> Volume:
         """Where a bucket begins that lies nowhere yet."""
-        with self._choosing, self._locks.choosing() if self._locks else nullcontext():
+        with self._choosing.held():
             disk = self._holder(bucket)
             if disk is None:
                 self._require_all()
@@ -146,7 +143,7 @@ class Disks:
         """
         gone = set(names)
         self._require_those_of(bucket)
-        with self.places.lock(bucket):
+        with self.places.lock(bucket).held():
             for disk in self.holding(bucket):
                 gone &= disk.remove(bucket, names)
         self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone

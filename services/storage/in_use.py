@@ -2,18 +2,24 @@
 
 Kept true: while somebody has a bucket `alone`, nobody who looks at a file and then says in the catalogue that it is
 there is between the two; who came first is waited for. Whoever shares a bucket may ask for the same again. All workers
-of the node count.
+of the node count; who waits in one of them to share a bucket comes before whoever asks in another to have it alone, or
+he might find it free at none of his looks while files of it are moved one after the other.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
 
 from services.common.worker import ByteLocks
 
 _LOOK_SECONDS = 0.05  # between looks at what other workers have, who tell nobody that they are done
+
+
+def _wish_of(bucket: UUID) -> int:
+    """The lock of those that wait for a bucket, which is no bucket's own."""
+    return ~bucket.int
 
 
 class BucketsInUse:
@@ -23,11 +29,14 @@ class BucketsInUse:
         self._locks = locks
         self._sharing: Counter[UUID] = Counter()
         self._alone: set[UUID] = set()
+        self._wishes: Counter[UUID] = Counter()
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def shared(self, bucket: UUID) -> AsyncIterator[None]:
-        await self._until(lambda: self._share(bucket))
+        if not self._share(bucket):
+            with self._wish(bucket):
+                await self._until(lambda: self._share(bucket))
         try:
             yield
         finally:
@@ -54,7 +63,9 @@ class BucketsInUse:
         return True
 
     def _take(self, bucket: UUID) -> bool:
-        if bucket in self._sharing or bucket in self._alone or not self._locked(bucket, alone=True):
+        if bucket in self._sharing or bucket in self._alone or self._is_wished(bucket):
+            return False
+        if not self._locked(bucket, alone=True):
             return False
         self._alone.add(bucket)
         return True
@@ -66,6 +77,31 @@ class BucketsInUse:
     def _let_go(self, bucket: UUID) -> None:
         if self._locks is not None:
             self._locks.let_go(bucket.int)
+
+    @contextmanager
+    def _wish(self, bucket: UUID) -> Iterator[None]:
+        """While somebody waits to share a bucket. Of those of one worker the last one lets go of the wish."""
+        if self._locks is None:
+            yield
+            return
+        self._locks.take(_wish_of(bucket), alone=False)
+        self._wishes[bucket] += 1
+        try:
+            yield
+        finally:
+            self._wishes[bucket] -= 1
+            if not self._wishes[bucket]:
+                del self._wishes[bucket]
+                self._locks.let_go(_wish_of(bucket))
+
+    def _is_wished(self, bucket: UUID) -> bool:
+        """By another worker. Those that wait in this one are told when it is free."""
+        if self._locks is None or bucket in self._wishes:
+            return False
+        is_free = self._locks.take(_wish_of(bucket), alone=True)
+        if is_free:
+            self._locks.let_go(_wish_of(bucket))
+        return not is_free
 
     async def _until(self, can: Callable[[], bool]) -> None:
         async with self._changed:
