@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,9 +21,12 @@ from services.common.worker import Worker, environment_of, make_shared, worker_o
 from services.storage.disk import Disk
 from services.storage.disks import Disks
 from services.storage.in_use import BucketsInUse
+from services.storage.made import MadeFolders
+from services.storage.places import CHOOSING, Places
 from services.storage.settings import StorageSettings
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
+from services.storage.tests.sized import once
 
 BUCKET, SESSION = UUID(int=7), UUID(int=8)
 _ROOT = Path(__file__).parents[3]
@@ -85,9 +88,28 @@ def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_fo
         again.finish()
         made.mkdir()  # by another worker, which has not come to the sync
         synced: list[Path] = []
-        monkeypatch.setattr("services.storage.disk.sync_folder", synced.append)
+        monkeypatch.setattr("services.storage.made.sync_folder", synced.append)
         again.place()
-        assert made.parent in synced
+        assert {made.parent, made.parents[1], made.parents[2]} <= set(synced)
+
+
+@pytest.mark.parametrize("drops_while", ["it is made", "a file comes to it"])
+def test_a_folder_that_goes_while_another_worker_believes_in_it_is_synced_again(
+    tmp_path: Path, shared: int, monkeypatch: pytest.MonkeyPatch, drops_while: str
+) -> None:
+    first, second = worker_of(shared, 0, 2), worker_of(shared, 1, 2)
+    made, top = MadeFolders(tmp_path, second), tmp_path / str(BUCKET)
+    with first.dropping() if drops_while == "it is made" else nullcontext():
+        made.make(BUCKET)
+    drops = made.make_place(BUCKET, top / "keys" / "a")
+    synced: list[Path] = []
+    monkeypatch.setattr("services.storage.made.sync_folder", synced.append)
+    with first.dropping() if drops_while == "a file comes to it" else nullcontext():
+        made.has_come(BUCKET, drops)
+    assert set(synced) == {tmp_path, top, top / "data"}
+    synced.clear()
+    made.has_come(BUCKET, made.make_place(BUCKET, top / "keys" / "b"))
+    assert bool(synced) == (drops_while == "a file comes to it"), "what was made while they went is not believed either"
 
 
 def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there(tmp_path: Path, shared: int) -> None:
@@ -98,6 +120,17 @@ def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there
         (tmp_path / "oort-disk.json").unlink()
         assert first.may_hold(BUCKET)
         assert second.may_hold(BUCKET)
+
+
+def test_what_has_left_a_disk_by_one_worker_is_not_looked_for_there_by_another(tmp_path: Path, shared: int) -> None:
+    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2), first) as second:
+        second.make_bucket(BUCKET)
+        first.leaving.note(BUCKET)
+        assert BUCKET in second.leaving
+        assert first.drop_folders(BUCKET)
+        first.leaving.forget(BUCKET)
+        assert not second.may_hold(BUCKET)
+        assert BUCKET not in second.leaving
 
 
 def test_a_worker_opens_no_other_disk_than_the_first_one_has(tmp_path: Path, shared: int) -> None:
@@ -146,6 +179,70 @@ async def test_a_bucket_is_in_use_for_all_workers(shared: int) -> None:
         assert other.hears() == "at last"
 
 
+async def test_who_waits_to_share_a_bucket_in_one_worker_comes_before_who_moves_its_files_in_another(
+    shared: int,
+) -> None:
+    moving = BucketsInUse(worker_of(shared, 0, 2).locks)
+    with another(shared) as other:
+        async with moving.alone(BUCKET):
+            other.says("async with in_use.shared(BUCKET): tell('has it'); hear()")
+            await once(lambda: moving._is_wished(BUCKET))
+        # Without a pause for the other one, who looks from time to time.
+        next_one = asyncio.ensure_future(enter(moving.alone(BUCKET)))
+        assert await asyncio.to_thread(other.hears) == "has it"
+        assert not next_one.done()
+        other.says("")
+        await asyncio.wait_for(next_one, 60)
+
+
+def test_removals_and_moves_wait_for_those_of_other_workers_and_not_for_one_that_has_died(shared: int) -> None:
+    places = Places([], worker_of(shared, 0, 2).locks)
+    events: list[str] = []
+
+    def remove() -> None:
+        with places.lock(BUCKET).held():
+            events.append("has it")
+
+    waiting = threading.Thread(target=remove)
+    with another(shared) as other:
+        other.says("with Places([], in_use._locks).lock(BUCKET).held(): tell('removes'); hear()")
+        assert other.hears() == "removes"
+        waiting.start()
+        waiting.join(0.2)
+        assert events == []
+        other.dies()
+        waiting.join(60)
+    assert events == ["has it"]
+
+
+def test_threads_of_two_workers_that_seem_to_wait_for_each_other_do_not(shared: int) -> None:
+    """The kernel knows processes only: that each of two waits for the other one is what it calls a deadlock."""
+    locks = worker_of(shared, 0, 2).locks
+    assert locks
+
+    def take() -> None:
+        with locks.held(2):
+            pass
+
+    waiting = threading.Thread(target=take)
+    with another(shared) as other:
+        other.says("kept[2] = in_use._locks.held(2); kept[2].__enter__(); tell('has 2')")
+        assert other.hears() == "has 2"
+        with locks.held(1):
+            other.says(
+                "kept[1] = in_use._locks.held(1);"
+                " threading.Thread(target=kept[1].__enter__, daemon=True).start(); tell('asks for 1')"
+            )
+            assert other.hears() == "asks for 1"
+            waiting.start()
+            waiting.join(0.5)
+            assert waiting.is_alive(), "it waits, and has not failed"
+            other.says("kept[2].__exit__(None, None, None); tell('had 2')")
+            assert other.hears() == "had 2"
+            waiting.join(60)
+            assert not waiting.is_alive()
+
+
 async def enter(using: Any) -> None:
     async with using:
         pass
@@ -162,17 +259,23 @@ class Another:
         self._process.stdin.write(statement + "\n")
         self._process.stdin.flush()
 
+    def dies(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
     def hears(self) -> str:
         assert self._process.stdout
         return self._process.stdout.readline().strip()
 
 
 _PROGRAM = """
-import asyncio, os, sys
+import asyncio, os, sys, threading
 from uuid import UUID
 from services.common.worker import started_as
 from services.storage.in_use import BucketsInUse
+from services.storage.places import Places
 BUCKET = UUID(int=7)
+kept = {}
 def tell(word): print(word, flush=True)
 def hear(): return sys.stdin.readline()
 async def main():
@@ -214,7 +317,7 @@ def test_a_bucket_begins_where_another_worker_has_just_begun_it(tmp_path: Path, 
     staging = threading.Thread(target=stage)
     with another(shared) as other:
         begin = f"os.mkdir('{tmp_path / 'y' / 'buckets' / str(BUCKET)}')"
-        other.says(f"with in_use._locks.choosing(): tell('chooses'); hear(); {begin}")
+        other.says(f"with in_use._locks.held({CHOOSING}): tell('chooses'); hear(); {begin}")
         assert other.hears() == "chooses"
         staging.start()
         staging.join(0.2)
