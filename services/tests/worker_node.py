@@ -12,6 +12,7 @@ import grpc
 import psutil
 
 from domain.tokens import VaultClaims
+from services.common.identity import OPERATOR
 from services.common.rpc import CHANNEL_OPTIONS
 from services.common.settings import split_host_port
 from services.common.testing.processes import RoleProcess, a_process
@@ -64,26 +65,37 @@ class WorkerNode:
 
     @asynccontextmanager
     async def client_of(self, pid: int, claims: VaultClaims) -> AsyncIterator[Client]:
+        """A client of one of the processes."""
+        credentials = grpc.ssl_channel_credentials(self.cluster.certificates.ca.read_bytes())
+        async with self._channel(pid, self.cluster.settings[NODE].public_endpoint, credentials) as channel:
+            yield Client(channel, claims, self.cluster.token(claims))
+
+    @asynccontextmanager
+    async def operator_of(self, pid: int) -> AsyncIterator[grpc.aio.Channel]:
+        """An operator's channel to one of the processes."""
+        ca, (certificate, key) = self.cluster.certificates.ca, self.cluster.certificates.certificate(OPERATOR, "local")
+        credentials = grpc.ssl_channel_credentials(ca.read_bytes(), key.read_bytes(), certificate.read_bytes())
+        async with self._channel(pid, self.cluster.settings[NODE].internal_endpoint, credentials) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def _channel(
+        self, pid: int, endpoint: str, credentials: grpc.ChannelCredentials
+    ) -> AsyncIterator[grpc.aio.Channel]:
         """Which one gets a connection is the kernel's choice: make some, until it is this one."""
-        ca = self.cluster.certificates.ca.read_bytes()
-        endpoint = self.cluster.settings[NODE].public_endpoint
+        port = split_host_port(endpoint)[1]
         end = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < end:
-            before = self._connections(pid)
-            async with grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(ca), _OWN_CONNECTION) as channel:
+            before = _callers(pid, port)
+            async with grpc.aio.secure_channel(endpoint, credentials, _OWN_CONNECTION) as channel:
                 await asyncio.wait_for(channel.channel_ready(), _PATIENCE_SECONDS)
-                if self._connections(pid) - before:
-                    yield Client(channel, claims, self.cluster.token(claims))
+                if _callers(pid, port) - before:
+                    yield channel
                     return
         raise AssertionError(f"no connection came to {pid}")
 
     def _port(self) -> int:
         return split_host_port(self.cluster.settings[NODE].public_endpoint)[1]
-
-    def _connections(self, pid: int) -> set[int]:
-        """The callers' ports."""
-        found = psutil.Process(pid).net_connections(kind="tcp")
-        return {one.raddr.port for one in found if one.raddr and one.laddr.port == self._port()}
 
     def _listens(self, pid: int, port: int = 0) -> bool:
         try:
@@ -98,8 +110,15 @@ def variables(environment: Environment, cluster: Cluster, **others: Any) -> dict
     settings = cluster.node(NODE, **{"workers": 2, **others})
     values = {name: value for name, value in settings.model_dump().items() if value is not None and name not in _LEASE}
     folders = ":".join(map(str, values.pop("data_dirs")))
-    del values["data_stores"]
+    for name in ("data_stores", "gone_disks"):
+        del values[name]
     return environment("storage", **values, data_dirs=folders)
+
+
+def _callers(pid: int, port: int) -> set[int]:
+    """The ports of those that are connected to one of a process."""
+    found = psutil.Process(pid).net_connections(kind="tcp")
+    return {one.raddr.port for one in found if one.raddr and one.laddr.port == port}
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def test_a_lock_holds_against_other_processes(*, ours: bool, theirs: bool, free:
     assert locks.take(PLACE + 1, alone=True), "the other process has ended, and its lock with it"
     locks.let_go(PLACE)
     assert elsewhere(shared, f"print(me.locks.take({PLACE}, alone=True))") == "True"
-    with locks.choosing():
+    with locks.held(0):
         assert elsewhere(shared, f"print(me.locks.take({PLACE}, alone=True))") == "True"
         waits = "import fcntl\nfcntl.lockf(me.locks._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1 << 62)"
         with pytest.raises(AssertionError, match="BlockingIOError"):
