@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -17,9 +16,8 @@ from oort.storage.v1 import objects_pb2
 
 from domain.names import ObjectKind
 from domain.sessions import Purpose, Scope
-from services.common.provision import DatabaseUrls
 from services.common.testing.processes import a_process
-from services.common.testing.server import Certificates, reason_of
+from services.common.testing.server import reason_of
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.tests.conftest import Environment
 from services.tests.test_processes import page
@@ -28,16 +26,6 @@ from services.tests.worker_node import NODE, a_node, until, variables
 FRAME = 512 << 10
 _PUTS = 'oort_rpc_calls_total{code="OK",method="/oort.storage.v1.ObjectService/Put"}'
 _GETS = 'oort_rpc_calls_total{code="OK",method="/oort.storage.v1.ObjectService/Get"}'
-
-
-@pytest.fixture
-def cluster(
-    a_database: Callable[[str], DatabaseUrls],
-    installation: Certificates,
-    tmp_path: Path,
-    a_free_port: Callable[[], int],
-) -> Cluster:
-    return Cluster(a_database("storage"), installation, tmp_path, a_free_port)
 
 
 class HeldPut:
