@@ -77,6 +77,7 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
 def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_node)
     parser.add_argument("--profile", action="store_true", help="where the node's time goes, by function")
+    parser.add_argument("--workers", type=_count, default=1, help="processes of the node; default 1")
 
 
 def _add_mount(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +127,9 @@ def _growth(arguments: argparse.Namespace) -> None:
 
 def _node(arguments: argparse.Namespace) -> None:
     load = run.SHORT if arguments.short else run.FULL
-    found, profiles = run.run(load, with_profile=arguments.profile, place=arguments.place, say=_say)
+    found, profiles = run.run(
+        load, workers=arguments.workers, with_profile=arguments.profile, place=arguments.place, say=_say
+    )
     if arguments.json:
         found.save(arguments.json)
         for profile, work in zip(profiles, (figures.PUTS, figures.GETS), strict=False):

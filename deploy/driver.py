@@ -82,6 +82,13 @@ class Operator:
     def up(self, *options: str) -> None:
         self.oort.ok("stack", "up", "--data", str(self.data), "--detach", *options)
 
+    def set(self, name: str, **settings: str) -> None:
+        """Give one process of a role settings of its own, and start it again with them."""
+        file = self.data / "settings" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(f"{setting}={value}\n" for setting, value in settings.items()))
+        self.oort.ok("stack", "restart", name, "--data", str(self.data))
+
     def down(self) -> None:
         self.oort.ok("stack", "down", "--data", str(self.data))
 

@@ -58,6 +58,7 @@ class NodeFigures:
     oort: Mapping[str, Phase]
     rclone: Mapping[str, Phase]
     memory: Mapping[str, int]
+    workers: int = 1
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"kind": "node"} | asdict(self), indent=1) + "\n")
@@ -65,7 +66,8 @@ class NodeFigures:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "NodeFigures":
         phases = {name: {work: Phase(**each) for work, each in value[name].items()} for name in ("oort", "rclone")}
-        return cls(value["clients"], value["idle"], memory=value["memory"], **phases)
+        workers = value.get("workers", 1)
+        return cls(value["clients"], value["idle"], memory=value["memory"], workers=workers, **phases)
 
     def ratio(self, work: str) -> float | None:
         """Of the rates; None without rclone."""
@@ -90,7 +92,8 @@ class NodeFigures:
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """A row for each contestant and work: seconds, MB/s, processor seconds a GB (the node's own), MiB at most."""
-        for name, phases in (("oort, one node", self.oort), ("rclone serve restic", self.rclone)):
+        ours = "oort, one node" if self.workers == 1 else f"oort, one node of {self.workers} workers"
+        for name, phases in ((ours, self.oort), ("rclone serve restic", self.rclone)):
             for work, phase in phases.items():
                 own = phase.cpu / (phase.size / _GB)
                 memory = f"{self.memory[work] / MIB:,.0f}" if phases is self.oort else ""

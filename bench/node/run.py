@@ -10,11 +10,12 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, RequestVaultRequest
 
 from bench.comparison import Say, ensure_room, work_folder
@@ -39,6 +40,7 @@ _PACK = 16 << 20
 _LOOK_SECONDS = 0.2
 _RENEW_SECONDS = 300.0
 _OPENED_AT_ONCE = 50
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +57,28 @@ FULL = Load(clients=200, packs=4, idle=1000, idle_seconds=60)
 SHORT = Load(clients=16, packs=1, idle=50, idle_seconds=5)
 
 
-def run(load: Load, *, with_profile: bool, place: Path | None, say: Say) -> tuple[NodeFigures, list[Profile]]:
-    """Measure. Raises NotMeasured when a client meets an error, or gets other bytes than it put."""
-    return asyncio.run(_run(load, with_profile=with_profile, place=place, say=say))
+def run(
+    load: Load, *, workers: int, with_profile: bool, place: Path | None, say: Say
+) -> tuple[NodeFigures, list[Profile]]:
+    """Measure a node of so many processes. Raises NotMeasured when a client meets an error, or gets other bytes.
+
+    A profile is of the first process.
+    """
+    return asyncio.run(_run(load, workers=workers, with_profile=with_profile, place=place, say=say))
 
 
-async def _run(load: Load, *, with_profile: bool, place: Path | None, say: Say) -> tuple[NodeFigures, list[Profile]]:
+async def _run(
+    load: Load, *, workers: int, with_profile: bool, place: Path | None, say: Say
+) -> tuple[NodeFigures, list[Profile]]:
     bodies = Bodies(_PACK)
     packs = [[bodies.make() for _ in range(load.packs)] for _ in range(load.clients)]
     with work_folder(place) as folder:
         ensure_room(folder, 5 * load.clients * load.packs * _PACK // 2)
         with running_stack(folder) as operator:
+            if workers > 1:
+                say(f"{_NODE} with {workers} workers")
+                operator.set(_NODE, OORT_WORKERS=str(workers))
+                await _serving(operator, workers)
             stack = _Stack(operator, folder, with_profile=with_profile)
             say(f"{load.clients} clients, {load.packs} packs of 16 MiB each, to {_NODE}")
             async with _closing(await stack.clients(load.clients)) as clients:
@@ -81,7 +94,8 @@ async def _run(load: Load, *, with_profile: bool, place: Path | None, say: Say) 
                     await _together([client.wait(load.idle_seconds) for client in waiting])
         os.sync()
         beside = await _rclone(folder, bodies, packs, say) if can_serve_restic() else {}
-    return NodeFigures(load.clients, load.idle, {PUTS: puts, GETS: gets}, beside, stack.memory), stack.profiles
+    figures = NodeFigures(load.clients, load.idle, {PUTS: puts, GETS: gets}, beside, stack.memory, workers)
+    return figures, stack.profiles
 
 
 class _Stack:
@@ -138,6 +152,23 @@ class _Stack:
 
         with Watch(look, _LOOK_SECONDS):
             yield
+
+
+async def _serving(operator: Operator, workers: int) -> None:
+    """Wait until so many processes of the node listen. Raises NotMeasured after a minute."""
+    service = operator.status()["services"][_NODE]
+    port, end = int(service["public"].rpartition(":")[2]), time.monotonic() + _START_SECONDS
+    while sum(_listens(process, port) for process in family(service["pid"])) < workers:
+        if time.monotonic() > end:
+            raise NotMeasured(f"{_NODE} did not get {workers} workers")
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.Error):
+        found = process.net_connections(kind="tcp")
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)
+    return False
 
 
 def proportional_memory(pid: int) -> int:

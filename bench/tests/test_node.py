@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def test_a_node_is_judged_by_its_rates_its_slowest_client_and_its_memory() -> No
     assert found["memory of the node (PSS)"] == ("999 MB", True)
     starved = [reached for *_, reached in _figures(slowest=60, memory=1_000_000_000).verdicts()]
     assert starved == [True, False, False, False, False]
+
+
+def test_a_node_of_several_workers_is_named_and_older_figures_are_of_one(tmp_path: Path) -> None:
+    figures = replace(_figures(slowest=20, memory=1), workers=4)
+    assert next(iter(figures.rows()))[0] == "oort, one node of 4 workers"
+    figures.save(tmp_path / "node.json")
+    saved = json.loads((tmp_path / "node.json").read_text())
+    assert NodeFigures.from_json(saved) == figures
+    del saved["workers"]
+    assert NodeFigures.from_json(saved) == replace(figures, workers=1)
 
 
 def test_figures_of_a_node_stand_on_the_page(tmp_path: Path) -> None:

@@ -101,12 +101,12 @@ def instances(count: int) -> tuple[Instance, ...]:
     return (LICENSE, *leased(count))
 
 
-def connections(count: int) -> int:
-    """How many connections Postgres is to take, with so many storage nodes.
+def connections(count: int, further: int = 0) -> int:
+    """How many connections Postgres is to take, with so many storage nodes, and `further` workers of them.
 
     A process has up to 8 as oort_app, 4 as oort_worker and one as oort_owner, where nothing else is set for it.
     """
-    return max(_LEAST_CONNECTIONS, _CONNECTIONS_EACH * len(instances(count)))
+    return max(_LEAST_CONNECTIONS, _CONNECTIONS_EACH * (len(instances(count)) + further))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ what the stack itself relies on.
 
 import importlib
 import re
+from collections.abc import Sequence
 
 from deploy.local import roles
 from deploy.local.errors import StackError
@@ -37,6 +38,12 @@ def chosen(folder: StackFolder, instance: roles.Instance) -> dict[str, str]:
         if _THE_STACKS_OWN.fullmatch(name):
             raise StackError(detail=f"{path}: {name} is chosen by the stack: remove the line.")
     return found
+
+
+def further_workers(folder: StackFolder, nodes: Sequence[roles.Instance]) -> int:
+    """Processes that storage nodes have besides the first one of each. What is no number the node itself refuses."""
+    told = (chosen(folder, node).get("OORT_WORKERS", "1") for node in nodes)
+    return sum(int(count) - 1 for count in told if re.fullmatch("[1-9][0-9]?", count))
 
 
 def _taken(role: str) -> set[str]:

@@ -71,10 +71,11 @@ class Supervisor:
         self._databases: dict[str, DatabaseUrls] = {}
         self._stopping = threading.Event()
         self._hurry = threading.Event()
+        further = settings.further_workers(folder, self._nodes)
         self._postgres = PostgresServer(
             folder.path / "postgres",
             log=folder.log("postgres"),
-            settings={"max_connections": str(roles.connections(self._state.node_count))},
+            settings={"max_connections": str(roles.connections(self._state.node_count, further))},
         )
         self._redis = RedisServer(folder.path / "redis", log=folder.log("redis"))
 

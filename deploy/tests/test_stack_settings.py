@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import settings
+from deploy.local import roles, settings
 from deploy.local.errors import StackError
 from deploy.local.folder import StackFolder
 from deploy.local.stack import up
+from services.common.settings import ProcessSettings
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,17 @@ def test_what_is_set_for_nobody_or_is_the_stacks_own_is_refused(
     with pytest.raises(StackError, match=re.escape(f"{folder.settings_file(name)}")) as refused:
         up(folder.path, detach=True, say=print, ready=pytest.fail)
     assert said in str(refused.value)
+
+
+def test_postgres_takes_the_connections_of_all_workers_of_a_node(tmp_path: Path) -> None:
+    folder = StackFolder.create(tmp_path / "stack")
+    nodes = roles.nodes(3)
+    assert settings.further_workers(folder, nodes) == 0
+    folder.settings_file("node-a").parent.mkdir()
+    folder.settings_file("node-a").write_text("OORT_WORKERS=16\n")
+    folder.settings_file("node-b").write_text("OORT_WORKERS=many\n")
+    folder.settings_file("node-c").write_text("OORT_WORKERS=3\n")
+    further = settings.further_workers(folder, nodes)
+    assert further == 15 + 2
+    each = ProcessSettings.model_fields["database_connections"].default * 3 // 2 + 1
+    assert roles.connections(3, further) > (len(roles.instances(3)) + further) * each

@@ -56,11 +56,11 @@ class MetricsServer:
     thread: threading.Thread
 
     @classmethod
-    def start(cls, metrics: Metrics, listen: str) -> "MetricsServer":
+    def start(cls, registry: CollectorRegistry, listen: str) -> "MetricsServer":
         """Serve at `listen`, host:port. Raises StartError when the port is taken."""
         host, port = split_host_port(listen)
         try:
-            server, thread = start_http_server(port, host, registry=metrics.registry)
+            server, thread = start_http_server(port, host, registry=registry)
         except OSError as error:
             raise StartError(
                 f"cannot listen on {listen} for metrics (OORT_METRICS_LISTEN): {error.strerror}"

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.resources import files
+from operator import attrgetter
 
 import grpc
 from oort.storage.v1 import (
@@ -31,6 +32,7 @@ from services.common.listeners import Served
 from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
+from services.common.worker import Worker
 from services.storage import mounted
 from services.storage.adoption import Adoption
 from services.storage.basket import Baskets
@@ -100,18 +102,19 @@ async def wire(
     In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
     settings, db, clock = runtime.settings, runtime.db, runtime.clock
-    node, silent, copy_seconds = settings.instance, settings.node_silent_seconds, settings.copy_stall_seconds
+    worker, node, silent = runtime.worker, settings.instance, settings.node_silent_seconds
+    copy_seconds = settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
         idle = DiskThreads(stack.enter_context(read_when_idle()))
-        own_disks = _open_disks(settings, stack)
+        own_disks = _open_disks(runtime, stack)
         of_disks = _threads(stack, "disk", settings.disk_threads)
         stores, claims = await _open_stores(runtime, stack)
         threads = of_disks
         if stores:
             executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
             threads = VolumeThreads(executor, own_disks, of_disks, stores)
-        disks = Disks([*own_disks, *(one.store for one in stores)], node)
+        disks = Disks([*own_disks, *(one.store for one in stores)], node, worker.locks)
         peers = Peers(settings)
         stack.push_async_callback(peers.close)
         incoming = Incoming(node, db, disks, threads)
@@ -126,7 +129,7 @@ async def wire(
         rates = await stack.enter_async_context(
             open_rates(settings, clock, runtime.metrics.registry, patience=redis_patience)
         )
-        streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry)
+        streams = Streams(settings.max_streams, settings.stall_seconds, runtime.metrics.registry, worker)
         replicator = Replicator(
             node,
             db,
@@ -187,8 +190,7 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         telling = Telling(db, settings.cluster_name, silent_seconds=silent)
-        await incoming.recover()
-        await presence.beat()
+        await _settle_in(worker, incoming, presence)
         beat, brake = settings.beat_seconds, settings.brake
         sessions_of = partial(SessionsRpc, db=db, puts=puts, beat_seconds=beat, silent_seconds=silent, brake=brake)
         operators = OperatorGate(settings.cluster_name)
@@ -252,6 +254,7 @@ async def wire(
                 ).served(),
                 copies.served(),
             ],
+            # Once a node, however many workers serve.
             background=[
                 *jobs(
                     settings,
@@ -270,8 +273,20 @@ async def wire(
                 _follower(runtime, puts, peers, telling).run,
                 scrubber.run,
                 _mover(runtime, disks, _threads(stack, "move", 1)).run,
-            ],
+            ]
+            if worker.is_first
+            else [],
+            lent=[disk.lock for disk in own_disks],
         )
+
+
+async def _settle_in(worker: Worker, incoming: Incoming, presence: Presence) -> None:
+    """The first worker settles what an earlier run of the node left, and says that the node lives."""
+    if worker.is_first:
+        await incoming.recover()
+        await presence.beat()
+    else:
+        await incoming.drop_parts()
 
 
 def _mover(runtime: Runtime[StorageSettings], disks: Disks, threads: DiskThreads) -> Mover:
@@ -340,14 +355,19 @@ async def _serve_restic(
     return listener.drain
 
 
-def _open_disks(settings: StorageSettings, stack: AsyncExitStack) -> list[Disk]:
-    mounted.require_mounted(settings.data_dirs, settings.gone_disks)
+def _open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list[Disk]:
+    """The first worker sees to it that all are mounted; the others open those that it has, or none."""
+    settings, worker = runtime.settings, runtime.worker
+    if worker.is_first:
+        mounted.require_mounted(settings.data_dirs, settings.gone_disks)
     opened: list[Disk] = []
-    for folder in settings.data_dirs:
-        disk = Disk(folder, settings.instance, settings.low_water_bytes)
+    for number, folder in enumerate(settings.data_dirs):
+        lock = None if worker.is_first else worker.lent[number]
+        disk = Disk(folder, settings.instance, settings.low_water_bytes, worker, lock)
         stack.callback(disk.close)
         opened.append(disk)
-    mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
+    if worker.is_first:
+        mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
     return opened
 
 
@@ -386,7 +406,14 @@ async def _open_stores(
     return opened, claims
 
 
-ROLE = Role("storage", StorageSettings, files("services.storage") / "migrations", wire)
+ROLE = Role(
+    "storage",
+    StorageSettings,
+    files("services.storage") / "migrations",
+    wire,
+    workers=attrgetter("workers"),
+    listens=("public_listen", "internal_listen", "rest_listen"),
+)
 
 if __name__ == "__main__":
     keep_frames()

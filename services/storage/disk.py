@@ -18,17 +18,16 @@ Crash order of a put: sync the file, rename it from `.part`, sync incoming's fol
 counted), then the catalogue entry, then the rename into its place. A crash before the entry leaves a file that
 incoming.py throws away when its session is over; a crash after it leaves one that incoming.py puts in its place.
 So a refused body never was in the bucket's folder, and two puts of one name never unlink each other's file.
-One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it.
+One of the 256 folders data/xx/ is made, and its name synced, before the first rename into it (made.py).
 """
 
 import contextlib
 import errno
-import fcntl
 import os
-import re
 import secrets
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import UUID
@@ -37,24 +36,19 @@ import structlog
 
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
+from services.common.worker import Worker
 from services.storage import bucket_folder, cleared, incoming_folder, marker
 from services.storage.copied import CopiedFile
 from services.storage.errors import DiskFull, Unentered
-from services.storage.folders import entries, make_folder, sync_folder
+from services.storage.folders import free_bytes, make_folder, sync_folder, take_lock
 from services.storage.leaving import Leaving
+from services.storage.made import MadeFolders
 from services.storage.reading import OpenFile, open_file, size_of
 from services.storage.staging import PART, ArrivingFile, StagedName
 from services.storage.store.rescans import FoundFile
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-_FOLDERS = ("keys", "index", "snapshots", "locks", "data")
-_PACK_FOLDER = re.compile("[0-9a-f]{2}")
 _log = structlog.get_logger("storage")
-
-
-def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 class StagedFile:
@@ -64,10 +58,15 @@ class StagedFile:
         self.disk = disk
         self.staged = staged
         folder = disk.incoming / str(staged.bucket)
-        self.path = folder / staged.file_name(secrets.token_hex(4))
+        self.path = folder / staged.file_name(f"{disk.worker.mark}{secrets.token_hex(4)}")
+        begin = partial(ArrivingFile, self.path.with_name(self.path.name + PART), staged, size, disk.write)
         try:
             make_folder(folder)
-            self._part = ArrivingFile(self.path.with_name(self.path.name + PART), staged, size, disk.write)
+            try:
+                self._part = begin()
+            except FileNotFoundError:  # nothing lay in it, and it was dropped since
+                make_folder(folder)
+                self._part = begin()
         except OSError as error:
             raise disk.explain(error) from error
 
@@ -140,11 +139,17 @@ class Disk:
         folder: Path,
         node: str,
         low_water_bytes: int,
+        worker: Worker | None = None,
+        lock: int | None = None,
         *,
-        free_bytes: Callable[[Path], int] = _free_bytes,
+        free_bytes: Callable[[Path], int] = free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
-        """Open the folder, making it if it is missing. Raises StartError when another process has it."""
+        """Open the folder, making it if it is missing. Raises StartError when another node has it.
+
+        The first worker locks it for all; the others have its `lock`, and open no other disk than it has.
+        """
+        self.worker = worker or Worker()
         self.folder = folder
         self.incoming = folder / "incoming"
         self.buckets = folder / "buckets"
@@ -152,33 +157,32 @@ class Disk:
         self._node = node
         self._low_water = low_water_bytes
         self._free_bytes = free_bytes
-        self._ready: set[UUID] = set()
-        self._pack_folders: dict[UUID, int] = {}  # of a bucket, a bit for each data/xx/ whose name is on the disk
+        self._made = MadeFolders(self.buckets, self.worker)
+        self.lock = self._locked() if lock is None else lock
         try:
-            folder.mkdir(0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.buckets):
-                make_folder(part)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {folder} open") from None
-        try:
-            self.id, self.is_new = marker.claim(folder, node)
+            self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
             self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
             self.leaving = Leaving(folder)
         except OSError as error:
-            os.close(self._lock)
+            os.close(self.lock)
             raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
         except BaseException:
-            os.close(self._lock)
+            os.close(self.lock)
             raise
 
+    def _locked(self) -> int:
+        try:
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
+            for part in (self.incoming, self.buckets):
+                make_folder(part)
+            return take_lock(self.folder / marker.LOCK)
+        except BlockingIOError:
+            raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
+        except OSError as error:
+            raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+
     def close(self) -> None:
-        os.close(self._lock)
+        os.close(self.lock)
 
     @property
     def free_bytes(self) -> int:
@@ -204,26 +208,22 @@ class Disk:
         return (self.buckets / str(bucket)).is_dir()
 
     def may_hold(self, bucket: UUID) -> bool:
-        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
-        return str(bucket) in self._seen or self.has_bucket(bucket)
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there.
+
+        What other workers have begun on a disk that is away nobody here knows.
+        """
+        if self.worker.count == 1:
+            return str(bucket) in self._seen or self.has_bucket(bucket)
+        # There before the look and after it, or it says nothing.
+        return self.has_bucket(bucket) or not self.is_there or self.has_bucket(bucket) or not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
-        top = self.buckets / str(bucket)
-        if bucket in self._ready and top.is_dir():
-            return
         try:
-            for folder in (top, *(top / name for name in _FOLDERS)):
-                folder.mkdir(0o700, exist_ok=True)
-            # An earlier run of this node, or another thread, may have made them and not come to the sync.
-            there = [path.name for path in (top / "data").iterdir()]
-            for folder in (top / "data", top, self.buckets):
-                sync_folder(folder)
+            self._made.make(bucket)
         except OSError as error:
             raise self.explain(error) from error
-        self._seen.add(top.name)
-        self._pack_folders[bucket] = sum(1 << int(name, 16) for name in there if _PACK_FOLDER.fullmatch(name))
-        self._ready.add(bucket)
+        self._seen.add(str(bucket))
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
@@ -257,23 +257,24 @@ class Disk:
         Makes the bucket's folders again where they have gone. Raises DiskFull, OSError.
         """
         target = self.path(bucket, name)
-        placed = True
         try:
             try:
-                self._move(path, bucket, target)
+                drops = self._move(path, bucket, target)
             except FileNotFoundError:
                 if path.exists():
-                    self._ready.discard(bucket)
-                    self.make_bucket(bucket)
-                    self._move(path, bucket, target)
+                    self._made.make_again(bucket)
+                    drops = self._move(path, bucket, target)
                 elif target.exists():
-                    placed = False
+                    sync_folder(target.parent)
+                    self._made.has_come(bucket)
+                    return False
                 else:
                     raise
             sync_folder(target.parent)
+            self._made.has_come(bucket, drops)
         except OSError as error:
             raise self.explain(error) from error
-        return placed
+        return True
 
     def has_whole(self, bucket: UUID, name: ObjectName, content: bytes) -> bool:
         """Whether the object's file has this SHA-256. Reads it."""
@@ -281,18 +282,11 @@ class Disk:
             return file_digest(file, "sha256").digest() == content
         return False
 
-    def _move(self, path: Path, bucket: UUID, target: Path) -> None:
-        """Rename a file to where it belongs, for a pack after its data/xx/ is made and that name synced."""
-        if _PACK_FOLDER.fullmatch(target.parent.name):
-            folder = target.parent
-            bit = 1 << int(folder.name, 16)
-            if not self._pack_folders.get(bucket, 0) & bit:
-                folder.mkdir(0o700, exist_ok=True)
-                # Also if it was there: another thread may have made it, and not synced it yet.
-                sync_folder(folder.parent)
-                # A bit that is lost to another thread's costs one more sync.
-                self._pack_folders[bucket] = self._pack_folders.get(bucket, 0) | bit
+    def _move(self, path: Path, bucket: UUID, target: Path) -> int:
+        """Answers as MadeFolders.make_place."""
+        drops = self._made.make_place(bucket, target)
         path.rename(target)
+        return drops
 
     def path(self, bucket: UUID, name: ObjectName) -> Path:
         return self.buckets / str(bucket) / name.path
@@ -368,18 +362,10 @@ class Disk:
 
     def drop_folders(self, bucket: UUID) -> bool:
         """Remove the folders of a bucket of which nothing lies here. False if something does. Raises OSError."""
-        top = self.buckets / str(bucket)
-        self._ready.discard(bucket)
-        self._pack_folders.pop(bucket, None)
-        parts = [top / folder for folder in _FOLDERS]
-        for folder in (self.incoming / str(bucket), *entries(top / ObjectKind.PACK.value), *parts, top):
-            with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
-                folder.rmdir()
-        sync_folder(self.buckets)
-        if top.exists():
-            _log.warning("foreign files stay in the folder of a bucket", path=str(top))
+        if not self._made.drop(bucket, self.incoming / str(bucket)):
+            _log.warning("foreign files stay in the folder of a bucket", path=str(self.buckets / str(bucket)))
             return False
-        self._seen.discard(top.name)
+        self._seen.discard(str(bucket))
         return True
 
     def is_noted(self, order: UUID) -> bool:
@@ -390,7 +376,7 @@ class Disk:
 
     def drop_parts(self) -> int:
         """As Volume.drop_parts."""
-        return incoming_folder.drop_parts(self.incoming)
+        return incoming_folder.drop_parts(self.incoming, self.worker.mark)
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

@@ -6,7 +6,6 @@ has no room goes on on others (places.py), and may be moved there (moves.py): wh
 Everything here blocks, and runs in the node's disk threads.
 """
 
-import threading
 from collections.abc import Container, Iterator, Sequence
 from uuid import UUID
 
@@ -14,9 +13,10 @@ import structlog
 
 from domain.names import ObjectName
 from services.common.errors import Unavailable
+from services.common.worker import ByteLocks, InstanceLock
 from services.storage.disk import Disk, StagedFile, WaitingFile
 from services.storage.in_use import BucketsInUse
-from services.storage.places import Places
+from services.storage.places import CHOOSING, Places
 from services.storage.staging import StagedName
 from services.storage.volume import OpenObject, StagedBody, Volume, WaitingBody, hash_of
 
@@ -26,13 +26,14 @@ _log = structlog.get_logger("storage")
 class Disks:
     """All volumes of a node. A bucket lies on one of them, or on several disks."""
 
-    def __init__(self, disks: Sequence[Volume], node: str) -> None:
+    def __init__(self, disks: Sequence[Volume], node: str, locks: ByteLocks | None = None) -> None:
+        """`locks` where the node has more workers than this one."""
         self._disks = disks
         self._node = node
-        self.places = Places([disk for disk in disks if isinstance(disk, Disk)])
+        self.places = Places([disk for disk in disks if isinstance(disk, Disk)], locks)
         self._looks = 2 if len(self.places.disks) > 1 else 1
-        self._choosing = threading.Lock()
-        self.in_use = BucketsInUse()  # for the event loop, where nothing blocks
+        self._choosing = InstanceLock(locks, CHOOSING)
+        self.in_use = BucketsInUse(locks)  # for the event loop, where nothing blocks
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(self._disks)
@@ -89,7 +90,7 @@ class Disks:
 
     def _begun(self, bucket: UUID) -> Volume:
         """Where a bucket begins that lies nowhere yet."""
-        with self._choosing:
+        with self._choosing.held():
             disk = self._holder(bucket)
             if disk is None:
                 self._require_all()
@@ -142,7 +143,7 @@ class Disks:
         """
         gone = set(names)
         self._require_those_of(bucket)
-        with self.places.lock(bucket):
+        with self.places.lock(bucket).held():
             for disk in self.holding(bucket):
                 gone &= disk.remove(bucket, names)
         self._require_those_of(bucket)  # else what was looked at may have been the folder below a disk that has gone

@@ -1,47 +1,122 @@
 """Who is at work on a bucket's files here, so that they are all removed only when nobody is.
 
 Kept true: while somebody has a bucket `alone`, nobody who looks at a file and then says in the catalogue that it is
-there is between the two; who came first is waited for. Whoever shares a bucket may ask for the same again.
+there is between the two; who came first is waited for. Whoever shares a bucket may ask for the same again. All workers
+of the node count; who waits in one of them to share a bucket comes before whoever asks in another to have it alone, or
+he might find it free at none of his looks while files of it are moved one after the other.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
+
+from services.common.worker import ByteLocks
+
+_LOOK_SECONDS = 0.05  # between looks at what other workers have, who tell nobody that they are done
+
+
+def _wish_of(bucket: UUID) -> int:
+    """The lock of those that wait for a bucket, which is no bucket's own."""
+    return ~bucket.int
 
 
 class BucketsInUse:
-    """Of one node, in one event loop."""
+    """Of one node, in one event loop; with `locks` also of the node's other workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, locks: ByteLocks | None = None) -> None:
+        self._locks = locks
         self._sharing: Counter[UUID] = Counter()
         self._alone: set[UUID] = set()
+        self._wishes: Counter[UUID] = Counter()
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def shared(self, bucket: UUID) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: bucket not in self._alone)
-            self._sharing[bucket] += 1
+        if not self._share(bucket):
+            with self._wish(bucket):
+                await self._until(lambda: self._share(bucket))
         try:
             yield
         finally:
             self._sharing[bucket] -= 1
             if not self._sharing[bucket]:
                 del self._sharing[bucket]
+                self._let_go(bucket)
                 await asyncio.shield(self._tell())
 
     @asynccontextmanager
     async def alone(self, bucket: UUID) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: bucket not in self._sharing and bucket not in self._alone)
-            self._alone.add(bucket)
+        await self._until(lambda: self._take(bucket))
         try:
             yield
         finally:
             self._alone.remove(bucket)
+            self._let_go(bucket)
             await asyncio.shield(self._tell())
+
+    def _share(self, bucket: UUID) -> bool:
+        if bucket in self._alone or not (bucket in self._sharing or self._locked(bucket, alone=False)):
+            return False
+        self._sharing[bucket] += 1
+        return True
+
+    def _take(self, bucket: UUID) -> bool:
+        if bucket in self._sharing or bucket in self._alone or self._is_wished(bucket):
+            return False
+        if not self._locked(bucket, alone=True):
+            return False
+        self._alone.add(bucket)
+        return True
+
+    def _locked(self, bucket: UUID, *, alone: bool) -> bool:
+        """Whether no other worker is against it."""
+        return self._locks is None or self._locks.take(bucket.int, alone=alone)
+
+    def _let_go(self, bucket: UUID) -> None:
+        if self._locks is not None:
+            self._locks.let_go(bucket.int)
+
+    @contextmanager
+    def _wish(self, bucket: UUID) -> Iterator[None]:
+        """While somebody waits to share a bucket. Of those of one worker the last one lets go of the wish."""
+        if self._locks is None:
+            yield
+            return
+        self._locks.take(_wish_of(bucket), alone=False)
+        self._wishes[bucket] += 1
+        try:
+            yield
+        finally:
+            self._wishes[bucket] -= 1
+            if not self._wishes[bucket]:
+                del self._wishes[bucket]
+                self._locks.let_go(_wish_of(bucket))
+
+    def _is_wished(self, bucket: UUID) -> bool:
+        """By another worker. Those that wait in this one are told when it is free."""
+        if self._locks is None or bucket in self._wishes:
+            return False
+        is_free = self._locks.take(_wish_of(bucket), alone=True)
+        if is_free:
+            self._locks.let_go(_wish_of(bucket))
+        return not is_free
+
+    async def _until(self, can: Callable[[], bool]) -> None:
+        async with self._changed:
+            while not can():
+                await self._change()
+
+    async def _change(self) -> None:
+        if self._locks is None:
+            await self._changed.wait()
+            return
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            return
 
     async def _tell(self) -> None:
         async with self._changed:

@@ -34,12 +34,16 @@ class Incoming:
         self._log = structlog.get_logger("storage")
 
     async def recover(self) -> None:
-        """After a start: whatever an earlier run left. Runs before the node serves."""
-        for disk in self._disks:
-            await self._threads.run(disk.drop_parts)
+        """After a start of the node: whatever an earlier run left. Runs before any of its workers serves."""
+        await self.drop_parts()
         await self.settle()
         async with self._db.worker() as unit:
             await copies.retry_all(unit, self._node)
+
+    async def drop_parts(self) -> None:
+        """After a start of one worker: what it had begun to take when it ended."""
+        for disk in self._disks:
+            await self._threads.run(disk.drop_parts)
 
     async def settle(
         self, bucket: UUID | None = None, name: ObjectName | None = None, *, removing: Collection[ObjectName] = ()

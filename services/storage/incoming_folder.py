@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from services.storage.folders import entries
-from services.storage.staging import PART, StagedName
+from services.storage.staging import PART, StagedName, nonce_of
 
 _log = structlog.get_logger("storage")
 
@@ -34,11 +34,11 @@ def readable(incoming: Path, bucket: UUID | None = None) -> Iterator[tuple[Path,
                 yield path, known
 
 
-def drop_parts(incoming: Path) -> int:
-    """As Volume.drop_parts. What resists is logged."""
+def drop_parts(incoming: Path, mark: str) -> int:
+    """As Volume.drop_parts, of those whose nonce begins with `mark`. What resists is logged."""
     dropped = 0
     for path, _ in readable(incoming):
-        if path.name.endswith(PART):
+        if path.name.endswith(PART) and nonce_of(path.name).startswith(mark):
             try:
                 path.unlink(missing_ok=True)
                 dropped += 1

@@ -1,9 +1,9 @@
 """Which buckets are to leave a disk for another one of the node, noted on it, so that a node that was killed goes on.
 
-DATA_DIR/leaving/BUCKET is empty.
+DATA_DIR/leaving/BUCKET is empty. Nobody keeps it in memory: the first worker of a node notes it, and all ask.
 """
 
-from contextlib import suppress
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -11,31 +11,33 @@ from services.storage.folders import entries, make_folder, sync_folder
 
 
 class Leaving:
-    """Those of one data folder. Each method raises OSError."""
+    """Those of one data folder. Each method raises OSError, but what cannot be looked at is not to leave."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "leaving"
-        self._buckets: set[UUID] = set()
-        for path in entries(self._folder):
-            with suppress(ValueError):  # not ours
-                self._buckets.add(UUID(path.name))
 
     def __contains__(self, bucket: UUID) -> bool:
-        return bucket in self._buckets
+        return os.path.exists(self._folder / str(bucket))  # noqa: PTH110 - Path.exists raises what this does not
 
     def all(self) -> list[UUID]:
-        return sorted(self._buckets)
+        return sorted(bucket for path in entries(self._folder) if (bucket := _bucket(path)) is not None)
 
     def note(self, bucket: UUID) -> None:
         """Keep durably that a bucket is to leave."""
         make_folder(self._folder)
         (self._folder / str(bucket)).touch(0o600)
         sync_folder(self._folder)
-        self._buckets.add(bucket)
 
     def forget(self, bucket: UUID) -> None:
         """It has left, or is not to leave any more."""
-        if bucket in self._buckets:
+        if bucket in self:
             (self._folder / str(bucket)).unlink(missing_ok=True)
             sync_folder(self._folder)
-            self._buckets.discard(bucket)
+
+
+def _bucket(path: Path) -> UUID | None:
+    """None for a file that is not ours."""
+    try:
+        return UUID(path.name)
+    except ValueError:
+        return None

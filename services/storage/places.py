@@ -14,7 +14,6 @@ Everything here blocks, and runs in the node's disk threads.
 """
 
 import errno
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
@@ -22,12 +21,14 @@ from uuid import UUID
 import structlog
 
 from domain.names import ObjectName
+from services.common.worker import ByteLocks, InstanceLock
 from services.storage.disk import Disk, StagedFile, WaitingFile
 from services.storage.errors import NameMismatch
 from services.storage.reading import OpenFile
 from services.storage.staging import NO_SESSION, StagedName
 from services.storage.store.rescans import FoundFile
 
+CHOOSING = 0  # the number of the lock that the choice of a disk for a new bucket has (disks.py)
 _LOCKS = 64
 _PIECE = 1 << 20
 _log = structlog.get_logger("storage")
@@ -36,12 +37,13 @@ _log = structlog.get_logger("storage")
 class Places:
     """Of one node."""
 
-    def __init__(self, disks: Sequence[Disk]) -> None:
+    def __init__(self, disks: Sequence[Disk], locks: ByteLocks | None = None) -> None:
+        """`locks` where the node has more workers than this one."""
         self.disks = disks
-        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._locks = [InstanceLock(locks, CHOOSING + 1 + number) for number in range(_LOCKS)]
 
-    def lock(self, bucket: UUID) -> threading.Lock:
-        """What a removal from the bucket and a move of its files have one at a time."""
+    def lock(self, bucket: UUID) -> InstanceLock:
+        """What a removal from the bucket and a move of its files have one at a time, in all workers."""
         return self._locks[bucket.int % _LOCKS]
 
     def taking(self, bucket: UUID, name: ObjectName, size: int, *, first: bool) -> list[Disk]:
@@ -70,7 +72,7 @@ class Places:
         if len(self.disks) == 1:
             body.place()
         elif name.kind.is_root_file:  # whose name does not say its content: a move of another one is not to end now
-            with self.lock(bucket):
+            with self.lock(bucket).held():
                 if body.place():
                     self._keep_one(disk, bucket, name)
         elif self._place_named(body) and any(other.has(bucket, name) for other in self.disks if other is not disk):
@@ -82,7 +84,7 @@ class Places:
             if body.place():
                 return True
         bucket, name, content = body.staged.bucket, body.staged.name, body.staged.sha256
-        with self.lock(bucket):  # nothing is moved meanwhile
+        with self.lock(bucket).held():  # nothing is moved meanwhile
             if not any(disk.has_whole(bucket, name, content) for disk in self.disks):
                 raise FileNotFoundError(errno.ENOENT, "an incoming file is neither there nor in its place", str(name))
         return False
@@ -90,7 +92,7 @@ class Places:
     def keep_one(self, disk: Disk, bucket: UUID, name: ObjectName) -> None:
         """Remove an object's files from all disks but the one that has it whole. What resists is logged, and stays."""
         try:
-            with self.lock(bucket):
+            with self.lock(bucket).held():
                 self._keep_one(disk, bucket, name)
         except OSError as error:
             _log.error("a copy cannot be removed", bucket=str(bucket), name=str(name), cause=str(error))
@@ -115,7 +117,7 @@ class Places:
                 _copy(opened, body, found)
                 body.date(opened.modified_ns)  # a rescan tells seals by their age
                 body.finish()
-                with self.lock(bucket):
+                with self.lock(bucket).held():
                     if not (source.is_there and target.is_there and self._is_still(source, bucket, found)):
                         return False
                     if not body.place():

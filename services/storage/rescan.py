@@ -11,7 +11,6 @@ Kept true:
   lacks all, in the same transaction, until the node has read what it has of it (own.py).
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from services.storage.volume import WaitingBody, hash_of
 _OWNERS_AT_ONCE = 500
 _NAMED_AT_MOST = 1000
 _JUDGED_SECONDS = 120.0
+_RESCAN = UUID(int=0)  # as a bucket in use, which none is: one rescan at a time in all workers
 
 # Of buckets by their ids, those that the auth role knows.
 AskOwners = Callable[[Sequence[UUID]], Awaitable[list[NewBucket]]]
@@ -85,12 +85,11 @@ class Rescan:
         self._owners = owners
         self._compare = compare
         self._silent_seconds = silent_seconds
-        self._one_at_a_time = asyncio.Lock()
         self._log = structlog.get_logger("storage")
 
     async def run(self) -> AsyncGenerator[Tally, None]:
         """How far it is, the last time at its end. Raises Unavailable when a disk, auth or the database is away."""
-        async with self._one_at_a_time:
+        async with self._disks.in_use.alone(_RESCAN):
             tally = Tally()
             found = sorted(await self._threads.run(self._disks.buckets))
             await self._require_all()

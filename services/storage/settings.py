@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from services.common.settings import HostPort, RoleSettings
+from services.common.worker import MOST
 from services.storage.holding import Brake
 from services.storage.remote.address import StoreAddress
 
@@ -51,6 +52,12 @@ class StorageSettings(RoleSettings):
     )
     store_room_bytes: int = Field(
         1 << 40, ge=1, description="free bytes that a store counts as having, while it takes what it is given"
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=MOST,
+        description="processes that serve at this node's ports, each on about one core; more than 1 only with disks",
     )
     token_keys: Path = Field(description="PEM file, or folder of *.pem files: auth's Ed25519 public keys")
     cluster_name: str = Field("local", min_length=1, description="the cluster that this node belongs to")
@@ -143,6 +150,13 @@ class StorageSettings(RoleSettings):
             raise ValueError(f"needs {' and '.join(f'OORT_{name.upper()}' for name in lacking)} too")
         if not value and not info.data.get("data_dirs"):
             raise ValueError("a node keeps objects in OORT_DATA_DIRS or OORT_DATA_STORES: give one of them")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _on_disks(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("data_stores"):
+            raise ValueError("a node with OORT_DATA_STORES has one")
         return value
 
     @field_validator("rest_listen")

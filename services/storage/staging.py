@@ -38,6 +38,11 @@ class StagedName:
             return None
 
 
+def nonce_of(file_name: str) -> str:
+    """What a name of an incoming file of ours ends with, to differ from all others."""
+    return file_name.split(".")[3]
+
+
 class ArrivingFile:
     """A new file, written and hashed as a body arrives. Each step raises OSError."""
 

@@ -7,32 +7,37 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services.common.worker import Worker
 from services.storage.errors import Stalled, TooBusy
 
 Result = TypeVar("Result")
 
 
 class Streams:
-    """Counts the puts and gets of one node. Each holds a window and a few frames, so their number bounds the memory."""
+    """Counts the puts and gets of one node, of all its workers together.
 
-    def __init__(self, limit: int, stall_seconds: float, registry: CollectorRegistry) -> None:
+    Each holds a window and a few frames, so their number bounds the memory.
+    """
+
+    def __init__(self, limit: int, stall_seconds: float, registry: CollectorRegistry, worker: Worker) -> None:
         self._limit = limit
         self._stall_seconds = stall_seconds
-        self._open = 0
+        self._counts = worker.counts
+        self._own = worker.number
         gauge = Gauge("oort_storage_streams", "Puts and gets under way", registry=registry)
-        gauge.set_function(lambda: self._open)
+        gauge.set_function(lambda: sum(self._counts))
         self._bytes = Counter("oort_storage_body_bytes", "Bytes of bodies", ["direction"], registry=registry)
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """While a stream runs. Raises TooBusy."""
-        if self._open >= self._limit:
+        if sum(self._counts) >= self._limit:
             raise TooBusy(limit=self._limit)
-        self._open += 1
+        self._counts[self._own] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._counts[self._own] -= 1
 
     async def patiently(self, step: Awaitable[Result]) -> Result:
         """Wait for the other end's next step. Raises Stalled."""

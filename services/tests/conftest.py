@@ -12,6 +12,7 @@ from oort.license.v1 import leases_pb2, leases_pb2_grpc
 from services.common.provision import DatabaseUrls
 from services.common.testing.processes import RoleProcess, a_process
 from services.common.testing.server import Certificates, Endpoints
+from services.storage.tests.cluster import Cluster
 
 SERIAL = "TEST-0000-0000-0000-0000-0001"
 _FREE = "127.0.0.1:0"
@@ -103,3 +104,13 @@ def endpoints_of(installation: Certificates) -> Callable[[RoleProcess], Endpoint
         return Endpoints(f"localhost:{ports['public']}", f"localhost:{ports['internal']}", installation)
 
     return make
+
+
+@pytest.fixture
+def cluster(
+    a_database: Callable[[str], DatabaseUrls],
+    installation: Certificates,
+    tmp_path: Path,
+    a_free_port: Callable[[], int],
+) -> Cluster:
+    return Cluster(a_database("storage"), installation, tmp_path, a_free_port)

@@ -13,19 +13,15 @@ from uuid import UUID
 
 from services.common.errors import StartError
 from services.storage.errors import DiskFull
+from services.storage.folders import free_bytes
 from services.storage.staging import PART, ArrivingFile, StagedName
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
-def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
 class Spool:
     def __init__(
-        self, folder: Path, node: str, low_water_bytes: int, *, free_bytes: Callable[[Path], int] = _free_bytes
+        self, folder: Path, node: str, low_water_bytes: int, *, free_bytes: Callable[[Path], int] = free_bytes
     ) -> None:
         """Open the folder, making it if it is missing. Raises StartError when another process has it."""
         self._folder = folder
