@@ -249,7 +249,7 @@ def locked_in(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Ev
     def put(session: LocalSession, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
         is_lock = name.kind is ObjectKind.LOCK and session._store.path == folder
         if is_lock and until is not None:
-            assert until.wait(60)
+            assert until.wait(500)
         stored = genuine(session, name, body, packs)
         if is_lock:
             written.set()
@@ -274,9 +274,9 @@ def test_an_interruption_does_not_wait_for_a_vault_that_is_silent_when_it_is_ope
 
     def hung(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
         if store.path == tmp_path / "second":
-            assert first_is_locked.wait(60)
+            assert first_is_locked.wait(500)
             os.kill(os.getpid(), signal.SIGINT)
-            assert released.wait(60)
+            assert released.wait(500)
         return genuine(store, purpose, parent)
 
     monkeypatch.setattr(LocalStore, "open", hung)

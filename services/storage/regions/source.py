@@ -32,8 +32,11 @@ from services.storage.peers import Peers
 
 _CALL_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0  # after which no further node is asked the same
-_LOOK_SECONDS = 20.0  # for a look as a whole
-_HEAD_START_SECONDS = 2.0  # of the nodes that were asked for it before others are
+_REACH_SECONDS = 20.0  # in which one of its nodes is reached for a look
+_LOOK_SECONDS = 50.0  # for it as a whole: the first one of a large bucket counts all that there is
+# For how long those that were asked are waited for before others are, while none is reached, and when one is.
+_HEAD_START_SECONDS = 2.0
+_ANSWER_SECONDS = 10.0
 _PAGE = 1000
 _GET = "/oort.storage.v1.ObjectService/Get"
 _OUTAGES = frozenset(
@@ -81,16 +84,28 @@ class Source:
         )
         nobody = f"none of {len(self._endpoints)} nodes answers"
         refusal: Exception = Unavailable(what=f"The other cluster ({nobody})")
+        reached: set[str] = set()
+        ends = asyncio.get_running_loop().time() + _REACH_SECONDS
+
+        async def look_at(endpoint: str) -> regions_pb2.LookResponse:
+            await self._reach(endpoint, ends)
+            reached.add(endpoint)
+            return await self._look_at(endpoint, request)
+
+        def pause() -> float:
+            return _ANSWER_SECONDS if reached else _HEAD_START_SECONDS
+
         try:
             async with (
                 asyncio.timeout(_LOOK_SECONDS),
-                aclosing(_ask_ever_more(self._endpoints, lambda one: self._look_at(one, request))) as looks,
+                aclosing(_ask_ever_more(self._endpoints, look_at, pause)) as looks,
             ):
                 async for endpoint, look in looks:
                     try:
                         there = await look
                     except Unavailable as error:
-                        refusal = error if isinstance(refusal, Unavailable) else refusal
+                        if endpoint in reached and isinstance(refusal, Unavailable):
+                            refusal = error  # it says what it lacks
                     except SourceRefused as error:
                         refusal = error
                     else:
@@ -101,6 +116,18 @@ class Source:
         except TimeoutError:
             pass
         raise refusal
+
+    async def _reach(self, endpoint: str, ends: float) -> None:
+        """Connect to a node, up to a time of the loop. Raises Unavailable."""
+        channel = self._peers.channel(endpoint)
+        try:
+            async with asyncio.timeout_at(ends):
+                while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        raise Unavailable(what=f"The other cluster's node at {endpoint}")
+                    await channel.wait_for_state_change(state)
+        except TimeoutError:
+            raise Unavailable(what=f"The other cluster's node at {endpoint}") from None
 
     async def _look_at(self, endpoint: str, request: regions_pb2.LookRequest) -> regions_pb2.LookResponse:
         stub = regions_pb2_grpc.RegionServiceStub(self._peers.channel(endpoint))
@@ -240,9 +267,9 @@ class Source:
 
 
 async def _ask_ever_more(
-    endpoints: Sequence[str], ask: Callable[[str], Awaitable[Answer]]
+    endpoints: Sequence[str], ask: Callable[[str], Awaitable[Answer]], pause: Callable[[], float]
 ) -> AsyncGenerator[tuple[str, asyncio.Future[Answer]], None]:
-    """What each comes to, as it does. One is asked, the next when that has failed, and more at once while none says."""
+    """What each comes to, as it does. One is asked, the next when that has failed, and more after each pause."""
     waiting, more = iter(list(endpoints)), 1
     asked: dict[asyncio.Future[Answer], str] = {}
     try:
@@ -251,7 +278,7 @@ async def _ask_ever_more(
                 asked[asyncio.ensure_future(ask(endpoint))] = endpoint
             if not asked:
                 return
-            done, _ = await asyncio.wait(asked, timeout=_HEAD_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(asked, timeout=pause(), return_when=asyncio.FIRST_COMPLETED)
             more = 1 if done else 2 * more
             for one in done:
                 yield asked.pop(one), one

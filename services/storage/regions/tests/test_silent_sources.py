@@ -20,7 +20,7 @@ async def test_a_cluster_that_answers_nothing_is_said_to_be_silent_after_one_loo
             claims = full(await regions.here.bucket("a"))
             await regions.complete(claims)
         await regions.wait(claims.bucket, lambda one: one.problem != "")
-        monkeypatch.setattr(source, "_LOOK_SECONDS", 1.0)
+        monkeypatch.setattr(source, "_REACH_SECONDS", 1.0)
         # Connections come to stand, and nobody answers.
         with socket.create_server(("0.0.0.0", 0)) as silent:
             nodes = [f"127.0.0.{number}:{silent.getsockname()[1]}" for number in range(1, 21)]
@@ -33,31 +33,25 @@ def asked() -> list[str]:
     return []
 
 
-async def test_while_no_node_answers_more_are_asked_at_once(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_HEAD_START_SECONDS", 0.0)
-
+async def test_while_no_node_answers_more_are_asked_at_once(asked: list[str]) -> None:
     async def ask(endpoint: str) -> str:
         asked.append(endpoint)
         if endpoint != "g":
             await asyncio.Event().wait()
         return f"{endpoint} answers"
 
-    async for endpoint, answer in source._ask_ever_more("abcdefgh", ask):
+    async for endpoint, answer in source._ask_ever_more("abcdefgh", ask, lambda: 0.0):
         assert (endpoint, await answer) == ("g", "g answers")
         break
     assert sorted(asked) == list("abcdefg")
 
 
-async def test_while_nodes_refuse_at_once_one_is_asked_after_the_other(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source, "_HEAD_START_SECONDS", 3600.0)
-
+async def test_while_nodes_refuse_at_once_one_is_asked_after_the_other(asked: list[str]) -> None:
     async def ask(endpoint: str) -> str:
         asked.append(endpoint)
         return endpoint
 
-    async for endpoint, _ in source._ask_ever_more("abc", ask):
+    async for endpoint, _ in source._ask_ever_more("abc", ask, lambda: 3600.0):
         if endpoint == "b":
             break
     assert asked == ["a", "b"]
