@@ -111,10 +111,13 @@ class Moving:
 
     async def _go_on(self) -> None:
         for disk in cycle(self.disks):
-            await until(self._has_left)
-            if (disk / "buckets" / str(self.bucket)).exists():
+            await until(lambda: self._has_left() and any(map(self._lies_on, self.disks)))
+            if self._lies_on(disk):
                 Leaving(disk).note(self.bucket)
                 self.times += 1
+
+    def _lies_on(self, disk: Path) -> bool:
+        return (disk / "buckets" / str(self.bucket)).exists()
 
     def _has_left(self) -> bool:
         return not any(self.bucket in Leaving(disk) for disk in self.disks)
