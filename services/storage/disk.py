@@ -1,6 +1,6 @@
 """One data folder of a node, and the bodies on their way into it.
 
-    DATA_DIR/lock                     held while the node runs: two processes never share a folder
+    DATA_DIR/lock                     held while the node runs, by its workers together: two nodes never share one
     DATA_DIR/oort-disk.json           whose folder it is (marker.py), so that a disk that is away is noticed
     DATA_DIR/disks                    all disks of the node, if there are others (mounted.py)
     DATA_DIR/cleared                  orders to clear buckets that are over (cleared.py)

@@ -93,7 +93,7 @@ class Mover:
             return  # nothing is to move, nor what was begun when it was set
         for disk in self._places.disks:
             try:
-                for bucket in disk.leaving.all():
+                for bucket in await self._thread.run(disk.leaving.all):
                     await self._leave(disk, bucket)
                 if await self._thread.run(lambda disk=disk: disk.is_there and self._is_crowded(disk)):  # type: ignore[misc] # mypy infers no default
                     await self._relieve(disk)
@@ -117,7 +117,8 @@ class Mover:
             sizes = await homes.sizes(unit, self._node, sorted(held))
         needed = 2 * self._crowded_bytes - await self._thread.run(lambda: disk.free_bytes)
         # What is to leave has had its turn: what of it lies here still is damaged, say, and is to hold up no other one.
-        sizes = [(bucket, size) for bucket, size in sizes if bucket not in disk.leaving]
+        leaving = set(await self._thread.run(disk.leaving.all))
+        sizes = [(bucket, size) for bucket, size in sizes if bucket not in leaving]
         for bucket, size in reversed(sizes):  # the smallest one that is enough is the soonest done
             if size >= needed and await self._target(disk, bucket, size) is not None:
                 await self._begin(disk, bucket)
