@@ -21,6 +21,7 @@ Data = Annotated[Path | None, typer.Option("--data", help="folder of an embedded
 PasswordOnStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 
+_MOST_COPIES = 16  # of a bucket
 _WARNINGS = 3  # docs/exit-codes.md: done, and not with everything
 
 
@@ -94,16 +95,30 @@ def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
 @templates.command("add")
 def add_template(
     name: Annotated[str, typer.Argument(help="the new template's name")],
-    copies: Annotated[int, typer.Option("--copies", help="nodes that each hold all of a vault")],
+    *,
+    copies: Annotated[
+        int, typer.Option("--copies", min=1, max=_MOST_COPIES, help="nodes that each hold all of a vault")
+    ],
     ack_copies: Annotated[
-        int, typer.Option("--ack-copies", help="copies that must be whole before anything counts as stored")
+        int,
+        typer.Option(
+            "--ack-copies", min=1, max=_MOST_COPIES, help="copies that must be whole before anything counts as stored"
+        ),
     ] = 1,
     cluster: Annotated[str, typer.Option("--cluster", help="name of a storage cluster; default: the only one")] = "",
+    quota: Annotated[
+        str,
+        typer.Option("--quota", metavar="SIZE", help="bytes that each vault may have, or with K, M, G or T; 0: any"),
+    ] = "0",
+    tenant: Annotated[str, typer.Option("--tenant", help="id of another tenant; default: the administrator's")] = "",
     data: Data = None,
 ) -> None:
-    """Add a template that the users of the administrator's tenant may request vaults from."""
+    """Add a template that the users of a tenant may request vaults from; none is replaced."""
+    from deploy.cli.quotas import limit_of
+
+    quota_bytes = limit_of(quota)
     with _signed_in(data) as administrator:
-        administrator.add_template(name, copies, ack_copies, cluster)
+        administrator.add_template(name, copies, ack_copies, cluster=cluster, quota_bytes=quota_bytes, tenant=tenant)
     typer.echo(f"Template {name} is added.")
 
 

@@ -33,16 +33,19 @@ def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
                 "tenant": bucket.tenant_id,
                 "user": bucket.user_id,
                 "copies": bucket.copies,
+                "ack_copies": bucket.ack_copies,
                 "nodes": list(bucket.home_nodes) if as_json else ",".join(bucket.home_nodes),
                 "objects": bucket.objects,
                 "bytes": bucket.bytes,
+                "quota_bytes": bucket.quota_bytes,
                 "missing_copies": bucket.missing_copies,
                 "lost_objects": bucket.lost_objects,
                 "quota_group": bucket.quota_group,
             }
             for bucket in cluster.buckets()
         ]
-    show(rows, ("id", "copies", "nodes", "objects", "bytes", "missing_copies", "lost_objects"), as_json=as_json)
+    columns = ("id", "copies", "nodes", "objects", "bytes", "quota_bytes", "missing_copies", "lost_objects")
+    show(rows, columns, as_json=as_json)
     if any(row["lost_objects"] for row in rows):
         raise typer.Exit(_DAMAGED)
 

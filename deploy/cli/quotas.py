@@ -1,4 +1,4 @@
-"""`oort quota`: what buckets of a tenant may have together, beside the quota that each has from its template."""
+"""`oort quota`: what buckets of a tenant may have together; `oort bucket quota`: what each may have by itself."""
 
 from typing import Annotated
 
@@ -21,13 +21,9 @@ def set_quota(
     at: At = None,
 ) -> None:
     """Set what all buckets of a tenant may have together, or those of a group (`oort quota group`)."""
-    from client.cli.amounts import size_of
-    from client.errors import UsageError
     from deploy.local.cluster import Cluster
 
-    limit = size_of(size)
-    if limit > _LARGEST:
-        raise UsageError(detail=f"{size} is more than a quota can have.")
+    limit = limit_of(size)
     with Cluster.of_stack(data, at) as cluster:
         cluster.set_quota(tenant, name, limit)
     typer.echo(f"{limit} bytes for them together." if limit else "They have no quota together any more.")
@@ -60,3 +56,35 @@ def group(
     with Cluster.of_stack(data, at) as cluster:
         cluster.set_group(bucket, name)
     typer.echo(f"The bucket is in group {name}." if name else "The bucket is in no group.")
+
+
+def set_bucket_quota(
+    bucket: Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")],
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="bytes, or with K, M, G or T; 0: no limit any more")],
+    data: Data,
+    at: At = None,
+) -> None:
+    """Set what one bucket may have, in the place of what its template said. Devices have it within 15 minutes."""
+    from client.cli.console import size_text
+    from deploy.local.auth import set_vault_quota
+    from deploy.local.cluster import Cluster
+
+    limit = limit_of(size)
+    with Cluster.of_stack(data, at) as cluster:
+        cluster.bucket(bucket)
+        # The tokens first: a rescan asks the auth role, so that what is said there is not undone by one.
+        set_vault_quota(data, bucket, limit)
+        found = cluster.set_bucket_quota(bucket, limit)
+    before, now = (size_text(one) if one else "no limit" for one in (found.bytes_before, limit))
+    typer.echo(f"Quota of the bucket: {now}; before: {before}. It has {size_text(found.used_bytes)}.")
+
+
+def limit_of(size: str) -> int:
+    """Bytes of a quota as it is typed. Raises UsageError."""
+    from client.cli.amounts import size_of
+    from client.errors import UsageError
+
+    limit = size_of(size)
+    if limit > _LARGEST:
+        raise UsageError(detail=f"{size} is more than a quota can have.")
+    return limit

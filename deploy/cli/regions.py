@@ -67,8 +67,8 @@ def follow(
         typer.Option("--lock-days", min=0, max=36500, help="days for which what comes here is not removed"),
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="let go of the brake on mass removal here")] = False,
-    copies: Annotated[int, typer.Option("--copies", min=0, help="of a new bucket; default: as there")] = 0,
-    ack_copies: Annotated[int, typer.Option("--ack-copies", min=0, help="of these; default: as there")] = 0,
+    copies: Annotated[int, typer.Option("--copies", min=0, max=16, help="of a new bucket; default: as there")] = 0,
+    ack_copies: Annotated[int, typer.Option("--ack-copies", min=0, max=16, help="of these; default: as there")] = 0,
 ) -> None:
     """Fill a bucket from the one with its id on another cluster, and keep it filled; clients only read it then.
 

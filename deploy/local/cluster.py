@@ -24,7 +24,7 @@ from oort.storage.v1 import (
 )
 
 from client.account.connection import translate
-from client.errors import NotFound, OortError, ServerUnreachable, UsageError
+from client.errors import NotFound, OortError, ServerUnreachable
 from client.rpc import read_refusal
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
@@ -69,9 +69,9 @@ class Cluster:
         return list(self._channels)
 
     def channel(self, node: str) -> grpc.Channel:
-        """Raises UsageError where there is no such node."""
+        """Raises NotFound where there is no such node."""
         if node not in self._channels:
-            raise UsageError(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
+            raise NotFound(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
         return self._channels[node]
 
     def channels(self, first: Container[str]) -> list[grpc.Channel]:
@@ -163,6 +163,13 @@ class Cluster:
         quota = quotas_pb2.Quota(tenant_id=tenant, name=name, bytes=limit)
         request = quotas_pb2.SetQuotaRequest(quota=quota)
         self.ask(lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetQuota(request, timeout=CALL_SECONDS))
+
+    def set_bucket_quota(self, bucket: str, limit: int) -> quotas_pb2.SetBucketQuotaResponse:
+        """Of one bucket; 0 bytes: none. Answers what it was. Raises NotFound, UsageError."""
+        request = quotas_pb2.SetBucketQuotaRequest(bucket_id=bucket, bytes=limit)
+        return self.ask(
+            lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetBucketQuota(request, timeout=CALL_SECONDS)
+        )
 
     def set_group(self, bucket: str, name: str) -> None:
         """Put a bucket under a group's quota, or none's for the empty name. Raises NotFound, UsageError."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from oort.storage.v1 import buckets_pb2
 
-from client.errors import UsageError
+from client.errors import NotFound, UsageError
 from deploy.local import background, orphans, roles, settings
 from deploy.local.background import Say
 from deploy.local.calls import Operator, is_healthy
@@ -122,7 +122,7 @@ def restart(path: Path, name: str) -> None:
     if not folder.is_held or state.supervisor is None or not state.ready:
         raise StackNotRunning(folder=folder.path)
     if name not in state.services:
-        raise StackError(detail=f"There is no process named {name}: {', '.join(state.services)} are there.")
+        raise NotFound(detail=f"There is no process named {name}: {', '.join(state.services)} are there.")
     before = state.services[name].process
     if before is not None:
         stop(before, ask=signal.SIGINT if name == "postgres" else signal.SIGTERM, patience=_RESTART_PATIENCE_SECONDS)
