@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.errors import UsageError
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -169,6 +171,8 @@ def _signed_in(data: Path | None) -> "AbstractContextManager[Administrator]":
 
 def _password(name: str, *, from_stdin: bool) -> str:
     if not from_stdin:
+        if not sys.stdin.isatty():
+            raise UsageError(detail="There is no terminal to ask on: give it on standard input with --password-stdin.")
         return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
     # One line, with the newline that `echo` adds taken off; what is no single line is refused later, by its reason.
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")

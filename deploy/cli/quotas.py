@@ -26,7 +26,10 @@ def set_quota(
     limit = limit_of(size)
     with Cluster.of_stack(data, at) as cluster:
         cluster.set_quota(tenant, name, limit)
+        is_known = any(bucket.tenant_id == tenant.lower() for bucket in cluster.buckets())
     typer.echo(f"{limit} bytes for them together." if limit else "They have no quota together any more.")
+    if limit and not is_known:
+        typer.echo(f"oort: no bucket here is of tenant {tenant} yet: see that its id is right.", err=True)
 
 
 @app.command("list")

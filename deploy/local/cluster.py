@@ -24,7 +24,7 @@ from oort.storage.v1 import (
 )
 
 from client.account.connection import translate
-from client.errors import NotFound, OortError, ServerUnreachable
+from client.errors import NotFound, OortError, ServerError, ServerUnreachable
 from client.rpc import read_refusal
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
@@ -71,7 +71,7 @@ class Cluster:
     def channel(self, node: str) -> grpc.Channel:
         """Raises NotFound where there is no such node."""
         if node not in self._channels:
-            raise NotFound(detail=f"There is no storage node {node}: {', '.join(self._channels)} are there.")
+            raise NotFound(detail=f"There is no node {node}; there are: {', '.join(self._channels)}.")
         return self._channels[node]
 
     def channels(self, first: Container[str]) -> list[grpc.Channel]:
@@ -90,7 +90,7 @@ class Cluster:
         """Raises NotFound."""
         found = {one.id: one for one in self.heartbeats()}
         if node not in found:
-            raise NotFound(detail=f"Node {node}: {', '.join(found)} are there, and no such node")
+            raise NotFound(detail=f"There is no node {node}; there are: {', '.join(found)}.")
         return found[node]
 
     def heartbeats(self) -> list[buckets_pb2.Node]:
@@ -237,6 +237,10 @@ class Cluster:
 
 def _as_error(error: grpc.RpcError, node: str) -> OortError:
     refusal = read_refusal(error)
+    if refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+        return ServerError(
+            detail=f"{node} does not know this call: give the internal address of a storage node of this version."
+        )
     if refusal.is_outage and not refusal.reason:
         return ServerUnreachable(server=node, reason=refusal.message)
     return translate(refusal, node)

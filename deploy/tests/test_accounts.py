@@ -197,3 +197,9 @@ def test_a_template_that_cannot_be_is_refused(operator: Operator, name: str, cop
     assert said in refused.stderr
     listed = operator.oort.ok("template", "list", "--json", *data).json()
     assert (name, copies) not in [(template["name"], template["copies"]) for template in listed]
+
+
+def test_a_password_is_asked_for_on_a_terminal_alone(tmp_path: Path) -> None:
+    refused = Here("oort").run("user", "add", "judy", "--data", str(tmp_path))
+    assert (refused.code, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1)
+    assert "--password-stdin" in refused.stderr

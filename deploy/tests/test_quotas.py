@@ -76,3 +76,11 @@ def test_the_quota_of_no_bucket_is_not_set(stack: Operator, oort: Here) -> None:
     assert oort.run("bucket", "quota", nowhere, "1G", *data).code == 6
     assert oort.run("bucket", "quota", "nothing", "1G", *data).code == 2
     assert oort.run("bucket", "quota", nowhere, "-1", *data).code == 2
+
+
+def test_a_tenant_of_no_bucket_is_told_as_its_id_may_be_wrong(stack: Operator, oort: Here) -> None:
+    data = ("--data", str(stack.data))
+    nobody = str(UUID(int=8))
+    told = oort.ok("quota", "set", nobody, "1G", *data)
+    assert nobody in told.stderr
+    assert not oort.ok("quota", "set", nobody, "0", *data).stderr

@@ -94,3 +94,8 @@ def test_of_another_cluster_all_nodes_that_it_knows_are_to_be_named(
     nodes.states.append(third)
     _, _, err = run(nodes, monkeypatch, tmp_path, "--at", "node-a:1", "--at", "node-b:1")
     assert (nodes.finished, "oort bucket release" in err) == (finished, not finished)
+
+
+def test_of_a_node_that_there_is_not_nothing_is_said_of_vaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, out, err = run(Nodes(WHOLE, WHOLE), monkeypatch, tmp_path, "node-z")
+    assert (out, err) == ("", "")
