@@ -21,6 +21,7 @@ def main() -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from client import interrupts
     from deploy.cli import __main__ as program
+    from deploy.cli import failures
 
     gc.enable()
     try:
@@ -31,7 +32,7 @@ def main() -> int:
     except KeyboardInterrupt as late:
         # It fell between two lines of `main` itself, which tells of all the others.
         interrupts.ignore()
-        code = program.failures.tell(late, as_json="--json" in sys.argv)
+        code = failures.tell(late, as_json="--json" in sys.argv)
     return code
 
 

@@ -145,7 +145,7 @@ def restart(path: Path, name: str) -> None:
             supervisor.send_signal(signal.SIGHUP)
         time.sleep(_POLL_SECONDS * 5)
     log = folder.log(name)
-    raise StackError(detail=f"{name} is not healthy again, see {log}\n{last_lines(log)}")
+    raise StackError(detail=f"{name} is not healthy again, see {log}\n{last_lines(log, 1)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,10 @@ class Templates:
             if not create_only:
                 return await templates.put(unit, wanted)
             if not await templates.insert(unit, wanted):
-                known = await templates.find(unit, wanted.name)
-                if known is None:
+                present = await templates.find(unit, wanted.name)
+                if present is None:
                     raise IdTaken(what="template", id=wanted.id)
-                if known != wanted:
+                if present != wanted:
                     raise NameTaken(name=wanted.name)
             return wanted
 
