@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.errors import UsageError
+from deploy.cli.ids import SessionId, TenantOption, VaultOption
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,7 +33,7 @@ def add_user(
     name: Annotated[str, typer.Argument(help="the new user's name")],
     password_stdin: PasswordOnStdin = False,
     admin: Annotated[bool, typer.Option("--admin", help="make an administrator of the tenant")] = False,
-    tenant: Annotated[str, typer.Option("--tenant", help="id of another tenant; default: the administrator's")] = "",
+    tenant: TenantOption = "",
     data: Data = None,
 ) -> None:
     """Add a user. Without --password-stdin the password is asked for."""
@@ -112,7 +113,7 @@ def add_template(
         str,
         typer.Option("--quota", metavar="SIZE", help="bytes that each vault may have, or with K, M, G or T; 0: any"),
     ] = "0",
-    tenant: Annotated[str, typer.Option("--tenant", help="id of another tenant; default: the administrator's")] = "",
+    tenant: TenantOption = "",
     data: Data = None,
 ) -> None:
     """Add a template that the users of a tenant may request vaults from; none is replaced."""
@@ -134,7 +135,7 @@ def list_templates(as_json: AsJson = False, data: Data = None) -> None:
 
 @sessions.command("list")
 def list_sessions(
-    vault: Annotated[str, typer.Option("--vault", help="id of one vault; default: all of the tenant")] = "",
+    vault: VaultOption = "",
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
@@ -154,9 +155,7 @@ def list_sessions(
 
 
 @sessions.command("end")
-def end_session(
-    session: Annotated[str, typer.Argument(help="its id, as `oort session list` shows it")], data: Data = None
-) -> None:
+def end_session(session: SessionId, data: Data = None) -> None:
     """End a session. What it has stored stays, and its backup or restore goes on in a new one."""
     with _signed_in(data) as administrator:
         administrator.end_session(session)

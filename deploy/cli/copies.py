@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.ids import AnyBucketId
 from deploy.cli.regions import At
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
 
 def scrub(
     data: Data,
-    bucket: Annotated[str, typer.Argument(help="id of one bucket, which is its vault's")] = "",
+    bucket: AnyBucketId = "",
     every: Annotated[bool, typer.Option("--all", help="all buckets")] = False,
     at: At = None,
     as_json: AsJson = False,

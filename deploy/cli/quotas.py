@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.copies import AsJson, Data
+from deploy.cli.ids import BucketId, TenantId
 from deploy.cli.regions import At
 
 app = typer.Typer(help="Quotas that several buckets share.", no_args_is_help=True)
@@ -14,7 +15,7 @@ _LARGEST = (1 << 63) - 1
 
 @app.command("set")
 def set_quota(
-    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="its id, as `oort tenant list` shows it")],
+    tenant: TenantId,
     size: Annotated[str, typer.Argument(metavar="SIZE", help="bytes, or with K, M, G or T; 0: no limit any more")],
     data: Data,
     name: Annotated[str, typer.Option("--name", help="of this group of buckets; default: of all of the tenant")] = "",
@@ -48,7 +49,7 @@ def list_quotas(data: Data, at: At = None, as_json: AsJson = False) -> None:
 
 @app.command("group")
 def group(
-    bucket: Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")],
+    bucket: BucketId,
     data: Data,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="of the group; default: none")] = "",
     at: At = None,
@@ -62,7 +63,7 @@ def group(
 
 
 def set_bucket_quota(
-    bucket: Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")],
+    bucket: BucketId,
     size: Annotated[str, typer.Argument(metavar="SIZE", help="bytes, or with K, M, G or T; 0: no limit any more")],
     data: Data,
     at: At = None,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.ids import BucketId
+
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from oort.storage.v1 import regions_pb2
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
-Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
 At = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,7 +49,7 @@ def add_cluster(
 
 
 def follow(
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     *,
     sources: Annotated[
@@ -85,7 +86,7 @@ def follow(
     typer.echo(f"It follows cluster {found.source}: `oort bucket status` says how far it is.")
 
 
-def status(bucket: Bucket, data: Data, at: At = None, as_json: AsJson = False) -> None:
+def status(bucket: BucketId, data: Data, at: At = None, as_json: AsJson = False) -> None:
     """Show whom a bucket follows, how far it is, and who follows it. Ends with 3 when it is not going on."""
     with _region(data, at) as region:
         found = region.status(bucket)
@@ -118,7 +119,7 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
         raise typer.Exit(_WARNINGS)
 
 
-def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
+def unfollow(bucket: BucketId, data: Data, *, at: At = None, yes: Yes = False) -> None:
     """Have a bucket follow no other cluster any more: its devices stay where they are, and what is here gets older.
 
     What is here is not removed, and becomes what is there again by `oort bucket follow --existing`.
@@ -136,7 +137,7 @@ def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> 
     typer.echo("It follows no other cluster any more.")
 
 
-def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:
+def promote(bucket: BucketId, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:
     """Have a bucket take backups where it followed another cluster, and send its devices there.
 
     For when the other cluster is gone: what had not come yet is told, and lost with it. While that answers, or when all
@@ -167,7 +168,7 @@ def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = Fals
 
 
 def move(
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     *,
     to: Annotated[

@@ -96,3 +96,21 @@ def test_what_no_number_or_name_can_be_is_refused_in_a_line(arguments: tuple[str
     refused = Command("oort", env=env).run(*arguments)
     assert refused.code in (1, 2)
     assert (refused.stdout, len(refused.stderr.splitlines()), "Traceback" in refused.stderr) == ("", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (("bucket", "export", "main", "folder"), "oort bucket list"),
+        (("bucket", "scrub", "main"), "oort bucket list"),
+        (("bucket", "lock", "main", "--days", "1"), "oort bucket list"),
+        (("bucket", "status", "main"), "oort bucket list"),
+        (("quota", "set", "acme", "1G"), "oort tenant list"),
+        (("user", "add", "judy", "--tenant", "acme", "--password-stdin"), "oort tenant list"),
+        (("session", "end", "main"), "oort session list"),
+    ],
+)
+def test_what_is_no_id_is_refused_with_where_the_right_ones_are(arguments: tuple[str, ...], where: str) -> None:
+    refused = Here("oort").run(*arguments, "--data", "nowhere")
+    assert (refused.code, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1)
+    assert where in refused.stderr
