@@ -32,12 +32,13 @@ _VARIABLES = ("OORT_AUTH", "OORT_CA", "OORT_ADMIN_USER", "OORT_ADMIN_PASSWORD")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """The auth role and who administers there."""
+    """The auth role and who administers there; the empty tenant is the installation's first."""
 
     endpoint: str
     ca: Path
     username: str
     password: str
+    tenant: str = ""
 
     @classmethod
     def find(cls, data: Path | None, environ: Mapping[str, str] = os.environ) -> Self:
@@ -52,7 +53,7 @@ class Target:
         if missing:
             raise UsageError(detail=f"Give --data DIR of a stack, or set {', '.join(missing)} (as in DIR/env).")
         endpoint, ca, username, password = (values[name] for name in _VARIABLES)
-        return cls(endpoint, Path(ca), username, password)
+        return cls(endpoint, Path(ca), username, password, values.get("OORT_ADMIN_TENANT", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +187,37 @@ class Administrator:
             token = page.next_page_token
             more = bool(token)
 
-    def add_template(self, name: str, copies: int, ack_copies: int = 1, cluster: str = "") -> None:
+    def add_template(
+        self,
+        name: str,
+        copies: int,
+        ack_copies: int = 1,
+        *,
+        cluster: str = "",
+        quota_bytes: int = 0,
+        tenant: str = "",
+    ) -> None:
         """Offer vaults in `copies` copies, of which `ack_copies` must be whole before a put is acknowledged.
 
-        On a storage cluster, or the only one, to the administrator's own tenant. Raises NameTaken (vaults were asked
-        for by that name, in its number of copies), UsageError for a bad name or number.
+        On a storage cluster, or the only one, to a tenant (its id), or the administrator's own; each vault with a quota
+        if it is not 0. Raises NameTaken (vaults were asked for by that name, in its number of copies), NotFound for the
+        tenant, UsageError for a bad name or number.
         """
-        if any(entry.name == name for entry in self.templates()):
-            raise NameTaken(detail=f"There is a template named {name} already: choose another name.")
         described = "one copy" if copies == 1 else f"{copies} copies on {copies} nodes"
         template = profiles_pb2.Template(
-            name=name, description=described, cluster=cluster, copies=copies, ack_copies=ack_copies
+            id=str(new_id()),
+            name=name,
+            description=described,
+            cluster=cluster,
+            copies=copies,
+            ack_copies=ack_copies,
+            quota_bytes=quota_bytes,
         )
-        self.connection.call(self._admin.PutTemplate, admin_pb2.PutTemplateRequest(template=template))
+        request = admin_pb2.PutTemplateRequest(template=template, tenant_id=tenant, create_only=True)
+        try:
+            self.connection.call(self._admin.PutTemplate, request)
+        except NameTaken:
+            raise NameTaken(detail=f"There is a template named {name} already: choose another name.") from None
 
     def templates(self) -> Iterator[TemplateEntry]:
         profiles = profiles_pb2_grpc.ProfileServiceStub(self.connection.channel)
@@ -261,11 +280,11 @@ def _session(found: admin_pb2.VaultSession) -> SessionEntry:
 def _login(connection: Connection, target: Target) -> str:
     """The token of a new session without a device."""
     accounts = accounts_pb2_grpc.AccountServiceStub(connection.channel)
-    parameters = accounts_pb2.GetLoginParametersRequest(username=target.username)
+    parameters = accounts_pb2.GetLoginParametersRequest(tenant=target.tenant, username=target.username)
     try:
         asked = connection.ask_as_nobody(accounts.GetLoginParameters, parameters)
         keys = stretch(target.password, Stretching.from_message(asked.kdf))
-        request = accounts_pb2.LoginRequest(username=target.username, login_key=keys.login)
+        request = accounts_pb2.LoginRequest(tenant=target.tenant, username=target.username, login_key=keys.login)
         return connection.ask_as_nobody(accounts.Login, request).session_token
     except Refused as refused:
         raise translate(refused.refusal, target.endpoint) from None

@@ -1,19 +1,17 @@
 """`oort`, the operator's command: the embedded stack, users, tenants, sessions, buckets, quotas, nodes, the demo.
 
 Exit codes are those of `backup-tool` (client/errors.py): 0 done, 1 error, 2 usage, 3 done with warnings, 4 login, 5
-server unreachable, 6 no such bucket, 8 something is lost, 130 interrupted. `stack status` ends with 1 when the stack
-does not run.
+server unreachable, 6 no such bucket, 8 something is lost, 130 interrupted, 141 nobody reads. `stack status` ends with
+1 when the stack does not run.
 """
 
 import sys
+from collections.abc import Sequence
 
 import typer
+from typer.main import get_command
 
-from client.errors import OortError
-from deploy.cli import accounts, buckets, copies, demo, nodes, quotas, regions, rescan, seeding, stack
-
-USAGE = 2
-INTERRUPTED = 130
+from deploy.cli import accounts, buckets, copies, demo, failures, nodes, quotas, regions, rescan, seeding, stack
 
 app = typer.Typer(
     name="oort", help="Run and administer Oort.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -23,6 +21,7 @@ buckets.app.command(name="scrub")(copies.scrub)
 buckets.app.command(name="export")(seeding.export_bucket)
 buckets.app.command(name="import")(seeding.import_bucket)
 buckets.app.command(name="adopt")(seeding.adopt_bucket)
+buckets.app.command(name="quota")(quotas.set_bucket_quota)
 buckets.app.command(name="follow")(regions.follow)
 buckets.app.command(name="status")(regions.status)
 buckets.app.command(name="following")(regions.list_following)
@@ -50,29 +49,22 @@ app.command(name="demo")(demo.demo)
 
 
 def main() -> int:
-    """Run a command; every failure is one line on stderr and an exit code."""
+    """Run a command; every failure is one line on stderr, with --json one object, and an exit code."""
+    arguments = sys.argv[1:]
     try:
-        result = app(standalone_mode=False)  # answers the code of typer.Exit, and 130 after Ctrl-C
-        if result == INTERRUPTED:
-            sys.stderr.write("oort: interrupted\n")
-    except OortError as error:
-        sys.stderr.write(f"oort: {error}\n")
-        return error.exit_code
-    except typer.Abort:
-        sys.stderr.write("oort: interrupted\n")
-        return INTERRUPTED
-    except typer.TyperException as error:
-        said = getattr(error, "format_message", error.__str__)()
-        is_help = type(error).__name__ == "NoArgsIsHelpError"
-        sys.stderr.write(f"{said}\n" if is_help else f"oort: {said}\n")
-        return USAGE
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; nothing more can be said
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"oort: {error.filename or 'the system'}: {error.strerror or error}\n")
-        return 1
-    return result if isinstance(result, int) else 0
+        _carry_out(arguments)
+    except typer.Exit as end:
+        return end.exit_code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told by its kind, and what has none by a report
+        return failures.tell(error, as_json="--json" in arguments)
+    return 0
+
+
+def _carry_out(arguments: Sequence[str]) -> None:
+    """Not by typer's own `main`, which has words of its own for interruptions and closed pipes."""
+    command = get_command(app)
+    with command.make_context("oort", list(arguments)) as context:
+        command.invoke(context)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.errors import UsageError
+from deploy.cli.ids import SessionId, TenantOption, VaultOption
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -21,6 +24,7 @@ Data = Annotated[Path | None, typer.Option("--data", help="folder of an embedded
 PasswordOnStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 
+_MOST_COPIES = 16  # of a bucket
 _WARNINGS = 3  # docs/exit-codes.md: done, and not with everything
 
 
@@ -29,7 +33,7 @@ def add_user(
     name: Annotated[str, typer.Argument(help="the new user's name")],
     password_stdin: PasswordOnStdin = False,
     admin: Annotated[bool, typer.Option("--admin", help="make an administrator of the tenant")] = False,
-    tenant: Annotated[str, typer.Option("--tenant", help="id of another tenant; default: the administrator's")] = "",
+    tenant: TenantOption = "",
     data: Data = None,
 ) -> None:
     """Add a user. Without --password-stdin the password is asked for."""
@@ -94,16 +98,30 @@ def list_tenants(as_json: AsJson = False, data: Data = None) -> None:
 @templates.command("add")
 def add_template(
     name: Annotated[str, typer.Argument(help="the new template's name")],
-    copies: Annotated[int, typer.Option("--copies", help="nodes that each hold all of a vault")],
+    *,
+    copies: Annotated[
+        int, typer.Option("--copies", min=1, max=_MOST_COPIES, help="nodes that each hold all of a vault")
+    ],
     ack_copies: Annotated[
-        int, typer.Option("--ack-copies", help="copies that must be whole before anything counts as stored")
+        int,
+        typer.Option(
+            "--ack-copies", min=1, max=_MOST_COPIES, help="copies that must be whole before anything counts as stored"
+        ),
     ] = 1,
     cluster: Annotated[str, typer.Option("--cluster", help="name of a storage cluster; default: the only one")] = "",
+    quota: Annotated[
+        str,
+        typer.Option("--quota", metavar="SIZE", help="bytes that each vault may have, or with K, M, G or T; 0: any"),
+    ] = "0",
+    tenant: TenantOption = "",
     data: Data = None,
 ) -> None:
-    """Add a template that the users of the administrator's tenant may request vaults from."""
+    """Add a template that the users of a tenant may request vaults from; none is replaced."""
+    from deploy.cli.quotas import limit_of
+
+    quota_bytes = limit_of(quota)
     with _signed_in(data) as administrator:
-        administrator.add_template(name, copies, ack_copies, cluster)
+        administrator.add_template(name, copies, ack_copies, cluster=cluster, quota_bytes=quota_bytes, tenant=tenant)
     typer.echo(f"Template {name} is added.")
 
 
@@ -117,7 +135,7 @@ def list_templates(as_json: AsJson = False, data: Data = None) -> None:
 
 @sessions.command("list")
 def list_sessions(
-    vault: Annotated[str, typer.Option("--vault", help="id of one vault; default: all of the tenant")] = "",
+    vault: VaultOption = "",
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
@@ -137,9 +155,7 @@ def list_sessions(
 
 
 @sessions.command("end")
-def end_session(
-    session: Annotated[str, typer.Argument(help="its id, as `oort session list` shows it")], data: Data = None
-) -> None:
+def end_session(session: SessionId, data: Data = None) -> None:
     """End a session. What it has stored stays, and its backup or restore goes on in a new one."""
     with _signed_in(data) as administrator:
         administrator.end_session(session)
@@ -154,6 +170,8 @@ def _signed_in(data: Path | None) -> "AbstractContextManager[Administrator]":
 
 def _password(name: str, *, from_stdin: bool) -> str:
     if not from_stdin:
+        if not sys.stdin.isatty():
+            raise UsageError(detail="There is no terminal to ask on: give it on standard input with --password-stdin.")
         return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
     # One line, with the newline that `echo` adds taken off; what is no single line is refused later, by its reason.
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.accounts import AsJson, Data, show
+from deploy.cli.ids import BucketId
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Buckets, in which the vaults lie.", no_args_is_help=True)
 
-Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
 
 _WARNINGS = 3  # docs/exit-codes.md: done, and not with everything
 _WORDS = {"snapshots": "snapshot", "index": "index file", "data": "pack", "keys": "key"}
 
 
 @app.command("basket")
-def basket(bucket: Bucket, as_json: AsJson = False, data: Data = None) -> None:
+def basket(bucket: BucketId, as_json: AsJson = False, data: Data = None) -> None:
     """Show what was removed and can come back: what, how much, when, by which device, and until when it is kept."""
     with _signed_in(data) as administrator:
         found = administrator.basket(bucket)
@@ -57,7 +57,7 @@ def basket(bucket: Bucket, as_json: AsJson = False, data: Data = None) -> None:
 
 @app.command("restore")
 def restore(
-    bucket: Bucket,
+    bucket: BucketId,
     *,
     since: Annotated[
         str, typer.Option("--since", help="what was removed since 2026-01-31T17:30 (UTC, unless it says its zone)")
@@ -98,7 +98,7 @@ def restore(
 
 @app.command("lock")
 def lock(
-    bucket: Bucket,
+    bucket: BucketId,
     days: Annotated[int, typer.Option("--days", min=0, max=36500, help="days for which nothing new can be removed")],
     shorten: Annotated[bool, typer.Option("--shorten", help="also if it has a longer lock")] = False,
     data: Data = None,
@@ -110,7 +110,7 @@ def lock(
 
 
 @app.command("release")
-def release(bucket: Bucket, data: Data = None) -> None:
+def release(bucket: BucketId, data: Data = None) -> None:
     """Let go of the brake on mass removal: for 24 hours nothing that is removed is weighed."""
     with _signed_in(data) as administrator:
         held = administrator.release(bucket)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.ids import AnyBucketId
 from deploy.cli.options import At
 
 if TYPE_CHECKING:
@@ -33,23 +34,26 @@ def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
                 "tenant": bucket.tenant_id,
                 "user": bucket.user_id,
                 "copies": bucket.copies,
+                "ack_copies": bucket.ack_copies,
                 "nodes": list(bucket.home_nodes) if as_json else ",".join(bucket.home_nodes),
                 "objects": bucket.objects,
                 "bytes": bucket.bytes,
+                "quota_bytes": bucket.quota_bytes,
                 "missing_copies": bucket.missing_copies,
                 "lost_objects": bucket.lost_objects,
                 "quota_group": bucket.quota_group,
             }
             for bucket in cluster.buckets()
         ]
-    show(rows, ("id", "copies", "nodes", "objects", "bytes", "missing_copies", "lost_objects"), as_json=as_json)
+    columns = ("id", "copies", "nodes", "objects", "bytes", "quota_bytes", "missing_copies", "lost_objects")
+    show(rows, columns, as_json=as_json)
     if any(row["lost_objects"] for row in rows):
         raise typer.Exit(_DAMAGED)
 
 
 def scrub(
     data: Data,
-    bucket: Annotated[str, typer.Argument(help="id of one bucket, which is its vault's")] = "",
+    bucket: AnyBucketId = "",
     every: Annotated[bool, typer.Option("--all", help="all buckets")] = False,
     at: At = None,
     as_json: AsJson = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.ids import BucketId
 from deploy.cli.options import At
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
-Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
 GiveUp = Annotated[
     bool, typer.Option("--give-up", help="without what is only on the other cluster, or is stored there from now on")
 ]
@@ -44,7 +44,7 @@ def add_cluster(
 
 
 def follow(
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     *,
     sources: Annotated[
@@ -63,8 +63,8 @@ def follow(
         typer.Option("--lock-days", min=0, max=36500, help="days for which what comes here is not removed"),
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="let go of the brake on mass removal here")] = False,
-    copies: Annotated[int, typer.Option("--copies", min=0, help="of a new bucket; default: as there")] = 0,
-    ack_copies: Annotated[int, typer.Option("--ack-copies", min=0, help="of these; default: as there")] = 0,
+    copies: Annotated[int, typer.Option("--copies", min=0, max=16, help="of a new bucket; default: as there")] = 0,
+    ack_copies: Annotated[int, typer.Option("--ack-copies", min=0, max=16, help="of these; default: as there")] = 0,
 ) -> None:
     """Fill a bucket from the one with its id on another cluster, and keep it filled; clients only read it then.
 
@@ -81,7 +81,7 @@ def follow(
     typer.echo(f"It follows cluster {found.source}: `oort bucket status` says how far it is.")
 
 
-def status(bucket: Bucket, data: Data, at: At = None, as_json: AsJson = False) -> None:
+def status(bucket: BucketId, data: Data, at: At = None, as_json: AsJson = False) -> None:
     """Show whom a bucket follows, how far it is, and who follows it. Ends with 3 when it is not going on."""
     with _region(data, at) as region:
         found = region.status(bucket)
@@ -114,7 +114,7 @@ def list_following(data: Data, at: At = None, as_json: AsJson = False) -> None:
         raise typer.Exit(_WARNINGS)
 
 
-def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> None:
+def unfollow(bucket: BucketId, data: Data, *, at: At = None, yes: Yes = False) -> None:
     """Have a bucket follow no other cluster any more: its devices stay where they are, and what is here gets older.
 
     What is here is not removed, and becomes what is there again by `oort bucket follow --existing`. Refused in a move
@@ -133,7 +133,7 @@ def unfollow(bucket: Bucket, data: Data, *, at: At = None, yes: Yes = False) -> 
     typer.echo("It follows no other cluster any more.")
 
 
-def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:
+def promote(bucket: BucketId, data: Data, *, at: At = None, give_up: GiveUp = False, yes: Yes = False) -> None:
     """Have a bucket take backups where it followed another cluster, and send its devices there.
 
     For when the other cluster is gone: what had not come yet is told, and lost with it. While that answers, or when all
@@ -164,7 +164,7 @@ def promote(bucket: Bucket, data: Data, *, at: At = None, give_up: GiveUp = Fals
 
 
 def move(
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     *,
     to: Annotated[

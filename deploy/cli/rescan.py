@@ -36,11 +36,14 @@ def rescan(
     What is entered already stays. From a vault that is entered nothing is removed until all nodes were rescanned in one
     run without an error. Ends with 3 when a folder is left out, since no vault is known for it, or cannot be read.
     """
+    from client.errors import NotFound
     from deploy.local.cluster import Cluster
 
     results: list[dict[str, Any]] = []
     is_whole = False
     with Cluster.of_stack(data, at) as cluster:
+        if node and node not in cluster.nodes:
+            raise NotFound(detail=f"There is no node {node}; there are: {', '.join(cluster.nodes)}.")
         try:
             for name in [node] if node else cluster.nodes:
                 found = _rescan(cluster, name)

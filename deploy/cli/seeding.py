@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.ids import BucketId
 from deploy.cli.options import At
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
-Bucket = Annotated[str, typer.Argument(metavar="BUCKET", help="its id, which is the vault's")]
 
 _WARNINGS, _DAMAGED = 3, 8  # docs/exit-codes.md
 _FILES_ALONE = (
@@ -29,7 +29,7 @@ _KINDS = {"keys": "key", "data": "pack", "index": "index file", "snapshots": "sn
 
 
 def export_bucket(
-    bucket: Bucket,
+    bucket: BucketId,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="new, empty, or left by an earlier export of it")],
     data: Data,
     at: At = None,
@@ -55,7 +55,7 @@ def export_bucket(
 
 def import_bucket(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a restic repository")],
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     at: At = None,
     as_json: AsJson = False,
@@ -81,7 +81,7 @@ def import_bucket(
 
 
 def adopt_bucket(
-    bucket: Bucket,
+    bucket: BucketId,
     data: Data,
     at: At = None,
     node: Annotated[list[str] | None, typer.Option("--node", help="from this home alone; may be repeated")] = None,

@@ -24,7 +24,7 @@ from oort.storage.v1 import (
 )
 
 from client.account.connection import translate
-from client.errors import NotFound, OortError, ServerUnreachable, UsageError
+from client.errors import NotFound, OortError, ServerError, ServerUnreachable
 from client.rpc import read_refusal
 from deploy.local.calls import Operator
 from deploy.local.certificates import CertificateAuthority
@@ -76,7 +76,7 @@ class Cluster:
     def channel(self, node: str) -> grpc.Channel:
         """To one node; of another cluster, where it says itself that it is reached, as by the other nodes.
 
-        Raises UsageError where there is no such node, ServerUnreachable when none says where it is.
+        Raises NotFound where there is no such node, ServerUnreachable when none says where it is.
         """
         known = self._channels | self._named
         if node not in known and self._connect:
@@ -84,7 +84,7 @@ class Cluster:
                 self._named[one.id] = self._channels.get(one.internal_endpoint) or self._connect(one.internal_endpoint)
             known |= self._named
         if node not in known:
-            raise UsageError(detail=f"There is no storage node {node}: {', '.join(known)} are there.")
+            raise NotFound(detail=f"There is no node {node}; there are: {', '.join(known)}.")
         return known[node]
 
     def channels(self, first: Container[str]) -> list[grpc.Channel]:
@@ -103,7 +103,7 @@ class Cluster:
         """Raises NotFound."""
         found = {one.id: one for one in self.heartbeats()}
         if node not in found:
-            raise NotFound(detail=f"Node {node}: {', '.join(found)} are there, and no such node")
+            raise NotFound(detail=f"There is no node {node}; there are: {', '.join(found)}.")
         return found[node]
 
     def heartbeats(self) -> list[buckets_pb2.Node]:
@@ -177,6 +177,13 @@ class Cluster:
         request = quotas_pb2.SetQuotaRequest(quota=quota)
         self.ask(lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetQuota(request, timeout=CALL_SECONDS))
 
+    def set_bucket_quota(self, bucket: str, limit: int) -> quotas_pb2.SetBucketQuotaResponse:
+        """Of one bucket; 0 bytes: none. Answers what it was. Raises NotFound, UsageError."""
+        request = quotas_pb2.SetBucketQuotaRequest(bucket_id=bucket, bytes=limit)
+        return self.ask(
+            lambda channel: quotas_pb2_grpc.QuotaServiceStub(channel).SetBucketQuota(request, timeout=CALL_SECONDS)
+        )
+
     def set_group(self, bucket: str, name: str) -> None:
         """Put a bucket under a group's quota, or none's for the empty name. Raises NotFound, UsageError."""
         request = quotas_pb2.SetGroupRequest(bucket_id=bucket, name=name)
@@ -243,6 +250,10 @@ class Cluster:
 
 def _as_error(error: grpc.RpcError, node: str) -> OortError:
     refusal = read_refusal(error)
+    if refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+        return ServerError(
+            detail=f"{node} does not know this call: give the internal address of a storage node of this version."
+        )
     if refusal.is_outage and not refusal.reason:
         return ServerUnreachable(server=node, reason=refusal.message)
     return translate(refusal, node)

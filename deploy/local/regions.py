@@ -7,20 +7,15 @@ each step may be repeated, and one that was cut off is gone on with by giving th
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-from oort.auth.v1 import admin_pb2, admin_pb2_grpc
+from oort.auth.v1 import admin_pb2
 from oort.storage.v1 import protection_pb2, protection_pb2_grpc, regions_pb2, regions_pb2_grpc
 
 from client.errors import ServerUnreachable, UsageError
-from client.rpc import read_refusal
-from deploy.local.calls import Operator
-from deploy.local.certificates import CertificateAuthority
+from deploy.local.auth import tell_auth
 from deploy.local.cluster import CALL_SECONDS, Cluster
-from deploy.local.errors import SetupRefused
-from deploy.local.folder import StackFolder
 
 _PAGE_SIZE = 500
 _POLL_SECONDS = 0.5
@@ -125,32 +120,18 @@ class Region:
 
 
 def put_cluster(data: Path, name: str, endpoints: Sequence[str]) -> None:
-    """Tell the auth role of a storage cluster, and where its nodes are. Raises SetupRefused."""
+    """Tell the auth role of a storage cluster, and where its nodes are. Raises UsageError for what is neither."""
     request = admin_pb2.PutStorageClusterRequest(name=name, internal_endpoints=endpoints)
-    _tell_auth(data, lambda stub: stub.PutStorageCluster(request, timeout=CALL_SECONDS), "PutStorageCluster")
+    tell_auth(data, lambda stub: stub.PutStorageCluster(request, timeout=CALL_SECONDS))
 
 
 def send_devices(data: Path, bucket: str, to: str, *, check: bool = False) -> None:
     """Have the auth role send a vault's devices to another cluster; with `check`, find out that it would.
 
-    Raises SetupRefused.
+    Raises NotFound for a bucket that is no vault's, UsageError for a cluster that is not set up.
     """
     request = admin_pb2.MoveBucketRequest(bucket_id=bucket, cluster=to, check=check)
-    _tell_auth(data, lambda stub: stub.MoveBucket(request, timeout=CALL_SECONDS), "MoveBucket")
-
-
-def _tell_auth(data: Path, ask: Callable[[admin_pb2_grpc.SetupServiceStub], object], call: str) -> None:
-    folder = StackFolder.find(data)
-    now = datetime.now(UTC)
-    operator = Operator(CertificateAuthority.open(folder.certificates, now), now)
-    with operator.channel(folder.load().services["auth"].internal) as channel:
-        try:
-            ask(admin_pb2_grpc.SetupServiceStub(channel))
-        except grpc.RpcError as error:
-            refusal = read_refusal(error)
-            if refusal.is_outage and not refusal.reason:
-                raise ServerUnreachable(server="auth", reason=refusal.message) from None
-            raise SetupRefused(call=call, reason=refusal.message) from None
+    tell_auth(data, lambda stub: stub.MoveBucket(request, timeout=CALL_SECONDS))
 
 
 def _stub(channel: grpc.Channel) -> "regions_pb2_grpc.RegionServiceStub":

@@ -15,17 +15,18 @@ from typing import Any
 
 from oort.storage.v1 import buckets_pb2
 
-from client.errors import UsageError
+from client.errors import NotFound, UsageError
 from deploy.local import background, orphans, roles, settings
 from deploy.local.background import Say
 from deploy.local.calls import Operator, is_healthy
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.errors import StackError, StackIsBusy, StackNotRunning
 from deploy.local.folder import Service, StackFolder, StackState
-from deploy.local.processes import stop
+from deploy.local.processes import ProcessId, last_lines, stop
 
 _DOWN_PATIENCE_SECONDS = 120.0
 _RESTART_PATIENCE_SECONDS = 120.0
+_DEATHS = 3  # of a process that is started anew, after which it is not waited for any more
 _POLL_SECONDS = 0.1
 
 
@@ -116,27 +117,35 @@ def down(path: Path) -> list[str]:
 
 
 def restart(path: Path, name: str) -> None:
-    """End one process of a running stack, if it lives, and wait until it is healthy again."""
+    """End one process of a running stack, if it lives, and wait until it is healthy again.
+
+    Raises StackNotRunning, NotFound; StackError for settings that cannot be meant, and when it does not stay up.
+    """
     folder = StackFolder.find(path)
     state = folder.load()
     if not folder.is_held or state.supervisor is None or not state.ready:
         raise StackNotRunning(folder=folder.path)
     if name not in state.services:
-        raise StackError(detail=f"There is no process named {name}: {', '.join(state.services)} are there.")
+        raise NotFound(detail=f"There is no process named {name}: {', '.join(state.services)} are there.")
+    settings.check(folder)
     before = state.services[name].process
     if before is not None:
         stop(before, ask=signal.SIGINT if name == "postgres" else signal.SIGTERM, patience=_RESTART_PATIENCE_SECONDS)
     ca_pem = CertificateAuthority.open(folder.certificates, datetime.now(UTC)).ca.read_bytes()
     end = time.monotonic() + _RESTART_PATIENCE_SECONDS
-    while time.monotonic() < end:
+    dead: set[ProcessId] = set()
+    while time.monotonic() < end and len(dead) < _DEATHS:
         service = folder.load().services[name]
         if service.process != before and _is_healthy(service, ca_pem):
             return
+        if service.process is not None and service.process != before and not service.process.alive:
+            dead.add(service.process)
         if supervisor := state.supervisor.find():
             # Again and again, since the supervisor may notice the death after the first one.
             supervisor.send_signal(signal.SIGHUP)
         time.sleep(_POLL_SECONDS * 5)
-    raise StackError(detail=f"{name} is not healthy again, see {folder.log(name)}")
+    log = folder.log(name)
+    raise StackError(detail=f"{name} is not healthy again, see {log}\n{last_lines(log, 1)}")
 
 
 @dataclass(frozen=True, slots=True)

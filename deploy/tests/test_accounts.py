@@ -140,13 +140,54 @@ def test_vaults_of_an_added_template_have_its_number_of_copies(operator: Operato
     assert len(operator.bucket_folders(device.recovery("main")["bucket"])) == 1
 
 
+def test_users_of_another_tenant_have_vaults_of_a_template_that_was_given_to_it(
+    operator: Operator, tmp_path: Path
+) -> None:
+    data = ("--data", str(operator.data))
+    operator.oort.ok("tenant", "add", "globex", "--admin", "hank", "--password-stdin", *data, stdin=PASSWORD)
+    [tenant] = [
+        one["id"] for one in operator.oort.ok("tenant", "list", "--json", *data).json() if one["name"] == "globex"
+    ]
+    given = ("template", "add", "small", "--copies", "1", "--quota", "1G", "--tenant", tenant, *data)
+    operator.oort.ok(*given)
+    refused = operator.oort.run(*given)
+    assert (refused.code, "already" in refused.stderr) == (1, True)
+    hank = Here(
+        "oort",
+        env={
+            **os.environ,
+            **operator.env,
+            "OORT_ADMIN_TENANT": "globex",
+            "OORT_ADMIN_USER": "hank",
+            "OORT_ADMIN_PASSWORD": PASSWORD,
+        },
+    )
+    [small] = hank.ok("template", "list", "--json").json()
+    assert (small["name"], small["copies"], small["quota_bytes"]) == ("small", 1, 1 << 30)
+    hank.ok("user", "add", "ivy", "--password-stdin", stdin=PASSWORD)
+    assert {user["username"] for user in hank.ok("user", "list", "--json").json()} == {"hank", "ivy"}
+    assert hank.run("template", "add", "large", "--copies", "1").code == 5  # only the first tenant's may
+
+    found = operator.env
+    ivy = Device(tmp_path / "home")
+    ivy.tool.ok(
+        *("login", "--server", found["OORT_AUTH"], "--ca", found["OORT_CA"], "--tenant", "globex"),
+        *("--username", "ivy", "--password-stdin"),
+        stdin=PASSWORD,
+    )
+    ivy.request_vault("main", template="small")
+    bucket = ivy.recovery("main")["bucket"]
+    listed = operator.oort.ok("bucket", "list", "--json", *data, codes=(0, 8)).json()
+    assert [one["quota_bytes"] for one in listed if one["id"] == bucket] == [1 << 30]
+
+
 @pytest.mark.parametrize(
     ("name", "copies", "code", "said"),
     [
         ("default", 1, 1, "There is a template named default already"),
-        ("none", 0, 2, "template.copies"),
+        ("none", 0, 2, "--copies"),
         ("", 1, 2, "name"),
-        ("many", 1000, 2, "template.copies"),
+        ("many", 1000, 2, "--copies"),
     ],
 )
 def test_a_template_that_cannot_be_is_refused(operator: Operator, name: str, copies: int, code: int, said: str) -> None:
@@ -156,3 +197,9 @@ def test_a_template_that_cannot_be_is_refused(operator: Operator, name: str, cop
     assert said in refused.stderr
     listed = operator.oort.ok("template", "list", "--json", *data).json()
     assert (name, copies) not in [(template["name"], template["copies"]) for template in listed]
+
+
+def test_a_password_is_asked_for_on_a_terminal_alone(tmp_path: Path) -> None:
+    refused = Here("oort").run("user", "add", "judy", "--data", str(tmp_path))
+    assert (refused.code, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1)
+    assert "--password-stdin" in refused.stderr

@@ -52,3 +52,35 @@ def test_what_cannot_be_meant_is_refused(stack: Operator, oort: Here) -> None:
     ):
         assert oort.run("quota", *arguments, *data).code == 2, arguments
     assert oort.run("quota", "group", tenant, "photos", *data).code == 6
+
+
+def test_a_vault_may_have_more_or_less_than_its_template_said(stack: Operator, oort: Here, tmp_path: Path) -> None:
+    device = a_device(stack, tmp_path / "home")
+    bucket = device.recovery("main")["bucket"]
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a file").write_bytes(bytes(range(256)) * 1000)
+    data = ("--data", str(stack.data))
+
+    oort.ok("bucket", "quota", bucket, "1K", *data)
+    rows = oort.ok("bucket", "list", "--json", *data, codes=(0, 8)).json()
+    assert [row["quota_bytes"] for row in rows if row["id"] == bucket] == [1024]
+    assert device.tool.run("backup", str(source), "--vault", "main").code == 7
+    assert "before: 1.0 KiB" in oort.ok("bucket", "quota", bucket, "0", *data).stdout
+    device.backup("main", source)
+
+
+def test_the_quota_of_no_bucket_is_not_set(stack: Operator, oort: Here) -> None:
+    data = ("--data", str(stack.data))
+    nowhere = str(UUID(int=7))
+    assert oort.run("bucket", "quota", nowhere, "1G", *data).code == 6
+    assert oort.run("bucket", "quota", "nothing", "1G", *data).code == 2
+    assert oort.run("bucket", "quota", nowhere, "-1", *data).code == 2
+
+
+def test_a_tenant_of_no_bucket_is_told_as_its_id_may_be_wrong(stack: Operator, oort: Here) -> None:
+    data = ("--data", str(stack.data))
+    nobody = str(UUID(int=8))
+    told = oort.ok("quota", "set", nobody, "1G", *data)
+    assert nobody in told.stderr
+    assert not oort.ok("quota", "set", nobody, "0", *data).stderr

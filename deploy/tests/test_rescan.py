@@ -107,3 +107,8 @@ def test_a_node_that_is_named_twice_stands_for_no_other(monkeypatch: pytest.Monk
     nodes = Nodes(of("one"), of("one"))
     _, _, err = run(nodes, monkeypatch, tmp_path, "--at", "node-a:1", "--at", "10.0.0.1:1")
     assert (nodes.finished, "oort bucket release" in err) == (0, True)
+
+
+def test_of_a_node_that_there_is_not_nothing_is_said_of_vaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, out, err = run(Nodes(WHOLE, WHOLE), monkeypatch, tmp_path, "node-z")
+    assert (out, err) == ("", "")

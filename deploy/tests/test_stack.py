@@ -290,6 +290,16 @@ def _is_new(operator: Operator, name: str, before: int) -> bool:
     return bool(service["healthy"]) and service["pid"] != before
 
 
+def restarted_with(operator: Operator, setting: str) -> str:
+    """What is said when node-b cannot be started anew with a setting."""
+    file = StackFolder.find(operator.data).settings_file("node-b")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(setting + "\n")
+    refused = operator.oort.run("stack", "restart", "node-b", "--data", str(operator.data))
+    assert refused.code == 1
+    return refused.stderr
+
+
 @pytest.mark.long
 def test_what_died_is_back_when_asked_for_and_a_removed_folder_ends_the_stack(operator: Operator) -> None:
     operator.up("--restart-delay", "3600")
@@ -300,8 +310,13 @@ def test_what_died_is_back_when_asked_for_and_a_removed_folder_ends_the_stack(op
     operator.oort.ok("stack", "restart", "node-b", "--data", str(operator.data))
     assert operator.status()["services"]["node-b"]["healthy"]
     unknown = operator.oort.run("stack", "restart", "node-z", "--data", str(operator.data))
-    assert unknown.code == 1
+    assert unknown.code == 6
     assert "node-z" in unknown.stderr
+    pid = operator.status()["services"]["node-b"]["pid"]
+    assert "OORT_NO_SUCH" in restarted_with(operator, "OORT_NO_SUCH=1")
+    assert operator.status()["services"]["node-b"]["pid"] == pid
+    # The node itself says why it cannot, and is not waited for until something else happens.
+    assert "OORT_SCRUB_DAYS" in restarted_with(operator, "OORT_SCRUB_DAYS=-1")
     wait_until(lambda: removed(operator.data))
     wait_until(lambda: living(operator.data.parent) == [])
 

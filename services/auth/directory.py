@@ -52,6 +52,11 @@ class Directory:
         async with self._db.worker() as unit:
             return await sign_in.owner_of_device(unit, device)
 
+    async def owner_of_bucket(self, bucket: UUID) -> Whereabouts | None:
+        """Whose vault it is, on whatever storage cluster."""
+        async with self._db.worker() as unit:
+            return await sign_in.owner_of_bucket(unit, bucket)
+
     async def owners(self, cluster: str, buckets: Sequence[UUID]) -> list[Owner]:
         """Whose those of the buckets are that are vaults on a storage cluster."""
         async with self._db.worker() as unit:

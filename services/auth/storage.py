@@ -5,6 +5,7 @@ Kept true: nothing here runs inside a database transaction, and every call has a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -27,6 +28,8 @@ from services.common.rpc import call
 FRESH = timedelta(seconds=15)
 DESCRIBE_SECONDS = 2.0
 SESSIONS_SECONDS = 10.0
+# All nodes of a cluster together have this long: whoever asks auth waits for 30 seconds, and would take auth for away.
+ANSWER_SECONDS = 26.0
 
 Answer = TypeVar("Answer")
 # What another node of the cluster would say as well.
@@ -168,16 +171,18 @@ class Storage:
     ) -> Answer:
         """The answer of the first node that gives one. Raises StorageUnavailable, and AioRpcError for a refusal."""
         detail = "none of its nodes answers."
-        for endpoint in cluster.internal_endpoints:
-            try:
-                return await ask(self._channel(endpoint))
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _REFUSALS:
-                    raise
-                self._log.warning(
-                    "storage node refused", endpoint=endpoint, code=error.code().name, detail=error.details()
-                )
-                detail = _said(error) or detail
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                for endpoint in cluster.internal_endpoints:
+                    try:
+                        return await ask(self._channel(endpoint))
+                    except grpc.aio.AioRpcError as error:
+                        if error.code() in _REFUSALS:
+                            raise
+                        self._log.warning(
+                            "storage node refused", endpoint=endpoint, code=error.code().name, detail=error.details()
+                        )
+                        detail = _said(error) or detail
         raise StorageUnavailable(cluster=cluster.name, detail=detail)
 
     def _channel(self, endpoint: str) -> grpc.aio.Channel:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from services.auth.errors import IdTaken, NameTaken
 from services.auth.gate import Caller
 from services.auth.store import clusters, templates, tenants
 from services.auth.store.templates import Template
@@ -24,17 +25,23 @@ class Templates:
             rows = await templates.page(unit, page.after[0] if page.after else "", page.limit)
         return page.cut(rows, lambda row: [row.name])
 
-    async def put_as(self, caller: Caller, make: Callable[[UUID], Template], tenant: UUID | None) -> Template:
+    async def put_as(
+        self, caller: Caller, make: Callable[[UUID], Template], tenant: UUID | None, *, create_only: bool
+    ) -> Template:
         """As `put`, for administrators of the installation. Raises NotAllowed."""
         await self.users.require_first(caller)
-        return await self.put(make(tenant or caller.tenant))
+        return await self.put(make(tenant or caller.tenant), create_only=create_only)
 
-    async def put_first(self, make: Callable[[UUID], Template], tenant: UUID | None) -> Template:
+    async def put_first(self, make: Callable[[UUID], Template], tenant: UUID | None, *, create_only: bool) -> Template:
         """As `put`, in the first tenant unless another is named."""
-        return await self.put(make(tenant or (await self.users.directory.first_tenant()).id))
+        first = tenant or (await self.users.directory.first_tenant()).id
+        return await self.put(make(first), create_only=create_only)
 
-    async def put(self, template: Template) -> Template:
-        """Create or replace by name; no cluster means the only one. Raises NotFound, InvalidArgument."""
+    async def put(self, template: Template, *, create_only: bool) -> Template:
+        """Create or replace by name; no cluster means the only one. Raises NotFound, InvalidArgument.
+
+        With `create_only` none is replaced: raises NameTaken, IdTaken. The same again is the same call.
+        """
         async with self.db.unit(template.tenant_id) as unit:
             if await tenants.get(unit, template.tenant_id) is None:
                 raise NotFound(what="such tenant")
@@ -43,7 +50,16 @@ class Templates:
             if cluster not in known:
                 listed = ", ".join(known) or "none"
                 raise InvalidArgument(detail=f"template.cluster names no storage cluster; there are: {listed}.")
-            return await templates.put(unit, replace(template, cluster=cluster))
+            wanted = replace(template, cluster=cluster)
+            if not create_only:
+                return await templates.put(unit, wanted)
+            if not await templates.insert(unit, wanted):
+                present = await templates.find(unit, wanted.name)
+                if present is None:
+                    raise IdTaken(what="template", id=wanted.id)
+                if present != wanted:
+                    raise NameTaken(name=wanted.name)
+            return wanted
 
     async def put_cluster(self, name: str, internal_endpoints: list[str]) -> None:
         """Create or replace a storage cluster, by name."""

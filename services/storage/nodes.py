@@ -188,4 +188,4 @@ def _one(found: Sequence[Node], node: str) -> Node:
     for one in found:
         if one.id == node:
             return one
-    raise NotFound(what=f"node {node}: {', '.join(other.id for other in found)} are there, and no such node")
+    raise NotFound(what=f"node {node}; there are: {', '.join(other.id for other in found)}")

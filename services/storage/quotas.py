@@ -78,13 +78,22 @@ async def require_room(
 async def set_quota(db: Database, tenant: UUID, name: str, limit: int) -> None:
     """Set what a tenant's buckets may have together, or with a name those of a group; 0: no limit any more."""
     _check(name)
-    if not 0 <= limit <= MAX_BYTES:
-        raise InvalidArgument(detail=f"A quota has at most {MAX_BYTES} bytes.")
+    _check_limit(limit)
     async with db.unit(tenant) as unit:
         if limit:
             await quotas.put(unit, tenant, name, limit)
         else:
             await quotas.remove(unit, tenant, name)
+
+
+async def set_bucket(db: Database, bucket: UUID, limit: int) -> tuple[int, int]:
+    """Set what one bucket may have; 0: no limit. Answers its quota before, and the bytes it has. Raises NotFound."""
+    _check_limit(limit)
+    async with db.worker() as unit:
+        found = await quotas.set_bucket(unit, bucket, limit)
+    if found is None:
+        raise NotFound(what=f"bucket {bucket}")
+    return found
 
 
 async def page(db: Database, after: tuple[UUID, str] | None, limit: int) -> list[quotas.Quota]:
@@ -99,6 +108,11 @@ async def set_group(db: Database, bucket: UUID, name: str) -> None:
     async with db.worker() as unit:
         if not await quotas.set_group(unit, bucket, name):
             raise NotFound(what=f"bucket {bucket}")
+
+
+def _check_limit(limit: int) -> None:
+    if not 0 <= limit <= MAX_BYTES:
+        raise InvalidArgument(detail=f"A quota has at most {MAX_BYTES} bytes.")
 
 
 def _check(name: str) -> None:

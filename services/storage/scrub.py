@@ -89,7 +89,7 @@ class Scrubber:
         self._read = Counter("oort_storage_scrubbed_bytes", "Bytes of copies that were read again", registry=registry)
         self._damaged = Counter("oort_storage_damaged_copies", "Copies that scrubbing found damaged", registry=registry)
         self._oldest = Gauge(
-            "oort_storage_oldest_verification_seconds",
+            "oort_storage_oldest_verification_timestamp_seconds",
             "When the copy of this node was verified that was so longest ago, in seconds since 1970",
             registry=registry,
         )
@@ -111,6 +111,8 @@ class Scrubber:
         self._away = {bucket: until for bucket, until in self._away.items() if until > now}
         async with self._db.worker() as unit:
             asked = await scrubs.next_scrub(unit, self._node, list(self._away))
+            first = await scrubs.oldest_verification(unit, self._node)
+        self._oldest.set(first.timestamp() if first else self._clock.now().timestamp())
         if asked is not None:
             return await self._asked(asked)
         if self._clock.monotonic() >= self._enter_at:
@@ -118,8 +120,6 @@ class Scrubber:
             self._enter_at = self._clock.monotonic() + _ENTER_SECONDS
         async with self._db.worker() as unit:
             due = await scrubs.oldest(unit, self._node, self._kept, list(self._away), _COPIES_AT_ONCE)
-            first = await scrubs.oldest_verification(unit, self._node)
-        self._oldest.set(first.timestamp() if first else self._clock.now().timestamp())
         tally = await self._verify(due, None)
         return bool(tally.copies)
 

@@ -114,6 +114,12 @@ class Figures:
         self._sessions = Gauge("oort_storage_sessions", "Open sessions of the cluster", registry=registry)
         self._missing = Gauge("oort_storage_missing_copies", "Copies that homes lack", registry=registry)
         self._lost = Gauge("oort_storage_lost_objects", "Objects of which no home has a whole copy", registry=registry)
+        self._short = Gauge(
+            "oort_storage_short_buckets", "Buckets on fewer nodes than they are to have copies", registry=registry
+        )
+        self._silent = Gauge(
+            "oort_storage_silent_nodes", "Nodes of the cluster that do not say that they live", registry=registry
+        )
         self._braked = Gauge(
             "oort_storage_braked_buckets", "Buckets that the brake on mass removal holds", registry=registry
         )
@@ -138,8 +144,11 @@ class Figures:
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
         free.set_function(lambda: disks.free_bytes)
 
-    async def count(self) -> None:
+    async def count(self, silent_seconds: float) -> None:
+        """A node counts as silent when it said nothing for that long; one that was removed does not."""
         async with self._db.worker() as unit:
+            self._short.set(await buckets.count_short(unit))
+            self._silent.set(await nodes.count_silent(unit, silent_seconds))
             count, objects, size = await buckets.totals(unit)
             self._buckets.set(count)
             self._objects.set(objects)
@@ -170,10 +179,11 @@ def jobs(
 ) -> list[Callable[[], Awaitable[None]]]:
     """The periodic ones; replication runs by itself."""
     end = partial(end_silent, db, settings.silence, settings.session_max_age)
+    count = partial(figures.count, settings.node_silent_seconds)
     return [
         partial(every, clock, settings.node_beat_seconds, "heartbeat", presence.beat),
         presence.leave,
         partial(every, clock, settings.beat_seconds / 2, "end silent sessions", end),
         partial(every, clock, _SETTLE_SECONDS, "settle incoming files", incoming.settle),
-        partial(every, clock, _COUNT_SECONDS, "count", figures.count),
+        partial(every, clock, _COUNT_SECONDS, "count", count),
     ]

@@ -8,6 +8,7 @@ from services.auth.directory import NOWHERE
 from services.auth.gate import Context, Gate, Need
 from services.auth.moves import Moves
 from services.auth.names import bounded, new_id, printable, short_text, username
+from services.auth.quotas import Quotas
 from services.auth.rpc.accounts import ROLES, credentials_of
 from services.auth.rpc.profiles import template_message
 from services.auth.store.templates import Template
@@ -73,7 +74,8 @@ class AdminRpc(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.PutTemplateResponse:
         caller = await self._gate.caller(context, Need.ADMIN)
         wanted = _template_of(request.template, self._make_id)
-        stored = await self._templates.put_as(caller, wanted, optional_uuid_of(request.tenant_id, "tenant_id"))
+        tenant = optional_uuid_of(request.tenant_id, "tenant_id")
+        stored = await self._templates.put_as(caller, wanted, tenant, create_only=request.create_only)
         return admin_pb2.PutTemplateResponse(template=template_message(stored))
 
     async def ListSessions(
@@ -99,6 +101,7 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         self._templates = templates
         self._make_id = make_id
         self._moves = Moves(templates.db, users.directory)
+        self._quotas = Quotas(templates.db, users.directory)
 
     async def AddFirstAdmin(
         self, request: admin_pb2.AddFirstAdminRequest, context: Context
@@ -124,12 +127,21 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         await self._moves.move(bucket, request.cluster, check=request.check)
         return admin_pb2.MoveBucketResponse()
 
+    async def SetVaultQuota(
+        self, request: admin_pb2.SetVaultQuotaRequest, context: Context
+    ) -> admin_pb2.SetVaultQuotaResponse:
+        await self._gate.operator(context)
+        bucket = uuid_of(request.bucket_id, "bucket_id")
+        await self._quotas.put(bucket, bounded(request.bytes, "bytes"))
+        return admin_pb2.SetVaultQuotaResponse()
+
     async def PutTemplate(
         self, request: admin_pb2.PutTemplateRequest, context: Context
     ) -> admin_pb2.PutTemplateResponse:
         await self._gate.operator(context)
         wanted = _template_of(request.template, self._make_id)
-        stored = await self._templates.put_first(wanted, optional_uuid_of(request.tenant_id, "tenant_id"))
+        tenant = optional_uuid_of(request.tenant_id, "tenant_id")
+        stored = await self._templates.put_first(wanted, tenant, create_only=request.create_only)
         return admin_pb2.PutTemplateResponse(template=template_message(stored))
 
 

@@ -42,6 +42,13 @@ async def owner_of_device(unit: Unit, device: UUID) -> Whereabouts | None:
         return await cursor.fetchone()
 
 
+async def owner_of_bucket(unit: Unit, bucket: UUID) -> Whereabouts | None:
+    """Also of a vault that was removed from its profile."""
+    async with unit.cursor(row_factory=class_row(Whereabouts)) as cursor:
+        await cursor.execute("select tenant_id, user_id from vaults where bucket_id = %s", (bucket,))
+        return await cursor.fetchone()
+
+
 async def page_of_tenants(unit: Unit, after: str, limit: int) -> list[Tenant]:
     """The installation's tenants after a name, by name."""
     async with unit.cursor(row_factory=class_row(Tenant)) as cursor:

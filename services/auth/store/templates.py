@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -10,6 +10,8 @@ _COLUMNS = "id, tenant_id, name, description, cluster, copies, ack_copies, quota
 
 @dataclass(frozen=True, slots=True)
 class Template:
+    """Its fields are in the order of the columns."""
+
     id: UUID
     tenant_id: UUID
     name: str
@@ -28,20 +30,20 @@ async def put(unit: Unit, template: Template) -> Template:
             " on conflict (tenant_id, name) do update set description = excluded.description,"
             " cluster = excluded.cluster, copies = excluded.copies, ack_copies = excluded.ack_copies,"
             f" quota_bytes = excluded.quota_bytes returning {_COLUMNS}",
-            (
-                template.id,
-                template.tenant_id,
-                template.name,
-                template.description,
-                template.cluster,
-                template.copies,
-                template.ack_copies,
-                template.quota_bytes,
-            ),
+            astuple(template),
         )
         stored = await cursor.fetchone()
         assert stored is not None, "an upsert returns its row"  # noqa: S101 - for the type checker
         return stored
+
+
+async def insert(unit: Unit, template: Template) -> bool:
+    """False when the tenant has one of that name, or somebody one of that id."""
+    cursor = await unit.execute(
+        f"insert into templates ({_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",  # noqa: S608 - constant
+        astuple(template),
+    )
+    return cursor.rowcount == 1
 
 
 async def find(unit: Unit, name: str) -> Template | None:

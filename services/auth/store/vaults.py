@@ -146,6 +146,10 @@ async def set_cluster(unit: Unit, bucket: UUID, before: str, cluster: str) -> bo
     return cursor.rowcount == 1
 
 
+async def set_quota(unit: Unit, bucket: UUID, limit: int) -> None:
+    await unit.execute("update vaults set quota_bytes = %s where bucket_id = %s", (limit, bucket))
+
+
 async def remove(unit: Unit, vault: UUID, now: datetime) -> bool:
     """False when there is no such vault; one removed before stays as it is."""
     cursor = await unit.execute("update vaults set removed = coalesce(removed, %s) where id = %s", (now, vault))

@@ -1,6 +1,7 @@
 import secrets
 
 import grpc
+import jwt
 import pytest
 from oort.auth.v1 import accounts_pb2, admin_pb2, profiles_pb2
 
@@ -202,6 +203,53 @@ async def test_templates_are_replaced_by_name_and_keep_their_id(ground: Ground) 
             await world.setup.PutStorageCluster(
                 admin_pb2.PutStorageClusterRequest(name="c", internal_endpoints=["no port"])
             )
+
+
+async def test_a_template_that_is_only_to_be_made_replaces_none_and_may_be_of_another_tenant(ground: Ground) -> None:
+    async with ground.world() as world:
+        root, boss = await the_first_boss(world), await a_boss(world)
+        await world.a_template(root.person.tenant_id)
+        made = profiles_pb2.Template(
+            id=str(an_id()), name=a_name("t"), cluster=world.cluster, copies=1, ack_copies=1, quota_bytes=1 << 30
+        )
+        request = admin_pb2.PutTemplateRequest(template=made, tenant_id=boss.person.tenant_id, create_only=True)
+        for _ in range(2):  # the same again is the same call
+            assert (await world.admin.PutTemplate(request, metadata=root.metadata)).template == made
+        other = profiles_pb2.Template()
+        other.CopyFrom(made)
+        other.id, other.quota_bytes = str(an_id()), 0
+        for service, metadata in ((world.admin, root.metadata), (world.setup, None)):
+            with refused("NAME_TAKEN"):
+                await service.PutTemplate(
+                    admin_pb2.PutTemplateRequest(template=other, tenant_id=boss.person.tenant_id, create_only=True),
+                    metadata=metadata,
+                )
+        listed = await world.profiles.ListTemplates(profiles_pb2.ListTemplatesRequest(), metadata=boss.metadata)
+        assert list(listed.templates) == [made]
+        request.tenant_id = str(an_id())
+        with refused("NOT_FOUND"):
+            await world.admin.PutTemplate(request, metadata=root.metadata)
+
+
+async def test_a_vaults_quota_is_another_in_its_next_tokens(ground: Ground) -> None:
+    async with ground.world() as world:
+        session = await world.a_signed_in_user()
+        vault, other = await world.a_vault(session), await world.a_vault(session)
+
+        async def quotas() -> dict[str, int]:
+            listed = await world.profiles.ListVaults(profiles_pb2.ListVaultsRequest(), metadata=session.metadata)
+            return {one.id: one.quota_bytes for one in listed.vaults}
+
+        assert await quotas() == {vault.id: 0, other.id: 0}
+        await world.setup.SetVaultQuota(admin_pb2.SetVaultQuotaRequest(bucket_id=vault.bucket_id, bytes=5000))
+        assert await quotas() == {vault.id: 5000, other.id: 0}
+        asked = profiles_pb2.IssueVaultTokenRequest(vault_id=vault.id, scopes=["read"])
+        token = (await world.profiles.IssueVaultToken(asked, metadata=session.metadata)).token
+        assert jwt.decode(token, options={"verify_signature": False})["quota"] == 5000
+        with refused("NOT_FOUND"):
+            await world.setup.SetVaultQuota(admin_pb2.SetVaultQuotaRequest(bucket_id=str(an_id()), bytes=1))
+        with refused("INVALID_ARGUMENT"):
+            await world.setup.SetVaultQuota(admin_pb2.SetVaultQuotaRequest(bucket_id=vault.bucket_id, bytes=1 << 63))
 
 
 async def test_set_up_is_for_operators_inside_alone(ground: Ground) -> None:

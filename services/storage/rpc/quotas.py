@@ -1,4 +1,4 @@
-"""QuotaService: quotas that several buckets share. Internal listener."""
+"""QuotaService: quotas of buckets, and those that several share. Internal listener."""
 
 from typing import Any
 
@@ -48,3 +48,10 @@ class QuotasRpc(quotas_pb2_grpc.QuotaServiceServicer):
         require_peer(context, OPERATOR)
         await quotas.set_group(self._db, uuid_of(request.bucket_id, "bucket_id"), request.name)
         return quotas_pb2.SetGroupResponse()
+
+    async def SetBucketQuota(
+        self, request: quotas_pb2.SetBucketQuotaRequest, context: Context
+    ) -> quotas_pb2.SetBucketQuotaResponse:
+        require_peer(context, OPERATOR)
+        before, used = await quotas.set_bucket(self._db, uuid_of(request.bucket_id, "bucket_id"), request.bytes)
+        return quotas_pb2.SetBucketQuotaResponse(bytes_before=before, used_bytes=used)

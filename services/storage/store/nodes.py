@@ -118,6 +118,17 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
         return await cursor.fetchall()
 
 
+async def count_silent(unit: Unit, silent_seconds: float) -> int:
+    """Nodes that were not removed, and have not said for so long that they live."""
+    cursor = await unit.execute(
+        "select count(*) from nodes where state in ('serving', 'draining')"
+        " and (last_seen is null or last_seen <= now() - make_interval(secs => %s))",
+        (silent_seconds,),
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
 async def outdated(unit: Unit, silent_seconds: float) -> list[str]:
     """Nodes of a version that changes the homes of a bucket by other rules, or never, and that run, or may go on."""
     cursor = await unit.execute(f"select id from nodes where {_OUTDATED} order by id", {"silent": silent_seconds})  # noqa: S608 - constants

@@ -1,4 +1,4 @@
-"""Quotas that several buckets share: rows, and how full they are."""
+"""Quotas of buckets, and those that several share: rows, and how full they are."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,6 +22,11 @@ where %s::uuid is null or (tenant_id, name) > (%s, %s) order by tenant_id, name 
 _PUT = """
 insert into quotas (tenant_id, name, bytes) values (%s, %s, %s)
 on conflict (tenant_id, name) do update set bytes = excluded.bytes
+"""
+
+_SET_BUCKET = """
+update buckets b set quota_bytes = %s from (select id, quota_bytes from buckets where id = %s for update) before
+where b.id = before.id returning before.quota_bytes, b.bytes
 """
 
 
@@ -95,3 +100,10 @@ async def set_group(unit: Unit, bucket: UUID, name: str) -> bool:
     """Put a bucket under the quota of a group, or of none for the empty name; False if there is no such bucket."""
     cursor = await unit.execute("update buckets set quota_group = nullif(%s, '') where id = %s", (name, bucket))
     return cursor.rowcount == 1
+
+
+async def set_bucket(unit: Unit, bucket: UUID, limit: int) -> tuple[int, int] | None:
+    """Set the quota of one bucket. Answers what it was and the bytes that count; None if there is no such bucket."""
+    cursor = await unit.execute(_SET_BUCKET, (limit, bucket))
+    row = await cursor.fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))

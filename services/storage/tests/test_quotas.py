@@ -35,6 +35,11 @@ class Operator:
     async def group(self, bucket: UUID, name: str) -> None:
         await self.stub.SetGroup(quotas_pb2.SetGroupRequest(bucket_id=str(bucket), name=name))
 
+    async def limit_bucket(self, bucket: UUID, size: int) -> tuple[int, int]:
+        request = quotas_pb2.SetBucketQuotaRequest(bucket_id=str(bucket), bytes=size)
+        answer = await self.stub.SetBucketQuota(request)
+        return answer.bytes_before, answer.used_bytes
+
     async def listed(self, tenant: UUID) -> list[tuple[str, int, int]]:
         """Name, limit and use of a tenant's quotas, by pages of one."""
         found: list[quotas_pb2.Quota] = []
@@ -74,6 +79,20 @@ async def test_buckets_of_two_users_share_the_quota_of_their_tenant_and_no_other
             await operator.limit(tenant, 0)
             await first[0].put_pack(first[1], a_body(600))
             assert await operator.listed(tenant) == []
+
+
+async def test_the_quota_of_one_bucket_is_changed_and_of_no_other(cluster: Cluster) -> None:
+    async with cluster.up("a"), operating(cluster) as operator:
+        claims = [await cluster.bucket("a") for _ in range(2)]
+        async with writers(cluster, *claims) as (first, second):
+            await first[0].put_pack(first[1], a_body(600))
+            assert await operator.limit_bucket(claims[0].bucket, 1000) == (0, 600)
+            assert await refusal_of(first[0].put_pack(first[1], a_body(401))) == "QUOTA_EXCEEDED"
+            await second[0].put_pack(second[1], a_body(2000))
+            assert await operator.limit_bucket(claims[0].bucket, 0) == (1000, 600)
+            await first[0].put_pack(first[1], a_body(401))
+        assert await refusal_of(operator.limit_bucket(uuid4(), 1)) == "NOT_FOUND"
+        assert await refusal_of(operator.limit_bucket(claims[0].bucket, 1 << 63)) == "INVALID_ARGUMENT"
 
 
 async def test_a_group_has_its_quota_below_that_of_the_tenant(cluster: Cluster) -> None:
