@@ -42,6 +42,7 @@ class Patience:
     behind: float = 20  # for a store to show what was just stored there, from when it first did not; within `total`
     first: float = 0.5  # between two attempts at first, doubled each time
     longest: float = 30  # between two attempts
+    quiet: float = 5  # before whoever waits is told that the store does not answer, or is busy
     slowest: int = 16 << 10  # bytes/s of a body; what comes or goes slower is dead
 
 
@@ -57,9 +58,19 @@ class Calls:
     """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
 
     def __init__(
-        self, patience: Patience, at_once: int = 16, *, small_at_once: int = 0, clock: Clock | None = None
+        self,
+        patience: Patience,
+        at_once: int = 16,
+        *,
+        small_at_once: int = 0,
+        clock: Clock | None = None,
+        waiting: Callable[[Failure | None], None] | None = None,
     ) -> None:
-        """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0."""
+        """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0.
+
+        `waiting` is called in the thread of the calls: with why a store is waited for that has answered before, once
+        it is for longer than a moment, and with None when it answers again.
+        """
         self._patience = patience
         self._clock = clock or Clock()
         self._at_once = asyncio.Semaphore(at_once)
@@ -69,6 +80,8 @@ class Calls:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._answered = self._given_up = False
+        self._waiting = waiting
+        self._is_waiting = False
 
     def begin(self, call: Callable[[], Awaitable[T]], size: int = 0) -> Future[T]:
         """Begin a call that carries `size` bytes; the future raises Failure. Cancelled, it sends nothing any more."""
@@ -116,6 +129,7 @@ class Calls:
         patience, monotonic = self._patience, self._clock.monotonic
         at_once = self._small_at_once if size <= _SMALL else self._at_once
         delay = patience.first
+        begun = monotonic()
         failed = behind = None  # when first, and when for not showing what was stored
         while True:
             try:
@@ -138,11 +152,21 @@ class Calls:
                 elif now + wait > failed + self._time():
                     self._given_up = True
                     raise
+                elif now - begun >= patience.quiet and self._time() == patience.total:
+                    self._tell_waiting(failure)
             else:
                 self._answered, self._given_up = True, False
+                self._tell_waiting(None)
                 return answer
             await self._clock.sleep(wait)
             delay = min(delay * 2, patience.longest)
+
+    def _tell_waiting(self, failure: Failure | None) -> None:
+        """Once when it begins, and once when it is over, whatever calls there are."""
+        if self._is_waiting != (failure is not None):
+            self._is_waiting = failure is not None
+            if self._waiting is not None:
+                self._waiting(failure)
 
     def _time(self) -> float:
         return self._patience.total if self._answered and not self._given_up else self._patience.new

@@ -48,6 +48,12 @@ NO_CONTAINER = "there is no such bucket or container: make it first, or check it
 _OTHER_REGION = "the bucket lies in another region: give that one, or the endpoint of that region"
 _CLOCK = "this machine's clock is too far from the store's: set it right"
 _DENIED = "it does not let this key do that: look at the key's rights"
+_NO_TLS = "it does not speak TLS: is the port right, and is an address without TLS meant, which says http?"
+_UNTRUSTED = (
+    "its certificate is not one that this machine trusts: add its CA to the machine's, or name a file with all CAs in "
+    "SSL_CERT_FILE"
+)
+_NO_STORE = "it does not know what is asked of it: look whether the address is that of such a store"
 _HELD = "a rule of the store, or a snapshot of it, holds what is to be replaced or removed"
 _CODES = {
     "InvalidAccessKeyId": _WRONG_KEY,
@@ -106,11 +112,19 @@ _UNTAKEN = {
     "InvalidRequest",
     "UnsupportedHeader",
 }  # as some say of a checksum
-_STATUSES = {"401": _WRONG_KEY, "403": _DENIED, "301": _OTHER_REGION, "307": _OTHER_REGION, "308": _OTHER_REGION}
+_STATUSES = {
+    "401": _WRONG_KEY,
+    "403": _DENIED,
+    "405": _NO_STORE,
+    "301": _OTHER_REGION,
+    "307": _OTHER_REGION,
+    "308": _OTHER_REGION,
+}
 _UNREACHED = (
     ("dns error", "its name is not known: check the address and the network"),
     ("Connection refused", "nothing answers there: check the address and the port"),
-    ("certificate", "its certificate is not one that this machine trusts"),
+    ("InvalidContentType", _NO_TLS),
+    ("certificate", _UNTRUSTED),
     ("timed out", "it did not answer in time"),
     ("", "the connection broke: check the network"),
 )
@@ -165,7 +179,8 @@ def read_failure(error: Exception) -> Failure:
 def _by_its_text(text: str) -> Failure:
     """What an error means that has no code known here."""
     if "reqwest" in text:
-        return Failure(Trouble.UNREACHED, next(said for word, said in _UNREACHED if word in text))
+        said = next(said for word, said in _UNREACHED if word in text)
+        return Failure(Trouble.REFUSED if said is _NO_TLS else Trouble.UNREACHED, said)
     if "signing http request" in text:
         # Only of a key that cannot be read is it said that it is the credential, and not who gives tokens for it.
         if "failed to parse" in text:

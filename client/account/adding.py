@@ -11,14 +11,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
-from oort.auth.v1.profiles_pb2 import VaultKind
 
 from client.account.device import Device
 from client.account.seals import KEY_BYTES
 from client.account.vaults import Vaults, new_id
 from client.errors import (
     BrokenSeal,
-    NameTaken,
     ObjectMissing,
     StoreError,
     UsageError,
@@ -79,9 +77,7 @@ def _add(
     with closing(store):
         vaults = Vaults(device)
         vaults.refuse_taken(name)
-        for other in vaults.all():
-            if other.kind == VaultKind.VAULT_KIND_LOCAL and _place_or_empty(vaults, other) == store.place:
-                raise NameTaken(detail=f"{store.place} is the vault {other.name} already.")
+        vaults.refuse_taken_place(store.place)
         vault_id = new_id()
         with store.open(Purpose.ADOPT) as session:
             created = not _has_config(session)
@@ -125,10 +121,3 @@ def _has_config(session: StoreSession) -> bool:
     except ObjectMissing:
         return False
     return True
-
-
-def _place_or_empty(vaults: Vaults, entry: VaultEntry) -> str:
-    try:
-        return vaults.place_text(entry)
-    except BrokenSeal:
-        return ""

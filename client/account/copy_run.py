@@ -7,6 +7,7 @@ a node has ended, of either vault, is followed by new ones, which go on from wha
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from client.account.device import Device
 from client.account.job_record import JobCounts
@@ -130,7 +131,9 @@ class _CopyRun:
                 )
             self._target.ensure_seal(session)
             store = self._target.store
-            lock = opened.enter_context(vault_lock(target, needed=store.needs_locks, place=store.place))
+            # What has failed or was interrupted closes the session behind calls that hang.
+            reopen = partial(store.open, Purpose.READ)
+            lock = opened.enter_context(vault_lock(target, needed=store.needs_locks, place=store.place, reopen=reopen))
             target.load_index(self._view.index_read)
             copy_snapshots(
                 source,

@@ -1,5 +1,6 @@
 """This device, logged in: what every command begins with."""
 
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 class Device:
     """The account in a home, its keys, and a connection that is made when first needed. Raises NotLoggedIn."""
 
-    def __init__(self, home: Home, limits: dict[str, str] | None = None) -> None:
-        """`limits` of its line, for this command, are by direction (client/account/limits.py)."""
+    def __init__(
+        self, home: Home, limits: dict[str, str] | None = None, noted: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`limits` of its line, for this command, are by direction (client/account/limits.py).
+
+        `noted` gets lines for a person, beside every result, from any thread.
+        """
         self.home = home
+        self.noted = noted
         self._given_limits = limits or {}
         self.account = home.account()
 

@@ -217,7 +217,7 @@ def _store(device: Device, vaults: Vaults, entry: VaultEntry, purpose: Purpose, 
 
         folder = _cache(device)  # in every command, as none is to trust an old list
         remembered = Remembered(None if folder is None else folder / f"{entry.id}.stored")
-        return _limited(device, CloudStore(where, remembered=remembered))
+        return _limited(device, CloudStore(where, remembered=remembered, noted=device.noted))
     if entry.kind != VaultKind.VAULT_KIND_BUCKET:
         raise UsageError(detail=f"The vault {entry.name} is of a kind that this version does not know: update it.")
     from client.stores.node import KeepingStore, NodeStore, VaultAccess  # not needed by a vault on a disk

@@ -140,6 +140,18 @@ class Vaults:
         if any(vault.name == name for vault in self._fetch()):
             raise NameTaken(detail=f"There is a vault named {name} already: choose another name.")
 
+    def refuse_taken_place(self, place: str) -> None:
+        """Raises NameTaken for a place that is a vault of the account already."""
+        for other in self.all():
+            if other.kind == VaultKind.VAULT_KIND_LOCAL and self._place_or_empty(other) == place:
+                raise NameTaken(detail=f"{place} is the vault {other.name} already.")
+
+    def _place_or_empty(self, vault: Vault) -> str:
+        try:
+            return self.place_text(vault)
+        except BrokenSeal:
+            return ""
+
     def set_key(self, vault: Vault, repository_password: str) -> Vault:
         """Store E sealed under K, once; answers the vault with the seal that counts, ours or the first one's."""
         sealed = self.seal_key(vault.id, repository_password)
@@ -167,7 +179,13 @@ class Vaults:
             ) from None
         self._fetch()
 
-    def change_place(self, vault: Vault, place: "Location") -> None:
+    def remove(self, vault: Vault) -> None:
+        """Take a vault out of the account; nothing that is stored in it is touched. Raises OortError."""
+        request = profiles_pb2.RemoveVaultRequest(vault_id=vault.id)
+        self._device.connection.call(self._device.profiles.RemoveVault, request)
+        self._fetch()
+
+    def change_place(self, vault: Vault, place: "Path | Location") -> None:
         """Seal another place, or what opens it, in place of the one that `vault` has. Raises OortError."""
         request = profiles_pb2.SetVaultPlaceRequest(
             vault_id=vault.id, sealed_place=self._seal_place(vault.id, place), replaces=vault.sealed_place

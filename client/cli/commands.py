@@ -41,7 +41,7 @@ COMMANDS = (
 GROUPS = {
     "vault": (
         "Vaults: where backups lie.",
-        ("request", "add", "login", "list", "test", "retention", "recovery", "rest", "templates"),
+        ("request", "add", "login", "moved", "remove", "list", "test", "retention", "recovery", "rest", "templates"),
     ),
     "key": ("A vault's keys: what opens it.", ("list", "add", "remove", "change")),
     "password": ("The password and the recovery code.", ("change", "recovery-code", "recover")),

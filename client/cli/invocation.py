@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from client.account import home as homes
+from client.cli.console import note, printable
 from client.cli.parameters import Argument, Option
 from client.errors import UsageError
 
@@ -54,7 +55,7 @@ class Invocation:
         """This device, logged in. Raises NotLoggedIn."""
         from client.account.device import Device
 
-        return Device(self.home, dict(self.limits))
+        return Device(self.home, dict(self.limits), lambda text: note(printable(f"backup-tool: {text}")))
 
 
 def read_secrets(prompts: Sequence[str], *, from_stdin: bool, option: str = "", confirm: str = "") -> list[str]:

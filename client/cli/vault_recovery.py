@@ -1,6 +1,7 @@
 """backup-tool vault recovery"""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import click
@@ -52,8 +53,8 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
             say(f"Key       {found['key_id']} (its secret is yours to keep)")
         say(f"Password  {password}")
         if found["kind"] in ("s3", "sftp"):
-            say(f"restic --repo {found['address']} snapshots")
+            say(f"restic --repo {quote(str(found['address']))} snapshots")
     else:
         say(f"Folder    {found['path']}")
         say(f"Password  {password}")
-        say(f"restic --repo {found['path']} snapshots")
+        say(f"restic --repo {quote(str(found['path']))} snapshots")

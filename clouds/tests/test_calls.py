@@ -123,6 +123,42 @@ def test_a_store_that_was_given_up_is_waited_for_shortly_until_it_answers_again(
     assert store.take(hasty) > 150
 
 
+def test_who_waits_is_told_once_that_a_store_does_not_answer_and_once_that_it_does(store: Store) -> None:
+    told: list[str] = []
+    calls = Calls(Patience(), clock=store.clock, waiting=lambda failure: told.append(str(failure)))
+    try:
+        assert calls.begin(store).result(60) == 1
+        for trouble in (Trouble.UNREACHED, Trouble.BUSY):
+            store.trouble = trouble
+            store.take(calls)
+            store.take(calls)
+            assert told == ["no"]
+            store.trouble = None
+            assert calls.begin(store).result(60) == 1
+            assert told == ["no", "None"]
+            told.clear()
+    finally:
+        calls.close()
+
+
+def test_a_moment_and_a_store_that_never_answered_are_not_told(store: Store) -> None:
+    told: list[Failure | None] = []
+    calls = Calls(Patience(), clock=store.clock, waiting=told.append)
+    try:
+        store.trouble = Trouble.UNREACHED
+        store.take(calls)
+        store.trouble = None
+        assert calls.begin(store).result(60) == 1
+        slow = Calls(Patience(total=4), clock=store.clock, waiting=told.append)
+        assert slow.begin(store).result(60) == 1
+        store.trouble = Trouble.BUSY
+        store.take(slow)
+        slow.close()
+        assert told == []
+    finally:
+        calls.close()
+
+
 def test_a_store_that_never_answered_is_given_up_soon(store: Store, hasty: Calls) -> None:
     store.trouble = Trouble.UNREACHED
     assert store.take(hasty) <= 8

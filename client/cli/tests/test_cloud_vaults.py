@@ -126,6 +126,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(terminal: Terminal, on_s
         (("--s3", "s3://bucket/prefix"), "say ENDPOINT/BUCKET/PREFIX"),
         (("--s3", "host"), "names no bucket"),
         (("--url", "ftp://host/x"), "none of the schemes"),
+        (("--url", "https://host/x"), "For WebDAV say webdav:// in place of https://"),
+        (("--url", "http://host/x"), "For WebDAV say webdav+http:// in place of http://"),
         (("--s3", "host/b", "--secret-stdin"), "needs --access-key"),
     ],
 )

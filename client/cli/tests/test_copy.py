@@ -1,5 +1,6 @@
 """Snapshots copied to another vault, as a person and a script see it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,15 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from client.cli.tests.on_s3 import KEY, SECRET, add
 from client.cli.tests.terminal import Terminal
 from client.cli.tests.test_damaged_vault import DATA, Harmed
 from client.errors import SessionOver
 from client.restore.compare import differences
 from client.stores.abc import ObjectInfo
+from client.stores.cloud import CloudStore
+from client.stores.cloud.location import Location
+from client.stores.cloud.session import CloudSession
 from client.stores.local import LocalSession
 from client.testing.damage import remove
 from domain.jobs import JobStatus
 from domain.names import ObjectKind, ObjectName
+from domain.sessions import Purpose
 
 
 @pytest.fixture
@@ -199,3 +205,36 @@ def test_the_vault_is_locked_before_its_snapshots_are_listed(
         assert with_vault("copy", "--from", tmp_path.name, "--to", second, *which)[0] == 0
     assert locked
     assert all(locked)
+
+
+def test_a_copy_that_is_interrupted_while_the_store_stands_still_leaves_no_lock(
+    with_vault: Terminal,
+    s3_bucket: str,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_vault.json_lines("backup", str(source), "--vault", tmp_path.name)
+    name, address = f"{tmp_path.name}-s3", f"{s3_bucket}/vault"
+    assert add(with_vault, name, address)[0] == 0
+    hanging, closed = list[CloudSession](), threading.Event()
+    genuine, close = CloudSession.put, CloudSession.close
+
+    def put(session: CloudSession, name: ObjectName, body: bytes, packs: Sequence[ObjectName] = ()) -> bool:
+        if name.kind is ObjectKind.PACK:
+            hanging.append(session)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert closed.wait(60)
+        return genuine(session, name, body, packs)
+
+    def closing(session: CloudSession) -> None:
+        close(session)
+        if session in hanging:
+            closed.set()
+
+    monkeypatch.setattr(CloudSession, "put", put)
+    monkeypatch.setattr(CloudSession, "close", closing)
+    assert with_vault("copy", "--from", tmp_path.name, "--to", name)[0] == 130
+    location = Location.of_s3(address).opened_by(KEY, SECRET)
+    with contextlib.closing(CloudStore(location)) as store, store.open(Purpose.READ) as session:
+        assert list(session.list(ObjectKind.LOCK)) == []

@@ -102,7 +102,11 @@ class Location:
         scheme, _, transport = parts.scheme.partition("+")
         service = _SERVICES.get(scheme)
         if service is None:
-            raise UsageError(detail=f"The address has none of the schemes {', '.join(sorted(_SERVICES))}.")
+            instead = f" For WebDAV say webdav{'+http' if scheme == 'http' else ''}:// in place of {scheme}://."
+            raise UsageError(
+                detail=f"The address has none of the schemes {', '.join(sorted(_SERVICES))}."
+                f"{instead if scheme in ('http', 'https') else ''}"
+            )
         if not parts.hostname or (transport and (scheme, transport) != ("webdav", "http")):
             raise UsageError(detail=f"That is no address of a store: say {scheme}://CONTAINER/PREFIX.")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))

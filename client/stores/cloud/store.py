@@ -7,6 +7,7 @@ kept apart here: restic's lock files are.
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +22,7 @@ from domain.names import SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from concurrent.futures import Future
 
     from client.stores.cloud.session import CloudSession
@@ -52,11 +53,14 @@ class CloudStore:
         clock: Clock | None = None,
         *,
         remembered: Remembered | None = None,
+        noted: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`noted` is told in a line that the store is waited for, and that it answers again, in any thread."""
         self.location = location
         self.remembered = remembered or Remembered()
         self._pace = patience or Patience(), clock or Clock()
-        self.calls = Calls(self._pace[0], clock=self._pace[1])
+        self._noted = noted
+        self.calls = Calls(self._pace[0], clock=self._pace[1], waiting=self._tell_waiting)
         self.first_use = threading.Lock()  # for stores that cannot create what must not be there yet
         self.renaming = threading.Lock()
         self._lacks_conditions = self._lacks_checksums = False
@@ -150,6 +154,12 @@ class CloudStore:
         if failure.trouble is Trouble.FULL:
             return StoreFull(place=self.place, detail=failure.said)
         return StoreError(place=self.place, detail=f"{failure.said}{f' ({name})' if name else ''}")
+
+    def _tell_waiting(self, failure: Failure | None) -> None:
+        if failure is None:
+            self._noted(f"{self.place} answers again")
+        else:
+            self._noted(f"{self.place}: {failure.said}; it is asked again for {self._pace[0].total:g} seconds")
 
     def _made(self) -> "Operator":
         with self._making:

@@ -14,6 +14,11 @@ from client.stores.cloud.sftp.host_key import HostKey
 
 _SCHEME = "sftp"
 _PORT = 22
+# Of `host:/srv/x` the folder lies at the root, and would be looked for where a login lands.
+_AS_SCP_HAS_IT = (
+    "That is an address as scp has it: say USER@HOST[:PORT]/FOLDER for a folder below the one where a login lands, and "
+    "USER@HOST[:PORT]//FOLDER for one from the root on."
+)
 
 
 class SftpLocation(Location):
@@ -27,6 +32,8 @@ class SftpLocation(Location):
         """
         authority, _, folder = address.removeprefix(f"{_SCHEME}://").partition("/")
         user, _, server = authority.rpartition("@")
+        if server.endswith(":") or (user.startswith(f"{_SCHEME}:") and ":" not in user.removeprefix(f"{_SCHEME}:")):
+            raise UsageError(detail=_AS_SCP_HAS_IT)
         if ":" in user:
             raise UsageError(detail="An address holds no password: give it with --secret-stdin.")
         try:

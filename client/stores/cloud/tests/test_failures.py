@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import groupby
 
 import pytest
@@ -63,6 +64,7 @@ def hasty(location: Location) -> Iterator[CloudStore]:
         (501, "NotImplemented", r"lacks what is asked of it \(it answers NotImplemented\)"),
         (400, "Strange", "it answers Strange"),
         (400, "", "the status 400"),
+        (405, "", "address is that of such a store"),
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_to_do(
@@ -106,6 +108,16 @@ def test_an_address_where_nobody_answers_is_given_up_soon(a_free_port: Callable[
     with store.open(Purpose.READ) as session, pytest.raises(StoreError, match="nothing answers there"):
         session.get(CONFIG)
     store.close()
+
+
+def test_a_store_without_tls_that_is_asked_with_it_is_told_as_such(server: Answers) -> None:
+    location = Location.of_s3(f"https://127.0.0.1:{server.server_port}/bucket").opened_by("key", "secret")
+    with (
+        closing(CloudStore(location)) as store,
+        store.open(Purpose.READ) as session,
+        pytest.raises(StoreError, match="does not speak TLS"),
+    ):
+        session.get(CONFIG)
 
 
 def test_a_body_that_breaks_off_is_fetched_again(store: CloudStore, server: Answers) -> None:

@@ -1,0 +1,113 @@
+"""A vault of the user's own whose files lie elsewhere now, and one that the account is to know no more."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from client.cli.tests.on_s3 import KEY, SECRET, restic
+from client.cli.tests.terminal import Terminal
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> str:
+    return tmp_path.name
+
+
+def a_backup(terminal: Terminal, source: Path, name: str) -> str:
+    """The id of its snapshot."""
+    code, output, errors = terminal("backup", str(source), "--vault", name, "--json")
+    assert code == 0, errors
+    (summary,) = [one for one in map(json.loads, output.splitlines()) if one["type"] == "summary"]
+    return str(summary["snapshot"])
+
+
+def moved_to(path: Path) -> Path:
+    """A vault's folder, copied file by file and then removed where it was."""
+    copied = path.with_name("a new disk, übermorgen")
+    shutil.copytree(path, copied)
+    shutil.rmtree(path)
+    return copied
+
+
+def test_a_vault_whose_folder_was_copied_goes_on_there_under_its_name(
+    with_vault: Terminal, source: Path, tmp_path: Path, name: str
+) -> None:
+    first = a_backup(with_vault, source, name)
+    assert with_vault("vault", "retention", name, "--keep-last", "7")[0] == 0
+    before = with_vault.json("vault", "retention", name)["policy"]
+    copied = moved_to(tmp_path / "vault")
+    answer = with_vault.json("vault", "moved", name, "--local", str(copied))
+    assert (answer["name"], answer["kind"], answer["path"]) == (name, "local", str(copied))
+    assert with_vault.json("vault", "retention", name)["policy"] == before
+    a_backup(with_vault, source, name)
+    assert first in {one["id"] for one in with_vault.json("snapshots", "--vault", name)}
+    assert not (tmp_path / "vault").exists()
+    assert f"restic --repo '{copied}' snapshots" in with_vault("vault", "recovery", name)[1]
+
+
+@pytest.mark.needs("rclone")
+def test_a_vault_moves_to_s3_and_another_device_finds_it_there(
+    with_vault: Terminal, s3_bucket: str, source: Path, tmp_path: Path, name: str
+) -> None:
+    a_backup(with_vault, source, name)
+    endpoint, _, bucket = s3_bucket.rpartition("/")
+    remote = f":s3,provider=Other,access_key_id={KEY},secret_access_key={SECRET},endpoint='{endpoint}':{bucket}/moved"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_"))}
+    copy = ["rclone", "--config", os.devnull, "copy", str(tmp_path / "vault"), remote]
+    subprocess.run(copy, env=environment, check=True)
+    other = Terminal(with_vault.office, tmp_path / "other", with_vault.capture, with_vault.monkeypatch)
+    assert other.log_in()[0] == 0
+    to_s3 = ("--s3", f"{s3_bucket}/moved", "--access-key", KEY, "--secret-stdin")
+    code, said, errors = with_vault("vault", "moved", name, *to_s3, given=SECRET)
+    assert (code, said) == (0, f"The vault {name} is at s3:{s3_bucket}/moved from now on.\n"), errors
+    shutil.rmtree(tmp_path / "vault")
+    a_backup(other, source, name)
+    assert with_vault("check", "--read-data", "--vault", name)[0] == 0
+    password = with_vault.json("vault", "recovery", name)["password"]
+    assert len(json.loads(restic(f"{s3_bucket}/moved", password, "snapshots", "--json"))) == 2
+
+
+def test_what_is_not_that_vault_is_not_taken_for_it(with_vault: Terminal, tmp_path: Path, name: str) -> None:
+    assert with_vault("vault", "add", "--local", str(tmp_path / "other"), "--name", f"{name}-other")[0] == 0
+    assert with_vault("vault", "request", "--template", "default", "--name", f"{name}-nodes")[0] == 0
+    shutil.copytree(tmp_path / "other", tmp_path / "a copy of it")
+    (tmp_path / "empty").mkdir()
+    for vault, place, code, said in (
+        (name, "nowhere", 5, "no vault is there"),
+        (name, "empty", 5, "no vault is there"),
+        (name, "other", 1, f"is the vault {name}-other already"),
+        (name, "a copy of it", 4, f"does not open the vault at {tmp_path / 'a copy of it'}"),
+        (f"{name}-nodes", "other", 2, "your provider's storage nodes"),
+        (f"{name}-none", "other", 6, "no vault named"),
+    ):
+        told = with_vault("vault", "moved", vault, "--local", str(tmp_path / place))
+        assert (told[0], told[1], said in told[2], told[2].count("\n")) == (code, "", True, 1), told
+    assert with_vault("vault", "moved", name)[0] == 2
+    assert with_vault.json("vault", "recovery", name)["path"] == str(tmp_path / "vault")
+
+
+def test_a_removed_vault_is_out_of_the_account_and_its_content_stays(
+    with_vault: Terminal, source: Path, tmp_path: Path, name: str
+) -> None:
+    first = a_backup(with_vault, source, name)
+    code, output, errors = with_vault("vault", "remove", name)
+    assert (code, output, "give --yes" in errors) == (2, "", True)
+    assert f"plan: take the vault {name} out of the account" in errors
+    code, output, errors = with_vault("vault", "remove", name, "--yes", "--json")
+    answer = json.loads(output)
+    assert (code, answer["name"], answer["removed"]) == (0, name, True)
+    assert name not in {one["name"] for one in with_vault.json("vault", "list")}
+    assert with_vault("vault", "remove", name, "--yes")[0] == 6
+    code, said, _ = with_vault("vault", "add", "--local", str(tmp_path / "vault"), "--name", name)
+    assert (code, said) == (0, f"The vault {name} was taken in.\n")
+    assert [one["id"] for one in with_vault.json("snapshots", "--vault", name)] == [first]
+
+
+def test_who_removes_a_vault_of_the_provider_is_told_who_has_it_then(terminal: Terminal, name: str) -> None:
+    assert terminal.log_in()[0] == 0
+    assert terminal("vault", "request", "--template", "default", "--name", name)[0] == 0
+    assert "stays with your provider" in terminal("vault", "remove", name, "--yes")[2]
