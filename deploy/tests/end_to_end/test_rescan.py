@@ -53,7 +53,7 @@ def test_a_lost_storage_database_is_made_again_from_the_disks(own_stack: Operato
         assert (restored(target, source) / name).read_bytes() == (source / name).read_bytes()
     again = own_stack.oort.ok("node", "rescan", "node-b", *data)
     assert again.stdout == "node-b: buckets: 1, objects entered: 0 (0 bytes).\n"
-    assert own_stack.oort.run("node", "rescan", "node-x", *data).code == 2
+    assert own_stack.oort.run("node", "rescan", "node-x", *data).code == 6
 
 
 def lose_the_storage_database(operator: Operator) -> None:

@@ -85,8 +85,8 @@ def feed(stream: IO[bytes]) -> None:
     ("arguments", "code", "said"),
     [
         (("end", "00000000-0000-0000-0000-000000000000"), 6, "session"),
-        (("end", "no-id"), 2, "session_id"),
-        (("list", "--vault", "no-id"), 2, "vault_id"),
+        (("end", "no-id"), 2, "`oort session list`"),
+        (("list", "--vault", "no-id"), 2, "`oort bucket list`"),
     ],
 )
 def test_what_is_no_session_is_one_clear_line(
