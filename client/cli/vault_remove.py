@@ -29,7 +29,7 @@ def vault_remove(context: click.Context, name: Name, yes: Yes = False, as_json: 
         if vault.kind == VaultKind.VAULT_KIND_BUCKET:
             note("plan: what is stored in it stays with your provider, who alone gets at it from then on")
         else:
-            note("plan: what is stored in it stays; the password that `vault recovery` says goes on opening it")
+            note("plan: what is stored in it stays, and can be added again, with what `vault recovery` says")
         agree("Do this?", yes=yes)
         vaults.remove(vault)
     with telling(f"the vault {name} is out of the account"):
