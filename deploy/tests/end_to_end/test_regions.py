@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
+from client.stores.node import store
 from deploy.driver import Operator
 from deploy.local.folder import StackFolder
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.second_region import NAME, NODE, SecondRegion, a_second_region
 from deploy.tests.end_to_end.trees import a_tree, restored
 from deploy.tests.end_to_end.waiting import PATIENCE_SECONDS
+from deploy.tests.here import Here
 
 _FOLLOWS = 3  # `oort bucket status` ends so while the other cluster does not answer
 
 
 @pytest.mark.long
 def test_a_vault_is_restored_and_backed_up_to_from_the_other_region_after_the_first_one_burnt(
-    own_stack: Operator, tmp_path: Path, a_free_port: Callable[[], int]
+    own_stack: Operator, tmp_path: Path, a_free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = a_device(own_stack, tmp_path / "home")
     source = a_tree(tmp_path / "source")
@@ -37,7 +39,10 @@ def test_a_vault_is_restored_and_backed_up_to_from_the_other_region_after_the_fi
         # While the first one answers, that would be two that are written to.
         assert "oort bucket move" in own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).stderr
         burn(own_stack)
-        assert device.tool.run("snapshots", "--vault", "main").code != 0
+        with monkeypatch.context() as impatient:  # that it waits for two minutes is shown elsewhere
+            impatient.setattr(store, "PATIENCE_SECONDS", 5.0)
+            lost = Here(device.tool.program, device.tool.fixed).run("snapshots", "--vault", "main")
+        assert (lost.code, "no storage node takes the call" in lost.stderr) == (5, True)
         assert "takes backups" in own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data).stdout
 
         assert len(device.snapshots("main")) == 2
