@@ -15,9 +15,9 @@ from client.testing.mutation import mutate_bytes, mutate_json, mutate_keys
 from domain.sessions import Scope
 from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
 from services.common.testing.clock import ManualClock
+from services.storage.access.gate import TokenGate
 from services.storage.errors import BadToken
-from services.storage.frames import get_body, get_message, put_frames, read_put
-from services.storage.gate import TokenGate
+from services.storage.transfer.frames import get_body, get_message, put_frames, read_put
 
 _BINARY = (mutate_bytes,)
 _KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -33,35 +33,19 @@ from services.common.migrations import migrations_in
 from services.common.process import Drain, Parts, Role, Runtime, main
 from services.common.rpc import internal_channel
 from services.common.worker import Worker
-from services.storage import mounted
-from services.storage.adoption import Adoption
-from services.storage.basket import Baskets
-from services.storage.clearing import Clearer
-from services.storage.disk import Disk
-from services.storage.disks import Disks
-from services.storage.gate import Gate, OperatorGate, TokenGate, load_keys
-from services.storage.gets import Gets, LocalObjects
-from services.storage.incoming import Incoming
-from services.storage.memory import keep_frames
-from services.storage.moves import Mover
-from services.storage.own import OwnCopies
-from services.storage.owners import Owners
-from services.storage.pace import Pace
-from services.storage.patience import Patience
+from services.storage.access.gate import Gate, OperatorGate, TokenGate, load_keys
+from services.storage.access.rates import PATIENCE_SECONDS, Rates, open_rates
+from services.storage.adoption.run import Adoption
+from services.storage.adoption.unentered import Unentered
 from services.storage.peers import Peers
-from services.storage.placement import Placement
-from services.storage.puts import Puts
-from services.storage.rates import PATIENCE_SECONDS, Rates, open_rates
-from services.storage.reaper import Reaper
-from services.storage.reconcile import Reconciler
 from services.storage.regions.bringing import Bringer
 from services.storage.regions.following import Follower
 from services.storage.regions.healing import OtherRegions
 from services.storage.regions.orders import Orders
 from services.storage.regions.removals import Removals
 from services.storage.regions.telling import Telling
-from services.storage.replication import Replicator
-from services.storage.rescan import Rescan
+from services.storage.removal.basket import Baskets
+from services.storage.removal.reaper import Reaper
 from services.storage.rpc.adoptions import AdoptionsRpc
 from services.storage.rpc.buckets import BucketsRpc
 from services.storage.rpc.control import ControlRpc
@@ -75,13 +59,29 @@ from services.storage.rpc.regions import RegionsRpc
 from services.storage.rpc.rescans import RescansRpc
 from services.storage.rpc.scrubs import ScrubsRpc
 from services.storage.rpc.sessions import SessionsRpc
-from services.storage.scrub import Scrubber
 from services.storage.settings import StorageSettings
-from services.storage.steady import read_when_idle
-from services.storage.streams import Streams
-from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
-from services.storage.unentered import Unentered
-from services.storage.work import Figures, Presence, every, jobs
+from services.storage.transfer.gets import Gets, LocalObjects
+from services.storage.transfer.incoming import Incoming
+from services.storage.transfer.memory import keep_frames
+from services.storage.transfer.own import OwnCopies
+from services.storage.transfer.patience import Patience
+from services.storage.transfer.puts import Puts
+from services.storage.transfer.streams import Streams
+from services.storage.upkeep.clearing import Clearer
+from services.storage.upkeep.moves import Mover
+from services.storage.upkeep.owners import Owners
+from services.storage.upkeep.placement import Placement
+from services.storage.upkeep.reconcile import Reconciler
+from services.storage.upkeep.replication import Replicator
+from services.storage.upkeep.rescan import Rescan
+from services.storage.upkeep.scrub import Scrubber
+from services.storage.upkeep.work import Figures, Presence, every, jobs
+from services.storage.volumes import mounted
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.pace import Pace
+from services.storage.volumes.steady import read_when_idle
+from services.storage.volumes.threads import DiskThreads, StoreThreads, VolumeThreads
 
 _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
 _THREADS_OF_ALL = 4
@@ -382,11 +382,11 @@ async def _open_stores(
     settings, beat = runtime.settings, runtime.settings.node_beat_seconds
     if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
         return [], []
-    from services.storage.remote.address import StoreAddress
-    from services.storage.remote.keys import StoreKey
-    from services.storage.remote.spool import Spool
-    from services.storage.remote.store import Store
-    from services.storage.remote.volume import RemoteVolume
+    from services.storage.volumes.remote.address import StoreAddress
+    from services.storage.volumes.remote.keys import StoreKey
+    from services.storage.volumes.remote.spool import Spool
+    from services.storage.volumes.remote.store import Store
+    from services.storage.volumes.remote.volume import RemoteVolume
 
     node = settings.instance
     addresses = [StoreAddress.parse(url) for url in settings.data_stores]

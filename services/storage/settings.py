@@ -11,8 +11,8 @@ from pydantic_settings import NoDecode
 
 from services.common.settings import HostPort, RoleSettings
 from services.common.worker import MOST
-from services.storage.holding import Brake
-from services.storage.remote.address import StoreAddress
+from services.storage.removal.holding import Brake
+from services.storage.volumes.remote.address import StoreAddress
 
 # A session that misses this many beats is over.
 MISSED_BEATS = 3

@@ -23,8 +23,8 @@ from deploy.seeding.session import BucketSession
 from deploy.seeding.tests.buckets import Bucket, Nodes, a_repository, files, nothing
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
-from services.storage.steady import SteadyReader
-from services.storage.volume import OpenObject
+from services.storage.volumes.steady import SteadyReader
+from services.storage.volumes.volume import OpenObject
 
 
 def copied_by_hand(bucket: Bucket, source: Path) -> dict[str, bytes]:

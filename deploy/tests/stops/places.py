@@ -28,7 +28,7 @@ from domain.sessions import Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
 from services.common.testing import loops
-from services.storage import sessions
+from services.storage.sessions import lifecycle
 from services.storage.tests.cluster import Cluster
 
 _NODE = "a"
@@ -134,7 +134,7 @@ class RunningNode:
 
     def end_silent(self) -> None:
         settings = self.cluster.settings[_NODE]
-        ending = sessions.end_silent(self.database, settings.silence, settings.session_max_age)
+        ending = lifecycle.end_silent(self.database, settings.silence, settings.session_max_age)
         asyncio.run_coroutine_threadsafe(ending, self.loop).result()
 
     @contextmanager

@@ -1,0 +1,1 @@
+"""Buckets that follow those of another cluster."""

@@ -17,13 +17,13 @@ from domain.sessions import Purpose
 from services.common.database import Database
 from services.common.errors import Unavailable
 from services.storage.errors import Damaged
-from services.storage.frames import Frame, get_body, put_frame
-from services.storage.pace import Pace
-from services.storage.puts import Put, Puts
 from services.storage.regions.passes import Pass
 from services.storage.regions.source import Source
-from services.storage.rpc.names import name_of
 from services.storage.store import following
+from services.storage.transfer.frames import Frame, get_body, put_frame
+from services.storage.transfer.names import name_of
+from services.storage.transfer.puts import Put, Puts
+from services.storage.volumes.pace import Pace
 
 _TRIES = 3
 

@@ -26,7 +26,6 @@ from domain.tokens import VaultClaims
 from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
-from services.storage import sessions
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.peers import Peers
 from services.storage.regions.bringing import Bringer
@@ -34,6 +33,7 @@ from services.storage.regions.passes import Own, Pass, what_stands
 from services.storage.regions.removals import Removals
 from services.storage.regions.source import Source
 from services.storage.regions.telling import Telling
+from services.storage.sessions import lifecycle
 from services.storage.store import following
 from services.storage.store.following import Behind, Claimed
 from services.storage.store.sessions import NOBODY
@@ -217,7 +217,7 @@ class Follower:
                     raise SourceRefused(detail="it is not followed any more, or another node is at work on it")
             if session := own.session:
                 try:
-                    await sessions.beat(self.db, own.claims, session)
+                    await lifecycle.beat(self.db, own.claims, session)
                 except SessionOver:
                     if session == own.session:  # and was not ended meanwhile
                         raise

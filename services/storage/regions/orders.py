@@ -19,10 +19,10 @@ from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
 from services.storage.errors import SourceRefused
-from services.storage.holding import adopting_reason
 from services.storage.peers import Peers
 from services.storage.regions.source import Source
 from services.storage.regions.telling import require_upgraded
+from services.storage.removal.holding import adopting_reason
 from services.storage.store import buckets, followed, following, protection
 from services.storage.store.buckets import BucketState, NewBucket
 from services.storage.store.followed import FollowerCluster

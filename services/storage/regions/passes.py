@@ -9,9 +9,9 @@ from domain.names import ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.storage import sessions
 from services.storage.errors import Damaged, SourceRefused
 from services.storage.regions.source import Source
+from services.storage.sessions import lifecycle
 from services.storage.store import buckets, followed, following
 from services.storage.store import sessions as session_rows
 from services.storage.store.following import Claimed
@@ -56,7 +56,7 @@ class Own:
         """End the session, if one is open."""
         if self.session is not None:
             session, self.session = self.session, None
-            await sessions.end(self.db, self.claims, session)
+            await lifecycle.end(self.db, self.claims, session)
 
     async def seal(self) -> bytes | None:
         """The SHA-256 of the seal that is here, if there is one."""

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from domain.names import ObjectKind, ObjectName
 from services.common.database import Database
-from services.storage import retention
 from services.storage.errors import Held, SnapshotInUse
-from services.storage.holding import Brake
 from services.storage.regions.passes import Pass
+from services.storage.removal import retention
+from services.storage.removal.holding import Brake
 from services.storage.store import following
 
 _PAGE = retention.CONDEMNED_AT_ONCE

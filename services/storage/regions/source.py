@@ -26,9 +26,9 @@ from oort.storage.v1 import (
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import OPERATOR_METADATA, Purpose
 from services.common.errors import Unavailable
-from services.storage.copies import reason_of
 from services.storage.errors import Damaged, SourceRefused
 from services.storage.peers import Peers
+from services.storage.transfer.copies import reason_of
 
 _CALL_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0  # after which no further node is asked the same

@@ -21,8 +21,8 @@ from oort.auth.v1 import rest_pb2, rest_pb2_grpc
 from domain.tokens import VaultClaims
 from services.common.clock import Clock
 from services.common.errors import NotSignedIn, Unavailable
+from services.storage.access.gate import Gate
 from services.storage.errors import BadToken, ExpiredToken
-from services.storage.gate import Gate
 
 _ASK_SECONDS = 5.0
 _PATIENCE_SECONDS = 1.0  # for which who is known waits for what auth says now

@@ -9,8 +9,8 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import MAX_SNAPSHOT_BYTES
 from services.common.errors import InvalidArgument
 from services.storage.errors import NameMismatch
-from services.storage.frames import FRAME_BYTES, Frame, put_frame
-from services.storage.streams import Streams
+from services.storage.transfer.frames import FRAME_BYTES, Frame, put_frame
+from services.storage.transfer.streams import Streams
 
 # Those that are read whole; locks, keys and configs have a few hundred bytes.
 SMALL_BYTES = {

@@ -25,19 +25,20 @@ from services.common.database import Database
 from services.common.errors import NotSignedIn, ServiceError
 from services.common.interceptors import refusal_of
 from services.common.metrics import Metrics
-from services.storage import restic, sessions
+from services.storage.access.rates import Kind, Rates
 from services.storage.errors import Exists, MissingScope, WrongBucket
-from services.storage.frames import get_body
-from services.storage.gets import Gets, Part
-from services.storage.holding import Brake
-from services.storage.puts import Put, Puts
-from services.storage.rates import Kind, Rates
+from services.storage.removal.holding import Brake
+from services.storage.rest import restic
 from services.storage.rest.access import OUTAGE_SECONDS, Access, basic
 from services.storage.rest.bodies import SMALL_BYTES, announced_size, frames_of, read_small, require_same
 from services.storage.rest.limiting import LimitRequests
 from services.storage.rest.requests import VERSION_1, VERSION_2, NotOffered, Target, http_status, one_line, part_of
+from services.storage.sessions import lifecycle
 from services.storage.store.objects import ListedObject
-from services.storage.streams import Streams
+from services.storage.transfer.frames import get_body
+from services.storage.transfer.gets import Gets, Part
+from services.storage.transfer.puts import Put, Puts
+from services.storage.transfer.streams import Streams
 
 _METHODS = frozenset(("HEAD", "GET", "POST", "DELETE"))
 _OCTETS = "application/octet-stream"
@@ -257,11 +258,11 @@ class RestHandler:
     async def _first(self, claims: VaultClaims) -> AsyncIterator[UUID]:
         """A session for what restic stores before it writes its first lock."""
         session = uuid4()
-        await sessions.open_session(self._db, claims, session, Purpose.BACKUP, None)
+        await lifecycle.open_session(self._db, claims, session, Purpose.BACKUP, None)
         try:
             yield session
         finally:
-            await sessions.end(self._db, claims, session)
+            await lifecycle.end(self._db, claims, session)
 
 
 class _Broken(Exception):

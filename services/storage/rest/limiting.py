@@ -11,8 +11,8 @@ from uuid import UUID
 
 from services.common.addresses import Address
 from services.common.clock import Clock
+from services.storage.access.rates import Kind, Rates
 from services.storage.errors import TooManyCalls
-from services.storage.rates import Kind, Rates
 
 _PATIENCE_SECONDS = 10.0
 _WAITING = 32  # requests of a device at once; a restic makes 5 if it is not told otherwise

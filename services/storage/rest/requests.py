@@ -14,7 +14,7 @@ import grpc
 from domain.names import CONFIG, BadName, ObjectKind, ObjectName
 from services.common.errors import NotFound, ServiceError
 from services.storage.errors import BadObjectName, QuotaExceeded, StorageError, TooManyCalls
-from services.storage.gets import Part
+from services.storage.transfer.gets import Part
 
 VERSION_1 = "application/vnd.x.restic.rest.v1"
 VERSION_2 = "application/vnd.x.restic.rest.v2"

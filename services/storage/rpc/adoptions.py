@@ -12,8 +12,8 @@ from domain.sessions import Scope
 from services.common.errors import InvalidArgument
 from services.common.listeners import Served
 from services.common.messages import uuid_of
-from services.storage.adoption import KINDS, Adoption, Tally
-from services.storage.gate import OperatorGate
+from services.storage.access.gate import OperatorGate
+from services.storage.adoption.run import KINDS, Adoption, Tally
 
 _NAME = adoptions_pb2.DESCRIPTOR.services_by_name["AdoptionService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -13,7 +13,7 @@ from services.common.errors import InvalidArgument
 from services.common.identity import OPERATOR, require_peer
 from services.common.messages import optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import Page, page_of
-from services.storage import control
+from services.storage.sessions import control
 from services.storage.store.control import OpenSession
 
 Context = grpc.aio.ServicerContext[Any, Any]

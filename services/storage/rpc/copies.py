@@ -14,16 +14,16 @@ from services.common.errors import InvalidArgument
 from services.common.identity import require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
-from services.storage.copies import LocalCopy
-from services.storage.disks import Disks
 from services.storage.errors import Damaged
-from services.storage.frames import read_put
-from services.storage.gets import LocalObjects, Part
-from services.storage.incoming import Incoming
-from services.storage.rpc.names import name_of
-from services.storage.staging import StagedName
-from services.storage.streams import Streams
-from services.storage.threads import DiskThreads
+from services.storage.transfer.copies import LocalCopy
+from services.storage.transfer.frames import read_put
+from services.storage.transfer.gets import LocalObjects, Part
+from services.storage.transfer.incoming import Incoming
+from services.storage.transfer.names import name_of
+from services.storage.transfer.streams import Streams
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.staging import StagedName
+from services.storage.volumes.threads import DiskThreads
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NAME = copies_pb2.DESCRIPTOR.services_by_name["CopyService"].full_name

@@ -8,9 +8,9 @@ from services.common.addresses import address_of_peer
 from services.common.errors import NotSignedIn
 from services.common.identity import bearer
 from services.common.interceptors import AroundCalls, Context
+from services.storage.access.gate import Gate
+from services.storage.access.rates import Kind, Rates
 from services.storage.errors import BadToken, ExpiredToken
-from services.storage.gate import Gate
-from services.storage.rates import Kind, Rates
 
 _LIMITED = "/oort.storage."
 _BEATS = frozenset(f"/oort.storage.v1.SessionService/{name}" for name in ("Beat", "End"))

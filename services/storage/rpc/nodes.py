@@ -7,8 +7,8 @@ from oort.storage.v1 import nodes_pb2, nodes_pb2_grpc
 
 from services.common.database import Database
 from services.common.identity import OPERATOR, require_peer
-from services.storage import nodes
 from services.storage.rpc.buckets import node_message
+from services.storage.upkeep import nodes
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

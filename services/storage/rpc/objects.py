@@ -16,13 +16,13 @@ from services.common.errors import InvalidArgument
 from services.common.listeners import Served
 from services.common.messages import timestamp_of, uuid_of
 from services.common.paging import page_of
-from services.storage import sessions
-from services.storage.frames import Frame, read_put
-from services.storage.gate import Gate
-from services.storage.gets import Gets
-from services.storage.puts import Put, Puts
-from services.storage.rpc.names import name_of, pack_names
-from services.storage.streams import Streams
+from services.storage.access.gate import Gate
+from services.storage.sessions import lifecycle
+from services.storage.transfer.frames import Frame, read_put
+from services.storage.transfer.gets import Gets
+from services.storage.transfer.names import name_of, pack_names
+from services.storage.transfer.puts import Put, Puts
+from services.storage.transfer.streams import Streams
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NAME = objects_pb2.DESCRIPTOR.services_by_name["ObjectService"].full_name
@@ -135,7 +135,7 @@ class ObjectsRpc:
         except ValueError:
             raise InvalidArgument(detail="page_token is not one that this list gave.") from None
         session = uuid_of(request.session_id, "session_id")
-        ask = sessions.list_condemned if request.condemned else sessions.list_objects
+        ask = lifecycle.list_condemned if request.condemned else lifecycle.list_objects
         found = await ask(self._db, claims, session, kind, after=after, limit=page.limit)
         shown, token = page.cut(found, lambda row: (row.sha256.hex(),))
         return objects_pb2.ListResponse(

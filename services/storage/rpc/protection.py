@@ -16,10 +16,10 @@ from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
 from services.common.messages import datetime_of, optional_timestamp_of, optional_uuid_of, timestamp_of, uuid_of
 from services.common.paging import Page, page_of
-from services.storage import basket, holding
-from services.storage.basket import MAX_NAMES, Baskets, Wish
-from services.storage.rpc.names import name_of
+from services.storage.removal import basket, holding
+from services.storage.removal.basket import MAX_NAMES, Baskets, Wish
 from services.storage.store.protection import Candidate, Condemned, Protected, Sum
+from services.storage.transfer.names import name_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _CALLERS = ("auth", OPERATOR)

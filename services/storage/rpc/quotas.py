@@ -10,7 +10,7 @@ from services.common.identity import OPERATOR, require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
 from services.common.paging import page_of
-from services.storage import quotas
+from services.storage.access import quotas
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _NAME = quotas_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name

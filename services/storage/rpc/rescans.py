@@ -8,7 +8,7 @@ import grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
 from services.common.identity import OPERATOR, require_peer
-from services.storage.rescan import Rescan, Tally
+from services.storage.upkeep.rescan import Rescan, Tally
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

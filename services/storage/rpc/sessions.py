@@ -11,12 +11,13 @@ from domain.sessions import MAX_SNAPSHOT_BYTES, NEEDED_SCOPE, Purpose, Scope, op
 from services.common.database import Database
 from services.common.errors import InvalidArgument
 from services.common.messages import uuid_of
-from services.storage import holding, retention, sessions
-from services.storage.gate import Gate
-from services.storage.holding import Brake
-from services.storage.puts import Put, Puts
-from services.storage.rpc.names import name_of, pack_names
+from services.storage.access.gate import Gate
+from services.storage.removal import holding, retention
+from services.storage.removal.holding import Brake
+from services.storage.sessions import lifecycle
 from services.storage.store import scrubs
+from services.storage.transfer.names import name_of, pack_names
+from services.storage.transfer.puts import Put, Puts
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,11 +44,11 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
         claims = self._gate.require(context, needed)
         statement = opening_statement(str(session), str(claims.bucket), purpose, request.parent)
         self._gate.require_signature(claims, statement, request.device_signature)
-        opened = await sessions.open_session(self._db, claims, session, purpose, parent)
+        opened = await lifecycle.open_session(self._db, claims, session, purpose, parent)
         interval = Duration()
         interval.FromNanoseconds(int(self._beat_seconds * 1_000_000_000))
-        homes = await sessions.live_homes(self._db, claims, self._silent_seconds)
-        lost = await sessions.lost_packs(self._db, claims) if purpose is Purpose.BACKUP else []
+        homes = await lifecycle.live_homes(self._db, claims, self._silent_seconds)
+        lost = await lifecycle.lost_packs(self._db, claims) if purpose is Purpose.BACKUP else []
         return sessions_pb2.OpenResponse(
             opened_seq=opened,
             beat_interval=interval,
@@ -58,18 +59,18 @@ class SessionsRpc(sessions_pb2_grpc.SessionServiceServicer):
 
     async def Beat(self, request: sessions_pb2.BeatRequest, context: Context) -> sessions_pb2.BeatResponse:
         claims = self._gate.require(context, Scope.READ)
-        await sessions.beat(self._db, claims, uuid_of(request.session_id, "session_id"))
+        await lifecycle.beat(self._db, claims, uuid_of(request.session_id, "session_id"))
         return sessions_pb2.BeatResponse()
 
     async def End(self, request: sessions_pb2.EndRequest, context: Context) -> sessions_pb2.EndResponse:
         claims = self._gate.require(context, Scope.READ)
-        await sessions.end(self._db, claims, uuid_of(request.session_id, "session_id"))
+        await lifecycle.end(self._db, claims, uuid_of(request.session_id, "session_id"))
         return sessions_pb2.EndResponse()
 
     async def Reserve(self, request: sessions_pb2.ReserveRequest, context: Context) -> sessions_pb2.ReserveResponse:
         claims = self._gate.require(context, Scope.APPEND)
         packs = pack_names(request.names, "names", 1000)
-        gone = await sessions.reserve(self._db, claims, uuid_of(request.session_id, "session_id"), packs)
+        gone = await lifecycle.reserve(self._db, claims, uuid_of(request.session_id, "session_id"), packs)
         return sessions_pb2.ReserveResponse(gone=map(str, gone))
 
     async def Commit(self, request: sessions_pb2.CommitRequest, context: Context) -> sessions_pb2.CommitResponse:

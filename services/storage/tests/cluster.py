@@ -43,10 +43,10 @@ from services.common.process import Runtime
 from services.common.provision import DatabaseUrls
 from services.common.rpc import CHANNEL_OPTIONS
 from services.common.testing.server import Certificates, some_settings
-from services.storage import marker
 from services.storage.__main__ import wire
-from services.storage.gate import Gate
+from services.storage.access.gate import Gate
 from services.storage.settings import StorageSettings
+from services.storage.volumes import marker
 
 FRAME = 1 << 20
 OWN_FILES = frozenset(("lock", marker.NAME))

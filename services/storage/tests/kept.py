@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 from clouds.calls import Patience
 from clouds.testing.emulators import Emulator
-from services.storage import marker
-from services.storage.disk import Disk
-from services.storage.remote.address import StoreAddress
-from services.storage.remote.keys import StoreKey
-from services.storage.remote.spool import Spool
-from services.storage.remote.store import Store
-from services.storage.remote.volume import RemoteVolume
-from services.storage.volume import Volume
+from services.storage.volumes import marker
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.remote.address import StoreAddress
+from services.storage.volumes.remote.keys import StoreKey
+from services.storage.volumes.remote.spool import Spool
+from services.storage.volumes.remote.store import Store
+from services.storage.volumes.remote.volume import RemoteVolume
+from services.storage.volumes.volume import Volume
 
 HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
 _ACCESS_KEY, _SECRET = "AKIDEXAMPLE", "zqx-secret-of-a-store-7421"

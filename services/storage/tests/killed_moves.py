@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.storage.disks import Disks
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.spread import BUCKET, Node, move, put_pack, read
+from services.storage.volumes.disks import Disks
 
 _CHANGES = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"))
 

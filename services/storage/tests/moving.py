@@ -11,8 +11,8 @@ from oort.storage.v1 import buckets_pb2, nodes_pb2, nodes_pb2_grpc
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.storage.placement import Placement
 from services.storage.tests.cluster import SILENT_SECONDS, Cluster
+from services.storage.upkeep.placement import Placement
 
 QUICK = 0.05
 NEVER = 3600

@@ -11,9 +11,9 @@ import pytest
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
-from services.storage.disk import Disk
 from services.storage.tests.cluster import Client, Cluster, a_body
 from services.storage.tests.moving import QUICK, until
+from services.storage.volumes.disk import Disk
 
 KIB = 1 << 10
 CROWDED = 100 * KIB

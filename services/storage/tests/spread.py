@@ -9,11 +9,11 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from domain.names import ObjectName
-from services.storage.disk import Disk
-from services.storage.disks import Disks
-from services.storage.staging import StagedName
 from services.storage.store.rescans import FoundFile
 from services.storage.tests.cluster import pack
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.staging import StagedName
 
 BUCKET, SESSION = uuid4(), UUID(int=1)
 

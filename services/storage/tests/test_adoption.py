@@ -16,10 +16,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.errors import Unavailable
-from services.storage.adoption import Adoption as Adopting
-from services.storage.copied import Unfit
-from services.storage.disk import Disk
-from services.storage.disks import Disks
+from services.storage.adoption.run import Adoption as Adopting
 from services.storage.store.rescans import FoundFile
 from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot, start_node
 from services.storage.tests.moving import a_bucket_on, homes_of
@@ -38,6 +35,9 @@ from services.storage.tests.test_reaper import (
 )
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.volumes.copied import Unfit
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
 
 __all__ = ["reapers"]
 _KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)

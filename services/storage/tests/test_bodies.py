@@ -11,11 +11,6 @@ from pydantic import ValidationError
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.errors import Unavailable
-from services.storage.copies import LocalCopy
-from services.storage.remote.bodies import WaitingObject
-from services.storage.remote.store import Entry, Store, StoreAway
-from services.storage.remote.volume import RemoteVolume
-from services.storage.replication import Replicator
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.kept import Kept, OnDisk, address_of, on_emulator, on_s3
 from services.storage.tests.moving import a_bucket_on, is_empty, order, until_homes, until_none
@@ -26,6 +21,11 @@ from services.storage.tests.test_rescan import auth_knowing, auth_server, lose_t
 from services.storage.tests.test_restoring import an_operator
 from services.storage.tests.test_scrub import a_scrubber, missing, scrubbed, verified
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.transfer.copies import LocalCopy
+from services.storage.upkeep.replication import Replicator
+from services.storage.volumes.remote.bodies import WaitingObject
+from services.storage.volumes.remote.store import Entry, Store, StoreAway
+from services.storage.volumes.remote.volume import RemoteVolume
 
 __all__ = ["auth_server", "reapers"]
 

@@ -17,12 +17,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.names import ObjectKind, ObjectName
-from services.storage.copies import LocalCopy
-from services.storage.disk import Disk, StagedFile
-from services.storage.disks import Disks
-from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
-from services.storage.threads import DiskThreads
+from services.storage.transfer.copies import LocalCopy
+from services.storage.volumes.disk import Disk, StagedFile
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.staging import StagedName
+from services.storage.volumes.threads import DiskThreads
 
 BUCKET = uuid4()
 

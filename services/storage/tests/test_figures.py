@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client import CollectorRegistry
 
 from services.storage.tests.cluster import Cluster
-from services.storage.work import Figures
+from services.storage.upkeep.work import Figures
 
 if TYPE_CHECKING:
-    from services.storage.disks import Disks
+    from services.storage.volumes.disks import Disks
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from oort.storage.v1 import objects_pb2
 
-from services.storage.frames import read_put
+from services.storage.transfer.frames import read_put
 
 FRAME = b"\x12"  # field 2, by its length
 

@@ -18,8 +18,8 @@ from domain.tokens import ALGORITHM, AUDIENCE, ISSUER, VaultClaims, key_id
 from services.common.errors import StartError
 from services.common.testing.clock import ManualClock
 from services.common.testing.server import reason_of
+from services.storage.access.gate import TokenGate, load_keys
 from services.storage.errors import BadToken
-from services.storage.gate import TokenGate, load_keys
 from services.storage.tests.cluster import Client, Cluster
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from services.storage.placement import going_of, why_not
 from services.storage.store.homes import HomeState
+from services.storage.upkeep.placement import going_of, why_not
 
 
 def home(node: str, **others: Any) -> HomeState:

@@ -9,11 +9,11 @@ import pytest
 from oort.storage.v1 import copies_pb2, copies_pb2_grpc
 
 from domain.names import CONFIG, ObjectName
-from services.storage.own import OwnCopies
 from services.storage.store import copies
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import refusal_of
+from services.storage.transfer.own import OwnCopies
 
 
 def place_of(cluster: Cluster, node: str, bucket: UUID, name: ObjectName) -> Path:

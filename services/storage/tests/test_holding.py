@@ -10,7 +10,7 @@ from oort.storage.v1 import protection_pb2, protection_pb2_grpc
 
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
-from services.storage.holding import Brake
+from services.storage.removal.holding import Brake
 from services.storage.tests.cluster import Client, Cluster, a_body
 from services.storage.tests.restics import a_rest_node
 from services.storage.tests.test_reaper import Reapers, a_bucket, an_unneeded_backup, counters_are_right, reapers, rows

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.storage import entries
-from services.storage.bodies import Entered
+from services.storage.sessions import entries
+from services.storage.sessions.bodies import Entered
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import SILENT_SECONDS, Cluster, a_body
@@ -167,7 +167,7 @@ async def test_no_home_changes_while_a_node_of_an_earlier_version_runs_or_may_go
 async def test_all_buckets_get_their_turn_and_each_says_why_it_waits(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.storage.placement._PAGE", 2)
+    monkeypatch.setattr("services.storage.upkeep.placement._PAGE", 2)
     by_hand(cluster, "a", "b")
     async with cluster.up("a", "b") as [db, _]:
         made = [await a_bucket_on(cluster, "a") for _ in range(7)]
@@ -193,7 +193,7 @@ async def test_all_buckets_get_their_turn_and_each_says_why_it_waits(
 
 
 async def test_a_caller_waits_only_so_long_for_a_bucket(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("services.storage.sessions.standing.PATIENCE_SECONDS", 0.1)
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -209,8 +209,8 @@ async def test_a_caller_waits_only_so_long_for_a_bucket(cluster: Cluster, monkey
 async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_left_where_that_is_in_vain(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("services.storage.patience._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("services.storage.sessions.standing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("services.storage.transfer.patience._PAUSE_SECONDS", 0)
     tried = 0
     enter = entries.enter
 
@@ -220,7 +220,7 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
         return await enter(*arguments)
 
     monkeypatch.setattr(entries, "enter", counting)
-    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 600)
+    monkeypatch.setattr("services.storage.transfer.patience._LAST_TRY_SECONDS", 600)
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -236,7 +236,7 @@ async def test_a_body_that_has_come_waits_for_a_bucket_for_longer_and_is_not_lef
                 await until(is_tried_again)
             assert await client.get(session, await put) == body
             before = cluster.files("a")
-            monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.2)
+            monkeypatch.setattr("services.storage.transfer.patience._LAST_TRY_SECONDS", 0.2)
             async with db.worker() as holder:
                 await lock(holder, claims.bucket)
                 assert await refusal_of(client.put_pack(session, a_body())) == "UNAVAILABLE"

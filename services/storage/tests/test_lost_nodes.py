@@ -2,7 +2,6 @@
 
 import pytest
 
-from services.storage.pace import Pace
 from services.storage.store import copies, homes
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.moving import (
@@ -19,6 +18,7 @@ from services.storage.tests.moving import (
     until_none,
 )
 from services.storage.tests.test_copies import copies_are_complete
+from services.storage.volumes.pace import Pace
 
 
 async def test_a_lost_node_is_replaced_and_what_it_alone_had_is_given_up_by_name_only(

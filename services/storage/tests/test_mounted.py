@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.common.errors import StartError
-from services.storage import marker
-from services.storage.mounted import note, require_mounted
+from services.storage.volumes import marker
+from services.storage.volumes.mounted import note, require_mounted
 
 
 def opened(*folders: Path, gone: Sequence[UUID] = ()) -> None:

@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry
 
 from domain.names import SEAL, ObjectKind, ObjectName
 from services.common.clock import SystemClock
-from services.storage.disk import Disk, StagedFile
 from services.storage.errors import NameMismatch
-from services.storage.moves import Mover
-from services.storage.staging import StagedName
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.moving import NEVER
 from services.storage.tests.spread import BUCKET, SESSION, Node, move, put, put_pack, read
-from services.storage.threads import DiskThreads
+from services.storage.upkeep.moves import Mover
+from services.storage.volumes.disk import Disk, StagedFile
+from services.storage.volumes.staging import StagedName
+from services.storage.volumes.threads import DiskThreads
 
 
 @pytest.fixture

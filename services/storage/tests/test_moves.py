@@ -11,8 +11,6 @@ from structlog.testing import capture_logs
 from domain.names import ObjectKind, ObjectName
 from services.common.database import Database
 from services.common.errors import StartError
-from services.storage.leaving import Leaving
-from services.storage.placement import OUTGROWN_ROUNDS
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.moving import NEVER, QUICK, a_bucket_on, homes_of, placement, until, until_none
 from services.storage.tests.sized import (
@@ -29,6 +27,8 @@ from services.storage.tests.sized import (
 )
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.upkeep.placement import OUTGROWN_ROUNDS
+from services.storage.volumes.leaving import Leaving
 
 
 @pytest.fixture

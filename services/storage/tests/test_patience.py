@@ -9,7 +9,7 @@ import pytest
 from services.common.errors import Busy, Unavailable
 from services.common.testing.clock import ManualClock
 from services.storage.errors import BucketBusy
-from services.storage.patience import Patience
+from services.storage.transfer.patience import Patience
 
 TENANT = uuid4()
 _LOCK_SECONDS, _CONNECTION_SECONDS = 5, 10
@@ -166,7 +166,7 @@ async def test_entries_of_one_tenant_leave_connections_to_the_others() -> None:
 async def test_an_entry_whose_turn_does_not_come_is_told_so(
     monkeypatch: pytest.MonkeyPatch, bucket: UUID | None, at_once: int, told: type[Busy]
 ) -> None:
-    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.05)
+    monkeypatch.setattr("services.storage.transfer.patience._LAST_TRY_SECONDS", 0.05)
     patience, never = a_patience(ManualClock(), connections=8 if bucket else 1), asyncio.Event()
 
     async def stand_still() -> str:

@@ -12,8 +12,6 @@ from oort.storage.v1 import objects_pb2
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
-from services.storage import marker
-from services.storage.placement import ADOPTING
 from services.storage.store import homes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Client, Cluster, a_body, pack, start_node
@@ -37,6 +35,8 @@ from services.storage.tests.moving import (
 )
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.upkeep.placement import ADOPTING
+from services.storage.volumes import marker
 
 
 async def test_a_node_is_drained_removed_and_taken_back_while_a_vault_is_in_use(cluster: Cluster) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from domain.names import CONFIG, SEAL, ObjectName
 from services.common.errors import Unavailable
-from services.storage.disk import Disk, StagedFile
-from services.storage.disks import Disks
 from services.storage.errors import DiskFull, Unentered
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.spread import BUCKET, Node, move, put, put_pack, read
+from services.storage.volumes.disk import Disk, StagedFile
+from services.storage.volumes.disks import Disks
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from oort.storage.v1 import objects_pb2
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.testing.server import reason_of
-from services.storage.disk import Disk
 from services.storage.errors import DiskFull
-from services.storage.staging import StagedName
 from services.storage.tests.cluster import OWN_FILES, Cluster, a_body, a_session_id, index, pack
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.staging import StagedName
 
 
 async def test_a_put_object_is_read_back_and_lies_where_restic_looks(cluster: Cluster) -> None:

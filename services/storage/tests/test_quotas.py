@@ -244,9 +244,9 @@ async def test_quotas_are_the_operator_s_alone_and_their_names_are_plain(cluster
 async def test_a_body_whose_quota_stays_locked_is_tried_again_and_not_left_where_that_is_in_vain(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.storage.standing.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("services.storage.patience._PAUSE_SECONDS", 0)
-    monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 600)
+    monkeypatch.setattr("services.storage.sessions.standing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("services.storage.transfer.patience._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("services.storage.transfer.patience._LAST_TRY_SECONDS", 600)
     async with cluster.up("a") as (db,), operating(cluster) as operator:
         claims = await cluster.bucket("a", tenant=uuid4())
         await operator.limit(claims.tenant, 1 << 30)
@@ -257,7 +257,7 @@ async def test_a_body_whose_quota_stays_locked_is_tried_again_and_not_left_where
                 await waiting(cluster, "quotas")
             await putting
             before = cluster.files("a")
-            monkeypatch.setattr("services.storage.patience._LAST_TRY_SECONDS", 0.2)
+            monkeypatch.setattr("services.storage.transfer.patience._LAST_TRY_SECONDS", 0.2)
             async with db.unit(claims.tenant) as unit:
                 await unit.execute("select 1 from quotas for no key update")
                 assert await refusal_of(client.put_pack(session, a_body())) == "UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""Rate limits: what counts, whom it holds up, and what goes on without Redis (services/storage/rates.py)."""
+"""Rate limits: what counts, whom it holds up, and what goes on without Redis (services/storage/access/rates.py)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from services.common.addresses import Address, address_of_peer
 from services.common.testing.clock import ManualClock
 from services.common.testing.server import Certificates, some_settings
+from services.storage.access.rates import PAUSE_SECONDS, SILENT_SECONDS, SOONEST_SECONDS, Kind, Rates, open_rates
 from services.storage.errors import TooManyCalls, TooManyCallsOfRange, TooManyCallsOfStrangers
-from services.storage.rates import PAUSE_SECONDS, SILENT_SECONDS, SOONEST_SECONDS, Kind, Rates, open_rates
 from services.storage.settings import StorageSettings
 
 if TYPE_CHECKING:

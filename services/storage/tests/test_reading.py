@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.storage.reading import open_file
+from services.storage.volumes.reading import open_file
 
 
 def test_what_is_in_memory_is_read_at_once_or_not_at_all_but_never_wrongly(tmp_path: Path) -> None:

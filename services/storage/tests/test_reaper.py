@@ -18,15 +18,15 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
 from services.storage import __main__ as main
-from services.storage.disk import Disk
-from services.storage.reaper import Reaper
-from services.storage.replication import Replicator
-from services.storage.staging import NO_SESSION, StagedName
+from services.storage.removal.reaper import Reaper
 from services.storage.store import copies, reaping
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
 from services.storage.tests.test_session_order import holding, reason, waits
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
-from services.storage.threads import DiskThreads, Result
+from services.storage.upkeep.replication import Replicator
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.staging import NO_SESSION, StagedName
+from services.storage.volumes.threads import DiskThreads, Result
 
 KEPT = timedelta(days=30)
 

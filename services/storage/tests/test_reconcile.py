@@ -11,13 +11,13 @@ import pytest
 
 from domain.names import CONFIG, ObjectName
 from services.common.errors import StartError
-from services.storage.disks import Disks
 from services.storage.store import copies
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_sessions import a_committed_snapshot
-from services.storage.threads import DiskThreads
-from services.storage.work import Presence
+from services.storage.upkeep.work import Presence
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.threads import DiskThreads
 
 
 async def test_a_node_whose_disk_was_replaced_by_an_empty_one_gets_all_again(cluster: Cluster) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
-from services.storage import moves
-from services.storage.in_use import BucketsInUse
 from services.storage.tests.cluster import Cluster
 from services.storage.tests.moving import NEVER
 from services.storage.tests.sized import BODY, CROWDED, KIB, Sizes, a_node, files_of, lies_on, once, put_packs
+from services.storage.upkeep import moves
+from services.storage.volumes.in_use import BucketsInUse
 
 
 @pytest.fixture

@@ -22,15 +22,15 @@ from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
 from services.common.metrics import Metrics
-from services.storage.disks import Disks
-from services.storage.reconcile import Reconciler
-from services.storage.staging import StagedName
 from services.storage.tests.cluster import Cluster, a_body, pack
 from services.storage.tests.moving import a_bucket_on, is_empty, order, refused, until_homes
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import place_of
 from services.storage.tests.test_scrub import scrubbed
 from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.upkeep.reconcile import Reconciler
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.staging import StagedName
 
 _TABLES = "nodes, buckets, homes, objects, sessions, object_users, pins, missing_copies, removals, restic_locks"
 

@@ -13,12 +13,12 @@ from aiohttp import web
 from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.common.settings import load
-from services.storage.frames import get_message
-from services.storage.gets import Gets
 from services.storage.rest.requests import VERSION_1
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import Cluster, a_body, index, pack
 from services.storage.tests.restics import RestNode, a_rest_node, basic_auth
+from services.storage.transfer.frames import get_message
+from services.storage.transfer.gets import Gets
 
 
 async def test_a_vault_is_initialised_once_and_holds_what_is_put(cluster: Cluster) -> None:

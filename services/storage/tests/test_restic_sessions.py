@@ -12,7 +12,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.storage import control, sessions
+from services.storage.sessions import control, lifecycle
 from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id, index, pack, snapshot
 from services.storage.tests.restics import Restic, RestNode, a_rest_node, let_pass
 from services.storage.tests.test_reaper import Reapers, reapers
@@ -40,7 +40,7 @@ class Scene:
 
     async def end_silent(self) -> None:
         async with self._database() as db:
-            await sessions.end_silent(db, SILENCE, AGE)
+            await lifecycle.end_silent(db, SILENCE, AGE)
 
     async def end(self, session: UUID) -> None:
         """As `oort session end` does."""

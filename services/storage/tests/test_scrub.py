@@ -15,19 +15,19 @@ from domain.sessions import Purpose
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.testing.clock import ManualClock
-from services.storage.disk import Disk
-from services.storage.disks import Disks
-from services.storage.incoming import Incoming
-from services.storage.pace import Pace
-from services.storage.scrub import Scrubber
-from services.storage.steady import read_when_idle
 from services.storage.store import scrubs
 from services.storage.tests.cluster import Client, Cluster, a_body, a_session_id
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_healing import altered, place_of
 from services.storage.tests.test_sessions import a_committed_snapshot
-from services.storage.threads import DiskThreads
-from services.storage.volume import Volume
+from services.storage.transfer.incoming import Incoming
+from services.storage.upkeep.scrub import Scrubber
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.pace import Pace
+from services.storage.volumes.steady import read_when_idle
+from services.storage.volumes.threads import DiskThreads
+from services.storage.volumes.volume import Volume
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from domain.names import SEAL
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
-from services.storage.disk import StagedFile
 from services.storage.tests.cluster import Cluster, a_device
 from services.storage.tests.test_copies import copies_are_complete
 from services.storage.tests.test_reaper import counters_are_right
 from services.storage.tests.test_sessions import refusal_of
+from services.storage.volumes.disk import StagedFile
 
 
 async def a_vault(cluster: Cluster, copies: int = 1) -> VaultClaims:

@@ -17,7 +17,7 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import MAX_SNAPSHOT_BYTES, Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.testing.server import reason_of
-from services.storage import sessions
+from services.storage.sessions import lifecycle
 from services.storage.tests.cluster import Client, Cluster, a_body, a_device, a_session_id, index, pack, snapshot
 
 SILENCE, AGE = timedelta(seconds=60), timedelta(days=30)
@@ -196,12 +196,12 @@ async def test_sessions_that_stop_beating_or_grow_too_old_are_ended(cluster: Clu
             await cluster.change("update sessions set opened = now() - interval '31 days' where id = %s", old)
             await client.beat(fresh)
             await client.beat(old)
-            assert set(await sessions.end_silent(db, SILENCE, AGE)) == {silent, old}
+            assert set(await lifecycle.end_silent(db, SILENCE, AGE)) == {silent, old}
             assert await refusal_of(client.beat(silent)) == "SESSION_OVER"
             assert await refusal_of(client.put_pack(old, b"body")) == "SESSION_OVER"
             assert cluster.sql("select * from pins") == []
             await client.put_pack(fresh, b"body")
-            assert await sessions.end_silent(db, SILENCE, AGE) == []
+            assert await lifecycle.end_silent(db, SILENCE, AGE) == []
 
 
 async def test_the_node_itself_ends_silent_sessions(cluster: Cluster) -> None:
@@ -414,7 +414,7 @@ async def test_a_resumed_backup_goes_on_from_what_an_ended_one_stored(cluster: C
             made = await client.put_pack(crashed, b"a pack")
             checkpoint = await client.put_index(crashed, [made])
             await cluster.change("update sessions set last_beat = now() - interval '1 hour'")
-            assert await sessions.end_silent(db, SILENCE, AGE) == [crashed]
+            assert await lifecycle.end_silent(db, SILENCE, AGE) == [crashed]
             await condemn(cluster, claims, made)
             session = await client.open()
             assert await client.names(session, ObjectKind.INDEX) == {str(checkpoint)}

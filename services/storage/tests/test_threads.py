@@ -14,13 +14,13 @@ import pytest
 
 from domain.names import ObjectName
 from domain.sessions import Purpose
-from services.storage.remote.store import StoreAway
-from services.storage.remote.volume import RemoteVolume
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.tests.kept import on_s3
 from services.storage.tests.moving import until_none
-from services.storage.threads import DiskThreads, StoreThreads, VolumeThreads
-from services.storage.work import Presence
+from services.storage.upkeep.work import Presence
+from services.storage.volumes.remote.store import StoreAway
+from services.storage.volumes.remote.volume import RemoteVolume
+from services.storage.volumes.threads import DiskThreads, StoreThreads, VolumeThreads
 
 
 @dataclass

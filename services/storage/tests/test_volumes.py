@@ -11,10 +11,10 @@ import pytest
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.storage.errors import NameMismatch, Unentered
-from services.storage.staging import NO_SESSION, StagedName
 from services.storage.tests.cluster import a_body, index, pack
 from services.storage.tests.kept import Kept, OnDisk, on_emulator, on_s3
-from services.storage.volume import StagedBody, Volume, hash_of
+from services.storage.volumes.staging import NO_SESSION, StagedName
+from services.storage.volumes.volume import StagedBody, Volume, hash_of
 
 BUCKET, SESSION = uuid4(), uuid4()
 TOP = f"buckets/{BUCKET}"

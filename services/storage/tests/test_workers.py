@@ -18,15 +18,15 @@ from pydantic import ValidationError
 from services.common.errors import StartError
 from services.common.testing.server import Certificates, some_settings
 from services.common.worker import Worker, environment_of, make_shared, worker_of
-from services.storage.disk import Disk
-from services.storage.disks import Disks
-from services.storage.in_use import BucketsInUse
-from services.storage.made import MadeFolders
-from services.storage.places import CHOOSING, Places
 from services.storage.settings import StorageSettings
-from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.sized import once
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.in_use import BucketsInUse
+from services.storage.volumes.made import MadeFolders
+from services.storage.volumes.places import CHOOSING, Places
+from services.storage.volumes.staging import StagedName
 
 BUCKET, SESSION = UUID(int=7), UUID(int=8)
 _ROOT = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ def test_a_folder_that_another_worker_has_cleared_and_made_again_is_not_taken_fo
         again.finish()
         made.mkdir()  # by another worker, which has not come to the sync
         synced: list[Path] = []
-        monkeypatch.setattr("services.storage.made.sync_folder", synced.append)
+        monkeypatch.setattr("services.storage.volumes.made.sync_folder", synced.append)
         again.place()
         assert {made.parent, made.parents[1], made.parents[2]} <= set(synced)
 
@@ -103,7 +103,7 @@ def test_a_folder_that_goes_while_another_worker_believes_in_it_is_synced_again(
         made.make(BUCKET)
     drops = made.make_place(BUCKET, top / "keys" / "a")
     synced: list[Path] = []
-    monkeypatch.setattr("services.storage.made.sync_folder", synced.append)
+    monkeypatch.setattr("services.storage.volumes.made.sync_folder", synced.append)
     with first.dropping() if drops_while == "a file comes to it" else nullcontext():
         made.has_come(BUCKET, drops)
     assert set(synced) == {tmp_path, top, top / "data"}
@@ -272,8 +272,8 @@ _PROGRAM = """
 import asyncio, os, sys, threading
 from uuid import UUID
 from services.common.worker import started_as
-from services.storage.in_use import BucketsInUse
-from services.storage.places import Places
+from services.storage.volumes.in_use import BucketsInUse
+from services.storage.volumes.places import Places
 BUCKET = UUID(int=7)
 kept = {}
 def tell(word): print(word, flush=True)

@@ -10,11 +10,11 @@ import pytest
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.database import Database
-from services.storage import retention
 from services.storage.errors import SessionOver, SourceRefused
 from services.storage.regions.passes import Own
 from services.storage.regions.tests.two_clusters import PATIENCE_SECONDS, Regions, back_up, contents, full, until
-from services.storage.sessions import beat
+from services.storage.removal import retention
+from services.storage.sessions.lifecycle import beat
 from services.storage.store import following
 from services.storage.store.following import Claimed
 from services.storage.store.sessions import NOBODY

@@ -10,7 +10,7 @@ import pytest
 from domain.names import ObjectName
 from domain.sessions import Purpose
 from services.common.provision import DatabaseUrls
-from services.storage import sessions
+from services.storage.sessions import lifecycle
 from services.storage.tests.model.clients import Backup, Client, Restore
 from services.storage.tests.model.contents import a_pack, a_snapshot, an_index
 from services.storage.tests.model.faults import Fault
@@ -54,7 +54,7 @@ async def begin(world: World, case: Case, copies: int = 1) -> list[ObjectName]:
     made = [a_snapshot(frozenset(blobs), f"S{number}") for number, blobs in enumerate(case.snapshots)]
     for snapshot in made:
         await world.put(claims, session, snapshot)
-    await sessions.end(world.db, claims, session)
+    await lifecycle.end(world.db, claims, session)
     return [one.name for one in made]
 
 

@@ -15,8 +15,8 @@ from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.common.errors import NotFound
-from services.storage import sessions
 from services.storage.errors import BeingRemoved, IndexNeeded, NotReserved, ParentGone, SessionOver
+from services.storage.sessions import lifecycle
 from services.storage.tests.model.contents import Made, a_pack, a_snapshot, an_index, blobs_of, packs_of
 from services.storage.tests.model.invariants import Lost, Promise
 from services.storage.tests.model.world import InFlight, World
@@ -83,7 +83,7 @@ class Client:
         return self.session
 
     async def end(self) -> None:
-        await sessions.end(self.world.db, self.claims, self.open_session)
+        await lifecycle.end(self.world.db, self.claims, self.open_session)
         self.lose()
 
     @property
@@ -197,7 +197,7 @@ class Backup(Client):
                 self.covered |= self.wants & frozenset().union(*near)
 
     async def _reserve(self, pack: Made) -> None:
-        gone = await sessions.reserve(self.world.db, self.claims, self.open_session, [pack.name])
+        gone = await lifecycle.reserve(self.world.db, self.claims, self.open_session, [pack.name])
         if gone:
             self.gone += (pack.name,)
         else:

@@ -18,12 +18,14 @@ import pytest
 from domain.names import ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage import entries, puts, retention
-from services.storage.disks import Disks
+from services.storage.removal import retention
+from services.storage.sessions import entries
 from services.storage.store import buckets, objects, protection, reaping
 from services.storage.store import puts as put_rows
 from services.storage.store import sessions as session_rows
 from services.storage.tests.model.ahead import Ahead
+from services.storage.transfer import puts
+from services.storage.volumes.disks import Disks
 
 _EVER = 1 << 62
 

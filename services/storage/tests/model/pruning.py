@@ -10,8 +10,8 @@ from functools import partial
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.errors import NotFound
-from services.storage import retention
 from services.storage.errors import RetentionRunning, SnapshotInUse
+from services.storage.removal import retention
 from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, short
 from services.storage.tests.model.contents import Made, a_pack, an_index, blobs_of
 from services.storage.tests.model.invariants import Lost

@@ -6,8 +6,9 @@ from functools import partial
 
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
-from services.storage import basket, control, sessions
 from services.storage.errors import RemovalRunning
+from services.storage.removal import basket
+from services.storage.sessions import control, lifecycle
 from services.storage.store.protection import Candidate, Protected
 from services.storage.tests.model.clients import NOTHING, Blobs, Client, Move, short
 from services.storage.tests.model.contents import an_index, blobs_of, packs_of
@@ -49,7 +50,7 @@ class Revival(Client):
         self.snapshots = tuple(await self._condemned(ObjectKind.SNAPSHOT))
 
     async def _condemned(self, kind: ObjectKind) -> list[ObjectName]:
-        listed = await sessions.list_condemned(
+        listed = await lifecycle.list_condemned(
             self.world.db, self.claims, self.open_session, kind, after=None, limit=1000
         )
         return [ObjectName(kind, bytes(one.sha256).hex()) for one in listed]
@@ -64,7 +65,7 @@ class Revival(Client):
 
     async def _reserve(self, pack: ObjectName) -> None:
         self.offers = tuple(other for other in self.offers if other != pack)
-        if not await sessions.reserve(self.world.db, self.claims, self.open_session, [pack]):
+        if not await lifecycle.reserve(self.world.db, self.claims, self.open_session, [pack]):
             self.packs += (pack,)
             self.lacks -= self.world.made[pack].holds
 

@@ -11,8 +11,9 @@ from uuid import UUID
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.storage import entries, retention, sessions
-from services.storage.bodies import Body
+from services.storage.removal import retention
+from services.storage.sessions import entries, lifecycle
+from services.storage.sessions.bodies import Body
 from services.storage.tests.model.contents import Made, a_pack, a_snapshot, an_index
 from services.storage.tests.model.world import LONG, World
 
@@ -58,22 +59,22 @@ async def set_up(world: World, *, is_marked: bool) -> Scene:
     first = await world.open(claims, Purpose.BACKUP)
     for made in (*packs, index, parent, snapshot, gone):
         await world.put(claims, first, made, packs=sorted(made.lists))
-    await sessions.end(db, claims, first)
+    await lifecycle.end(db, claims, first)
     for old in ((doomed.name,), (condemned.name,)):
         pruning = await world.open(claims, Purpose.RETENTION)
         if old == (condemned.name,):
             await retention.remove(db, claims, pruning, gone.name)
         await retention.mark(db, claims, pruning, world.session_id())
         assert await retention.condemn(db, claims, pruning, old) == []
-        await sessions.end(db, claims, pruning)
+        await lifecycle.end(db, claims, pruning)
         if old == (doomed.name,):
             await world.reapers["a"]._decide()
     silent = await world.open(claims, Purpose.BACKUP, parent.name)
-    await sessions.reserve(db, claims, silent, [used.name])
+    await lifecycle.reserve(db, claims, silent, [used.name])
     async with db.worker() as unit:
         await unit.execute("update sessions set last_beat = to_timestamp(0) where id = %s", (silent,))
     backup = await world.open(claims, Purpose.BACKUP)
-    await sessions.reserve(db, claims, backup, [used.name])
+    await lifecycle.reserve(db, claims, backup, [used.name])
     own = an_index({used.name: used.holds})
     await world.put(claims, backup, own, packs=[used.name])
     reader = await world.open(claims, Purpose.READ)
@@ -88,13 +89,13 @@ Act = Callable[[Scene], Awaitable[object]]
 
 
 def _open(number: int, purpose: Purpose, *, on: bool = False) -> Act:
-    return lambda scene: sessions.open_session(
+    return lambda scene: lifecycle.open_session(
         scene.world.db, scene.claims, scene.new_id(number), purpose, scene.snapshot.name if on else None
     )
 
 
 def _reserve(which: str) -> Act:
-    return lambda scene: sessions.reserve(scene.world.db, scene.claims, scene.backup, [getattr(scene, which).name])
+    return lambda scene: lifecycle.reserve(scene.world.db, scene.claims, scene.backup, [getattr(scene, which).name])
 
 
 def _put_again(which: str) -> Act:
@@ -116,7 +117,7 @@ def _condemn(which: str) -> Act:
 
 
 def _end(which: str) -> Act:
-    return lambda scene: sessions.end(scene.world.db, scene.claims, getattr(scene, which))
+    return lambda scene: lifecycle.end(scene.world.db, scene.claims, getattr(scene, which))
 
 
 async def _list(scene: Scene) -> list[ObjectName]:
@@ -130,8 +131,8 @@ ACTS: dict[str, Act] = {
     "a retention opens": _open(4, Purpose.RETENTION),
     "the backup ends": _end("backup"),
     "the retention ends": _end("retention"),
-    "silent sessions are ended": lambda scene: sessions.end_silent(scene.world.db, LONG, LONG),
-    "the silent session beats": lambda scene: sessions.beat(scene.world.db, scene.claims, scene.silent),
+    "silent sessions are ended": lambda scene: lifecycle.end_silent(scene.world.db, LONG, LONG),
+    "the silent session beats": lambda scene: lifecycle.beat(scene.world.db, scene.claims, scene.silent),
     "reserve of a free pack": _reserve("free"),
     "reserve of a condemned pack": _reserve("condemned"),
     "a free pack is put again": _put_again("free"),

@@ -25,28 +25,29 @@ from domain.tokens import VaultClaims
 from services.common.clock import SystemClock
 from services.common.database import Database
 from services.common.errors import Unavailable
-from services.storage import entries, replication, sessions
-from services.storage.bodies import Announced
-from services.storage.copies import LocalCopy
-from services.storage.disk import Disk
-from services.storage.disks import Disks
 from services.storage.errors import TooFewCopies
-from services.storage.frames import get_message, put_frames
-from services.storage.gets import LocalObjects
-from services.storage.incoming import Incoming
-from services.storage.own import OwnCopies
-from services.storage.patience import Patience
-from services.storage.puts import Put, Puts, Spread
-from services.storage.reaper import Reaper
 from services.storage.regions.healing import OtherRegions
-from services.storage.replication import Replicator
-from services.storage.staging import StagedName
+from services.storage.removal.reaper import Reaper
+from services.storage.sessions import entries, lifecycle
+from services.storage.sessions.bodies import Announced
 from services.storage.store import buckets, nodes
 from services.storage.tests.cluster import a_device
 from services.storage.tests.model.ahead import Ahead
 from services.storage.tests.model.contents import Made
 from services.storage.tests.model.turns import take_turn
-from services.storage.threads import DiskThreads, Result
+from services.storage.transfer.copies import LocalCopy
+from services.storage.transfer.frames import get_message, put_frames
+from services.storage.transfer.gets import LocalObjects
+from services.storage.transfer.incoming import Incoming
+from services.storage.transfer.own import OwnCopies
+from services.storage.transfer.patience import Patience
+from services.storage.transfer.puts import Put, Puts, Spread
+from services.storage.upkeep import replication
+from services.storage.upkeep.replication import Replicator
+from services.storage.volumes.disk import Disk
+from services.storage.volumes.disks import Disks
+from services.storage.volumes.staging import StagedName
+from services.storage.volumes.threads import DiskThreads, Result
 
 NODES = ("a", "b")
 # No node of the model falls silent, and no session ends by itself.
@@ -177,7 +178,7 @@ class World:
         bodies = [(name, body) for name, body in ((key, b"key"), (CONFIG, b"config"), (SEAL, b"seal"))]
         puts = [(self._put(claims, session, name, body, ()), body) for name, body in bodies]
         assert await self.puts["a"].initialise(claims, session, puts)
-        await sessions.end(self.db, claims, session)
+        await lifecycle.end(self.db, claims, session)
 
     def remember(self, made: Made) -> Made:
         self.made[made.name] = made
@@ -189,14 +190,14 @@ class World:
 
     async def open(self, claims: VaultClaims, purpose: Purpose, parent: ObjectName | None = None) -> UUID:
         session = self.session_id()
-        await sessions.open_session(self.db, claims, session, purpose, parent)
+        await lifecycle.open_session(self.db, claims, session, purpose, parent)
         return session
 
     async def end_silent(self, session: UUID) -> None:
         """What a node does to a session whose client has gone."""
         async with self.db.worker() as unit:
             await unit.execute("update sessions set last_beat = to_timestamp(0) where id = %s", (session,))
-        await sessions.end_silent(self.db, LONG, LONG)
+        await lifecycle.end_silent(self.db, LONG, LONG)
 
     @staticmethod
     def _put(claims: VaultClaims, session: UUID, name: ObjectName, body: bytes, packs: Sequence[ObjectName]) -> Put:
@@ -247,12 +248,12 @@ class World:
         self, claims: VaultClaims, session: UUID, kind: ObjectKind, after: ObjectName | None, limit: int = _PAGE
     ) -> list[ObjectName]:
         digest = bytes.fromhex(after.id) if after else None
-        listed = await sessions.list_objects(self.db, claims, session, kind, after=digest, limit=limit)
+        listed = await lifecycle.list_objects(self.db, claims, session, kind, after=digest, limit=limit)
         return [ObjectName(kind, bytes(one.sha256).hex()) for one in listed]
 
     async def read(self, claims: VaultClaims, session: UUID, name: ObjectName, node: str = "a") -> bytes:
         """An object as the session sees it, from `node` or from another that holds it. Raises NotFound."""
-        seen = await sessions.see(self.db, claims, session, name, node)
+        seen = await lifecycle.see(self.db, claims, session, name, node)
         for place in (node, *(other for other in self.nodes if other != node)):
             one = self.nodes[place]
             local = LocalObjects(place, self.db, one.disks, one.threads, self.incoming[place])
@@ -264,7 +265,7 @@ class World:
                     opened.close()
                 assert sha256(body).digest() == bytes(seen.sha256), f"{name} has another content on {place}"
                 return body
-        await sessions.see(self.db, claims, session, name, node)  # its session may have been ended meanwhile
+        await lifecycle.see(self.db, claims, session, name, node)  # its session may have been ended meanwhile
         raise AssertionError(f"{name} is seen by session {session} and lies on no node")
 
     async def come_back(self) -> None:

@@ -1,0 +1,1 @@
+"""What may be removed, what holds it, and how it goes for good."""
