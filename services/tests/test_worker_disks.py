@@ -16,11 +16,11 @@ from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc, rescans_pb2, resc
 
 from domain.names import SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
+from services.storage.adoption.tests.test_adoption import adopting, copy_by_hand
+from services.storage.sessions.tests.test_sessions import a_committed_snapshot
 from services.storage.tests.cluster import Client, Cluster, a_body, pack
-from services.storage.tests.test_adoption import adopting, copy_by_hand
 from services.storage.tests.test_operator import Metadata
-from services.storage.tests.test_rescan import auth_knowing, auth_server, lose_the_catalogue
-from services.storage.tests.test_sessions import a_committed_snapshot
+from services.storage.upkeep.tests.test_rescan import auth_knowing, auth_server, lose_the_catalogue
 from services.storage.volumes.leaving import Leaving
 from services.tests.conftest import Environment
 from services.tests.test_storage_workers import HeldPut

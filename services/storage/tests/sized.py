@@ -12,7 +12,7 @@ import pytest
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
 from services.storage.tests.cluster import Client, Cluster, a_body
-from services.storage.tests.moving import QUICK, until
+from services.storage.upkeep.tests.moving import QUICK, until
 from services.storage.volumes.disk import Disk
 
 KIB = 1 << 10

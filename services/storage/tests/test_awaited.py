@@ -5,10 +5,10 @@ import os
 
 from domain.names import ObjectName
 from domain.sessions import Purpose
+from services.storage.removal.tests.test_reaper import Reapers, a_bucket, reapers, rows, there
+from services.storage.sessions.tests.test_sessions import a_committed_snapshot, refusal_of
 from services.storage.tests.cluster import Client, Cluster, a_body
-from services.storage.tests.test_copies import copies_are_complete
-from services.storage.tests.test_reaper import Reapers, a_bucket, reapers, rows, there
-from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
+from services.storage.transfer.tests.test_copies import copies_are_complete
 
 __all__ = ["reapers"]
 

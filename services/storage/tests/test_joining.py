@@ -8,10 +8,12 @@ import pytest
 
 from services.storage.sessions import entries
 from services.storage.sessions.bodies import Entered
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.store import copies, homes, nodes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import SILENT_SECONDS, Cluster, a_body
-from services.storage.tests.moving import (
+from services.storage.transfer.tests.test_copies import copies_are_complete
+from services.storage.upkeep.tests.moving import (
     NEVER,
     a_bucket_on,
     by_hand,
@@ -23,8 +25,6 @@ from services.storage.tests.moving import (
     until,
     until_none,
 )
-from services.storage.tests.test_copies import copies_are_complete
-from services.storage.tests.test_sessions import refusal_of
 
 
 async def test_a_home_that_joins_counts_as_having_nothing_until_all_that_it_lacks_is_entered(

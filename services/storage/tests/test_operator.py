@@ -9,8 +9,8 @@ from oort.storage.v1 import objects_pb2, objects_pb2_grpc, sessions_pb2, session
 from domain.names import ObjectKind
 from domain.sessions import OPERATOR_METADATA, Purpose
 from domain.tokens import VaultClaims
+from services.storage.sessions.tests.test_sessions import a_committed_snapshot, refusal_of
 from services.storage.tests.cluster import Cluster, a_session_id
-from services.storage.tests.test_sessions import a_committed_snapshot, refusal_of
 
 Metadata = tuple[tuple[str, str], ...]
 

@@ -18,10 +18,10 @@ from domain.names import ObjectKind
 from domain.sessions import Purpose, Scope
 from services.common.errors import ServiceError
 from services.common.metrics import Metrics
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.tests import cluster as clusters
 from services.storage.tests.cluster import Cluster, a_body, a_device, pack
 from services.storage.tests.restics import a_rest_node
-from services.storage.tests.test_sessions import refusal_of
 
 _GUIDE = Path(__file__).parents[3] / "docs" / "operator-guide.md"
 _COUNTED = re.compile(r"## What is refused, counted\n(.*?)\n## ", re.DOTALL)

@@ -7,10 +7,10 @@ import pytest
 from domain.names import SEAL
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
+from services.storage.removal.tests.test_reaper import counters_are_right
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.tests.cluster import Cluster, a_device
-from services.storage.tests.test_copies import copies_are_complete
-from services.storage.tests.test_reaper import counters_are_right
-from services.storage.tests.test_sessions import refusal_of
+from services.storage.transfer.tests.test_copies import copies_are_complete
 from services.storage.volumes.disk import StagedFile
 
 

@@ -5,7 +5,7 @@ from services.common.database import Database
 from services.storage.store import homes
 from services.storage.store.buckets import lock
 from services.storage.tests.cluster import Cluster, a_body
-from services.storage.tests.moving import a_bucket_on, by_hand, homes_of, placement, seen, until_none
+from services.storage.upkeep.tests.moving import a_bucket_on, by_hand, homes_of, placement, seen, until_none
 
 _AT_ONCE = 4
 

@@ -19,9 +19,9 @@ from services.storage.regions.tests.two_clusters import (
     full,
     until,
 )
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.store.followed import KNOWN_SINCE
 from services.storage.tests.cluster import a_body, a_session_id, pack
-from services.storage.tests.test_sessions import refusal_of
 
 
 async def test_what_is_there_and_what_comes_later_is_brought_with_the_same_names_and_bytes(regions: Regions) -> None:

@@ -5,7 +5,7 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage.regions.tests.two_clusters import Regions, back_up, contents, forget, full, until
 from services.storage.tests.cluster import Client, a_body
-from services.storage.tests.test_rescan import a_kept_address, auth_knowing, rescan
+from services.storage.upkeep.tests.test_rescan import a_kept_address, auth_knowing, rescan
 
 
 async def dump(regions: Regions) -> int:

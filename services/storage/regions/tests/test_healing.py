@@ -14,9 +14,9 @@ from services.storage.peers import Peers
 from services.storage.regions.healing import OtherRegion, OtherRegions
 from services.storage.regions.source import Source
 from services.storage.regions.tests.two_clusters import PATIENCE_SECONDS, Regions, back_up, full
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.tests.cluster import Cluster, a_body, pack
-from services.storage.tests.test_healing import altered
-from services.storage.tests.test_sessions import refusal_of
+from services.storage.upkeep.tests.test_healing import altered
 
 
 async def test_an_object_that_rots_on_every_disk_is_healed_from_the_follower_and_the_other_way_round(

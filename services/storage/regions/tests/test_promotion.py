@@ -9,8 +9,8 @@ from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
+from services.storage.sessions.tests.test_sessions import refusal_of
 from services.storage.tests.cluster import a_body
-from services.storage.tests.test_sessions import refusal_of
 
 
 async def a_follower(regions: Regions) -> VaultClaims:
