@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from client.cli import program as backup_tool
 from deploy.cli import __main__ as oort
-from deploy.driver import Command, Device, Outcome
+from deploy.driver import Command, Device, Operator, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,21 @@ class Here(Command):
         ):
             code = oort.main() if self.program == "oort" else backup_tool.run(line[1:])
         return Outcome(line, code, out.getvalue(), err.getvalue())
+
+
+class AdministeredHere(Operator):
+    """A stack whose operator's commands run in this process, but for those that start and stop it."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self._outside = Operator(data)
+        self.oort = Here("oort")
+
+    def up(self, *options: str) -> None:
+        self._outside.up(*options)
+
+    def down(self) -> None:
+        self._outside.down()
 
 
 class LookedAtHere(Device):

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,22 +14,35 @@ from client.account.vaults import Vaults
 from deploy.administrator import Administrator, Target
 from deploy.driver import Device, Operator
 from deploy.local.folder import StackFolder
-from deploy.tests.here import LookedAtHere
+from deploy.tests.here import AdministeredHere, LookedAtHere
 from deploy.tests.ports import own_ports
 
 ADeviceFactory = Callable[[], Device]
 
 
+@pytest.fixture(scope="session")
+def stack(stack: Operator) -> Operator:
+    """The shared one; what its operator does is done in this process."""
+    return AdministeredHere(stack.data)
+
+
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Operator]:
     """A running stack for one test, which may do to it what it likes."""
-    operator = Operator(tmp_path / "own-stack")
+    operator = AdministeredHere(tmp_path / "own-stack")
+    # A node that a test kills stays dead until the test is over.
+    with a_stack(operator, "--restart-delay", "3600"):
+        yield operator
+
+
+@contextmanager
+def a_stack(operator: Operator, *options: str) -> Iterator[None]:
+    """It is up meanwhile, on ports that nobody else chooses, also while a test has taken it down."""
     with ExitStack() as last:
         last.enter_context(own_ports(StackFolder.create(operator.data)))
         last.callback(operator.down)
-        # A node that a test kills stays dead until the test is over.
-        operator.up("--restart-delay", "3600")
-        yield operator
+        operator.up(*options)
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from client.restore.compare import differences
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import MIB, a_tree, incompressible, restored
-from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 
 _RESTORES = 4  # a restore asks either node first
 
@@ -40,26 +40,17 @@ def alter_packs(folder: Path) -> int:
 
 
 @pytest.mark.long
-def test_what_is_altered_costs_only_what_no_node_has_whole(own_stack: Operator, tmp_path: Path) -> None:
-    """One test, since workers that ran two of them would each start a stack."""
-    one, both = tmp_path / "one", tmp_path / "both"
-    one.mkdir()
-    what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack, one)
-    both.mkdir()
-    what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(own_stack, both)
-
-
-def what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack: Operator, tmp_path: Path) -> None:
-    device: Device = a_device(own_stack, tmp_path / "home")
+def test_what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(stack: Operator, tmp_path: Path) -> None:
+    device: Device = a_device(stack, tmp_path / "home")
     source = a_tree(tmp_path / "source")
     device.backup("main", source)
     device.request_vault("cut off")
     device.backup("cut off", source)
-    wait_for_copies(own_stack)
-    first, _second = own_stack.bucket_folders(device.recovery("main")["bucket"])
-    assert alter_packs(first)
-    first, _second = own_stack.bucket_folders(device.recovery("cut off")["bucket"])
-    assert cut_off_packs(first)
+    for vault, harm in (("main", alter_packs), ("cut off", cut_off_packs)):
+        bucket = device.recovery(vault)["bucket"]
+        wait_for_copies_of(stack, bucket)
+        first, _second = stack.bucket_folders(bucket)
+        assert harm(first)
 
     device.restore("cut off", tmp_path / "target")
     assert not list(differences(source, restored(tmp_path / "target", source)))
@@ -75,15 +66,17 @@ def what_is_altered_or_cut_off_on_one_node_is_read_from_the_other(own_stack: Ope
     assert device.backup("main", source)["files_new"] == 1
 
 
-def what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(own_stack: Operator, tmp_path: Path) -> None:
-    device = a_device(own_stack, tmp_path / "home")
+@pytest.mark.long
+def test_what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(stack: Operator, tmp_path: Path) -> None:
+    device = a_device(stack, tmp_path / "home")
     source = incompressible(tmp_path / "source/large", 24, seed=5).parent
     small = [f"small {number}" for number in range(40)]  # some in either of the two packs that are filled at once
     for name in small:
         (source / name).write_text(f"{name} is still whole")
     device.backup("main", source)
-    wait_for_copies(own_stack)
-    folders = own_stack.bucket_folders(device.recovery("main")["bucket"])
+    bucket = device.recovery("main")["bucket"]
+    wait_for_copies_of(stack, bucket)
+    folders = stack.bucket_folders(bucket)
     packs = sorted(folders[0].glob("data/*/*"), key=lambda path: path.stat().st_size)
     damaged = packs[-1].relative_to(folders[0])
     for folder in folders:
@@ -93,7 +86,7 @@ def what_is_altered_on_both_is_found_and_only_what_it_held_is_lost(own_stack: Op
     checked = device.tool.run("check", "--vault", "main", "--read-data")
     assert checked.code == 8
     assert damaged.name[:8] in checked.stdout + checked.stderr
-    wait_until(own_stack, "both copies are known not to be whole", lambda status: status["missing_copies"] == 2)
+    wait_for_copies_of(stack, bucket, missing=2)  # both are known not to be whole
     target = tmp_path / "target"
     restore = device.tool.run("restore", "latest", "--vault", "main", "--target", str(target))
     assert restore.code == 8

@@ -15,7 +15,7 @@ from client.testing.damage import Damage, flip, remove, swap, truncate
 from deploy.driver import Device, Operator
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import restored
-from deploy.tests.end_to_end.waiting import wait_for_copies, wait_for_copies_of
+from deploy.tests.end_to_end.waiting import wait_for_copies_of
 
 _LARGE = 10_000  # bytes: packs of data are larger here, those of trees smaller
 
@@ -78,23 +78,24 @@ def files_below(folder: Path) -> set[Path]:
 
 @dataclass
 class Harmful:
-    """A stack of its own, whose vaults are all whole until a test harms one."""
+    """Vaults of one device, all of them whole until a test harms one."""
 
     command: Commands
     buckets: dict[str, Bucket]
 
 
 @pytest.fixture
-def harmful(own_stack: Operator, tmp_path: Path) -> Harmful:
-    command = Commands(a_device(own_stack, tmp_path / "home", "first"))
+def harmful(stack: Operator, tmp_path: Path) -> Harmful:
+    command = Commands(a_device(stack, tmp_path / "home", "first"))
     open_ones = [f"vault-{number}" for number in range(len(COSTS))]
     names = [*open_ones, *(f"{kind}-{way.__name__}" for kind, way in CLOSED)]
-    buckets = {name: a_bucket(own_stack, command, tmp_path / f"source-{name}", name) for name in names}
+    buckets = {name: a_bucket(stack, command, tmp_path / f"source-{name}", name) for name in names}
     for name in open_ones:
         bucket = buckets[name]
         (bucket.source / "new").write_bytes(os.urandom(2 * _LARGE))
         assert command("backup", str(bucket.source), "--vault", name)[0] == 0
-    wait_for_copies(own_stack)
+    for bucket in buckets.values():
+        wait_for_copies_of(stack, bucket.folders[0].name)
     return Harmful(command, buckets)
 
 
@@ -158,6 +159,6 @@ def vaults_that_no_node_can_open_are_refused_and_not_made_anew(harmful: Harmful,
 
 @pytest.mark.long
 def test_harm_on_all_nodes(harmful: Harmful, tmp_path: Path) -> None:
-    """One test, since workers that ran two of them would each start a stack."""
+    """One test, since workers that ran two of them would each make the vaults."""
     harm_costs_what_was_harmed_and_is_named(harmful, tmp_path)
     vaults_that_no_node_can_open_are_refused_and_not_made_anew(harmful, tmp_path)

@@ -1,28 +1,24 @@
 """A storage node is drained in the middle of a backup, and taken out of use."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from deploy.driver import Operator
 from deploy.local.folder import StackFolder
-from deploy.tests.end_to_end.conftest import a_device
+from deploy.tests.end_to_end.conftest import a_device, a_stack
 from deploy.tests.end_to_end.restic import Restic
 from deploy.tests.end_to_end.test_killed import events, start_backup
 from deploy.tests.end_to_end.trees import MIB, incompressible
 from deploy.tests.end_to_end.waiting import wait_for_copies, wait_until
-from deploy.tests.ports import own_ports
+from deploy.tests.here import AdministeredHere
 
 
 @pytest.fixture
 def three_nodes(tmp_path: Path) -> Iterator[Operator]:
-    operator = Operator(tmp_path / "own-stack")
-    with ExitStack() as last:
-        last.enter_context(own_ports(StackFolder.create(operator.data)))
-        last.callback(operator.down)
-        operator.up("--nodes", "3")
+    operator = AdministeredHere(tmp_path / "own-stack")
+    with a_stack(operator, "--nodes", "3"):
         yield operator
 
 

@@ -22,82 +22,90 @@ _FOLLOWS = 3  # `oort bucket status` ends so while the other cluster does not an
 
 
 @pytest.mark.long
-def test_a_vault_is_restored_and_backed_up_to_from_the_other_region_after_the_first_one_burnt(
+def test_a_vault_moves_to_another_region_and_others_are_used_from_there_after_the_first_one_burnt(
     own_stack: Operator, tmp_path: Path, a_free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = a_device(own_stack, tmp_path / "home")
-    source = a_tree(tmp_path / "source")
-    device.backup("main", source)
-    bucket = device.recovery("main")["bucket"]
+    """One test, since each would start a stack and a second region."""
+    for name in ("moved", "burnt"):
+        (tmp_path / name).mkdir()
     with a_second_region(own_stack, tmp_path / "far", a_free_port) as far:
-        follow(own_stack, bucket, far)
-        caught_up(own_stack, bucket, far)
-        (source / "later").write_bytes(os.urandom(1 << 20))
-        device.backup("main", source)
-        caught_up(own_stack, bucket, far)
-        data = ("--data", str(own_stack.data), *far.at)
-        # While the first one answers, that would be two that are written to.
-        assert "oort bucket move" in own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).stderr
-        burn(own_stack)
-        with monkeypatch.context() as impatient:  # that it waits for two minutes is shown elsewhere
-            impatient.setattr(store, "PATIENCE_SECONDS", 5.0)
-            lost = Here(device.tool.program, device.tool.fixed).run("snapshots", "--vault", "main")
-        assert (lost.code, "no storage node takes the call" in lost.stderr) == (5, True)
-        assert "takes backups" in own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data).stdout
-
-        assert len(device.snapshots("main")) == 2
-        device.tool.ok("check", "--vault", "main", "--read-data")
-        target = tmp_path / "target"
-        device.restore("main", target)
-        assert (restored(target, source) / "later").read_bytes() == (source / "later").read_bytes()
-        assert device.backup("main", source)["files_new"] == 0
-        # The same again changes nothing.
-        own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data)
-        assert len(device.snapshots("main")) == 3
-        comes_home(own_stack, bucket, far)
-        device.backup("main", source)
-        assert len(device.snapshots("main")) == 4
-        device.tool.ok("check", "--vault", "main", "--read-data")
+        a_vault_moves_to_another_cluster_with_all_that_was_stored(own_stack, tmp_path / "moved", far)
+        a_vault_is_used_from_the_other_region_after_the_first_one_burnt(own_stack, tmp_path / "burnt", far, monkeypatch)
 
 
-@pytest.mark.long
-def test_a_vault_moves_to_another_cluster_with_all_that_was_stored(
-    own_stack: Operator, tmp_path: Path, a_free_port: Callable[[], int]
+def a_vault_moves_to_another_cluster_with_all_that_was_stored(
+    own_stack: Operator, tmp_path: Path, far: SecondRegion
 ) -> None:
     device = a_device(own_stack, tmp_path / "home")
     source = a_tree(tmp_path / "source")
     device.backup("main", source)
     bucket = device.recovery("main")["bucket"]
     data = ("--data", str(own_stack.data))
-    with a_second_region(own_stack, tmp_path / "far", a_free_port) as far:
-        too_early = own_stack.oort.run("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
-        assert too_early.code != 0
-        follow(own_stack, bucket, far)
-        moved = own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
-        assert f"is on cluster {NAME}" in moved.stdout
-        device.backup("main", source)
-        assert len(device.snapshots("main")) == 2
-        device.tool.ok("check", "--vault", "main", "--read-data")
-        left = own_stack.oort.ok("bucket", "status", bucket, "--json", *data).json()
-        assert left["writes_to"] == NAME
-        # Something is stored there by now.
-        assert own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).code != 0
-        own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
-        own_stack.oort.ok("template", "add", "far away", "--copies", "1", "--cluster", NAME, *data)
-        device.request_vault("second", "far away")
-        device.backup("second", source)
-        assert (far.data / "buckets" / device.recovery("second")["bucket"]).is_dir()
-        follows_back_for_a_while(own_stack, device.recovery("second")["bucket"], far)
-        device.backup("second", source)
-        there = (*data, *far.at)
-        assert {one["id"] for one in own_stack.oort.ok("node", "list", "--json", *there).json()} == {NODE}
-        assert bucket in {one["id"] for one in own_stack.oort.ok("bucket", "list", "--json", *there).json()}
-        assert own_stack.oort.ok("bucket", "scrub", bucket, "--json", *there).json()["damaged"] == 0
-        [rescanned] = own_stack.oort.ok("node", "rescan", "--json", *there).json()
-        assert (rescanned["entered_objects"], rescanned["left_out"]) == (0, [])
-        exported = tmp_path / "exported"
-        own_stack.oort.ok("bucket", "export", bucket, str(exported), *data, *far.at)
-        assert len(list((exported / "snapshots").iterdir())) == 2
+    too_early = own_stack.oort.run("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
+    assert too_early.code != 0
+    follow(own_stack, bucket, far)
+    moved = own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
+    assert f"is on cluster {NAME}" in moved.stdout
+    device.backup("main", source)
+    assert len(device.snapshots("main")) == 2
+    device.tool.ok("check", "--vault", "main", "--read-data")
+    left = own_stack.oort.ok("bucket", "status", bucket, "--json", *data).json()
+    assert left["writes_to"] == NAME
+    # Something is stored there by now.
+    assert own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).code != 0
+    own_stack.oort.ok("bucket", "move", bucket, "--to", far.internal, "--yes", *data)
+    own_stack.oort.ok("template", "add", "far away", "--copies", "1", "--cluster", NAME, *data)
+    device.request_vault("second", "far away")
+    device.backup("second", source)
+    assert (far.data / "buckets" / device.recovery("second")["bucket"]).is_dir()
+    follows_back_for_a_while(own_stack, device.recovery("second")["bucket"], far)
+    device.backup("second", source)
+    there = (*data, *far.at)
+    assert {one["id"] for one in own_stack.oort.ok("node", "list", "--json", *there).json()} == {NODE}
+    assert bucket in {one["id"] for one in own_stack.oort.ok("bucket", "list", "--json", *there).json()}
+    assert own_stack.oort.ok("bucket", "scrub", bucket, "--json", *there).json()["damaged"] == 0
+    [rescanned] = own_stack.oort.ok("node", "rescan", "--json", *there).json()
+    assert (rescanned["entered_objects"], rescanned["left_out"]) == (0, [])
+    exported = tmp_path / "exported"
+    own_stack.oort.ok("bucket", "export", bucket, str(exported), *data, *far.at)
+    assert len(list((exported / "snapshots").iterdir())) == 2
+
+
+def a_vault_is_used_from_the_other_region_after_the_first_one_burnt(
+    own_stack: Operator, tmp_path: Path, far: SecondRegion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = a_device(own_stack, tmp_path / "home")
+    source = a_tree(tmp_path / "source")
+    device.backup("main", source)
+    bucket = device.recovery("main")["bucket"]
+    follow(own_stack, bucket, far)
+    caught_up(own_stack, bucket, far)
+    (source / "later").write_bytes(os.urandom(1 << 20))
+    device.backup("main", source)
+    caught_up(own_stack, bucket, far)
+    data = ("--data", str(own_stack.data), *far.at)
+    # While the first one answers, that would be two that are written to.
+    assert "oort bucket move" in own_stack.oort.run("bucket", "promote", bucket, "--yes", *data).stderr
+    burn(own_stack)
+    with monkeypatch.context() as impatient:  # that it waits for two minutes is shown elsewhere
+        impatient.setattr(store, "PATIENCE_SECONDS", 5.0)
+        lost = Here(device.tool.program, device.tool.fixed).run("snapshots", "--vault", "main")
+    assert (lost.code, "no storage node takes the call" in lost.stderr) == (5, True)
+    assert "takes backups" in own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data).stdout
+
+    assert len(device.snapshots("main")) == 2
+    device.tool.ok("check", "--vault", "main", "--read-data")
+    target = tmp_path / "target"
+    device.restore("main", target)
+    assert (restored(target, source) / "later").read_bytes() == (source / "later").read_bytes()
+    assert device.backup("main", source)["files_new"] == 0
+    # The same again changes nothing.
+    own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data)
+    assert len(device.snapshots("main")) == 3
+    comes_home(own_stack, bucket, far)
+    device.backup("main", source)
+    assert len(device.snapshots("main")) == 4
+    device.tool.ok("check", "--vault", "main", "--read-data")
 
 
 def comes_home(operator: Operator, bucket: str, far: SecondRegion) -> None:

@@ -23,12 +23,12 @@ def wait_until(operator: Operator, what: str, holds: Callable[[dict[str, Any]], 
         time.sleep(_PAUSE_SECONDS)
 
 
-def wait_for_copies_of(operator: Operator, bucket: str) -> None:
-    """Until no copy of a bucket is missing, whatever others on its stack have lost."""
+def wait_for_copies_of(operator: Operator, bucket: str, *, missing: int = 0) -> None:
+    """Until no copy of a bucket is missing, or as many as are given, whatever others on its stack have lost."""
     end = time.monotonic() + PATIENCE_SECONDS
     with Cluster.of_stack(operator.data) as cluster:
-        while missing := cluster.bucket(bucket).missing_copies:
-            assert time.monotonic() < end, f"not within {PATIENCE_SECONDS:.0f} seconds: {missing} copies are missing"
+        while (found := cluster.bucket(bucket).missing_copies) != missing:
+            assert time.monotonic() < end, f"not within {PATIENCE_SECONDS:.0f} seconds: {found} copies are missing"
             time.sleep(_PAUSE_SECONDS)
 
 
