@@ -9,12 +9,13 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from client.cli import program as backup_tool
 from deploy.cli import __main__ as oort
 from deploy.driver import Command, Device, Operator, Outcome
+
+_LOOKS = ("check", "jobs", "ls", "snapshots", "vault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,19 @@ class AdministeredHere(Operator):
         self._outside.down()
 
 
+@dataclass(frozen=True, slots=True)
+class LooksHere(Command):
+    """`backup-tool`, of which what looks at vaults, or asks for them, runs in this process."""
+
+    def run(self, *arguments: str, stdin: str = "") -> Outcome:
+        if self.prefix or arguments[0] not in _LOOKS:
+            return Command.run(self, *arguments, stdin=stdin)
+        return Here(self.program, self.fixed, env=self.env).run(*arguments, stdin=stdin)
+
+
 class LookedAtHere(Device):
     """A device whose vaults and snapshots are looked at in this process; what it does is done as by any other."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self._here = Device(home)
-        self._here.tool = Here(self.tool.program, self.tool.fixed)
-
-    def recovery(self, vault: str) -> dict[str, Any]:
-        return self._here.recovery(vault)
-
-    def snapshots(self, vault: str) -> list[dict[str, Any]]:
-        return self._here.snapshots(vault)
+        self.tool = LooksHere(self.tool.program, self.tool.fixed)

@@ -1,6 +1,5 @@
 """How much memory a restore out of a store on the net takes, which must not grow with what is restored."""
 
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.stores.cloud import CloudStore, Location
+from client.testing.files import random_bytes
 from client.testing.vaults import PASSWORD, VaultForTests
 from client.vault.repository import create_vault
 from domain.sessions import Purpose
@@ -52,7 +52,7 @@ _BOUND = 100 << 10  # KiB; it takes some 40 MiB, and 155 where answers are held 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_large_file_out_of_a_store_on_the_net_takes_little_memory(s3_bucket: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.write_bytes(random.Random(1).randbytes(_SIZE))
+    source.write_bytes(random_bytes(_SIZE, 1))
     vault = VaultForTests(tmp_path)
     vault.store = store = CloudStore(Location.of_s3(s3_bucket).opened_by("key", "secret"))
     with store.open(Purpose.BACKUP) as session:

@@ -16,7 +16,6 @@ from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.second_region import NAME, NODE, SecondRegion, a_second_region
 from deploy.tests.end_to_end.trees import a_tree, restored
 from deploy.tests.end_to_end.waiting import PATIENCE_SECONDS
-from deploy.tests.here import Here
 
 _FOLLOWS = 3  # `oort bucket status` ends so while the other cluster does not answer
 
@@ -89,7 +88,7 @@ def a_vault_is_used_from_the_other_region_after_the_first_one_burnt(
     burn(own_stack)
     with monkeypatch.context() as impatient:  # that it waits for two minutes is shown elsewhere
         impatient.setattr(store, "PATIENCE_SECONDS", 5.0)
-        lost = Here(device.tool.program, device.tool.fixed).run("snapshots", "--vault", "main")
+        lost = device.tool.run("snapshots", "--vault", "main")
     assert (lost.code, "no storage node takes the call" in lost.stderr) == (5, True)
     assert "takes backups" in own_stack.oort.ok("bucket", "promote", bucket, "--yes", *data).stdout
 
