@@ -22,6 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -36,6 +37,8 @@ from deploy.local.processes import ProcessId
 from deploy.local.redis import RedisServer
 
 _PORTS_RESERVED = 100
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_MEMORY_BYTES = 8 << 30  # four times what the databases of four workers' modules may take, 10 MB each, and their log
 # moto looks whether there is an object, then writes: of two conditional writes at once both would succeed.
 _S3 = """
 import threading
@@ -114,10 +117,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @contextmanager
-def _ending_with_us(process: ProcessId | None) -> Iterator[None]:
-    """Ends a server when this process is gone, in whatever way: the kernel then closes the pipe."""
-    script = 'read -r _; kill -INT "$1"'
-    command = ["sh", "-c", script, "sh", str(process.pid if process else 0)]
+def _ending_with_us(process: ProcessId | None, folder: Path | None = None) -> Iterator[None]:
+    """Ends a server when this process is gone, in whatever way: the kernel then closes the pipe. Removes its folder."""
+    script = 'read -r _; kill -INT "$1"; test -z "$2" || { while kill -0 "$1"; do sleep 0.1; done; rm -rf "$2"; }'
+    command = ["sh", "-c", script, "sh", str(process.pid if process else 0), str(folder or "")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as watch:
         try:
             yield
@@ -125,14 +128,22 @@ def _ending_with_us(process: ProcessId | None) -> Iterator[None]:
             watch.terminate()
 
 
+def _in_memory() -> Path | None:
+    """Where files are kept in memory, if there is plenty of it: a copy of a database costs half as much there."""
+    plenty = psutil.virtual_memory().available >= _MEMORY_BYTES and _MEMORY.is_dir()
+    if plenty and os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES // 2:
+        return _MEMORY
+    return None
+
+
 def _server(config: pytest.Config) -> PostgresServer:
     """The Postgres of this run, started by whoever asks first in this process."""
     if _SERVER not in config.stash:
         with ExitStack() as starting:
-            folder = Path(tempfile.mkdtemp(prefix="oort-test-postgres-"))
+            folder = Path(tempfile.mkdtemp(prefix="oort-test-postgres-", dir=_in_memory()))
             starting.callback(shutil.rmtree, folder)
             server = starting.enter_context(PostgresServer(folder, fast=True))
-            starting.enter_context(_ending_with_us(server.process))
+            starting.enter_context(_ending_with_us(server.process, folder))
             config.stash[_SERVER] = server, starting.pop_all()
     return config.stash[_SERVER][0]
 

@@ -43,8 +43,15 @@ _SETTINGS = {
     "jit": "off",  # queries here are short: compiling one costs more than it saves
 }
 # For tests: a killed server still loses nothing, a machine without power would. They make hundreds of databases, which
-# need no looking after, and thousands of connections, each of which would stretch its password for 5 ms.
-_FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "scram_iterations": "1"}
+# need no looking after, and thousands of connections, each of which would stretch its password for 5 ms. The files may
+# lie in memory, where the log is not to take a gigabyte.
+_FAST_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "scram_iterations": "1",
+    "max_wal_size": "256MB",
+}
 
 _ACCESS_RULES = """\
 # Made by `oort stack`: loopback only, and never without a password.
