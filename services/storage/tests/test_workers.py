@@ -99,12 +99,12 @@ def test_a_folder_that_goes_while_another_worker_believes_in_it_is_synced_again(
 ) -> None:
     first, second = worker_of(shared, 0, 2), worker_of(shared, 1, 2)
     made, top = MadeFolders(tmp_path, second), tmp_path / str(BUCKET)
-    with first.dropping() if drops_while == "it is made" else nullcontext():
+    with first.dropping(BUCKET.int) if drops_while == "it is made" else nullcontext():
         made.make(BUCKET)
     drops = made.make_place(BUCKET, top / "keys" / "a")
     synced: list[Path] = []
     monkeypatch.setattr("services.storage.made.sync_folder", synced.append)
-    with first.dropping() if drops_while == "a file comes to it" else nullcontext():
+    with first.dropping(BUCKET.int) if drops_while == "a file comes to it" else nullcontext():
         made.has_come(BUCKET, drops)
     assert set(synced) == {tmp_path, top, top / "data"}
     synced.clear()
