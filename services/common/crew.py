@@ -2,8 +2,8 @@
 
 Kept true: each runs the command that the first one runs, with its environment, and is told what it is (worker.py); one
 that ends unasked is started again, after a pause that grows while it does not last; one whose event loop stands still
-is ended, or what it has locked would be locked for ever; none outlives the first process, on whatever way that ends; what the first one has open for the instance, they have too, so a lock on a file holds as long
-as one of them is there.
+is ended, or what it has locked would be locked for ever; none outlives the first process, on whatever way that ends;
+what the first one has open for the instance, they have too, so a lock on a file holds as long as one of them is there.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LASTED_SECONDS = 60.0
 _ANSWER_SECONDS = 2.0
 _TICK_SECONDS = 1.0
-# Looks without a tick in between before a worker is ended. Looks, and not seconds: where all processes stood still, as a
-# machine that slept, only one is missed. Two minutes are more than any load keeps a process from the processor.
+# Looks without a tick in between before a worker is ended. Looks, and not a time: where all processes stood still, as
+# those of a frozen container, one look passes. Two minutes are far more than a load keeps a process from the processor.
 _LOOK_SECONDS, _LOOKS = 5.0, 24
 _GRACE_SECONDS = 5.0  # beyond those of the drain, before one that does not end is ended
 _ABANDONED = 1

@@ -1,7 +1,8 @@
 """What an instance of several processes measures, as if it were one.
 
 Kept true: counters and histograms are sums over all processes that there have been, so that none ever falls because a
-process ended, of which what it said last counts, and not what it did since; of memory and open files those that there are are added up; every other gauge is the first process's.
+process ended, of which what it said last counts, and not what it did since; of memory and open files those that there
+are are added up; every other gauge is the first process's.
 """
 
 import contextlib
