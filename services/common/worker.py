@@ -122,7 +122,7 @@ class Worker:
 
     @contextmanager
     def dropping(self, owner: int) -> Iterator[None]:
-        """While the first process removes an owner's folders. What anybody knew of them until it is done counts for nothing.
+        """While the first process removes folders of an owner. What anybody knew of them until then counts for nothing.
 
         So it is known, at any time after a file has come to a folder, whether that was still the one that was known.
         """
