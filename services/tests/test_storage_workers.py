@@ -108,7 +108,7 @@ def _ticks(node: WorkerNode) -> int:
     """Those of the second worker, as the first one sees them."""
     for path in Path(f"/proc/{node.first}/fd").iterdir():
         with suppress(OSError):  # it is closed meanwhile
-            if os.readlink(path).startswith("/memfd:oort-workers"):
+            if str(path.readlink()).startswith("/memfd:oort-workers"):
                 descriptor = os.open(path, os.O_RDWR)
                 try:
                     return worker_of(descriptor, 0, 2).ticks[1]
