@@ -27,7 +27,8 @@ from services.storage.places import CHOOSING, Places
 from services.storage.settings import StorageSettings
 from services.storage.staging import StagedName
 from services.storage.tests.cluster import a_body, pack
-from services.storage.tests.sized import once, until
+from services.storage.tests.moving import until
+from services.storage.tests.sized import once
 
 BUCKET, SESSION = UUID(int=7), UUID(int=8)
 _ROOT = Path(__file__).parents[3]
