@@ -136,7 +136,7 @@ class Crew:
                 self._remember(number)
 
     async def _watch(self, number: int, process: asyncio.subprocess.Process) -> None:
-        """End a worker that has served, and whose event loop does not go on."""
+        """End a worker whose event loop has run, and does not go on."""
         last = looks = 0
         while looks < _LOOKS:
             await self._clock.sleep(_LOOK_SECONDS)
@@ -171,7 +171,7 @@ def follow(worker: Worker, registry: CollectorRegistry) -> None:
 
 
 async def tick(worker: Worker, clock: Clock) -> None:
-    """In a further process that serves: have the first one see that the event loop goes on, for ever."""
+    """In a further process: have the first one see that the event loop goes on, for ever."""
     while True:
         worker.ticks[worker.number] += 1
         await clock.sleep(_TICK_SECONDS)

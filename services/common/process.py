@@ -172,7 +172,7 @@ async def run(
         crew: Crew | None = None
         if worker is not None:
             follow(worker, metrics.registry)
-            background.append(partial(tick, worker, clock))
+            stack.callback(asyncio.ensure_future(tick(worker, clock)).cancel)
         elif (count := role.workers(settings)) > 1:
             settings = stack.enter_context(reserved(settings, role.listens))
             crew = Crew(count, _where(settings, role.listens), clock, metrics.registry)

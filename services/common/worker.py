@@ -95,7 +95,7 @@ class Worker:
     """One process. `counts` has a number of each, of which it writes its own.
 
     A further one has a `line` to the first process, and what that has `lent`: its descriptors of files. `ticks` has a
-    number of each, which grows as long as its event loop goes on; 0 before it serves.
+    number of each, which grows as long as its event loop goes on; 0 before that runs.
     `drops` tell how often the first one has begun and ended to remove folders that others may believe in: a number for
     all whose owners are the same modulo the numbers that there are.
     """

@@ -21,8 +21,8 @@ _ROOT = Path(__file__).parents[3]
 _PATIENCE_SECONDS = 120.0
 AGAIN = "a worker is started again"
 HANG_SECONDS = 130.0  # a look to see it tick, and 24 more
-# A worker that serves, and then stands still.
-SERVES = """
+# A worker whose event loop has run, and then stands still.
+STANDS_STILL = """
 import os, signal, time
 from services.common.worker import started_as
 me = started_as(os.environ)
@@ -63,7 +63,7 @@ def running(crew: Crew) -> list[int]:
 async def test_a_worker_that_stands_still_is_ended_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     with capture_logs() as told:
-        async with keeping(clock, SERVES, monkeypatch) as crew:
+        async with keeping(clock, STANDS_STILL, monkeypatch) as crew:
             await until(lambda: crew.first.ticks[1])
             crew.first.counts[1] = 3  # streams that it has, and locks with them
             (hung,) = running(crew)
@@ -77,7 +77,7 @@ async def test_a_worker_that_stands_still_is_ended_and_started_again(monkeypatch
     assert told[1]["cause"] == "it ended with -9"
 
 
-async def test_a_worker_that_goes_on_or_does_not_serve_yet_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_goes_on_or_has_not_begun_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     async with keeping(clock, "import time; time.sleep(600)", monkeypatch) as crew:
         await until(lambda: running(crew))
@@ -119,7 +119,7 @@ async def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pyte
     python = sys.executable
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     with capture_logs() as told:
-        async with keeping(clock, SERVES, monkeypatch) as crew:
+        async with keeping(clock, STANDS_STILL, monkeypatch) as crew:
             await until(lambda: told)
             assert told[0]["cause"] == "it could not be started: No such file or directory"
             monkeypatch.setattr(sys, "executable", python)
@@ -129,7 +129,7 @@ async def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pyte
 
 async def test_a_worker_that_does_not_end_when_it_is_told_to_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with capture_logs() as told:
-        async with keeping(ManualClock(), SERVES, monkeypatch) as crew:
+        async with keeping(ManualClock(), STANDS_STILL, monkeypatch) as crew:
             await until(lambda: crew.first.ticks[1])
             (ending,) = running(crew)
             await crew.drain(0)
