@@ -31,7 +31,7 @@ def stop_all(folder: StackFolder, stack_id: str) -> list[str]:
                 living.send_signal(signal.SIGTERM)
     for process in (*own, *(process for process in left if process not in own)):
         stop(process, patience=_PATIENCE_SECONDS)
-    found = list(left.values())
+    found = list(dict.fromkeys(left.values()))  # several workers of a node are one to whoever reads it
     if PostgresServer(folder.path / "postgres", log=folder.log("postgres")).stop():
         found.append("postgres")
     return found

@@ -1,9 +1,9 @@
 """The further processes of an instance, as its first one keeps them.
 
 Kept true: each runs the command that the first one runs, with its environment, and is told what it is (worker.py); one
-that ends unasked is started again, after a pause that grows while it does not last; none outlives the first process, on
-whatever way that ends; what the first one has open for the instance, they have too, so a lock on a file holds as long
-as one of them is there.
+that ends unasked is started again, after a pause that grows while it does not last; one whose event loop stands still
+is ended, or what it has locked would be locked for ever; none outlives the first process, on whatever way that ends;
+what the first one has open for the instance, they have too, so a lock on a file holds as long as one of them is there.
 """
 
 import asyncio
@@ -28,6 +28,10 @@ from services.common.worker import Worker, environment_of, make_shared, worker_o
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LASTED_SECONDS = 60.0
 _ANSWER_SECONDS = 2.0
+_TICK_SECONDS = 1.0
+# Looks without a tick in between before a worker is ended. Looks, and not a time: where all processes stood still, as
+# those of a frozen container, one look passes. Two minutes are far more than a load keeps a process from the processor.
+_LOOK_SECONDS, _LOOKS = 5.0, 24
 _GRACE_SECONDS = 5.0  # beyond those of the drain, before one that does not end is ended
 _ABANDONED = 1
 
@@ -118,19 +122,33 @@ class Crew:
             line = Line(ours)
             with self._telling:
                 self._running[number] = process, line
+            watching = asyncio.ensure_future(self._watch(number, process))
             try:
                 if self._is_ending:
                     process.terminate()
                 yield process
             finally:
+                watching.cancel()
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
-                self.first.counts[number] = 0
+                self.first.counts[number] = self.first.ticks[number] = 0
                 self._remember(number)
 
+    async def _watch(self, number: int, process: asyncio.subprocess.Process) -> None:
+        """End a worker whose event loop has run, and does not go on."""
+        last = looks = 0
+        while looks < _LOOKS:
+            await self._clock.sleep(_LOOK_SECONDS)
+            ticks = self.first.ticks[number]
+            looks = looks + 1 if ticks and ticks == last else 0
+            last = ticks
+        self._log.error("a worker does not go on, and is killed", number=number, seconds=_LOOKS * _LOOK_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
     def _remember(self, number: int) -> None:
-        """A worker has ended. What it counted is at no moment told twice, or not at all."""
+        """A worker has ended. What it had told is at no moment counted twice, or not at all."""
         with self._telling:
             _, line = self._running.pop(number)
             total = Counter(self._ended)
@@ -150,3 +168,10 @@ def follow(worker: Worker, registry: CollectorRegistry) -> None:
         os._exit(_ABANDONED)
 
     threading.Thread(target=run, name="follow", daemon=True).start()
+
+
+async def tick(worker: Worker, clock: Clock) -> None:
+    """In a further process: have the first one see that the event loop goes on, for ever."""
+    while True:
+        worker.ticks[worker.number] += 1
+        await clock.sleep(_TICK_SECONDS)

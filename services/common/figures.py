@@ -1,7 +1,8 @@
 """What an instance of several processes measures, as if it were one.
 
 Kept true: counters and histograms are sums over all processes that there have been, so that none ever falls because a
-process ended; of memory and open files those that there are are added up; every other gauge is the first process's.
+process ended, of which what it said last counts, and not what it did since; of memory and open files those that there
+are are added up; every other gauge is the first process's.
 """
 
 import contextlib
@@ -69,7 +70,7 @@ class Line:
         """What it says when it was asked, or said last, if nothing has come within `seconds`."""
         with self._turn:
             end = time.monotonic() + seconds
-            if self._is_over:
+            if self._is_over or not self._is_asked:  # who asked at the same time has read the answer
                 return self._last
             try:
                 while (text := self._whole()) is None:
@@ -116,6 +117,10 @@ class SummedFigures:
     def __init__(self, own: CollectorRegistry, others: Callable[[], Iterable[Figures]]) -> None:
         self._own = own
         self._others = others
+
+    def describe(self) -> Iterator[Metric]:
+        """Their names, for whoever asks the registry for some of them alone."""
+        return iter(self._own.collect())
 
     def collect(self) -> Iterator[Metric]:
         added: Counter[Key] = Counter()

@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from services.common import heartbeat, jobs, logs
 from services.common.clock import Clock, SystemClock
-from services.common.crew import Crew, follow
+from services.common.crew import Crew, follow, tick
 from services.common.database import Database
 from services.common.errors import StartError, Unavailable
 from services.common.figures import summed
@@ -172,6 +172,7 @@ async def run(
         crew: Crew | None = None
         if worker is not None:
             follow(worker, metrics.registry)
+            stack.callback(asyncio.ensure_future(tick(worker, clock)).cancel)
         elif (count := role.workers(settings)) > 1:
             settings = stack.enter_context(reserved(settings, role.listens))
             crew = Crew(count, _where(settings, role.listens), clock, metrics.registry)

@@ -3,7 +3,7 @@
 An instance is one process, or several that listen on its ports together: the first one starts the others (crew.py).
 
 Kept true: what is counted here, and who has a lock, is known to all of them at once; what one had when it ended counts
-for nothing any more: the kernel lets go of its locks, and the first process clears its count.
+for nothing any more: the kernel lets go of its locks, and the first process clears its numbers.
 """
 
 import errno
@@ -24,8 +24,9 @@ from services.common.errors import StartError
 MOST = 64
 # Set for a further process by the first one alone: its number, how many there are, and its descriptors.
 STARTED_AS = "OORT_STARTED_AS_WORKER"
+_DROPS = 64
 _COUNT_BYTES = 8
-_SHARED_BYTES = (MOST + 1) * _COUNT_BYTES  # a count of each, and one of all
+_SHARED_BYTES = (2 * MOST + _DROPS) * _COUNT_BYTES  # a count and the ticks of each, and the drops of all
 _PLACES = 1 << 62
 _LOOK_SECONDS = 0.01
 
@@ -93,8 +94,10 @@ class InstanceLock:
 class Worker:
     """One process. `counts` has a number of each, of which it writes its own.
 
-    A further one has a `line` to the first process, and what that has `lent`: its descriptors of files.
-    `drops` has one number: how often the first one has begun and ended to remove folders that others may believe in.
+    A further one has a `line` to the first process, and what that has `lent`: its descriptors of files. `ticks` has a
+    number of each, which grows as long as its event loop goes on; 0 before that runs.
+    `drops` tell how often the first one has begun and ended to remove folders that others may believe in: a number for
+    all whose owners are the same modulo the numbers that there are.
     """
 
     number: int = 0
@@ -103,7 +106,8 @@ class Worker:
     locks: ByteLocks | None = None
     line: socket.socket | None = None
     lent: Sequence[int] = ()
-    drops: "list[int] | memoryview" = field(default_factory=lambda: [0])
+    ticks: "list[int] | memoryview" = field(default_factory=lambda: [0])
+    drops: "list[int] | memoryview" = field(default_factory=lambda: [0] * _DROPS)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -117,21 +121,25 @@ class Worker:
         return "" if self.is_first else f"{self.number}-"
 
     @contextmanager
-    def dropping(self) -> Iterator[None]:
-        """While the first process removes folders. What anybody knew of folders before or meanwhile counts for nothing.
+    def dropping(self, owner: int) -> Iterator[None]:
+        """While the first process removes folders of an owner. What anybody knew of them until then counts for nothing.
 
         So it is known, at any time after a file has come to a folder, whether that was still the one that was known.
         """
+        place = owner % _DROPS
         with self._turn:
-            self.drops[0] += 1
+            self.drops[place] += 1
             try:
                 yield
             finally:
-                self.drops[0] += 1
+                self.drops[place] += 1
 
-    def dropped_since(self, drops: int) -> bool:
+    def drops_of(self, owner: int) -> int:
+        return self.drops[owner % _DROPS]
+
+    def dropped_since(self, owner: int, drops: int) -> bool:
         """Whether folders have gone since there were so many `drops`; an odd number says that some were just going."""
-        return bool(drops % 2) or self.drops[0] != drops
+        return bool(drops % 2) or self.drops_of(owner) != drops
 
 
 def make_shared() -> int:
@@ -146,7 +154,8 @@ def worker_of(
 ) -> Worker:
     """One of `count`, with what they have together."""
     numbers = memoryview(mmap.mmap(shared, _SHARED_BYTES)).cast("Q")
-    return Worker(number, count, numbers[:count], ByteLocks(shared), line, lent, numbers[MOST:])
+    ticks, drops = numbers[MOST : MOST + count], numbers[2 * MOST :]
+    return Worker(number, count, numbers[:count], ByteLocks(shared), line, lent, ticks=ticks, drops=drops)
 
 
 def environment_of(number: int, count: int, shared: int, line: int, lent: Sequence[int] = ()) -> dict[str, str]:

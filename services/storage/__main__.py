@@ -5,9 +5,8 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # what a start makes is no garbage; process.main has it on again when the role serves
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -37,6 +36,7 @@ from services.storage.access.gate import Gate, OperatorGate, TokenGate, load_key
 from services.storage.access.rates import PATIENCE_SECONDS, Rates, open_rates
 from services.storage.adoption.run import Adoption
 from services.storage.adoption.unentered import Unentered
+from services.storage.opening import disk_threads, open_disks, open_stores
 from services.storage.peers import Peers
 from services.storage.regions.bringing import Bringer
 from services.storage.regions.following import Follower
@@ -76,14 +76,11 @@ from services.storage.upkeep.replication import Replicator
 from services.storage.upkeep.rescan import Rescan
 from services.storage.upkeep.scrub import Scrubber
 from services.storage.upkeep.work import Figures, Presence, every, jobs
-from services.storage.volumes import mounted
-from services.storage.volumes.disk import Disk
 from services.storage.volumes.disks import Disks
 from services.storage.volumes.pace import Pace
 from services.storage.volumes.steady import read_when_idle
-from services.storage.volumes.threads import DiskThreads, StoreThreads, VolumeThreads
+from services.storage.volumes.threads import DiskThreads, VolumeThreads
 
-_THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processor
 _THREADS_OF_ALL = 4
 _BUCKETS = buckets_pb2.DESCRIPTOR.services_by_name["BucketService"].full_name
 _CONTROL = sessions_pb2.DESCRIPTOR.services_by_name["SessionControlService"].full_name
@@ -107,9 +104,9 @@ async def wire(
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
         idle = DiskThreads(stack.enter_context(read_when_idle()))
-        own_disks = _open_disks(runtime, stack)
-        of_disks = _threads(stack, "disk", settings.disk_threads)
-        stores, claims = await _open_stores(runtime, stack)
+        own_disks = open_disks(runtime, stack)
+        of_disks = disk_threads(stack, "disk", settings.disk_threads)
+        stores, claims = await open_stores(runtime, stack)
         threads = of_disks
         if stores:
             executor = stack.enter_context(ThreadPoolExecutor(_THREADS_OF_ALL, thread_name_prefix="volumes"))
@@ -272,7 +269,7 @@ async def wire(
                 replicator.run,
                 _follower(runtime, puts, peers, telling).run,
                 scrubber.run,
-                _mover(runtime, disks, _threads(stack, "move", 1)).run,
+                _mover(runtime, disks, disk_threads(stack, "move", 1)).run,
             ]
             if worker.is_first
             else [],
@@ -353,57 +350,6 @@ async def _serve_restic(
     )
     listener = await listen(settings, str(settings.rest_listen), handler)
     return listener.drain
-
-
-def _open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list[Disk]:
-    """The first worker sees to it that all are mounted; the others open those that it has, or none."""
-    settings, worker = runtime.settings, runtime.worker
-    if worker.is_first:
-        mounted.require_mounted(settings.data_dirs, settings.gone_disks)
-    opened: list[Disk] = []
-    for number, folder in enumerate(settings.data_dirs):
-        lock = None if worker.is_first else worker.lent[number]
-        disk = Disk(folder, settings.instance, settings.low_water_bytes, worker, lock)
-        stack.callback(disk.close)
-        opened.append(disk)
-    if worker.is_first:
-        mounted.note({disk.folder: disk.id for disk in opened}, settings.gone_disks)
-    return opened
-
-
-def _threads(stack: AsyncExitStack, name: str, count: int) -> DiskThreads:
-    return DiskThreads(stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name)))
-
-
-async def _open_stores(
-    runtime: Runtime[StorageSettings], stack: AsyncExitStack
-) -> tuple[list[StoreThreads], list[Callable[[], Awaitable[None]]]]:
-    """The stores, and a job for each, which claims it when it was away."""
-    settings, beat = runtime.settings, runtime.settings.node_beat_seconds
-    if not settings.data_stores or settings.spool_dir is None or settings.store_key_file is None:
-        return [], []
-    from services.storage.volumes.remote.address import StoreAddress
-    from services.storage.volumes.remote.keys import StoreKey
-    from services.storage.volumes.remote.spool import Spool
-    from services.storage.volumes.remote.store import Store
-    from services.storage.volumes.remote.volume import RemoteVolume
-
-    node = settings.instance
-    addresses = [StoreAddress.parse(url) for url in settings.data_stores]
-    keys = {scheme: StoreKey.read(settings.store_key_file, scheme) for scheme in {one.scheme for one in addresses}}
-    spool = Spool(settings.spool_dir, node, settings.low_water_bytes)
-    stack.callback(spool.close)
-    opened = []
-    claims: list[Callable[[], Awaitable[None]]] = []
-    for address in addresses:
-        asking, sending = (_threads(stack, kind, _THREADS_OF_A_STORE) for kind in ("ask", "send"))
-        store = Store(address, keys[address.scheme], node)
-        stack.callback(store.close)  # before its threads, which wait for it
-        open_one = partial(RemoteVolume, store, spool, node, settings.store_room_bytes, cluster=settings.cluster_name)
-        volume = await asyncio.to_thread(open_one)
-        opened.append(StoreThreads(volume, asking, sending))
-        claims.append(partial(every, runtime.clock, beat, "claim a store", partial(asking.run, volume.claim)))
-    return opened, claims
 
 
 ROLE = Role(

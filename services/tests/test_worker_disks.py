@@ -131,7 +131,7 @@ class Moving:
 async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of_them_is_killed(
     environment: Environment, cluster: Cluster, disks: list[Path]
 ) -> None:
-    own = {"crowded_bytes": 1, "move_poll_seconds": 0.01, "basket_days": 0, "reap_seconds": 0.1}
+    own = {"crowded_bytes": 1, "move_poll_seconds": 0.05, "basket_days": 0, "reap_seconds": 0.1}
     with a_node(environment, cluster, data_dirs=disks, **own) as node:
         claims = await cluster.bucket(NODE)
         claims = replace(claims, scopes=claims.scopes | {Scope.DELETE})
@@ -175,7 +175,7 @@ async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of
 async def test_workers_adopt_and_rescan_what_lies_on_two_disks_one_after_the_other(
     environment: Environment, cluster: Cluster, disks: list[Path], auth_server: str
 ) -> None:
-    own = {"crowded_bytes": 1, "move_poll_seconds": 0.01, "auth_server": auth_server}
+    own = {"crowded_bytes": 1, "move_poll_seconds": 0.05, "auth_server": auth_server}
     with a_node(environment, cluster, data_dirs=disks, **own) as node:
         claims = await cluster.bucket(NODE)
         second = await node.worker()

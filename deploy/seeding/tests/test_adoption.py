@@ -13,7 +13,15 @@ import grpc
 import pytest
 from oort.storage.v1.adoptions_pb2 import ReadRootsResponse
 
-from client.errors import DamagedVault, OortError, QuotaExceeded, RetentionRunning, ServerUnreachable, UsageError
+from client.errors import (
+    DamagedVault,
+    NotFound,
+    OortError,
+    QuotaExceeded,
+    RetentionRunning,
+    ServerUnreachable,
+    UsageError,
+)
 from client.stores.abc import ObjectInfo
 from client.testing.damage import flip, truncate
 from deploy.local.cluster import Cluster
@@ -77,7 +85,7 @@ def test_the_homes_in_another_cluster_are_reached_where_they_say_that_they_are(n
         adopted = adopt(session, [], nothing)
     assert (sum(adopted.objects.values()), adopted.down) == (6, {})
     assert asked == [nodes.running.cluster.settings["a"].internal_endpoint]
-    with pytest.raises(UsageError, match="no storage node nobody"):
+    with pytest.raises(NotFound, match="no node nobody"):
         far.channel("nobody")
 
 

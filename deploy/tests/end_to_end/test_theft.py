@@ -98,7 +98,7 @@ def test_a_locked_vault_loses_nothing_to_it(stack: Operator, tmp_path: Path) -> 
     ("arguments", "code", "said"),
     [
         (("restore", "00000000-0000-0000-0000-000000000000"), 6, "bucket"),
-        (("basket", "no-id"), 2, "bucket_id"),
+        (("basket", "no-id"), 2, "`oort bucket list`"),
         (("restore", "00000000-0000-0000-0000-000000000000", "--since", "yesterday"), 2, "is no time"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -92,6 +93,25 @@ def test_a_late_answer_is_what_is_told_the_next_time() -> None:
         line.ask()
         assert line.figures(0) == {("calls", "calls_total", ()): 4.0}
         assert its.recv(100) == b"?", "asked once for each answer"
+
+
+def test_who_asks_at_the_same_time_as_another_does_not_wait_for_an_answer_that_was_read() -> None:
+    own = Measured()
+    own.calls.labels("Put").inc(3)
+    with answering(own) as line:
+        line.ask()
+        line.ask()
+        first, begun = line.figures(60), time.monotonic()
+        assert line.figures(60) == first
+        assert time.monotonic() - begun < 60
+
+
+def test_some_figures_can_be_asked_for_by_name() -> None:
+    own = Measured()
+    own.calls.labels("Put").inc(3)
+    some = summed(own.registry, list).restricted_registry(["calls_total", "free_bytes"])
+    lines = [line for line in generate_latest(some).decode().splitlines() if not line.startswith("#")]
+    assert lines == ['calls_total{method="Put"} 3.0', "free_bytes 0.0"]
 
 
 def test_figures_that_cannot_be_told_are_those_of_the_last_time_and_the_next_ones_come() -> None:

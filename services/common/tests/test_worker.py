@@ -4,7 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -113,10 +114,24 @@ def has_ipv6() -> bool:
     return True
 
 
+@contextmanager
+def reserved_at_last(wanted: ProcessSettings) -> Iterator[ProcessSettings]:
+    """With a free port; one that is free on one address of a name may be taken on another one."""
+    for _ in range(100):
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(reserved(wanted, NAMES))
+            except StartError:
+                continue
+            yield held
+            return
+    raise AssertionError("no port is free")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", *(["[::]", "[::1]"] if has_ipv6() else [])])
 def test_reserved_ports_are_taken_by_who_shares_them_alone(settings: ProcessSettings, host: str) -> None:
     wanted = settings.model_copy(update={"public_listen": f"{host}:0"})
-    with reserved(wanted, NAMES) as held:
+    with reserved_at_last(wanted) as held:
         assert held.share_port
         assert held.metrics_listen == settings.metrics_listen
         address, _, port = held.public_listen.rpartition(":")
@@ -129,18 +144,26 @@ def test_reserved_ports_are_taken_by_who_shares_them_alone(settings: ProcessSett
         alone = held.model_copy(update={"share_port": False})
         with pytest.raises(StartError, match=f"cannot listen on .*{port}: the port is taken"), reserved(alone, NAMES):
             pass
-    listen(int(port), host, socket.SO_REUSEADDR).close()
 
 
 def test_what_an_earlier_run_has_left_on_a_port_does_not_take_it(settings: ProcessSettings) -> None:
+    # Between an earlier run and the next one another test may come to the port.
+    assert any(is_reserved_after_an_earlier_run(settings) for _ in range(20))
+
+
+def is_reserved_after_an_earlier_run(settings: ProcessSettings) -> bool:
     with closing(listen(0, "127.0.0.1", socket.SO_REUSEADDR)) as earlier:
         port = earlier.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as caller:
             accepted, _ = earlier.accept()
             accepted.close()  # before its caller: this end is in TIME_WAIT then
             assert caller.recv(1) == b""
-    with reserved(settings.model_copy(update={"public_listen": f"127.0.0.1:{port}"}), NAMES) as held:
-        assert held.public_listen == f"127.0.0.1:{port}"
+    wanted = settings.model_copy(update={"public_listen": f"127.0.0.1:{port}"})
+    try:
+        with reserved(wanted, NAMES) as held:
+            return held.public_listen == wanted.public_listen
+    except StartError:
+        return False
 
 
 def test_an_address_of_another_host_is_named(settings: ProcessSettings) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from services.common.errors import StartError
 from services.common.testing.server import Certificates, some_settings
@@ -21,6 +22,7 @@ from services.common.worker import Worker, environment_of, make_shared, worker_o
 from services.storage.settings import StorageSettings
 from services.storage.tests.cluster import a_body, pack
 from services.storage.tests.sized import once
+from services.storage.upkeep.tests.moving import until
 from services.storage.volumes.disk import Disk
 from services.storage.volumes.disks import Disks
 from services.storage.volumes.in_use import BucketsInUse
@@ -99,17 +101,32 @@ def test_a_folder_that_goes_while_another_worker_believes_in_it_is_synced_again(
 ) -> None:
     first, second = worker_of(shared, 0, 2), worker_of(shared, 1, 2)
     made, top = MadeFolders(tmp_path, second), tmp_path / str(BUCKET)
-    with first.dropping() if drops_while == "it is made" else nullcontext():
+    with first.dropping(BUCKET.int) if drops_while == "it is made" else nullcontext():
         made.make(BUCKET)
     drops = made.make_place(BUCKET, top / "keys" / "a")
     synced: list[Path] = []
     monkeypatch.setattr("services.storage.volumes.made.sync_folder", synced.append)
-    with first.dropping() if drops_while == "a file comes to it" else nullcontext():
+    with first.dropping(BUCKET.int) if drops_while == "a file comes to it" else nullcontext():
         made.has_come(BUCKET, drops)
     assert set(synced) == {tmp_path, top, top / "data"}
     synced.clear()
     made.has_come(BUCKET, made.make_place(BUCKET, top / "keys" / "b"))
     assert bool(synced) == (drops_while == "a file comes to it"), "what was made while they went is not believed either"
+
+
+@pytest.mark.parametrize("other", [UUID(int=9), UUID(int=BUCKET.int + 64)])
+def test_what_goes_of_another_bucket_or_does_not_lie_there_costs_a_put_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: UUID
+) -> None:
+    made, top = MadeFolders(tmp_path, Worker()), tmp_path / str(BUCKET)
+    made.make(BUCKET)
+    if other.int % 64 != BUCKET.int % 64:
+        made.make(other)
+    assert made.drop(other, tmp_path / "incoming")
+    synced: list[Path] = []
+    monkeypatch.setattr("services.storage.volumes.made.sync_folder", synced.append)
+    made.has_come(BUCKET, made.make_place(BUCKET, top / "keys" / "a"))
+    assert synced == []
 
 
 def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there(tmp_path: Path, shared: int) -> None:
@@ -193,6 +210,36 @@ async def test_who_waits_to_share_a_bucket_in_one_worker_comes_before_who_moves_
         assert not next_one.done()
         other.says("")
         await asyncio.wait_for(next_one, 60)
+
+
+async def test_a_wish_that_is_lost_is_made_again(shared: int) -> None:
+    first = BucketsInUse(worker_of(shared, 0, 2).locks)
+    with another(shared) as other:
+        both = "[in_use._locks.take(place, alone=True) for place in (BUCKET.int, ~BUCKET.int)]"
+        other.says(f"tell({both})")
+        assert other.hears() == "[True, True]", "as one that has the bucket, and looks for wishes just now"
+        waiting = asyncio.ensure_future(enter(first.shared(BUCKET)))
+        await once(lambda: first._wishes[BUCKET])
+        other.says("in_use._locks.let_go(~BUCKET.int)")
+
+        async def is_wished() -> bool:
+            other.says("tell(in_use._is_wished(BUCKET))")
+            return await asyncio.to_thread(other.hears) == "True"
+
+        await until(is_wished)
+        other.says("in_use._locks.let_go(BUCKET.int)")
+        await asyncio.wait_for(waiting, 60)
+
+
+async def test_who_waits_for_long_to_have_a_bucket_alone_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.storage.volumes.in_use._LONG_SECONDS", 0.0)
+    in_use = BucketsInUse()
+    with capture_logs() as told:
+        async with in_use.shared(BUCKET):
+            waiting = asyncio.ensure_future(enter(in_use.alone(BUCKET)))
+            await once(lambda: told)
+        await asyncio.wait_for(waiting, 60)
+    assert [line["bucket"] for line in told] == [str(BUCKET)]
 
 
 def test_removals_and_moves_wait_for_those_of_other_workers_and_not_for_one_that_has_died(shared: int) -> None:

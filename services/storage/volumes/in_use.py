@@ -10,11 +10,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from uuid import UUID
+
+import structlog
 
 from services.common.worker import ByteLocks
 
 _LOOK_SECONDS = 0.05  # between looks at what other workers have, who tell nobody that they are done
+_LONG_SECONDS = 60.0  # of waiting for a bucket alone, before it is said
 
 
 def _wish_of(bucket: UUID) -> int:
@@ -31,12 +35,13 @@ class BucketsInUse:
         self._alone: set[UUID] = set()
         self._wishes: Counter[UUID] = Counter()
         self._changed = asyncio.Condition()
+        self._log = structlog.get_logger("storage")
 
     @asynccontextmanager
     async def shared(self, bucket: UUID) -> AsyncIterator[None]:
         if not self._share(bucket):
             with self._wish(bucket):
-                await self._until(lambda: self._share(bucket))
+                await self._until(lambda: self._share(bucket) or self._wish_again(bucket))
         try:
             yield
         finally:
@@ -48,7 +53,8 @@ class BucketsInUse:
 
     @asynccontextmanager
     async def alone(self, bucket: UUID) -> AsyncIterator[None]:
-        await self._until(lambda: self._take(bucket))
+        with self._told_when_long(bucket):
+            await self._until(lambda: self._take(bucket))
         try:
             yield
         finally:
@@ -84,7 +90,7 @@ class BucketsInUse:
         if self._locks is None:
             yield
             return
-        self._locks.take(_wish_of(bucket), alone=False)
+        self._wish_again(bucket)
         self._wishes[bucket] += 1
         try:
             yield
@@ -94,6 +100,12 @@ class BucketsInUse:
                 del self._wishes[bucket]
                 self._locks.let_go(_wish_of(bucket))
 
+    def _wish_again(self, bucket: UUID) -> bool:
+        """Whoever looked for wishes just when one was made had its lock, and the wish was lost. Answers False."""
+        if self._locks is not None:
+            self._locks.take(_wish_of(bucket), alone=False)
+        return False
+
     def _is_wished(self, bucket: UUID) -> bool:
         """By another worker. Those that wait in this one are told when it is free."""
         if self._locks is None or bucket in self._wishes:
@@ -102,6 +114,16 @@ class BucketsInUse:
         if is_free:
             self._locks.let_go(_wish_of(bucket))
         return not is_free
+
+    @contextmanager
+    def _told_when_long(self, bucket: UUID) -> Iterator[None]:
+        """While somebody waits for a bucket alone, as the clearer does with all that it has to do."""
+        say = partial(self._log.warning, "a bucket is in use for long, and what waits for it goes on when it is not")
+        told = asyncio.get_running_loop().call_later(_LONG_SECONDS, partial(say, bucket=str(bucket)))
+        try:
+            yield
+        finally:
+            told.cancel()
 
     async def _until(self, can: Callable[[], bool]) -> None:
         async with self._changed:

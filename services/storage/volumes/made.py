@@ -42,7 +42,7 @@ class MadeFolders:
         top = self._buckets / str(bucket)
         if bucket in self._made and top.is_dir():
             return
-        drops = self._worker.drops[0]
+        drops = self._worker.drops_of(bucket.int)
         for folder in (top, *(top / name for name in _FOLDERS)):
             folder.mkdir(0o700, exist_ok=True)
         # An earlier run of this node, another worker, or another thread may have made them and not come to the sync.
@@ -76,7 +76,7 @@ class MadeFolders:
 
     def has_come(self, bucket: UUID, drops: int = _UNKNOWN) -> None:
         """After a file has come to its place, and keeps its folders: sync what others may have made since."""
-        if self._worker.dropped_since(drops):
+        if self._worker.dropped_since(bucket.int, drops):
             self.make_again(bucket)
 
     def drop(self, bucket: UUID, incoming: Path) -> bool:
@@ -87,9 +87,10 @@ class MadeFolders:
         top = self._buckets / str(bucket)
         self._made.pop(bucket, None)
         parts = [top / folder for folder in _FOLDERS]
-        with self._worker.dropping():
-            for folder in (incoming, *entries(top / ObjectKind.PACK.value), *parts, top):
-                with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
-                    folder.rmdir()
+        if top.exists() or incoming.exists():  # else nothing that anybody believes in goes
+            with self._worker.dropping(bucket.int):
+                for folder in (incoming, *entries(top / ObjectKind.PACK.value), *parts, top):
+                    with contextlib.suppress(OSError):  # it is gone, or has something foreign in it
+                        folder.rmdir()
         sync_folder(self._buckets)
         return not top.exists()

@@ -123,8 +123,8 @@ class Places:
                     if not body.place():
                         return False
                     self._keep_one(target, bucket, found.name)
-                if source.has(bucket, found.name):
-                    raise OSError(errno.EIO, "a file that was moved cannot be removed", str(source.folder))
+                    if source.has(bucket, found.name):
+                        raise OSError(errno.EIO, "a file that was moved cannot be removed", str(source.folder))
             finally:
                 body.discard()
         finally:

@@ -6,7 +6,7 @@ from functools import partial
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
-from services.storage.regions.tests.two_clusters import Regions, back_up, forget, full, until
+from services.storage.regions.tests.two_clusters import Regions, back_up, contents, forget, full, until
 from services.storage.store.followed import KNOWN_SINCE
 from services.storage.tests.cluster import a_body, a_session_id
 
@@ -107,8 +107,12 @@ async def test_what_came_back_by_a_node_of_an_earlier_version_there_comes_when_t
             await regions.here.change("update objects set revived_seq = null")  # which that node would not have written
             await client.end(session)
             await regions.here.change("delete from nodes where id = 'old'")
-            await regions.there.change("update follows set due = now() where lease is null")
-            await regions.caught_up(claims)
+
+            async def is_caught_up() -> bool:
+                await regions.there.change("update follows set due = now() where lease is null")
+                return contents(regions.here, claims.bucket) == contents(regions.there, claims.bucket)
+
+            await until(is_caught_up)
 
 
 async def has_fallen_short(regions: Regions, times: int) -> bool:

@@ -216,7 +216,7 @@ async def test_a_drain_that_could_not_end_is_refused(cluster: Cluster) -> None:
             await order(cluster, "c", "UndrainNode", "a")
             await order(cluster, "c", "UndrainNode", "b")
             await order(cluster, "c", "DrainNode", "c")
-            assert "no such node" in await refused(cluster, "a", "DrainNode", "d")
+            assert "no node d" in await refused(cluster, "a", "DrainNode", "d")
             assert "not drained" in await refused(cluster, "a", "RemoveNode", "b")
             assert "is up" in await refused(cluster, "a", "RemoveNode", "b", lost=True)
 
