@@ -200,7 +200,7 @@ class Disk:
 
     def state(self) -> NodeDisk:
         there = self.is_there
-        place = os.fsencode(self.folder).decode(errors="replace")  # as the catalogue takes it
+        place = os.fsencode(self.folder.absolute()).decode(errors="replace")  # as the catalogue takes it
         return NodeDisk(str(self.id), "disk", place, self.free_bytes if there else 0, there)
 
     def held(self) -> set[UUID]:

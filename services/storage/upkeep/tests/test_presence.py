@@ -5,6 +5,7 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from oort.storage.v1 import buckets_pb2
 
 from services.storage.tests.cluster import Cluster
@@ -22,8 +23,9 @@ async def disks_of_a(cluster: Cluster, asked: str, *, there: list[bool]) -> list
             await asyncio.sleep(0.02)
 
 
-def test_a_folder_whose_name_is_no_text_is_named_as_well_as_can_be(tmp_path: Path) -> None:
-    with closing(Disk(tmp_path / os.fsdecode(b"disk\xff"), "a", 0)) as disk:
+def test_a_folder_is_named_whole_and_as_well_as_text_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(Disk(Path(os.fsdecode(b"disk\xff")), "a", 0)) as disk:
         assert disk.state().place == f"{tmp_path}/disk\ufffd"
 
 
