@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -119,13 +119,18 @@ class Vaults:
         self.set_key(vault, secrets.token_hex(KEY_BYTES) if repository_password is None else repository_password)
         return vault
 
-    def enter(self, vault_id: str, name: str, place: "Path | Location", repository_password: str) -> Vault:
-        """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken."""
+    def enter(
+        self, vault_id: str, name: str, place: "Path | Location", repository_password: str, repository: str
+    ) -> Vault:
+        """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken.
+
+        `repository` is the id in its config, by which it is known again in another place.
+        """
         vault = Vault(
             id=vault_id,
             name=name,
             kind=VaultKind.VAULT_KIND_LOCAL,
-            sealed_place=self._seal_place(vault_id, place),
+            sealed_place=self._seal_place(vault_id, place, repository),
             sealed_key=self.seal_key(vault_id, repository_password),
         )
         request = profiles_pb2.AddVaultRequest(vault=vault)
@@ -185,11 +190,10 @@ class Vaults:
         self._device.connection.call(self._device.profiles.RemoveVault, request)
         self._fetch()
 
-    def change_place(self, vault: Vault, place: "Path | Location") -> None:
+    def change_place(self, vault: Vault, place: "Path | Location", repository: str) -> None:
         """Seal another place, or what opens it, in place of the one that `vault` has. Raises OortError."""
-        request = profiles_pb2.SetVaultPlaceRequest(
-            vault_id=vault.id, sealed_place=self._seal_place(vault.id, place), replaces=vault.sealed_place
-        )
+        sealed = self._seal_place(vault.id, place, repository)
+        request = profiles_pb2.SetVaultPlaceRequest(vault_id=vault.id, sealed_place=sealed, replaces=vault.sealed_place)
         try:
             self._device.connection.ask(self._device.profiles.SetVaultPlace, request)
         except Refused as refused:
@@ -200,9 +204,16 @@ class Vaults:
             ) from None
         self._fetch()
 
-    def _seal_place(self, vault_id: str, place: "Path | Location") -> bytes:
-        fields = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
+    def _seal_place(self, vault_id: str, place: "Path | Location", repository: str) -> bytes:
+        where = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
+        fields = {**where, "repository": repository}
         return self._device.sealer.seal(SealPurpose.VAULT_PLACE, json.dumps(fields).encode(), vault_id)
+
+    def _place_fields(self, vault: Vault) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(
+            self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id)
+        )
+        return fields
 
     def repository_password(self, vault: Vault) -> str | None:
         """E in hex, or the password of a repository brought in; None before first use. Raises BrokenSeal."""
@@ -214,12 +225,16 @@ class Vaults:
 
     def place(self, vault: Vault) -> "Path | Location":
         """Where a vault lies that is not the provider's: a folder, or a store. Raises BrokenSeal."""
-        fields = json.loads(self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id))
+        fields = self._place_fields(vault)
         if "path" in fields:
             return Path(fields["path"])
         from client.stores.cloud.location import Location  # not needed by a vault on a disk
 
         return Location.from_fields(fields["store"])
+
+    def repository(self, vault: Vault) -> str | None:
+        """The id in the config of such a vault; None where the place was sealed without. Raises BrokenSeal."""
+        return self._place_fields(vault).get("repository")
 
     def place_text(self, vault: Vault) -> str:
         """The same for a person, without what opens it. Raises BrokenSeal."""
