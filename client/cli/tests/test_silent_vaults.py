@@ -1,6 +1,7 @@
 """Several vaults of which one does not answer, or not all of it can be read."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
 from client.account import choosing, opening_together
+from client.account.backup_vault import BackupVault
 from client.cli.tests.terminal import Terminal
 from client.errors import StoreError
 from client.interrupts import unmoved_by_hang_ups
@@ -202,6 +205,33 @@ def test_a_vault_that_is_silent_when_it_is_opened_keeps_no_other_from_its_backup
     assert "has not answered for 0.1 seconds" in results[silent]["message"]
     assert results[1 - silent]["snapshot"] == lines[-1]["snapshot"]
     assert lines[-1]["snapshot"]
+
+
+def test_a_vault_that_is_silent_in_a_later_session_is_passed_over_too(
+    monkeypatch: pytest.MonkeyPatch, released: threading.Event
+) -> None:
+    vaults = [BackupVault(VaultEntry(name=name), None) for name in ("one", "another")]
+    target: Any = object()
+    silent = list[BackupVault]()
+
+    def opened(vault: BackupVault, *_: object) -> Any:
+        if vault in silent:
+            released.wait(60)
+        vault.heard = math.inf
+        return target
+
+    monkeypatch.setattr(BackupVault, "_opened", opened)
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", LONG)
+    opening_together.open_all(vaults, "", lambda _: None, lambda *_: None)
+    for vault in vaults:
+        assert vault.target is target
+        vault.close()
+
+    silent.append(vaults[1])
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
+    opening_together.open_all(vaults, "", lambda _: None, lambda *_: None)
+    assert [vault.target for vault in vaults] == [target, None]
+    assert "has not answered for 0.1 seconds" in str(vaults[1].outcome)
 
 
 def test_a_vault_that_answers_while_others_are_opened_is_waited_for(
