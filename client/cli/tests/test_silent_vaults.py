@@ -259,16 +259,22 @@ def test_what_a_vault_that_was_passed_over_opens_later_is_let_go_of(  # noqa: PL
     monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
 
     code, lines, _ = backed_up(with_vault, names, source)
-    [late] = [thread for thread in threading.enumerate() if thread.name == f"open-{names[1]}"]
     released.set()
-    late.join(60)
-    with unmoved_by_hang_ups():
-        pass  # puts back what handled them: that lock has ended in another thread
+    wait_until_opened(names[1])
 
-    assert not late.is_alive()
     assert (code, lines[-1]["vaults"][1]["snapshot"]) == (3, None)
     assert not list((tmp_path / "second" / "locks").iterdir())
     assert len(with_vault.json("snapshots", "--vault", names[1])) == 1
+
+
+def wait_until_opened(name: str) -> None:
+    """Wait for the thread that opens a vault, if it still does, and has let go of what it had."""
+    for thread in threading.enumerate():
+        if thread.name == f"open-{name}":
+            thread.join(60)
+            assert not thread.is_alive()
+    with unmoved_by_hang_ups():
+        pass  # puts back what handled them: that lock has ended in another thread
 
 
 def locked_in(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Event | None = None) -> threading.Event:
@@ -311,6 +317,7 @@ def test_an_interruption_does_not_wait_for_a_vault_that_is_silent_when_it_is_ope
 
     monkeypatch.setattr(LocalStore, "open", hung)
     code, _, errors = with_vault("backup", str(source), "--vault", names[0], "--vault", names[1])
+    wait_until_opened(names[0])
 
     assert (code, "interrupted" in errors) == (130, True)
     assert with_vault.json("jobs")[0]["status"] == JobStatus.CANCELLED
