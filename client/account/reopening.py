@@ -69,7 +69,7 @@ def say_moved(device: Device, name: str, place: "Path | Location", agree: Callab
         from client.stores.cloud import CloudStore
 
         store = CloudStore(place)
-    vaults.refuse_taken_place(store.place)
+    vaults.refuse_taken_place(store.place, but=entry.id)
 
     def ensure_whole(store: ObjectStore, vault: Vault) -> None:
         known = vaults.repository(entry) or _repository_in_the_old_place(device, vaults, entry)

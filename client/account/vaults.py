@@ -135,7 +135,7 @@ class Vaults:
         )
         request = profiles_pb2.AddVaultRequest(vault=vault)
         added = self._device.connection.call(self._device.profiles.AddVault, request).vault
-        self._fetch()
+        self._fetch_if_possible()
         return added
 
     def refuse_taken(self, name: str) -> None:
@@ -145,10 +145,10 @@ class Vaults:
         if any(vault.name == name for vault in self._fetch()):
             raise NameTaken(detail=f"There is a vault named {name} already: choose another name.")
 
-    def refuse_taken_place(self, place: str) -> None:
-        """Raises NameTaken for a place that is a vault of the account already."""
+    def refuse_taken_place(self, place: str, but: str = "") -> None:
+        """Raises NameTaken for a place that is a vault of the account already, but for that of the id `but`."""
         for other in self.all():
-            if other.kind == VaultKind.VAULT_KIND_LOCAL and self._place_or_empty(other) == place:
+            if other.id != but and other.kind == VaultKind.VAULT_KIND_LOCAL and self._place_or_empty(other) == place:
                 raise NameTaken(detail=f"{place} is the vault {other.name} already.")
 
     def _place_or_empty(self, vault: Vault) -> str:
@@ -188,7 +188,7 @@ class Vaults:
         """Take a vault out of the account; nothing that is stored in it is touched. Raises OortError."""
         request = profiles_pb2.RemoveVaultRequest(vault_id=vault.id)
         self._device.connection.call(self._device.profiles.RemoveVault, request)
-        self._fetch()
+        self._fetch_if_possible()
 
     def change_place(self, vault: Vault, place: "Path | Location", repository: str) -> None:
         """Seal another place, or what opens it, in place of the one that `vault` has. Raises OortError."""
@@ -202,7 +202,7 @@ class Vaults:
             raise OortError(
                 detail=f"Another device has just changed what opens the vault {vault.name}: run the command again."
             ) from None
-        self._fetch()
+        self._fetch_if_possible()
 
     def _seal_place(self, vault_id: str, place: "Path | Location", repository: str) -> bytes:
         where = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
@@ -278,6 +278,11 @@ class Vaults:
         if self._device.home.read(_CACHE) != body:
             keep_if_possible(self._device, _CACHE, body)
         return list(kept.vaults)
+
+    def _fetch_if_possible(self) -> None:
+        """After something was done: it is done, also where auth is not heard any more."""
+        with suppress(OortError):
+            self._fetch()
 
     def _cached(self) -> list[Vault] | None:
         body = self._device.home.read(_CACHE)

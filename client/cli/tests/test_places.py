@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from client.account.seals import SealPurpose
@@ -124,6 +126,30 @@ def test_another_repository_of_the_same_password_is_not_taken_for_the_vault(
     assert (code, output, errors.count("\n")) == (5, "", 1)
     assert "another vault is there" in errors
     assert with_vault.json("vault", "recovery", taken_in)["path"] == str(tmp_path / "mine")
+
+
+def test_what_was_done_is_no_failure_where_the_server_goes_away_then_and_may_be_said_again(
+    with_vault: Terminal, tmp_path: Path, taken_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = with_vault.office.auth
+    enter = auth._enter
+    done = list[str]()
+
+    def entering(call: str, context: grpc.ServicerContext, **options: Any) -> str:
+        if done:
+            context.abort(grpc.StatusCode.INTERNAL, "it ends")
+        done.extend({call} & {"SetVaultPlace", "RemoveVault"})
+        return enter(call, context, **options)
+
+    moved = ("vault", "moved", taken_in, "--local", str(tmp_path / "copied"))
+    shutil.copytree(tmp_path / "mine", tmp_path / "copied")
+    for command in (moved, moved, ("vault", "remove", taken_in, "--yes")):
+        with monkeypatch.context() as patched:
+            patched.setattr(auth, "_enter", entering)
+            assert with_vault(*command)[0] == 0
+        assert len(done) == 1
+        done.clear()
+    assert taken_in not in {one["name"] for one in with_vault.json("vault", "list")}
 
 
 @pytest.fixture
