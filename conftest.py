@@ -118,8 +118,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @contextmanager
 def _ending_with_us(process: ProcessId | None, folder: Path | None = None) -> Iterator[None]:
-    """Ends a server when this process is gone, in whatever way: the kernel then closes the pipe. Removes its folder."""
-    script = 'read -r _; kill -INT "$1"; test -z "$2" || { while kill -0 "$1"; do sleep 0.1; done; rm -rf "$2"; }'
+    """Ends a server when this process is gone, in whatever way: the kernel then closes the pipe. Removes its folder.
+
+    That is waited for 60 seconds: a server of which nobody takes the end notice is there for good.
+    """
+    ended = 'n=600; while kill -0 "$1" && test $((n -= 1)) -gt 0; do sleep 0.1; done'
+    script = f'read -r _; kill -INT "$1"; test -z "$2" || {{ {ended}; rm -rf "$2"; }}'
     command = ["sh", "-c", script, "sh", str(process.pid if process else 0), str(folder or "")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as watch:
         try:

@@ -12,6 +12,7 @@ retries do not tell a host that was never there from one that is away for a mome
 
 import asyncio
 import logging
+import math
 import random
 import threading
 import time
@@ -54,6 +55,10 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+class _NoAnswer(Failure):
+    """One that nothing came of in all the time that an answer may take."""
+
+
 class Calls:
     """Runs awaitables of opendal in a thread of its own, for callers in any thread."""
 
@@ -69,7 +74,7 @@ class Calls:
         """`small_at_once` calls of up to 1 MiB go beside `at_once` larger ones; all wait for the same, if it is 0.
 
         `waiting` is called in the thread of the calls: with why a store is waited for that has answered before, once
-        it is for longer than a moment, and with None when it answers again.
+        it has answered no call for longer than a moment, and with None when it answers again.
         """
         self._patience = patience
         self._clock = clock or Clock()
@@ -80,6 +85,7 @@ class Calls:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._answered = self._given_up = False
+        self._last_answer = -math.inf  # to any call
         self._waiting = waiting
         self._is_waiting = False
 
@@ -129,7 +135,7 @@ class Calls:
         patience, monotonic = self._patience, self._clock.monotonic
         at_once = self._small_at_once if size <= _SMALL else self._at_once
         delay = patience.first
-        begun = monotonic()
+        silent = None  # since when, as far as this call tells
         failed = behind = None  # when first, and when for not showing what was stored
         while True:
             try:
@@ -138,6 +144,8 @@ class Calls:
             except Failure as failure:
                 now = monotonic()
                 failed = now if failed is None else failed
+                if silent is None:
+                    silent = now - patience.answer if isinstance(failure, _NoAnswer) else now
                 self._answered |= failure.trouble is not Trouble.UNREACHED
                 self._given_up &= failure.trouble not in _ANSWERS
                 wait = delay * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come at once
@@ -152,10 +160,11 @@ class Calls:
                 elif now + wait > failed + self._time():
                     self._given_up = True
                     raise
-                elif now - begun >= patience.quiet and self._time() == patience.total:
+                elif now - max(silent, self._last_answer) >= patience.quiet and self._time() == patience.total:
                     self._tell_waiting(failure)
             else:
                 self._answered, self._given_up = True, False
+                self._last_answer = monotonic()
                 self._tell_waiting(None)
                 return answer
             await self._clock.sleep(wait)
@@ -205,7 +214,7 @@ async def _once(call: Callable[[], Awaitable[T]], seconds: float) -> T:
             finally:
                 _LIMIT.reset(token)  # the limit knows the task, and the task's context would keep it, and so the answer
     except TimeoutError:
-        raise Failure(Trouble.UNREACHED, "it did not answer in time") from None
+        raise _NoAnswer(Trouble.UNREACHED, "it did not answer in time") from None
     except Exception as error:
         if not is_of_opendal(error):
             raise

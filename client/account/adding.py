@@ -82,26 +82,28 @@ def _add(
         with store.open(Purpose.ADOPT) as session:
             created = not _has_config(session)
             if not created:
-                password = _password_of(vaults, session, store.place, repository_password)
+                password, repository = _password_of(vaults, session, store.place, repository_password)
             elif repository_password is not None:
                 raise UsageError(detail=f"{store.place} holds no repository, so there is no password to give.")
             elif not is_empty():
                 raise UsageError(detail=f"{store.place} is neither empty nor a vault: choose another folder.")
             else:
-                password = _create(vaults, session, store.place, vault_id)
-        return vaults.enter(vault_id, name, place, password), created
+                password, repository = _create(vaults, session, store.place, vault_id)
+        return vaults.enter(vault_id, name, place, password, repository), created
 
 
-def _create(vaults: Vaults, session: StoreSession, place: str, vault_id: str) -> str:
-    """A new vault, and its password."""
+def _create(vaults: Vaults, session: StoreSession, place: str, vault_id: str) -> tuple[str, str]:
+    """A new vault: its password, and its repository's id."""
     password = token_hex(KEY_BYTES)
-    if create_vault(session, password, vaults.seal_file(vault_id, vaults.seal_key(vault_id, password))) is None:
+    vault = create_vault(session, password, vaults.seal_file(vault_id, vaults.seal_key(vault_id, password)))
+    if vault is None:
         raise StoreError(place=place, detail="another process has just created a vault there: run the command again")
-    return password
+    with vault:
+        return password, vault.config.id
 
 
-def _password_of(vaults: Vaults, session: StoreSession, place: str, given: str | None) -> str:
-    """The password of a repository that is there: the given one, or the one that this account sealed beside it."""
+def _password_of(vaults: Vaults, session: StoreSession, place: str, given: str | None) -> tuple[str, str]:
+    """Of a repository that is there: the password given, or sealed beside it by this account; and its id."""
     try:
         passwords = [given] if given is not None else vaults.keys_beside(session.get(SEAL))
     except (ObjectMissing, BrokenSeal):
@@ -109,9 +111,8 @@ def _password_of(vaults: Vaults, session: StoreSession, place: str, given: str |
             detail=f"{place} holds a repository: give its password with --repository-password-stdin."
         ) from None
     for password in passwords:
-        with suppress(WrongRepositoryPassword):
-            open_vault(session, password).close()
-            return password
+        with suppress(WrongRepositoryPassword), open_vault(session, password) as vault:
+            return password, vault.config.id
     raise WrongRepositoryPassword(place=place)
 
 

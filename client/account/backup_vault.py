@@ -87,6 +87,7 @@ class BackupVault:
         """
         target: Target | None = None
         failure: OortError | None = None
+        self.heard = 0.0  # what it answered in an earlier session says nothing
         with self._settling:
             if not self._is_given_up:
                 self.outcome = None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -119,18 +119,23 @@ class Vaults:
         self.set_key(vault, secrets.token_hex(KEY_BYTES) if repository_password is None else repository_password)
         return vault
 
-    def enter(self, vault_id: str, name: str, place: "Path | Location", repository_password: str) -> Vault:
-        """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken."""
+    def enter(
+        self, vault_id: str, name: str, place: "Path | Location", repository_password: str, repository: str
+    ) -> Vault:
+        """Enter a vault in a folder, or on a store whose keys are sealed with its address. Raises NameTaken.
+
+        `repository` is the id in its config, by which it is known again in another place.
+        """
         vault = Vault(
             id=vault_id,
             name=name,
             kind=VaultKind.VAULT_KIND_LOCAL,
-            sealed_place=self._seal_place(vault_id, place),
+            sealed_place=self._seal_place(vault_id, place, repository),
             sealed_key=self.seal_key(vault_id, repository_password),
         )
         request = profiles_pb2.AddVaultRequest(vault=vault)
         added = self._device.connection.call(self._device.profiles.AddVault, request).vault
-        self._fetch()
+        self._fetch_if_possible()
         return added
 
     def refuse_taken(self, name: str) -> None:
@@ -140,10 +145,10 @@ class Vaults:
         if any(vault.name == name for vault in self._fetch()):
             raise NameTaken(detail=f"There is a vault named {name} already: choose another name.")
 
-    def refuse_taken_place(self, place: str) -> None:
-        """Raises NameTaken for a place that is a vault of the account already."""
+    def refuse_taken_place(self, place: str, but: str = "") -> None:
+        """Raises NameTaken for a place that is a vault of the account already, but for that of the id `but`."""
         for other in self.all():
-            if other.kind == VaultKind.VAULT_KIND_LOCAL and self._place_or_empty(other) == place:
+            if other.id != but and other.kind == VaultKind.VAULT_KIND_LOCAL and self._place_or_empty(other) == place:
                 raise NameTaken(detail=f"{place} is the vault {other.name} already.")
 
     def _place_or_empty(self, vault: Vault) -> str:
@@ -183,13 +188,12 @@ class Vaults:
         """Take a vault out of the account; nothing that is stored in it is touched. Raises OortError."""
         request = profiles_pb2.RemoveVaultRequest(vault_id=vault.id)
         self._device.connection.call(self._device.profiles.RemoveVault, request)
-        self._fetch()
+        self._fetch_if_possible()
 
-    def change_place(self, vault: Vault, place: "Path | Location") -> None:
+    def change_place(self, vault: Vault, place: "Path | Location", repository: str) -> None:
         """Seal another place, or what opens it, in place of the one that `vault` has. Raises OortError."""
-        request = profiles_pb2.SetVaultPlaceRequest(
-            vault_id=vault.id, sealed_place=self._seal_place(vault.id, place), replaces=vault.sealed_place
-        )
+        sealed = self._seal_place(vault.id, place, repository)
+        request = profiles_pb2.SetVaultPlaceRequest(vault_id=vault.id, sealed_place=sealed, replaces=vault.sealed_place)
         try:
             self._device.connection.ask(self._device.profiles.SetVaultPlace, request)
         except Refused as refused:
@@ -198,11 +202,18 @@ class Vaults:
             raise OortError(
                 detail=f"Another device has just changed what opens the vault {vault.name}: run the command again."
             ) from None
-        self._fetch()
+        self._fetch_if_possible()
 
-    def _seal_place(self, vault_id: str, place: "Path | Location") -> bytes:
-        fields = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
+    def _seal_place(self, vault_id: str, place: "Path | Location", repository: str) -> bytes:
+        where = {"path": str(place)} if isinstance(place, Path) else {"store": place.fields}
+        fields = {**where, "repository": repository}
         return self._device.sealer.seal(SealPurpose.VAULT_PLACE, json.dumps(fields).encode(), vault_id)
+
+    def _place_fields(self, vault: Vault) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(
+            self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id)
+        )
+        return fields
 
     def repository_password(self, vault: Vault) -> str | None:
         """E in hex, or the password of a repository brought in; None before first use. Raises BrokenSeal."""
@@ -214,12 +225,16 @@ class Vaults:
 
     def place(self, vault: Vault) -> "Path | Location":
         """Where a vault lies that is not the provider's: a folder, or a store. Raises BrokenSeal."""
-        fields = json.loads(self._device.sealer.open(SealPurpose.VAULT_PLACE, vault.sealed_place, vault.id))
+        fields = self._place_fields(vault)
         if "path" in fields:
             return Path(fields["path"])
         from client.stores.cloud.location import Location  # not needed by a vault on a disk
 
         return Location.from_fields(fields["store"])
+
+    def repository(self, vault: Vault) -> str | None:
+        """The id in the config of such a vault; None where the place was sealed without. Raises BrokenSeal."""
+        return self._place_fields(vault).get("repository")
 
     def place_text(self, vault: Vault) -> str:
         """The same for a person, without what opens it. Raises BrokenSeal."""
@@ -263,6 +278,11 @@ class Vaults:
         if self._device.home.read(_CACHE) != body:
             keep_if_possible(self._device, _CACHE, body)
         return list(kept.vaults)
+
+    def _fetch_if_possible(self) -> None:
+        """After something was done: it is done, also where auth is not heard any more."""
+        with suppress(OortError):
+            self._fetch()
 
     def _cached(self) -> list[Vault] | None:
         body = self._device.home.read(_CACHE)

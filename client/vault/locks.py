@@ -153,8 +153,12 @@ class VaultLock:
         try:
             self._write()
             self._refuse_conflicts()
-        except BaseException:
+        except StoreError:
             with contextlib.suppress(StoreError):  # why there is no lock counts
+                self._remove()
+            raise
+        except BaseException:  # an interruption, for which nobody has closed the session
+            with contextlib.suppress(StoreError), _not_for_long(self._vault.session):
                 self._remove()
             raise
         self._thread.start()
@@ -239,15 +243,10 @@ class VaultLock:
         """
         if self._reopen is None:
             return
-        with contextlib.suppress(StoreError), self._reopen() as session:
-            hurry = threading.Timer(_LAST_SECONDS, session.close)
-            hurry.start()
-            try:
-                for name in names:
-                    with contextlib.suppress(ObjectMissing):
-                        session.remove(name)
-            finally:
-                hurry.cancel()
+        with contextlib.suppress(StoreError), self._reopen() as session, _not_for_long(session):
+            for name in names:
+                with contextlib.suppress(ObjectMissing):
+                    session.remove(name)
 
     def _remove_left_behind(self) -> None:
         for name in self._left_behind:
@@ -304,6 +303,17 @@ def vault_lock(
         finally:
             ask_before_bodies(vault.session, None)
             lock.release()
+
+
+@contextlib.contextmanager
+def _not_for_long(session: StoreSession) -> Iterator[None]:
+    """Close a session in which a call hangs: it ends then with SessionOver."""
+    hurry = threading.Timer(_LAST_SECONDS, session.close)
+    hurry.start()
+    try:
+        yield
+    finally:
+        hurry.cancel()
 
 
 def _is_dead_here(lock: Lock) -> bool:

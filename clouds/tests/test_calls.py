@@ -159,6 +159,41 @@ def test_a_moment_and_a_store_that_never_answered_are_not_told(store: Store) -> 
         calls.close()
 
 
+def test_a_long_call_that_fails_once_is_no_silence_nor_is_one_that_fails_while_others_are_answered(
+    store: Store,
+) -> None:
+    told: list[Failure | None] = []
+    calls = Calls(Patience(), clock=store.clock, waiting=told.append)
+    failures = 0
+
+    async def long() -> int:
+        nonlocal failures
+        await store.clock.sleep(10)
+        if failures:
+            failures -= 1
+            raise Failure(Trouble.UNREACHED, "the connection broke")
+        return 1
+
+    async def beside() -> int:
+        assert await asyncio.wrap_future(calls.begin(store)) == 1
+        raise Failure(Trouble.BUSY, "no")
+
+    try:
+        assert calls.begin(store).result(60) == 1
+        for _ in range(3):
+            failures = 1
+            assert calls.begin(long).result(60) == 1
+        failures = 2
+        assert calls.begin(long).result(60) == 1
+        assert [str(failure) for failure in told] == ["the connection broke", "None"]
+        told.clear()
+        with pytest.raises(Failure):
+            calls.begin(beside).result(60)
+        assert told == []
+    finally:
+        calls.close()
+
+
 def test_a_store_that_never_answered_is_given_up_soon(store: Store, hasty: Calls) -> None:
     store.trouble = Trouble.UNREACHED
     assert store.take(hasty) <= 8

@@ -10,7 +10,10 @@ from deploy.local.folder import StackFolder
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """A running stack that no test stops or harms. Of its two nodes one has two workers: nobody is to notice."""
+    """A running stack that no test stops, and where each harms its own vaults alone.
+
+    Of its two nodes one has two workers: nobody is to notice.
+    """
     operator = Operator(tmp_path_factory.mktemp("shared") / "stack")
     settings = StackFolder.create(operator.data).settings_file("node-a")
     settings.parent.mkdir()

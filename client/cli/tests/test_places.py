@@ -5,11 +5,18 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from client.account.seals import SealPurpose
+from client.account.vaults import Vaults
 from client.cli.tests.on_s3 import KEY, SECRET, restic
 from client.cli.tests.terminal import Terminal
+from client.stores.local import LocalStore
+from client.vault.repository import create_vault
+from domain.sessions import Purpose
 
 
 @pytest.fixture
@@ -88,6 +95,111 @@ def test_what_is_not_that_vault_is_not_taken_for_it(with_vault: Terminal, tmp_pa
         assert (told[0], told[1], said in told[2], told[2].count("\n")) == (code, "", True, 1), told
     assert with_vault("vault", "moved", name)[0] == 2
     assert with_vault.json("vault", "recovery", name)["path"] == str(tmp_path / "vault")
+
+
+PASSWORD = "one for all"
+
+
+def a_repository(folder: Path) -> str:
+    """Its id; it opens with the password that all of them have."""
+    with LocalStore(folder).open(Purpose.ADOPT) as session:
+        vault = create_vault(session, PASSWORD)
+        assert vault is not None
+        with vault:
+            return vault.config.id
+
+
+@pytest.fixture
+def taken_in(with_vault: Terminal, tmp_path: Path, name: str) -> str:
+    """The name of a vault whose repository, in the folder `mine`, has the password of another in `another`."""
+    for folder in ("mine", "another"):
+        a_repository(tmp_path / folder)
+    add = ("vault", "add", "--local", str(tmp_path / "mine"), "--name", f"{name}-mine", "--repository-password-stdin")
+    assert with_vault(*add, given=PASSWORD)[0] == 0
+    return f"{name}-mine"
+
+
+def test_another_repository_of_the_same_password_is_not_taken_for_the_vault(
+    with_vault: Terminal, tmp_path: Path, taken_in: str
+) -> None:
+    code, output, errors = with_vault("vault", "moved", taken_in, "--local", str(tmp_path / "another"), "--yes")
+    assert (code, output, errors.count("\n")) == (5, "", 1)
+    assert "another vault is there" in errors
+    assert with_vault.json("vault", "recovery", taken_in)["path"] == str(tmp_path / "mine")
+
+
+def test_what_was_done_is_no_failure_where_the_server_goes_away_then_and_may_be_said_again(
+    with_vault: Terminal, tmp_path: Path, taken_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = with_vault.office.auth
+    enter = auth._enter
+    done = list[str]()
+
+    def entering(call: str, context: grpc.ServicerContext, **options: Any) -> str:
+        if done:
+            context.abort(grpc.StatusCode.INTERNAL, "it ends")
+        done.extend({call} & {"SetVaultPlace", "RemoveVault"})
+        return enter(call, context, **options)
+
+    moved = ("vault", "moved", taken_in, "--local", str(tmp_path / "copied"))
+    shutil.copytree(tmp_path / "mine", tmp_path / "copied")
+    for command in (moved, moved, ("vault", "remove", taken_in, "--yes")):
+        with monkeypatch.context() as patched:
+            patched.setattr(auth, "_enter", entering)
+            assert with_vault(*command)[0] == 0
+        assert len(done) == 1
+        done.clear()
+    assert taken_in not in {one["name"] for one in with_vault.json("vault", "list")}
+
+
+@pytest.fixture
+def sealed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places are sealed as they were before the repository's id was."""
+
+    def seal(vaults: Vaults, vault_id: str, place: Path, _: str) -> bytes:
+        fields = json.dumps({"path": str(place)}).encode()
+        return vaults._device.sealer.seal(SealPurpose.VAULT_PLACE, fields, vault_id)
+
+    monkeypatch.setattr(Vaults, "_seal_place", seal)
+
+
+@pytest.mark.usefixtures("sealed_before")
+def test_a_vault_whose_id_was_not_noted_is_known_by_its_old_place_or_taken_by_agreement(
+    with_vault: Terminal, tmp_path: Path, taken_in: str
+) -> None:
+    moved = ("vault", "moved", taken_in, "--local")
+    code, _, errors = with_vault(*moved, str(tmp_path / "another"), "--yes")
+    assert (code, "another vault is there" in errors) == (5, True)
+    shutil.copytree(tmp_path / "mine", tmp_path / "copied")
+    assert with_vault(*moved, str(tmp_path / "copied"))[0] == 0
+    (tmp_path / "copied").rename(tmp_path / "elsewhere")
+    code, output, errors = with_vault(*moved, str(tmp_path / "elsewhere"))
+    assert (code, output, "give --yes to agree" in errors) == (2, "", True)
+    assert "plan: take the repository" in errors
+    assert with_vault.json("vault", "recovery", taken_in)["path"] == str(tmp_path / "copied")
+    assert with_vault(*moved, str(tmp_path / "elsewhere"), "--yes")[0] == 0
+    assert with_vault.json("vault", "recovery", taken_in)["path"] == str(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", ["a pack is missing", "a pack is cut off", "an index file is cut off"])
+def test_a_copy_that_is_not_whole_is_refused_until_the_rest_is_copied(
+    with_vault: Terminal, source: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    a_backup(with_vault, source, name)
+    kept, copied = tmp_path / "vault", tmp_path / "copied"
+    shutil.copytree(kept, copied)
+    damaged = next(path for path in (copied / ("index" if "index" in damage else "data")).rglob("*") if path.is_file())
+    whole = damaged.read_bytes()
+    damaged.unlink()
+    if "cut off" in damage:
+        damaged.write_bytes(whole[:-1])
+    code, output, errors = with_vault("vault", "moved", name, "--local", str(copied))
+    assert (code, output, errors.count("\n")) == (5, "", 1)
+    assert "1 file of it is missing, or cut off: copy the rest" in errors
+    assert with_vault.json("vault", "recovery", name)["path"] == str(kept)
+    damaged.unlink(missing_ok=True)
+    damaged.write_bytes(whole)
+    assert with_vault("vault", "moved", name, "--local", str(copied))[0] == 0
 
 
 def test_a_removed_vault_is_out_of_the_account_and_its_content_stays(

@@ -1,6 +1,7 @@
 """Several vaults of which one does not answer, or not all of it can be read."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
 from client.account import choosing, opening_together
+from client.account.backup_vault import BackupVault
 from client.cli.tests.terminal import Terminal
 from client.errors import StoreError
 from client.interrupts import unmoved_by_hang_ups
@@ -204,6 +207,33 @@ def test_a_vault_that_is_silent_when_it_is_opened_keeps_no_other_from_its_backup
     assert lines[-1]["snapshot"]
 
 
+def test_a_vault_that_is_silent_in_a_later_session_is_passed_over_too(
+    monkeypatch: pytest.MonkeyPatch, released: threading.Event
+) -> None:
+    vaults = [BackupVault(VaultEntry(name=name), None) for name in ("one", "another")]
+    target: Any = object()
+    silent = list[BackupVault]()
+
+    def opened(vault: BackupVault, *_: object) -> Any:
+        if vault in silent:
+            released.wait(60)
+        vault.heard = math.inf
+        return target
+
+    monkeypatch.setattr(BackupVault, "_opened", opened)
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", LONG)
+    opening_together.open_all(vaults, "", lambda _: None, lambda *_: None)
+    for vault in vaults:
+        assert vault.target is target
+        vault.close()
+
+    silent.append(vaults[1])
+    monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
+    opening_together.open_all(vaults, "", lambda _: None, lambda *_: None)
+    assert [vault.target for vault in vaults] == [target, None]
+    assert "has not answered for 0.1 seconds" in str(vaults[1].outcome)
+
+
 def test_a_vault_that_answers_while_others_are_opened_is_waited_for(
     with_vault: Terminal, names: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,16 +259,22 @@ def test_what_a_vault_that_was_passed_over_opens_later_is_let_go_of(  # noqa: PL
     monkeypatch.setattr(opening_together, "SILENT_SECONDS", 0.1)
 
     code, lines, _ = backed_up(with_vault, names, source)
-    [late] = [thread for thread in threading.enumerate() if thread.name == f"open-{names[1]}"]
     released.set()
-    late.join(60)
-    with unmoved_by_hang_ups():
-        pass  # puts back what handled them: that lock has ended in another thread
+    wait_until_opened(names[1])
 
-    assert not late.is_alive()
     assert (code, lines[-1]["vaults"][1]["snapshot"]) == (3, None)
     assert not list((tmp_path / "second" / "locks").iterdir())
     assert len(with_vault.json("snapshots", "--vault", names[1])) == 1
+
+
+def wait_until_opened(name: str) -> None:
+    """Wait for the thread that opens a vault, if it still does, and has let go of what it had."""
+    for thread in threading.enumerate():
+        if thread.name == f"open-{name}":
+            thread.join(60)
+            assert not thread.is_alive()
+    with unmoved_by_hang_ups():
+        pass  # puts back what handled them: that lock has ended in another thread
 
 
 def locked_in(monkeypatch: pytest.MonkeyPatch, folder: Path, until: threading.Event | None = None) -> threading.Event:
@@ -281,6 +317,7 @@ def test_an_interruption_does_not_wait_for_a_vault_that_is_silent_when_it_is_ope
 
     monkeypatch.setattr(LocalStore, "open", hung)
     code, _, errors = with_vault("backup", str(source), "--vault", names[0], "--vault", names[1])
+    wait_until_opened(names[0])
 
     assert (code, "interrupted" in errors) == (130, True)
     assert with_vault.json("jobs")[0]["status"] == JobStatus.CANCELLED

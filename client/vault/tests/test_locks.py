@@ -79,7 +79,7 @@ def test_the_lock_of_whoever_closed_the_session_to_end_a_call_is_removed_by_anot
     assert ObjectKind.LOCK not in {name.kind for name in store.objects}
 
 
-def losing_the_answer(vault: Vault, monkeypatch: pytest.MonkeyPatch, error: StoreError) -> None:
+def losing_the_answer(vault: Vault, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """The next object is stored, and the store does not say so."""
     put = vault.session.put
 
@@ -162,6 +162,30 @@ def test_a_lock_that_cannot_be_removed_soon_keeps_nobody(vault: Vault, monkeypat
     with vault_lock(vault, needed=True, reopen=lambda: other):
         vault.session.close()
     assert closed.is_set()
+
+
+def test_who_is_interrupted_while_a_lock_is_written_does_not_wait_for_a_store_that_is_silent(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.vault.locks._LAST_SECONDS", 0.01)
+    store, close = vault.session.store, vault.session.close  # type: ignore[attr-defined]
+    closed = threading.Event()
+
+    def hangs(_: ObjectName) -> None:
+        if not closed.wait(60):
+            pytest.fail("it was waited for")
+        raise SessionOver(place="the store")
+
+    def closing() -> None:
+        close()
+        closed.set()
+
+    losing_the_answer(vault, monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(vault.session, "remove", hangs)
+    monkeypatch.setattr(vault.session, "close", closing)
+    with pytest.raises(KeyboardInterrupt), vault_lock(vault, needed=True, reopen=lambda: store.open(Purpose.READ)):
+        pytest.fail("the lock was held")
+    assert ObjectKind.LOCK not in {name.kind for name in store.objects}
 
 
 def test_no_lock_is_made_where_none_is_needed(vault: Vault) -> None:
