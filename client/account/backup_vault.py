@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
@@ -25,7 +24,6 @@ from client.errors import DamagedVault, OortError, ParentGone, SessionOver, Stor
 from client.stores.abc import StoreSession
 from client.stores.resuming import ResumingSession
 from client.vault.chunker import SEED_BITS
-from client.vault.locks import vault_lock
 from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobStatus
@@ -141,9 +139,7 @@ class BackupVault:
             place.ensure_seal(session)  # later ones need not ask each time
         self._hear()
         self._ensure_wanted()
-        needed = place.store.needs_locks
-        reopen = partial(place.store.open, Purpose.READ)
-        lock = stack.enter_context(vault_lock(vault, needed=needed, place=place.store.place, reopen=reopen))
+        lock = stack.enter_context(place.locked(vault))
         # It has answered, and one file of the index may take minutes on a slow line: the store's own limits hold.
         self.heard = math.inf
 

@@ -7,7 +7,6 @@ a node has ended, of either vault, is followed by new ones, which go on from wha
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 
 from client.account.device import Device
 from client.account.job_record import JobCounts
@@ -18,7 +17,7 @@ from client.copying.report import Copied, CopyListener, CopySummary, CopyTally
 from client.copying.run import CopySession, copy_snapshots
 from client.errors import NoSuchSnapshot, OortError, SessionOver, UsageError
 from client.reachability.findings import Progress
-from client.vault.locks import VaultLock, vault_lock
+from client.vault.locks import VaultLock
 from client.vault.repository import Vault, reason_unread
 from client.vault.snapshots import Snapshot
 from domain.jobs import JobKind, JobStatus
@@ -130,10 +129,7 @@ class _CopyRun:
                     detail="--from and --to are one vault, or one was made of the other file by file: name two"
                 )
             self._target.ensure_seal(session)
-            store = self._target.store
-            # What has failed or was interrupted closes the session behind calls that hang.
-            reopen = partial(store.open, Purpose.READ)
-            lock = opened.enter_context(vault_lock(target, needed=store.needs_locks, place=store.place, reopen=reopen))
+            lock = opened.enter_context(self._target.locked(target))
             target.load_index(self._view.index_read)
             copy_snapshots(
                 source,

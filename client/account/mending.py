@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from client.account.device import Device
 from client.account.opening import Place, place_of
 from client.errors import StoreError
-from client.vault.locks import vault_lock
 from client.vault.repository import Vault
 from domain.sessions import Purpose
 
@@ -35,7 +34,7 @@ def mending(device: Device, vault_name: str) -> Iterator[Mending]:
         vault = place.open(session)
         if vault is None:
             raise StoreError(place=f"The vault {vault_name}", detail="nothing was stored in it yet")
-        with vault, vault_lock(vault, needed=place.store.needs_locks, exclusive=True, place=place.store.place) as lock:
+        with vault, place.locked(vault, exclusive=True) as lock:
             yield Mending(place, vault, _nothing if lock is None else lock.ensure_held)
 
 

@@ -54,7 +54,7 @@ def mounting(
         with vault, ExitStack() as held:
             lock = lock_to_read(held, place, vault)
             if lock is not None:
-                held.enter_context(_relocked(lock, vault, place.store.place))
+                held.enter_context(_relocked(lock))
             for name, error in vault.load_index(progress).damaged.items():
                 unread(name, error)
             own = identities((*place.own_folders(), device.home.folder))
@@ -62,7 +62,7 @@ def mounting(
 
 
 @contextmanager
-def _relocked(lock: VaultLock, vault: Vault, place: str) -> Iterator[None]:
+def _relocked(lock: VaultLock) -> Iterator[None]:
     """Take a lock anew whenever it was lost."""
     ended = threading.Event()
     present = lock
@@ -75,7 +75,7 @@ def _relocked(lock: VaultLock, vault: Vault, place: str) -> Iterator[None]:
             except LockLost:
                 with suppress(OortError):  # tried again; what has gone meanwhile is told by who reads it
                     present.release()
-                    taken = VaultLock(vault, place=place)
+                    taken = present.anew()
                     taken.acquire()
                     present = taken
 

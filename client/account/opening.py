@@ -8,8 +8,9 @@ first use and two first uses at once all end with the one E that opens the vault
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
@@ -33,6 +34,7 @@ from client.errors import (
 from client.stores.abc import ObjectStore, StoreSession
 from client.stores.limited import LimitedStore
 from client.stores.local import LocalStore
+from client.vault.locks import VaultLock, vault_lock
 from client.vault.problems import Problem, cost_only
 from client.vault.repository import Vault, create_vault, open_vault
 from domain.names import CONFIG, SEAL
@@ -147,6 +149,15 @@ class Place:
                 yield Problem(str(SEAL), "a change of the vault's key was interrupted: `key change` ends it")
             elif beside != self.vaults.repository_password(self.entry):
                 yield Problem(str(SEAL), "it seals another key than the account's profile")
+
+    def locked(self, vault: Vault, *, exclusive: bool = False) -> AbstractContextManager[VaultLock | None]:
+        """Hold restic's lock where the store keeps no sessions apart. Raises VaultLocked, StoreError.
+
+        What fails or is interrupted closes the vault's session behind calls that hang: another one removes the lock.
+        """
+        store = self.store
+        reopen = partial(store.open, Purpose.READ)
+        return vault_lock(vault, needed=store.needs_locks, exclusive=exclusive, place=store.place, reopen=reopen)
 
     def _keys_beside(self, session: StoreSession) -> list[str]:
         """Every E in the file beside the vault's objects, if there is one of this account."""

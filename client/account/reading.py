@@ -14,11 +14,10 @@ from client.account.opening import Place, place_of
 from client.errors import DamagedVault, NoSuchSnapshot, ObjectMissing, StoreError
 from client.platforms.linux import Identity, identities
 from client.stores.resuming import ResumingSession
-from client.vault.locks import VaultLock, VaultLocked, vault_lock
+from client.vault.locks import VaultLock, VaultLocked
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot
 from domain.names import ObjectKind, ObjectName
-from domain.sessions import Purpose
 
 Unreadable = dict[ObjectName, DamagedVault | ObjectMissing]
 
@@ -92,10 +91,7 @@ def found_in(
 def lock_to_read(locks: ExitStack, place: Place, vault: Vault) -> VaultLock | None:
     """Hold restic's lock where the store needs one. A disk that cannot be written needs none."""
     try:
-        store = place.store
-        return locks.enter_context(
-            vault_lock(vault, needed=store.needs_locks, place=store.place, reopen=lambda: store.open(Purpose.READ))
-        )
+        return locks.enter_context(place.locked(vault))
     except VaultLocked:
         raise
     except StoreError:

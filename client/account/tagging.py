@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from client.account.device import Device
 from client.account.opening import place_of
 from client.errors import NoSuchSnapshot, SnapshotInUse, UsageError
-from client.vault.locks import VaultLock, vault_lock
+from client.vault.locks import VaultLock
 from client.vault.repository import Vault
 from client.vault.snapshots import NOTE_TAG, RESERVED_TAGS, Snapshot, decode_snapshot, retag_document
 from domain.names import ObjectKind, ObjectName
@@ -86,7 +86,7 @@ def change_snapshots(
         if vault is None:
             raise NoSuchSnapshot(snapshot=wanted[0])
         own = None if all_devices else device.id
-        with vault, vault_lock(vault, needed=place.store.needs_locks, exclusive=True, place=place.store.place) as lock:
+        with vault, place.locked(vault, exclusive=True) as lock:
             known = vault.snapshots(lambda *_: None)
             chosen = dict.fromkeys(vault.find_snapshots(wanted, device=own))
             for snapshot in chosen:

@@ -26,7 +26,7 @@ from client.errors import (
 from client.retention.plan import Plan, Rules, make_plan
 from client.retention.stored import stored_rules
 from client.retention.zones import named_zone
-from client.vault.locks import VaultLock, vault_lock
+from client.vault.locks import VaultLock
 from client.vault.repository import Vault
 from client.vault.snapshots import Snapshot, paths_text
 from domain.jobs import JobKind, JobStatus
@@ -200,12 +200,11 @@ class Pass:
 
     def _alone(self, work: Callable[[Vault, VaultLock | None], None]) -> None:
         """Work in a session of retention, under restic's exclusive lock where there are locks; not without a vault."""
-        store = self._place.store
-        with store.open(Purpose.RETENTION) as session:
+        with self._place.store.open(Purpose.RETENTION) as session:
             vault = self._place.open(session)
             if vault is None:
                 return
-            with vault, vault_lock(vault, needed=store.needs_locks, exclusive=True, place=store.place) as lock:
+            with vault, self._place.locked(vault, exclusive=True) as lock:
                 work(vault, lock)
 
     def _prune(

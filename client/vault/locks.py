@@ -166,6 +166,18 @@ class VaultLock:
             self._thread.join()
         self._remove()
 
+    def anew(self) -> "VaultLock":
+        """Another one of the same vault, not taken yet: for whoever has lost this one."""
+        return VaultLock(
+            self._vault,
+            exclusive=self._exclusive,
+            place=self._place,
+            refresh_seconds=self._refresh_seconds,
+            reopen=self._reopen,
+            now_ns=self._now_ns,
+            running_ns=self._running_ns,
+        )
+
     def ensure_held(self) -> None:
         """Raise LockLost if the lock grew stale at any time since it was taken."""
         if self._is_stale():

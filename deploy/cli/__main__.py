@@ -32,6 +32,7 @@ clusters = typer.Typer(help="Storage clusters, one for each region.", no_args_is
 clusters.command(name="add")(regions.add_cluster)
 storage_nodes = typer.Typer(help="The storage nodes.", no_args_is_help=True)
 storage_nodes.command(name="list")(nodes.list_nodes)
+storage_nodes.command(name="disks")(nodes.list_disks)
 storage_nodes.command(name="drain")(nodes.drain)
 storage_nodes.command(name="undrain")(nodes.undrain)
 storage_nodes.command(name="remove")(nodes.remove)

@@ -1,4 +1,4 @@
-"""`oort node list|drain|undrain|remove`: the storage nodes of a stack, and what becomes of them."""
+"""`oort node list|disks|drain|undrain|remove`: the storage nodes of a stack, and what becomes of them."""
 
 import json
 from datetime import UTC
@@ -51,6 +51,34 @@ def list_nodes(data: Data, at: At = None, as_json: AsJson = False) -> None:
                 f"{found.short_buckets} buckets lie on fewer nodes than they are to have copies, and get others as soon"
                 " as some with room are up."
             )
+
+
+def list_disks(
+    data: Data,
+    node: Annotated[str, typer.Argument(help="name of a node; default: all")] = "",
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the disks and stores of a node, or of all: id, room, and whether each is there, by its last heartbeat."""
+    from deploy.cli.accounts import show
+    from deploy.local.cluster import Cluster
+
+    with Cluster.of_stack(data, at) as cluster:
+        found = [cluster.node(node)] if node else cluster.heartbeats()
+    rows = [
+        {
+            "node": one.id,
+            "up": one.live,
+            "id": disk.id,
+            "kind": disk.kind,
+            "there": disk.there,
+            "free_bytes": disk.free_bytes,
+            "place": disk.place,
+        }
+        for one in found
+        for disk in one.disks
+    ]
+    show(rows, ("node", "up", "id", "kind", "there", "free_bytes", "place"), as_json=as_json)
 
 
 def drain(node: NodeName, data: Data, at: At = None) -> None:

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.local.folder import StackFolder
 from deploy.local.roles import MOST_NODES, RESTART_DELAY_SECONDS
+
+if TYPE_CHECKING:
+    from deploy.local.stack import Status
 
 app = typer.Typer(help="The embedded stack on this machine.", no_args_is_help=True)
 
@@ -67,11 +70,24 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="for
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         for name, service in found.services.items():
-            state = "healthy" if service["healthy"] else "not healthy" if service["pid"] else "not running"
-            typer.echo(f"{name:10}  {service['pid'] or '-':>8}  {service['public']:21}  {state}")
+            typer.echo(f"{name:10}  {service['pid'] or '-':>8}  {service['public']:21}  {_state(found, name)}")
+        for name in found.silent:
+            typer.echo(f"{name} is silent: it does not say that it lives.")
+        for name, node in found.nodes.items():
+            for one in node["away"] if node["live"] else ():
+                typer.echo(f"{name}: {one} is away.")
         typer.echo(_copies(found.missing_copies, complete=found.copies_complete))
         typer.echo("The stack is running." if found.running else "The stack is not running.")
     raise typer.Exit(0 if found.running else 1)
+
+
+def _state(found: "Status", name: str) -> str:
+    service = found.services[name]
+    if not service["healthy"]:
+        return "not healthy" if service["pid"] else "not running"
+    if name in found.silent:
+        return "answers, but is silent"
+    return "healthy, but for what is away" if found.nodes.get(name, {}).get("away") else "healthy"
 
 
 def _copies(missing: int | None, *, complete: bool) -> str:

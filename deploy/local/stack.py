@@ -153,7 +153,8 @@ class Status:
     """`missing_copies` is None when no storage node answers.
 
     `copies_complete`: none is missing, and every node that holds vaults lives and has compared its disks with the
-    catalogue since it was started.
+    catalogue since it was started. `silent` are storage nodes that do not say that they live, as one says that
+    does; a node's `away` are its disks and stores that were not there at its last heartbeat.
     """
 
     running: bool
@@ -161,6 +162,7 @@ class Status:
     nodes: dict[str, dict[str, Any]]
     missing_copies: int | None
     copies_complete: bool
+    silent: list[str]
 
     @property
     def all_well(self) -> bool:
@@ -193,7 +195,8 @@ def status(path: Path) -> Status:
         for name, service in state.services.items()
     }
     cluster = _describe(Operator(authority, now), [services[node.name] for node in state.nodes])
-    seen = {entry.id for entry in cluster.nodes if entry.live} if cluster else set()
+    told = {entry.id: entry for entry in cluster.nodes} if cluster else {}
+    seen = {name for name, entry in told.items() if entry.live}
     nodes = {
         node.name: {
             "data": str(folder.node(node.name)),
@@ -201,6 +204,7 @@ def status(path: Path) -> Status:
             "internal": node.internal,
             "rest": node.rest,
             "live": node.name in seen,
+            "away": [_text(disk) for disk in told[node.name].disks if not disk.there] if node.name in told else [],
         }
         for node in state.nodes
     }
@@ -210,7 +214,12 @@ def status(path: Path) -> Status:
         nodes,
         cluster.missing_copies if cluster else None,
         copies_complete=cluster is not None and cluster.copies_complete,
+        silent=[name for name, entry in told.items() if not entry.live and entry.state in ("serving", "draining")],
     )
+
+
+def _text(disk: buckets_pb2.Disk) -> str:
+    return f"the disk {disk.id} in {disk.place}" if disk.kind == "disk" else f"the store {disk.place}"
 
 
 def _describe(operator: Operator, nodes: list[dict[str, Any]]) -> buckets_pb2.DescribeClusterResponse | None:

@@ -15,7 +15,18 @@ from deploy.cli.__main__ import app
 from deploy.local.cluster import Cluster
 
 NODES = [
-    buckets_pb2.Node(id="node-a", state="serving", live=True, buckets=2, missing_copies=3, missing_bytes=3000),
+    buckets_pb2.Node(
+        id="node-a",
+        state="serving",
+        live=True,
+        buckets=2,
+        missing_copies=3,
+        missing_bytes=3000,
+        disks=[
+            buckets_pb2.Disk(id="D1", kind="disk", place="/srv/disk1", free_bytes=7, there=True),
+            buckets_pb2.Disk(id="D2", kind="disk", place="/srv/disk2"),
+        ],
+    ),
     buckets_pb2.Node(
         id="node-b",
         state="draining",
@@ -24,6 +35,7 @@ NODES = [
         former_buckets=4,
         waits=["1 of its buckets: node-a is down"],
         last_seen=Timestamp(seconds=1_000_000_000),
+        disks=[buckets_pb2.Disk(kind="s3", place="s3://container/b")],
     ),
 ]
 
@@ -37,6 +49,9 @@ class Nodes:
     def describe(self, *, backlog: bool = False) -> buckets_pb2.DescribeClusterResponse:
         assert backlog
         return buckets_pb2.DescribeClusterResponse(nodes=NODES, short_buckets=2)
+
+    def heartbeats(self) -> list[buckets_pb2.Node]:
+        return NODES
 
     def node(self, node: str) -> buckets_pb2.Node:
         return next(one for one in NODES if one.id == node)
@@ -70,6 +85,27 @@ def test_a_list_says_what_is_to_come_and_what_waits(monkeypatch: pytest.MonkeyPa
     ]
     listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "list", "--json")
     assert [one["waits"] for one in json.loads(listed.stdout)] == [[], ["1 of its buckets: node-a is down"]]
+
+
+def test_each_disk_and_store_is_listed_of_a_node_or_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "disks")
+    assert [line.split() for line in listed.stdout.splitlines()[1:]] == [
+        ["node-a", "True", "D1", "disk", "True", "7", "/srv/disk1"],
+        ["node-a", "True", "D2", "disk", "False", "0", "/srv/disk2"],
+        ["node-b", "False", "s3", "False", "0", "s3://container/b"],
+    ]
+    listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "disks", "node-b", "--json")
+    assert json.loads(listed.stdout) == [
+        {
+            "node": "node-b",
+            "up": False,
+            "id": "",
+            "kind": "s3",
+            "there": False,
+            "free_bytes": 0,
+            "place": "s3://container/b",
+        }
+    ]
 
 
 def test_a_drain_says_at_once_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,20 @@ def test_no_lock_is_left_of_a_refresh_that_was_ended_with_its_session(
     assert ObjectKind.LOCK not in {name.kind for name in store.objects}
 
 
+def test_a_lock_that_is_taken_anew_is_removed_by_another_session_too(vault: Vault) -> None:
+    store = vault.session.store  # type: ignore[attr-defined]
+    lost = VaultLock(vault, exclusive=True, place="there", reopen=lambda: store.open(Purpose.READ))
+    lost.acquire()
+    lost.release()
+    lock = lost.anew()
+    lock.acquire()
+    [(_, found)] = live_locks(vault, time.time_ns())
+    assert found.exclusive
+    vault.session.close()
+    lock.release()
+    assert ObjectKind.LOCK not in {name.kind for name in store.objects}
+
+
 def test_a_lock_that_cannot_be_removed_soon_keeps_nobody(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.vault.locks._LAST_SECONDS", 0.01)
     store = vault.session.store  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """BucketService: buckets as other roles and the operator handle them. Internal listener."""
 
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -111,4 +112,5 @@ def node_message(row: Node, missing_copies: int = 0, missing_bytes: int = 0) -> 
         missing_bytes=missing_bytes,
         waits=row.waits,
         bytes=row.bytes,
+        disks=[buckets_pb2.Disk(**asdict(disk)) for disk in row.disks],
     )

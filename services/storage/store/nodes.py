@@ -1,11 +1,25 @@
 """Rows of the cluster's nodes. Whether one lives is judged by the database's clock alone."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from services.common.database import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDisk:
+    """A disk or store of a node: its folder or address, and what it can still take. `id` is empty until it is known."""
+
+    id: str
+    kind: str
+    place: str
+    free_bytes: int
+    there: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +28,8 @@ class Node:
 
     `reconciled`: since its start it has compared its disks with the catalogue. `buckets` is how many it is a home of,
     `former_buckets` of how many it was one and has still to remove its files; `bytes` is what its buckets hold.
-    `state`: serving, draining, removed or lost. `waits`: why buckets cannot leave it, with their number.
+    `state`: serving, draining, removed or lost. `waits`: why buckets cannot leave it, with their number. `disks` are
+    those of its last heartbeat.
     """
 
     id: str
@@ -30,6 +45,7 @@ class Node:
     former_buckets: int
     bytes: int
     waits: list[str]
+    disks: list[NodeDisk]
 
     @property
     def is_empty(self) -> bool:
@@ -53,12 +69,13 @@ update nodes set last_seen = now() - make_interval(secs => %s)
 where catalogue < {HOMES_CHANGE} and last_seen = to_timestamp(0)
 """  # noqa: S608 - constants
 _HEARTBEAT = """
-insert into nodes (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, last_seen)
-values (%s, %s, %s, %s, %s, %s, %s, now())
+insert into nodes
+    (id, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, disks, last_seen)
+values (%s, %s, %s, %s, %s, %s, %s, %s, now())
 on conflict (id) do update set public_endpoint = excluded.public_endpoint,
     internal_endpoint = excluded.internal_endpoint, rest_endpoint = excluded.rest_endpoint,
     free_bytes = excluded.free_bytes,
-    reconciled = excluded.reconciled, catalogue = excluded.catalogue, last_seen = now()
+    reconciled = excluded.reconciled, catalogue = excluded.catalogue, disks = excluded.disks, last_seen = now()
 """
 # Why a home `h` of a bucket `b` on a node that is drained does not leave.
 _WHY = """
@@ -77,7 +94,8 @@ select id, public_endpoint, internal_endpoint, free_bytes, last_seen,
        (select count(*) from clearings c where c.node_id = nodes.id) as former_buckets,
        array(select count(*) || ' of its buckets: ' || why from (
            select {_WHY} as why from homes h join buckets b on b.id = h.bucket_id
-           where h.node_id = nodes.id and nodes.state <> 'serving') as waiting group by why order by why) as waits
+           where h.node_id = nodes.id and nodes.state <> 'serving') as waiting group by why order by why) as waits,
+       disks
 from nodes cross join outdated cross join lateral (
     select count(*) as buckets, coalesce(sum(b.bytes), 0)::bigint as bytes
     from homes h join buckets b on b.id = h.bucket_id where h.node_id = nodes.id) as held
@@ -99,10 +117,12 @@ async def heartbeat(
     reconciled: bool,
     catalogue: int,
     rest_endpoint: str = "",
+    disks: Sequence[NodeDisk] = (),
 ) -> None:
     """`catalogue` is the number of the last migration that the node's version knows."""
+    told = Jsonb([asdict(disk) for disk in disks])
     await unit.execute(
-        _HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue)
+        _HEARTBEAT, (node, public_endpoint, internal_endpoint, rest_endpoint, free_bytes, reconciled, catalogue, told)
     )
 
 
@@ -113,9 +133,14 @@ async def silence(unit: Unit, node: str) -> None:
 
 async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
     """As a worker, who sees the homes of all tenants."""
-    async with unit.cursor(row_factory=class_row(Node)) as cursor:
+    async with unit.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_LIST, {"silent": silent_seconds, "turn": TURN})
-        return await cursor.fetchall()
+        return [Node(**row | {"disks": [_disk(told) for told in row["disks"]]}) for row in await cursor.fetchall()]
+
+
+def _disk(told: Mapping[str, Any]) -> NodeDisk:
+    """A node of a later version may tell more of it."""
+    return NodeDisk(told["id"], told["kind"], told["place"], told["free_bytes"], told["there"])
 
 
 async def count_silent(unit: Unit, silent_seconds: float) -> int:

@@ -4,8 +4,8 @@ Kept true: what is being removed is never verified, and its rows hold up nobody:
 locked are passed over, and entered or verified the next time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -49,6 +49,19 @@ class Scrub:
     left: int = 0
 
 
+@dataclass(slots=True)
+class Read:
+    """What came of copies of one bucket: ids of the objects that are whole, the bytes of all, and how many are not."""
+
+    whole: list[int] = field(default_factory=list)
+    bytes: int = 0
+    damaged: int = 0
+
+    @property
+    def copies(self) -> int:
+        return len(self.whole) + self.damaged
+
+
 _ENTER = """
 with page as (
     select o.id, o.bucket_id, o.tenant_id, o.user_id, o.created
@@ -85,14 +98,18 @@ from objects o join homes h on h.bucket_id = o.bucket_id and h.node_id = %(node)
 where o.id = any(%(objects)s) order by o.id for key share of o, h skip locked
 on conflict (object_id, node_id) do update set verified = {kept}
 """
-_NOW_VERIFIED = _VERIFIED.format(when="now()", kept="now()")
+# Of the statement and not of the transaction, which may have waited for _ENTERING since it began.
+_NOW_VERIFIED = _VERIFIED.format(when="statement_timestamp()", kept="statement_timestamp()")
 _NEVER_VERIFIED = _VERIFIED.format(when="to_timestamp(0)", kept="verified_copies.verified")
+# What was read is entered either before a scrub is asked for, and is read again for it, or after, and counts for it.
+_ASKING = "select pg_advisory_xact_lock(hashtext('scrubs that are asked for'))"
+_ENTERING = "select pg_advisory_xact_lock_shared(hashtext('scrubs that are asked for'))"
 _ASK = """
-insert into scrubs (bucket_id, node_id, tenant_id, user_id)
-select h.bucket_id, h.node_id, h.tenant_id, h.user_id from homes h
+insert into scrubs (bucket_id, node_id, tenant_id, user_id, asked)
+select h.bucket_id, h.node_id, h.tenant_id, h.user_id, statement_timestamp() from homes h
 where not h.joining and (%(bucket)s::uuid is null or h.bucket_id = %(bucket)s) for key share of h
 on conflict (bucket_id, node_id)
-do update set asked = now(), entered = false, copies = 0, bytes = 0, damaged = 0, done = null
+do update set asked = excluded.asked, entered = false, copies = 0, bytes = 0, damaged = 0, done = null
 """
 _SCRUB = "s.bucket_id, s.node_id, s.asked, s.entered, s.copies, s.bytes, s.damaged, s.done"
 _NEXT = f"""
@@ -111,7 +128,7 @@ order by s.bucket_id, s.node_id limit %(limit)s
 """  # noqa: S608 - constants
 _READ_ONES = """
 update scrubs set copies = copies + %s, bytes = bytes + %s, damaged = damaged + %s
-where bucket_id = %s and node_id = %s and asked = %s
+where bucket_id = %s and node_id = %s and done is null
 """
 # On every home; a bucket without homes has no copies that could be missing.
 _LOST = """
@@ -158,9 +175,17 @@ async def left_of(unit: Unit, scrub: Scrub, limit: int) -> list[DueCopy]:
         return await cursor.fetchall()
 
 
-async def verified(unit: Unit, node: str, objects: Sequence[int]) -> None:
-    """Say that the node's copies were read whole just now, and are right."""
-    await unit.execute(_NOW_VERIFIED, {"node": node, "objects": list(objects)})
+async def read(unit: Unit, node: str, batch: Mapping[UUID, Read]) -> None:
+    """Say what came of copies of the node that were read just now, by bucket.
+
+    It counts for a scrub of the bucket that is not done, also for one that was asked for while they were read.
+    """
+    await unit.execute(_ENTERING)
+    await unit.execute(
+        _NOW_VERIFIED, {"node": node, "objects": [one for found in batch.values() for one in found.whole]}
+    )
+    for bucket, found in sorted(batch.items()):
+        await unit.execute(_READ_ONES, (found.copies, found.bytes, found.damaged, bucket, node))
 
 
 async def never_verified(unit: Unit, node: str, objects: Sequence[int]) -> None:
@@ -170,6 +195,7 @@ async def never_verified(unit: Unit, node: str, objects: Sequence[int]) -> None:
 
 async def ask(unit: Unit, bucket: UUID | None) -> int:
     """Have every home read all of a bucket, or of every bucket. Answers how many homes that are."""
+    await unit.execute(_ASKING)
     cursor = await unit.execute(_ASK, {"bucket": bucket})
     return cursor.rowcount
 
@@ -187,11 +213,6 @@ async def entered(unit: Unit, scrub: Scrub) -> None:
         "update scrubs set entered = true where bucket_id = %s and node_id = %s and asked = %s",
         (scrub.bucket_id, scrub.node_id, scrub.asked),
     )
-
-
-async def advance(unit: Unit, scrub: Scrub, *, copies: int, size: int, damaged: int) -> None:
-    """Count what the node has read; nothing if the scrub was asked for anew meanwhile."""
-    await unit.execute(_READ_ONES, (copies, size, damaged, scrub.bucket_id, scrub.node_id, scrub.asked))
 
 
 async def finish(unit: Unit, scrub: Scrub) -> None:

@@ -1,7 +1,8 @@
 """Scrubbing: each copy on this node's disks is read whole again and again, and compared with its SHA-256.
 
 Kept true:
-- the copy that was verified longest ago comes first, but what an operator has asked for before all others;
+- the copy that was verified longest ago comes first, but what an operator has asked for before all others; a copy that
+  was just being read then counts for it too;
 - a copy that differs, lacks bytes or cannot be read is entered as missing, so that replication heals it. Its file stays
   where it is until a whole one is renamed over it: while no home has a whole copy, reads of parts are answered from
   what is left (gets.py), and nothing that could still be saved is thrown away;
@@ -11,9 +12,9 @@ Kept true:
 - one file at a time is read, one piece of it is in memory, and no more bytes a second than the setting says.
 """
 
-from dataclasses import dataclass, field
+from collections import defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -22,15 +23,12 @@ from services.common.clock import Clock
 from services.common.database import Database
 from services.common.errors import ServiceError, Unavailable
 from services.storage.store import copies, scrubs
-from services.storage.store.scrubs import DueCopy, Scrub
+from services.storage.store.scrubs import DueCopy, Read, Scrub
 from services.storage.transfer.incoming import Incoming
 from services.storage.volumes.disks import Disks
 from services.storage.volumes.steady import SteadyReader
 from services.storage.volumes.threads import DiskThreads
 from services.storage.volumes.volume import OpenObject
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 _COPIES_AT_ONCE = 100  # between two entries in the catalogue
 _BYTES_AT_ONCE = 256 << 20
@@ -41,19 +39,6 @@ _ENTER_SECONDS = 24 * 3600.0
 
 class DiskAway(Exception):
     """A disk is away on which the copy may lie."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What one batch has come to."""
-
-    whole: list[int] = field(default_factory=list)  # ids of objects
-    size: int = 0
-    damaged: int = 0
-
-    @property
-    def copies(self) -> int:
-        return len(self.whole) + self.damaged
 
 
 class Scrubber:
@@ -120,8 +105,7 @@ class Scrubber:
             self._enter_at = self._clock.monotonic() + _ENTER_SECONDS
         async with self._db.worker() as unit:
             due = await scrubs.oldest(unit, self._node, self._kept, list(self._away), _COPIES_AT_ONCE)
-        tally = await self._verify(due, None)
-        return bool(tally.copies)
+        return await self._verify(due)
 
     async def _asked(self, scrub: Scrub) -> bool:
         if not scrub.entered:
@@ -132,8 +116,7 @@ class Scrubber:
                 await scrubs.finish(unit, scrub)
                 self._log.info("scrubbed", bucket=str(scrub.bucket_id), copies=scrub.copies, damaged=scrub.damaged)
                 return True
-        tally = await self._verify(due, scrub)
-        return bool(tally.copies)
+        return await self._verify(due)
 
     async def _enter(self, scrub: Scrub | None) -> None:
         """See to it that each copy has a row that says when it was verified."""
@@ -147,20 +130,21 @@ class Scrubber:
             async with self._db.worker() as unit:
                 await scrubs.entered(unit, scrub)
 
-    async def _verify(self, due: list[DueCopy], scrub: Scrub | None) -> _Tally:
-        """Read copies, and enter what was found, also of those before one that cannot be judged."""
-        tally = _Tally()
+    async def _verify(self, due: list[DueCopy]) -> bool:
+        """Read copies, and enter what was found, also of those before one that cannot be judged. False if of none."""
+        batch: defaultdict[UUID, Read] = defaultdict(Read)
         try:
             for copy in due:
-                if tally.size >= _BYTES_AT_ONCE:
+                if sum(found.bytes for found in batch.values()) >= _BYTES_AT_ONCE:
                     break
-                await self._verify_one(copy, tally)
+                await self._verify_one(copy, batch)
         finally:
-            if tally.copies:
-                await self._record(tally, scrub)
-        return tally
+            if batch:
+                async with self._db.worker() as unit:
+                    await scrubs.read(unit, self._node, batch)
+        return bool(batch)
 
-    async def _verify_one(self, copy: DueCopy, tally: _Tally) -> None:
+    async def _verify_one(self, copy: DueCopy, batch: defaultdict[UUID, Read]) -> None:
         if copy.bucket_id in self._away:
             return
         try:
@@ -169,22 +153,16 @@ class Scrubber:
             self._away[copy.bucket_id] = self._clock.monotonic() + _AWAY_SECONDS
             self._log.warning("a bucket is not scrubbed: a disk is away", bucket=str(copy.bucket_id))
             return
-        tally.size += copy.size
         if cause is None:
-            tally.whole.append(copy.object_id)
-            return
-        async with self._db.worker() as unit:
-            if not await copies.add_if_still(unit, copy.object_id, copy.sha256, copy.size, self._node):
-                return
-        tally.damaged += 1
-        self._damaged.inc()
-        self._log.error("a copy is not whole", bucket=str(copy.bucket_id), name=str(copy.name), cause=cause)
-
-    async def _record(self, tally: _Tally, scrub: Scrub | None) -> None:
-        async with self._db.worker() as unit:
-            await scrubs.verified(unit, self._node, tally.whole)
-            if scrub is not None:
-                await scrubs.advance(unit, scrub, copies=tally.copies, size=tally.size, damaged=tally.damaged)
+            batch[copy.bucket_id].whole.append(copy.object_id)
+        else:
+            async with self._db.worker() as unit:
+                if not await copies.add_if_still(unit, copy.object_id, copy.sha256, copy.size, self._node):
+                    return
+            batch[copy.bucket_id].damaged += 1
+            self._damaged.inc()
+            self._log.error("a copy is not whole", bucket=str(copy.bucket_id), name=str(copy.name), cause=cause)
+        batch[copy.bucket_id].bytes += copy.size
 
     async def _fault_of(self, copy: DueCopy) -> str | None:
         """What is wrong with a copy; None if nothing is. Raises DiskAway when that cannot be said."""

@@ -60,8 +60,8 @@ class Presence:
     async def beat(self) -> None:
         if self._draining.is_set():
             return
-        free, is_whole = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.all_there))
-        if not is_whole:
+        free, disks = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.states()))
+        if not all(disk.there for disk in disks):
             # What comes back may be another disk's content.
             self._reconciled = False
             self.absences += 1
@@ -77,6 +77,7 @@ class Presence:
                 free_bytes=free,
                 reconciled=self._reconciled,
                 catalogue=self._catalogue,
+                disks=disks,
             )
 
     @property

@@ -38,6 +38,7 @@ from domain.names import ObjectKind, ObjectName
 from services.common.errors import StartError
 from services.common.worker import Worker
 from services.storage.errors import DiskFull, Unentered
+from services.storage.store.nodes import NodeDisk
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes import bucket_folder, cleared, incoming_folder, marker
 from services.storage.volumes.copied import CopiedFile
@@ -196,6 +197,11 @@ class Disk:
     def is_there(self) -> bool:
         """Whether the disk that was opened is still the one behind the folder."""
         return marker.read(self.folder) == (self._node, self.id)
+
+    def state(self) -> NodeDisk:
+        there = self.is_there
+        place = os.fsencode(self.folder.absolute()).decode(errors="replace")  # as the catalogue takes it
+        return NodeDisk(str(self.id), "disk", place, self.free_bytes if there else 0, there)
 
     def held(self) -> set[UUID]:
         found = set()

@@ -14,6 +14,7 @@ import structlog
 from domain.names import ObjectName
 from services.common.errors import Unavailable
 from services.common.worker import ByteLocks, InstanceLock
+from services.storage.store.nodes import NodeDisk
 from services.storage.volumes.disk import Disk, StagedFile, WaitingFile
 from services.storage.volumes.in_use import BucketsInUse
 from services.storage.volumes.places import CHOOSING, Places
@@ -51,6 +52,10 @@ class Disks:
     def all_there(self) -> bool:
         """Whether no disk is away: what is found nowhere then lies nowhere."""
         return all(disk.is_there for disk in self._disks)
+
+    def states(self) -> list[NodeDisk]:
+        """Of each, in the order in which they were given."""
+        return [disk.state() for disk in self._disks]
 
     def buckets(self) -> set[UUID]:
         """The buckets that have folders here, whatever is in them. Raises OSError."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from domain.names import ObjectKind, ObjectName
+from services.storage.store.nodes import NodeDisk
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes.staging import StagedName
 
@@ -89,6 +90,9 @@ class Volume(Protocol):
     @property
     def is_there(self) -> bool:
         """Whether what was opened can be reached, and is still this node's."""
+
+    def state(self) -> NodeDisk:
+        """Which it is, what it can take, and whether it is there."""
 
     def held(self) -> set[UUID]:
         """The buckets of which something may lie here, looked for anew. Raises OSError."""

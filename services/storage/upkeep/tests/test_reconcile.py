@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from domain.names import CONFIG, ObjectName
 from services.common.errors import StartError
 from services.storage.sessions.tests.test_sessions import a_committed_snapshot
 from services.storage.store import copies
+from services.storage.store.nodes import NodeDisk
 from services.storage.tests.cluster import Cluster, a_body
 from services.storage.transfer.tests.test_copies import copies_are_complete
 from services.storage.upkeep.work import Presence
@@ -155,15 +157,16 @@ async def test_nothing_is_called_missing_for_a_disk_that_was_away_for_the_moment
 
 
 async def test_what_was_compared_before_a_disk_was_away_does_not_count_as_compared(cluster: Cluster) -> None:
-    disks: Any = SimpleNamespace(free_bytes=0, all_there=True)
+    there = NodeDisk("", "disk", "", 0, there=True)
+    disks: Any = SimpleNamespace(free_bytes=0, states=lambda: [there])
     with ThreadPoolExecutor(1) as executor:
         async with cluster.up("a") as [db]:
             settings, threads = cluster.settings["a"], DiskThreads(executor)
             presence = Presence(settings, db, disks, threads, asyncio.Event(), catalogue=1000)
             absences = presence.absences
-            disks.all_there = False
+            disks.states = lambda: [there, replace(there, there=False)]
             await presence.beat()
-            disks.all_there = True
+            disks.states = lambda: [there]
             await presence.reconciled(absences)
             assert not presence.is_reconciled
             await presence.reconciled(presence.absences)

@@ -90,6 +90,16 @@ class Meanwhile(SystemClock):
 
 
 @asynccontextmanager
+async def a_database(cluster: Cluster, node: str) -> AsyncIterator[Database]:
+    settings = cluster.settings[node]
+    db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
 async def a_scrubber(
     cluster: Cluster,
     node: str,
@@ -104,8 +114,7 @@ async def a_scrubber(
     """
     settings = cluster.settings[node]
     async with AsyncExitStack() as stack:
-        db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
-        stack.push_async_callback(db.close)
+        db = await stack.enter_async_context(a_database(cluster, node))
         disks = Disks([volume or Disk(settings.data_dirs[0], node, 0)], node)
         stack.callback(disks.close)
         thread = DiskThreads(stack.enter_context(read_when_idle()))
@@ -297,6 +306,40 @@ async def test_an_object_that_goes_while_its_batch_is_read_does_not_keep_the_oth
     async with a_scrubber(cluster, "a", go) as scrubber:
         assert await scrubber.scrub()
     assert list(verified(cluster)) == [stays.id]
+
+
+@pytest.mark.parametrize("was_asked", [False, True])
+async def test_what_is_just_being_read_when_a_scrub_is_asked_for_counts_for_it(
+    cluster: Cluster, *, was_asked: bool
+) -> None:
+    bodies = [a_body() for _ in range(4)]
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            names = [await client.put_pack(session, body) for body in bodies]
+    for name, body in zip(names[::2], bodies[::2], strict=True):
+        place_of(cluster, "a", claims.bucket, name).write_bytes(altered(body))
+    looks = 0
+
+    async def ask() -> None:
+        async with db.worker() as unit:
+            await scrubs.ask(unit, claims.bucket)
+
+    async def ask_in_the_middle() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await ask()
+
+    async with a_database(cluster, "a") as db, a_scrubber(cluster, "a", ask_in_the_middle) as scrubber:
+        if was_asked:
+            await ask()
+        done = None
+        while done is None and await scrubber.scrub():
+            [(copies, size, damaged, done)] = cluster.sql("select copies, bytes, damaged, done from scrubs")
+    assert done
+    assert (copies, size, damaged) == (4, sum(map(len, bodies)), 2)
 
 
 async def test_no_more_bytes_a_second_are_read_than_allowed() -> None:

@@ -90,7 +90,7 @@ class Store:
     ) -> None:
         self.place = address.place
         self._condition = address.condition
-        self._scheme = address.scheme
+        self.kind = address.scheme
         self._node = node
         self._calls = Calls(patience, _AT_ONCE, small_at_once=_AT_ONCE)
         self._monotonic = monotonic
@@ -296,7 +296,7 @@ class Store:
                 import opendal  # which a node with nothing but disks does not wait for
 
                 try:
-                    self._operator = opendal.AsyncOperator(self._scheme, **self._settings)
+                    self._operator = opendal.AsyncOperator(self.kind, **self._settings)
                 except opendal.exceptions.ConfigInvalid as error:
                     said = str(error).partition("\n")[0].partition(" => ")[2]
                     raise StartError(f"OORT_DATA_STORES: the address {self.place} is not right: {said}") from None

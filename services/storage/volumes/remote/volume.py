@@ -27,6 +27,7 @@ import structlog
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from services.common.errors import ServiceError, StartError, Unavailable
 from services.storage.errors import DiskFull, Unentered
+from services.storage.store.nodes import NodeDisk
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes import marker
 from services.storage.volumes.remote import bucket_folder
@@ -157,6 +158,11 @@ class RemoteVolume:
         except (ServiceError, StartError) as error:
             _log.warning("a store cannot be reached", store=self.store.place, cause=str(error))
             return False
+
+    def state(self) -> NodeDisk:
+        there = self.is_there
+        known = "" if self._id is None else str(self._id)
+        return NodeDisk(known, self.store.kind, self.store.place, self.free_bytes if there else 0, there)
 
     def claim(self) -> None:
         """Claim what was away at the start; nothing if it is claimed. One call after the other.

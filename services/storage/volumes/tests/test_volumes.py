@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -205,8 +206,11 @@ def test_what_somebody_has_put_there_is_opened_and_looked_at_again(volume: Volum
 def test_one_node_has_it_and_it_is_there_while_it_is_that_node_s(kept: Kept) -> None:
     with closing(kept.volume()) as volume:
         assert volume.is_there
+        state = volume.state()
+        assert (state.there, state.free_bytes, bool(state.id)) == (True, volume.free_bytes, True)
         kept.write("oort-disk.json", f'{{"node": "b", "disk": "{NO_SESSION}"}}'.encode())
         assert not volume.is_there
+        assert volume.state() == replace(state, there=False, free_bytes=0)
     with pytest.raises(StartError, match="belongs to node b"):
         kept.volume()
     kept.write("oort-disk.json", b"not ours")
