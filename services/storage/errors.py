@@ -91,6 +91,10 @@ class SourceRefused(StorageError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class SourceGone(SourceRefused):
+    """What is to be followed is not there: {detail}"""
+
+
 class ParentGone(StorageError):
     """Snapshot {parent} was removed: open the session with another parent, or with none."""
 

@@ -332,7 +332,7 @@ class Adoption:
             return False
         try:
             entered = await self._patience.enter(
-                claims.tenant, lambda: enter(self._db, claims, session, new, self._node)
+                claims.tenant, lambda: enter(self._db, claims, session, new, self._node), claims.bucket
             )
         except Unfit as unfit:
             tally.leave_out(new.name, str(unfit), passing=unfit.passing)

@@ -18,7 +18,7 @@ from domain.names import CONFIG, SEAL
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
-from services.storage.errors import SourceRefused
+from services.storage.errors import SourceGone, SourceRefused
 from services.storage.peers import Peers
 from services.storage.regions.source import Source
 from services.storage.regions.telling import require_upgraded
@@ -128,12 +128,13 @@ class Orders:
 
         Raises NotFound; NotAllowed unless all of it is here and the other cluster has handed it over, or was gone when
         all of it had been here; `give_up` says that what did not come is given up. NotAllowed also when `devices_stay`
-        where they are and the other cluster has handed it over, which takes nothing from them any more.
+        where they are and the other cluster has handed it over, which takes nothing from them any more, or refuses to
+        say so.
         """
         async with self._db.worker() as unit:
             found = await following.get(unit, bucket)
             seal = await following.root_file(unit, bucket, SEAL.kind)
-        there = await self._last_look(found, give_up=give_up) if found else None
+        there = await self._last_look(found, give_up=give_up, devices_stay=devices_stay) if found else None
         if found and there and devices_stay and there.follows == self._cluster:
             raise NotAllowed(
                 detail=f"Cluster {found.source} has handed the bucket over to this one, and takes nothing any more:"
@@ -218,13 +219,22 @@ class Orders:
         await followed.set_follows(unit, state.id, cluster)
         await buckets.set_seq(unit, state.id, state.seq + 1)
 
-    async def _last_look(self, found: Following, *, give_up: bool) -> LookResponse | None:
-        """How the bucket is that it follows; None if nobody answers there. Raises SourceRefused unless `give_up`."""
+    async def _last_look(self, found: Following, *, give_up: bool, devices_stay: bool) -> LookResponse | None:
+        """How the bucket is that it follows; None if nobody answers there, or refuses and that is given up.
+
+        Raises SourceRefused unless `give_up`; NotAllowed when `devices_stay` with a cluster that has the bucket, and
+        refuses to say whether it takes anything from them.
+        """
         try:
             return await self._look_at(found.bucket_id, found.source, found.addresses, found.upto_seq, found.session_id)
         except Unavailable:
             return None
-        except SourceRefused:
+        except SourceRefused as error:
+            if devices_stay and not isinstance(error, SourceGone):
+                raise NotAllowed(
+                    detail=f"Cluster {found.source} does not say whether it has handed the bucket over to this one, and"
+                    f" takes nothing from its devices any more ({error})."
+                ) from error
             if give_up:
                 return None
             raise

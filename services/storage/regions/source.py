@@ -26,7 +26,7 @@ from oort.storage.v1 import (
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import OPERATOR_METADATA, Purpose
 from services.common.errors import Unavailable
-from services.storage.errors import Damaged, SourceRefused
+from services.storage.errors import Damaged, SourceGone, SourceRefused
 from services.storage.peers import Peers
 from services.storage.transfer.copies import reason_of
 
@@ -36,7 +36,7 @@ _REACH_SECONDS = 20.0  # in which one of its nodes is reached for a look
 _LOOK_SECONDS = 50.0  # for it as a whole: the first one of a large bucket counts all that there is
 # For how long those that were asked are waited for before others are, while none is reached, and when one is.
 _HEAD_START_SECONDS = 2.0
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 20.0
 _PAGE = 1000
 _GET = "/oort.storage.v1.ObjectService/Get"
 _OUTAGES = frozenset(
@@ -71,9 +71,10 @@ class Source:
 
         With `endpoints` it is noted there that we follow it. `session` is the one there in which all up to then was
         read. With `of`, a node of any other cluster is passed over. One node is asked alone, then ever more at once
-        while none answers: one that hangs hides none that does. The node that answers is the first to be asked next.
+        while none is reached: one that hangs hides none that does. The node that answers is the first to be asked next.
 
-        Raises Unavailable when none answers, SourceRefused when those that do refuse.
+        Raises Unavailable when none answers, SourceRefused when those that do refuse, SourceGone when all of those are
+        of another cluster, or have no such bucket.
         """
         request = regions_pb2.LookRequest(
             bucket_id=str(self.bucket),
@@ -90,29 +91,31 @@ class Source:
         async def look_at(endpoint: str) -> regions_pb2.LookResponse:
             await self._reach(endpoint, ends)
             reached.add(endpoint)
-            return await self._look_at(endpoint, request)
+            there = await self._look_at(endpoint, request)
+            if of not in (None, there.cluster):
+                raise SourceGone(detail=f"its nodes are of cluster {there.cluster} now, not of {of}")
+            return there
 
         def pause() -> float:
             return _ANSWER_SECONDS if reached else _HEAD_START_SECONDS
 
+        def step(more: int) -> int:
+            # Those that are reached may all count the same in the one database that they have.
+            return 1 if reached else 2 * more
+
         try:
             async with (
                 asyncio.timeout(_LOOK_SECONDS),
-                aclosing(_ask_ever_more(self._endpoints, look_at, pause)) as looks,
+                aclosing(_ask_ever_more(self._endpoints, look_at, pause, step)) as looks,
             ):
                 async for endpoint, look in looks:
                     try:
                         there = await look
-                    except Unavailable as error:
-                        if endpoint in reached and isinstance(refusal, Unavailable):
-                            refusal = error  # it says what it lacks
-                    except SourceRefused as error:
-                        refusal = error
+                    except (Unavailable, SourceRefused) as error:
+                        refusal = _weightier(refusal, error, is_reached=endpoint in reached)
                     else:
-                        if of in (None, there.cluster):
-                            self._endpoints.sort(key=lambda one: one != endpoint)
-                            return there
-                        refusal = SourceRefused(detail=f"its nodes are of cluster {there.cluster} now, not of {of}")
+                        self._endpoints.sort(key=lambda one: one != endpoint)
+                        return there
         except TimeoutError:
             pass
         raise refusal
@@ -267,9 +270,15 @@ class Source:
 
 
 async def _ask_ever_more(
-    endpoints: Sequence[str], ask: Callable[[str], Awaitable[Answer]], pause: Callable[[], float]
+    endpoints: Sequence[str],
+    ask: Callable[[str], Awaitable[Answer]],
+    pause: Callable[[], float],
+    step: Callable[[int], int],
 ) -> AsyncGenerator[tuple[str, asyncio.Future[Answer]], None]:
-    """What each comes to, as it does. One is asked, the next when that has failed, and more after each pause."""
+    """What each comes to, as it does. One is asked, the next when that has failed, and more after each pause.
+
+    `step` says how many, of how many it was before.
+    """
     waiting, more = iter(list(endpoints)), 1
     asked: dict[asyncio.Future[Answer], str] = {}
     try:
@@ -279,13 +288,20 @@ async def _ask_ever_more(
             if not asked:
                 return
             done, _ = await asyncio.wait(asked, timeout=pause(), return_when=asyncio.FIRST_COMPLETED)
-            more = 1 if done else 2 * more
+            more = 1 if done else step(more)
             for one in done:
                 yield asked.pop(one), one
     finally:
         for one in asked:
             one.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
+
+
+def _weightier(said: Exception, error: Exception, *, is_reached: bool) -> Exception:
+    """Of what two nodes said, the weightier: a refusal, and rather one of a node that has the bucket."""
+    if isinstance(error, Unavailable):
+        return error if is_reached and isinstance(said, Unavailable) else said  # it says what it lacks
+    return error if isinstance(said, Unavailable) or not isinstance(error, SourceGone) else said
 
 
 def _list_changes(
@@ -305,4 +321,6 @@ def _refusal(error: grpc.aio.AioRpcError, name: ObjectName | None = None) -> Exc
         return Damaged(name=name, detail=detail)
     if error.code() in _OUTAGES:
         return Unavailable(what=f"The other cluster ({detail})")
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return SourceGone(detail=detail)
     return SourceRefused(detail=detail)

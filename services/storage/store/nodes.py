@@ -147,7 +147,7 @@ async def count_silent(unit: Unit, silent_seconds: float) -> int:
     """Nodes that were not removed, and have not said for so long that they live."""
     cursor = await unit.execute(
         "select count(*) from nodes where state in ('serving', 'draining')"
-        " and (last_seen is null or last_seen <= now() - make_interval(secs => %s))",
+        " and last_seen <= now() - make_interval(secs => %s)",
         (silent_seconds,),
     )
     row = await cursor.fetchone()

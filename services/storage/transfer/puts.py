@@ -174,7 +174,8 @@ class Puts:
         """
         spread = await self._spread(put)
         if spread is None:
-            await entries.put_again(self._db, put.claims, put.session, put.name, put.packs)
+            again = partial(entries.put_again, self._db, put.claims, put.session, put.name, put.packs)
+            await self._patience.enter(put.claims.tenant, again, put.claims.bucket)
             return Stored(existed=True, copies=0)
         await self._stage(spread, frames)
         return await self._finish(self._enter(put, spread))

@@ -6,9 +6,11 @@ Kept true:
   is left. An incoming file of a put that may still be entered stays, and holds up the end;
 - what an older copy of the database asks for once more is not done: an order that is over is noted on the disks before
   its row goes; and before the first file goes as many homes as there are to be hold all that the bucket has;
-- nobody here who has looked at a file of the bucket has still to say so in the catalogue (in_use.py).
+- nobody here who has looked at a file of the bucket has still to say so in the catalogue (in_use.py); a bucket that
+  somebody is at for long, as an adoption is, holds up no other one.
 """
 
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -18,6 +20,7 @@ from services.common.errors import Unavailable
 from services.storage.store import buckets, homes, sessions
 from services.storage.upkeep.placement import is_spared
 from services.storage.volumes.disks import Disks
+from services.storage.volumes.in_use import PATIENCE_SECONDS, InUse
 from services.storage.volumes.staging import NO_SESSION
 from services.storage.volumes.threads import DiskThreads
 
@@ -34,12 +37,16 @@ class Clearer:
         self._log = structlog.get_logger("storage")
 
     async def clear(self) -> None:
-        """One round. Raises Unavailable when the database is away; what a disk refuses holds up that bucket alone."""
+        """One round. Raises Unavailable when the database is away.
+
+        What a disk refuses, or is in use for long, holds up that bucket alone.
+        """
         async with self._db.worker() as unit:
             waiting = await homes.to_clear(unit, self._node)
         for order in waiting:
-            async with self._disks.in_use.alone(order.bucket_id):
-                await self._clear(order.bucket_id, order.id)
+            with suppress(InUse):
+                async with self._disks.in_use.alone(order.bucket_id, PATIENCE_SECONDS):
+                    await self._clear(order.bucket_id, order.id)
 
     async def _clear(self, bucket: UUID, order: UUID) -> None:
         try:

@@ -13,7 +13,7 @@ Where no disk of the node has room, buckets change their homes (placement.py).
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from uuid import UUID
 
@@ -29,16 +29,12 @@ from services.storage.store import copies, homes
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes.disk import Disk
 from services.storage.volumes.disks import Disks
+from services.storage.volumes.in_use import PATIENCE_SECONDS, InUse
 from services.storage.volumes.pace import Pace
 from services.storage.volumes.threads import DiskThreads
 
 _PAGE = 1000
 _TOLD_AT_MOST = 10_000
-_PATIENCE_SECONDS = 10.0  # with whoever is at a bucket's files
-
-
-class _Busy(Exception):
-    """Somebody is at a bucket's files for long."""
 
 
 class Mover:
@@ -68,6 +64,7 @@ class Mover:
         self._pace = Pace(clock, bytes_per_second)
         self._poll_seconds = poll_seconds
         self._told: set[Disk] = set()
+        self._passed_over = False  # in this round, a bucket of the disk that is looked at
         self._damaged: set[tuple[UUID, ObjectName]] = set()
         self._log = structlog.get_logger("storage")
         self._moved = Counter(
@@ -92,6 +89,7 @@ class Mover:
         if not self._crowded_bytes:
             return  # nothing is to move, nor what was begun when it was set
         for disk in self._places.disks:
+            self._passed_over = False
             try:
                 for bucket in await self._thread.run(disk.leaving.all):
                     await self._leave(disk, bucket)
@@ -127,7 +125,8 @@ class Mover:
         for bucket, _ in sizes:
             if not await self._spread(disk, bucket):
                 break
-        if await self._thread.run(lambda: self._is_crowded(disk)):
+        # What was passed over may have room elsewhere: whether there is too little is seen when it is not in use.
+        if not self._passed_over and await self._thread.run(lambda: self._is_crowded(disk)):
             self._tell(disk)
 
     def _tell(self, disk: Disk) -> None:
@@ -148,21 +147,21 @@ class Mover:
 
     async def _leave(self, disk: Disk, bucket: UUID) -> None:
         """Move all of a bucket, as far as other disks have room and nobody is at it for long."""
-        with suppress(_Busy):
+        with self._passing_over():
             async for found in self._files(lambda: disk.files(bucket)):
                 if not await self._move(disk, bucket, found):
                     return
             async for found in self._files(lambda: iter(disk.root_files(bucket))):
                 if not await self._move(disk, bucket, found):
                     return
-            async with self._alone(bucket):
+            async with self._in_use.alone(bucket, PATIENCE_SECONDS):
                 has_left = await self._thread.run(lambda: _has_left(disk, bucket))
             if has_left:
                 self._log.info("a bucket has left a disk", bucket=str(bucket), disk=str(disk.folder))
 
     async def _spread(self, disk: Disk, bucket: UUID) -> bool:
         """Move packs of a bucket. False once the disk has room, or no other one has."""
-        with suppress(_Busy):
+        with self._passing_over():
             async for found in self._files(lambda: disk.files(bucket)):
                 if found.name.kind is ObjectKind.PACK and not await self._move(disk, bucket, found):
                     return False
@@ -170,16 +169,13 @@ class Mover:
                     return False
         return True
 
-    @asynccontextmanager
-    async def _alone(self, bucket: UUID) -> AsyncIterator[None]:
-        """Nobody else is at the bucket's files. Raises _Busy when that takes long to come."""
-        async with AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await stack.enter_async_context(self._in_use.alone(bucket))
-            except TimeoutError:
-                raise _Busy from None
+    @contextmanager
+    def _passing_over(self) -> Iterator[None]:
+        """A bucket that somebody is at for long."""
+        try:
             yield
+        except InUse:
+            self._passed_over = True
 
     async def _files(self, of: Callable[[], Iterator[FoundFile | str]]) -> AsyncIterator[FoundFile]:
         files = await self._thread.run(of)
@@ -201,14 +197,14 @@ class Mover:
     async def _move(self, source: Disk, bucket: UUID, found: FoundFile) -> bool:
         """Move one file. False if no disk has room; a damaged one is passed over.
 
-        Raises OSError, Unavailable, _Busy.
+        Raises OSError, Unavailable, InUse.
         """
         target = await self._target(source, bucket, found.size)
         if target is None:
             return False
         try:
             # Nobody who lists the files of the bucket disk by disk is at it meanwhile, or removes them all.
-            async with self._alone(bucket):
+            async with self._in_use.alone(bucket, PATIENCE_SECONDS):
                 moved = await _to_the_end(self._thread.run(lambda: self._places.move(bucket, found, source, target)))
         except DiskFull:
             return False

@@ -19,11 +19,16 @@ from services.common.worker import ByteLocks
 
 _LOOK_SECONDS = 0.05  # between looks at what other workers have, who tell nobody that they are done
 _LONG_SECONDS = 60.0  # of waiting for a bucket alone, before it is said
+PATIENCE_SECONDS = 10.0  # of who has other buckets to go on with, and comes again for this one
 
 
 def _wish_of(bucket: UUID) -> int:
     """The lock of those that wait for a bucket, which is no bucket's own."""
     return ~bucket.int
+
+
+class InUse(Exception):
+    """Others are at work on a bucket's files for long."""
 
 
 class BucketsInUse:
@@ -35,6 +40,7 @@ class BucketsInUse:
         self._alone: set[UUID] = set()
         self._wishes: Counter[UUID] = Counter()
         self._changed = asyncio.Condition()
+        self._said: set[UUID] = set()
         self._log = structlog.get_logger("storage")
 
     @asynccontextmanager
@@ -52,9 +58,16 @@ class BucketsInUse:
                 await asyncio.shield(self._tell())
 
     @asynccontextmanager
-    async def alone(self, bucket: UUID) -> AsyncIterator[None]:
-        with self._told_when_long(bucket):
-            await self._until(lambda: self._take(bucket))
+    async def alone(self, bucket: UUID, seconds: float | None = None) -> AsyncIterator[None]:
+        """Waits for who is at it, for ever or for so many seconds. Raises InUse when these are over."""
+        try:
+            with self._said_when_long(bucket):
+                async with asyncio.timeout(seconds):
+                    await self._until(lambda: self._take(bucket))
+        except TimeoutError:
+            self._say(bucket)
+            raise InUse from None
+        self._said.discard(bucket)
         try:
             yield
         finally:
@@ -116,14 +129,21 @@ class BucketsInUse:
         return not is_free
 
     @contextmanager
-    def _told_when_long(self, bucket: UUID) -> Iterator[None]:
-        """While somebody waits for a bucket alone, as the clearer does with all that it has to do."""
-        say = partial(self._log.warning, "a bucket is in use for long, and what waits for it goes on when it is not")
-        told = asyncio.get_running_loop().call_later(_LONG_SECONDS, partial(say, bucket=str(bucket)))
+    def _said_when_long(self, bucket: UUID) -> Iterator[None]:
+        """While somebody waits for a bucket alone."""
+        saying = asyncio.get_running_loop().call_later(_LONG_SECONDS, partial(self._say, bucket))
         try:
             yield
         finally:
-            told.cancel()
+            saying.cancel()
+
+    def _say(self, bucket: UUID) -> None:
+        """Once, until somebody has had it alone."""
+        if bucket not in self._said:
+            self._said.add(bucket)
+            self._log.warning(
+                "a bucket is in use for long, and what waits for it goes on when it is not", bucket=str(bucket)
+            )
 
     async def _until(self, can: Callable[[], bool]) -> None:
         async with self._changed:

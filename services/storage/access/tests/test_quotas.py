@@ -230,7 +230,12 @@ async def test_quotas_are_the_operator_s_alone_and_their_names_are_plain(cluster
         claims = await cluster.bucket("a")
         async with cluster.internal("a", "auth", "auth-1") as channel:
             auth = Operator(channel)
-            for call in (auth.limit(claims.tenant, 1), auth.group(claims.bucket, "x"), auth.listed(claims.tenant)):
+            for call in (
+                auth.limit(claims.tenant, 1),
+                auth.limit_bucket(claims.bucket, 1),
+                auth.group(claims.bucket, "x"),
+                auth.listed(claims.tenant),
+            ):
                 assert await refusal_of(call) == "NOT_ALLOWED"
         async with operating(cluster) as operator:
             for name in ("a/b", ".hidden", "x" * 64, "a b", "a\0b"):

@@ -32,6 +32,7 @@ from services.storage.sessions.tests.test_sessions import a_committed_snapshot, 
 from services.storage.store.rescans import FoundFile
 from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot, start_node
 from services.storage.tests.test_operator import Metadata, named
+from services.storage.transfer.patience import Patience
 from services.storage.transfer.tests.test_copies import copies_are_complete
 from services.storage.upkeep.tests.moving import a_bucket_on, homes_of
 from services.storage.upkeep.tests.test_scrub import scrubbed
@@ -123,6 +124,25 @@ async def test_what_one_home_has_comes_to_the_others_and_is_read_there(cluster: 
                 assert await client.get(session, name) == body
     for name, body in files:
         assert (cluster.bucket_folder("b", claims.bucket) / name.path).read_bytes() == body
+
+
+async def test_what_is_entered_takes_its_turn_among_those_of_its_bucket(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[UUID | None] = []
+    enter = Patience.enter
+
+    async def noted(self: Patience, tenant: UUID, entry: Any, bucket: UUID | None = None) -> Any:
+        turns.append(bucket)
+        return await enter(self, tenant, entry, bucket)
+
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *some_files())
+        monkeypatch.setattr(Patience, "enter", noted)
+        async with adopting(cluster, claims) as adoption:
+            await adoption.all_of("a")
+    assert turns == [claims.bucket] * 4
 
 
 async def test_what_was_copied_to_every_home_is_not_sent_once_more(cluster: Cluster) -> None:

@@ -10,6 +10,8 @@ from domain.sessions import Purpose
 from domain.tokens import VaultClaims
 from services.storage.regions.tests.two_clusters import Regions, back_up, contents, full, until
 from services.storage.sessions.tests.test_sessions import refusal_of
+from services.storage.store import followed
+from services.storage.store.followed import KNOWN_SINCE
 from services.storage.tests.cluster import a_body
 
 
@@ -26,6 +28,15 @@ async def handed_over(regions: Regions, claims: VaultClaims) -> None:
     """And all that it had is there."""
     seq = await regions.hand_over(claims.bucket)
     await regions.wait(claims.bucket, lambda one: one.upto_seq >= seq)
+
+
+async def a_node_of_an_earlier_version(regions: Regions) -> None:
+    """Of the first cluster, which says nothing of its buckets while one that was seen of late may come again."""
+    await regions.here.change(
+        "insert into nodes (id, public_endpoint, internal_endpoint, free_bytes, last_seen, catalogue)"
+        " values ('old', 'localhost:1', 'localhost:1', 0, now(), %s)",
+        KNOWN_SINCE - 1,
+    )
 
 
 async def test_a_bucket_has_the_object_lock_and_the_brake_of_where_it_was_after_a_promotion(regions: Regions) -> None:
@@ -89,10 +100,29 @@ async def test_what_was_handed_over_is_not_left_without_a_cluster_that_takes_it(
         await handed_over(regions, moved)
         with pytest.raises(grpc.aio.AioRpcError, match="oort bucket promote"):
             await regions.promote(moved.bucket, give_up=True, devices_stay=True)
+        await a_node_of_an_earlier_version(regions)
+        with pytest.raises(grpc.aio.AioRpcError, match="here does not say whether"):
+            await regions.promote(moved.bucket, give_up=True, devices_stay=True)
+        await regions.here.change("delete from nodes where id = 'old'")
         assert (await regions.status(moved.bucket)).writes_to == "here"
         await regions.promote(moved.bucket, give_up=True)
         # Where the other one goes on taking what devices store, they may stay.
         await regions.promote(left.bucket, give_up=True, devices_stay=True)
+
+
+async def test_what_another_cluster_has_lost_or_is_no_more_is_left_with_the_devices_where_they_are(
+    regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with regions.up():
+        lost, gone = await a_follower(regions), await a_follower(regions)
+        await regions.there.change("update follows set source = 'another' where bucket_id = %s", gone.bucket)
+        await regions.promote(gone.bucket, give_up=True, devices_stay=True)
+
+        async def find_none(*_: object) -> None:
+            return None
+
+        monkeypatch.setattr(followed, "look", find_none)
+        await regions.promote(lost.bucket, give_up=True, devices_stay=True)
 
 
 async def test_a_bucket_that_was_handed_over_to_a_third_cluster_is_not_promoted_for_one_that_takes_backups(

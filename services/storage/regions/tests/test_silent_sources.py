@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -40,7 +41,7 @@ async def test_while_no_node_answers_more_are_asked_at_once(asked: list[str]) ->
             await asyncio.Event().wait()
         return f"{endpoint} answers"
 
-    async for endpoint, answer in source._ask_ever_more("abcdefgh", ask, lambda: 0.0):
+    async for endpoint, answer in source._ask_ever_more("abcdefgh", ask, lambda: 0.0, lambda more: 2 * more):
         assert (endpoint, await answer) == ("g", "g answers")
         break
     assert sorted(asked) == list("abcdefg")
@@ -51,10 +52,36 @@ async def test_while_nodes_refuse_at_once_one_is_asked_after_the_other(asked: li
         asked.append(endpoint)
         return endpoint
 
-    async for endpoint, _ in source._ask_ever_more("abc", ask, lambda: 3600.0):
+    async for endpoint, _ in source._ask_ever_more("abc", ask, lambda: 3600.0, lambda more: 2 * more):
         if endpoint == "b":
             break
     assert asked == ["a", "b"]
+
+
+async def test_while_those_that_are_reached_count_a_bucket_one_more_is_asked_at_a_time(
+    regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = Peers(regions.here.settings["a"])
+    steps: list[int] = []
+    ask_ever_more = source._ask_ever_more
+
+    def noted(endpoints: Any, ask: Any, pause: Any, step: Any) -> Any:
+        async def asking(endpoint: str) -> Any:
+            steps.append(step(4))
+            try:
+                return await ask(endpoint)
+            finally:
+                steps.append(step(4))
+
+        return ask_ever_more(endpoints, asking, pause, step)
+
+    monkeypatch.setattr(source, "_ask_ever_more", noted)
+    async with regions.here.up("a"):
+        claims = full(await regions.here.bucket("a"))
+        reader = Source(peers, claims.bucket, [regions.here.settings["a"].internal_endpoint], seconds=60)
+        await reader.look("there", (), 0)
+    await peers.close()
+    assert steps == [8, 1]
 
 
 async def test_a_node_more_is_asked_only_while_that_may_help(regions: Regions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -13,7 +14,8 @@ from oort.storage.v1 import objects_pb2
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
 from domain.sessions import Purpose
 from services.common.testing.server import reason_of
-from services.storage.errors import DiskFull
+from services.storage.errors import BucketBusy, DiskFull
+from services.storage.sessions import entries
 from services.storage.tests.cluster import OWN_FILES, Cluster, a_body, a_session_id, index, pack
 from services.storage.volumes.disk import Disk
 from services.storage.volumes.staging import StagedName
@@ -49,6 +51,27 @@ async def test_an_empty_body_is_an_object_too(cluster: Cluster) -> None:
             session = await client.open()
             await client.put_pack(session, b"")
             assert await client.get(session, pack(b"")) == b""
+
+
+async def test_a_name_that_exists_waits_for_its_bucket_as_a_body_does(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.storage.transfer.patience._PAUSE_SECONDS", 0)
+    put_again, busy = entries.put_again, [BucketBusy()]
+
+    async def busy_at_first(*given: Any) -> None:
+        if busy:
+            raise busy.pop()
+        await put_again(*given)
+
+    monkeypatch.setattr(entries, "put_again", busy_at_first)
+    async with cluster.up("a"):
+        claims, body = await cluster.bucket("a"), a_body()
+        async with cluster.client("a", claims) as client:
+            session = await client.open()
+            await client.put_pack(session, body)
+            assert (await client.put(session, pack(body), body)).existed
+    assert not busy
 
 
 async def test_a_name_that_exists_is_answered_before_its_body_has_come(cluster: Cluster) -> None:

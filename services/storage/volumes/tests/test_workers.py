@@ -25,13 +25,13 @@ from services.storage.tests.sized import once
 from services.storage.upkeep.tests.moving import until
 from services.storage.volumes.disk import Disk
 from services.storage.volumes.disks import Disks
-from services.storage.volumes.in_use import BucketsInUse
+from services.storage.volumes.in_use import BucketsInUse, InUse
 from services.storage.volumes.made import MadeFolders
 from services.storage.volumes.places import CHOOSING, Places
 from services.storage.volumes.staging import StagedName
 
 BUCKET, SESSION = UUID(int=7), UUID(int=8)
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -229,6 +229,23 @@ async def test_a_wish_that_is_lost_is_made_again(shared: int) -> None:
         await until(is_wished)
         other.says("in_use._locks.let_go(BUCKET.int)")
         await asyncio.wait_for(waiting, 60)
+
+
+async def test_who_waits_in_vain_for_a_bucket_alone_leaves_nothing_behind(shared: int) -> None:
+    ours = BucketsInUse(worker_of(shared, 0, 2).locks)
+    with another(shared) as other, capture_logs() as told:
+        for _ in range(2):
+            other.says("async with in_use.shared(BUCKET): tell('has it'); hear()")
+            assert other.hears() == "has it"
+            for _ in range(2):
+                with pytest.raises(InUse):
+                    await ours.alone(BUCKET, 0.1).__aenter__()
+            other.says("")
+            other.says("async with in_use.alone(BUCKET): tell('has it alone')")
+            assert other.hears() == "has it alone"
+            async with asyncio.timeout(60), ours.alone(BUCKET):
+                pass
+    assert [line["bucket"] for line in told] == [str(BUCKET)] * 2, "once until it was had"
 
 
 async def test_who_waits_for_long_to_have_a_bucket_alone_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
