@@ -5,9 +5,10 @@ waits and then finds the world as the first transaction left it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -135,20 +136,22 @@ async def test_a_commit_that_waits_while_its_session_is_ended_is_refused(cluster
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
             name = await an_old_pack(client)
-            session = await client.open()
-            await client.reserve(session, name)
-            await client.put_index(session, [name])
-            calls = {
-                "commit": client.commit(session, b"snapshot"),
-                "put": client.put_pack(session, b"pack"),
-                "put again": client.put(session, name, b""),
-                "index": client.put_index(session, [name]),
-                "reserve": client.reserve(session, name),
-            }
-            async with holding(cluster, claims.bucket) as other:
-                tasks = [await waits(cluster, call) for call in calls.values()]
-                await other.execute("update sessions set ended_seq = 1000 where id = %s", (session,))
-            assert [await reason(task) for task in tasks] == ["SESSION_OVER"] * len(calls)
+            # Two entries of a bucket wait for its lock, and others for their turn.
+            for kinds in (("commit", "put", "reserve"), ("put again", "index")):
+                session = await client.open()
+                await client.reserve(session, name)
+                await client.put_index(session, [name])
+                calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                    "commit": partial(client.commit, session, b"snapshot"),
+                    "put": partial(client.put_pack, session, b"pack"),
+                    "put again": partial(client.put, session, name, b""),
+                    "index": partial(client.put_index, session, [name]),
+                    "reserve": partial(client.reserve, session, name),
+                }
+                async with holding(cluster, claims.bucket) as other:
+                    tasks = [await waits(cluster, calls[kind]()) for kind in kinds]
+                    await other.execute("update sessions set ended_seq = 1000 where id = %s", (session,))
+                assert [await reason(task) for task in tasks] == ["SESSION_OVER"] * len(kinds)
             later = await client.open()
             assert await client.list(later, ObjectKind.SNAPSHOT) == []
         _files_are_all_entered(cluster, claims)
