@@ -99,12 +99,12 @@ class Follower:
     async def _work(self, one: Claimed) -> None:
         """Go through one bucket, and say when it is to be looked at again."""
         log = structlog.get_logger("storage").bind(bucket=str(one.bucket_id), source=one.source)
-        problem = ""
+        problem, was_refused = "", False
         own = Own(self.db, one, self._claims(one))
         try:
             await self._while(self._follow(own), self._hold(own))
         except (ServiceError, OSError, ValueError) as error:
-            problem = str(error) or repr(error)
+            problem, was_refused = str(error) or repr(error), isinstance(error, SourceRefused)
             log.warning("a bucket cannot follow now", cause=problem)
         except Exception:
             problem = f"The following failed unexpectedly: the log of node {self.node} says how."
@@ -113,7 +113,8 @@ class Follower:
         pause = min(max(_LONGEST_PAUSE_SECONDS, self.poll_seconds), self.poll_seconds * longer)
         try:
             async with self.db.worker() as unit:
-                await following.let_go(unit, one, pause, problem, failed=bool(problem))
+                # Perhaps for nodes of an earlier version there, which do not mark what they bring back meanwhile.
+                await following.let_go(unit, one, pause, problem, compare_all=was_refused)
         except ServiceError as error:
             # The lease ends by itself.
             log.warning("a lease is left", cause=str(error))
@@ -134,16 +135,10 @@ class Follower:
         """Bring what is new, and remove what was removed."""
         one = own.one
         source = Source(self.peers, one.bucket_id, one.addresses, seconds=self.frame_seconds)
-        try:
-            there = await source.look(
-                self.cluster, await self.telling.endpoints(), one.upto_seq, one.session_id, of=one.source
-            )
-            await self._require_same(one, there)
-        except SourceRefused:
-            # Perhaps for nodes of an earlier version there, which do not mark what they bring back meanwhile.
-            async with self.db.worker() as unit:
-                await following.order_inventory(unit, one)
-            raise
+        there = await source.look(
+            self.cluster, await self.telling.endpoints(), one.upto_seq, one.session_id, of=one.source
+        )
+        await self._require_same(one, there)
         this = Pass(own, source, there)
         if this.is_other and not (one.strayed and one.needs_inventory):
             async with self.db.worker() as unit:

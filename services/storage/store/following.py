@@ -286,14 +286,6 @@ async def begin(unit: Unit, one: Claimed, session: UUID) -> None:
     )
 
 
-async def order_inventory(unit: Unit, one: Claimed) -> None:
-    """Have all compared at the next look."""
-    await unit.execute(
-        f"update follows set inventory_due = now() where {_HELD}",  # noqa: S608 - constants
-        {"bucket": one.bucket_id, "lease": one.lease},
-    )
-
-
 async def stray(unit: Unit, one: Claimed, standing: str) -> None:
     """The catalogue there is another one than that which was read: remembered until `put`. All is compared next."""
     await unit.execute(
@@ -316,12 +308,22 @@ async def distrust(unit: Unit, bucket: UUID) -> bool:
     return cursor.rowcount == 1
 
 
-async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str, *, failed: bool) -> None:
-    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or why the look has failed."""
+async def let_go(unit: Unit, one: Claimed, seconds: float, problem: str, *, compare_all: bool) -> None:
+    """Have it looked at again after `seconds`; the lease is over. `problem`: empty, or why the look has failed.
+
+    `compare_all`: an inventory is to be made then.
+    """
     await unit.execute(
         "update follows set due = now() + make_interval(secs => %(seconds)s), lease = null, problem = %(problem)s,"  # noqa: S608 - constants
-        f" attempts = case when %(failed)s then attempts else 0 end where {_HELD}",
-        {"bucket": one.bucket_id, "lease": one.lease, "seconds": seconds, "problem": problem, "failed": failed},
+        " attempts = case when %(problem)s = '' then 0 else attempts end,"
+        f" inventory_due = case when %(compare_all)s then now() else inventory_due end where {_HELD}",
+        {
+            "bucket": one.bucket_id,
+            "lease": one.lease,
+            "seconds": seconds,
+            "problem": problem,
+            "compare_all": compare_all,
+        },
     )
 
 

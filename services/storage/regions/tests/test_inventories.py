@@ -2,10 +2,15 @@
 
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
+import pytest
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 from domain.sessions import OPERATOR_METADATA, Purpose
+from services.common.errors import Unavailable
+from services.storage.errors import SourceRefused
+from services.storage.regions.source import Source
 from services.storage.regions.tests.two_clusters import Regions, back_up, contents, forget, full, until
 from services.storage.store.followed import KNOWN_SINCE
 from services.storage.tests.cluster import a_body, a_session_id
@@ -113,6 +118,31 @@ async def test_what_came_back_by_a_node_of_an_earlier_version_there_comes_when_t
                 return contents(regions.here, claims.bucket) == contents(regions.there, claims.bucket)
 
             await until(is_caught_up)
+
+
+async def test_all_is_compared_again_also_when_the_last_look_of_a_pass_is_refused(
+    regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, was_refused = Source.look, False
+
+    async def look_once(self: Source, *asked: Any, **named: Any) -> regions_pb2.LookResponse:
+        nonlocal was_refused
+        if was_refused:
+            raise Unavailable(what="node x")
+        if asked[3:] in ((), (None,)):  # in no session: before the first pass
+            return await look(self, *asked, **named)
+        was_refused = True
+        raise SourceRefused(detail="not now")
+
+    monkeypatch.setattr(Source, "look", look_once)
+    async with regions.up():
+        claims = full(await regions.here.bucket("a"))
+        async with regions.here.client("a", claims) as client:
+            await back_up(client, a_body(), snapshot=b"one")
+            await regions.follow(claims)
+            await regions.wait(claims.bucket, lambda one: "node x" in one.problem)
+            assert contents(regions.here, claims.bucket) == contents(regions.there, claims.bucket)
+            assert due_in(regions) <= timedelta(0)
 
 
 async def has_fallen_short(regions: Regions, times: int) -> bool:

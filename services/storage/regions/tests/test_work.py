@@ -48,7 +48,7 @@ async def test_of_one_source_a_node_takes_so_few_buckets_that_others_find_a_plac
         assert [one.source for one in await claimed(db, "y", 2)] == ["slow"]
         [slow, *_] = [one for one in taken if one.source == "slow"]
         async with db.worker() as unit:
-            await following.let_go(unit, slow, 0.0, "", failed=False)
+            await following.let_go(unit, slow, 0.0, "", compare_all=False)
         assert [one.bucket_id for one in await claimed(db, "x", 2)] == [slow.bucket_id]
 
 
