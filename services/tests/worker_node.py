@@ -17,6 +17,8 @@ from services.common.rpc import CHANNEL_OPTIONS
 from services.common.settings import split_host_port
 from services.common.testing.processes import RoleProcess, a_process
 from services.storage.tests.cluster import Client, Cluster
+from services.storage.tests.sized import files_below
+from services.storage.volumes.staging import PART
 from services.tests.conftest import Environment
 
 T = TypeVar("T")
@@ -60,8 +62,9 @@ class WorkerNode:
         return [pid for pid in (self.first, *self.others()) if self._listens(pid, port)]
 
     def parts(self) -> list[str]:
-        """Bodies on their way in."""
-        return [path.name for path in self.data.glob("incoming/*/*.part")]
+        """Bodies on their way in, on any of its disks: those of puts, and of files that it moves."""
+        disks = self.cluster.settings[NODE].data_dirs
+        return [path.name for disk in disks for path in files_below(disk / "incoming") if path.suffix == PART]
 
     @asynccontextmanager
     async def client_of(self, pid: int, claims: VaultClaims) -> AsyncIterator[Client]:
