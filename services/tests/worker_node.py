@@ -24,7 +24,7 @@ from services.tests.conftest import Environment
 T = TypeVar("T")
 
 NODE = "a"
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
 # Of each channel a connection of its own.
 _OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 _LEASE = ("license_server", "license_key", "license_file", "serial")
@@ -131,7 +131,7 @@ def a_node(environment: Environment, cluster: Cluster, **others: Any) -> Iterato
 
 
 async def until(look: Callable[[], T]) -> T:
-    """What a look finds, when there is something. Raises AssertionError after two minutes."""
+    """What a look finds, when there is something. Raises AssertionError after five minutes."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while not (found := look()):
         if time.monotonic() > end:
