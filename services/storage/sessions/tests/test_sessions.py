@@ -73,6 +73,7 @@ async def a_committed_snapshot(client: Client) -> tuple[ObjectName, ObjectName, 
 
 
 async def test_a_repeated_opening_answers_the_same(cluster: Cluster) -> None:
+    cluster.node("a", beat_seconds=20)
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
