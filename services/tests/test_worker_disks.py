@@ -128,6 +128,7 @@ class Moving:
         return sum((disk / "buckets" / str(self.bucket) / name.path).exists() for disk in self.disks)
 
 
+@pytest.mark.long
 async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of_them_is_killed(
     environment: Environment, cluster: Cluster, disks: list[Path]
 ) -> None:

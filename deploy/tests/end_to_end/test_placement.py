@@ -42,7 +42,7 @@ def test_a_node_is_drained_during_a_backup_and_removed(three_nodes: Operator, tm
         refused = process.stderr.read()
     assert process.returncode == 0, refused
     assert node
-    wait_until(three_nodes, "the node is drained", lambda _: not folder.holds_buckets(node))
+    wait_until("the node is drained", lambda: not folder.holds_buckets(node))
     wait_for_copies(three_nodes)
 
     left = three_nodes.bucket_folders(bucket)

@@ -317,6 +317,7 @@ def objects_of(kept: Kept) -> list[str]:
     return [path for path in kept.files() if path.startswith("buckets/")]
 
 
+@pytest.mark.long
 async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster, kept: dict[str, Kept]) -> None:
     for node, own in kept.items():
         quick(cluster, node, **own.settings())
