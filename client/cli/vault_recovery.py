@@ -26,6 +26,7 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         password = vaults.repository_password(vault)
         if password is None:
             raise StoreError(place=f"The vault {name}", detail="nothing was stored in it yet, so there is no password")
+        found: dict[str, object]
         if vault.kind == VaultKind.VAULT_KIND_BUCKET:
             endpoints: list[str] = []
             try:

@@ -20,6 +20,7 @@ from deploy.local.folder import StackFolder
 Answer = TypeVar("Answer")
 
 _AT_ONCE = 1000  # buckets in a call
+_NAMES_SECONDS = 10.0  # a list of ids now is worth more than one of names later
 
 
 def set_vault_quota(data: Path, bucket: str, limit: int) -> None:
@@ -32,10 +33,16 @@ def names_of(data: Path, buckets: Sequence[str]) -> dict[str, admin_pb2.VaultNam
     """By bucket: what people call the vault in it, and whose it is. Raises as `tell_auth`."""
     found: dict[str, admin_pb2.VaultNames] = {}
     for first in range(0, len(buckets), _AT_ONCE):
-        request = admin_pb2.GetVaultNamesRequest(bucket_ids=buckets[first : first + _AT_ONCE])
-        answer = tell_auth(data, lambda stub, request=request: stub.GetVaultNames(request, timeout=CALL_SECONDS))
+        answer = tell_auth(data, _asking_names(buckets[first : first + _AT_ONCE]))
         found |= {vault.bucket_id: vault for vault in answer.vaults}
     return found
+
+
+def _asking_names(
+    buckets: Sequence[str],
+) -> Callable[[admin_pb2_grpc.SetupServiceStub], admin_pb2.GetVaultNamesResponse]:
+    request = admin_pb2.GetVaultNamesRequest(bucket_ids=buckets)
+    return lambda stub: stub.GetVaultNames(request, timeout=_NAMES_SECONDS)
 
 
 def tell_auth(data: Path, ask: Callable[[admin_pb2_grpc.SetupServiceStub], Answer]) -> Answer:
