@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,9 +64,11 @@ def two_that_hold_it(operator: Operator, folder: StackFolder) -> list[str]:
     """The nodes that hold the bucket; to the second of them copies come a moment later."""
     holding: list[str] = []
 
-    def both(status: dict[str, Any]) -> bool:
-        holding[:] = [name for name in status["nodes"] if folder.holds_buckets(name)]
+    nodes = list(operator.status()["nodes"])
+
+    def both() -> bool:
+        holding[:] = [name for name in nodes if folder.holds_buckets(name)]
         return len(holding) == 2
 
-    wait_until(operator, "two nodes hold the bucket", both)
+    wait_until("two nodes hold the bucket", both)
     return holding
