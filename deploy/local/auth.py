@@ -31,18 +31,15 @@ def set_vault_quota(data: Path, bucket: str, limit: int) -> None:
 
 def names_of(data: Path, buckets: Sequence[str]) -> dict[str, admin_pb2.VaultNames]:
     """By bucket: what people call the vault in it, and whose it is. Raises as `tell_auth`."""
-    found: dict[str, admin_pb2.VaultNames] = {}
-    for first in range(0, len(buckets), _AT_ONCE):
-        answer = tell_auth(data, _asking_names(buckets[first : first + _AT_ONCE]))
-        found |= {vault.bucket_id: vault for vault in answer.vaults}
-    return found
 
+    def ask(stub: admin_pb2_grpc.SetupServiceStub) -> dict[str, admin_pb2.VaultNames]:
+        found: dict[str, admin_pb2.VaultNames] = {}
+        for first in range(0, len(buckets), _AT_ONCE):
+            request = admin_pb2.GetVaultNamesRequest(bucket_ids=buckets[first : first + _AT_ONCE])
+            found |= {names.bucket_id: names for names in stub.GetVaultNames(request, timeout=_NAMES_SECONDS).vaults}
+        return found
 
-def _asking_names(
-    buckets: Sequence[str],
-) -> Callable[[admin_pb2_grpc.SetupServiceStub], admin_pb2.GetVaultNamesResponse]:
-    request = admin_pb2.GetVaultNamesRequest(bucket_ids=buckets)
-    return lambda stub: stub.GetVaultNames(request, timeout=_NAMES_SECONDS)
+    return tell_auth(data, ask)
 
 
 def tell_auth(data: Path, ask: Callable[[admin_pb2_grpc.SetupServiceStub], Answer]) -> Answer:

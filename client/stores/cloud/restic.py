@@ -6,6 +6,7 @@ Kept true: no secret of a store is told here, only the name of the variable that
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from shlex import quote
+from urllib.parse import quote as escaped
 
 from client.stores.cloud.location import Location
 
@@ -15,7 +16,7 @@ _SECRET = "SECRET"  # noqa: S105 - the word that stands in its place
 
 @dataclass(frozen=True, slots=True)
 class ResticAccess:
-    """What `restic --repo` takes, options that stand before it, and what it needs in its environment.
+    """What `restic --repo` takes, and what it needs in its environment.
 
     `secret` is the variable of the store's secret, empty where restic asks ssh; one that is `obscured` takes what
     `rclone obscure` makes of it; one that is `a_file` takes the name of a file with it.
@@ -23,7 +24,6 @@ class ResticAccess:
 
     repository: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
     secret: str = ""
     obscured: bool = False
     a_file: bool = False
@@ -33,16 +33,18 @@ class ResticAccess:
         """For a person with a shell."""
         found = [_needs(self)] if self.secret else []
         found += [f"export {name}={quote(value)}" for name, value in self.environment.items()]
-        if self.obscured:
-            found.append(f'export {self.secret}="$(rclone obscure {_SECRET})"')
+        if self.obscured:  # by its input: others on the machine see arguments, and one that begins with - is an option
+            found.append(f"export {self.secret}=\"$(printf %s '{_SECRET}' | rclone obscure -)\"")
         elif self.secret:
-            found.append(f"export {self.secret}={_SECRET}")
-        return [*found, " ".join(("restic", *self.options, "--repo", quote(self.repository), "snapshots"))]
+            found.append(f"export {self.secret}='{_SECRET}'")
+        return [*found, f"restic --repo {quote(self.repository)} snapshots"]
 
 
 def _needs(access: ResticAccess) -> str:
     what = "the name of the file with the service account's key (JSON)" if access.a_file else "the store's secret"
-    beside = ", and restic needs rclone beside it" if access.repository.startswith("rclone:") else ""
+    # Until 1.60 that of Azure was no URL, but what comes after the account in the name of the host.
+    rclone = "rclone 1.61 or later" if _variable("endpoint") in access.environment else "rclone"
+    beside = f", and restic needs {rclone} beside it" if access.repository.startswith("rclone:") else ""
     return f"# {_SECRET} is {what}{beside}"
 
 
@@ -52,10 +54,10 @@ def restic_access(where: Location) -> ResticAccess:
 
 
 def _s3(where: Location) -> ResticAccess:
-    region = where.options["region"]
-    # Amazon's tell the region of a bucket; of any other restic takes us-east-1 to be it.
-    options = () if region == "us-east-1" else ("-o", f"s3.region={quote(region)}")
-    return ResticAccess(where.place, {"AWS_ACCESS_KEY_ID": where.key}, options, "AWS_SECRET_ACCESS_KEY")
+    # restic reads it as a URL, in which % ? and # mean something.
+    address = f"{where.options['endpoint']}/{where.options['bucket']}{where.root.rstrip('/')}"
+    environment = {"AWS_ACCESS_KEY_ID": where.key, "AWS_DEFAULT_REGION": where.options["region"]}
+    return ResticAccess(f"s3:{escaped(address, safe=':/[]')}", environment, "AWS_SECRET_ACCESS_KEY")
 
 
 def _sftp(where: Location) -> ResticAccess:

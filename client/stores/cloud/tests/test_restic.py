@@ -1,5 +1,7 @@
 """What is said to a restic of where a vault lies."""
 
+import subprocess
+
 import pytest
 
 from client.stores.cloud.location import Location
@@ -37,9 +39,33 @@ def test_an_endpoint_of_ones_own_is_told() -> None:
     assert restic_access(location).environment["RCLONE_CONFIG_OORT_ENDPOINT"] == "http://127.0.0.1:10000/me"
 
 
-def test_a_region_that_restic_would_not_guess_is_told() -> None:
+def test_the_region_of_s3_is_told() -> None:
     location = Location.of_s3("s3.test/box", "far").opened_by("id", SECRET)
-    assert restic_access(location).lines[-1] == "restic -o s3.region=far --repo s3:https://s3.test/box snapshots"
+    assert "export AWS_DEFAULT_REGION=far" in restic_access(location).lines
+
+
+def test_a_folder_of_s3_is_told_as_restic_reads_it() -> None:
+    location = Location.of_s3("s3.test/box/a%20b/50%25%3F").opened_by("id", SECRET)
+    assert location.root == "/a b/50%?"
+    assert restic_access(location).repository == "s3:https://s3.test/box/a%20b/50%25%3F"
+
+
+def test_a_shell_takes_a_key_and_a_secret_as_they_are() -> None:
+    key, secret = 'it\'s "$HOME" & `me`', 'a$$b "c" \\ `d`'
+    location = Location.of_s3("s3.test/box").opened_by(key, SECRET)
+    *exports, _ = restic_access(location).lines
+    script = "\n".join([*exports, 'printf "%s\n" "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY"'])
+    script = script.replace("='SECRET'", f"='{secret}'")
+    assert subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True).stdout == (
+        f"{key}\n{secret}\n"
+    )
+
+
+def test_an_endpoint_of_ones_own_is_told_with_the_rclone_that_takes_it() -> None:
+    usual = Location.of_url("azblob://box").opened_by("me", SECRET)
+    own = Location.of_url("azblob://box?endpoint=https://azure.test/me").opened_by("me", SECRET)
+    assert restic_access(usual).lines[0].endswith("restic needs rclone beside it")
+    assert restic_access(own).lines[0].endswith("restic needs rclone 1.61 or later beside it")
 
 
 def test_a_server_of_sftp_is_reached_by_ssh_with_nothing_to_be_set() -> None:
