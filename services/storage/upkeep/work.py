@@ -52,6 +52,7 @@ class Presence:
         self._catalogue = catalogue
         self._reconciled = False
         self.absences = 0  # beats at which a disk was away
+        self._away: set[str] = set()  # the places of those that were at the last one
         self._draining = draining
         self._db = db
         self._disks = disks
@@ -60,8 +61,9 @@ class Presence:
     async def beat(self) -> None:
         if self._draining.is_set():
             return
-        free, disks = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.states()))
-        if not all(disk.there for disk in disks):
+        disks = await self._threads.run(self._disks.states)
+        self._say_away({disk.place for disk in disks if not disk.there})
+        if self._away:
             # What comes back may be another disk's content.
             self._reconciled = False
             self.absences += 1
@@ -74,11 +76,20 @@ class Presence:
                 public_endpoint=own.public_endpoint,
                 internal_endpoint=own.internal_endpoint,
                 rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
-                free_bytes=free,
+                free_bytes=max(disk.free_bytes for disk in disks),
                 reconciled=self._reconciled,
                 catalogue=self._catalogue,
                 disks=disks,
             )
+
+    def _say_away(self, away: set[str]) -> None:
+        """Which disks and stores have gone, or come back, since the last beat."""
+        log = structlog.get_logger("storage")
+        for place in sorted(away - self._away):
+            log.error("a disk or store is away, and the node goes on without it", place=place)
+        for place in sorted(self._away - away):
+            log.info("a disk or store is back", place=place)
+        self._away = away
 
     @property
     def is_reconciled(self) -> bool:

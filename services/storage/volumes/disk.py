@@ -187,11 +187,14 @@ class Disk:
 
     @property
     def free_bytes(self) -> int:
-        """Free bytes above the low-water mark."""
+        """Free bytes above the low-water mark; 0 where there is no folder that could be asked."""
         return self._room(self._low_water)
 
     def _room(self, mark: int) -> int:
-        return max(0, self._free_bytes(self.folder) - mark)
+        try:
+            return max(0, self._free_bytes(self.folder) - mark)
+        except OSError:  # away with its folder, which `is_there` tells
+            return 0
 
     @property
     def is_there(self) -> bool:
