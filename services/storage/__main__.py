@@ -273,7 +273,7 @@ async def wire(
             ]
             if worker.is_first
             else [],
-            lent=[disk.lock for disk in own_disks],
+            lent=[descriptor for disk in own_disks for descriptor in disk.lent],
         )
 
 

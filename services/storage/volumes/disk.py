@@ -41,6 +41,7 @@ from services.storage.errors import DiskFull, Unentered
 from services.storage.store.nodes import NodeDisk
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes import bucket_folder, cleared, incoming_folder, marker
+from services.storage.volumes.begun import Begun
 from services.storage.volumes.copied import CopiedFile
 from services.storage.volumes.folders import free_bytes, make_folder, sync_folder, take_lock
 from services.storage.volumes.leaving import Leaving
@@ -141,49 +142,51 @@ class Disk:
         node: str,
         low_water_bytes: int,
         worker: Worker | None = None,
-        lock: int | None = None,
+        lent: Sequence[int] | None = None,
         *,
         free_bytes: Callable[[Path], int] = free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
         """Open the folder, making it if it is missing. Raises StartError when another node has it.
 
-        The first worker locks it for all; the others have its `lock`, and open no other disk than it has.
+        The first worker locks it for all; the others open no other disk than it has, with what it has `lent`.
         """
         self.worker = worker or Worker()
         self.folder = folder
-        self.incoming = folder / "incoming"
-        self.buckets = folder / "buckets"
+        self.incoming, self.buckets = folder / "incoming", folder / "buckets"
         self.write = write
         self._node = node
         self._low_water = low_water_bytes
         self._free_bytes = free_bytes
         self._made = MadeFolders(self.buckets, self.worker)
-        self.lock = self._locked() if lock is None else lock
-        try:
-            self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
-            self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
-            self.leaving = Leaving(folder)
-        except OSError as error:
-            os.close(self.lock)
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        except BaseException:
-            os.close(self.lock)
-            raise
+        self.leaving = Leaving(folder)
+        self._lock, self._begun = self._opened() if lent is None else (lent[0], Begun(lent[1]))
+        self.id = self._begun.disk
 
-    def _locked(self) -> int:
-        try:
-            self.folder.mkdir(0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.buckets):
-                make_folder(part)
-            return take_lock(self.folder / marker.LOCK)
-        except BlockingIOError:
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
-        except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+    @property
+    def lent(self) -> tuple[int, int]:
+        """The descriptors that a further worker opens the disk by."""
+        return self._lock, self._begun.descriptor
+
+    def _opened(self) -> tuple[int, Begun]:
+        with contextlib.ExitStack() as undo:
+            try:
+                self.folder.mkdir(0o700, parents=True, exist_ok=True)
+                for part in (self.incoming, self.buckets):
+                    make_folder(part)
+                lock = take_lock(self.folder / marker.LOCK)
+                undo.callback(os.close, lock)
+                begun = Begun.make(marker.claim(self.folder, self._node)[0], self.held())
+            except BlockingIOError:
+                raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
+            except OSError as error:
+                raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+            undo.pop_all()
+        return lock, begun
 
     def close(self) -> None:
-        os.close(self.lock)
+        self._begun.close()
+        os.close(self._lock)
 
     @property
     def free_bytes(self) -> int:
@@ -193,8 +196,10 @@ class Disk:
     def _room(self, mark: int) -> int:
         try:
             return max(0, self._free_bytes(self.folder) - mark)
-        except OSError:  # away with its folder, which `is_there` tells
-            return 0
+        except OSError:
+            if self.is_there:
+                raise
+            return 0  # away with its folder
 
     @property
     def is_there(self) -> bool:
@@ -214,25 +219,26 @@ class Disk:
         return found
 
     def has_bucket(self, bucket: UUID) -> bool:
-        return (self.buckets / str(bucket)).is_dir()
+        if (is_here := (self.buckets / str(bucket)).is_dir()) and self.worker.count > 1:
+            self._begun.add(bucket)  # it may be made by hand, for a worker to enter what lies there
+        return is_here
 
     def may_hold(self, bucket: UUID) -> bool:
-        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there.
-
-        What other workers have begun on a disk that is away nobody here knows.
-        """
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
         if self.worker.count == 1:
-            return str(bucket) in self._seen or self.has_bucket(bucket)
-        # There before the look and after it, or it says nothing.
-        return self.has_bucket(bucket) or not self.is_there or self.has_bucket(bucket) or not self.is_there
+            return bucket in self._begun or self.has_bucket(bucket)
+        if (is_here := self.has_bucket(bucket)) or bucket not in self._begun:
+            return is_here
+        # There before the look and after it, or it says nothing: another worker may have removed the folder.
+        return not self.is_there or self.has_bucket(bucket) or not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         try:
+            self._begun.add(bucket)
             self._made.make(bucket)
         except OSError as error:
             raise self.explain(error) from error
-        self._seen.add(str(bucket))
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
         """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
@@ -267,6 +273,7 @@ class Disk:
         """
         target = self.path(bucket, name)
         try:
+            self._begun.add(bucket)  # an incoming file of an earlier run may be the first of its bucket
             try:
                 drops = self._move(path, bucket, target)
             except FileNotFoundError:
@@ -343,7 +350,7 @@ class Disk:
 
     def copied(self, bucket: UUID, name: ObjectName) -> CopiedFile | None:
         if self.has_bucket(bucket):
-            self._seen.add(str(bucket))  # a folder that was made by hand: what lies there is away with the disk
+            self._begun.add(bucket)  # a folder that was made by hand: what lies there is away with the disk
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
@@ -374,7 +381,8 @@ class Disk:
         if not self._made.drop(bucket, self.incoming / str(bucket)):
             _log.warning("foreign files stay in the folder of a bucket", path=str(self.buckets / str(bucket)))
             return False
-        self._seen.discard(str(bucket))
+        if self.worker.count == 1:
+            self._begun.forget(bucket)
         return True
 
     def is_noted(self, order: UUID) -> bool:
@@ -385,7 +393,7 @@ class Disk:
 
     def drop_parts(self) -> int:
         """As Volume.drop_parts."""
-        return incoming_folder.drop_parts(self.incoming, self.worker.mark)
+        return incoming_folder.drop_parts(self.incoming, self.worker.mark) if self.is_there else 0
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

@@ -36,18 +36,6 @@ def parse(found: bytes) -> tuple[str, UUID] | None:
         return None
 
 
-def of_lock(folder: Path, node: str, lock: int) -> UUID:
-    """The id of the node's disk of which another worker has the lock file open. Raises StartError when it is away."""
-    try:
-        is_same = os.path.samestat(os.fstat(lock), (folder / LOCK).stat())
-    except OSError:
-        is_same = False
-    known = read(folder)
-    if known is None or known[0] != node or not is_same:
-        raise StartError(f"OORT_DATA_DIRS: the disk of {folder} is away, which the node was started with")
-    return known[1]
-
-
 def claim(folder: Path, node: str) -> tuple[UUID, bool]:
     """The id of the node's disk, and whether it got it just now. Raises StartError for another node's folder."""
     place = folder / NAME
