@@ -1,7 +1,8 @@
 """What a node does besides answering: it says that it lives, ends silent sessions, settles, heals, and counts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -46,8 +47,14 @@ class Presence:
         draining: asyncio.Event,
         *,
         catalogue: int,
+        silent: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """`catalogue` is the number of the last migration that this version knows."""
+        """`catalogue` is the number of the last migration that this version knows.
+
+        `silent` says for how many seconds disks have not answered, by id.
+        """
+        self._silent = silent
+        self.free_bytes = 0  # that the roomiest disk or store could take at the last beat
         self._settings = settings
         self._catalogue = catalogue
         self._reconciled = False
@@ -62,6 +69,9 @@ class Presence:
         if self._draining.is_set():
             return
         disks = await self._threads.run(self._disks.states)
+        silent = self._silent()
+        disks = [replace(disk, silent_seconds=silent.get(disk.id, 0)) for disk in disks]
+        self.free_bytes = max(disk.free_bytes for disk in disks)
         self._say_away({disk.place for disk in disks if not disk.there})
         if self._away:
             # What comes back may be another disk's content.
@@ -76,7 +86,7 @@ class Presence:
                 public_endpoint=own.public_endpoint,
                 internal_endpoint=own.internal_endpoint,
                 rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
-                free_bytes=max(disk.free_bytes for disk in disks),
+                free_bytes=self.free_bytes,
                 reconciled=self._reconciled,
                 catalogue=self._catalogue,
                 disks=disks,
@@ -118,7 +128,7 @@ class Presence:
 class Figures:
     """The catalogue's sums, for Prometheus. Every node of a cluster reports the same."""
 
-    def __init__(self, db: Database, disks: Disks, registry: CollectorRegistry) -> None:
+    def __init__(self, db: Database, presence: Presence, registry: CollectorRegistry) -> None:
         self._db = db
         self._buckets = Gauge("oort_storage_buckets", "Buckets of the cluster", registry=registry)
         self._objects = Gauge("oort_storage_objects", "Objects of the cluster", registry=registry)
@@ -154,7 +164,7 @@ class Figures:
             registry=registry,
         )
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
-        free.set_function(lambda: disks.free_bytes)
+        free.set_function(lambda: presence.free_bytes)  # no disk is asked, which may hang
 
     async def count(self, silent_seconds: float) -> None:
         """A node counts as silent when it said nothing for that long; one that was removed does not."""

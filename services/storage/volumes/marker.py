@@ -13,6 +13,7 @@ from services.common.errors import StartError
 
 NAME = "oort-disk.json"
 LOCK = "lock"
+_LENGTH = 4096
 
 
 def read(folder: Path) -> tuple[str, UUID] | None:
@@ -21,6 +22,16 @@ def read(folder: Path) -> tuple[str, UUID] | None:
         return parse((folder / NAME).read_bytes())
     except OSError:
         return None
+
+
+def read_again(folder: Path) -> None:
+    """Read the file from the disk, and not from memory. Raises OSError."""
+    handle = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.read(handle, _LENGTH)
+    finally:
+        os.close(handle)
 
 
 def content(node: str, disk: UUID) -> bytes:
