@@ -156,10 +156,8 @@ class Disk:
         self.incoming, self.buckets = folder / "incoming", folder / "buckets"
         self.write = write
         self._node = node
-        self._low_water = low_water_bytes
-        self._free_bytes = free_bytes
-        self._made = MadeFolders(self.buckets, self.worker)
-        self.leaving = Leaving(folder)
+        self._low_water, self._free_bytes = low_water_bytes, free_bytes
+        self._made, self.leaving = MadeFolders(self.buckets, self.worker), Leaving(folder)
         self._lock, self._begun = self._opened() if lent is None else (lent[0], Begun(lent[1]))
         self.id = self._begun.disk
 
@@ -235,8 +233,10 @@ class Disk:
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         try:
-            self._begun.add(bucket)
+            if self.worker.count > 1:
+                self._begun.add(bucket)  # before: others are to know it of a disk that goes away in between
             self._made.make(bucket)
+            self._begun.add(bucket)
         except OSError as error:
             raise self.explain(error) from error
 
@@ -273,11 +273,11 @@ class Disk:
         """
         target = self.path(bucket, name)
         try:
-            self._begun.add(bucket)  # an incoming file of an earlier run may be the first of its bucket
             try:
                 drops = self._move(path, bucket, target)
             except FileNotFoundError:
                 if path.exists():
+                    self._begun.add(bucket)  # of an earlier run it may be the first of its bucket
                     self._made.make_again(bucket)
                     drops = self._move(path, bucket, target)
                 elif target.exists():

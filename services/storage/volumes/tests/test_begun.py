@@ -1,5 +1,6 @@
 """What the workers of a node know of a disk that is away, and what they let be for it."""
 
+import errno
 import subprocess
 import sys
 from contextlib import ExitStack, closing
@@ -10,6 +11,7 @@ import pytest
 
 from services.common.errors import Unavailable
 from services.common.worker import Worker, worker_of
+from services.storage.errors import DiskFull
 from services.storage.tests.cluster import a_body, pack
 from services.storage.volumes.begun import Begun
 from services.storage.volumes.disks import Disks
@@ -139,3 +141,29 @@ def test_workers_that_note_buckets_at_once_lose_none() -> None:
         noted = [*range(17_500), *range(20_000, 25_000)]
         assert all(UUID(int=number) in begun for number in noted)
         assert UUID(int=17_500) not in begun
+
+
+def test_a_bucket_for_which_a_disk_took_no_folder_or_that_has_left_it_is_not_taken_for_one_that_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = a_body()
+    with a_disk(tmp_path, Worker()) as disk:
+        with monkeypatch.context() as full:
+            full.setattr(Path, "mkdir", is_full)
+            with pytest.raises(DiskFull):
+                disk.make_bucket(BUCKET)
+        assert not disk.may_hold(BUCKET)
+        late = disk.stage(staged(body), len(body))
+        late.write(body)
+        late.finish()
+        [settled] = disk.staged()
+        settled.place()
+        assert disk.remove(BUCKET, [pack(body)]) == {pack(body)}
+        assert disk.drop_folders(BUCKET)
+        with pytest.raises(FileNotFoundError):
+            late.place()
+        assert not disk.may_hold(BUCKET)
+
+
+def is_full(_path: Path, *_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "full")
