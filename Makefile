@@ -60,8 +60,8 @@ bench-report: $(STUBS) emulators ## measure everything and put it into docs/benc
 	@$(BIN)/python -m bench node --json $(FIGURES)/node.json --profile $(BENCH_ARGS)
 	@$(BIN)/python -m bench report $(FIGURES)/compare.json $(FIGURES)/growth.json $(FIGURES)/node*.json $(FIGURES)/*-image.json $(FIGURES)/*-small.json
 
-campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind
-	@deploy/campaigns/fresh
+campaign-fresh: ## fresh clones with empty homes, as root and as a normal user: both README commands, nothing left behind  [TESTS="client/restore deploy"]
+	@deploy/campaigns/fresh $(TESTS)
 
 campaign-index: $(STUBS) ## memory and time on a vault of 10 million blobs: 20 minutes, 5 GB of disk  [BLOBS=N]
 	@$(BIN)/python -m deploy.campaigns.index $(if $(BLOBS),--blobs $(BLOBS))

@@ -19,6 +19,7 @@ from uuid import UUID
 from oort.auth.v1.profiles_pb2 import IssueVaultTokenRequest, VaultKind
 from oort.auth.v1.profiles_pb2 import Vault as VaultEntry
 
+from client.account.caches import note_repository
 from client.account.device import Device
 from client.account.seals import KEY_BYTES
 from client.account.vaults import SealFile, Vaults
@@ -71,6 +72,12 @@ class Place:
 
     def open(self, session: StoreSession) -> Vault | None:
         """The vault, or None if nothing was ever stored in it. Raises WrongRepositoryPassword, StoreError."""
+        vault = self._open(session)
+        if vault is not None:
+            note_repository(self.device, self.entry.id, vault.config.id)
+        return vault
+
+    def _open(self, session: StoreSession) -> Vault | None:
         password = self.vaults.repository_password(self.entry)
         if password is not None:
             try:

@@ -26,6 +26,7 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         password = vaults.repository_password(vault)
         if password is None:
             raise StoreError(place=f"The vault {name}", detail="nothing was stored in it yet, so there is no password")
+        found: dict[str, object]
         if vault.kind == VaultKind.VAULT_KIND_BUCKET:
             endpoints: list[str] = []
             try:
@@ -39,7 +40,17 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
             if isinstance(where, Path):
                 found = {"kind": "local", "path": str(where), "endpoints": []}
             else:
-                found = {"kind": where.scheme, "address": where.place, "key_id": where.key, "endpoints": []}
+                from client.stores.cloud.restic import restic_access
+
+                access = restic_access(where)
+                found = {
+                    "kind": where.scheme,
+                    "address": where.place,
+                    "key_id": where.key,
+                    "endpoints": [],
+                    "repository": access.repository,
+                    "environment": dict(access.environment),
+                }
     if as_json:
         emit({"id": vault.id, "name": name, **found, "password": password})
     elif found["kind"] == "bucket":
@@ -52,8 +63,8 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         if found["key_id"]:
             say(f"Key       {found['key_id']} (its secret is yours to keep)")
         say(f"Password  {password}")
-        if found["kind"] in ("s3", "sftp"):
-            say(f"restic --repo {quote(str(found['address']))} snapshots")
+        for line in access.lines:
+            say(line)
     else:
         say(f"Folder    {found['path']}")
         say(f"Password  {password}")

@@ -16,10 +16,12 @@ Yes = Annotated[bool, Option("--yes", help="Do it without asking.")]
 def vault_remove(context: click.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
     """Take a vault out of the account, for all its devices. What is stored in it stays where it is.
 
-    Its name is free then. `vault add` takes a vault in a place of yours in again.
+    Its name is free then. `vault add` takes a vault in a place of yours in again. What this device keeps of it to be
+    faster goes.
     """
     from oort.auth.v1.profiles_pb2 import VaultKind
 
+    from client.account.caches import forget_caches
     from client.account.vaults import Vaults
 
     with Invocation.of(context).device() as device:
@@ -32,6 +34,7 @@ def vault_remove(context: click.Context, name: Name, yes: Yes = False, as_json: 
             note("plan: what is stored in it stays, and can be added again, with what `vault recovery` says")
         agree("Do this?", yes=yes)
         vaults.remove(vault)
+        forget_caches(device, vault.id)
     with telling(f"the vault {name} is out of the account"):
         if as_json:
             emit({"id": vault.id, "name": name, "removed": True})

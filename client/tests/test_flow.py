@@ -85,7 +85,7 @@ def test_a_thread_that_another_starts_while_the_crew_ends_is_waited_for_and_woke
     monkeypatch.setattr(threading.Thread, "start", started_late)
     monkeypatch.setattr(threading.Thread, "join", joined)
     with none_left():
-        part.start("first", lambda: crew.start("second", lambda: woken.append(elsewhere.wait(10))))
+        part.start("first", lambda: crew.start("second", lambda: woken.append(elsewhere.wait(60))))
         assert starting.wait(60)
         crew.end(elsewhere.set)
     assert (woken, crew.error, part.error) == ([True], None, None)

@@ -11,6 +11,10 @@ from deploy.cli.ids import AnyBucketId
 from deploy.cli.options import At
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oort.auth.v1.admin_pb2 import VaultNames
+
     from deploy.local.cluster import Cluster
 
 Data = Annotated[Path, typer.Option("--data", help="folder of an embedded stack")]
@@ -28,11 +32,17 @@ def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
     from deploy.local.cluster import Cluster
 
     with Cluster.of_stack(data, at) as cluster:
+        buckets = list(cluster.buckets())
+        named = _named(data, [bucket.id for bucket in buckets])
         rows = [
             {
                 "id": bucket.id,
-                "tenant": bucket.tenant_id,
-                "user": bucket.user_id,
+                "vault": named[bucket.id].vault + (" (removed)" if named[bucket.id].removed and not as_json else ""),
+                "tenant": bucket.tenant_id if as_json else named[bucket.id].tenant or bucket.tenant_id,
+                "user": bucket.user_id if as_json else named[bucket.id].username or bucket.user_id,
+                "tenant_name": named[bucket.id].tenant,
+                "username": named[bucket.id].username,
+                "removed": named[bucket.id].removed,
                 "copies": bucket.copies,
                 "ack_copies": bucket.ack_copies,
                 "nodes": list(bucket.home_nodes) if as_json else ",".join(bucket.home_nodes),
@@ -43,12 +53,41 @@ def list_buckets(data: Data, at: At = None, as_json: AsJson = False) -> None:
                 "lost_objects": bucket.lost_objects,
                 "quota_group": bucket.quota_group,
             }
-            for bucket in cluster.buckets()
+            for bucket in buckets
         ]
-    columns = ("id", "copies", "nodes", "objects", "bytes", "quota_bytes", "missing_copies", "lost_objects")
+    columns = (
+        "id",
+        "tenant",
+        "user",
+        "vault",
+        "copies",
+        "nodes",
+        "objects",
+        "bytes",
+        "quota_bytes",
+        "missing_copies",
+        "lost_objects",
+    )
     show(rows, columns, as_json=as_json)
     if any(row["lost_objects"] for row in rows):
         raise typer.Exit(_DAMAGED)
+
+
+def _named(data: Path, buckets: list[str]) -> "Mapping[str, VaultNames]":
+    """What auth calls them: of those that it does not know, or while it does not answer, nothing."""
+    from collections import defaultdict
+
+    from oort.auth.v1.admin_pb2 import VaultNames
+
+    from client.errors import OortError
+    from deploy.local.auth import names_of
+
+    found: defaultdict[str, VaultNames] = defaultdict(VaultNames)
+    try:
+        found.update(names_of(data, buckets))
+    except OortError as error:
+        typer.echo(f"oort: ids in place of names: {' '.join(str(error).split())}", err=True)
+    return found
 
 
 def scrub(

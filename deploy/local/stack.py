@@ -1,7 +1,7 @@
 """The embedded stack as its operator sees it: up, down, restart, status.
 
 Kept true: `up` and `down` may be repeated, and whatever was killed in between, `down` leaves no process and `up` finds
-all data again.
+all data again. Neither of them calls a role, so gRPC and what makes certificates are loaded for the others alone.
 """
 
 import os
@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from oort.storage.v1 import buckets_pb2
+from typing import TYPE_CHECKING, Any
 
 from client.errors import NotFound, UsageError
 from deploy.local import background, orphans, roles, settings
 from deploy.local.background import Say
-from deploy.local.calls import Operator, is_healthy
-from deploy.local.certificates import CertificateAuthority
 from deploy.local.errors import StackError, StackIsBusy, StackNotRunning
 from deploy.local.folder import Service, StackFolder, StackState
 from deploy.local.processes import ProcessId, last_lines, stop
+
+if TYPE_CHECKING:
+    from oort.storage.v1 import buckets_pb2
+
+    from deploy.local.calls import Operator
 
 _DOWN_PATIENCE_SECONDS = 120.0
 _RESTART_PATIENCE_SECONDS = 120.0
@@ -121,6 +122,8 @@ def restart(path: Path, name: str) -> None:
 
     Raises StackNotRunning, NotFound; StackError for settings that cannot be meant, and when it does not stay up.
     """
+    from deploy.local.certificates import CertificateAuthority
+
     folder = StackFolder.find(path)
     state = folder.load()
     if not folder.is_held or state.supervisor is None or not state.ready:
@@ -181,6 +184,9 @@ class Status:
 
 def status(path: Path) -> Status:
     """How a stack is; it runs when its supervisor lives and has brought everything up. Raises NoStack."""
+    from deploy.local.calls import Operator
+    from deploy.local.certificates import CertificateAuthority
+
     folder = StackFolder.find(path)
     state = folder.load()
     now = datetime.now(UTC)
@@ -221,15 +227,15 @@ def status(path: Path) -> Status:
     )
 
 
-def _text(disk: buckets_pb2.Disk) -> str:
+def _text(disk: "buckets_pb2.Disk") -> str:
     return f"the disk {disk.id} in {disk.place}" if disk.kind == "disk" else f"the store {disk.place}"
 
 
-def _hanging(disk: buckets_pb2.Disk) -> str:
+def _hanging(disk: "buckets_pb2.Disk") -> str:
     return f"{_text(disk)} does not answer since {disk.silent_seconds} s"
 
 
-def _describe(operator: Operator, nodes: list[dict[str, Any]]) -> buckets_pb2.DescribeClusterResponse | None:
+def _describe(operator: "Operator", nodes: list[dict[str, Any]]) -> "buckets_pb2.DescribeClusterResponse | None":
     """The storage cluster as the first node says that answers."""
     for node in nodes:
         if node["healthy"]:
@@ -242,6 +248,8 @@ def _describe(operator: Operator, nodes: list[dict[str, Any]]) -> buckets_pb2.De
 def _is_healthy(service: Service, ca_pem: bytes) -> bool:
     if service.process is None or not service.process.alive:
         return False
+    from deploy.local.calls import is_healthy
+
     # Postgres and Redis have no such service: the supervisor saw them answer, and they live.
     return not service.internal or is_healthy(service.public, ca_pem)
 

@@ -178,7 +178,10 @@ def test_users_of_another_tenant_have_vaults_of_a_template_that_was_given_to_it(
     ivy.request_vault("main", template="small")
     bucket = ivy.recovery("main")["bucket"]
     listed = operator.oort.ok("bucket", "list", "--json", *data, codes=(0, 8)).json()
-    assert [one["quota_bytes"] for one in listed if one["id"] == bucket] == [1 << 30]
+    [row] = [one for one in listed if one["id"] == bucket]
+    assert (row["quota_bytes"], row["vault"], row["username"], row["tenant_name"]) == (1 << 30, "main", "ivy", "globex")
+    shown = operator.oort.ok("bucket", "list", *data, codes=(0, 8)).stdout.splitlines()
+    assert [line.split()[1:4] for line in shown if line.startswith(bucket)] == [["globex", "ivy", "main"]]
 
 
 @pytest.mark.parametrize(

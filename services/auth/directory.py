@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.auth.store import sign_in, vaults
-from services.auth.store.sign_in import Whereabouts
+from services.auth.store.sign_in import VaultNames, Whereabouts
 from services.auth.store.tenants import Tenant
 from services.auth.store.vaults import Owner
 from services.common.database import Database
@@ -56,6 +56,11 @@ class Directory:
         """Whose vault it is, on whatever storage cluster."""
         async with self._db.worker() as unit:
             return await sign_in.owner_of_bucket(unit, bucket)
+
+    async def names_of_buckets(self, buckets: Sequence[UUID]) -> list[VaultNames]:
+        """What people call those of the buckets that are vaults, and whose they are."""
+        async with self._db.worker() as unit:
+            return await sign_in.names_of_buckets(unit, buckets)
 
     async def owners(self, cluster: str, buckets: Sequence[UUID]) -> list[Owner]:
         """Whose those of the buckets are that are vaults on a storage cluster."""

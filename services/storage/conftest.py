@@ -10,6 +10,12 @@ from services.common.testing.server import Certificates
 from services.storage.tests.cluster import Cluster
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine no call of a test is to be refused because another one had its bucket for a moment."""
+    monkeypatch.setattr("services.storage.sessions.standing.PATIENCE_SECONDS", 60.0)
+
+
 @pytest.fixture
 def cluster(
     a_database: Callable[[str], DatabaseUrls],

@@ -51,7 +51,7 @@ def plain_environment(
             "database_url": database.app,
             "database_owner_url": database.owner,
             "database_worker_url": database.worker,
-            "drain_seconds": 20,
+            "drain_seconds": 120,
             **others,
         }
         return {f"OORT_{name.upper()}": str(value) for name, value in values.items()}
@@ -76,7 +76,7 @@ def put_serial(process: RoleProcess, certificates: Certificates) -> None:
     certificate, key = certificates.certificate("operator", "tests")
     credentials = grpc.ssl_channel_credentials(certificates.ca.read_bytes(), key.read_bytes(), certificate.read_bytes())
     with grpc.secure_channel(f"localhost:{process.ports['internal']}", credentials) as channel:
-        leases_pb2_grpc.SerialServiceStub(channel).PutSerial(leases_pb2.PutSerialRequest(serial=SERIAL), timeout=10)
+        leases_pb2_grpc.SerialServiceStub(channel).PutSerial(leases_pb2.PutSerialRequest(serial=SERIAL), timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def health_stub(channel: grpc.aio.Channel) -> Any:
 
 
 async def health(channel: grpc.aio.Channel, service: str = "") -> Any:
-    return (await health_stub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10)).status
+    return (await health_stub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=60)).status
 
 
 async def is_waited_for(looker: psycopg.AsyncConnection, table: str) -> bool:
@@ -46,7 +46,7 @@ def is_shown(lines: tuple[str, ...], metrics: str) -> bool:
 
 async def reflected(channel: grpc.aio.Channel) -> set[str]:
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast("Any", channel))
-    answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10)
+    answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=60)
     return {service.name async for answer in answers for service in answer.list_services_response.service}
 
 
@@ -162,10 +162,10 @@ async def test_branding_answers_the_default_brand_to_any_tenant(
         async with endpoints_of(process).public_channel() as channel:
             stub = brands_pb2_grpc.BrandServiceStub(channel)
             for tenant in ("", "01890a5d-ac96-774b-bcce-b302099a8057"):
-                brand = (await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id=tenant), timeout=10)).brand
+                brand = (await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id=tenant), timeout=60)).brand
                 assert (brand.tenant_id, brand.product_name) == (tenant, "Oort")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id="mine"), timeout=10)
+                await stub.GetBrand(brands_pb2.GetBrandRequest(tenant_id="mine"), timeout=60)
             assert reason_of(refused.value) == "INVALID_ARGUMENT"
         method = "/oort.branding.v1.BrandService/GetBrand"
         counted = (
@@ -188,7 +188,7 @@ async def test_the_cluster_role_lists_every_role_that_beats_and_itself(
                 stub = servers_pb2_grpc.ServerServiceStub(channel)
                 found: list[servers_pb2.Server] = []
                 while not found:
-                    found = list((await stub.ListServers(servers_pb2.ListServersRequest(), timeout=10)).servers)
+                    found = list((await stub.ListServers(servers_pb2.ListServersRequest(), timeout=60)).servers)
         assert [(server.role, server.instance) for server in found] == [("branding", "one")]
 
 

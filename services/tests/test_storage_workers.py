@@ -197,7 +197,8 @@ async def test_no_worker_outlives_the_first_one_which_starts_again_at_once(
 def _has_ended(process: psutil.Process) -> bool:
     """Also if nobody asks for what it ended with."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        # With all of its threads, the last of which lets go of its ports and locks.
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
     except psutil.NoSuchProcess:
         return True
 

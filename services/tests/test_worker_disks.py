@@ -128,6 +128,7 @@ class Moving:
         return sum((disk / "buckets" / str(self.bucket) / name.path).exists() for disk in self.disks)
 
 
+@pytest.mark.long
 async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of_them_is_killed(
     environment: Environment, cluster: Cluster, disks: list[Path]
 ) -> None:
@@ -154,7 +155,7 @@ async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of
                     await until(lambda: not any(moving.places(name) for name in gone))
                     await vault.is_whole()
                     put = HeldPut(second, await second.open())
-                    await until(node.parts)
+                    await until(lambda: any(put.name.id in part for part in node.parts()))
                     os.kill(killed, signal.SIGKILL)
                     with pytest.raises(grpc.aio.AioRpcError):
                         await put.call

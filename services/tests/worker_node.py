@@ -17,12 +17,14 @@ from services.common.rpc import CHANNEL_OPTIONS
 from services.common.settings import split_host_port
 from services.common.testing.processes import RoleProcess, a_process
 from services.storage.tests.cluster import Client, Cluster
+from services.storage.tests.sized import files_below
+from services.storage.volumes.staging import PART
 from services.tests.conftest import Environment
 
 T = TypeVar("T")
 
 NODE = "a"
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
 # Of each channel a connection of its own.
 _OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 _LEASE = ("license_server", "license_key", "license_file", "serial")
@@ -60,8 +62,9 @@ class WorkerNode:
         return [pid for pid in (self.first, *self.others()) if self._listens(pid, port)]
 
     def parts(self) -> list[str]:
-        """Bodies on their way in."""
-        return [path.name for path in self.data.glob("incoming/*/*.part")]
+        """Bodies on their way in, on any of its disks: those of puts, and of files that it moves."""
+        disks = self.cluster.settings[NODE].data_dirs
+        return [path.name for disk in disks for path in files_below(disk / "incoming") if path.suffix == PART]
 
     @asynccontextmanager
     async def client_of(self, pid: int, claims: VaultClaims) -> AsyncIterator[Client]:
@@ -128,7 +131,7 @@ def a_node(environment: Environment, cluster: Cluster, **others: Any) -> Iterato
 
 
 async def until(look: Callable[[], T]) -> T:
-    """What a look finds, when there is something. Raises AssertionError after two minutes."""
+    """What a look finds, when there is something. Raises AssertionError after five minutes."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while not (found := look()):
         if time.monotonic() > end:

@@ -111,8 +111,11 @@ class FaultySession(MemorySession):
         return super().get(name, offset, length)
 
     def put(self, name: ObjectName, body: Buffer, packs: tuple[ObjectName, ...] = ()) -> bool:  # type: ignore[override]
-        if name.kind is ObjectKind.PACK and self.store.faults:
-            raise self.store.faults.pop()
+        if name.kind is ObjectKind.PACK:
+            with self.store.lock:  # two packs may be stored at the same time
+                fault = self.store.faults.pop() if self.store.faults else None
+            if fault is not None:
+                raise fault
         return super().put(name, body, packs)
 
 

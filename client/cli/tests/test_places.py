@@ -223,3 +223,44 @@ def test_who_removes_a_vault_of_the_provider_is_told_who_has_it_then(terminal: T
     assert terminal.log_in()[0] == 0
     assert terminal("vault", "request", "--template", "default", "--name", name)[0] == 0
     assert "stays with your provider" in terminal("vault", "remove", name, "--yes")[2]
+
+
+def caches_of(terminal: Terminal) -> set[str]:
+    """What this device keeps of vaults, but for empty files of locks."""
+    kept = [path for path in (terminal.home / "vaults").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(terminal.home)) for path in kept}
+
+
+def test_the_caches_of_a_removed_vault_go_and_those_of_others_stay(
+    with_vault: Terminal, source: Path, tmp_path: Path, name: str
+) -> None:
+    a_backup(with_vault, source, name)
+    before = caches_of(with_vault)
+    assert with_vault("vault", "add", "--local", str(tmp_path / "other"), "--name", f"{name}-other")[0] == 0
+    a_backup(with_vault, source, f"{name}-other")
+    assert caches_of(with_vault) > before
+    assert with_vault("vault", "remove", f"{name}-other", "--yes")[0] == 0
+    assert caches_of(with_vault) == before
+
+
+def test_of_two_vaults_with_one_repository_the_one_that_stays_keeps_the_caches(
+    with_vault: Terminal, source: Path, tmp_path: Path, name: str
+) -> None:
+    a_backup(with_vault, source, name)
+    before = caches_of(with_vault)
+    shutil.copytree(tmp_path / "vault", tmp_path / "copied")
+    assert with_vault("vault", "add", "--local", str(tmp_path / "copied"), "--name", f"{name}-copied")[0] == 0
+    assert with_vault("ls", "latest", "--vault", f"{name}-copied")[0] == 0
+    assert with_vault("vault", "remove", f"{name}-copied", "--yes")[0] == 0
+    assert caches_of(with_vault) == before
+
+
+@pytest.mark.parametrize("command", [("snapshots",), ("check",)])
+def test_a_vault_opens_where_nothing_can_be_noted_of_it(
+    with_vault: Terminal, source: Path, name: str, command: tuple[str, ...]
+) -> None:
+    a_backup(with_vault, source, name)
+    (note,) = (with_vault.home / "vaults").glob("*.repository")
+    note.unlink()
+    note.mkdir()
+    assert with_vault(*command, "--vault", name)[0] == 0

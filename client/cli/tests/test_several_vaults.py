@@ -149,6 +149,7 @@ def test_one_that_fails_has_no_lock_and_no_session_any_more_while_the_other_goes
     genuine, commit, opened = LocalSession.put, LocalSession.commit, LocalStore.open
     sessions: list[LocalSession] = []
     hanging: list[LocalSession] = []
+    once = threading.Lock()  # two packs may be stored at the same time
     locks: list[list[Path]] = []
 
     def opening(store: LocalStore, purpose: Purpose, parent: ObjectName | None = None) -> LocalSession:
@@ -159,7 +160,7 @@ def test_one_that_fails_has_no_lock_and_no_session_any_more_while_the_other_goes
 
     def put(session: LocalSession, name: ObjectName, body: Buffer, packs: Sequence[ObjectName] = ()) -> bool:
         if name.kind is ObjectKind.PACK and session._store.path == lost:
-            if hangs and not hanging:
+            if hangs and once.acquire(blocking=False):
                 hanging.append(session)
                 assert session._over.wait(60)
                 raise SessionOver(place=lost)

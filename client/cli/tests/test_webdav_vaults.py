@@ -77,3 +77,24 @@ def test_a_password_that_was_changed_is_said_anew_and_tried_out_first(
         code, _, errors = terminal(*command, given="another\n")
         assert (code, errors) == (0, "")
         assert terminal("snapshots", "--vault", name)[0] == 0
+
+
+@pytest.mark.needs("restic")
+def test_what_the_recovery_says_lets_restic_read_the_vault_where_the_server_alone_has_it(
+    on_webdav: Terminal, tmp_path: Path, source: Path
+) -> None:
+    name = tmp_path.name
+    assert on_webdav("backup", str(source), "--vault", name)[0] == 0
+    recovery = on_webdav("vault", "recovery", name)[1]
+    assert PASSWORD not in recovery
+    commands = [line for line in recovery.splitlines() if line.startswith(("export ", "restic "))]
+    script = "\n".join(commands).replace("SECRET", PASSWORD).replace("restic ", "restic --no-cache --no-lock ")
+    found = on_webdav.json("vault", "recovery", name)
+    environment = os.environ | {"RESTIC_PASSWORD": found["password"]}
+    done = subprocess.run(
+        ["sh", "-ec", script], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(source) in done.stdout
+    assert found["repository"] == "rclone:oort:vault"
+    assert found["environment"]["RCLONE_CONFIG_OORT_USER"] == USER

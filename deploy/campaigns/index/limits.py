@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 _SAMPLE_SECONDS = 0.02
+_ENDS_SECONDS = 60.0  # in which what a command has started ends after it
 _GROUPS = Path("/sys/fs/cgroup")
 _ENTER = 'echo $$ >"$0" && exec "$@"'
 _LIMITS = ("memory.max", "memory.limit_in_bytes")  # of version 2 and of version 1
@@ -54,7 +55,7 @@ def limited(limit: int) -> Iterator[Limit]:
     try:
         yield Limit("memory control group", ["sh", "-c", _ENTER, str(group / "cgroup.procs")])
     finally:
-        group.rmdir()
+        _remove_group(group)
 
 
 def run_watched(command: Sequence[str], env: Mapping[str, str], stdin: str = "") -> Run:
@@ -111,6 +112,20 @@ def _make_group(limit: int) -> Path | None:
                 return group
         group.rmdir()
     return None
+
+
+def _remove_group(group: Path) -> None:
+    """As soon as nobody is in it. Raises OSError."""
+    end = time.monotonic() + _ENDS_SECONDS
+    while True:
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_SAMPLE_SECONDS)
+        else:
+            return
 
 
 def _parents() -> Iterator[Path]:

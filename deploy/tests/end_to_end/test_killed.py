@@ -58,8 +58,7 @@ def test_a_backup_goes_on_through_the_other_node_when_one_is_killed(own_stack: O
     device.restore("main", tmp_path / "target")
     assert not list(differences(source, restored(tmp_path / "target", source)))
 
-    own_stack.down()
-    own_stack.up()
+    own_stack.oort.ok("stack", "restart", "node-a", "--data", str(own_stack.data))
     wait_for_copies(own_stack)
     recovery = device.recovery("main")
     for folder in own_stack.bucket_folders(recovery["bucket"]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_a_node_is_drained_during_a_backup_and_removed(three_nodes: Operator, tm
     with start_backup(device, "main", source) as process:
         for event in events(process):
             if not node and event["type"] == "progress" and event["uploaded_bytes"] > 48 * MIB:
-                [node, _] = [name for name in three_nodes.status()["nodes"] if folder.holds_buckets(name)]
+                [node, _] = two_that_hold_it(three_nodes, folder)
                 said = three_nodes.oort.ok("node", "drain", node, *data).stdout
                 assert said.startswith(f"{node} is drained of 1 buckets")
                 assert three_nodes.oort.run("node", "remove", node, *data).code == 2
@@ -41,7 +42,7 @@ def test_a_node_is_drained_during_a_backup_and_removed(three_nodes: Operator, tm
         refused = process.stderr.read()
     assert process.returncode == 0, refused
     assert node
-    wait_until(three_nodes, "the node is drained", lambda _: not folder.holds_buckets(node))
+    wait_until("the node is drained", lambda: not folder.holds_buckets(node))
     wait_for_copies(three_nodes)
 
     left = three_nodes.bucket_folders(bucket)
@@ -58,3 +59,15 @@ def test_a_node_is_drained_during_a_backup_and_removed(three_nodes: Operator, tm
     assert all(listed[name]["buckets"] == 1 and listed[name]["state"] == "serving" for name in others)
     told = three_nodes.oort.run("node", "drain", others[0], *data)
     assert (told.code, "Add a node" in told.stderr) == (2, True)
+
+
+def two_that_hold_it(operator: Operator, folder: StackFolder) -> list[str]:
+    """The nodes that hold the bucket; to the second of them copies come a moment later."""
+    holding: list[str] = []
+
+    def both(status: dict[str, Any]) -> bool:
+        holding[:] = [name for name in status["nodes"] if folder.holds_buckets(name)]
+        return len(holding) == 2
+
+    wait_until(operator, "two nodes hold the bucket", both)
+    return holding

@@ -113,7 +113,7 @@ def test_a_prune_of_restic_beside_a_backup_of_ours_loses_nothing(
     with a_backup_of_a_stream(device) as stream:
         feed(stream, shared + own)
         # What it was given first it has found in the index, and uses.
-        wait_until(stack, "the backup has stored something", lambda _: bool(packs_of(stack, device) - packs))
+        wait_until("the backup has stored something", lambda: bool(packs_of(stack, device) - packs))
         with refused(restic, "forget", doomed, "--prune", "--max-unused", "0") as line:
             assert "uses it" in line
         end(stream)
@@ -141,7 +141,7 @@ def test_a_prune_of_restic_goes_through_beside_a_backup_that_uses_nothing_of_it(
     own = Random(8).randbytes(40 * MIB)
     with a_backup_of_a_stream(device) as stream:
         feed(stream, own)
-        wait_until(stack, "the backup has stored something", lambda _: bool(packs_of(stack, device) - packs))
+        wait_until("the backup has stored something", lambda: bool(packs_of(stack, device) - packs))
         restic.run("forget", doomed, "--prune", "--max-unused", "0")
         end(stream)
     restic.check()

@@ -11,6 +11,7 @@ from services.auth.names import bounded, new_id, printable, short_text, username
 from services.auth.quotas import Quotas
 from services.auth.rpc.accounts import ROLES, credentials_of
 from services.auth.rpc.profiles import template_message
+from services.auth.store.sign_in import VaultNames
 from services.auth.store.templates import Template
 from services.auth.store.tenants import Tenant
 from services.auth.store.users import Role, User
@@ -25,6 +26,7 @@ from services.common.settings import split_host_port
 MakeId = Callable[[], UUID]
 _MOST_COPIES = 16
 _MOST_ENDPOINTS = 1000
+_MOST_BUCKETS = 1000
 _LONGEST_DESCRIPTION = 1000
 
 
@@ -135,6 +137,15 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         await self._quotas.put(bucket, bounded(request.bytes, "bytes"))
         return admin_pb2.SetVaultQuotaResponse()
 
+    async def GetVaultNames(
+        self, request: admin_pb2.GetVaultNamesRequest, context: Context
+    ) -> admin_pb2.GetVaultNamesResponse:
+        await self._gate.operator(context)
+        bounded(len(request.bucket_ids), "the number of bucket_ids", 0, _MOST_BUCKETS)
+        asked = [uuid_of(text, "bucket_ids") for text in request.bucket_ids]
+        found = await self._users.directory.names_of_buckets(asked)
+        return admin_pb2.GetVaultNamesResponse(vaults=map(_names, found))
+
     async def PutTemplate(
         self, request: admin_pb2.PutTemplateRequest, context: Context
     ) -> admin_pb2.PutTemplateResponse:
@@ -143,6 +154,16 @@ class SetupRpc(admin_pb2_grpc.SetupServiceServicer):
         tenant = optional_uuid_of(request.tenant_id, "tenant_id")
         stored = await self._templates.put_first(wanted, tenant, create_only=request.create_only)
         return admin_pb2.PutTemplateResponse(template=template_message(stored))
+
+
+def _names(row: VaultNames) -> admin_pb2.VaultNames:
+    return admin_pb2.VaultNames(
+        bucket_id=str(row.bucket_id),
+        vault=row.vault,
+        username=row.username,
+        tenant=row.tenant,
+        removed=row.removed,
+    )
 
 
 def _new_user_of(user: admin_pb2.User, credentials: accounts_pb2.Credentials) -> NewUser:

@@ -1,5 +1,6 @@
 """What is read across tenants: by the worker role, through services/auth/directory.py alone. Ids and names, no keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +16,17 @@ class Whereabouts:
 
     tenant_id: UUID
     user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class VaultNames:
+    """What people call the vault in a bucket, its user and that one's tenant."""
+
+    bucket_id: UUID
+    vault: str
+    username: str
+    tenant: str
+    removed: bool
 
 
 async def tenant_named(unit: Unit, name: str) -> Tenant | None:
@@ -47,6 +59,18 @@ async def owner_of_bucket(unit: Unit, bucket: UUID) -> Whereabouts | None:
     async with unit.cursor(row_factory=class_row(Whereabouts)) as cursor:
         await cursor.execute("select tenant_id, user_id from vaults where bucket_id = %s", (bucket,))
         return await cursor.fetchone()
+
+
+async def names_of_buckets(unit: Unit, buckets: Sequence[UUID]) -> list[VaultNames]:
+    """Of the buckets that are vaults, removed ones too."""
+    async with unit.cursor(row_factory=class_row(VaultNames)) as cursor:
+        await cursor.execute(
+            "select v.bucket_id, v.name as vault, u.username, t.name as tenant, v.removed is not null as removed"
+            " from vaults v join users u on u.id = v.user_id join tenants t on t.id = v.tenant_id"
+            " where v.bucket_id = any(%s)",
+            (list(buckets),),
+        )
+        return await cursor.fetchall()
 
 
 async def page_of_tenants(unit: Unit, after: str, limit: int) -> list[Tenant]:

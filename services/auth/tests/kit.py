@@ -397,7 +397,7 @@ class Ground:
             cluster = await stack.enter_async_context(
                 serving("storage", self.certificates, internal=[buckets, control, protection])
             )
-            db = await Database.open(self.database.app, self.database.worker, connections=4)
+            db = await Database.open(self.database.app, self.database.worker, connections=4, wait_seconds=60)
             stack.push_async_callback(db.close)
             redis = Redis.from_url(self.redis_url)
             stack.push_async_callback(redis.aclose)

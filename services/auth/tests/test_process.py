@@ -42,7 +42,7 @@ def settings_in(folder: Path, ground: Ground, **others: object) -> AuthSettings:
 
 async def wired(settings: AuthSettings) -> tuple[list[str], list[str]]:
     """The names of what the process would serve in public and inside."""
-    db = await Database.open(settings.database_url, settings.database_worker_url)
+    db = await Database.open(settings.database_url, settings.database_worker_url, wait_seconds=60)
     try:
         runtime = Runtime(
             "auth", settings, db, SystemClock(), Metrics("auth", settings.instance, "test"), asyncio.Event()

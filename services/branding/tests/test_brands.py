@@ -18,7 +18,7 @@ async def test_any_tenant_gets_the_default_brand_as_the_operator_last_wrote_it(
     a_database: Callable[[str], DatabaseUrls], installation: Certificates
 ) -> None:
     urls = a_database("branding")
-    db = await Database.open(urls.app, urls.worker, connections=1)
+    db = await Database.open(urls.app, urls.worker, connections=1, wait_seconds=60)
     public = [Served(brands_pb2_grpc.add_BrandServiceServicer_to_server, BrandsRpc(db), NAME)]
     async with (
         serving("branding", installation, public=public) as endpoints,

@@ -55,7 +55,7 @@ def cluster_role(a_database: Callable[[str], DatabaseUrls], installation: Certif
     @asynccontextmanager
     async def start() -> AsyncIterator[ClusterRole]:
         clock = ManualClock()
-        db = await Database.open(urls.app, urls.worker, connections=2)
+        db = await Database.open(urls.app, urls.worker, connections=2, wait_seconds=60)
         rpc = ServersRpc(db, clock)
         internal = [Served(servers_pb2_grpc.add_ServerServiceServicer_to_server, rpc, NAME)]
         try:

@@ -13,8 +13,8 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-_START_SECONDS = 60.0
-_END_SECONDS = 60.0
+_START_SECONDS = 180.0
+_END_SECONDS = 180.0
 
 
 @dataclass(slots=True)

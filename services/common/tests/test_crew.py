@@ -64,14 +64,14 @@ async def test_a_worker_that_stands_still_is_ended_and_started_again(monkeypatch
     clock = ManualClock()
     with capture_logs() as told:
         async with keeping(clock, STANDS_STILL, monkeypatch) as crew:
-            await until(lambda: crew.first.ticks[1])
+            await until(lambda: crew.first.ticks[1] and running(crew))
             crew.first.counts[1] = 3  # streams that it has, and locks with them
             (hung,) = running(crew)
             await clock.advance(HANG_SECONDS)
             await until(lambda: any(line["event"] == AGAIN for line in told))
             assert list(crew.first.counts) == [0, 0]
             await clock.advance(1)
-            await until(lambda: crew.first.ticks[1])
+            await until(lambda: crew.first.ticks[1] and running(crew))
             assert running(crew) != [hung]
     assert [line["event"] for line in told[:2]] == ["a worker does not go on, and is killed", AGAIN]
     assert told[1]["cause"] == "it ended with -9"
@@ -130,7 +130,7 @@ async def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pyte
 async def test_a_worker_that_does_not_end_when_it_is_told_to_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with capture_logs() as told:
         async with keeping(ManualClock(), STANDS_STILL, monkeypatch) as crew:
-            await until(lambda: crew.first.ticks[1])
+            await until(lambda: crew.first.ticks[1] and running(crew))
             (ending,) = running(crew)
             await crew.drain(0)
             await until(lambda: not running(crew))

@@ -41,7 +41,7 @@ def notes(an_empty_database: Callable[[], DatabaseUrls], tmp_path_factory: pytes
 
 
 async def opened(urls: DatabaseUrls, connections: int = 2) -> Database:
-    return await Database.open(urls.app, urls.worker, connections=connections)
+    return await Database.open(urls.app, urls.worker, connections=connections, wait_seconds=60)
 
 
 async def write(db: Database, tenant: UUID, user: UUID, body: str = "") -> None:

@@ -1,11 +1,14 @@
 import asyncio
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common import listeners
 from services.common.errors import StartError
 from services.common.listeners import Health, Served, internal_credentials, listen, public_credentials
 from services.common.settings import ProcessSettings
@@ -61,6 +64,15 @@ async def test_a_taken_port_is_named(installation: Certificates, make: Any) -> N
             await listen(f"127.0.0.1:{first.port}", credentials, [], [])
     finally:
         await first.drain(0)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in listeners._SERVER_OPTIONS])
+def test_every_option_of_a_listener_is_one_that_grpc_knows(name: str) -> None:
+    """It passes over others, and says nothing."""
+    library = find_spec("grpc._cython.cygrpc")
+    assert library
+    assert library.origin
+    assert name.encode() in Path(library.origin).read_bytes()
 
 
 async def test_what_a_caller_sends_ahead_of_its_reader_is_bounded(

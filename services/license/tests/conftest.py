@@ -104,7 +104,7 @@ def license_role(license_database: DatabaseUrls, tmp_path: Path) -> StartRole:
     @asynccontextmanager
     async def start() -> AsyncIterator[LicenseRole]:
         clock, key = ManualClock(datetime.now(UTC)), Ed25519PrivateKey.generate()
-        db = await Database.open(license_database.app, license_database.worker, connections=4)
+        db = await Database.open(license_database.app, license_database.worker, connections=4, wait_seconds=60)
         leases = LeasesRpc(Leasing(db, clock, key, LIFE, GRACE), clock)
         public = [Served(leases_pb2_grpc.add_LeaseServiceServicer_to_server, leases, "oort.license.v1.LeaseService")]
         serials = SerialsRpc(db, clock)

@@ -53,6 +53,8 @@ OWN_FILES = frozenset(("lock", marker.NAME))
 _ROOT = Path(__file__).parents[3]
 # Longer than a busy machine stands still. Where a node is to count as down, `falls_silent` says so.
 SILENT_SECONDS = 60
+# Three missed beats end a session, and no client here beats; nor does any send on what a test holds back.
+BEAT_SECONDS = STALL_SECONDS = 3600
 
 
 @asynccontextmanager
@@ -117,6 +119,8 @@ class Cluster:
                 "data_dirs": [self.folder / name],
                 "token_keys": self.folder / "token-keys",
                 "low_water_bytes": 0,
+                "beat_seconds": BEAT_SECONDS,
+                "stall_seconds": STALL_SECONDS,
                 "node_beat_seconds": 0.2,
                 "node_silent_seconds": SILENT_SECONDS,
                 "copy_stall_seconds": 60,

@@ -101,8 +101,9 @@ async def test_hundreds_of_lists_at_once_are_refused_but_for_a_few_and_another_d
         other = replace(await cluster.bucket("a"), cluster=claims.cluster)
         async with cluster.client("a", claims) as client, cluster.client("a", other) as neighbour:
             session = await client.open()
-            answers = await asyncio.gather(*(answer_of(client, session) for _ in range(500)))
-            assert sorted(answers) == ["RATE_LIMITED"] * 498 + ["ok"] * 2
+            # Of more a busy machine begins some so late that gRPC has let go of them, which it does after 30 seconds.
+            answers = await asyncio.gather(*(answer_of(client, session) for _ in range(200)))
+            assert sorted(answers) == ["RATE_LIMITED"] * 198 + ["ok"] * 2
             await neighbour.put_pack(await neighbour.open(), a_body())
 
 

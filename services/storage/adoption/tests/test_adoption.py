@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import grpc
 import pytest
@@ -15,33 +15,15 @@ from oort.storage.v1 import adoptions_pb2, adoptions_pb2_grpc, sessions_pb2, ses
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
-from services.common.errors import Unavailable
-from services.storage.adoption.run import Adoption as Adopting
-from services.storage.removal.tests.test_reaper import (
-    Crash,
-    Reapers,
-    Steps,
-    a_bucket,
-    an_unneeded_backup,
-    counters_are_right,
-    reapers,
-    rows,
-    there,
-)
 from services.storage.sessions.tests.test_sessions import a_committed_snapshot, refusal_of
-from services.storage.store.rescans import FoundFile
 from services.storage.tests.cluster import Cluster, a_body, a_session_id, index, pack, snapshot, start_node
 from services.storage.tests.test_operator import Metadata, named
 from services.storage.transfer.patience import Patience
 from services.storage.transfer.tests.test_copies import copies_are_complete
 from services.storage.upkeep.tests.moving import a_bucket_on, homes_of
 from services.storage.upkeep.tests.test_scrub import scrubbed
-from services.storage.volumes.copied import Unfit
-from services.storage.volumes.disk import Disk
-from services.storage.volumes.disks import Disks
 
-__all__ = ["reapers"]
-_KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
+KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
 
 
 @dataclass
@@ -68,7 +50,7 @@ class Adoption:
     async def all_of(self, node: str) -> tuple[int, list[adoptions_pb2.LeftOut]]:
         """How many objects were entered, and what was left out."""
         entered, left = 0, []
-        for kind in _KINDS:
+        for kind in KINDS:
             answers = await self.adopt(node, kind)
             assert [one.done for one in answers] == [False] * (len(answers) - 1) + [True]
             entered += answers[-1].objects
@@ -189,109 +171,6 @@ async def test_nothing_that_a_node_does_by_itself_takes_away_what_waits_to_be_ad
             assert await adoption.all_of("a") == (4, [])
 
 
-async def test_what_a_snapshot_may_need_outlives_the_basket_and_what_was_removed_on_purpose_does_not(
-    cluster: Cluster, reapers: Reapers
-) -> None:
-    async with cluster.up("a"):
-        claims = await a_bucket(cluster)
-        async with cluster.client("a", claims) as client:
-            needed = made, listed, removed = await an_unneeded_backup(client)
-        [*_, (added, body)] = some_files()
-        copy_by_hand(cluster.bucket_folder("a", claims.bucket), (added, body))
-        async with adopting(cluster, claims) as adoption:
-            await reapers.reap("a")  # whose basket keeps nothing
-            assert set(rows(cluster, *needed).values()) == {"condemned"}
-            assert await adoption.all_of("a") == (1, [])
-            assert (await adoption.adopt("a", "snapshots"))[-1].in_basket == 1
-            assert await adoption.finish()
-        await reapers.reap("a")
-        assert rows(cluster, *needed, added) == {str(name): "live" for name in (made, listed, added)}
-        assert there(cluster, "a", claims, made, listed, added, removed) == [True, True, True, False]
-        assert counters_are_right(cluster)
-
-
-async def test_what_was_entered_outlives_every_prune_until_all_is_in(cluster: Cluster, reapers: Reapers) -> None:
-    async with cluster.up("a"):
-        claims = await a_bucket(cluster)
-        files = some_files()
-        packs = [name for name, _ in files[:2]]
-        copy_by_hand(cluster.bucket_folder("a", claims.bucket), *files)
-        async with cluster.client("a", claims) as client:
-            await a_committed_snapshot(client)
-
-            async def prune() -> dict[str, str]:
-                retention = await client.open(Purpose.RETENTION)
-                await client.mark(retention)
-                held = await client.condemn(retention, *packs)
-                await client.end(retention)
-                await reapers.reap("a")  # whose basket keeps nothing
-                return held
-
-            async with adopting(cluster, claims) as adoption:
-                await adoption.adopt("a", "data")
-                for kind in ("index", "snapshots"):
-                    await adoption.adopt("a", kind, withheld="a node does not answer")
-            held = await prune()
-            assert set(held) == {str(name) for name in packs}
-            assert all(f"`oort bucket adopt {claims.bucket}`" in why for why in held.values())
-            assert there(cluster, "a", claims, *packs) == [True, True]
-            async with adopting(cluster, claims) as adoption, adopting(cluster, claims) as other:
-                assert await adoption.all_of("a") == (2, [])
-                assert not await other.finish()  # which has not looked at all that the first one has
-            assert set(await prune()) == set(held)
-            async with adopting(cluster, claims) as adoption:
-                assert await adoption.all_of("a") == (0, [])
-                assert await adoption.finish()
-            assert await prune() == {}
-        assert there(cluster, "a", claims, *packs) == [False, False]
-
-
-async def test_what_lay_in_the_basket_at_a_first_look_is_there_for_the_next_one(
-    cluster: Cluster, reapers: Reapers
-) -> None:
-    async with cluster.up("a"):
-        claims = await a_bucket(cluster)
-        async with cluster.client("a", claims) as client:
-            made, listed, _ = await an_unneeded_backup(client)
-        [*_, snap] = some_files()
-        copy_by_hand(cluster.bucket_folder("a", claims.bucket), snap)
-        async with adopting(cluster, claims) as adoption:
-            for kind in _KINDS:
-                await adoption.adopt("a", kind, withheld="a node does not answer")
-        await reapers.reap("a")
-        assert there(cluster, "a", claims, made, listed) == [True, True]
-        async with adopting(cluster, claims) as adoption:
-            assert await adoption.all_of("a") == (1, [])
-        assert set(rows(cluster, made, listed).values()) == {"live"}
-
-
-async def test_a_file_of_what_is_being_removed_goes_with_it_and_is_entered_when_it_comes_again(
-    cluster: Cluster, reapers: Reapers
-) -> None:
-    async with cluster.up("a"):
-        claims = await a_bucket(cluster)
-        async with cluster.client("a", claims) as client:
-            made, *_ = needed = await an_unneeded_backup(client)
-        folder = cluster.bucket_folder("a", claims.bucket)
-        body = (folder / made.path).read_bytes()
-        # Decided, and not carried out: the node died.
-        with pytest.raises(Crash):
-            await reapers.of("a", steps=Steps(fatal=3)).reap()
-        doomed = [name for name, state in rows(cluster, *needed).items() if state == "deleting"]
-        assert doomed
-        async with adopting(cluster, claims) as adoption:
-            entered, left = await adoption.all_of("a")
-        assert (entered, {one.name for one in left if one.passing}) == (0, set(doomed))
-        await reapers.reap("a")
-        assert there(cluster, "a", claims, *needed) == [False] * 3
-        copy_by_hand(folder, (made, body))
-        async with adopting(cluster, claims) as adoption:
-            assert await adoption.all_of("a") == (1, [])
-        await reapers.reap("a")
-        assert rows(cluster, *needed) == {str(made): "live"}
-        assert there(cluster, "a", claims, made) == [True]
-
-
 async def test_two_adoptions_at_once_enter_each_file_once(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_vault(cluster, "a")
@@ -383,96 +262,6 @@ async def packs_of(cluster: Cluster, claims: VaultClaims) -> int:
     return int(count)
 
 
-async def test_nothing_is_said_of_what_lies_on_a_disk_that_is_away(cluster: Cluster) -> None:
-    async with cluster.up("a"):
-        claims = await a_vault(cluster, "a")
-        disk = cluster.settings["a"].data_dirs[0]
-        disk.rename(disk.with_name("away"))
-        async with adopting(cluster, claims) as adoption:
-            assert await refusal_of(adoption.adopt("a", "data")) == "UNAVAILABLE"
-        disk.with_name("away").rename(disk)
-
-
-def two_disks(cluster: Cluster, **others: Any) -> list[Path]:
-    folders = [cluster.folder / f"disk-{number}" for number in range(2)]
-    cluster.node("a", data_dirs=folders, **others)
-    return folders
-
-
-async def test_a_file_is_found_though_its_disk_passes_files_on(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = two_disks(cluster)
-    async with cluster.up("a"):
-        claims = await a_vault(cluster, "a")
-        names = {}
-        for folder in (first, second):
-            body = a_body()
-            names[folder] = pack(body)
-            copy_by_hand(folder / "buckets" / str(claims.bucket), (pack(body), body))
-        take = Adopting._take
-        moves: list[asyncio.Task[bool]] = []
-
-        async def moving(self: Adopting, *args: Any) -> None:
-            if not moves:
-                source, target = reversed(self._disks.places.disks)
-                files = source.of_kind(claims.bucket, ObjectKind.PACK)
-                [found] = (one for one in files if isinstance(one, FoundFile) and one.name == names[second])
-                moves.append(asyncio.create_task(a_move(self._disks, claims.bucket, found, source, target)))
-                await asyncio.sleep(0)  # it asks for the bucket, as the mover does
-            await take(self, *args)
-
-        monkeypatch.setattr(Adopting, "_take", moving)
-        async with adopting(cluster, claims) as adoption:
-            assert (await adoption.adopt("a", "data"))[-1].objects == 2
-        assert await moves[0]
-        assert set(rows(cluster, *names.values()).values()) == {"live"}
-
-
-async def a_move(disks: Disks, bucket: UUID, found: FoundFile, source: Disk, target: Disk) -> bool:
-    async with disks.in_use.alone(bucket):
-        return disks.places.move(bucket, found, source, target)
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-async def test_a_damaged_file_on_one_disk_gives_way_to_a_whole_one_on_another(
-    cluster: Cluster, *, is_known: bool
-) -> None:
-    folders = two_disks(cluster)
-    async with cluster.up("a"):
-        claims = await a_vault(cluster, "a")
-        places = [folder / "buckets" / str(claims.bucket) for folder in folders]
-        body = a_body()
-        for place in places:
-            copy_by_hand(place, (pack(body), body))
-        if is_known:
-            async with adopting(cluster, claims) as adoption:
-                await adoption.adopt("a", "data")
-        copy_by_hand(places[0], (pack(body), b"x" + body[1:]))
-        copy_by_hand(places[1], (pack(body), body))
-        async with adopting(cluster, claims) as adoption:
-            await adoption.adopt("a", "data")
-        async with cluster.client("a", claims) as client:
-            assert await client.get(await client.open(Purpose.READ), pack(body)) == body
-        assert [(place / pack(body).path).exists() for place in places] == [False, True]
-
-
-def test_what_was_found_in_a_folder_made_by_hand_is_not_called_gone_without_its_disk(tmp_path: Path) -> None:
-    bucket, body = uuid4(), a_body()
-    with closing(Disks([Disk(tmp_path / name, "a", 0) for name in ("one", "two")], "a")) as disks:
-        first, second = disks.places.disks
-        first.make_bucket(bucket)
-        copy_by_hand(second.buckets / str(bucket), (pack(body), body))
-        opened = second.copied(bucket, pack(body))
-        assert opened is not None
-        opened.close()
-        second.folder.rename(tmp_path / "away")
-        with pytest.raises(Unavailable):
-            disks.remove(bucket, [pack(body)])
-        with pytest.raises(Unavailable):
-            disks.open(bucket, pack(body), len(body))
-
-
 async def test_what_lies_beside_the_folders_is_named_and_what_rsync_has_begun_is_waited_for(cluster: Cluster) -> None:
     async with cluster.up("a"):
         claims = await a_vault(cluster, "a")
@@ -504,12 +293,3 @@ async def test_nothing_is_adopted_while_a_node_of_an_earlier_version_runs(cluste
             with pytest.raises(grpc.aio.AioRpcError, match="earlier version"):
                 await adoption.adopt("a", ObjectKind.PACK)
         assert cluster.sql("select adopting from buckets where id = %s", claims.bucket) == [(False,)]
-
-
-def test_a_folder_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
-    bucket, body = uuid4(), a_body()
-    with closing(Disk(tmp_path / "one", "a", 0)) as disk:
-        copy_by_hand(tmp_path / "shipped", (pack(body), body))
-        (disk.buckets / str(bucket)).symlink_to(tmp_path / "shipped", target_is_directory=True)
-        with pytest.raises(Unfit, match="its folder is a link"):
-            disk.copied(bucket, pack(body))

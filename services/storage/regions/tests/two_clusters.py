@@ -13,7 +13,7 @@ from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.storage.tests.cluster import Client, Cluster
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 KINDS = (ObjectKind.KEY, ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
 
 

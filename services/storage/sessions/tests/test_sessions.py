@@ -73,6 +73,7 @@ async def a_committed_snapshot(client: Client) -> tuple[ObjectName, ObjectName, 
 
 
 async def test_a_repeated_opening_answers_the_same(cluster: Cluster) -> None:
+    cluster.node("a", beat_seconds=20)
     async with cluster.up("a"):
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -184,7 +185,6 @@ async def test_nothing_takes_effect_in_a_session_that_is_over(cluster: Cluster) 
 
 
 async def test_sessions_that_stop_beating_or_grow_too_old_are_ended(cluster: Cluster) -> None:
-    cluster.node("a", beat_seconds=3600)  # so that the node itself looks seldom
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
@@ -405,7 +405,6 @@ async def test_a_commit_whose_body_has_another_name_or_is_too_long_is_refused(cl
 @pytest.mark.case(number=9)
 async def test_a_resumed_backup_goes_on_from_what_an_ended_one_stored(cluster: Cluster) -> None:
     """Case 9: the checkpoint index of a backup that was ended, read by another that reserves its pack."""
-    cluster.node("a", beat_seconds=3600)  # so that it is the test that ends it
     async with cluster.up("a") as [db]:
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:

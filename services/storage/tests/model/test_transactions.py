@@ -50,7 +50,7 @@ class NotOneStep(AssertionError):
 
 @asynccontextmanager
 async def a_stage(urls: DatabaseUrls, folder: Path, *, is_marked: bool) -> AsyncIterator["Stage"]:
-    db = await Database.open(urls.app, urls.worker)
+    db = await Database.open(urls.app, urls.worker, wait_seconds=60)
     try:
         async with await psycopg.AsyncConnection.connect(urls.worker, autocommit=True) as watch:
             await clear(watch)

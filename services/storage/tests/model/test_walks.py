@@ -37,7 +37,7 @@ def given(urls: DatabaseUrls, tmp_path: Path) -> Iterator[dict[str, Any]]:
 def connections(urls: DatabaseUrls, runner: asyncio.Runner) -> Iterator[dict[str, Any]]:
     """What the calls of a crowd need besides."""
     # More than there can be calls, each of which has a transaction open.
-    db = runner.run(Database.open(urls.app, urls.worker, connections=32))
+    db = runner.run(Database.open(urls.app, urls.worker, connections=32, wait_seconds=60))
     watch = runner.run(psycopg.AsyncConnection.connect(urls.worker, autocommit=True))
     try:
         yield {"db": db, "watch": watch}

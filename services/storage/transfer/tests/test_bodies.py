@@ -115,6 +115,7 @@ async def test_a_crash_between_stage_and_place_loses_nothing(
     monkeypatch.setattr(Replicator, "heal", sleeps)
     bodies = [a_body() for _ in range(2)]
     async with cluster.up("a"):
+        await until_none(cluster, "select 1 from nodes where not reconciled")  # else it settles what it finds lacking
         claims = await cluster.bucket("a")
         async with cluster.client("a", claims) as client:
             session = await client.open()
@@ -208,6 +209,7 @@ async def test_what_waits_in_a_store_that_a_rescan_cannot_list_is_not_thrown_awa
         return lists(store, folder)
 
     async with cluster.up("a"):
+        await until_none(cluster, "select 1 from nodes where not reconciled")
         claims = await a_bucket(cluster)
         async with cluster.client("a", claims) as client:
             monkeypatch.setattr(Replicator, "heal", sleeps)

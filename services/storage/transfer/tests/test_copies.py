@@ -20,7 +20,7 @@ from services.storage.tests.cluster import Cluster, NodeProcess, a_body, a_sessi
 
 
 async def copies_are_complete(cluster: Cluster, node: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not (await cluster.describe(node)).copies_complete:  # noqa: ASYNC110 - it is another process that heals
             await asyncio.sleep(0.05)
 

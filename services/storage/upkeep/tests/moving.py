@@ -49,7 +49,7 @@ async def seen(cluster: Cluster, through: str, node: str) -> buckets_pb2.Node:
 
 async def until(happens: Callable[[], Awaitable[object]]) -> None:
     """Wait for what the nodes do by themselves."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while not await happens():  # noqa: ASYNC110 - time alone changes it
             await asyncio.sleep(QUICK)
 

@@ -317,10 +317,10 @@ def objects_of(kept: Kept) -> list[str]:
     return [path for path in kept.files() if path.startswith("buckets/")]
 
 
+@pytest.mark.long
 async def test_a_drain_goes_on_after_nodes_are_killed(cluster: Cluster, kept: dict[str, Kept]) -> None:
     for node, own in kept.items():
-        # No client beats here, and forty puts may take a minute.
-        quick(cluster, node, beat_seconds=3600, **own.settings())
+        quick(cluster, node, **own.settings())
     running = {node: await start_node(cluster, node) for node in kept}
     try:
         claims = await a_bucket_on(cluster, "a", "b")

@@ -46,7 +46,7 @@ async def start(cluster: Cluster, node: str, bucket: object = "") -> None:
 
 async def finished(cluster: Cluster, node: str, bucket: object = "") -> dict[str, scrubs_pb2.Scrub]:
     """By node, when all have read what they hold."""
-    async with cluster.internal(node) as channel, asyncio.timeout(60):
+    async with cluster.internal(node) as channel, asyncio.timeout(300):
         stub = scrubs_pb2_grpc.ScrubServiceStub(channel)
         while True:
             answer = await stub.ListScrubs(scrubs_pb2.ListScrubsRequest(bucket_id=str(bucket)))

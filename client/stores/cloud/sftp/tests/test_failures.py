@@ -217,7 +217,7 @@ def test_a_list_that_stands_still_is_begun_again_over_another_login(
     monkeypatch.setattr(SFTPClientHandler, "readdir", readdir)
     pool = ThreadPoolExecutor(1)
     listed = pool.submit(lambda: list(store.open(Purpose.READ).list(ObjectKind.SNAPSHOT)))
-    assert [info.name for info in listed.result(90)] == [SNAPSHOT]
+    assert [info.name for info in listed.result(500)] == [SNAPSHOT]
     assert len(stuck) == 1
 
 
