@@ -217,7 +217,13 @@ class Disk:
         return found
 
     def has_bucket(self, bucket: UUID) -> bool:
-        if (is_here := (self.buckets / str(bucket)).is_dir()) and self.worker.count > 1:
+        try:
+            is_here = (self.buckets / str(bucket)).is_dir()
+        except OSError:  # so answers what is mounted still and was pulled
+            if self.is_there:
+                raise
+            return False
+        if is_here and self.worker.count > 1:
             self._begun.add(bucket)  # it may be made by hand, for a worker to enter what lies there
         return is_here
 
@@ -308,11 +314,14 @@ class Disk:
         return self.buckets / str(bucket) / name.path
 
     def has(self, bucket: UUID, name: ObjectName) -> bool:
-        """Whether something lies in the object's place, whole or not, or so that it cannot be looked at."""
+        """Whether something lies in the object's place, whole or not, or so that it cannot be looked at.
+
+        Nothing does where the disk is away.
+        """
         try:
             self.path(bucket, name).lstat()
         except OSError as error:
-            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR) and self.is_there
         return True
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenFile | None:

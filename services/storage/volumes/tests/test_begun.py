@@ -1,10 +1,13 @@
 """What the workers of a node know of a disk that is away, and what they let be for it."""
 
 import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +19,7 @@ from services.storage.tests.cluster import a_body, pack
 from services.storage.volumes.begun import Begun
 from services.storage.volumes.disks import Disks
 from services.storage.volumes.tests.test_workers import BUCKET, a_disk, shared, staged
+from services.storage.volumes.volume import StagedBody
 
 __all__ = ["shared"]
 _ROOT = Path(__file__).parents[4]
@@ -163,6 +167,72 @@ def test_a_bucket_for_which_a_disk_took_no_folder_or_that_has_left_it_is_not_tak
         with pytest.raises(FileNotFoundError):
             late.place()
         assert not disk.may_hold(BUCKET)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_disk_that_is_pulled_and_fails_each_call_keeps_no_other_from_serving_what_was_not_begun_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, spread: bool
+) -> None:
+    sound, pulled = tmp_path / "sound", tmp_path / "pulled"
+    with a_disk(sound, Worker()) as one, a_disk(pulled, Worker()) as two:
+        disks = Disks([one, two], "a")
+        body, other = a_body(), a_body()
+        one.make_bucket(BUCKET)
+        if spread:
+            two.make_bucket(BUCKET)
+        put(disks, body)
+        fails_below(monkeypatch, pulled)
+        assert [disk.there for disk in disks.states()] == [True, False]
+        put(disks, other)
+        for each in (body, other):
+            opened = disks.open(BUCKET, pack(each), len(each))
+            assert opened is not None
+            opened.close()
+        finished(disks, a_body())
+        [waiting] = one.staged()
+        assert not disks.is_taken(waiting)
+        if spread:
+            with pytest.raises(Unavailable):
+                disks.remove(BUCKET, [pack(body)])
+        else:
+            assert disks.remove(BUCKET, [pack(body)]) == {pack(body)}
+
+
+def test_a_disk_that_is_there_and_cannot_be_looked_at_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_disk(tmp_path, Worker()) as disk:
+        fails_below(monkeypatch, tmp_path / "buckets")
+        assert disk.is_there
+        with pytest.raises(OSError, match="gone"):
+            disk.has_bucket(BUCKET)
+        assert disk.has(BUCKET, pack(a_body()))
+
+
+def finished(disks: Disks, body: bytes) -> StagedBody:
+    begun = disks.stage(staged(body), len(body))
+    begun.write(body)
+    begun.finish()
+    return begun
+
+
+def put(disks: Disks, body: bytes) -> None:
+    disks.place(finished(disks, body))
+
+
+def fails_below(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As calls below a mount point whose device has gone."""
+
+    def failing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(path: Any, *args: Any, **others: Any) -> Any:
+            if isinstance(path, str | Path) and Path(path).is_relative_to(folder):
+                raise OSError(errno.EIO, "gone", str(path))
+            return call(path, *args, **others)
+
+        return answer
+
+    monkeypatch.setattr(os, "stat", failing(os.stat))
+    monkeypatch.setattr(Path, "read_bytes", failing(Path.read_bytes))
 
 
 def is_full(_path: Path, *_: object, **__: object) -> None:
