@@ -213,7 +213,7 @@ def status(path: Path) -> Status:
             "rest": node.rest,
             "live": node.name in seen,
             "away": [_text(disk) for disk in disks[node.name] if not disk.there],
-            "hanging": [_hanging(disk) for disk in disks[node.name] if disk.silent_seconds],
+            "hanging": [_hanging(disk) for disk in disks[node.name] if disk.silent_seconds and services[node.name]["healthy"]],
         }
         for node in state.nodes
     }
@@ -232,7 +232,7 @@ def _text(disk: "buckets_pb2.Disk") -> str:
 
 
 def _hanging(disk: "buckets_pb2.Disk") -> str:
-    return f"{_text(disk)} does not answer since {disk.silent_seconds} s"
+    return f"{_text(disk)} does not answer for {disk.silent_seconds} s"
 
 
 def _describe(operator: "Operator", nodes: list[dict[str, Any]]) -> "buckets_pb2.DescribeClusterResponse | None":

@@ -45,13 +45,18 @@ def test_what_is_away_and_who_is_silent_is_said_beside_health(tmp_path: Path, mo
         "node-c is silent: it does not say that it lives.",
         "node-b: the disk D2 in /srv/disk2 is away.",
         "node-b: the store s3:there is away.",
-        "node-c: the disk D3 in /srv/nfs does not answer since 42 s.",
-        "node-d: the disk D3 in /srv/nfs does not answer since 42 s.",
+        "node-c: the disk D3 in /srv/nfs does not answer for 42 s.",
+        "node-d: the disk D3 in /srv/nfs does not answer for 42 s.",
     ]
     assert stack.status(folder.path).to_json()["nodes"]["node-b"]["away"] == [
         "the disk D2 in /srv/disk2",
         "the store s3:there",
     ]
+    monkeypatch.setattr(stack, "_is_healthy", lambda service, _: service.name != "node-d")
+    said = CliRunner().invoke(app, ["stack", "status", "--data", str(folder.path)]).stdout.splitlines()
+    assert [line for line in said if "for 42 s" in line] == [
+        "node-c: the disk D3 in /srv/nfs does not answer for 42 s."
+    ], "what a node said before it was killed is over"
     monkeypatch.setattr(stack, "_describe", lambda *_: None)
     said = CliRunner().invoke(app, ["stack", "status", "--data", str(folder.path)]).stdout.splitlines()
     assert not [line for line in said if "silent" in line or "away" in line]
