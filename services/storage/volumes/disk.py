@@ -35,7 +35,7 @@ from uuid import UUID
 import structlog
 
 from domain.names import ObjectKind, ObjectName
-from services.common.errors import StartError
+from services.common.errors import StartError, Unavailable
 from services.common.worker import Worker
 from services.storage.errors import DiskFull, Unentered
 from services.storage.store.nodes import NodeDisk
@@ -223,31 +223,28 @@ class Disk:
             if self.is_there:
                 raise
             return False
-        if is_here and self.worker.count > 1:
+        if is_here:
             self._begun.add(bucket)  # it may be made by hand, for a worker to enter what lies there
         return is_here
 
     def may_hold(self, bucket: UUID) -> bool:
         """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
-        if self.worker.count == 1:
-            return bucket in self._begun or self.has_bucket(bucket)
         if (is_here := self.has_bucket(bucket)) or bucket not in self._begun:
             return is_here
-        # There before the look and after it, or it says nothing: another worker may have removed the folder.
+        # There before the look and after it, or it says nothing: it may have left the disk just now.
         return not self.is_there or self.has_bucket(bucket) or not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         try:
-            if self.worker.count > 1:
-                self._begun.add(bucket)  # before: others are to know it of a disk that goes away in between
+            self._begun.add(bucket)  # before: all are to know it of a disk that goes away in between
             self._made.make(bucket)
-            self._begun.add(bucket)
+            self._begun.add(bucket)  # once more: it may have left the disk just then
         except OSError as error:
             raise self.explain(error) from error
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
-        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
+        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them, Unavailable if the disk is away.
 
         What room is made by (`frees`) may take half of what lies below the low-water mark. In the place of the `first`
         of its name no other file may lie: Unentered.
@@ -255,6 +252,8 @@ class Disk:
         if first:
             self._require_free(staged, size)
         if size > self._room(self._low_water // 2 if frees else self._low_water):
+            if not self.is_there:  # it has gone since it was chosen
+                raise Unavailable(what=f"A disk of node {self._node}")
             raise DiskFull(node=self._node)
         self.make_bucket(staged.bucket)
         return StagedFile(self, staged, size)
@@ -358,8 +357,7 @@ class Disk:
         return bucket_folder.of_kind(self.buckets / str(bucket), kind)
 
     def copied(self, bucket: UUID, name: ObjectName) -> CopiedFile | None:
-        if self.has_bucket(bucket):
-            self._begun.add(bucket)  # a folder that was made by hand: what lies there is away with the disk
+        self.has_bucket(bucket)  # notes a folder that was made by hand: what lies there is away with the disk
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:

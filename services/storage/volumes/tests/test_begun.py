@@ -169,6 +169,33 @@ def test_a_bucket_for_which_a_disk_took_no_folder_or_that_has_left_it_is_not_tak
         assert not disk.may_hold(BUCKET)
 
 
+def test_what_was_put_on_a_disk_by_hand_and_found_is_waited_for_while_that_is_away_by_one_worker_too(
+    tmp_path: Path,
+) -> None:
+    with a_disk(tmp_path / "one", Worker()) as one, a_disk(tmp_path / "two", Worker()) as two:
+        disks = Disks([one, two], "a")
+        one.make_bucket(BUCKET)
+        body = a_body()
+        place = two.path(BUCKET, pack(body))
+        place.parent.mkdir(parents=True)
+        place.write_bytes(body)
+        assert disks.lacking(BUCKET, [(pack(body), len(body))]) == set()
+        (tmp_path / "two").rename(tmp_path / "away")
+        with pytest.raises(Unavailable):
+            disks.open(BUCKET, pack(body), len(body))
+        with pytest.raises(Unavailable):
+            disks.remove(BUCKET, [pack(body)])
+
+
+def test_a_disk_that_goes_when_it_was_chosen_is_not_called_full(tmp_path: Path) -> None:
+    body = a_body()
+    with a_disk(tmp_path / "one", Worker()) as disk:
+        disk.make_bucket(BUCKET)
+        (tmp_path / "one").rename(tmp_path / "away")
+        with pytest.raises(Unavailable):
+            disk.stage(staged(body), len(body))
+
+
 @pytest.mark.parametrize("spread", [False, True])
 def test_a_disk_that_is_pulled_and_fails_each_call_keeps_no_other_from_serving_what_was_not_begun_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, spread: bool
