@@ -8,9 +8,11 @@ import grpc
 import pytest
 from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 
+from client.errors import ServerUnreachable
 from deploy.driver import Operator
 from deploy.local.certificates import CertificateAuthority
 from deploy.local.folder import StackFolder
+from deploy.local.regions import Region
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.here import Here
 
@@ -76,7 +78,7 @@ def test_a_vault_may_have_more_or_less_than_its_template_said(stack: Operator, o
 
 
 def test_whoever_sets_the_quota_of_a_vault_is_told_which_cluster_follows_it_and_keeps_its_own(
-    stack: Operator, oort: Here, tmp_path: Path
+    stack: Operator, oort: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = a_device(stack, tmp_path / "home").recovery("main")["bucket"]
     data = ("--data", str(stack.data))
@@ -94,6 +96,14 @@ def test_whoever_sets_the_quota_of_a_vault_is_told_which_cluster_follows_it_and_
     assert "Quota of the bucket: 2.0 GiB" in told.stdout
     assert told.stderr.startswith("oort: cluster far follows the bucket and keeps the quota that it has there")
     assert told.stderr.count("\n") == 1
+
+    def refused(*_: object) -> None:
+        raise ServerUnreachable(server="node-a", reason="no answer")
+
+    monkeypatch.setattr(Region, "status", refused)
+    told = oort.run("bucket", "quota", bucket, "3G", *data)
+    assert told.code == ServerUnreachable.exit_code
+    assert "Quota of the bucket: 3.0 GiB; before: 2.0 GiB" in told.stdout, "it is set all the same"
 
 
 def test_the_quota_of_no_bucket_is_not_set(stack: Operator, oort: Here) -> None:
