@@ -213,7 +213,9 @@ def status(path: Path) -> Status:
             "rest": node.rest,
             "live": node.name in seen,
             "away": [_text(disk) for disk in disks[node.name] if not disk.there],
-            "hanging": [_hanging(disk) for disk in disks[node.name] if disk.silent_seconds and services[node.name]["healthy"]],
+            "hanging": [
+                _hanging(disk) for disk in disks[node.name] if disk.silent_seconds and services[node.name]["healthy"]
+            ],
         }
         for node in state.nodes
     }

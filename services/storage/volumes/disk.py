@@ -244,7 +244,7 @@ class Disk:
             raise self.explain(error) from error
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
-        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them, Unavailable if the disk is away.
+        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them, Unavailable when away.
 
         What room is made by (`frees`) may take half of what lies below the low-water mark. In the place of the `first`
         of its name no other file may lie: Unentered.
