@@ -72,13 +72,14 @@ def list_disks(
             "id": disk.id,
             "kind": disk.kind,
             "there": disk.there,
+            "silent_seconds": disk.silent_seconds,
             "free_bytes": disk.free_bytes,
             "place": disk.place,
         }
         for one in found
         for disk in one.disks
     ]
-    show(rows, ("node", "up", "id", "kind", "there", "free_bytes", "place"), as_json=as_json)
+    show(rows, ("node", "up", "id", "kind", "there", "silent_seconds", "free_bytes", "place"), as_json=as_json)
 
 
 def drain(node: NodeName, data: Data, at: At = None) -> None:

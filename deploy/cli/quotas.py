@@ -72,6 +72,7 @@ def set_bucket_quota(
     from client.cli.console import size_text
     from deploy.local.auth import set_vault_quota
     from deploy.local.cluster import Cluster
+    from deploy.local.regions import Region
 
     limit = limit_of(size)
     with Cluster.of_stack(data, at) as cluster:
@@ -79,8 +80,15 @@ def set_bucket_quota(
         # The tokens first: a rescan asks the auth role, so that what is said there is not undone by one.
         set_vault_quota(data, bucket, limit)
         found = cluster.set_bucket_quota(bucket, limit)
-    before, now = (size_text(one) if one else "no limit" for one in (found.bytes_before, limit))
-    typer.echo(f"Quota of the bucket: {now}; before: {before}. It has {size_text(found.used_bytes)}.")
+        before, now = (size_text(one) if one else "no limit" for one in (found.bytes_before, limit))
+        typer.echo(f"Quota of the bucket: {now}; before: {before}. It has {size_text(found.used_bytes)}.")
+        followers = Region(cluster).status(bucket).followers
+    for one in followers:
+        typer.echo(
+            f"oort: cluster {one.cluster} follows the bucket and keeps the quota that it has there, which holds when it"
+            " is promoted: say it there too, with --at.",
+            err=True,
+        )
 
 
 def limit_of(size: str) -> int:

@@ -76,6 +76,8 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="for
         for name, node in found.nodes.items():
             for one in node["away"] if node["live"] else ():
                 typer.echo(f"{name}: {one} is away.")
+            for one in node["hanging"]:
+                typer.echo(f"{name}: {one}.")
         typer.echo(_copies(found.missing_copies, complete=found.copies_complete))
         typer.echo("The stack is running." if found.running else "The stack is not running.")
     raise typer.Exit(0 if found.running else 1)
@@ -87,7 +89,10 @@ def _state(found: "Status", name: str) -> str:
         return "not healthy" if service["pid"] else "not running"
     if name in found.silent:
         return "answers, but is silent"
-    return "healthy, but for what is away" if found.nodes.get(name, {}).get("away") else "healthy"
+    node = found.nodes.get(name, {})
+    if node.get("hanging"):
+        return "healthy, but for a disk that does not answer"
+    return "healthy, but for what is away" if node.get("away") else "healthy"
 
 
 def _copies(missing: int | None, *, complete: bool) -> str:

@@ -157,7 +157,8 @@ class Status:
 
     `copies_complete`: none is missing, and every node that holds vaults lives and has compared its disks with the
     catalogue since it was started. `silent` are storage nodes that do not say that they live, as one says that
-    does; a node's `away` are its disks and stores that were not there at its last heartbeat.
+    does; a node's `away` are its disks and stores that were not there at its last heartbeat, `hanging` its disks that
+    do not answer, with for how long.
     """
 
     running: bool
@@ -203,6 +204,7 @@ def status(path: Path) -> Status:
     cluster = _describe(Operator(authority, now), [services[node.name] for node in state.nodes])
     told = {entry.id: entry for entry in cluster.nodes} if cluster else {}
     seen = {name for name, entry in told.items() if entry.live}
+    disks = {node.name: told[node.name].disks if node.name in told else () for node in state.nodes}
     nodes = {
         node.name: {
             "data": str(folder.node(node.name)),
@@ -210,7 +212,10 @@ def status(path: Path) -> Status:
             "internal": node.internal,
             "rest": node.rest,
             "live": node.name in seen,
-            "away": [_text(disk) for disk in told[node.name].disks if not disk.there] if node.name in told else [],
+            "away": [_text(disk) for disk in disks[node.name] if not disk.there],
+            "hanging": [
+                _hanging(disk) for disk in disks[node.name] if disk.silent_seconds and services[node.name]["healthy"]
+            ],
         }
         for node in state.nodes
     }
@@ -226,6 +231,10 @@ def status(path: Path) -> Status:
 
 def _text(disk: "buckets_pb2.Disk") -> str:
     return f"the disk {disk.id} in {disk.place}" if disk.kind == "disk" else f"the store {disk.place}"
+
+
+def _hanging(disk: "buckets_pb2.Disk") -> str:
+    return f"{_text(disk)} does not answer for {disk.silent_seconds} s"
 
 
 def _describe(operator: "Operator", nodes: list[dict[str, Any]]) -> "buckets_pb2.DescribeClusterResponse | None":

@@ -24,7 +24,7 @@ NODES = [
         missing_bytes=3000,
         disks=[
             buckets_pb2.Disk(id="D1", kind="disk", place="/srv/disk1", free_bytes=7, there=True),
-            buckets_pb2.Disk(id="D2", kind="disk", place="/srv/disk2"),
+            buckets_pb2.Disk(id="D2", kind="disk", place="/srv/disk2", silent_seconds=42),
         ],
     ),
     buckets_pb2.Node(
@@ -90,9 +90,9 @@ def test_a_list_says_what_is_to_come_and_what_waits(monkeypatch: pytest.MonkeyPa
 def test_each_disk_and_store_is_listed_of_a_node_or_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "disks")
     assert [line.split() for line in listed.stdout.splitlines()[1:]] == [
-        ["node-a", "True", "D1", "disk", "True", "7", "/srv/disk1"],
-        ["node-a", "True", "D2", "disk", "False", "0", "/srv/disk2"],
-        ["node-b", "False", "s3", "False", "0", "s3://container/b"],
+        ["node-a", "True", "D1", "disk", "True", "0", "7", "/srv/disk1"],
+        ["node-a", "True", "D2", "disk", "False", "42", "0", "/srv/disk2"],
+        ["node-b", "False", "s3", "False", "0", "0", "s3://container/b"],
     ]
     listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "disks", "node-b", "--json")
     assert json.loads(listed.stdout) == [
@@ -102,6 +102,7 @@ def test_each_disk_and_store_is_listed_of_a_node_or_of_all(monkeypatch: pytest.M
             "id": "",
             "kind": "s3",
             "there": False,
+            "silent_seconds": 0,
             "free_bytes": 0,
             "place": "s3://container/b",
         }

@@ -1,11 +1,18 @@
 """`oort quota` on a running stack."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import grpc
 import pytest
+from oort.storage.v1 import regions_pb2, regions_pb2_grpc
 
+from client.errors import ServerUnreachable
 from deploy.driver import Operator
+from deploy.local.certificates import CertificateAuthority
+from deploy.local.folder import StackFolder
+from deploy.local.regions import Region
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.here import Here
 
@@ -68,6 +75,35 @@ def test_a_vault_may_have_more_or_less_than_its_template_said(stack: Operator, o
     assert device.tool.run("backup", str(source), "--vault", "main").code == 7
     assert "before: 1.0 KiB" in oort.ok("bucket", "quota", bucket, "0", *data).stdout
     device.backup("main", source)
+
+
+def test_whoever_sets_the_quota_of_a_vault_is_told_which_cluster_follows_it_and_keeps_its_own(
+    stack: Operator, oort: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = a_device(stack, tmp_path / "home").recovery("main")["bucket"]
+    data = ("--data", str(stack.data))
+    assert oort.ok("bucket", "quota", bucket, "1G", *data).stderr == ""
+    folder, now = StackFolder.find(stack.data), datetime.now(UTC)
+    authority = CertificateAuthority.open(folder.certificates, now)
+    own = authority.certificate("storage", "far-1", now)
+    credentials = grpc.ssl_channel_credentials(
+        authority.ca.read_bytes(), own.key.read_bytes(), own.certificate.read_bytes()
+    )
+    look = regions_pb2.LookRequest(bucket_id=bucket, cluster="far", endpoints=["localhost:1"])
+    with grpc.secure_channel(folder.load().nodes[0].internal, credentials) as channel:
+        regions_pb2_grpc.RegionServiceStub(channel).Look(look, timeout=60)
+    told = oort.ok("bucket", "quota", bucket, "2G", *data)
+    assert "Quota of the bucket: 2.0 GiB" in told.stdout
+    assert told.stderr.startswith("oort: cluster far follows the bucket and keeps the quota that it has there")
+    assert told.stderr.count("\n") == 1
+
+    def refused(*_: object) -> None:
+        raise ServerUnreachable(server="node-a", reason="no answer")
+
+    monkeypatch.setattr(Region, "status", refused)
+    told = oort.run("bucket", "quota", bucket, "3G", *data)
+    assert told.code == ServerUnreachable.exit_code
+    assert "Quota of the bucket: 3.0 GiB; before: 2.0 GiB" in told.stdout, "it is set all the same"
 
 
 def test_the_quota_of_no_bucket_is_not_set(stack: Operator, oort: Here) -> None:

@@ -67,6 +67,7 @@ from services.storage.transfer.own import OwnCopies
 from services.storage.transfer.patience import Patience
 from services.storage.transfer.puts import Puts
 from services.storage.transfer.streams import Streams
+from services.storage.upkeep.answering import Answering
 from services.storage.upkeep.clearing import Clearer
 from services.storage.upkeep.moves import Mover
 from services.storage.upkeep.owners import Owners
@@ -98,9 +99,8 @@ async def wire(
 
     In tests `gate` replaces the one of vault tokens, and `redis_patience` is longer where a limit has to hold.
     """
-    settings, db, clock = runtime.settings, runtime.db, runtime.clock
-    worker, node, silent = runtime.worker, settings.instance, settings.node_silent_seconds
-    copy_seconds = settings.copy_stall_seconds
+    settings, db, clock, node = runtime.settings, runtime.db, runtime.clock, runtime.settings.instance
+    worker, silent, copy_seconds = runtime.worker, settings.node_silent_seconds, settings.copy_stall_seconds
     async with AsyncExitStack() as stack:
         gate = gate or TokenGate(load_keys(settings.token_keys), settings.cluster_name, clock)
         idle = DiskThreads(stack.enter_context(read_when_idle()))
@@ -144,7 +144,16 @@ async def wire(
             registry=runtime.metrics.registry,
         )
         catalogue = migrations_in(ROLE.migrations)[-1].number
-        presence = Presence(settings, db, disks, of_disks, runtime.draining, catalogue=catalogue)
+        answering = Answering(
+            node,
+            db,
+            [(disk, disk_threads(stack, "answer", 1)) for disk in own_disks],
+            clock,
+            runtime.metrics.registry,
+        )
+        presence = Presence(
+            settings, db, disks, of_disks, runtime.draining, catalogue=catalogue, silent=answering.silent
+        )
         reconciler = Reconciler(
             node,
             db,
@@ -259,9 +268,10 @@ async def wire(
                     db,
                     presence=presence,
                     incoming=incoming,
-                    figures=Figures(db, disks, runtime.metrics.registry),
+                    figures=Figures(db, presence, runtime.metrics.registry),
                 ),
                 *claims,
+                answering.run,
                 partial(every, clock, settings.reap_seconds, "reap", reaper.reap),
                 partial(every, clock, settings.placement_poll_seconds, "place", placement.place),
                 partial(every, clock, settings.placement_poll_seconds, "clear former homes", clearer.clear),
@@ -273,7 +283,7 @@ async def wire(
             ]
             if worker.is_first
             else [],
-            lent=[disk.lock for disk in own_disks],
+            lent=[descriptor for disk in own_disks for descriptor in disk.lent],
         )
 
 

@@ -17,7 +17,7 @@ _THREADS_OF_A_STORE = 16  # of each kind: they wait for it, and need no processo
 
 
 def open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list[Disk]:
-    """The first worker sees to it that all are mounted; the others open those that it has, or none.
+    """The first worker sees to it that all are mounted; the others open those that it has, be they away by now.
 
     Closed with the `stack`. Raises StartError.
     """
@@ -26,8 +26,8 @@ def open_disks(runtime: Runtime[StorageSettings], stack: AsyncExitStack) -> list
         mounted.require_mounted(settings.data_dirs, settings.gone_disks)
     opened: list[Disk] = []
     for number, folder in enumerate(settings.data_dirs):
-        lock = None if worker.is_first else worker.lent[number]
-        disk = Disk(folder, settings.instance, settings.low_water_bytes, worker, lock)
+        lent = None if worker.is_first else worker.lent[2 * number : 2 * number + 2]
+        disk = Disk(folder, settings.instance, settings.low_water_bytes, worker, lent)
         stack.callback(disk.close)
         opened.append(disk)
     if worker.is_first:

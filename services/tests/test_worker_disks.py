@@ -173,6 +173,39 @@ async def test_workers_store_read_and_remove_what_moves_between_disks_and_one_of
         assert harm not in node.running.log
 
 
+async def test_while_a_disk_is_away_a_worker_is_started_again_and_the_other_disk_is_served_as_ever(
+    environment: Environment, cluster: Cluster, disks: list[Path]
+) -> None:
+    with a_node(environment, cluster, data_dirs=disks, basket_days=0, reap_seconds=0.1) as node:
+        claims = await cluster.bucket(NODE)
+        claims = replace(claims, scopes=claims.scopes | {Scope.DELETE})
+        killed = await node.worker()
+        async with node.client_of(node.first, claims) as first, node.client_of(killed, claims) as second:
+            vault = Vault([first, second])
+            await vault.begin()
+            await vault.fill()
+        [holding] = [disk for disk in disks if (disk / "buckets" / str(claims.bucket)).exists()]
+        [other] = [disk for disk in disks if disk != holding]
+        away = other.with_name("away")
+        other.rename(away)
+        os.kill(killed, signal.SIGKILL)
+        again = await node.worker(other_than=killed)
+        async with node.client_of(node.first, claims) as first, node.client_of(again, claims) as second:
+            vault.clients = [first, second]
+            await vault.fill()
+            await vault.replace_seal()
+            gone = await vault.remove(3)
+            await until(
+                lambda: not any((holding / "buckets" / str(claims.bucket) / name.path).exists() for name in gone)
+            )
+            await vault.is_whole()
+            assert not other.exists()
+            away.rename(other)
+            await vault.fill()
+            await vault.is_whole()
+        assert node.running.terminate() == 0
+
+
 async def test_workers_adopt_and_rescan_what_lies_on_two_disks_one_after_the_other(
     environment: Environment, cluster: Cluster, disks: list[Path], auth_server: str
 ) -> None:

@@ -42,7 +42,6 @@ LEASE_SECONDS = 60.0
 _RENEW_SECONDS = LEASE_SECONDS / 4
 _END_SECONDS = 5.0
 _BUCKETS_AT_ONCE = 64  # whose streams take turns
-_OF_ONE_SOURCE = 32  # so that a cluster that answers slowly, or not at all, leaves places to the others
 _LONGEST_PAUSE_SECONDS = 300.0
 # After which all is compared again where something could not be brought; twice as long each time.
 _SOON_SECONDS = 900.0
@@ -94,7 +93,7 @@ class Follower:
         if limit <= 0:
             return []
         async with self.db.worker() as unit:
-            return await following.claim(unit, self.node, limit, LEASE_SECONDS, of_one_source=_OF_ONE_SOURCE)
+            return await following.claim(unit, self.node, limit, LEASE_SECONDS, places=_BUCKETS_AT_ONCE)
 
     async def _work(self, one: Claimed) -> None:
         """Go through one bucket, and say when it is to be looked at again."""

@@ -103,12 +103,14 @@ _CLAIM = f"""
 update follows set due = now() + make_interval(secs => %(lease_seconds)s), lease = gen_random_uuid(),
     node_id = %(node)s, attempts = attempts + 1
 where bucket_id in (
+    with held as (select source from follows where node_id = %(node)s and lease is not null and due > now()),
+        waiting as (select distinct source from follows where due <= now()),
+        sources as (select count(*) as count from (select source from held union select source from waiting) s)
     select f.bucket_id from follows f where f.due <= now() and f.bucket_id in (
-        select one.bucket_id from (select distinct source from follows where due <= now()) s cross join lateral (
+        select one.bucket_id from waiting s cross join sources cross join lateral (
             select o.bucket_id from follows o where o.source = s.source and o.due <= now() order by o.due
-            limit greatest(0, %(of_one_source)s - (
-                select count(*) from follows h where h.source = s.source and h.node_id = %(node)s
-                and h.lease is not null and h.due > now()))) one)
+            limit greatest(0, greatest(1, %(places)s / (sources.count + 1)) - (
+                select count(*) from held h where h.source = s.source))) one)
     order by f.due limit %(limit)s for update skip locked)
 returning {_COLUMNS}, lease
 """  # noqa: S608 - constants
@@ -170,12 +172,13 @@ async def page(unit: Unit, after: UUID | None, limit: int) -> list[Following]:
         return await cursor.fetchall()
 
 
-async def claim(unit: Unit, node: str, limit: int, lease_seconds: float, *, of_one_source: int) -> list[Claimed]:
+async def claim(unit: Unit, node: str, limit: int, lease_seconds: float, *, places: int) -> list[Claimed]:
     """Take what is due; nobody else gets it before the lease is over.
 
-    Of one source no more than `of_one_source`, with what the node has of it already.
+    Of one source no more, with what the node has of it already, than leaves as many of its `places` to each other one
+    of which something is due or at work here, and to one that comes.
     """
-    asked = {"node": node, "of_one_source": of_one_source}
+    asked = {"node": node, "places": places}
     async with unit.cursor(row_factory=class_row(Claimed)) as cursor:
         await cursor.execute(_CLAIM, {**asked, "limit": limit, "lease_seconds": lease_seconds})
         return await cursor.fetchall()

@@ -26,8 +26,8 @@ class HomeState:
 
     `joining`: not all that it lacks is entered. `lacks`: some copy is missing; `lacks_whole`: some of which another
     home has one; `can_fetch`: one that lives, as its own node does. `removes`: it has copies of objects to remove that
-    are on their way out. `fits`: its node has room for what the bucket has that it lacks. `outgrown`: it is the largest
-    bucket of its node, of which no disk has room for much more.
+    are on their way out. `fits`: its node has room for what the bucket has that it lacks, or a disk of it is away and
+    nobody knows. `outgrown`: it is the largest bucket of its node, of which no disk has room for much more.
     """
 
     node_id: str
@@ -80,8 +80,10 @@ where other.bucket_id = h.bucket_id and other.node_id <> h.node_id and not other
 # So much more of a bucket, or four packs, its node has no room for; while it has another home already that is to take
 # its place, four times as much, so that some removals do not end that in the middle.
 _GROWS = "greatest(b.bytes / 64, 64 << 20)"
+# A node with a disk that is away says nothing of the room that it has when that is back, which is waited for.
+_ALL_THERE = "not jsonb_path_exists(n.disks, '$[*] ? (@.there == false)')"
 _OUTGROWN = f"""
-n.state = 'serving' and b.bytes > 0 and case
+n.state = 'serving' and b.bytes > 0 and {_ALL_THERE} and case
     when (select count(*) from homes o where o.bucket_id = b.id) > b.copies then n.free_bytes < 4 * {_GROWS}
     else n.free_bytes < {_GROWS}
         and not exists (select 1 from clearings c where c.node_id = n.id)
@@ -96,7 +98,7 @@ select h.node_id, n.state, n.{_LIVE} as live, n.reconciled,
     exists ({_SOURCE}) as lacks_whole,
     n.{_LIVE} and exists ({_SOURCE} and s.{_LIVE}) as can_fetch,
     exists (select 1 from removals r where r.bucket_id = h.bucket_id and r.node_id = h.node_id) as removes,
-    n.free_bytes >= b.bytes or n.free_bytes >= (
+    not {_ALL_THERE} or n.free_bytes >= b.bytes or n.free_bytes >= (
         select coalesce(sum(o.size), 0) from missing_copies m join objects o on o.id = m.object_id where {_LACKED}
     ) as fits,
     {_OUTGROWN} as outgrown
@@ -113,7 +115,7 @@ _SERVING = """
 _UNSETTLED = f"""
 with outgrown as materialized (
     select distinct on (n.id) b.id from nodes n join homes h on h.node_id = n.id join buckets b on b.id = h.bucket_id
-    where n.state = 'serving' and b.bytes > 0 and n.free_bytes < {_GROWS}
+    where n.state = 'serving' and b.bytes > 0 and n.free_bytes < {_GROWS} and {_ALL_THERE}
       and not exists (select 1 from clearings c where c.node_id = n.id)
     order by n.id, b.bytes desc, b.id desc
 )

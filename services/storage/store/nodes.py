@@ -1,7 +1,7 @@
 """Rows of the cluster's nodes. Whether one lives is judged by the database's clock alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +13,17 @@ from services.common.database import Unit
 
 @dataclass(frozen=True, slots=True)
 class NodeDisk:
-    """A disk or store of a node: its folder or address, and what it can still take. `id` is empty until it is known."""
+    """A disk or store of a node: its folder or address, and what it can still take. `id` is empty until it is known.
+
+    A disk that hangs has not answered for `silent_seconds`.
+    """
 
     id: str
     kind: str
     place: str
     free_bytes: int
     there: bool
+    silent_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,13 @@ from nodes cross join outdated cross join lateral (
     from homes h join buckets b on b.id = h.bucket_id where h.node_id = nodes.id) as held
 order by id
 """  # noqa: S608 - constants
+_NOTE_SILENT_DISKS = """
+update nodes set disks = (
+    select jsonb_agg(
+        disk || jsonb_build_object('silent_seconds', coalesce((%s::jsonb ->> (disk ->> 'id'))::int, 0)) order by number)
+    from jsonb_array_elements(disks) with ordinality as told (disk, number))
+where id = %s and disks <> '[]'
+"""
 _ROOMIEST = """
 select id from nodes where state = 'serving' and last_seen > now() - make_interval(secs => %s)
 order by free_bytes desc, id limit %s
@@ -126,6 +137,11 @@ async def heartbeat(
     )
 
 
+async def note_silent_disks(unit: Unit, node: str, silent: Mapping[str, int]) -> None:
+    """For how many seconds disks of the node have not answered, by id. It is no heartbeat."""
+    await unit.execute(_NOTE_SILENT_DISKS, (Jsonb(dict(silent)), node))
+
+
 async def silence(unit: Unit, node: str) -> None:
     """Say that the node is going: no put waits for it any more."""
     await unit.execute("update nodes set last_seen = to_timestamp(0) where id = %s", (node,))
@@ -139,8 +155,9 @@ async def all_nodes(unit: Unit, silent_seconds: float) -> list[Node]:
 
 
 def _disk(told: Mapping[str, Any]) -> NodeDisk:
-    """A node of a later version may tell more of it."""
-    return NodeDisk(told["id"], told["kind"], told["place"], told["free_bytes"], told["there"])
+    """A node of a later version may tell more of it, one of an earlier version less."""
+    known = NodeDisk(told["id"], told["kind"], told["place"], told["free_bytes"], told["there"])
+    return replace(known, silent_seconds=told.get("silent_seconds", 0))
 
 
 async def count_silent(unit: Unit, silent_seconds: float) -> int:

@@ -1,7 +1,8 @@
 """What a node does besides answering: it says that it lives, ends silent sessions, settles, heals, and counts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -46,12 +47,19 @@ class Presence:
         draining: asyncio.Event,
         *,
         catalogue: int,
+        silent: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """`catalogue` is the number of the last migration that this version knows."""
+        """`catalogue` is the number of the last migration that this version knows.
+
+        `silent` says for how many seconds disks have not answered, by id.
+        """
+        self._silent = silent
+        self.free_bytes = 0  # that the roomiest disk or store could take at the last beat
         self._settings = settings
         self._catalogue = catalogue
         self._reconciled = False
         self.absences = 0  # beats at which a disk was away
+        self._away: set[str] = set()  # the places of those that were at the last one
         self._draining = draining
         self._db = db
         self._disks = disks
@@ -60,8 +68,12 @@ class Presence:
     async def beat(self) -> None:
         if self._draining.is_set():
             return
-        free, disks = await self._threads.run(lambda: (self._disks.free_bytes, self._disks.states()))
-        if not all(disk.there for disk in disks):
+        disks = await self._threads.run(self._disks.states)
+        silent = self._silent()
+        disks = [replace(disk, silent_seconds=silent.get(disk.id, 0)) for disk in disks]
+        self.free_bytes = max(disk.free_bytes for disk in disks)
+        self._say_away({disk.place for disk in disks if not disk.there})
+        if self._away:
             # What comes back may be another disk's content.
             self._reconciled = False
             self.absences += 1
@@ -74,11 +86,20 @@ class Presence:
                 public_endpoint=own.public_endpoint,
                 internal_endpoint=own.internal_endpoint,
                 rest_endpoint=own.rest_endpoint if own.rest_listen and own.rest_endpoint else "",
-                free_bytes=free,
+                free_bytes=self.free_bytes,
                 reconciled=self._reconciled,
                 catalogue=self._catalogue,
                 disks=disks,
             )
+
+    def _say_away(self, away: set[str]) -> None:
+        """Which disks and stores have gone, or come back, since the last beat."""
+        log = structlog.get_logger("storage")
+        for place in sorted(away - self._away):
+            log.error("a disk or store is away, and the node goes on without it", place=place)
+        for place in sorted(self._away - away):
+            log.info("a disk or store is back", place=place)
+        self._away = away
 
     @property
     def is_reconciled(self) -> bool:
@@ -107,7 +128,7 @@ class Presence:
 class Figures:
     """The catalogue's sums, for Prometheus. Every node of a cluster reports the same."""
 
-    def __init__(self, db: Database, disks: Disks, registry: CollectorRegistry) -> None:
+    def __init__(self, db: Database, presence: Presence, registry: CollectorRegistry) -> None:
         self._db = db
         self._buckets = Gauge("oort_storage_buckets", "Buckets of the cluster", registry=registry)
         self._objects = Gauge("oort_storage_objects", "Objects of the cluster", registry=registry)
@@ -143,7 +164,7 @@ class Figures:
             registry=registry,
         )
         free = Gauge("oort_storage_free_bytes", "What this node's roomiest disk can take", registry=registry)
-        free.set_function(lambda: disks.free_bytes)
+        free.set_function(lambda: presence.free_bytes)  # no disk is asked, which may hang
 
     async def count(self, silent_seconds: float) -> None:
         """A node counts as silent when it said nothing for that long; one that was removed does not."""

@@ -35,12 +35,13 @@ from uuid import UUID
 import structlog
 
 from domain.names import ObjectKind, ObjectName
-from services.common.errors import StartError
+from services.common.errors import StartError, Unavailable
 from services.common.worker import Worker
 from services.storage.errors import DiskFull, Unentered
 from services.storage.store.nodes import NodeDisk
 from services.storage.store.rescans import FoundFile
 from services.storage.volumes import bucket_folder, cleared, incoming_folder, marker
+from services.storage.volumes.begun import Begun
 from services.storage.volumes.copied import CopiedFile
 from services.storage.volumes.folders import free_bytes, make_folder, sync_folder, take_lock
 from services.storage.volumes.leaving import Leaving
@@ -141,57 +142,62 @@ class Disk:
         node: str,
         low_water_bytes: int,
         worker: Worker | None = None,
-        lock: int | None = None,
+        lent: Sequence[int] | None = None,
         *,
         free_bytes: Callable[[Path], int] = free_bytes,
         write: Callable[[int, memoryview], int] = os.write,
     ) -> None:
         """Open the folder, making it if it is missing. Raises StartError when another node has it.
 
-        The first worker locks it for all; the others have its `lock`, and open no other disk than it has.
+        The first worker locks it for all; the others open no other disk than it has, with what it has `lent`.
         """
         self.worker = worker or Worker()
         self.folder = folder
-        self.incoming = folder / "incoming"
-        self.buckets = folder / "buckets"
+        self.incoming, self.buckets = folder / "incoming", folder / "buckets"
         self.write = write
         self._node = node
-        self._low_water = low_water_bytes
-        self._free_bytes = free_bytes
-        self._made = MadeFolders(self.buckets, self.worker)
-        self.lock = self._locked() if lock is None else lock
-        try:
-            self.id = marker.claim(folder, node)[0] if lock is None else marker.of_lock(folder, node, lock)
-            self._seen = {path.name for path in self.buckets.iterdir()}  # folders of buckets, since it was opened
-            self.leaving = Leaving(folder)
-        except OSError as error:
-            os.close(self.lock)
-            raise StartError(f"OORT_DATA_DIRS: cannot use {folder}: {error.strerror}") from error
-        except BaseException:
-            os.close(self.lock)
-            raise
+        self._low_water, self._free_bytes = low_water_bytes, free_bytes
+        self._made, self.leaving = MadeFolders(self.buckets, self.worker), Leaving(folder)
+        self._lock, self._begun = self._opened() if lent is None else (lent[0], Begun(lent[1]))
+        self.id = self._begun.disk
 
-    def _locked(self) -> int:
-        try:
-            self.folder.mkdir(0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.buckets):
-                make_folder(part)
-            return take_lock(self.folder / marker.LOCK)
-        except BlockingIOError:
-            raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
-        except OSError as error:
-            raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+    @property
+    def lent(self) -> tuple[int, int]:
+        """The descriptors that a further worker opens the disk by."""
+        return self._lock, self._begun.descriptor
+
+    def _opened(self) -> tuple[int, Begun]:
+        with contextlib.ExitStack() as undo:
+            try:
+                self.folder.mkdir(0o700, parents=True, exist_ok=True)
+                for part in (self.incoming, self.buckets):
+                    make_folder(part)
+                lock = take_lock(self.folder / marker.LOCK)
+                undo.callback(os.close, lock)
+                begun = Begun.make(marker.claim(self.folder, self._node)[0], self.held())
+            except BlockingIOError:
+                raise StartError(f"OORT_DATA_DIRS: another storage node has {self.folder} open") from None
+            except OSError as error:
+                raise StartError(f"OORT_DATA_DIRS: cannot use {self.folder}: {error.strerror}") from error
+            undo.pop_all()
+        return lock, begun
 
     def close(self) -> None:
-        os.close(self.lock)
+        self._begun.close()
+        os.close(self._lock)
 
     @property
     def free_bytes(self) -> int:
-        """Free bytes above the low-water mark."""
+        """Free bytes above the low-water mark; 0 where there is no folder that could be asked."""
         return self._room(self._low_water)
 
     def _room(self, mark: int) -> int:
-        return max(0, self._free_bytes(self.folder) - mark)
+        try:
+            return max(0, self._free_bytes(self.folder) - mark)
+        except OSError:
+            if self.is_there:
+                raise
+            return 0  # away with its folder
 
     @property
     def is_there(self) -> bool:
@@ -211,28 +217,34 @@ class Disk:
         return found
 
     def has_bucket(self, bucket: UUID) -> bool:
-        return (self.buckets / str(bucket)).is_dir()
+        try:
+            is_here = (self.buckets / str(bucket)).is_dir()
+        except OSError:  # so answers what is mounted still and was pulled
+            if self.is_there:
+                raise
+            return False
+        if is_here:
+            self._begun.add(bucket)  # it may be made by hand, for a worker to enter what lies there
+        return is_here
 
     def may_hold(self, bucket: UUID) -> bool:
-        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there.
-
-        What other workers have begun on a disk that is away nobody here knows.
-        """
-        if self.worker.count == 1:
-            return str(bucket) in self._seen or self.has_bucket(bucket)
-        # There before the look and after it, or it says nothing.
-        return self.has_bucket(bucket) or not self.is_there or self.has_bucket(bucket) or not self.is_there
+        """Whether the bucket has a folder here, or, if the disk is away, had one when it was there."""
+        if (is_here := self.has_bucket(bucket)) or bucket not in self._begun:
+            return is_here
+        # There before the look and after it, or it says nothing: it may have left the disk just now.
+        return not self.is_there or self.has_bucket(bucket) or not self.is_there
 
     def make_bucket(self, bucket: UUID) -> None:
         """Make the bucket's folder with all that restic wants to find in one. Nothing if it is complete."""
         try:
+            self._begun.add(bucket)  # before: all are to know it of a disk that goes away in between
             self._made.make(bucket)
+            self._begun.add(bucket)  # once more: it may have left the disk just then
         except OSError as error:
             raise self.explain(error) from error
-        self._seen.add(str(bucket))
 
     def stage(self, staged: StagedName, size: int, *, frees: bool = False, first: bool = False) -> StagedFile:
-        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them.
+        """Begin to take a body of `size` bytes. Raises DiskFull before the first of them, Unavailable when away.
 
         What room is made by (`frees`) may take half of what lies below the low-water mark. In the place of the `first`
         of its name no other file may lie: Unentered.
@@ -240,6 +252,8 @@ class Disk:
         if first:
             self._require_free(staged, size)
         if size > self._room(self._low_water // 2 if frees else self._low_water):
+            if not self.is_there:  # it has gone since it was chosen
+                raise Unavailable(what=f"A disk of node {self._node}")
             raise DiskFull(node=self._node)
         self.make_bucket(staged.bucket)
         return StagedFile(self, staged, size)
@@ -268,6 +282,7 @@ class Disk:
                 drops = self._move(path, bucket, target)
             except FileNotFoundError:
                 if path.exists():
+                    self._begun.add(bucket)  # of an earlier run it may be the first of its bucket
                     self._made.make_again(bucket)
                     drops = self._move(path, bucket, target)
                 elif target.exists():
@@ -298,11 +313,14 @@ class Disk:
         return self.buckets / str(bucket) / name.path
 
     def has(self, bucket: UUID, name: ObjectName) -> bool:
-        """Whether something lies in the object's place, whole or not, or so that it cannot be looked at."""
+        """Whether something lies in the object's place, whole or not, or so that it cannot be looked at.
+
+        Nothing does where the disk is away.
+        """
         try:
             self.path(bucket, name).lstat()
         except OSError as error:
-            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR) and self.is_there
         return True
 
     def open(self, bucket: UUID, name: ObjectName, size: int, *, cut: bool = False) -> OpenFile | None:
@@ -339,8 +357,7 @@ class Disk:
         return bucket_folder.of_kind(self.buckets / str(bucket), kind)
 
     def copied(self, bucket: UUID, name: ObjectName) -> CopiedFile | None:
-        if self.has_bucket(bucket):
-            self._seen.add(str(bucket))  # a folder that was made by hand: what lies there is away with the disk
+        self.has_bucket(bucket)  # notes a folder that was made by hand: what lies there is away with the disk
         return CopiedFile.open(self.buckets / str(bucket), self.path(bucket, name))
 
     def staged(self, bucket: UUID | None = None) -> Iterator[WaitingFile]:
@@ -371,7 +388,8 @@ class Disk:
         if not self._made.drop(bucket, self.incoming / str(bucket)):
             _log.warning("foreign files stay in the folder of a bucket", path=str(self.buckets / str(bucket)))
             return False
-        self._seen.discard(str(bucket))
+        if self.worker.count == 1:
+            self._begun.forget(bucket)
         return True
 
     def is_noted(self, order: UUID) -> bool:
@@ -382,7 +400,7 @@ class Disk:
 
     def drop_parts(self) -> int:
         """As Volume.drop_parts."""
-        return incoming_folder.drop_parts(self.incoming, self.worker.mark)
+        return incoming_folder.drop_parts(self.incoming, self.worker.mark) if self.is_there else 0
 
     def explain(self, error: OSError) -> Exception:
         """DiskFull where the error means that; the error itself otherwise."""

@@ -13,6 +13,7 @@ from services.common.errors import StartError
 
 NAME = "oort-disk.json"
 LOCK = "lock"
+_LENGTH = 4096
 
 
 def read(folder: Path) -> tuple[str, UUID] | None:
@@ -21,6 +22,16 @@ def read(folder: Path) -> tuple[str, UUID] | None:
         return parse((folder / NAME).read_bytes())
     except OSError:
         return None
+
+
+def read_again(folder: Path) -> None:
+    """Read the file from the disk, and not from memory. Raises OSError."""
+    handle = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.read(handle, _LENGTH)
+    finally:
+        os.close(handle)
 
 
 def content(node: str, disk: UUID) -> bytes:
@@ -34,18 +45,6 @@ def parse(found: bytes) -> tuple[str, UUID] | None:
         return str(read["node"]), UUID(read["disk"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def of_lock(folder: Path, node: str, lock: int) -> UUID:
-    """The id of the node's disk of which another worker has the lock file open. Raises StartError when it is away."""
-    try:
-        is_same = os.path.samestat(os.fstat(lock), (folder / LOCK).stat())
-    except OSError:
-        is_same = False
-    known = read(folder)
-    if known is None or known[0] != node or not is_same:
-        raise StartError(f"OORT_DATA_DIRS: the disk of {folder} is away, which the node was started with")
-    return known[1]
 
 
 def claim(folder: Path, node: str) -> tuple[UUID, bool]:

@@ -95,5 +95,5 @@ async def _taken(regions: Regions, db: Database, node: str) -> Claimed:
         while True:
             await regions.there.change("update follows set due = now() where node_id <> 'x' or lease is null")
             async with db.worker() as unit:
-                if found := await following.claim(unit, node, 1, 3600, of_one_source=1):
+                if found := await following.claim(unit, node, 1, 3600, places=64):
                     return found[0]

@@ -9,7 +9,7 @@ from services.storage.tests.cluster import Cluster
 from services.storage.upkeep.work import Figures
 
 if TYPE_CHECKING:
-    from services.storage.volumes.disks import Disks
+    from services.storage.upkeep.work import Presence
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Roomy:
 async def test_nodes_that_are_silent_and_buckets_on_too_few_nodes_are_counted(cluster: Cluster) -> None:
     registry = CollectorRegistry()
     async with cluster.up("a", "b") as (db, _):
-        figures = Figures(db, cast("Disks", Roomy()), registry)
+        figures = Figures(db, cast("Presence", Roomy()), registry)
         claims = await cluster.bucket("a")
 
         async def counted(silent_seconds: float) -> tuple[float | None, float | None]:
@@ -45,7 +45,7 @@ async def test_buckets_that_the_brake_or_an_adoption_holds_are_counted(cluster: 
         await cluster.change("update buckets set adopting = true where id in (%s, %s)", adopting.bucket, braked.bucket)
         await cluster.change("update buckets set braked = now() where id = %s", braked.bucket)
         registry = CollectorRegistry()
-        figures = Figures(db, cast("Disks", Roomy()), registry)
+        figures = Figures(db, cast("Presence", Roomy()), registry)
         await figures.count(3600)
         assert registry.get_sample_value("oort_storage_adopting_buckets") == 2
         assert registry.get_sample_value("oort_storage_braked_buckets") == 1

@@ -289,6 +289,27 @@ async def test_a_bucket_does_not_move_to_a_node_from_which_it_would_come_back(cl
             assert homes_of(cluster, claims) == homes
 
 
+async def test_a_bucket_stays_on_a_node_whose_disk_is_away_and_is_waited_for(cluster: Cluster, sizes: Sizes) -> None:
+    (here,) = a_node(cluster, sizes, "a", 1 << 20, placement_poll_seconds=NEVER, replication_poll_seconds=NEVER)
+    a_node(cluster, sizes, "b", 1 << 20, placement_poll_seconds=NEVER)
+    async with cluster.up("a", "b") as [db, _]:
+        claims = await a_bucket_on(cluster, "a")
+        await copies_are_complete(cluster, "a")
+        async with cluster.client("a", claims) as client:
+            await put_packs(client, await client.open(), 2)
+        here.rename(here.with_name("away"))
+        await reported(cluster, "a", 0)
+        await place(db, 2 * OUTGROWN_ROUNDS)
+        assert homes_of(cluster, claims) == {"a"}, "it has not outgrown the disk"
+        await cluster.change(
+            "insert into missing_copies (object_id, node_id, bucket_id, tenant_id, user_id)"
+            " select id, 'a', bucket_id, tenant_id, user_id from objects"
+        )
+        await cluster.change("update homes set waits = 'its turn has not come yet'")  # so it is looked at
+        await place(db, 2)
+        assert homes_of(cluster, claims) == {"a"}, "what it lacks has room on it when it is back"
+
+
 async def test_a_bucket_stays_where_files_wait_to_be_adopted(cluster: Cluster, sizes: Sizes) -> None:
     (here,) = a_node(cluster, sizes, "a", 500)
     a_node(cluster, sizes, "b", 1 << 20)

@@ -78,6 +78,18 @@ def test_an_object_on_a_disk_that_is_away_is_neither_missing_nor_removed(node: N
         assert read(disks, away, 100) == other
 
 
+def test_a_disk_that_is_gone_with_its_folder_takes_nothing_and_the_others_do(tmp_path: Path) -> None:
+    first, second = (Disk(tmp_path / name, "a", 0) for name in ("first", "second"))
+    with closing(Disks([first, second], "a")) as disks:
+        second.folder.rename(tmp_path / "away")
+        assert second.free_bytes == 0
+        assert disks.free_bytes > 0
+        first.make_bucket(BUCKET)
+        name = put_pack(disks, body := a_body(100))
+        assert read(disks, name, 100) == body
+        assert not second.folder.exists()
+
+
 def test_a_damaged_file_is_replaced_where_it_lies_although_another_disk_has_more_room(node: Node) -> None:
     with node.up() as disks:
         name = put_pack(disks, body := a_body(100))

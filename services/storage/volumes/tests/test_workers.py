@@ -16,7 +16,6 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from services.common.errors import StartError
 from services.common.testing.server import Certificates, some_settings
 from services.common.worker import Worker, environment_of, make_shared, worker_of
 from services.storage.settings import StorageSettings
@@ -44,7 +43,7 @@ def shared() -> Iterator[int]:
 @contextmanager
 def a_disk(folder: Path, worker: Worker, first: Disk | None = None) -> Iterator[Disk]:
     """The disk of the first worker, or of one beside it."""
-    disk = Disk(folder, "a", 0, worker, os.dup(first.lock) if first else None)
+    disk = Disk(folder, "a", 0, worker, [*map(os.dup, first.lent)] if first else None)
     with closing(disk):
         yield disk
 
@@ -129,16 +128,6 @@ def test_what_goes_of_another_bucket_or_does_not_lie_there_costs_a_put_nothing(
     assert synced == []
 
 
-def test_of_a_disk_that_is_away_nobody_knows_what_other_workers_have_begun_there(tmp_path: Path, shared: int) -> None:
-    with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2), first) as second:
-        second.make_bucket(BUCKET)
-        (tmp_path / "buckets").rename(tmp_path / "elsewhere")
-        assert not first.may_hold(BUCKET)
-        (tmp_path / "oort-disk.json").unlink()
-        assert first.may_hold(BUCKET)
-        assert second.may_hold(BUCKET)
-
-
 def test_what_has_left_a_disk_by_one_worker_is_not_looked_for_there_by_another(tmp_path: Path, shared: int) -> None:
     with a_disk(tmp_path, worker_of(shared, 0, 2)) as first, a_disk(tmp_path, worker_of(shared, 1, 2), first) as second:
         second.make_bucket(BUCKET)
@@ -148,30 +137,6 @@ def test_what_has_left_a_disk_by_one_worker_is_not_looked_for_there_by_another(t
         first.leaving.forget(BUCKET)
         assert not second.may_hold(BUCKET)
         assert BUCKET not in second.leaving
-
-
-def test_a_worker_opens_no_other_disk_than_the_first_one_has(tmp_path: Path, shared: int) -> None:
-    folder, elsewhere = tmp_path / "mounted", tmp_path / "elsewhere"
-    with a_disk(folder, worker_of(shared, 0, 2)) as first:
-        with a_disk(folder, worker_of(shared, 1, 2), first) as second:
-            assert second.id == first.id
-        folder.rename(elsewhere)
-        for beneath in ("nothing", "an empty folder", "another disk of the node"):
-            if beneath == "an empty folder":
-                folder.mkdir()
-            if beneath == "another disk of the node":
-                with a_disk(folder, worker_of(shared, 0, 2)):
-                    pass
-            files = list(folder.iterdir()) if folder.exists() else []
-            with (
-                pytest.raises(StartError, match="is away, which the node was started with"),
-                a_disk(folder, worker_of(shared, 1, 2), first),
-            ):
-                pass
-            assert (list(folder.iterdir()) if folder.exists() else []) == files
-        (elsewhere / "oort-disk.json").unlink()
-        with pytest.raises(StartError, match="is away"), a_disk(elsewhere, worker_of(shared, 1, 2), first):
-            pass
 
 
 async def test_a_bucket_is_in_use_for_all_workers(shared: int) -> None:
