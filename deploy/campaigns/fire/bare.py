@@ -1,0 +1,78 @@
+"""A user's bare restic, whose repository is a vault that it reaches by the REST port."""
+
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from deploy.campaigns.devices.trees import Manifest, Tree, differences, manifest
+from deploy.campaigns.fire.fires import Wrong
+from deploy.driver import Device
+from deploy.tests.end_to_end.restic import Restic
+
+_PASSWORD = "a password of its own"  # noqa: S105 - of a repository that lives as long as the campaign
+_GOES_ON_SECONDS = 20.0  # that a restic gets after a fire before its user interrupts it: it repeats for a quarter hour
+
+
+class Bare:
+    """Knows of each snapshot that restic has told of what it must be."""
+
+    def __init__(self, device: Device, vault: str, tree: Tree, target: Path) -> None:
+        found = device.tool.ok("vault", "rest", vault, "--json").json()
+        self._restic = Restic(found["url"], _PASSWORD, "--cacert", found["ca"])
+        self._tree, self._target = tree, target
+        self._known: dict[str, Manifest] = {}
+        self._restic.run("init")
+
+    @property
+    def snapshots(self) -> int:
+        return len(self._known)
+
+    def back_up(self) -> None:
+        before = manifest(self._tree.root)
+        self._remember(self._restic.run("backup", "--json", str(self._tree.root)), before)
+
+    def start(self) -> "subprocess.Popen[str]":
+        """A backup that runs on."""
+        return self._restic.start("backup", "--json", "--limit-upload", "4096", str(self._tree.root))
+
+    def end(self, running: "subprocess.Popen[str]") -> int:
+        """Interrupt it, if it does not end by itself soon. Answers its exit code."""
+        try:
+            stdout, _ = running.communicate(timeout=_GOES_ON_SECONDS)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGINT)
+            stdout, _ = running.communicate()
+        if running.returncode == 0:
+            self._remember(stdout, manifest(self._tree.root))
+        return running.returncode
+
+    def prove(self) -> str:
+        """That it checks clean, all that was told is listed, and the newest restores; what is wrong, or nothing."""
+        said = self._restic.run("check", "--read-data")
+        if "no errors were found" not in said:
+            return said
+        listed = {one["id"] for one in json.loads(self._restic.run("snapshots", "--json"))}
+        if missing := self._known.keys() - listed:
+            return f"not listed any more: {', '.join(sorted(missing))}"
+        newest = list(self._known)[-1]
+        self._restic.run("restore", newest, "--target", str(self._target))
+        found = manifest(self._target / self._tree.root.relative_to("/"))
+        shutil.rmtree(self._target)
+        return "; ".join(list(differences(self._known[newest], found))[:5])
+
+    def _remember(self, stdout: str, tree: Manifest) -> None:
+        told = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
+        ids = [one["snapshot_id"] for one in told if one.get("message_type") == "summary"]
+        if len(ids) != 1:
+            raise Wrong(f"restic's backup ended with 0 and told of {len(ids)} snapshots: {stdout[-500:]}")
+        self._known[self._full(ids[0])] = tree
+
+    def _full(self, snapshot: str) -> str:
+        """Of the first digits, which are all that restic tells."""
+        listed: list[str] = [one["id"] for one in json.loads(self._restic.run("snapshots", "--json"))]
+        found = [name for name in listed if name.startswith(snapshot)]
+        if len(found) != 1:
+            raise Wrong(f"restic told of snapshot {snapshot}, and lists {listed}")
+        return found[0]

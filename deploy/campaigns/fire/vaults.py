@@ -1,0 +1,195 @@
+"""Two users' vaults, with all that must come through a fire, and what they do when it breaks out.
+
+Kept true: what is not kept in files is set again after a fire, as the operator guide says, and what is, is never set
+by anybody here again: a quota, the number of copies, and whose a vault is.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from threading import Thread
+from traceback import format_exc
+
+from deploy.campaigns.devices.commands import Commands, Kind
+from deploy.campaigns.devices.judging import Findings
+from deploy.campaigns.devices.memory import Memory
+from deploy.campaigns.devices.outages import Outages
+from deploy.campaigns.devices.trees import Tree
+from deploy.campaigns.devices.work import Shared, Work
+from deploy.campaigns.fire.bare import Bare
+from deploy.campaigns.fire.fires import PATIENCE_SECONDS, Wrong
+from deploy.driver import Device, Operator
+
+_MIB = 1 << 20
+_LOCK_DAYS = "3"
+_LOCKED = "locked"
+_QUOTAS = {"single": "3G"}
+_BARE = "bare"
+# Whose each vault is, and how many copies it has and waits for.
+_VAULTS = {"single": ("anna", 1, 1), _LOCKED: ("anna", 2, 1), "double": ("bert", 2, 2), _BARE: ("bert", 2, 1)}
+_FRESH_MIB = 16  # that each backup stores in a fire, no faster than this
+_LIMIT = "4M"
+_HELD = 3  # docs/exit-codes.md
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """One that a device of ours backs up to."""
+
+    work: Work
+    random: Random
+    bucket: str
+
+    @property
+    def name(self) -> str:
+        return self.work.shared.vault
+
+    @property
+    def is_locked(self) -> bool:
+        return self.name == _LOCKED
+
+    def back_up_slowly(self) -> None:
+        """Something new, which takes some seconds."""
+        self.work.tree.change()
+        (self.work.tree.root / "fresh").write_bytes(self.random.randbytes(_FRESH_MIB * _MIB))
+        self.work.back_up("--limit-upload", _LIMIT)
+
+    def prune(self) -> None:
+        self.work.retain(
+            Kind.PRUNE, *("retention", "--vault", self.name, "--keep-last", "2", "--yes", "--json"),
+            *("--prune", "--max-unused", "0%", "--limit-upload", _LIMIT, "--limit-download", _LIMIT),
+        )  # fmt: skip
+
+
+class Vaults:
+    """All of them. `works` are the devices' own, `bare` is the restic's."""
+
+    def __init__(self, operator: Operator, findings: Findings, outages: Outages, folder: Path, seed: int) -> None:
+        self._operator = operator
+        self._findings = findings
+        self._data = ("--data", str(operator.data))
+        devices = {}
+        for user in ("anna", "bert"):
+            password = secrets.token_urlsafe(18)
+            operator.add_user(user, password)
+            devices[user] = Device(folder / user)
+            devices[user].log_in(operator, user, password)
+        self.all: list[Vault] = []
+        for name, (user, copies, ack_copies) in _VAULTS.items():
+            operator.add_template(name, copies, ack_copies)
+            devices[user].request_vault(name, name)
+            tree = Tree(folder / name / "tree", Random(f"{seed}/{name}/tree"), f"{seed}/contents")
+            if name == _BARE:
+                self.bare = Bare(devices[user], name, tree, folder / name / "restored")
+                self._bare_tree = tree
+                continue
+            shared = Shared(name, {}, Commands(), Memory(), findings, outages, {name: tree.root})
+            random = Random(f"{seed}/{name}")
+            work = Work(name, devices[user], tree, random, shared, folder / name / "restored")
+            work.back_up()
+            self.all.append(Vault(work, random, devices[user].recovery(name)["bucket"]))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Some snapshots in each, a waste basket, a quota and a lock."""
+        for vault in self.all:
+            for _ in range(2):
+                vault.work.tree.change()
+                vault.work.back_up()
+            if vault.name in _QUOTAS:
+                self._operator.oort.ok("bucket", "quota", vault.bucket, _QUOTAS[vault.name], *self._data)
+            if not vault.is_locked:
+                vault.prune()
+                if not vault.work.shared.memory.gone or not self.basket(vault):
+                    raise Wrong(f"the campaign's own fault: nothing was removed from {vault.name}")
+        self.bare.back_up()
+        self.lock()
+        if held := self.is_held():
+            raise Wrong(held)
+        self.rows = self.listed()
+
+    def lock(self) -> None:
+        for vault in self.all:
+            if vault.is_locked:
+                self._operator.oort.ok("bucket", "lock", vault.bucket, "--days", _LOCK_DAYS, *self._data)
+
+    def is_held(self) -> str:
+        """That a retention of the locked vault removes nothing; what is wrong, or nothing."""
+        for vault in self.all:
+            if vault.is_locked:
+                rule = ("retention", "--vault", vault.name, "--keep-last", "1", "--yes", "--json")
+                done = vault.work.device.tool.run(*rule)
+                if done.code != _HELD or done.summary()["removed"]:
+                    return f"a retention of a vault under lock ended with {done.code}: {done.stdout}{done.stderr}"
+        return ""
+
+    def basket(self, vault: Vault) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = self._operator.oort.ok(
+            "bucket", "basket", vault.bucket, "--json", *self._data
+        ).json()["objects"]
+        return found
+
+    def listed(self) -> list[tuple[object, ...]]:
+        """What the catalogue says that each bucket is, but not what is in it."""
+        rows = self._operator.oort.ok("bucket", "list", "--json", *self._data).json()
+        said = ("id", "tenant", "user", "copies", "ack_copies", "quota_bytes", "lost_objects")
+        return sorted((*tuple(row[one] for one in said), tuple(sorted(row["nodes"]))) for row in rows)
+
+    # What they do when a fire breaks out
+
+    def start(self, *, prune: bool) -> "Running":
+        """Everybody works: all back up, or those that may prune instead; a restic backs up beside them."""
+        gone = {vault.name: vault.work.shared.memory.gone for vault in self.all}
+        does = [vault.prune if prune and not vault.is_locked else vault.back_up_slowly for vault in self.all]
+        return Running(self, [Thread(target=self._told, args=(one,)) for one in does], gone)
+
+    def _told(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - told, and the campaign fails
+            self._findings.add(format_exc())
+
+    def idle(self) -> "Running":
+        gone = {vault.name: vault.work.shared.memory.gone for vault in self.all}
+        return Running(self, [], gone)
+
+    def packs(self) -> set[Path]:
+        places = [folder for one in self.all for folder in self._operator.bucket_folders(one.bucket)]
+        return {path for folder in places for path in folder.glob("data/??/*")}
+
+
+class Running:
+    """What runs when a fire breaks out. `gone` was removed before, of each vault."""
+
+    def __init__(self, vaults: Vaults, threads: list[Thread], gone: Mapping[str, Collection[str]]) -> None:
+        self._vaults = vaults
+        self._threads = threads
+        self._gone = gone
+        before = vaults.packs()
+        self._restic = vaults.bare.start() if threads else None
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + PATIENCE_SECONDS
+        while threads and vaults.packs() <= before and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+
+    @property
+    def count(self) -> int:
+        """How many still run."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def join_devices(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def join(self) -> None:
+        """When the fire is over: all that was in the waste baskets is live again."""
+        self.join_devices()
+        if self._restic is not None:
+            self._vaults.bare.end(self._restic)
+        for vault in self._vaults.all:
+            vault.work.shared.memory.come_back(self._gone[vault.name])
