@@ -26,7 +26,9 @@ class Afterwards(Proof):
 
     def _goes_on(self) -> str:
         run = self.works[0].back_up()
-        return "" if run.code == 0 else str(run)
+        if run.code != 0 or run.summary is None:
+            return str(run)
+        return "" if run.summary["files_unmodified"] else f"it has read all again: {run.summary}"
 
     def _on_disks(self) -> str:
         """Of each node that has the vault, all disks together."""

@@ -64,8 +64,7 @@ class Fires:
             for node in DISKS:
                 self._outages.begin(node, time.monotonic())
         self._is_lost = True
-        with self._superuser("postgres") as administrator:
-            administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")
+        lose_the_storage_database(self._stack)
 
     def make_anew(self, beside: Callable[[], None] = lambda: None) -> None:
         """Down and up again, which makes an empty database; `beside` is done to the disks while all is down."""
@@ -140,7 +139,7 @@ class Fires:
             yield rescan, let_go
 
     def _entered(self) -> bool:
-        with self._superuser(roles.DATABASES["storage"]) as catalogue:
+        with _superuser(self._stack, roles.DATABASES["storage"]) as catalogue:
             found = catalogue.execute("select exists (select 1 from objects)").fetchone()
         return bool(found and found[0])
 
@@ -152,7 +151,14 @@ class Fires:
             raise Wrong(f"{node} does not run")
         return [first, *first.children(recursive=True)]
 
-    def _superuser(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
-        server = PostgresServer(self._stack.path / "postgres")
-        server.port = int(self._stack.load().services["postgres"].public.rpartition(":")[2])
-        return psycopg.connect(server.dsn(database), autocommit=True)
+
+def lose_the_storage_database(stack: StackFolder) -> None:
+    """Whoever is connected to it."""
+    with _superuser(stack, "postgres") as administrator:
+        administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")
+
+
+def _superuser(stack: StackFolder, database: str) -> "psycopg.Connection[tuple[object, ...]]":
+    server = PostgresServer(stack.path / "postgres")
+    server.port = int(stack.load().services["postgres"].public.rpartition(":")[2])
+    return psycopg.connect(server.dsn(database), autocommit=True)

@@ -133,6 +133,13 @@ class Vaults:
         ).json()["objects"]
         return found
 
+    def braked(self) -> list[str]:
+        """Which of them nothing may be removed from."""
+        shown = {
+            one.name: self._operator.oort.ok("bucket", "basket", one.bucket, "--json", *self._data) for one in self.all
+        }
+        return [name for name, said in shown.items() if said.json()["braked"]]
+
     def listed(self) -> list[tuple[object, ...]]:
         """What the catalogue says that each bucket is, but not what is in it."""
         rows = self._operator.oort.ok("bucket", "list", "--json", *self._data).json()
