@@ -12,6 +12,8 @@ from deploy.driver import Device
 from deploy.tests.end_to_end.restic import Restic
 
 _PASSWORD = "a password of its own"  # noqa: S105 - of a repository that lives as long as the campaign
+FRESH_BYTES = 16 << 20  # that each backup stores in a fire, no faster than _LIMIT_KIB in a second
+_LIMIT_KIB = 4096
 _GOES_ON_SECONDS = 20.0  # that a restic gets after a fire before its user interrupts it: it repeats for a quarter hour
 
 
@@ -34,8 +36,10 @@ class Bare:
         self._remember(self._restic.run("backup", "--json", str(self._tree.root)), before)
 
     def start(self) -> "subprocess.Popen[str]":
-        """A backup that runs on."""
-        return self._restic.start("backup", "--json", "--limit-upload", "4096", str(self._tree.root))
+        """A backup of something new, which takes some seconds."""
+        self._tree.change()
+        self._tree.freshen(FRESH_BYTES)
+        return self._restic.start("backup", "--json", "--limit-upload", str(_LIMIT_KIB), str(self._tree.root))
 
     def end(self, running: "subprocess.Popen[str]") -> int:
         """Interrupt it, if it does not end by itself soon. Answers its exit code."""

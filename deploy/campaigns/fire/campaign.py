@@ -133,7 +133,7 @@ class Campaign:
         proofs = [Afterwards(self._operator, [one.work], one.work.shared, one.work.target) for one in vaults.all]
         proofs[0].of_stack()
         self._expect("each bucket has its owner, quota, copies and nodes again", self._rows)
-        self._expect("no brake holds a bucket any more", lambda: ", ".join(vaults.braked()))
+        self._expect("no brake holds a bucket any more", vaults.braked)
         vaults.lock()
         scrub = partial(self._operator.oort.ok, "bucket", "scrub", "--all", *data)
         self._expect("oort bucket scrub --all finds all copies whole", _done(scrub))

@@ -7,11 +7,13 @@ by anybody here again: a quota, the number of copies, and whose a vault is.
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from threading import Thread
 from traceback import format_exc
+from typing import Any
 
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings
@@ -19,18 +21,18 @@ from deploy.campaigns.devices.memory import Memory
 from deploy.campaigns.devices.outages import Outages
 from deploy.campaigns.devices.trees import Tree
 from deploy.campaigns.devices.work import Shared, Work
-from deploy.campaigns.fire.bare import Bare
+from deploy.campaigns.fire.bare import FRESH_BYTES, Bare
 from deploy.campaigns.fire.fires import PATIENCE_SECONDS, Wrong
 from deploy.driver import Device, Operator
 
-_MIB = 1 << 20
 _LOCK_DAYS = "3"
 _LOCKED = "locked"
 _QUOTAS = {"single": "3G"}
 _BARE = "bare"
 # Whose each vault is, and how many copies it has and waits for.
 _VAULTS = {"single": ("anna", 1, 1), _LOCKED: ("anna", 2, 1), "double": ("bert", 2, 2), _BARE: ("bert", 2, 1)}
-_FRESH_MIB = 16  # that each backup stores in a fire, no faster than this
+_OURS = [name for name in _VAULTS if name != _BARE]
+_SNAPSHOTS = 2  # of each vault before the first fire
 _LIMIT = "4M"
 _HELD = 3  # docs/exit-codes.md
 _LOOK_SECONDS = 0.05
@@ -41,7 +43,6 @@ class Vault:
     """One that a device of ours backs up to."""
 
     work: Work
-    random: Random
     bucket: str
 
     @property
@@ -55,12 +56,12 @@ class Vault:
     def back_up_slowly(self) -> None:
         """Something new, which takes some seconds."""
         self.work.tree.change()
-        (self.work.tree.root / "fresh").write_bytes(self.random.randbytes(_FRESH_MIB * _MIB))
+        self.work.tree.freshen(FRESH_BYTES)
         self.work.back_up("--limit-upload", _LIMIT)
 
     def prune(self) -> None:
         self.work.retain(
-            Kind.PRUNE, *("retention", "--vault", self.name, "--keep-last", "2", "--yes", "--json"),
+            Kind.PRUNE, *("retention", "--vault", self.name, "--keep-last", "1", "--yes", "--json"),
             *("--prune", "--max-unused", "0%", "--limit-upload", _LIMIT, "--limit-download", _LIMIT),
         )  # fmt: skip
 
@@ -72,79 +73,84 @@ class Vaults:
         self._operator = operator
         self._findings = findings
         self._data = ("--data", str(operator.data))
+        self._folder = folder
+        self._seed = seed
+        self._outages = outages
         devices = {}
         for user in ("anna", "bert"):
             password = secrets.token_urlsafe(18)
             operator.add_user(user, password)
             devices[user] = Device(folder / user)
             devices[user].log_in(operator, user, password)
-        self.all: list[Vault] = []
         for name, (user, copies, ack_copies) in _VAULTS.items():
             operator.add_template(name, copies, ack_copies)
             devices[user].request_vault(name, name)
-            tree = Tree(folder / name / "tree", Random(f"{seed}/{name}/tree"), f"{seed}/contents")
-            if name == _BARE:
-                self.bare = Bare(devices[user], name, tree, folder / name / "restored")
-                self._bare_tree = tree
-                continue
-            shared = Shared(name, {}, Commands(), Memory(), findings, outages, {name: tree.root})
-            random = Random(f"{seed}/{name}")
-            work = Work(name, devices[user], tree, random, shared, folder / name / "restored")
-            work.back_up()
-            self.all.append(Vault(work, random, devices[user].recovery(name)["bucket"]))
-        self._begin()
-
-    def _begin(self) -> None:
-        """Some snapshots in each, a waste basket, a quota and a lock."""
-        for vault in self.all:
-            for _ in range(2):
-                vault.work.tree.change()
-                vault.work.back_up()
-            if vault.name in _QUOTAS:
-                self._operator.oort.ok("bucket", "quota", vault.bucket, _QUOTAS[vault.name], *self._data)
-            if not vault.is_locked:
-                vault.prune()
-                if not vault.work.shared.memory.gone or not self.basket(vault):
-                    raise Wrong(f"the campaign's own fault: nothing was removed from {vault.name}")
-        self.bare.back_up()
-        self.lock()
-        if held := self.is_held():
-            raise Wrong(held)
+        with ThreadPoolExecutor() as pool:
+            bare = pool.submit(self._a_bare_one, devices[_VAULTS[_BARE][0]])
+            self.all = list(pool.map(lambda name: self._a_vault(name, devices[_VAULTS[name][0]]), _OURS))
+            self.bare = bare.result()
         self.rows = self.listed()
 
+    def _a_vault(self, name: str, device: Device) -> Vault:
+        """With some snapshots; with a waste basket, or a lock. Raises Wrong."""
+        tree = Tree(self._folder / name / "tree", Random(f"{self._seed}/{name}/tree"), f"{self._seed}/contents")
+        shared = Shared(name, {}, Commands(), Memory(), self._findings, self._outages, {name: tree.root})
+        random = Random(f"{self._seed}/{name}")
+        work = Work(name, device, tree, random, shared, self._folder / name / "restored")
+        vault = Vault(work, device.recovery(name)["bucket"])
+        if name in _QUOTAS:
+            self._operator.oort.ok("bucket", "quota", vault.bucket, _QUOTAS[name], *self._data)
+        for _ in range(_SNAPSHOTS):
+            work.back_up()
+            work.tree.change()
+        if vault.is_locked:
+            self._lock(vault)
+            if wrong := self._is_held(vault):
+                raise Wrong(wrong)
+        else:
+            vault.prune()
+            if not shared.memory.gone or not self._basket(vault)["objects"]:
+                raise Wrong(f"the campaign's own fault: nothing was removed from {name}")
+        return vault
+
+    def _a_bare_one(self, device: Device) -> Bare:
+        tree = Tree(self._folder / _BARE / "tree", Random(f"{self._seed}/{_BARE}/tree"), f"{self._seed}/contents")
+        bare = Bare(device, _BARE, tree, self._folder / _BARE / "restored")
+        bare.back_up()
+        return bare
+
     def lock(self) -> None:
+        """As an operator does it after a fire."""
         for vault in self.all:
             if vault.is_locked:
-                self._operator.oort.ok("bucket", "lock", vault.bucket, "--days", _LOCK_DAYS, *self._data)
+                self._lock(vault)
 
     def is_held(self) -> str:
-        """That a retention of the locked vault removes nothing; what is wrong, or nothing."""
-        for vault in self.all:
-            if vault.is_locked:
-                rule = ("retention", "--vault", vault.name, "--keep-last", "1", "--yes", "--json")
-                done = vault.work.device.tool.run(*rule)
-                if done.code != _HELD or done.summary()["removed"]:
-                    return f"a retention of a vault under lock ended with {done.code}: {done.stdout}{done.stderr}"
-        return ""
+        """That a retention of what is under lock removes nothing; what is wrong, or nothing."""
+        return "; ".join(wrong for vault in self.all if vault.is_locked and (wrong := self._is_held(vault)))
 
-    def basket(self, vault: Vault) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = self._operator.oort.ok(
-            "bucket", "basket", vault.bucket, "--json", *self._data
-        ).json()["objects"]
-        return found
-
-    def braked(self) -> list[str]:
-        """Which of them nothing may be removed from."""
-        shown = {
-            one.name: self._operator.oort.ok("bucket", "basket", one.bucket, "--json", *self._data) for one in self.all
-        }
-        return [name for name, said in shown.items() if said.json()["braked"]]
+    def braked(self) -> str:
+        """The names of those that nothing may be removed from."""
+        return ", ".join(vault.name for vault in self.all if self._basket(vault)["braked"])
 
     def listed(self) -> list[tuple[object, ...]]:
         """What the catalogue says that each bucket is, but not what is in it."""
         rows = self._operator.oort.ok("bucket", "list", "--json", *self._data).json()
         said = ("id", "tenant", "user", "copies", "ack_copies", "quota_bytes", "lost_objects")
         return sorted((*tuple(row[one] for one in said), tuple(sorted(row["nodes"]))) for row in rows)
+
+    def _lock(self, vault: Vault) -> None:
+        self._operator.oort.ok("bucket", "lock", vault.bucket, "--days", _LOCK_DAYS, *self._data)
+
+    def _is_held(self, vault: Vault) -> str:
+        rule = ("retention", "--vault", vault.name, "--keep-last", "1", "--yes", "--json")
+        done = vault.work.device.tool.run(*rule)
+        is_held = done.code == _HELD and not done.summary()["removed"]
+        return "" if is_held else f"a retention of {vault.name} ended with {done.code}: {done.stdout}{done.stderr}"
+
+    def _basket(self, vault: Vault) -> dict[str, Any]:
+        found: dict[str, Any] = self._operator.oort.ok("bucket", "basket", vault.bucket, "--json", *self._data).json()
+        return found
 
     # What they do when a fire breaks out
 
