@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,7 +18,7 @@ from oort.auth.v1 import owners_pb2, owners_pb2_grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
 from domain.names import CONFIG, SEAL, ObjectKind, ObjectName
-from domain.sessions import Purpose
+from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
@@ -178,7 +179,7 @@ async def test_in_a_catalogue_that_was_made_anew_no_session_goes_on_and_nothing_
 ) -> None:
     """What runs when the catalogue is lost must not take what it had stored for lost too."""
     async with cluster.up(*nodes):
-        claims = await cluster.bucket("a", copies=2)
+        claims = replace(await cluster.bucket("a", copies=2), scopes=frozenset(Scope))
         async with cluster.client("a", claims) as client:
             made, listed, committed = await a_committed_snapshot(client)
             backup, retention = await client.open(Purpose.BACKUP, committed), await client.open(Purpose.RETENTION)
