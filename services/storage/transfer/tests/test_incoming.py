@@ -119,13 +119,16 @@ async def test_a_whole_copy_whose_sender_and_whose_catalogue_are_away_waits(
             sha256=bytes.fromhex(pack(body).id),
             session_id=str(UUID(int=1)),
         )
-        parts = ({"header": header}, {"frame": body}, {"complete": True})
-        requests = [copies_pb2.PutCopyRequest(**part) for part in parts]  # type: ignore[arg-type] # of each its own
+        requests = [
+            copies_pb2.PutCopyRequest(header=header),
+            copies_pb2.PutCopyRequest(frame=body),
+            copies_pb2.PutCopyRequest(complete=True),
+        ]
         monkeypatch.setattr(Incoming, "settle", _away)
         async with cluster.internal("a", "storage", "b") as channel:
             call = copies_pb2_grpc.CopyServiceStub(channel).PutCopy(iter(requests))
-            assert (await call.read()).ready
-            assert (await call.read()).staged
+            assert await call.read() == copies_pb2.PutCopyResponse(ready=True)
+            assert await call.read() == copies_pb2.PutCopyResponse(staged=True)
             reason, detail = await _refusal(call.read)
     # What it is told is why the call ended, and not that nobody could be asked then.
     assert (reason, detail) == ("INVALID_ARGUMENT", "The copy ended early.")
