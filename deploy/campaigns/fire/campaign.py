@@ -22,7 +22,7 @@ from deploy.campaigns.fire.vaults import Vaults
 from deploy.driver import Operator
 from deploy.local.folder import StackFolder
 
-_LATE_SECONDS = (0.0, 1.5)  # after the first pack has come
+_LATE_SECONDS = (0.0, 1.0)  # after something has come of everybody
 _LOOK_SECONDS = 0.25
 
 

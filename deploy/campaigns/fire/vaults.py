@@ -170,9 +170,9 @@ class Vaults:
         gone = {vault.name: vault.work.shared.memory.gone for vault in self.all}
         return Running(self, [], gone)
 
-    def packs(self) -> set[Path]:
-        places = [folder for one in self.all for folder in self._operator.bucket_folders(one.bucket)]
-        return {path for folder in places for path in folder.glob("data/??/*")}
+    def arriving(self) -> set[str]:
+        """The names of those of which something comes to a node just now."""
+        return {one.name for one in self.all if any(self._operator.data.glob(f"nodes/*/incoming/{one.bucket}/*"))}
 
 
 class Running:
@@ -182,18 +182,26 @@ class Running:
         self._vaults = vaults
         self._threads = threads
         self._gone = gone
-        before = vaults.packs()
         self._restic = vaults.bare.start() if threads else None
         for thread in threads:
             thread.start()
-        end = time.monotonic() + PATIENCE_SECONDS
-        while threads and vaults.packs() <= before and time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS)
+        self._wait_until_all_store()
 
     @property
     def count(self) -> int:
         """How many still run."""
         return sum(thread.is_alive() for thread in self._threads)
+
+    def _wait_until_all_store(self) -> None:
+        """Or have ended: what each has to send takes some seconds from then on."""
+        seen: set[str] = set()
+        end = time.monotonic() + PATIENCE_SECONDS
+        names = {one.name: thread for one, thread in zip(self._vaults.all, self._threads, strict=False)}
+        while any(name not in seen and thread.is_alive() for name, thread in names.items()):
+            if time.monotonic() > end:
+                raise Wrong(f"nothing has come to a node in {PATIENCE_SECONDS:.0f} s")
+            seen |= self._vaults.arriving()
+            time.sleep(_LOOK_SECONDS)
 
     def join_devices(self) -> None:
         for thread in self._threads:
