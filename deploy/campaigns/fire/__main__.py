@@ -18,9 +18,9 @@ from pathlib import Path
 from traceback import format_exc
 
 from deploy.campaigns.devices.judging import Findings, say
-from deploy.campaigns.fire.campaign import Campaign
-from deploy.campaigns.fire.fires import Wrong, prepare
-from deploy.driver import CommandFailed, Operator
+from deploy.campaigns.fire.campaign import Campaign, Moment
+from deploy.campaigns.fire.fires import prepare
+from deploy.driver import Operator
 from deploy.local.folder import StackFolder
 from deploy.tests.ports import own_ports
 
@@ -33,6 +33,10 @@ def main() -> int:
         "--minutes", type=float, default=_MINUTES, help=f"after which no fire breaks out (default {_MINUTES:g})"
     )
     parser.add_argument("--seed", type=int, help="of all that is drawn (default: another each time)")
+    moments = [moment.name.lower() for moment in Moment]
+    parser.add_argument(
+        "--moment", choices=moments, default=moments[0], help=f"of the first fire (default {moments[0]})"
+    )
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="oort-campaign-fire-"))
@@ -46,8 +50,8 @@ def main() -> int:
         last.callback(operator.down)
         operator.up("--restart-delay", "1")
         try:
-            Campaign(operator, folder, findings, seed).run(arguments.minutes * 60)
-        except (CommandFailed, Wrong, AssertionError):
+            Campaign(operator, folder, findings, seed).run(arguments.minutes * 60, Moment[arguments.moment.upper()])
+        except Exception:  # noqa: BLE001 - told, and the campaign fails
             findings.add(format_exc())
     if findings:
         say(f"{len(findings)} findings with seed {seed}; the stack's data and logs, and the homes: {folder}")

@@ -31,7 +31,13 @@ class Afterwards(Proof):
         return "" if run.summary["files_unmodified"] else f"it has read all again: {run.summary}"
 
     def _on_disks(self) -> str:
-        """Of each node that has the vault, all disks together."""
+        try:
+            return self._copies_on_disks()
+        except FileNotFoundError as error:
+            return f"{error.filename} went to another place while it was looked at"
+
+    def _copies_on_disks(self) -> str:
+        """Of each node that has the vault, all disks together. Raises FileNotFoundError while anything moves."""
         stack = StackFolder.find(self.operator.data)
         bucket = self.works[0].device.recovery(self.shared.vault)["bucket"]
         live, wrong = self._live(), []

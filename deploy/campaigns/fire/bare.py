@@ -13,8 +13,9 @@ from deploy.tests.end_to_end.restic import Restic
 
 _PASSWORD = "a password of its own"  # noqa: S105 - of a repository that lives as long as the campaign
 FRESH_BYTES = 16 << 20  # that each backup stores in a fire, no faster than _LIMIT_KIB in a second
-_LIMIT_KIB = 4096
-_GOES_ON_SECONDS = 20.0  # that a restic gets after a fire before its user interrupts it: it repeats for a quarter hour
+_LIMIT_KIB = 512
+# Interrupted, it repeats the removal of its lock, which went with the catalogue, for about a minute.
+_ENDS_SECONDS = 120.0
 
 
 class Bare:
@@ -24,6 +25,7 @@ class Bare:
         found = device.tool.ok("vault", "rest", vault, "--json").json()
         self._restic = Restic(found["url"], _PASSWORD, "--cacert", found["ca"])
         self._tree, self._target = tree, target
+        self._output = target.with_name("restic.log")
         self._known: dict[str, Manifest] = {}
         self._restic.run("init")
 
@@ -36,20 +38,31 @@ class Bare:
         self._remember(self._restic.run("backup", "--json", str(self._tree.root)), before)
 
     def start(self) -> "subprocess.Popen[str]":
-        """A backup of something new, which takes some seconds."""
+        """A backup of something new, which takes half a minute."""
         self._tree.change()
         self._tree.freshen(FRESH_BYTES)
-        return self._restic.start("backup", "--json", "--limit-upload", str(_LIMIT_KIB), str(self._tree.root))
+        line = ("backup", "--json", "--limit-upload", str(_LIMIT_KIB), str(self._tree.root))
+        with self._output.open("w") as output:
+            return self._restic.start(*line, output=output)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the one that was started has its lock, knows what is stored, and reads the tree."""
+        return '"message_type":"status"' in self._output.read_text(errors="replace")
 
     def end(self, running: "subprocess.Popen[str]") -> int:
-        """Interrupt it, if it does not end by itself soon. Answers its exit code."""
-        try:
-            stdout, _ = running.communicate(timeout=_GOES_ON_SECONDS)
-        except subprocess.TimeoutExpired:
+        """As its user would who sees it repeat what it cannot do. Answers its exit code."""
+        if running.poll() is None:
             running.send_signal(signal.SIGINT)
-            stdout, _ = running.communicate()
+        try:
+            running.wait(_ENDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
         if running.returncode == 0:
-            self._remember(stdout, manifest(self._tree.root))
+            self._remember(self._output.read_text(errors="replace"), manifest(self._tree.root))
+        else:
+            self._restic.run("unlock", "--remove-all")
         return running.returncode
 
     def prove(self) -> str:

@@ -16,8 +16,9 @@ from random import Random
 import psutil
 import psycopg
 
+from deploy.campaigns.devices.judging import say
 from deploy.campaigns.devices.outages import Outages
-from deploy.driver import Operator
+from deploy.driver import Operator, Outcome
 from deploy.local import roles
 from deploy.local.folder import StackFolder
 from deploy.local.postgres import PostgresServer
@@ -73,8 +74,17 @@ class Fires:
         self._operator.up("--restart-delay", "1")
 
     def rescan(self) -> int:
-        """On all nodes. Answers how many objects were entered. Raises Wrong, also when anything was left out."""
-        done = self._operator.oort.run("node", "rescan", "--json", "--data", str(self._operator.data))
+        """On all nodes. Answers how many objects were entered. Raises Wrong, also when anything was left out.
+
+        Once more if a node did not answer, as the operator guide says: on a machine that is slow it may count as down.
+        """
+        began = time.monotonic()
+        self._outages.begin_rescan(began)
+        done = self._rescanned()
+        while done.code == _UNREACHABLE and time.monotonic() < began + PATIENCE_SECONDS:
+            say(f"The rescan ended with {done.code}, and is run once more: {done.stderr}")
+            done = self._rescanned()
+        self._outages.end_rescan(time.monotonic())
         if done.code != 0 or done.stderr:
             raise Wrong(f"the rescan ended with {done.code}: {done.stdout}{done.stderr}")
         found = done.json()
@@ -85,6 +95,9 @@ class Fires:
                 self._outages.end(node, time.monotonic())
         self._is_lost = False
         return sum(one["entered_objects"] for one in found)
+
+    def _rescanned(self) -> Outcome:
+        return self._operator.oort.run("node", "rescan", "--json", "--data", str(self._operator.data))
 
     def drop_during_rescan(self) -> None:
         """The database is dropped again when a rescan has entered some of it. Raises Wrong when that is not told."""
@@ -153,9 +166,17 @@ class Fires:
 
 
 def lose_the_storage_database(stack: StackFolder) -> None:
-    """Whoever is connected to it."""
+    """Whoever is connected to it: the server itself waits no more than 5 s for those that it has ended to be gone."""
+    end = time.monotonic() + PATIENCE_SECONDS
     with _superuser(stack, "postgres") as administrator:
-        administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")
+        is_there = True
+        while is_there:
+            try:
+                administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")
+                is_there = False
+            except psycopg.errors.ObjectInUse:
+                if time.monotonic() > end:
+                    raise
 
 
 def _superuser(stack: StackFolder, database: str) -> "psycopg.Connection[tuple[object, ...]]":

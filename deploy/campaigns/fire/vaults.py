@@ -6,14 +6,14 @@ by anybody here again: a quota, the number of copies, and whose a vault is.
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from threading import Thread
 from traceback import format_exc
-from typing import Any
+from typing import Any, Self
 
 from deploy.campaigns.devices.commands import Commands, Kind
 from deploy.campaigns.devices.judging import Findings
@@ -22,8 +22,9 @@ from deploy.campaigns.devices.outages import Outages
 from deploy.campaigns.devices.trees import Tree
 from deploy.campaigns.devices.work import Shared, Work
 from deploy.campaigns.fire.bare import FRESH_BYTES, Bare
-from deploy.campaigns.fire.fires import PATIENCE_SECONDS, Wrong
+from deploy.campaigns.fire.fires import DISKS, PATIENCE_SECONDS, Wrong, disks_of
 from deploy.driver import Device, Operator
+from deploy.local.folder import StackFolder
 
 _LOCK_DAYS = "3"
 _LOCKED = "locked"
@@ -33,7 +34,8 @@ _BARE = "bare"
 _VAULTS = {"single": ("anna", 1, 1), _LOCKED: ("anna", 2, 1), "double": ("bert", 2, 2), _BARE: ("bert", 2, 1)}
 _OURS = [name for name in _VAULTS if name != _BARE]
 _SNAPSHOTS = 2  # of each vault before the first fire
-_LIMIT = "4M"
+_LIMIT = "512K"
+_PRUNE_READS = "4M"
 _HELD = 3  # docs/exit-codes.md
 _LOOK_SECONDS = 0.05
 
@@ -54,7 +56,7 @@ class Vault:
         return self.name == _LOCKED
 
     def back_up_slowly(self) -> None:
-        """Something new, which takes some seconds."""
+        """Something new, which takes half a minute."""
         self.work.tree.change()
         self.work.tree.freshen(FRESH_BYTES)
         self.work.back_up("--limit-upload", _LIMIT)
@@ -62,7 +64,7 @@ class Vault:
     def prune(self) -> None:
         self.work.retain(
             Kind.PRUNE, *("retention", "--vault", self.name, "--keep-last", "1", "--yes", "--json"),
-            *("--prune", "--max-unused", "0%", "--limit-upload", _LIMIT, "--limit-download", _LIMIT),
+            *("--prune", "--max-unused", "0%", "--limit-upload", _LIMIT, "--limit-download", _PRUNE_READS),
         )  # fmt: skip
 
 
@@ -73,6 +75,7 @@ class Vaults:
         self._operator = operator
         self._findings = findings
         self._data = ("--data", str(operator.data))
+        self._stack = StackFolder.find(operator.data)
         self._folder = folder
         self._seed = seed
         self._outages = outages
@@ -152,13 +155,32 @@ class Vaults:
         found: dict[str, Any] = self._operator.oort.ok("bucket", "basket", vault.bucket, "--json", *self._data).json()
         return found
 
+    def packs(self, node: str, bucket: str) -> list[Path]:
+        """Where a node has them."""
+        disks = disks_of(self._stack, node)
+        return sorted(pack for disk in disks for pack in (disk / "buckets" / bucket).glob("data/??/*"))
+
+    def stored(self, bucket: str) -> set[str]:
+        """The names of all packs that any node has."""
+        return {pack.name for node in DISKS for pack in self.packs(node, bucket)}
+
     # What they do when a fire breaks out
 
     def start(self, *, prune: bool) -> "Running":
         """Everybody works: all back up, or those that may prune instead; a restic backs up beside them."""
-        gone = {vault.name: vault.work.shared.memory.gone for vault in self.all}
-        does = [vault.prune if prune and not vault.is_locked else vault.back_up_slowly for vault in self.all]
-        return Running(self, [Thread(target=self._told, args=(one,)) for one in does], gone)
+        does = [
+            Task(vault.bucket, Kind.PRUNE, self._thread(vault.prune))
+            if prune and not vault.is_locked
+            else Task(vault.bucket, Kind.BACKUP, self._thread(vault.back_up_slowly))
+            for vault in self.all
+        ]
+        return Running(self, does, Kind.PRUNE if prune else Kind.BACKUP)
+
+    def idle(self) -> "Running":
+        return Running(self, [], None)
+
+    def _thread(self, action: Callable[[], object]) -> Thread:
+        return Thread(target=self._told, args=(action,))
 
     def _told(self, action: Callable[[], object]) -> None:
         try:
@@ -166,51 +188,75 @@ class Vaults:
         except Exception:  # noqa: BLE001 - told, and the campaign fails
             self._findings.add(format_exc())
 
-    def idle(self) -> "Running":
-        gone = {vault.name: vault.work.shared.memory.gone for vault in self.all}
-        return Running(self, [], gone)
 
-    def arriving(self) -> set[str]:
-        """The names of those of which something comes to a node just now."""
-        return {one.name for one in self.all if any(self._operator.data.glob(f"nodes/*/incoming/{one.bucket}/*"))}
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one does with a bucket."""
+
+    bucket: str
+    kind: Kind
+    thread: Thread
 
 
 class Running:
-    """What runs when a fire breaks out. `gone` was removed before, of each vault."""
+    """What runs when a fire breaks out, if `kind` is given: some of these. Nothing runs any more at its end."""
 
-    def __init__(self, vaults: Vaults, threads: list[Thread], gone: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, vaults: Vaults, tasks: Sequence[Task], kind: Kind | None) -> None:
         self._vaults = vaults
-        self._threads = threads
-        self._gone = gone
-        self._restic = vaults.bare.start() if threads else None
-        for thread in threads:
-            thread.start()
-        self._wait_until_all_store()
+        self._tasks = tasks
+        self._kind = kind
+        self._gone: Mapping[str, Collection[str]] = {one.name: one.work.shared.memory.gone for one in vaults.all}
+        self._before = {task.bucket: vaults.stored(task.bucket) for task in tasks}
+        self._restic = vaults.bare.start() if tasks else None
+
+    def __enter__(self) -> Self:
+        for task in self._tasks:
+            task.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._restic is not None:
+            self._restic.kill()
+            self._restic.wait()
+        self.join_devices()
 
     @property
     def count(self) -> int:
         """How many still run."""
-        return sum(thread.is_alive() for thread in self._threads)
+        return sum(task.thread.is_alive() for task in self._tasks)
 
-    def _wait_until_all_store(self) -> None:
-        """Or have ended: what each has to send takes some seconds from then on."""
-        seen: set[str] = set()
+    @property
+    def is_met(self) -> bool:
+        """Whether something of the kind that is to be met still runs."""
+        return self._kind is None or any(task.thread.is_alive() for task in self._tasks if task.kind is self._kind)
+
+    @property
+    def restic_runs(self) -> bool:
+        return self._restic is not None and self._restic.poll() is None
+
+    def wait_until_all_store(self) -> None:
+        """Or have ended, or do not come so far in a time: what each has to send takes half a minute from then on."""
         end = time.monotonic() + PATIENCE_SECONDS
-        names = {one.name: thread for one, thread in zip(self._vaults.all, self._threads, strict=False)}
-        while any(name not in seen and thread.is_alive() for name, thread in names.items()):
-            if time.monotonic() > end:
-                raise Wrong(f"nothing has come to a node in {PATIENCE_SECONDS:.0f} s")
-            seen |= self._vaults.arriving()
+        while not self._all_store() and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
 
+    def _all_store(self) -> bool:
+        return all(
+            not task.thread.is_alive() or bool(self._vaults.stored(task.bucket) - self._before[task.bucket])
+            for task in self._tasks
+        ) and (not self.restic_runs or self._vaults.bare.has_begun)
+
     def join_devices(self) -> None:
-        for thread in self._threads:
-            thread.join()
+        for task in self._tasks:
+            task.thread.join()
 
     def join(self) -> None:
-        """When the fire is over: all that was in the waste baskets is live again."""
+        """All end, the restic because it is interrupted."""
         self.join_devices()
         if self._restic is not None:
             self._vaults.bare.end(self._restic)
+
+    def come_back(self) -> None:
+        """The fire is over: all that was in the waste baskets at the start is live again."""
         for vault in self._vaults.all:
             vault.work.shared.memory.come_back(self._gone[vault.name])
