@@ -50,10 +50,14 @@ class Bare:
         """Whether the one that was started has its lock, knows what is stored, and reads the tree."""
         return '"message_type":"status"' in self._output.read_text(errors="replace")
 
-    def end(self, running: "subprocess.Popen[str]") -> int:
-        """As its user would who sees it repeat what it cannot do. Answers its exit code."""
+    @staticmethod
+    def interrupt(running: "subprocess.Popen[str]") -> None:
+        """As its user would who sees it repeat what it cannot do."""
         if running.poll() is None:
             running.send_signal(signal.SIGINT)
+
+    def end(self, running: "subprocess.Popen[str]") -> int:
+        """Wait for one that was interrupted, and kill it if that takes too long. Answers its exit code."""
         try:
             running.wait(_ENDS_SECONDS)
         except subprocess.TimeoutExpired:

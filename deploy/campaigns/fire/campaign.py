@@ -88,10 +88,12 @@ class Campaign:
                 running.wait_until_all_store()
                 if not is_idle:
                     time.sleep(self._random.uniform(*_LATE_SECONDS))
+                if not running.is_met:
+                    say(f"All that a fire {moment.value} was to meet had ended before.")
                 if running.is_met or is_last:
                     self._break_out(moment, running)
                     return
-                say(f"All had ended before a fire {moment.value}: once more.")
+                running.interrupt_restic()
                 running.join()
 
     def _break_out(self, moment: Moment, running: Running) -> None:
@@ -101,6 +103,7 @@ class Campaign:
         if moment is Moment.ALONE:
             running.join_devices()
         self._fires.make_anew(self._harm_disks)
+        running.interrupt_restic()
         if moment is Moment.RESCAN:
             self._expect("a rescan whose database is dropped says so", _done(self._fires.drop_during_rescan))
             self._fires.make_anew()

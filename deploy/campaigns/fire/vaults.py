@@ -250,8 +250,12 @@ class Running:
         for task in self._tasks:
             task.thread.join()
 
+    def interrupt_restic(self) -> None:
+        if self._restic is not None:
+            self._vaults.bare.interrupt(self._restic)
+
     def join(self) -> None:
-        """All end, the restic because it is interrupted."""
+        """All end, the restic because it was interrupted."""
         self.join_devices()
         if self._restic is not None:
             self._vaults.bare.end(self._restic)
