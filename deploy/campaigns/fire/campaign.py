@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from threading import Thread
@@ -122,7 +123,10 @@ class Campaign:
         return sum(self._findings.ends[kind, End.OUTAGE] for kind in Kind)
 
     def _harm_disks(self) -> None:
-        """One of two copies of some pack is lost as well, and some files lie on another disk of their node now."""
+        """One of two copies of some pack is lost as well, and some files lie on another disk of their node now.
+
+        What is on one node alone lies on all its disks then: nobody else has what a rescan of a disk would leave out.
+        """
         for vault in self._vaults.all:
             folders = {node: self._vaults.packs(node, vault.bucket) for node in DISKS}
             in_all = set.intersection(*({pack.name for pack in packs} for packs in folders.values()))
@@ -131,9 +135,11 @@ class Campaign:
                 self._random.choice(doomed).unlink()
             for node, packs in folders.items():
                 disks = disks_of(self._stack, node)
-                for pack in self._random.sample(packs, len(packs) // 3):
-                    here = next(disk for disk in disks if pack.is_relative_to(disk))
-                    there = self._random.choice(disks) / pack.relative_to(here)
+                number = len(packs) // 3 if all(folders.values()) else len(packs)
+                first = self._random.randrange(len(disks))
+                for pack, disk in zip(self._random.sample(packs, number), cycle(disks[first:] + disks[:first])):
+                    here = next(one for one in disks if pack.is_relative_to(one))
+                    there = disk / pack.relative_to(here)
                     if pack.exists() and not there.exists():
                         there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                         pack.rename(there)

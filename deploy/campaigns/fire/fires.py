@@ -14,14 +14,13 @@ from pathlib import Path
 from random import Random
 
 import psutil
-import psycopg
 
 from deploy.campaigns.devices.judging import say
 from deploy.campaigns.devices.outages import Outages
 from deploy.driver import Operator, Outcome
 from deploy.local import roles
 from deploy.local.folder import StackFolder
-from deploy.local.postgres import PostgresServer
+from deploy.tests.catalogue import lose_the_storage_database, superuser
 
 DISKS = {"node-a": 3, "node-b": 2}  # of each node
 PATIENCE_SECONDS = 180.0  # for what the stack does by itself
@@ -152,7 +151,7 @@ class Fires:
             yield rescan, let_go
 
     def _entered(self) -> bool:
-        with _superuser(self._stack, roles.DATABASES["storage"]) as catalogue:
+        with superuser(self._stack, roles.DATABASES["storage"]) as catalogue:
             found = catalogue.execute("select exists (select 1 from objects)").fetchone()
         return bool(found and found[0])
 
@@ -163,23 +162,3 @@ class Fires:
         if first is None:
             raise Wrong(f"{node} does not run")
         return [first, *first.children(recursive=True)]
-
-
-def lose_the_storage_database(stack: StackFolder) -> None:
-    """Whoever is connected to it: the server itself waits no more than 5 s for those that it has ended to be gone."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    with _superuser(stack, "postgres") as administrator:
-        is_there = True
-        while is_there:
-            try:
-                administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")
-                is_there = False
-            except psycopg.errors.ObjectInUse:
-                if time.monotonic() > end:
-                    raise
-
-
-def _superuser(stack: StackFolder, database: str) -> "psycopg.Connection[tuple[object, ...]]":
-    server = PostgresServer(stack.path / "postgres")
-    server.port = int(stack.load().services["postgres"].public.rpartition(":")[2])
-    return psycopg.connect(server.dsn(database), autocommit=True)

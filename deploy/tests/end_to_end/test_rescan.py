@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from client.testing.damage import remove
-from deploy.campaigns.fire.fires import lose_the_storage_database
 from deploy.driver import Operator
 from deploy.local.folder import StackFolder
+from deploy.tests.catalogue import lose_the_storage_database
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import restored
 from deploy.tests.end_to_end.waiting import wait_for_copies
