@@ -241,10 +241,14 @@ class Running:
             time.sleep(_LOOK_SECONDS)
 
     def _all_store(self) -> bool:
-        return all(
-            not task.thread.is_alive() or bool(self._vaults.stored(task.bucket) - self._before[task.bucket])
-            for task in self._tasks
-        ) and (not self.restic_runs or self._vaults.bare.has_begun)
+        try:
+            all_store = all(
+                not task.thread.is_alive() or bool(self._vaults.stored(task.bucket) - self._before[task.bucket])
+                for task in self._tasks
+            )
+        except FileNotFoundError:  # a folder went while it was looked at
+            return False
+        return all_store and (not self.restic_runs or self._vaults.bare.has_begun)
 
     def join_devices(self) -> None:
         for task in self._tasks:
