@@ -61,6 +61,12 @@ class Vault:
         self.work.tree.freshen(FRESH_BYTES)
         self.work.back_up("--limit-upload", _LIMIT)
 
+    def grow(self) -> None:
+        """Snapshots of which a prune leaves one, and parts of the packs of others."""
+        for _ in range(_SNAPSHOTS):
+            self.work.tree.change()
+            self.work.back_up()
+
     def prune(self) -> None:
         self.work.retain(
             Kind.PRUNE, *("retention", "--vault", self.name, "--keep-last", "1", "--yes", "--json"),
@@ -168,6 +174,9 @@ class Vaults:
 
     def start(self, *, prune: bool) -> "Running":
         """Everybody works: all back up, or those that may prune instead; a restic backs up beside them."""
+        if prune:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Vault.grow, (vault for vault in self.all if not vault.is_locked)))
         does = [
             Task(vault.bucket, Kind.PRUNE, self._thread(vault.prune))
             if prune and not vault.is_locked
