@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fuzz campaign-clouds emulators azurite campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fire campaign-fuzz campaign-clouds emulators azurite campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -79,6 +79,9 @@ campaign-nodes: $(STUBS) ## three nodes killed, cut off, with a full disk, with 
 
 campaign-rolling: $(STUBS) ## every node is restarted, twice, during one backup: it ends with 0
 	@$(BIN)/python -m deploy.campaigns.rolling
+
+campaign-fire: $(STUBS) ## the storage database is dropped under running backups, prunes and rescans: all comes back from the disks  [MINUTES=4] [SEED=N] [MOMENT=backups]
+	@$(BIN)/python -m deploy.campaigns.fire $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(MOMENT),--moment $(MOMENT))
 
 # Into the environment of the other targets, but not of their lock: it has wheels for few platforms.
 campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made wrong, by atheris  [MINUTES=1.5]

@@ -148,3 +148,23 @@ def test_a_tree_is_what_its_seed_makes_and_each_difference_is_named(tmp_path: Pa
     (first.root / path).unlink()
     assert f"{path} is missing" in list(differences(before, manifest(first.root)))
     assert f"{path} was not there" in list(differences(manifest(first.root), before))
+
+
+@pytest.mark.parametrize(
+    ("run", "end"),
+    [
+        (a_run(Kind.BACKUP, 8, "ObjectMissing"), End.RESCANNED),
+        (a_run(Kind.PRUNE, 3, summary=stays(prune={"refused": {"count": 2}})), End.RESCANNED),
+        (a_run(Kind.PRUNE, 3, summary=stays(unread=1, prune={"refused": {"count": 2}})), End.WRONG),
+        (a_run(Kind.BACKUP, 3, summary=SAID), End.WRONG),
+        (a_run(Kind.BACKUP, 1, "UnexpectedError"), End.WRONG),
+    ],
+)
+def test_a_rescan_explains_what_is_missing_or_may_not_be_removed_and_nothing_else(run: Run, end: End) -> None:
+    found = Outages(nodes=2)
+    found.begin_rescan(105.0)
+    found.end_rescan(120.0)
+    assert end_of(run, found) is end
+    found = Outages(nodes=2)
+    found.begin_rescan(111.0)
+    assert end_of(run, found) is End.WRONG

@@ -1,7 +1,7 @@
 """Which ends of commands are right, and what was found wrong.
 
-Kept true: whatever did not end well must be explained, by an outage of all nodes, by a full disk, or by a conflict
-between devices that docs/exit-codes.md names; anything else is a finding, and one finding fails the campaign.
+Kept true: whatever did not end well must be explained, by an outage of all nodes, by a full disk, by a rescan, or by a
+conflict between devices that docs/exit-codes.md names; anything else is a finding, and one finding fails the campaign.
 """
 
 import sys
@@ -12,7 +12,7 @@ from threading import Lock
 from deploy.campaigns.devices.commands import Kind, Run
 from deploy.campaigns.devices.outages import Outages
 
-_STAYS, _REFUSED, _FULL = 3, 5, 7  # docs/exit-codes.md
+_STAYS, _REFUSED, _FULL, _MISSING = 3, 5, 7, 8  # docs/exit-codes.md
 
 
 class End(StrEnum):
@@ -25,6 +25,7 @@ class End(StrEnum):
     GONE = "removed meanwhile"  # the snapshot to be restored; whether it was is looked up at the end
     OUTAGE = "all nodes down"
     FULL = "disk full"
+    RESCANNED = "not all rescanned yet"
     WRONG = "WRONG"
 
 
@@ -46,6 +47,8 @@ def end_of(run: Run, outages: Outages) -> End:
         end = End.OUTAGE
     elif run.kind is Kind.BACKUP and run.code == _FULL and outages.disk_full_between(run.started, run.ended):
         end = End.FULL
+    elif (run.code == _MISSING or _is_braked(run)) and outages.rescanned_between(run.started, run.ended):
+        end = End.RESCANNED
     return end
 
 
@@ -55,6 +58,12 @@ def _is_in_use(run: Run) -> bool:
     if summary is None or summary["unread"] or summary["spared_items"]:
         return False
     return bool(summary["in_use"]) and not (summary["prune"] and summary["prune"]["refused"]["count"])
+
+
+def _is_braked(run: Run) -> bool:
+    """Whether a retention that ended with 3 has read all, and was only not allowed to remove what it would have."""
+    is_retention, summary = run.kind in (Kind.RETENTION, Kind.PRUNE), run.summary
+    return is_retention and run.code == _STAYS and summary is not None and not summary["unread"]
 
 
 class Findings:

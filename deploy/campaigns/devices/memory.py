@@ -6,7 +6,7 @@ backup's tree may be in a snapshot that nobody has told of, and what a retention
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from threading import Lock
 
 from deploy.campaigns.devices.trees import Manifest
@@ -49,6 +49,18 @@ class Memory:
         """A restore was told that there is no such snapshot."""
         with self._lock:
             self._missed.add(snapshot)
+
+    def come_back(self, snapshots: Collection[str]) -> None:
+        """These, which were removed, are there again; of what was removed besides nobody can say."""
+        with self._lock:
+            self._doubtful = (self._doubtful | self._removed) - set(snapshots)
+            self._removed.clear()
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """What was removed, or perhaps was."""
+        with self._lock:
+            return frozenset(self._removed | self._doubtful)
 
     def there(self) -> list[str]:
         """What has been committed and not removed, as far as anybody has said."""

@@ -92,7 +92,7 @@ class Proof:
         return ", ".join(log.name for log in logs if _TRACEBACK in log.read_text(errors="replace"))
 
     def _lists(self) -> str:
-        return _some(list(self.shared.memory.audit(self._listed())))
+        return some(list(self.shared.memory.audit(self._listed())))
 
     def _listed(self) -> Mapping[str, str]:
         """The devices of all snapshots that the vault lists."""
@@ -107,11 +107,11 @@ class Proof:
             if work.restore(snapshot, owner, self.target) is not End.DONE:
                 failed.append(snapshot)
             shutil.rmtree(self.target, ignore_errors=True)
-        return _some(failed)
+        return some(failed)
 
     def _folders(self) -> str:
         live = self._live()
-        bodies = [_files(folder) for folder in self._bucket()]
+        bodies = [files_below(folder) for folder in self._bucket()]
         wrong = [f"{len(bodies)} folders"] if len(bodies) != _COPIES else []
         for number, found in enumerate(bodies):
             wrong += [f"{name} is missing from folder {number}" for name in sorted(live - found.keys())]
@@ -121,7 +121,7 @@ class Proof:
             named = name.rpartition("/")[2]
             if len(digests) != 1 or ("/" in name and digests != {named}):
                 wrong.append(f"{name} is {', '.join(digests)}")
-        return _some(wrong)
+        return some(wrong)
 
     def _live(self) -> set[str]:
         """The paths of all live objects, as a new session sees them."""
@@ -145,7 +145,7 @@ class Proof:
             said = Restic(folder, password, "--no-lock").run("check", "--read-data")
             if "no errors were found" not in said or (tidy and "additional files" in said):
                 wrong.append(said)
-        return _some(wrong)
+        return some(wrong)
 
     def _prune(self) -> str:
         run = self.works[-1].retain(
@@ -158,10 +158,10 @@ class Proof:
         return self.operator.bucket_folders(self.works[0].device.recovery(self.shared.vault)["bucket"])
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def files_below(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
-def _some(wrong: list[str]) -> str:
+def some(wrong: list[str]) -> str:
     more = f"; {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
     return "; ".join(wrong[:_NAMED]) + more

@@ -73,6 +73,10 @@ class Tree:
         for _ in range(self._random.randint(*_CHANGES)):
             self._random.choice(self._changes)()
 
+    def freshen(self, size: int) -> None:
+        """Have a file of so many bytes that nobody has stored yet."""
+        (self.root / "fresh").write_bytes(self._random.randbytes(size))
+
     def _share(self) -> None:
         """A file with one of the contents that other devices have too."""
         number = self._random.randrange(_CONTENTS)

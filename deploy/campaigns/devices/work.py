@@ -66,7 +66,7 @@ class Work:
     def run(self, stop: Event) -> None:
         """Until `stop` is set; what goes wrong in the campaign itself is a finding as well."""
         try:
-            self._back_up()
+            self.back_up()
             while not stop.is_set():
                 kinds = self.shared.kinds
                 self._do(self.random.choices(list(kinds), list(kinds.values()))[0], stop)
@@ -77,21 +77,24 @@ class Work:
         match kind:
             case Kind.BACKUP:
                 self.tree.change()
-                self._back_up()
+                self.back_up()
             case Kind.RESTORE:
                 self._restore_one(stop)
             case _:
                 self._retain(kind)
 
-    def _back_up(self) -> None:
+    def back_up(self, *options: str) -> Run:
+        """Back the tree up as it is, and remember what the backup says."""
         before = manifest(self.tree.root)
-        run, end = self._run(Kind.BACKUP, "backup", str(self.tree.root), "--vault", self.shared.vault, "--json")
+        vault = ("--vault", self.shared.vault)
+        run, end = self._run(Kind.BACKUP, "backup", str(self.tree.root), *vault, *options, "--json")
         if run.summary is not None:
             self.shared.memory.committed(run.summary["snapshot"], self.name, before)
         else:
             self.shared.memory.perhaps_committed(self.name, before)
         if end is End.DONE and manifest(self.tree.root) != before:
             self.shared.findings.add(f"{self.name}: the campaign's own fault: a tree has changed under its backup")
+        return run
 
     def _restore_one(self, stop: Event) -> None:
         """Restore something that should be there; one that was killed is gone on with, in the same target."""

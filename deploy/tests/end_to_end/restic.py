@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import IO
 
 
 class Restic:
@@ -23,10 +24,10 @@ class Restic:
         assert is_well, f"restic {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Run beside what follows, with both outputs in pipes."""
+    def start(self, *arguments: str, output: IO[str] | None = None) -> "subprocess.Popen[str]":
+        """Run beside what follows, with both outputs in `output`, or in pipes, which have to be read."""
         return subprocess.Popen(
-            self._line(*arguments), env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            self._line(*arguments), env=self._env, stdout=output or subprocess.PIPE, stderr=output or subprocess.PIPE,
             text=True, errors="replace",
         )  # fmt: skip
 

@@ -3,14 +3,12 @@
 import os
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from client.testing.damage import remove
 from deploy.driver import Operator
-from deploy.local import roles
 from deploy.local.folder import StackFolder
-from deploy.local.postgres import PostgresServer
+from deploy.tests.catalogue import lose_the_storage_database
 from deploy.tests.end_to_end.conftest import a_device
 from deploy.tests.end_to_end.trees import restored
 from deploy.tests.end_to_end.waiting import wait_for_copies
@@ -28,7 +26,7 @@ def test_a_lost_storage_database_is_made_again_from_the_disks(own_stack: Operato
     folders = own_stack.bucket_folders(device.recovery("main")["bucket"])
     pack = next(folders[0].glob("data/*/*")).relative_to(folders[0])
 
-    lose_the_storage_database(own_stack)
+    lose_the_storage_database(StackFolder.find(own_stack.data))
     remove(folders[0] / pack, folders[0] / pack)
     own_stack.down()
     own_stack.up()
@@ -54,11 +52,3 @@ def test_a_lost_storage_database_is_made_again_from_the_disks(own_stack: Operato
     again = own_stack.oort.ok("node", "rescan", "node-b", *data)
     assert again.stdout == "node-b: buckets: 1, objects entered: 0 (0 bytes).\n"
     assert own_stack.oort.run("node", "rescan", "node-x", *data).code == 6
-
-
-def lose_the_storage_database(operator: Operator) -> None:
-    folder = StackFolder.find(operator.data)
-    server = PostgresServer(folder.path / "postgres")
-    server.port = int(folder.load().services["postgres"].public.rpartition(":")[2])
-    with psycopg.connect(server.superuser_dsn, autocommit=True) as administrator:
-        administrator.execute(f"drop database {roles.DATABASES['storage']} with (force)")

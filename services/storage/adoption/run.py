@@ -165,7 +165,7 @@ class Adoption:
             if await nodes.outdated(unit, self._silent_seconds):
                 raise NotAllowed(detail=_OUTDATED)
         async with self._db.unit(claims.tenant, claims.user) as unit:
-            bucket = await lock(unit, claims)
+            bucket = await lock(unit, claims, session)
             await self._require(unit, claims, session)
             if await objects.find(unit, claims.bucket, CONFIG) is None:
                 raise NotInitialised(bucket=claims.bucket)
@@ -200,7 +200,7 @@ class Adoption:
         Raises SessionOver, NotAllowed.
         """
         async with self._db.unit(claims.tenant, claims.user) as unit:
-            await lock(unit, claims)
+            await lock(unit, claims, session)
             _require_adoption(await writing(unit, claims, session))
             return await adoptions.finish(unit, claims.bucket, session)
 
@@ -373,7 +373,7 @@ async def enter(db: Database, claims: VaultClaims, session: UUID, new: NewObject
     Raises SessionOver, QuotaExceeded, NoHome; Unfit where nothing is there that an index file or a snapshot could list.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        await lock(unit, claims)
+        await lock(unit, claims, session)
         # In a statement of its own: its snapshot is taken when the lock is held.
         asked = await puts.standing(unit, claims.bucket, session, new.name)
         if asked is None or node not in asked.home_nodes:

@@ -43,7 +43,7 @@ async def remove(
     """
     held: dict[bytes, str] = {}
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         row = await removing(unit, claims, session)
         found = await objects.find(unit, claims.bucket, snapshot)
         if found is None or (found.condemned_seq is not None and found.condemned_seq <= row.opened_seq):
@@ -64,7 +64,7 @@ async def mark(db: Database, claims: VaultClaims, session: UUID, mark_id: UUID) 
     Raises MarkedAlready for another `mark_id`.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         row = await removing(unit, claims, session)
         if row.mark_seq is not None:
             if row.mark_id != mark_id:
@@ -91,7 +91,7 @@ async def condemn(
     if kind is None:
         return []
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         row = await removing(unit, claims, session)
         return await condemn_unused(unit, bucket, row, kind, names, brake=brake)
 

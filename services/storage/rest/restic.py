@@ -122,10 +122,12 @@ async def begin(db: Database, claims: VaultClaims, session: UUID) -> None:
 
 
 async def needs_config(db: Database, claims: VaultClaims) -> bool:
-    """Whether the vault is not initialised yet: then a key and a config are stored before there is any lock."""
+    """Whether the vault is not initialised yet: then a key and a config are stored before there is any lock.
+
+    Raises NotFound.
+    """
     async with db.unit(claims.tenant, claims.user) as unit:
-        if await buckets.peek(unit, claims.bucket) is None:
-            raise NotFound(what=f"bucket {claims.bucket}")
+        await _require_known(unit, claims)
         return await objects.find(unit, claims.bucket, CONFIG) is None
 
 
@@ -140,15 +142,20 @@ async def see(db: Database, claims: VaultClaims, name: ObjectName, node: str) ->
 
 
 async def pages(db: Database, claims: VaultClaims, kind: ObjectKind) -> AsyncGenerator[list[ListedObject], None]:
-    """All objects of a kind, by name, as `see` finds them."""
+    """All objects of a kind, by name, as `see` finds them.
+
+    Raises NotFound for a bucket that the catalogue does not know, of which it cannot be said that nothing is there.
+    """
     if kind is ObjectKind.LOCK:
         async with db.unit(claims.tenant, claims.user) as unit:
+            await _require_known(unit, claims)
             found = await rows.locks(unit, claims.bucket)
         yield found
         return
     after: bytes | None = b""
     while after is not None:
         async with db.unit(claims.tenant, claims.user) as unit:
+            await _require_known(unit, claims)
             row = await rows.open_session(unit, claims.bucket, claims.device)
             if row and kind in _TELLING:
                 await rows.end_doubt(unit, row.id)
@@ -216,6 +223,11 @@ async def _reason_to_stay(
         return "a snapshot or an index file had to stay, and may need it"
     refusals = await condemn_unused(unit, bucket, row, name.kind, [name], brake=brake)
     return refusals[0].reason if refusals else ""
+
+
+async def _require_known(unit: Unit, claims: VaultClaims) -> None:
+    if await buckets.peek(unit, claims.bucket) is None:
+        raise NotFound(what=f"bucket {claims.bucket}")
 
 
 async def _locked(unit: Unit, claims: VaultClaims) -> SessionRow:

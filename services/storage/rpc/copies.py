@@ -6,11 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError
 from oort.storage.v1 import copies_pb2
 
 from domain.names import ObjectName
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, Unavailable
 from services.common.identity import require_peer
 from services.common.listeners import Served
 from services.common.messages import uuid_of
@@ -49,6 +50,7 @@ class CopiesRpc:
         self._incoming = incoming
         self._local = local
         self._streams = streams
+        self._log = structlog.get_logger("storage")
 
     def served(self) -> Served:
         """The service with its handlers."""
@@ -120,11 +122,19 @@ class CopiesRpc:
             await copy.write(frame)
 
     async def _abandoned(self, copy: LocalCopy, staged: StagedName, *, whole: bool) -> None:
-        """The asking node has gone. A whole copy may have been entered: the catalogue knows."""
-        if whole:
-            await self._incoming.settle(staged.bucket, staged.name)
-        else:
+        """The asking node has gone. A whole copy may have been entered: the catalogue knows.
+
+        Where that is away too, it waits as what a killed node leaves does, and nobody is here to be told.
+        """
+        if not whole:
             await copy.discard()
+            return
+        try:
+            await self._incoming.settle(staged.bucket, staged.name)
+        except Unavailable as error:
+            self._log.warning(
+                "an incoming file waits", bucket=str(staged.bucket), name=str(staged.name), cause=str(error)
+            )
 
     async def _message(self, context: Context) -> bytes:
         message = await self._streams.patiently(context.read())

@@ -13,7 +13,7 @@ from domain.names import CONFIG, ObjectKind, ObjectName
 from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.database import Database, Unit
-from services.common.errors import NotAllowed, NotFound
+from services.common.errors import NotAllowed
 from services.storage.access.quotas import require_room
 from services.storage.errors import (
     BeingRemoved,
@@ -22,6 +22,7 @@ from services.storage.errors import (
     NotInitialised,
     NotReserved,
     SealChanged,
+    SessionOver,
     TooFewCopies,
 )
 from services.storage.sessions.bodies import Announced, Body, Entered, Plan
@@ -67,7 +68,7 @@ async def put_again(
     Raises BeingRemoved, after which the put is to be tried again, when the object is being removed or has just gone.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         asked = await _standing(unit, claims, session, name)
         row, found = require_writing(asked.session, claims, session), asked.found
         if name.kind is ObjectKind.SNAPSHOT:
@@ -86,7 +87,7 @@ async def enter(
     caller then throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         # In a statement of its own: its snapshot is taken when the lock is held.
         asked = await _standing(unit, claims, session, body.name)
         row, found, homes = require_writing(asked.session, claims, session), asked.found, asked.home_nodes
@@ -117,7 +118,7 @@ async def initialise(db: Database, claims: VaultClaims, session: UUID, bodies: S
     rescan.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         asked = await _standing(unit, claims, session, CONFIG)
         row, config, homes = require_writing(asked.session, claims, session), asked.found, asked.home_nodes
         if config is not None:
@@ -154,7 +155,7 @@ async def replace_seal(db: Database, claims: VaultClaims, session: UUID, body: B
     Raises SealChanged, SessionOver, NotAllowed, NotInitialised; the caller then throws the staged copies away.
     """
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         homes = await home_nodes(unit, bucket.id)
         row = await writing(unit, claims, session)
         if await objects.find(unit, claims.bucket, CONFIG) is None:
@@ -183,10 +184,10 @@ async def is_initialised(db: Database, claims: VaultClaims, session: UUID) -> bo
 async def _standing(
     unit: Unit, claims: VaultClaims, session: UUID, name: ObjectName, silent_seconds: float = 0
 ) -> puts.Standing:
-    """What a put has to ask. Raises NotFound."""
+    """What a put has to ask. Raises SessionOver, since of a bucket that is not known no session is open."""
     asked = await puts.standing(unit, claims.bucket, session, name, silent_seconds)
     if asked is None:
-        raise NotFound(what=f"bucket {claims.bucket}")
+        raise SessionOver(session=session)
     return asked
 
 

@@ -93,7 +93,7 @@ async def beat(db: Database, claims: VaultClaims, session: UUID) -> None:
 async def end(db: Database, claims: VaultClaims, session: UUID) -> None:
     """End the session, which lets go of its pin. Ending it again does nothing."""
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         row = require_own(await sessions.get(unit, session), claims, session)
         if row.ended_seq is None:
             await sessions.end(unit, session, bucket.seq + 1)
@@ -122,7 +122,7 @@ async def reserve(db: Database, claims: VaultClaims, session: UUID, packs: Seque
     """Become a user of packs that an index names; what is condemned lives again. Answers those that are gone."""
     digests = {bytes.fromhex(pack.id): pack for pack in packs}
     async with db.unit(claims.tenant, claims.user) as unit:
-        bucket = await lock(unit, claims)
+        bucket = await lock(unit, claims, session)
         await writing(unit, claims, session)
         found = await objects.reservable(unit, claims.bucket, list(digests))
         if found:

@@ -18,18 +18,19 @@ PATIENCE_SECONDS = 5.0
 WRITING = frozenset((Purpose.BACKUP, Purpose.ADOPT, Purpose.RETENTION, Purpose.RESTIC, Purpose.REPLICATE))
 
 
-async def lock(unit: Unit, claims: VaultClaims) -> buckets.BucketState:
+async def lock(unit: Unit, claims: VaultClaims, session: UUID | None = None) -> buckets.BucketState:
     """Lock the bucket's row: the first statement of every transaction that changes the bucket.
 
-    Raises NotFound; BucketBusy when that takes long: calls that wait for one bucket would hold the connections that
-    those for others need.
+    Raises NotFound, or for a call in a `session` SessionOver, since a catalogue that was made anew has no bucket before
+    a rescan, which says nothing of the object that is meant; BucketBusy when that takes long: calls that wait for one
+    bucket would hold the connections that those for others need.
     """
     try:
         bucket = await buckets.lock(unit, claims.bucket, PATIENCE_SECONDS)
     except TimeoutError as error:
         raise BucketBusy from error
     if bucket is None:
-        raise NotFound(what=f"bucket {claims.bucket}")
+        raise NotFound(what=f"bucket {claims.bucket}") if session is None else SessionOver(session=session)
     return bucket
 
 

@@ -21,6 +21,7 @@ from services.storage.tests.test_operator import Metadata, named
 from services.storage.transfer.patience import Patience
 from services.storage.transfer.tests.test_copies import copies_are_complete
 from services.storage.upkeep.tests.moving import a_bucket_on, homes_of
+from services.storage.upkeep.tests.test_rescan import lose_the_catalogue
 from services.storage.upkeep.tests.test_scrub import scrubbed
 
 KINDS = (ObjectKind.PACK, ObjectKind.INDEX, ObjectKind.SNAPSHOT)
@@ -218,6 +219,15 @@ async def test_it_is_refused_to_whoever_has_no_adoption_and_on_a_node_that_is_no
         for purpose in (Purpose.READ, Purpose.BACKUP):
             async with adopting(cluster, claims, purpose) as session:
                 assert await refusal_of(session.adopt("a", "data")) == "NOT_ALLOWED"
+
+
+async def test_an_adoption_whose_catalogue_is_lost_meanwhile_is_over(cluster: Cluster) -> None:
+    async with cluster.up("a"):
+        claims = await a_vault(cluster, "a")
+        async with adopting(cluster, claims, ends=False) as adoption:
+            await lose_the_catalogue(cluster)
+            assert await refusal_of(adoption.adopt("a", "data")) == "SESSION_OVER"
+            assert await refusal_of(adoption.finish()) == "SESSION_OVER"
 
 
 async def test_a_vault_that_was_not_begun_takes_nothing(cluster: Cluster) -> None:

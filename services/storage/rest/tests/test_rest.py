@@ -84,6 +84,17 @@ async def test_many_objects_are_listed_whole(cluster: Cluster) -> None:
             assert len(await restic.names(ObjectKind.PACK)) == 2500
 
 
+@pytest.mark.parametrize("kind", [kind for kind in ObjectKind if not kind.is_root_file])
+async def test_of_a_vault_that_the_catalogue_does_not_know_it_is_not_said_that_nothing_is_there(
+    cluster: Cluster, kind: ObjectKind
+) -> None:
+    """A restic that runs while the catalogue is made anew must not take what it has stored for lost."""
+    async with a_rest_node(cluster) as node:
+        claims = replace(await cluster.bucket("a"), bucket=uuid4())
+        async with node.restic(claims) as restic:
+            assert (await restic.ask("GET", f"{kind.value}/")).status == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [

@@ -10,8 +10,10 @@ import pytest
 from oort.storage.v1 import copies_pb2, copies_pb2_grpc, objects_pb2
 
 from domain.names import ObjectName
+from services.common.errors import Busy
 from services.common.testing.server import reason_of
 from services.storage.tests.cluster import Cluster, a_body, pack
+from services.storage.transfer.incoming import Incoming
 from services.storage.transfer.tests.test_copies import copies_are_complete
 
 
@@ -102,6 +104,40 @@ async def test_a_copy_whose_digest_is_not_that_of_its_name_is_refused(cluster: C
         assert reason == "INVALID_ARGUMENT"
         assert "sha256" in detail
     assert cluster.files("a") == []
+
+
+async def test_a_whole_copy_whose_sender_and_whose_catalogue_are_away_waits(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = a_body()
+    async with cluster.up("a"):
+        claims = await cluster.bucket("a")
+        header = copies_pb2.CopyHeader(
+            bucket_id=str(claims.bucket),
+            name=str(pack(body)),
+            size=len(body),
+            sha256=bytes.fromhex(pack(body).id),
+            session_id=str(UUID(int=1)),
+        )
+        requests = [
+            copies_pb2.PutCopyRequest(header=header),
+            copies_pb2.PutCopyRequest(frame=body),
+            copies_pb2.PutCopyRequest(complete=True),
+        ]
+        monkeypatch.setattr(Incoming, "settle", _away)
+        async with cluster.internal("a", "storage", "b") as channel:
+            call = copies_pb2_grpc.CopyServiceStub(channel).PutCopy(iter(requests))
+            assert await call.read() == copies_pb2.PutCopyResponse(ready=True)
+            assert await call.read() == copies_pb2.PutCopyResponse(staged=True)
+            reason, detail = await _refusal(call.read)
+    # What it is told is why the call ended, and not that nobody could be asked then.
+    assert (reason, detail) == ("INVALID_ARGUMENT", "The copy ended early.")
+    [waiting] = cluster.files("a")
+    assert pack(body).id in waiting
+
+
+async def _away(*_: object) -> int:
+    raise Busy(what="The database")
 
 
 async def test_a_frame_that_is_too_large_is_refused(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,7 +18,7 @@ from oort.auth.v1 import owners_pb2, owners_pb2_grpc
 from oort.storage.v1 import rescans_pb2, rescans_pb2_grpc
 
 from domain.names import SEAL, ObjectKind, ObjectName
-from domain.sessions import Purpose
+from domain.sessions import Purpose, Scope
 from domain.tokens import VaultClaims
 from services.common.interceptors import MapErrors
 from services.common.listeners import Served, internal_credentials, listen
@@ -169,6 +170,33 @@ async def test_a_lost_catalogue_comes_back_from_the_disks_of_all_nodes(
         assert [one.objects for one in await rescan(cluster, *nodes)] == [0, 0]
         assert catalogue(cluster) == again
     assert set(files) <= set(cluster.files("a"))
+
+
+async def test_in_a_catalogue_that_was_made_anew_no_session_goes_on_and_nothing_is_called_missing(
+    cluster: Cluster, nodes: tuple[str, str]
+) -> None:
+    """What runs when the catalogue is lost must not take what it had stored for lost too."""
+    async with cluster.up(*nodes):
+        claims = replace(await cluster.bucket("a", copies=2), scopes=frozenset(Scope))
+        async with cluster.client("a", claims) as client:
+            made, listed, committed = await a_committed_snapshot(client)
+            backup, retention = await client.open(Purpose.BACKUP, committed), await client.open(Purpose.RETENTION)
+    await lose_the_catalogue(cluster)
+    async with cluster.up(*nodes), cluster.client("a", claims) as client:
+        calls = (
+            client.beat(backup),
+            client.get(backup, made),
+            client.reserve(backup, made),
+            client.put(backup, made, b""),
+            client.put_pack(backup, a_body()),
+            client.put_index(backup, [made]),
+            client.commit(backup, a_body()),
+            client.initialise(backup),
+            client.remove(retention, committed),
+            client.condemn(retention, listed),
+            client.end(retention),
+        )
+        assert [await refusal_of(call) for call in calls] == ["SESSION_OVER"] * len(calls)
 
 
 async def test_a_bucket_that_is_spread_over_the_disks_of_a_node_comes_back(
