@@ -198,7 +198,7 @@ def _takes_no_lock(patch: pytest.MonkeyPatch, _ahead: Ahead) -> None:
 def _locks_as_it_checks(patch: pytest.MonkeyPatch, ahead: Ahead) -> None:
     """The statement that asks for users takes the lock as well: its snapshot is older than the lock."""
 
-    async def peek(unit: Any, claims: VaultClaims) -> Any:
+    async def peek(unit: Any, claims: VaultClaims, session: UUID) -> Any:  # noqa: ARG001 - as `lock` has it
         return await buckets.peek(unit, claims.bucket)
 
     patch.setattr(retention, "lock", peek)
