@@ -26,7 +26,7 @@ from client.vault.nodes import Node
 from client.vault.trees import TreeReader
 from domain.names import ObjectName
 
-_WINDOW = 4096  # pieces, files and other things together
+_FIRST_WINDOW, _WINDOW = 512, 4096  # pieces, files and other things together; each is twice as large as the one before
 _AHEAD = 256  # nodes of a folder whose blobs are looked up at once, if each is of one
 _MADE = frozenset({NodeType.SYMLINK, NodeType.DEV, NodeType.CHARDEV, NodeType.FIFO})
 
@@ -89,7 +89,6 @@ class Window:
     size: int = 0
     total_files: int = 0  # that were planned in it, of so many bytes
     total_bytes: int = 0
-    small_files: int = 0  # of one piece
 
     def has(self, location: Location) -> bool:
         """Whether a blob is fetched in it."""
@@ -134,7 +133,9 @@ class Planner:
         self._verify = verify
         self._window = Window()
         self._before = Window()  # which is not handed out yet
+        self._most = _FIRST_WINDOW  # in this window
         self.found_any = False  # that is wanted
+        self.small_files = 0  # that were planned so far, each of one piece
         self._linked: dict[tuple[int, int], PlannedFile] = {}
 
     def plan(self, root: TargetFolder, tree: BlobId) -> None:
@@ -248,7 +249,7 @@ class Planner:
         file.waiting -= len(right)
         is_small = file.pieces == 1 and file.waiting == 1
         if is_small:
-            self._window.small_files += 1
+            self.small_files += 1
         else:
             self._window.begin.append(file)
         self._grow()
@@ -266,10 +267,11 @@ class Planner:
 
     def _grow(self) -> None:
         self._window.size += 1
-        if self._window.size >= _WINDOW:
+        if self._window.size >= self._most:
             self._pass_on()
 
     def _pass_on(self) -> None:
         self._counters.add(total_files=self._window.total_files, total_bytes=self._window.total_bytes)
+        self._most = min(2 * self._most, _WINDOW)
         full, self._before, self._window = self._before, self._window, Window()
         self._hand_out(full)

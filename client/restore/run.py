@@ -39,7 +39,7 @@ from client.vault.trees import TreeReader
 _AHEAD = 1  # windows that are begun before the one before them is completed
 _COLLECTED = 50_000  # objects made since the last look for garbage in cycles
 _COPIED = 1 << 20  # bytes at once, where a hard link has to become a copy
-_WORTH_PROCESSES = 1000  # small files in a window: to start one takes as long as writing that many
+_WORTH_PROCESSES = 1000  # small files that are planned: to start one takes as long as writing that many
 
 
 def restore(
@@ -206,10 +206,10 @@ class _Restore:
 
     def _begin(self, window: Window) -> Batch:
         """Have the pieces of a window written."""
+        if self._planner.small_files >= _WORTH_PROCESSES:
+            self._processes.start()
         for file in window.begin:
             self._writer.begin(file)
-        if window.small_files >= _WORTH_PROCESSES:
-            self._processes.start()
         return self._fetcher.fetch(window.pieces)
 
     def _complete(self, window: Window, batch: Batch) -> None:

@@ -81,9 +81,14 @@ class Document:
     def as_id(self, value: Any, field: str) -> bytes:
         """The 32 bytes of `value`, 64 lower-case hex digits."""
         try:
-            identity = bytes.fromhex(value)
+            return id_of(value)
         except (TypeError, ValueError):
-            identity = b""
-        if len(identity) != ID_BYTES or identity.hex() != value:
             self.refuse(f"{field} is no SHA-256 in hex")
-        return identity
+
+
+def id_of(text: str) -> bytes:
+    """The 32 bytes that 64 lower-case hex digits say. Raises TypeError, ValueError."""
+    identity = bytes.fromhex(text)
+    if len(identity) != ID_BYTES or identity.hex() != text:
+        raise ValueError("not 64 lower-case hex digits")
+    return identity

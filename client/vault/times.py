@@ -11,6 +11,8 @@ from functools import lru_cache
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _RFC3339 = re.compile(rf"\d{{4}}-\d\d-\d\dT{_CLOCK}:[0-5]\d(?:\.(\d{{1,9}})\d*)?(?:Z|([+-]{_CLOCK}))", re.ASCII)
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{0,8}[1-9])?(?:Z|[+-](?!00:00)\d\d:\d\d)", re.ASCII)
+_SECOND = len("1970-01-01T00:00:00")
+_SCALES: list[int] = [10 ** (9 - digits) for digits in range(10)]  # nanoseconds in the last of so many digits
 _DAY = 86_400
 _EARLIEST = -719_528 * _DAY  # 0000-01-01
 _LATEST = 2_932_897 * _DAY - 1  # 9999-12-31T23:59:59
@@ -50,6 +52,18 @@ def _date(day: int) -> str:
 
 def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time in any zone. Raises ValueError."""
+    second, point, fraction = text[:_SECOND], text[_SECOND : _SECOND + 1], text[_SECOND + 1 : -1]
+    if point == "." and text[-1] == "Z" and len(fraction) < len(_SCALES) and fraction.isascii() and fraction.isdigit():
+        return _whole_second(second) + int(fraction) * _SCALES[len(fraction)]  # as nearly all are, in half the time
+    return _parse(text)
+
+
+@lru_cache(maxsize=4096)  # as with _second
+def _whole_second(text: str) -> int:
+    return _parse(text + "Z")
+
+
+def _parse(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is no RFC 3339 time")

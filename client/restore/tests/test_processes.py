@@ -12,7 +12,7 @@ import pytest
 from client import worker_process
 from client.flow import Crew
 from client.platforms.linux import open_folder
-from client.restore import processes, run
+from client.restore import plan, processes, run
 from client.restore.compare import differences
 from client.restore.request import Overwrite, RestoreOptions
 from client.restore.small_files import Job, Outcome, Setting, SmallFile, SmallFiles
@@ -81,6 +81,19 @@ def test_they_write_small_files_as_they_were(tmp_path: Path, source: Path, vault
     assert all(outcome == Outcome([], []) for outcome in seen.outcomes)
     assert all(process._process.returncode == 0 for process in seen.processes)
     assert (summary.files, summary.bytes) == _figures(vault, tmp_path / "without")
+
+
+def test_they_are_started_once_so_many_are_planned_however_small_the_windows(
+    tmp_path: Path, source: Path, vault: VaultForTests, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_WORTH_PROCESSES", 12)
+    for size in ("_FIRST_WINDOW", "_WINDOW"):
+        monkeypatch.setattr(plan, size, 4)
+
+    vault.restore(tmp_path / "target")
+
+    assert not list(differences(source, tmp_path / "target" / source.relative_to("/"), holes=True))
+    assert seen.tasks
 
 
 def _figures(vault: VaultForTests, target: Path) -> tuple[int, int]:

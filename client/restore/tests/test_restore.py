@@ -333,7 +333,8 @@ def test_copies_that_lie_near_each_other_are_fetched_once(tmp_path: Path, monkey
     for number in range(24):
         (source / f"{number:02d}").write_bytes(random_bytes(100_000, number // 3))
     vault.backup(source)
-    monkeypatch.setattr(plan, "_WINDOW", 5)  # ends between copies
+    for size in ("_FIRST_WINDOW", "_WINDOW"):
+        monkeypatch.setattr(plan, size, 5)  # ends between copies
 
     summary = vault.restore(tmp_path / "target")
 

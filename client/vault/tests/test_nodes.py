@@ -1,5 +1,7 @@
 import json
 import stat
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ from client.vault.modes import (
     go_mode,
     unix_mode,
 )
-from client.vault.nodes import Node, decode_tree, encode_tree, iterate_tree, name_complaint
+from client.vault.nodes import Node, decode_tree, encode_tree, iterate_any_tree, iterate_tree, name_complaint
 from client.vault.strict import tree_complaints
 from client.vault.tests.builders import TIME_NS, a_node
 from client.vault.tests.test_keys import JSON
@@ -202,6 +204,52 @@ def test_arbitrary_bytes_are_a_tree_or_damaged(body: bytes) -> None:
             assert node.name
     except DamagedVault:
         return
+
+
+USUAL = json.loads(encode_tree([a_node(b"a")]))["nodes"][0]
+NUMBERS = [0, 1, -1, 2**32 - 1, 2**32, 2**64 - 1, 2**64, 1.0, True, None, "1"]
+MOMENTS = [
+    *("", "2014-12-06T16:30:23.5Z", "2014-12-06T16:30:23Z", "2014-12-06T17:30:23.5+01:00", "2014-12-06"),
+    *("2014-12-06T16:30:23.Z", "2014-12-06T16:30:23.1234567890Z", "2014-13-06T16:30:23.5Z"),
+    *("2014-12-06T16:30:2\u0663.5Z", "2014-12-06T16:30:23.\u0663Z", None, 7),
+]
+HEX = ["ab" * 32, "AB" * 32, "ab " * 32, "ab" * 31, "", None, 7]
+WORDS = ["", "eA==", "a", "\0", None, 7]
+UNUSUAL: dict[str, list[Any]] = {
+    "name": ["a", "\u00e4", "\\xff", "\\", ".", "..", "a/b", "", "\0", "\ud800", "\udc80", None],
+    "type": ["file", "dir", "symlink", "other", None],
+    **dict.fromkeys(("mode", "uid", "gid", "inode", "device_id", "size", "links", "device"), NUMBERS),
+    **dict.fromkeys(("mtime", "atime", "ctime"), MOMENTS),
+    **dict.fromkeys(("user", "group", "error", "linktarget", "linktarget_raw"), WORDS),
+    "content": [None, [], *([digits] for digits in HEX)],
+    "subtree": HEX,
+    "extended_attributes": [[], None, [{"name": "user.a", "value": "eA=="}], [{}], [7]],
+    "future": [None],
+}
+NEARLY_USUAL = st.lists(
+    st.sampled_from([(field, value) for field, values in UNUSUAL.items() for value in values]), max_size=2
+).map(lambda changes: USUAL | dict(changes))
+
+
+@given(st.lists(NEARLY_USUAL, max_size=3), st.booleans())
+def test_a_tree_says_the_same_at_once_and_field_by_field(nodes: list[dict[str, object]], is_ascii: bool) -> None:
+    text = json.dumps({"nodes": nodes}, ensure_ascii=is_ascii, separators=(",", ":"))
+    body = text.encode(errors="surrogatepass")
+    assert read_or_complaint(iterate_tree, body) == read_or_complaint(iterate_any_tree, body)
+
+
+def read_or_complaint(read: Callable[[bytes], Iterable[Node]], body: bytes) -> list[Node] | str:
+    try:
+        return list(read(body))
+    except DamagedVault as error:
+        return str(error)
+
+
+def test_what_most_nodes_are_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = [a_node(b"a"), a_node(b"b \xc3\xa4"), a_node(b'c"\xff')]
+    body = encode_tree(tree)
+    monkeypatch.setattr("client.vault.nodes.Document", None)
+    assert decode_tree(body) == tree
 
 
 def test_deep_nesting_is_damaged() -> None:
