@@ -10,7 +10,7 @@ STUBS  := generated/.ready
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fire campaign-fuzz campaign-clouds emulators azurite campaign-sessions planted-faults bench-node bench-mount bench-report lock clean
+.PHONY: help demo up test lint collected protos bench campaign-fresh campaign-index campaign-prune campaign-devices campaign-nodes campaign-rolling campaign-fire campaign-fuzz campaign-clouds emulators azurite campaign-sessions planted-faults bench-node bench-mount bench-floor bench-report lock clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-node: $(STUBS) ## one storage node under 200 clients and 1,000 idle sessio
 
 bench-mount: $(STUBS) ## ls -lR of 63 k files through a mounted vault, beside restic's mount  [BENCH_ARGS=--short]
 	@$(BIN)/python -m bench mount $(BENCH_ARGS)
+
+bench-floor: $(STUBS) emulators ## what bare calls take of a first backup to S3, beside restic's backup  [BENCH_ARGS="--dataset small"]
+	@$(BIN)/python -m bench floor $(BENCH_ARGS)
 
 FIGURES := .demo/bench
 bench-report: $(STUBS) emulators ## measure everything and put it into docs/benchmarks.md: hours, and 40 GB  [BENCH_ARGS=--short]

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import comparison, growth, machine, mounts, page, profiling
+from bench import comparison, floor, growth, machine, mounts, page, profiling
 from bench.datasets.catalogue import DATASETS
 from bench.datasets.dataset import Dataset, folder
 from bench.measure import NotMeasured
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_growth(commands.add_parser("growth", parents=[common], help="Oort alone, 1 to 16 GiB and 10 k to 1 M files"))
     _add_node(commands.add_parser("node", parents=[common], help="one node under many clients, beside rclone"))
     _add_mount(commands.add_parser("mount", parents=[common], help="ls -lR of a mounted vault, beside restic's mount"))
+    _add_floor(commands.add_parser("floor", parents=[common], help="what bare calls take of a first backup to S3"))
     _add_profile(
         commands.add_parser("profile", parents=[common], help="where the time goes, by function, at both ends")
     )
@@ -83,6 +84,11 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
 def _add_mount(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_mount)
     parser.add_argument("--rounds", type=_count, help=f"whose medians are shown; default {_ROUNDS}, 1 with --short")
+
+
+def _add_floor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_floor)
+    parser.add_argument("--dataset", choices=list(DATASETS), default="image", help="default image")
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +149,14 @@ def _mount(arguments: argparse.Namespace) -> None:
     rounds = arguments.rounds or (1 if arguments.short else _ROUNDS)
     scale = _SHORT_SCALE if arguments.short else 1
     found = mounts.compare_mounts(scale=scale, rounds=rounds, place=arguments.place, say=_say)
+    if arguments.json:
+        found.save(arguments.json)
+    found.print()
+
+
+def _floor(arguments: argparse.Namespace) -> None:
+    dataset, scale = DATASETS[arguments.dataset], _SHORT_SCALE if arguments.short else 1
+    found = floor.measure_floor(dataset, scale=scale, place=arguments.place, say=_say)
     if arguments.json:
         found.save(arguments.json)
     found.print()
