@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from clouds.testing.emulators import Emulator, azure, google, s3
+from clouds.testing.emulators import Emulator, azure, google, s3, seaweedfs
 from services.common.errors import StartError
 from services.storage.tests.kept import HASTY, on_emulator
 from services.storage.volumes.remote.address import StoreAddress
@@ -39,9 +39,9 @@ def refused(emulator: Emulator, key: StoreKey, folder: Path, said: str) -> Itera
 
 @pytest.mark.parametrize(
     ("emulator", "said"),
-    [(azure, "key"), (google, "look at the credential"), (s3, "key")],
+    [(azure, "key"), (google, "look at the credential"), (s3, "key"), (seaweedfs, "key")],
     indirect=["emulator"],
-    ids=["azure", "google", "s3"],
+    ids=["azure", "google", "s3", "seaweedfs"],
     scope="session",
 )
 def test_a_store_that_does_not_know_the_key_ends_the_start(emulator: Emulator, said: str, tmp_path: Path) -> None:
