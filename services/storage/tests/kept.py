@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import pytest
-
 from clouds.calls import Patience
-from clouds.testing.emulators import Emulator, azure, google, seaweedfs
+from clouds.testing.emulators import Emulator
 from services.storage.volumes import marker
 from services.storage.volumes.disk import Disk
 from services.storage.volumes.remote.address import StoreAddress
@@ -25,14 +23,6 @@ HASTY = Patience(answer=30, total=0.5, new=0.3, first=0.001, longest=0.01)
 _ACCESS_KEY, _SECRET = "AKIDEXAMPLE", "zqx-secret-of-a-store-7421"
 KEY = StoreKey({"access_key_id": _ACCESS_KEY, "secret_access_key": _SECRET})
 _KEY_OF_S3 = f"[default]\naws_access_key_id = {_ACCESS_KEY}\naws_secret_access_key = {_SECRET}\n"
-# For tests whose fixture `kept` knows "emulator": those that a node takes, for rclone's passes over conditions.
-ON_EMULATORS = [
-    pytest.mark.usefixtures("emulator"),
-    pytest.mark.parametrize(
-        "emulator", [azure, google, seaweedfs], indirect=True, ids=["azure", "google", "seaweedfs"], scope="session"
-    ),
-    pytest.mark.parametrize("kept", ["emulator"], indirect=True),
-]
 _OWN_FILES = frozenset(("lock", marker.NAME))
 
 

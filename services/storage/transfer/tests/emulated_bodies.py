@@ -1,6 +1,8 @@
-"""A node whose bodies lie in Azure, in Google's store or in S3, on emulators, for `make campaign-clouds`."""
+"""A node whose bodies lie in Azure or in Google's store, on emulators, for `make campaign-clouds`."""
 
-from services.storage.tests.kept import ON_EMULATORS
+import pytest
+
+from clouds.testing.emulators import azure, google
 from services.storage.transfer.tests.test_bodies import (  # the same tests
     auth_server,
     kept,
@@ -29,4 +31,8 @@ __all__ = [
     "test_what_was_put_is_listed_and_read_whole_and_in_parts_also_after_a_restart",
 ]
 
-pytestmark = ON_EMULATORS
+pytestmark = [
+    pytest.mark.usefixtures("emulator"),
+    pytest.mark.parametrize("emulator", [azure, google], indirect=True, ids=["azure", "google"], scope="session"),
+    pytest.mark.parametrize("kept", ["emulator"], indirect=True),
+]

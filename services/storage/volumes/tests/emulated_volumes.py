@@ -1,6 +1,12 @@
-"""What a node expects of a store, on emulators of Azure, Google and S3, for `make campaign-clouds`."""
+"""What a node expects of a store, on emulators of Azure and Google, for `make campaign-clouds`."""
 
-from services.storage.tests.kept import ON_EMULATORS
+import pytest
+
+from clouds.testing.emulators import azure, google
 from services.storage.volumes.tests.test_volumes import *  # noqa: F403 - the same tests
 
-pytestmark = ON_EMULATORS
+pytestmark = [
+    pytest.mark.usefixtures("emulator"),
+    pytest.mark.parametrize("emulator", [azure, google], indirect=True, ids=["azure", "google"], scope="session"),
+    pytest.mark.parametrize("kept", ["emulator"], indirect=True),
+]

@@ -1,12 +1,19 @@
-"""What bodies need of Azure, Google and S3, on their emulators, for `make campaign-clouds`."""
+"""What bodies need of Azure and Google, on their emulators, for `make campaign-clouds`."""
 
 from concurrent.futures import ThreadPoolExecutor
 
-from services.storage.tests.kept import ON_EMULATORS, InStore
+import pytest
+
+from clouds.testing.emulators import azure, google
+from services.storage.tests.kept import InStore
 from services.storage.volumes.remote.tests.test_containers import *  # noqa: F403 - the same tests
 
-pytestmark = ON_EMULATORS
-MORE_THAN_A_PAGE = 1_100  # of Google's and S3's; one of Azure's has 5,000, which takes its emulator minutes
+pytestmark = [
+    pytest.mark.usefixtures("emulator"),
+    pytest.mark.parametrize("emulator", [azure, google], indirect=True, ids=["azure", "google"], scope="session"),
+    pytest.mark.parametrize("kept", ["emulator"], indirect=True),
+]
+MORE_THAN_A_PAGE = 1_100  # of Google's; one of Azure's has 5,000, which takes its emulator minutes
 
 
 def test_a_long_list_has_each_object_once(kept: InStore) -> None:
