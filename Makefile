@@ -92,7 +92,7 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 
 campaign-clouds: $(STUBS) emulators azurite ## the contract, whole backups, and nodes' bodies, on emulated stores of Azure and Google and on two more of S3
 	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fEs -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py \
-	  services/storage/volumes/tests/emulated_volumes.py services/storage/transfer/tests/emulated_bodies.py services/storage/volumes/remote/tests/emulated.py services/storage/volumes/remote/tests/emulated_refusals.py
+	  services/storage/volumes/tests/emulated_volumes.py services/storage/transfer/tests/emulated_bodies.py services/storage/volumes/remote/tests/emulated.py services/storage/volumes/remote/tests/emulated_store.py services/storage/volumes/remote/tests/emulated_refusals.py
 
 # Those that can be had, for the campaign and the benchmark: a registry that is away, or does not answer, is no failure.
 HASHED := --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from clouds.failures import is_of_opendal
 from clouds.testing.google import GoogleRules
 from clouds.testing.proxy import a_proxy
 
@@ -201,7 +202,7 @@ def _running(
 
 
 def _wait_until_it_stores(emulator: Emulator) -> None:
-    """A server of several may listen before all of them have found each other. Raises opendal's Error."""
+    """A server of several may listen before all of them have found each other. Raises what opendal does."""
     import opendal  # which tests without such a server do not wait for
 
     keys = {"access_key_id": emulator.key, "secret_access_key": emulator.secret, "region": "us-east-1"}
@@ -211,8 +212,8 @@ def _wait_until_it_stores(emulator: Emulator) -> None:
         try:
             store.write("ready", b"ready")
             break
-        except opendal.exceptions.Error:
-            if time.monotonic() > end:
+        except Exception as error:
+            if not is_of_opendal(error) or time.monotonic() > end:
                 raise
             time.sleep(_POLL_SECONDS)
     store.delete("ready")

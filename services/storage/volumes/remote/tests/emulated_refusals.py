@@ -59,3 +59,11 @@ def test_a_store_that_passes_over_the_condition_is_refused(emulator: Emulator, t
         key = StoreKey.read(kept.key_file, emulator.scheme)
         with refused(emulator, key, tmp_path, r"replaces an object .* \(If-None-Match: \*\)") as told:
             assert emulator.secret not in told
+
+
+@pytest.mark.parametrize("emulator", [seaweedfs], indirect=True, ids=["seaweedfs"], scope="session")
+def test_a_store_that_keeps_folders_is_refused(emulator: Emulator, tmp_path: Path) -> None:
+    with on_emulator(emulator, tmp_path.name, tmp_path) as kept:
+        key = StoreKey.read(kept.key_file, emulator.scheme)
+        with refused(emulator, key, tmp_path, "keeps a folder of which nothing is left") as told:
+            assert emulator.secret not in told
