@@ -90,7 +90,7 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
-campaign-clouds: $(STUBS) emulators azurite ## the contract, whole backups, and nodes' bodies, on emulated stores of Azure and Google and on two more of S3
+campaign-clouds: $(STUBS) emulators azurite ## the contract, whole backups, and nodes' bodies, on emulated stores of Azure and Google and on two servers of S3
 	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fEs -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py \
 	  services/storage/volumes/tests/emulated_volumes.py services/storage/transfer/tests/emulated_bodies.py services/storage/volumes/remote/tests/emulated.py services/storage/volumes/remote/tests/emulated_store.py services/storage/volumes/remote/tests/emulated_refusals.py
 
