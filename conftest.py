@@ -266,7 +266,7 @@ def emulator(
     """Each of the stores that a campaign starts; skipped, with the reason, where one is not installed."""
     try:
         with (
-            request.param(tmp_path_factory.mktemp("emulator"), a_free_port()) as emulator,
+            request.param(tmp_path_factory.mktemp("emulator"), a_free_port) as emulator,
             _ending_with_us(ProcessId.of(emulator.pid)),
         ):
             yield emulator

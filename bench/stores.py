@@ -107,7 +107,7 @@ def on_s3(folder: Path, operator: Operator, *, with_restic: bool) -> Iterator[li
     home.mkdir()
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(emulators.s3(home, free_port()))
+            server = stack.enter_context(emulators.s3(home, free_port))
         except OSError as error:
             raise NotMeasured(f"the server of S3 does not start: {error}") from None
         found: list[Contestant] = [OortOnS3(folder / "oort-s3", operator, server)]

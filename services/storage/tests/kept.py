@@ -79,6 +79,7 @@ class InStore:
     key_file: Path
     folder: Path
     store: Store
+    patience: Patience
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -89,15 +90,18 @@ class InStore:
         }
 
     def volume(self) -> RemoteVolume:
-        store = _opened(StoreAddress.parse(self.url), self.key_file, "a")
+        store = self._opened(StoreAddress.parse(self.url))
         return _Alone(store, Spool(self.folder / "spool", "a", 0), "a")
 
     @contextmanager
     def elsewhere(self) -> Iterator[Store]:
         """The same store with the name of a container that it has not."""
         address = replace(StoreAddress.parse(self.url), container="no-such-container")
-        with closing(_opened(address, self.key_file, "a")) as store:
+        with closing(self._opened(address)) as store:
             yield store
+
+    def _opened(self, address: StoreAddress) -> Store:
+        return Store(address, StoreKey.read(self.key_file, address.scheme), "a", self.patience)
 
     def files(self) -> list[str]:
         return sorted(path for path in self._below("/") if path not in _OWN_FILES)
@@ -145,7 +149,7 @@ def address_of(bucket: str, prefix: str) -> str:
 @contextmanager
 def on_s3(bucket: str, prefix: str, folder: Path) -> Iterator[InStore]:
     """`bucket` is ENDPOINT/BUCKET."""
-    with _in_store(address_of(bucket, prefix), _KEY_OF_S3, folder) as kept:
+    with _in_store(address_of(bucket, prefix), _KEY_OF_S3, folder, HASTY) as kept:
         yield kept
 
 
@@ -159,22 +163,18 @@ def on_emulator(emulator: Emulator, prefix: str, folder: Path) -> Iterator[InSto
     }[emulator.scheme]
     if emulator.scheme == "gcs":
         _write_secret(folder / "google.json", base64.b64decode(emulator.secret).decode())
-    with _in_store(url, key, folder) as kept:
+    # Emulators are programs of their own, which a busy machine lets wait.
+    with _in_store(url, key, folder, replace(HASTY, total=60, new=60)) as kept:
         yield kept
 
 
 @contextmanager
-def _in_store(url: str, key: str, folder: Path) -> Iterator[InStore]:
+def _in_store(url: str, key: str, folder: Path, patience: Patience) -> Iterator[InStore]:
     key_file = folder / "store-key"
     _write_secret(key_file, key)
-    with closing(_opened(StoreAddress.parse(url), key_file, "test")) as store:
-        yield InStore(url, key_file, folder, store)
-
-
-def _opened(address: StoreAddress, key_file: Path, node: str) -> Store:
-    # Emulators are programs of their own, which a busy machine lets wait.
-    patience = HASTY if address.scheme == "s3" else replace(HASTY, total=60, new=60)
-    return Store(address, StoreKey.read(key_file, address.scheme), node, patience)
+    address = StoreAddress.parse(url)
+    with closing(Store(address, StoreKey.read(key_file, address.scheme), "test", patience)) as store:
+        yield InStore(url, key_file, folder, store, patience)
 
 
 def _write_secret(path: Path, content: str) -> None:

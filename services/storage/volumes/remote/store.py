@@ -344,8 +344,8 @@ def _gone(above: str, folder: str) -> "Callable[[AsyncOperator], Awaitable[None]
         if folder in {found.path for found in await listing(above)(operator)}:
             raise Failure(
                 Trouble.BEHIND,
-                "it keeps a folder of which nothing is left, as Azure's accounts with a hierarchical namespace do: take"
-                " another store",
+                "it keeps a folder of which nothing is left, as SeaweedFS and Azure's accounts with a hierarchical"
+                " namespace do: take another store",
             )
 
     return gone

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from clouds.testing.emulators import Emulator, azure, google, s3
+from clouds.testing.emulators import Emulator, azure, google, s3, seaweedfs
 from services.common.errors import StartError
 from services.storage.tests.kept import HASTY, on_emulator
 from services.storage.volumes.remote.address import StoreAddress
@@ -39,9 +39,9 @@ def refused(emulator: Emulator, key: StoreKey, folder: Path, said: str) -> Itera
 
 @pytest.mark.parametrize(
     ("emulator", "said"),
-    [(azure, "key"), (google, "look at the credential"), (s3, "key")],
+    [(azure, "key"), (google, "look at the credential"), (s3, "key"), (seaweedfs, "key")],
     indirect=["emulator"],
-    ids=["azure", "google", "s3"],
+    ids=["azure", "google", "s3", "seaweedfs"],
     scope="session",
 )
 def test_a_store_that_does_not_know_the_key_ends_the_start(emulator: Emulator, said: str, tmp_path: Path) -> None:
@@ -58,4 +58,12 @@ def test_a_store_that_passes_over_the_condition_is_refused(emulator: Emulator, t
     with on_emulator(emulator, tmp_path.name, tmp_path) as kept:
         key = StoreKey.read(kept.key_file, emulator.scheme)
         with refused(emulator, key, tmp_path, r"replaces an object .* \(If-None-Match: \*\)") as told:
+            assert emulator.secret not in told
+
+
+@pytest.mark.parametrize("emulator", [seaweedfs], indirect=True, ids=["seaweedfs"], scope="session")
+def test_a_store_that_keeps_folders_is_refused(emulator: Emulator, tmp_path: Path) -> None:
+    with on_emulator(emulator, tmp_path.name, tmp_path) as kept:
+        key = StoreKey.read(kept.key_file, emulator.scheme)
+        with refused(emulator, key, tmp_path, "keeps a folder of which nothing is left") as told:
             assert emulator.secret not in told
