@@ -258,8 +258,8 @@ class Puts:
                 )
         if len(made) < plan.ack_copies:
             raise TooFewCopies(
-                detail=f"Bucket {put.claims.bucket} needs {plural(plan.ack_copies, 'copy', 'copies')}, and of its nodes"
-                f" are up: {len(made)} of {len(plan.homes)}. Try again when they are back."
+                detail=f"Bucket {put.claims.bucket} needs {plural(plan.ack_copies, 'copy', 'copies')}, and {len(made)}"
+                f" of its {plural(len(plan.homes), 'node')} could be reached. Try again when they are back."
             )
         enough = len(made) if plan.everywhere else plan.ack_copies
         return Spread(made, enough)
