@@ -130,7 +130,7 @@ class NoSuchSnapshot(OortError):
 
 
 class NoOwnSnapshot(NoSuchSnapshot):
-    """None of the {count} snapshots is of this device: give an id, as `snapshots --all-devices` lists them."""
+    """No snapshot of the vault is of this device: give an id, as `snapshots --all-devices` lists them."""
 
 
 class SnapshotRemoved(OortError):
@@ -180,7 +180,7 @@ class BadRetention(UsageError):
 
 
 class NoSnapshots(OortError):
-    """Nothing was pruned: the vault has no snapshot, but {packs} packs. Find its snapshots, or make a backup first."""
+    """Nothing was pruned: the vault has packs ({packs:,}) and no snapshot. Find its snapshots, or back up first."""
 
     exit_code = 8
 

@@ -8,6 +8,7 @@ import re
 from enum import StrEnum
 
 _KIND = re.compile(r"(\w+) \((?:permanent|temporary|persistent)\)")
+_SERVICE = re.compile(r"^\s*service: (\w+)$", re.MULTILINE)  # in the context of an error
 _CODE = re.compile(r'code: "(\w+)"|<Code>(\w+)</Code>|reason: "(\w+)"')  # S3's and Azure's, Google's
 _STATUS = re.compile(r"status: (\d{3})")
 _LONGEST = 200
@@ -44,10 +45,24 @@ class Failure(Exception):
 
 
 _WRONG_KEY = "it does not know this access key, or the secret does not belong to it: check both"
+# By opendal's name of a kind of store, where it calls what opens it otherwise than S3 does.
+_WRONG_LOGINS = {
+    "azblob": "it does not know this account, or the account key does not belong to it: check both",
+    "gcs": "it does not take this service account's key: check it",
+    "b2": "it does not know this key id, or the application key does not belong to it: check both",
+    "swift": "it does not take this token: check it, or get a new one if its time is over",
+    "webdav": "it does not take this user with this password: check both",
+}
 NO_CONTAINER = "there is no such bucket or container: make it first, or check its name"
 _OTHER_REGION = "the bucket lies in another region: give that one, or the endpoint of that region"
 _CLOCK = "this machine's clock is too far from the store's: set it right"
 _DENIED = "it does not let this key do that: look at the key's rights"
+_DENIED_LOGINS = {
+    "azblob": "it does not let this account key do that: look at the rights of the account",
+    "gcs": "it does not let this service account do that: look at its rights",
+    "swift": "it does not let this token do that: look at its rights",
+    "webdav": "it does not let this user do that: look at the user's rights",
+}
 _NO_TLS = "it does not speak TLS: is the port right, and is an address without TLS meant, which says http?"
 _UNTRUSTED = (
     "its certificate is not one that this machine trusts: add its CA to the machine's, or name a file with all CAs in "
@@ -168,12 +183,19 @@ def read_failure(error: Exception) -> Failure:
     elif kind == "RateLimited" or known & _BUSY:
         failure = Failure(Trouble.BUSY, "it is busy, or limits how often it is asked: try again later")
     elif refusal or kind == "PermissionDenied":
-        failure = Failure(Trouble.REFUSED, refusal or _DENIED)
+        failure = Failure(Trouble.REFUSED, _in_words_of_the_store(refusal or _DENIED, text))
     elif known & _LACKING or ("x-amz-checksum" in text and known & _UNTAKEN):
         failure = Failure(Trouble.UNKNOWN_TO_IT, f"it lacks what is asked of it ({_in_short(text)})")
     else:
         failure = _by_its_text(text)
     return failure
+
+
+def _in_words_of_the_store(refusal: str, text: str) -> str:
+    """A refusal of what opens a store, with what such a store calls that."""
+    service = _SERVICE.search(text)
+    words = {_WRONG_KEY: _WRONG_LOGINS, _DENIED: _DENIED_LOGINS}.get(refusal, {})
+    return words.get(service[1], refusal) if service else refusal
 
 
 def _by_its_text(text: str) -> Failure:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
 from domain.periods import earlier, instant, local, month_from, month_start, week_start, year_from
-from domain.retention_policy import LATEST_OF, Policy, Range, RangeType, amounts, counted
+from domain.retention_policy import LATEST_OF, Policy, Range, RangeType, amounts
+from domain.wording import plural
 
 _SECOND = timedelta(seconds=1)
 _DAYS_OF_WEEK = 7
@@ -101,7 +102,7 @@ def _first_of_days(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kep
     today = now.date().toordinal()
     for snapshot in _firsts(placed, lambda day: day):
         if snapshot.day.toordinal() > today - one.days:
-            yield snapshot, f"the first of {snapshot.day}, of the last {counted(one.days, 'day')}"
+            yield snapshot, f"the first of {snapshot.day}, of the last {plural(one.days, 'day')}"
 
 
 def _first_of_weeks(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kept:
@@ -110,7 +111,7 @@ def _first_of_weeks(one: Range, placed: Sequence[_Placed], now: datetime) -> _Ke
         start = week_start(snapshot.day, one.week_offset)
         if start > this - one.weeks * _DAYS_OF_WEEK:
             begin = date.fromordinal(max(start, 1))
-            yield snapshot, f"the first of the week from {begin}, of the last {counted(one.weeks, 'week')}"
+            yield snapshot, f"the first of the week from {begin}, of the last {plural(one.weeks, 'week')}"
 
 
 def _first_of_months(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kept:
@@ -119,7 +120,7 @@ def _first_of_months(one: Range, placed: Sequence[_Placed], now: datetime) -> _K
         month = month_from(snapshot.day, one.month_offset)
         if month > this - one.months:
             begin = month_start(month, one.month_offset)
-            yield snapshot, f"the first of the month from {begin}, of the last {counted(one.months, 'month')}"
+            yield snapshot, f"the first of the month from {begin}, of the last {plural(one.months, 'month')}"
 
 
 def _first_of_years(one: Range, placed: Sequence[_Placed], now: datetime) -> _Kept:
@@ -128,7 +129,7 @@ def _first_of_years(one: Range, placed: Sequence[_Placed], now: datetime) -> _Ke
         year = year_from(snapshot.day, one.year_offset)
         if year > this - one.years:
             begin = f"{year:04}-{one.year_offset:02}"
-            yield snapshot, f"the first of the year from {begin}, of the last {counted(one.years, 'year')}"
+            yield snapshot, f"the first of the year from {begin}, of the last {plural(one.years, 'year')}"
 
 
 def _latest_of(one: Range, placed: Sequence[_Placed], _now: datetime) -> _Kept:
@@ -140,7 +141,7 @@ def _latest_of(one: Range, placed: Sequence[_Placed], _now: datetime) -> _Kept:
             if len(seen) == one.jobs:
                 return
             seen.add(period)
-            yield snapshot, f"the latest of {period}, of the last {counted(one.jobs, unit)} that have one"
+            yield snapshot, f"the latest of {period}, of the last {plural(one.jobs, unit)} that have one"
 
 
 def _period_name(kind: RangeType, day: date) -> str:

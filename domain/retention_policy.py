@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
 
+from domain.wording import plural
+
 MAXINT = 1 << 50  # the greatest number of a field: for ever
 _MOST_RANGES = 32
 _LONGEST_ZONE = 100
@@ -193,18 +195,18 @@ _IN_WORDS: Mapping[RangeType, Callable[[Range], str]] = {
     RangeType.LAST_JOBS: lambda one: "the latest" if one.jobs == 1 else f"the last {one.jobs:,}",
     RangeType.NEWER_THAN: lambda one: f"those since {_second(one.timestamp)}",
     RangeType.JOBS_SINCE: lambda one: f"those not older than {amounts(one)}",
-    RangeType.FIRST_OF_DAYS: lambda one: f"the first of each of the last {counted(one.days, 'day')}",
+    RangeType.FIRST_OF_DAYS: lambda one: f"the first of each of the last {plural(one.days, 'day')}",
     RangeType.FIRST_OF_WEEKS: lambda one: (
-        f"the first of each of the last {counted(one.weeks, 'week')}, from {_WEEKDAYS[one.week_offset]} on"
+        f"the first of each of the last {plural(one.weeks, 'week')}, from {_WEEKDAYS[one.week_offset]} on"
     ),
     RangeType.FIRST_OF_MONTHS: lambda one: (
-        f"the first of each of the last {counted(one.months, 'month')}, from day {one.month_offset} on"
+        f"the first of each of the last {plural(one.months, 'month')}, from day {one.month_offset} on"
     ),
     RangeType.FIRST_OF_YEARS: lambda one: (
-        f"the first of each of the last {counted(one.years, 'year')}, from month {one.year_offset} on"
+        f"the first of each of the last {plural(one.years, 'year')}, from month {one.year_offset} on"
     ),
     **dict.fromkeys(
-        LATEST_OF, lambda one: f"the latest of each of the last {counted(one.jobs, LATEST_OF[one.type])} that have one"
+        LATEST_OF, lambda one: f"the latest of each of the last {plural(one.jobs, LATEST_OF[one.type])} that have one"
     ),
 }
 
@@ -212,11 +214,7 @@ _IN_WORDS: Mapping[RangeType, Callable[[Range], str]] = {
 def amounts(one: Range) -> str:
     """The time of a range of type 902: 1 year, 2 weeks."""
     numbers = (one.years, one.months, one.weeks, one.days)
-    return ", ".join(counted(number, unit) for number, unit in zip(numbers, _UNITS, strict=True) if number)
-
-
-def counted(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+    return ", ".join(plural(number, unit) for number, unit in zip(numbers, _UNITS, strict=True) if number)
 
 
 def _second(timestamp: int) -> str:

@@ -24,7 +24,10 @@ Key = Annotated[
 ]
 SecretOption = Annotated[
     bool,
-    Option("--secret-stdin", help="Read the key's secret from standard input; on S3 else AWS_SECRET_ACCESS_KEY."),
+    Option(
+        "--secret-stdin",
+        help="Read the password, secret key or token from standard input; on S3 else AWS_SECRET_ACCESS_KEY.",
+    ),
 ]
 KeyFile = Annotated[
     Path | None,
@@ -61,8 +64,9 @@ class StoreLogin:
             return self.pin(opened), password
         if self.key_file or self.host_key:
             raise UsageError(detail="--key-file and --host-key are for servers of SFTP: leave them out.")
+        asked = f"{location.secret_name[0].upper()}{location.secret_name[1:]} of the store"
         given_key, given = self._from_environment(location)
-        secret, password = self._secrets("Secret of the store", given or None, with_password=with_password)
+        secret, password = self._secrets(asked, given or None, with_password=with_password)
         return location.opened_by(self.access_key or given_key, secret), password
 
     def renew(self, location: "Location") -> "Location":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
@@ -10,6 +10,9 @@ from client.cli.console import emit, note, say
 from client.cli.invocation import Invocation, Json
 from client.cli.parameters import Argument
 from client.errors import OortError, StoreError
+
+if TYPE_CHECKING:
+    from client.stores.cloud.location import Location
 
 Name = Annotated[str, Argument(help="Name of the vault.")]
 
@@ -43,6 +46,7 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
                 from client.stores.cloud.restic import restic_access
 
                 access = restic_access(where)
+                login = _login(where)
                 found = {
                     "kind": where.scheme,
                     "address": where.place,
@@ -60,8 +64,8 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         say("On a node's disk: restic --repo .../buckets/" + vault.bucket_id + " snapshots")
     elif found["kind"] != "local":
         say(f"Address   {found['address']}")
-        if found["key_id"]:
-            say(f"Key       {found['key_id']} (its secret is yours to keep)")
+        if login:
+            say(login)
         say(f"Password  {password}")
         for line in access.lines:
             say(line)
@@ -69,3 +73,11 @@ def vault_recovery(context: click.Context, name: Name, as_json: Json = False) ->
         say(f"Folder    {found['path']}")
         say(f"Password  {password}")
         say(f"restic --repo {quote(str(found['path']))} snapshots")
+
+
+def _login(where: "Location") -> str:
+    """What opens the store beside its secret, as that kind of store calls the two; else empty."""
+    if not where.key:
+        return ""
+    label = "User" if where.key_name == "user" else "Key"
+    return f"{label:9} {where.key} (the {where.secret_name} is yours to keep)"

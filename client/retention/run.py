@@ -33,6 +33,7 @@ from domain.jobs import JobKind, JobStatus
 from domain.names import ObjectKind, ObjectName
 from domain.retention_policy import Policy
 from domain.sessions import Purpose
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from client.retention.prune import PruneLimits, PruneReport
@@ -229,11 +230,11 @@ class Pass:
             for one in findings.named:
                 job.log(severity, one)
         if report.unmoved_packs:
-            job.log(WARNING, f"{report.unmoved_packs:,} packs stay as they are: {report.full}")
+            job.log(WARNING, f"{plural(report.unmoved_packs, 'pack')} left as before: {report.full}")
         if report.in_use:
-            kept = f"{report.packs_in_use:,} packs and {report.index_files_in_use:,} index files"
-            job.log(INFO, f"{kept} are kept for now, for sessions that use them")
-        job.log(INFO, f"{report.freed_bytes:,} bytes freed, {report.added_bytes:,} written anew")
+            kept = f"{plural(report.packs_in_use, 'pack')} and {plural(report.index_files_in_use, 'index file')}"
+            job.log(INFO, f"{kept} kept for now, for sessions that use them")
+        job.log(INFO, f"{plural(report.freed_bytes, 'byte')} freed, {report.added_bytes:,} written anew")
 
     def _remove(
         self, vault: Vault, snapshot: Snapshot, lock: VaultLock | None, result: RetentionResult, job: RunningJob

@@ -32,6 +32,7 @@ from client.vault.strict import index_complaints
 from client.vault.subsets import Reads, Subset
 from client.vault.tree_check import Touched, TreeCheck
 from domain.names import ObjectKind, ObjectName
+from domain.wording import plural
 
 
 def check(vault: Vault, read_data: bool = False, progress: Progress = lambda *_: None) -> Iterator[Problem]:
@@ -160,7 +161,7 @@ class Check:
             self.progress("packs", done, len(sizes))
         doubled = index.count_doubled()
         if doubled:
-            yield cost_only("index", f"{doubled} entries are of blobs that lie in more than one place")
+            yield cost_only("index", f"{plural(doubled, 'entry', 'entries')} of blobs that lie in more than one place")
 
     def _check_kinds(self, name: ObjectName, entries: list[PackEntry]) -> Iterator[Problem]:
         version = self.vault.config.version

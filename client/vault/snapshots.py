@@ -194,7 +194,7 @@ def select_snapshot(snapshots: Iterable[Snapshot], wanted: str, device: str | No
     if wanted == LATEST:
         matches = newest_first(one for one in snapshots if device is None or one.is_seen_by(device))[:1]
         if snapshots and not matches:
-            raise NoOwnSnapshot(count=len(snapshots))
+            raise NoOwnSnapshot
     else:
         matches = [snapshot for snapshot in snapshots if wanted and snapshot.id.startswith(wanted.lower())]
     if len(matches) > 1:

@@ -76,6 +76,27 @@ def creates(operator: "Operator") -> Awaitable[object]:
 
 
 @pytest.mark.parametrize(
+    ("scheme", "settings", "said"),
+    [
+        ("webdav", {"username": "user", "password": "password"}, "this user with this password"),
+        ("swift", {"container": "container", "token": "token"}, "this token"),
+        ("azblob", {"container": "container", "account_name": "account", "account_key": "enF4"}, "this account"),
+        ("s3", {"bucket": "b", "region": "r", "access_key_id": "k", "secret_access_key": "s"}, "this access key"),
+    ],
+)
+def test_a_login_that_is_refused_is_called_what_the_kind_of_store_calls_it(
+    server: Answers, scheme: str, settings: Mapping[str, str], said: str
+) -> None:
+    server.say(401)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    operator = opendal.AsyncOperator(scheme, endpoint=endpoint, **settings, **SETTINGS.get(scheme, {}))
+    failure = failure_of(operator, reads)
+    assert failure.trouble is Trouble.REFUSED
+    assert said in failure.said
+    assert "key" not in failure.said or scheme in ("s3", "azblob")
+
+
+@pytest.mark.parametrize(
     ("status", "code", "call", "trouble"),
     [
         (404, "BlobNotFound", reads, Trouble.MISSING),

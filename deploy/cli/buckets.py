@@ -13,6 +13,7 @@ import typer
 
 from deploy.cli.accounts import AsJson, Data, show
 from deploy.cli.ids import BucketId
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -36,7 +37,7 @@ def basket(bucket: BucketId, as_json: AsJson = False, data: Data = None) -> None
         entries = [{"kind": entry.kind, **asdict(entry)} for entry in found.entries]
         typer.echo(json.dumps({"vault": found.vault, **asdict(found.protection), "objects": entries}, indent=2))
         return
-    from client.cli.console import plural, size_text
+    from client.cli.console import size_text
     from deploy.buckets import groups
 
     rows: list[dict[str, Any]] = []
@@ -153,7 +154,6 @@ def _show_plan(plan: "Plan", *, dry_run: bool) -> None:
 
 
 def _show_done(done: "Restored") -> None:
-    from client.cli.console import plural
 
     counts = ", ".join(plural(done.objects[kind], _WORDS[kind]) for kind in _WORDS if kind in done.objects)
     if not done.objects:
@@ -164,7 +164,7 @@ def _show_done(done: "Restored") -> None:
 
 
 def _text(sums: "list[Sum]") -> str:
-    from client.cli.console import plural, size_text
+    from client.cli.console import size_text
 
     by_kind = {one.kind: one for one in sums}
     told = [
@@ -181,4 +181,4 @@ def _waits(reason: str) -> None:
 
 def _progress(so_far: "Restored") -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{sum(so_far.objects.values()):,} objects are back")
+        sys.stderr.write(f"\rBack: {plural(sum(so_far.objects.values()), 'object')}")

@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli.ids import AnyBucketId
 from deploy.cli.options import At
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +136,7 @@ def _wait(cluster: "Cluster", bucket: str) -> set[str]:
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()
             read, left = sum(one.copies for one in waiting), sum(one.left for one in waiting)
-            typer.echo(f"oort: {read} copies are read, {left} are left", err=True)
+            typer.echo(f"oort: copies read: {read}, left: {left}", err=True)
         time.sleep(pause)
         pause = min(_LONGEST_POLL_SECONDS, pause * 1.3)
 
@@ -154,7 +155,7 @@ def _wait_for_healing(cluster: "Cluster", bucket: str, seconds: float) -> dict[s
 
 
 def _in_words(result: dict[str, Any]) -> str:
-    lines = [f"{result['copies']} copies were read ({result['bytes']} bytes), damaged: {result['damaged']}."]
+    lines = [f"Copies read: {result['copies']} ({plural(result['bytes'], 'byte')}), damaged: {result['damaged']}."]
     if result["down"]:
         lines.append(f"Down, and to read theirs when they are back: {', '.join(result['down'])}.")
     lines += [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.options import At
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from oort.storage.v1 import buckets_pb2
@@ -155,7 +156,7 @@ def _tell_waits(node: "buckets_pb2.Node") -> None:
 
 
 def _held(node: "buckets_pb2.Node") -> str:
-    return f"{node.buckets} buckets with {node.bytes} bytes"
+    return f"{plural(node.buckets, 'bucket')} with {plural(node.bytes, 'byte')}"
 
 
 def _row(node: "buckets_pb2.Node") -> dict[str, Any]:

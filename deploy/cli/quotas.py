@@ -7,6 +7,7 @@ import typer
 from deploy.cli.copies import AsJson, Data
 from deploy.cli.ids import BucketId, TenantId
 from deploy.cli.options import At
+from domain.wording import plural
 
 app = typer.Typer(help="Quotas that several buckets share.", no_args_is_help=True)
 
@@ -28,7 +29,7 @@ def set_quota(
     with Cluster.of_stack(data, at) as cluster:
         cluster.set_quota(tenant, name, limit)
         is_known = any(bucket.tenant_id == tenant.lower() for bucket in cluster.buckets())
-    typer.echo(f"{limit} bytes for them together." if limit else "They have no quota together any more.")
+    typer.echo(f"{plural(limit, 'byte')} for them together." if limit else "They have no quota together any more.")
     if limit and not is_known:
         typer.echo(f"oort: no bucket here is of tenant {tenant} yet: see that its id is right.", err=True)
 

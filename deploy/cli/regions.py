@@ -12,6 +12,7 @@ import typer
 
 from deploy.cli.ids import BucketId
 from deploy.cli.options import At
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -234,14 +235,15 @@ def _tell(one: "regions_pb2.Following") -> None:
         typer.echo("It has never had all of it: what is here is not the whole vault yet.")
     since = f", the oldest stored at {_time(one.behind_since)}" if one.behind_objects else ""
     asked = _time(one.seen) or "never"
-    typer.echo(f"Still to come: {one.behind_objects} objects ({one.behind_bytes} bytes){since}; last asked: {asked}.")
+    left = f"{plural(one.behind_objects, 'object')} ({plural(one.behind_bytes, 'byte')}){since}"
+    typer.echo(f"Still to come: {left}; last asked: {asked}.")
     if one.problem:
         typer.echo(f"oort: {one.problem}", err=True)
 
 
 def _progress(one: "regions_pb2.Following") -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{one.behind_objects:,} objects are still to come ")
+        sys.stderr.write(f"\rStill to come: {plural(one.behind_objects, 'object')} ")
 
 
 def _time(moment: "Timestamp") -> str:

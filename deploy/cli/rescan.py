@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from domain.wording import plural
+
 if TYPE_CHECKING:
     from deploy.local.cluster import Cluster
 
@@ -92,7 +94,10 @@ def _rescan(cluster: "Cluster", node: str) -> dict[str, Any]:
         }
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()
-            typer.echo(f"oort: {node}: {step.buckets} buckets, {step.objects} objects are entered", err=True)
+            typer.echo(
+                f"oort: {node}: entered so far: {plural(step.buckets, 'bucket')}, {plural(step.objects, 'object')}",
+                err=True,
+            )
     return found
 
 
@@ -102,7 +107,7 @@ def _failed(told: str) -> dict[str, str]:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    entered = f"objects entered: {found['entered_objects']} ({found['entered_bytes']} bytes)"
+    entered = f"objects entered: {found['entered_objects']} ({plural(found['entered_bytes'], 'byte')})"
     lines = [f"{found['node']}: buckets: {found['buckets']}, {entered}."]
     if found["foreign_files"]:
         lines.append(f"Left alone, files that are no objects, by their names: {found['foreign_files']}.")

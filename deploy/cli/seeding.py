@@ -10,6 +10,7 @@ import typer
 
 from deploy.cli.ids import BucketId
 from deploy.cli.options import At
+from domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,6 @@ def adopt_bucket(
     Ends with 0 when all files there are in the catalogue. Ends with 3 when one is left out, or a node does not answer:
     they are named, and repeating the command goes on.
     """
-    from client.cli.console import plural
     from deploy.local.cluster import Cluster
     from deploy.seeding.adoption import adopt
     from deploy.seeding.session import BucketSession
@@ -127,13 +127,16 @@ def _progress(done: str) -> "Callable[[Moved], None]":
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()
             count = sum(moved.objects.values())
-            typer.echo(f"oort: {count} objects are {done} ({moved.bytes} bytes), {moved.kept} were there", err=True)
+            typer.echo(
+                f"oort: {done}: {plural(count, 'object')} ({plural(moved.bytes, 'byte')}), there before: {moved.kept}",
+                err=True,
+            )
 
     return tell
 
 
 def _tell(moved: "Moved", done: str, *, as_json: bool) -> None:
-    from client.cli.console import plural, size_text
+    from client.cli.console import size_text
 
     for name, why in moved.damaged.items():
         typer.echo(f"oort: left out: {name}: {why}", err=True)

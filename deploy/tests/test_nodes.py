@@ -112,7 +112,7 @@ def test_each_disk_and_store_is_listed_of_a_node_or_of_all(monkeypatch: pytest.M
 def test_a_drain_says_at_once_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     drained = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "drain", "node-b")
     assert drained.stdout.splitlines() == [
-        "node-b is drained of 1 buckets with 70000 bytes: `oort node list` says how far that is.",
+        "node-b is drained of 1 bucket with 70,000 bytes: `oort node list` says how far that is.",
         "node-b waits with 1 of its buckets: node-a is down.",
     ]
 
@@ -135,7 +135,7 @@ def test_a_lost_node_is_removed_only_by_whoever_has_been_told_what_it_holds_and_
     refused = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "remove", "node-b", "--lost", "--give-up")
     assert isinstance(refused.exception, UsageError)
     assert refused.stderr.splitlines()[:2] == [
-        "node-b is draining, holds 1 buckets with 70000 bytes and files of 4 others.",
+        "node-b is draining, holds 1 bucket with 70,000 bytes and files of 4 others.",
         "All its copies count as lost at once, and what no other node has whole is given up.",
     ]
     assert "give --yes to agree" in str(refused.exception)

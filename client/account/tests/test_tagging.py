@@ -168,7 +168,7 @@ def test_nothing_is_changed_if_one_of_several_is_not_there(ground: Ground) -> No
 
 def test_latest_is_this_device_s_own(ground: Ground) -> None:
     ground.snapshot(*OURS)
-    with pytest.raises(NoOwnSnapshot, match="None of the 1 snapshots"):
+    with pytest.raises(NoOwnSnapshot, match="No snapshot of the vault is of this device"):
         ground.change(noting("x"), "latest", all_devices=False)
     own = ground.snapshot(f"{DEVICE_TAG}{ground.device.id}", time_ns=TIME_NS - 1)
     assert ground.change(noting("x"), "latest", all_devices=False)[0].old == own

@@ -6,29 +6,23 @@ from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
-from threading import Thread
-from typing import NoReturn
 
-import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.backup.listing import Lister, Listing
-from client.backup.memo import DeviceMemo, forget
+from client.backup.memo import forget
 from client.backup.request import BackupSummary, NoProgress
 from client.backup.selection import EVERYTHING, Marker, Selection
+from client.backup.tests.changes import MUTATIONS, replace_folder_by_file, rewrite
 from client.stores.abc import StoreSession
 from client.testing.faults import SessionAround
 from client.testing.vaults import VaultForTests, a_vault
 from client.vault.blobs import BlobId
 from client.vault.index import IndexWriter
 from client.vault.index_files import IndexedPack
-from client.vault.nodes import EMPTY_TREE
 from domain.names import ObjectKind, ObjectName
 from domain.sessions import Purpose
-
-TREE = bytes(32)
 
 
 @pytest.fixture
@@ -127,82 +121,6 @@ def test_trees_of_folders_without_folders_are_not_read(vault: VaultForTests, sou
     seen: list[ObjectName] = []
     vault.backup(source, parent=first.snapshot, around=lambda session: Reads(session, seen))
     assert 0 < len(seen) < 20
-
-
-def add(path: Path) -> None:
-    (path.parent / "new").write_text("new")
-
-
-def touch(path: Path) -> None:
-    os.utime(path, ns=(1, 2))
-
-
-def change_in_secret(path: Path) -> None:
-    """Other content of the same length, and the times put back."""
-    before = path.stat()
-    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def rewrite(path: Path) -> None:
-    path.write_text(f"{path.read_text()} and more")
-
-
-def replace_by_copy(path: Path) -> None:
-    """Another inode with everything else the same."""
-    copy = path.with_name(".copy")
-    shutil.copy2(path, copy)
-    copy.replace(path)
-
-
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "within").write_text("within")
-
-
-def replace_by_link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("elsewhere")
-
-
-def give_attribute(path: Path) -> None:
-    try:
-        os.setxattr(path, "user.oort", b"attribute")
-    except OSError:  # this file system has none: the change time is as good a change
-        path.chmod(0o750)
-
-
-def rename(path: Path) -> None:
-    path.rename(path.with_name("renamed"))
-
-
-def replace_folder_by_file(path: Path) -> None:
-    shutil.rmtree(path)
-    path.write_text("file")
-
-
-MUTATIONS: dict[str, Callable[[Path], None]] = {
-    "nothing": lambda _: None,
-    "added": add,
-    "touched": touch,
-    "changed in secret": change_in_secret,
-    "rewritten": rewrite,
-    "mode": lambda path: path.chmod(0o600),
-    "attribute": give_attribute,
-    "renamed": rename,
-    "replaced by a copy": replace_by_copy,
-    "replaced by a folder": replace_by_folder,
-    "replaced by a link": replace_by_link,
-    "removed": Path.unlink,
-    "linked": lambda path: os.link(path, path.with_name("linked")),
-    "folder's mode": lambda path: path.parent.chmod(0o700),
-    "folder's time": lambda path: touch(path.parent),
-    "folder's attribute": lambda path: give_attribute(path.parent),
-    "folder removed": lambda path: shutil.rmtree(path.parent),
-    "folder renamed": lambda path: rename(path.parent),
-    "folder becomes a file": lambda path: replace_folder_by_file(path.parent),
-}
 
 
 @pytest.mark.parametrize("where", ["a/plain", "a/below/deep/plain"])
@@ -457,86 +375,6 @@ def test_a_memo_that_is_broken_is_none(vault: VaultForTests, source: Path, harm:
     assert_same_as_without(vault, source, first)
 
 
-def a_listing(number: int) -> Listing:
-    lister = Lister()
-    lister.add([b"%d" % number], [os.lstat("/")])
-    return replace(lister.finish(), entries=0, folders=0)
-
-
-def test_values_that_were_altered_or_are_another_trees_are_none(tmp_path: Path) -> None:
-    listing = a_listing(1)
-    memo = DeviceMemo(tmp_path / "memo")
-    memo.add(TREE, listing, EMPTY_TREE)
-    memo.close()
-    memo = DeviceMemo(tmp_path / "memo")
-    remembered = memo.find(TREE)
-    assert remembered is not None
-    assert (remembered.digest, remembered.content, remembered.subtrees) == (listing.digest, [], [])
-    assert memo.find(b"\1" * 32) is None
-    memo.close()
-    file = tmp_path / "memo" / "data.mdb"
-    body = bytearray(file.read_bytes())
-    body[body.index(listing.digest)] ^= 1
-    file.write_bytes(body)
-    memo = DeviceMemo(tmp_path / "memo")
-    assert memo.find(TREE) is None
-    memo.close()
-
-
-def test_a_memo_that_outgrows_its_budget_begins_anew(tmp_path: Path) -> None:
-    listing = a_listing(1)
-    for number in range(3):
-        memo = DeviceMemo(tmp_path / "memo", budget=256 << 10)
-        for tree in range(2000):
-            memo.add((number * 2000 + tree).to_bytes(32), listing, EMPTY_TREE)
-        memo.close()
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.mdb")) < 1 << 20
-    memo = DeviceMemo(tmp_path / "memo")
-    memo.add(TREE, listing, EMPTY_TREE)
-    memo.close()
-    memo = DeviceMemo(tmp_path / "memo")
-    assert memo.find(TREE) is not None
-    memo.close()
-
-
-@pytest.mark.parametrize(
-    ("error", "is_dropped"),
-    [
-        *((lmdb.CorruptedError("damaged"), True), (lmdb.MapFullError("full"), True)),
-        *((lmdb.ReadersFullError("busy"), False), (lmdb.DiskError("no space"), False), (OSError(5, "broken"), False)),
-    ],
-    ids=["damaged", "full", "readers", "disk", "input"],
-)
-def test_only_one_that_is_damaged_or_full_is_dropped_and_all_else_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_dropped: bool
-) -> None:
-    memo = DeviceMemo(tmp_path / "memo")
-    memo.add(TREE, a_listing(1), EMPTY_TREE)
-    memo.close()
-    said: list[str] = []
-    memo = DeviceMemo(tmp_path / "memo", tell=said.append)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(memo, "_environment", FailingEnvironment(error))
-        assert memo.find(TREE) is None
-    memo.close()
-
-    assert [str(error) in text for text in said] == [True] * (not is_dropped)
-    memo = DeviceMemo(tmp_path / "memo")
-    assert (memo.find(TREE) is None) == is_dropped
-    memo.close()
-
-
-class FailingEnvironment:
-    """An LMDB environment in which no transaction begins."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def begin(self, **_: object) -> NoReturn:
-        raise self._error
-
-
 def test_a_backup_whose_memo_cannot_be_used_tells_it_and_is_whole(vault: VaultForTests, source: Path) -> None:
     said: list[str] = []
 
@@ -552,30 +390,3 @@ def test_a_backup_whose_memo_cannot_be_used_tells_it_and_is_whole(vault: VaultFo
     assert ["File exists" in text for text in said] == [True]
     assert second.warnings == ()
     assert tree_of(vault, second, source) == tree_of(vault, first, source)
-
-
-def test_several_backups_at_once_share_a_memo(tmp_path: Path) -> None:
-    def fill(first: int) -> None:
-        memo = DeviceMemo(tmp_path / "memo")
-        for number in range(first, first + 100):
-            memo.add(number.to_bytes(32), a_listing(number), EMPTY_TREE)
-        memo.close()
-
-    threads = [Thread(target=fill, args=(first,)) for first in (0, 50, 100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    memo = DeviceMemo(tmp_path / "memo")
-    found = [memo.find(number.to_bytes(32)) for number in range(200)]
-    assert [each and each.digest for each in found] == [a_listing(number).digest for number in range(200)]
-    memo.close()
-
-
-def test_a_tree_that_is_not_of_what_was_listed_is_not_remembered(tmp_path: Path) -> None:
-    memo = DeviceMemo(tmp_path / "memo")
-    memo.add(TREE, replace(a_listing(1), entries=1), EMPTY_TREE)
-    memo.close()
-    memo = DeviceMemo(tmp_path / "memo")
-    assert memo.find(TREE) is None
-    memo.close()

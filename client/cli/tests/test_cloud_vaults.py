@@ -137,6 +137,21 @@ def test_a_wrong_command_line_is_one_line(terminal: Terminal, arguments: tuple[s
     assert said in errors
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (("--s3", "host/b", "--access-key", "y"), "secret access key of the store"),
+        (("--url", "webdav://host/x", "--access-key", "y"), "password of the store"),
+        (("--url", "gcs://b"), "service account's key of the store"),
+    ],
+)
+def test_the_secret_is_asked_for_as_the_kind_of_store_calls_it(
+    terminal: Terminal, arguments: tuple[str, ...], asked: str
+) -> None:
+    code, _, errors = terminal("vault", "add", "--name", "v", *arguments, "--secret-stdin", given="one\ntwo\n")
+    assert (code, f"must hold one line ({asked})" in errors) == (2, True), errors
+
+
 def test_the_keys_of_the_environment_are_for_s3_alone(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)

@@ -67,7 +67,7 @@ def test_a_password_that_was_changed_is_said_anew_and_tried_out_first(
     assert terminal.log_in()[0] == 0
     with a_webdav_server(served, port, USER, PASSWORD) as address:
         code, _, errors = add(terminal, name, address, "wrong")
-        assert (code, "check both" in errors) == (5, True), errors
+        assert (code, "it does not take this user with this password: check both" in errors) == (5, True), errors
         assert add(terminal, name, address, PASSWORD)[0] == 0
     with a_webdav_server(served, port, USER, "another"):
         assert terminal("snapshots", "--vault", name)[0] == 5
@@ -87,6 +87,8 @@ def test_what_the_recovery_says_lets_restic_read_the_vault_where_the_server_alon
     assert on_webdav("backup", str(source), "--vault", name)[0] == 0
     recovery = on_webdav("vault", "recovery", name)[1]
     assert PASSWORD not in recovery
+    assert f"User      {USER} (the password is yours to keep)" in recovery
+    assert "# SECRET is the store's password" in recovery
     commands = [line for line in recovery.splitlines() if line.startswith(("export ", "restic "))]
     script = "\n".join(commands).replace("SECRET", PASSWORD).replace("restic ", "restic --no-cache --no-lock ")
     found = on_webdav.json("vault", "recovery", name)

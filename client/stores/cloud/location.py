@@ -16,21 +16,25 @@ from clouds.operations import SETTINGS
 _AWS_HOST = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?")
 _USUAL_REGION = "us-east-1"  # what stores that have no regions take
 _NO_CREDENTIALS = (
-    "An address holds no password or key: give the key with --access-key, and its secret apart from it. "
+    "An address holds no password or key: give the user, account or key with --access-key, and the password or secret "
+    "that goes with it with --secret-stdin. "
     "An @ in the name of a folder is written %40."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What opendal calls the parts of an address; `key` and `secret` are empty where there is none.
+    """What opendal calls the parts of an address; `key` is empty where there is none.
 
+    `key_name` and `secret_name` are what whoever has such a store calls the two.
     `tested_with` is empty where our tests speak to real servers (docs/decisions/emulated-stores.md).
     """
 
     container: str
     key: str
     secret: str
+    key_name: str
+    secret_name: str
     options: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     tested_with: str = ""
@@ -38,11 +42,21 @@ class _Service:
 
 _NOTHING = "no store of this kind, real or emulated"
 _SERVICES = {
-    "s3": _Service("bucket", "access_key_id", "secret_access_key", ("endpoint", "region"), ("endpoint",)),
+    "s3": _Service(
+        "bucket",
+        "access_key_id",
+        "secret_access_key",
+        "access key",
+        "secret access key",
+        ("endpoint", "region"),
+        ("endpoint",),
+    ),
     "azblob": _Service(
         "container",
         "account_name",
         "account_key",
+        "account",
+        "account key",
         ("endpoint",),
         tested_with="an emulation of Azure (Azurite) and not with Azure itself",
     ),
@@ -50,12 +64,23 @@ _SERVICES = {
         "bucket",
         "",
         "credential",
+        "",
+        "service account's key",
         ("endpoint",),
         tested_with="an emulation of Google's store (fake-gcs-server) and not with Google's itself",
     ),
-    "b2": _Service("bucket", "application_key_id", "application_key", ("bucket_id",), ("bucket_id",), _NOTHING),
-    "swift": _Service("container", "", "token", ("endpoint",), ("endpoint",), _NOTHING),
-    "webdav": _Service("", "username", "password", (), ("endpoint",)),
+    "b2": _Service(
+        "bucket",
+        "application_key_id",
+        "application_key",
+        "key id",
+        "application key",
+        ("bucket_id",),
+        ("bucket_id",),
+        _NOTHING,
+    ),
+    "swift": _Service("container", "", "token", "", "token", ("endpoint",), ("endpoint",), _NOTHING),
+    "webdav": _Service("", "username", "password", "user", "password", (), ("endpoint",)),
 }
 
 
@@ -155,10 +180,10 @@ class Location:
         """With what opens it. Raises UsageError for one part without the other."""
         service = _SERVICES[self.scheme]
         if bool(service.key) != bool(key):
-            needs = f"needs --access-key, which is its {service.key}" if service.key else "takes no --access-key"
+            needs = f"needs --access-key, for its {service.key_name}" if service.key else "takes no --access-key"
             raise UsageError(detail=f"A vault on {self.scheme} {needs}.")
         if not secret:
-            raise UsageError(detail="The secret of the store is empty: give the one that belongs to the key.")
+            raise UsageError(detail=f"The {service.secret_name} of the store is empty: give it.")
         secrets = {service.secret: secret} | ({service.key: key} if key else {})
         return Location(self.scheme, self.root, self.options, secrets)
 
@@ -170,6 +195,16 @@ class Location:
     def key(self) -> str:
         """The access key, account or user; empty where there is none."""
         return self.secrets.get(_SERVICES[self.scheme].key, "")
+
+    @property
+    def key_name(self) -> str:
+        """What whoever has such a store calls the key; empty where there is none."""
+        return _SERVICES[self.scheme].key_name
+
+    @property
+    def secret_name(self) -> str:
+        """What whoever has such a store calls the secret."""
+        return _SERVICES[self.scheme].secret_name
 
     @property
     def tested_with(self) -> str:

@@ -4,7 +4,7 @@ Kept true: no secret of a store is told here, only the name of the variable that
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from urllib.parse import quote as escaped
 
@@ -19,7 +19,8 @@ class ResticAccess:
     """What `restic --repo` takes, and what it needs in its environment.
 
     `secret` is the variable of the store's secret, empty where restic asks ssh; one that is `obscured` takes what
-    `rclone obscure` makes of it; one that is `a_file` takes the name of a file with it.
+    `rclone obscure` makes of it; one that is `a_file` takes the name of a file with it. `secret_name` is what the store
+    calls it.
     """
 
     repository: str
@@ -27,6 +28,7 @@ class ResticAccess:
     secret: str = ""
     obscured: bool = False
     a_file: bool = False
+    secret_name: str = ""
 
     @property
     def lines(self) -> list[str]:
@@ -41,7 +43,11 @@ class ResticAccess:
 
 
 def _needs(access: ResticAccess) -> str:
-    what = "the name of the file with the service account's key (JSON)" if access.a_file else "the store's secret"
+    what = (
+        "the name of the file with the service account's key (JSON)"
+        if access.a_file
+        else f"the store's {access.secret_name}"
+    )
     # Until 1.60 that of Azure was no URL, but what comes after the account in the name of the host.
     rclone = "rclone 1.61 or later" if _variable("endpoint") in access.environment else "rclone"
     beside = f", and restic needs {rclone} beside it" if access.repository.startswith("rclone:") else ""
@@ -50,7 +56,8 @@ def _needs(access: ResticAccess) -> str:
 
 def restic_access(where: Location) -> ResticAccess:
     """By restic's own backends of S3 and SFTP, else through rclone, which takes an endpoint for every kind of store."""
-    return _ACCESS[where.scheme](where)
+    access = _ACCESS[where.scheme](where)
+    return replace(access, secret_name=where.secret_name) if access.secret else access
 
 
 def _s3(where: Location) -> ResticAccess:

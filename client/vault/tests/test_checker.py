@@ -365,7 +365,7 @@ def test_what_is_stored_or_listed_more_than_once_is_noted() -> None:
     writer.vault.save_unpacked(ObjectKind.INDEX, encode_index_file(IndexFile([pack])))
     assert sorted(notes_of(writer)) == [
         f"{pack.name}: 2 index files list it",
-        "index: 2 entries are of blobs that lie in more than one place",
+        "index: 2 entries of blobs that lie in more than one place",
     ]
     assert errors_of(writer) == []
 

@@ -15,6 +15,7 @@ import structlog
 from oort.storage.v1.regions_pb2 import LookResponse
 
 from domain.names import CONFIG, SEAL
+from domain.wording import plural
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotAllowed, NotFound, ServiceError, Unavailable
 from services.storage import buckets as making
@@ -299,8 +300,8 @@ def _require_all(found: Following, seal: bytes | None, there: LookResponse | Non
         raise NotAllowed(detail=f"What cluster {found.source} has is not all here yet: it comes, or --give-up.")
     if found.damaged_objects:
         raise NotAllowed(
-            detail=f"{found.damaged_objects} objects could not be read on cluster {found.source}, and would not come"
-            " any more when they can: --give-up promotes without them."
+            detail=f"{plural(found.damaged_objects, 'object')} could not be read on cluster {found.source}, and would"
+            " not come any more when that changes: --give-up promotes all the same."
         )
 
 

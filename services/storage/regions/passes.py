@@ -8,6 +8,7 @@ from oort.storage.v1 import regions_pb2
 from domain.names import ObjectKind
 from domain.sessions import Purpose
 from domain.tokens import VaultClaims
+from domain.wording import plural
 from services.common.database import Database
 from services.storage.errors import Damaged, SourceRefused
 from services.storage.regions.source import Source
@@ -118,9 +119,9 @@ def what_stands(this: Pass) -> str:
     said = []
     if this.damaged:
         so = ", so nothing is removed here" if this.one.removals else ""
-        said.append(f"{this.damaged} objects cannot be read there{so}, such as: {this.first_damaged}")
+        said.append(f"{plural(this.damaged, 'object')} cannot be read there{so}, such as: {this.first_damaged}")
     if this.kept:
-        said.append(f"{this.kept} objects that were removed there are held here by object lock or the brake")
+        said.append(f"removed there, and held here by object lock or the brake: {plural(this.kept, 'object')}")
     if this.one.removals and this.there.braked:
         said.append("the brake holds the bucket there, so nothing is removed here")
     if this.has_strayed:

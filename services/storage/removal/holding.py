@@ -20,6 +20,7 @@ import structlog
 
 from domain.names import ObjectKind
 from domain.tokens import VaultClaims
+from domain.wording import plural
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
 from services.storage.store import buckets, objects, protection
@@ -150,7 +151,7 @@ async def set_lock(db: Database, bucket: UUID, tenant: UUID | None, days: int, *
         found = await _locked_row(unit, bucket, tenant)
         if days < found.lock_days and not shorten:
             raise InvalidArgument(
-                detail=f"The lock has {found.lock_days} days, and is made shorter with --shorten only."
+                detail=f"The lock has {plural(found.lock_days, 'day')}, and is made shorter with --shorten only."
             )
         await protection.set_lock(unit, bucket, days)
         return found.lock_days

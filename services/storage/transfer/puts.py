@@ -19,6 +19,7 @@ import structlog
 
 from domain.names import ObjectName
 from domain.tokens import VaultClaims
+from domain.wording import plural
 from services.common.database import Database
 from services.common.errors import Busy, ServiceError, Unavailable
 from services.storage.errors import DiskFull, NameMismatch, TooFewCopies, Unentered
@@ -128,7 +129,7 @@ class Spread:
             self._log.error("a copy failed", exc_info=unexpected)
         causes = "; ".join(f"{node}: {failure}" for node, failure in sorted(self._failures.items()))
         return TooFewCopies(
-            detail=f"Of the {self._enough} copies that are needed {len(self._copies)} could be stored ({causes})."
+            detail=f"Copies that could be stored: {len(self._copies)} of the {self._enough} that are needed ({causes})."
             " Try again when the nodes are back."
         )
 
@@ -257,8 +258,8 @@ class Puts:
                 )
         if len(made) < plan.ack_copies:
             raise TooFewCopies(
-                detail=f"Bucket {put.claims.bucket} needs {plan.ack_copies} copies, and {len(made)} of its"
-                f" {len(plan.homes)} nodes are up. Try again when they are back."
+                detail=f"Bucket {put.claims.bucket} needs {plural(plan.ack_copies, 'copy', 'copies')}, and {len(made)}"
+                f" of its {plural(len(plan.homes), 'node')} could be reached. Try again when they are back."
             )
         enough = len(made) if plan.everywhere else plan.ack_copies
         return Spread(made, enough)

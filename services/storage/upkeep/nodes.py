@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from domain.wording import plural
 from services.common.database import Database, Unit
 from services.common.errors import InvalidArgument, NotFound
 from services.storage.errors import NodeNeeded
@@ -24,6 +25,7 @@ from services.storage.upkeep.placement import NO_ROOM, join
 
 NAMED_AT_MOST = 1000
 _BUCKETS_AT_ONCE = 1000
+_NAMED = 3  # of what would be lost, in the refusal
 _log = structlog.get_logger("storage")
 
 
@@ -47,10 +49,14 @@ async def drain(db: Database, node: str, silent_seconds: float) -> Node:
             left = sum(other.state == "serving" and other.live for other in others)
             wanted, count = await nodes.most_copies(unit, node)
             if left < max(1, wanted):
-                why = f"{count} of its buckets have {wanted} copies" if wanted else "buckets need a node"
+                why = (
+                    f"it has {plural(count, 'bucket')} of {plural(wanted, 'copy', 'copies')}"
+                    if wanted
+                    else "buckets need a node"
+                )
                 raise NodeNeeded(
-                    detail=f"Node {node} cannot be drained: {why}, and {left} other nodes are up that take buckets."
-                    " Add a node, or take one back with `oort node undrain`."
+                    detail=f"Node {node} cannot be drained: {why}, and it would leave {plural(left, 'node')} up"
+                    " to take buckets. Add a node, or take one back with `oort node undrain`."
                 )
             await nodes.set_state(unit, node, "draining")
             _log.info("a node is drained", drained=node)
@@ -164,10 +170,12 @@ async def _drop(
 
 def _require_given_up(node: str, only: Removal, *, give_up: bool) -> None:
     if only.given_up and not give_up:
-        named = ", ".join(f"{one.name} of bucket {one.bucket_id}" for one in only.names[:3])
+        named = ", ".join(f"{one.name} of bucket {one.bucket_id}" for one in only.names[:_NAMED])
+        if only.given_up > _NAMED:
+            named += ", ..."
         raise InvalidArgument(
-            detail=f"{only.given_up} objects have no whole copy but on node {node} ({named}, ...), as far as nodes are"
-            " up and have compared their disks. Bring it or others back, or accept their loss with --give-up."
+            detail=f"Only node {node} has a whole copy of {plural(only.given_up, 'object')} ({named}), as far as"
+            " nodes are up and have compared their disks. Bring it or others back, or accept their loss with --give-up."
         )
 
 

@@ -111,6 +111,26 @@ def test_a_key_goes_with_stores_that_have_one_and_with_no_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "key", "secret"),
+    [
+        ("s3://bucket?endpoint=https://host", "access key", "secret access key"),
+        ("azblob://container", "account", "account key"),
+        ("gcs://bucket", "", "service account's key"),
+        ("b2://bucket?bucket_id=id", "key id", "application key"),
+        ("swift://container?endpoint=https://host", "", "token"),
+        ("webdav://host/path", "user", "password"),
+    ],
+)
+def test_what_opens_a_store_is_called_what_that_kind_of_store_calls_it(address: str, key: str, secret: str) -> None:
+    location = Location.of_url(address)
+    if key:
+        with pytest.raises(UsageError, match=f"needs --access-key, for its {key}"):
+            location.opened_by(None, "secret")
+    with pytest.raises(UsageError, match=f"The {secret} of the store is empty"):
+        location.opened_by("key" if key else None, "")
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "webdav://bob:zqx/ss@host/x",

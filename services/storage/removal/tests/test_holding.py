@@ -88,6 +88,14 @@ async def test_a_lock_is_made_longer_by_anybody_and_shorter_only_where_that_is_s
         assert await lock(channel, claims.bucket, 29, shorten=True) == 30
 
 
+async def test_a_lock_of_one_day_is_told_as_one(cluster: Cluster) -> None:
+    async with cluster.up("a"), cluster.internal("a") as channel:
+        claims = await a_bucket(cluster)
+        await lock(channel, claims.bucket, 1)
+        with pytest.raises(grpc.aio.AioRpcError, match="The lock has 1 day, and is made shorter with --shorten only"):
+            await lock(channel, claims.bucket, 0)
+
+
 async def test_what_was_condemned_before_there_was_a_lock_is_not_reaped_nor_what_was_condemned_after_it(
     cluster: Cluster, reapers: Reapers
 ) -> None:

@@ -206,7 +206,7 @@ async def test_a_drain_that_could_not_end_is_refused(cluster: Cluster) -> None:
     async with cluster.up("a", "b"):
         await a_bucket_on(cluster, "a", "b")
         told = await refused(cluster, "a", "DrainNode", "a")
-        assert told.startswith("Node a cannot be drained: 1 of its buckets have 2 copies, and 1 other nodes are up")
+        assert told.startswith("Node a cannot be drained: it has 1 bucket of 2 copies, and it would leave 1 node up")
         assert "Add a node" in told
         async with cluster.up("c"):
             answers = await asyncio.gather(
