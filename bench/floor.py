@@ -94,7 +94,7 @@ def measure_floor(dataset: Dataset, *, scale: float, place: Path | None, say: Sa
         ensure_room(folder, _ROOM * tree.size)
         say(f"{dataset.name}: {plural(tree.files, 'file')}, {tree.size / 1e6:,.0f} MB")
         (folder / "s3").mkdir()
-        with emulators.s3(folder / "s3", free_port()) as server:
+        with emulators.s3(folder / "s3", free_port) as server:
             restic = ResticOnS3(folder / "restic", server)
             restic.prepare()
             read(source)
