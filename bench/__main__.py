@@ -88,6 +88,9 @@ def _add_mount(parser: argparse.ArgumentParser) -> None:
 
 def _add_floor(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_floor)
+    parser.add_argument(
+        "--rounds", type=_count, help=f"of which the middle one is shown; default {_ROUNDS}, 1 with --short"
+    )
     parser.add_argument("--dataset", choices=list(DATASETS), default="image", help="default image")
 
 
@@ -156,7 +159,8 @@ def _mount(arguments: argparse.Namespace) -> None:
 
 def _floor(arguments: argparse.Namespace) -> None:
     dataset, scale = DATASETS[arguments.dataset], _SHORT_SCALE if arguments.short else 1
-    found = floor.measure_floor(dataset, scale=scale, place=arguments.place, say=_say)
+    rounds = arguments.rounds or (1 if arguments.short else _ROUNDS)
+    found = floor.measure_floor(dataset, scale=scale, rounds=rounds, place=arguments.place, say=_say)
     if arguments.json:
         found.save(arguments.json)
     found.print()

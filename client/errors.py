@@ -180,7 +180,7 @@ class BadRetention(UsageError):
 
 
 class NoSnapshots(OortError):
-    """Nothing was pruned: the vault has packs ({packs:,}) and no snapshot. Find its snapshots, or back up first."""
+    """Nothing was pruned: the vault has no snapshot, and packs ({packs}). Find its snapshots, or back up first."""
 
     exit_code = 8
 

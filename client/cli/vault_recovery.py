@@ -79,5 +79,5 @@ def _login(where: "Location") -> str:
     """What opens the store beside its secret, as that kind of store calls the two; else empty."""
     if not where.key:
         return ""
-    label = "User" if where.key_name == "user" else "Key"
+    label = {"user": "User", "account": "Account"}.get(where.key_name, "Key")
     return f"{label:9} {where.key} (the {where.secret_name} is yours to keep)"

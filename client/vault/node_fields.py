@@ -1,4 +1,4 @@
-"""The fields of a tree's nodes where each is as restic and Oort write it: read by msgspec, in a third of the time.
+"""The fields of a tree's nodes where each is as restic and Oort write it: parsed by msgspec, in a third of the time.
 
 Kept true: what is answered is what the same bytes say as any JSON; where that is not certain nothing is, and the tree
 is read field by field (nodes.py), which says what is wrong with it.
@@ -30,7 +30,7 @@ class NodeFields(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     links: int = 0
     linktarget: str | None = None
     linktarget_raw: str | None = None
-    extended_attributes: list[Any] | None = None
+    extended_attributes: list[dict[str, str | None]] | None = None
     device: int = 0
     content: list[str] | None = None
     subtree: str | None = None

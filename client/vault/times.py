@@ -54,7 +54,10 @@ def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time in any zone. Raises ValueError."""
     second, point, fraction = text[:_SECOND], text[_SECOND : _SECOND + 1], text[_SECOND + 1 : -1]
     if point == "." and text[-1] == "Z" and len(fraction) < len(_SCALES) and fraction.isascii() and fraction.isdigit():
-        return _whole_second(second) + int(fraction) * _SCALES[len(fraction)]  # as nearly all are, in half the time
+        try:  # as nearly all are, in half the time
+            return _whole_second(second) + int(fraction) * _SCALES[len(fraction)]
+        except ValueError:
+            pass  # what is wrong is said of the whole text
     return _parse(text)
 
 

@@ -154,7 +154,6 @@ def _show_plan(plan: "Plan", *, dry_run: bool) -> None:
 
 
 def _show_done(done: "Restored") -> None:
-
     counts = ", ".join(plural(done.objects[kind], _WORDS[kind]) for kind in _WORDS if kind in done.objects)
     if not done.objects:
         return
@@ -181,4 +180,4 @@ def _waits(reason: str) -> None:
 
 def _progress(so_far: "Restored") -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\rBack: {plural(sum(so_far.objects.values()), 'object')}")
+        sys.stderr.write(f"\rRestored: {plural(sum(so_far.objects.values()), 'object')} ")

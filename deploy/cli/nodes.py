@@ -49,8 +49,8 @@ def list_nodes(data: Data, at: At = None, as_json: AsJson = False) -> None:
             _tell_waits(node)
         if found.short_buckets:
             typer.echo(
-                f"{found.short_buckets} buckets lie on fewer nodes than they are to have copies, and get others as soon"
-                " as some with room are up."
+                f"{plural(found.short_buckets, 'bucket')} on fewer nodes than copies are wanted: as soon as some with"
+                " room are up, they are taken."
             )
 
 

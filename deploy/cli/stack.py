@@ -99,7 +99,7 @@ def _copies(missing: int | None, *, complete: bool) -> str:
     if missing is None:
         return "No storage node answers: whether all copies are complete is not known."
     if missing:
-        return f"Copies of objects that are missing: {missing}."
+        return f"Missing copies of objects: {missing}."
     if not complete:
         return "No copy is known to be missing, but a node with vaults is down or still compares its disks."
     return "All copies are complete."

@@ -81,7 +81,7 @@ def test_a_list_says_what_is_to_come_and_what_waits(monkeypatch: pytest.MonkeyPa
     assert rows[2][:2] + rows[2][-1:] == ["node-b", "draining", "2001-09-09T01:46:40+00:00"]
     assert listed.stdout.splitlines()[3:] == [
         "node-b waits with 1 of its buckets: node-a is down.",
-        "2 buckets lie on fewer nodes than they are to have copies, and get others as soon as some with room are up.",
+        "2 buckets on fewer nodes than copies are wanted: as soon as some with room are up, they are taken.",
     ]
     listed = run(monkeypatch, nodes_pb2.RemoveNodeResponse(), "list", "--json")
     assert [one["waits"] for one in json.loads(listed.stdout)] == [[], ["1 of its buckets: node-a is down"]]

@@ -35,7 +35,7 @@ def test_a_node_is_drained_during_a_backup_and_removed(three_nodes: Operator, tm
             if not node and event["type"] == "progress" and event["uploaded_bytes"] > 48 * MIB:
                 [node, _] = two_that_hold_it(three_nodes, folder)
                 said = three_nodes.oort.ok("node", "drain", node, *data).stdout
-                assert said.startswith(f"{node} is drained of 1 buckets")
+                assert said.startswith(f"{node} is drained of 1 bucket ")
                 assert three_nodes.oort.run("node", "remove", node, *data).code == 2
         assert process.stderr is not None
         refused = process.stderr.read()

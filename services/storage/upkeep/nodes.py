@@ -121,8 +121,8 @@ def _not_yet(found: Node) -> InvalidArgument:
         )
     why = "; ".join(found.waits) or "it is being drained"
     return InvalidArgument(
-        detail=f"Node {found.id} still holds {found.buckets} buckets, and files of {found.former_buckets} that have"
-        f" left it ({why}). Wait until `oort node list` says 0 of both."
+        detail=f"Node {found.id} still holds {plural(found.buckets, 'bucket')}, and files of others that have left it"
+        f": {found.former_buckets} ({why}). Wait until `oort node list` says 0 of both."
     )
 
 

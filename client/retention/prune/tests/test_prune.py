@@ -80,7 +80,7 @@ def test_a_vault_without_snapshots_is_left_as_it_is() -> None:
     history.forget(name)
     before = {kind: history.names(kind) for kind in ObjectKind}
 
-    with pytest.raises(NoSnapshots, match=f"but {len(before[ObjectKind.PACK])} packs"):
+    with pytest.raises(NoSnapshots, match=rf"no snapshot, and packs \({len(before[ObjectKind.PACK])}\)"):
         history.prune()
 
     assert {kind: history.names(kind) for kind in ObjectKind} == before
